@@ -1,0 +1,84 @@
+# Everything a user or developer runs. `make help` lists it; V=1 shows the commands.
+
+PYTHON  ?= python3
+# Debian 12's default clang 14 does not finish on the probes; 19 is in Debian 12 and 13.
+CLANG   ?= clang-19
+STRIP   ?= llvm-strip-19
+VENV    ?= .venv
+DEMO    ?= demo
+SECONDS ?= 10
+
+BIN     := $(VENV)/bin
+ARCH    := $(shell uname -m | sed 's/x86_64/x86/; s/aarch64/arm64/')
+OBJECT  := probes/build/sched.bpf.o
+SOURCES := $(wildcard probes/*.c probes/*.h)
+Q       := $(if $(V),,@)
+
+# What Debian packages as programs and libraries; the rest comes from pyproject.toml.
+APT_BUILD := clang-19 llvm-19 libbpf-dev libbpf1 gcc libc6-dev python3-venv
+APT_TEST  := python3-bpfcc chromium binutils util-linux nodejs
+APT_BENCH := linux-perf bpftrace libbpf-tools
+# root needs no sudo, which minimal systems do not have
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: setup ## record a contended load for 10 s and write demo.html
+	$(Q)$(SUDO) $(BIN)/python -m examples.contended.demo --seconds $(SECONDS) --output $(DEMO)
+
+test: setup-test ## set up, then run every test
+	$(Q)$(SUDO) $(BIN)/python -m pytest $(TESTS)
+
+check: setup-test ## style and types: ruff, mypy, clang-format
+	$(Q)$(BIN)/ruff check .
+	$(Q)$(BIN)/ruff format --check .
+	$(Q)$(BIN)/mypy
+	$(Q)$(BIN)/clang-format --dry-run --Werror $(SOURCES)
+
+bench: setup-test ## measure every performance claim; results in bench/results/
+	$(Q)scripts/apt-install $(APT_BENCH)
+	$(Q)for part in overhead recorder reading; do $(SUDO) $(BIN)/python -m bench.$$part || exit; done
+
+probes: $(OBJECT) ## build the BPF object
+
+$(OBJECT): $(SOURCES)
+	@mkdir -p $(@D)
+	@echo "  BPF      $@"
+	$(Q)$(CLANG) -O2 -g -target bpf -mcpu=v3 -D__TARGET_ARCH_$(ARCH) -Wall -Werror \
+		-Wno-missing-declarations -c probes/sched.bpf.c -o $@.full
+	$(Q)$(STRIP) -g -o $@ $@.full
+	$(Q)rm $@.full
+
+setup: system $(OBJECT) $(VENV)/.ready ## install what is missing and build the probes
+
+setup-test: setup system-test
+
+system:
+	$(Q)scripts/apt-install $(APT_BUILD)
+
+system-test:
+	$(Q)scripts/apt-install $(APT_TEST)
+
+$(OBJECT): | system
+
+$(VENV)/.ready: pyproject.toml | system
+	@echo "  VENV     $(VENV)"
+	$(Q)$(PYTHON) -m venv $(VENV)
+	$(Q)$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(Q)touch $@
+
+wheel: setup ## build the wheel, with the probes inside
+	$(Q)$(BIN)/python -m hatchling build -t wheel
+
+format: setup-test ## apply ruff and clang-format
+	$(Q)$(BIN)/ruff check --fix --quiet .
+	$(Q)$(BIN)/ruff format --quiet .
+	$(Q)$(BIN)/clang-format -i $(SOURCES)
+
+clean: ## remove what was built
+	$(Q)rm -rf probes/build dist build $(VENV)
+
+.PHONY: help demo test check bench probes setup setup-test system system-test wheel format clean
