@@ -1,0 +1,79 @@
+"""The words of the trace: kinds of wait, policies, waker contexts and flags.
+
+Numbers are those the probes write (probes/wait_record.h and the kernel's uapi/linux/sched.h);
+the trace file holds the names.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+
+
+class Kind(IntEnum):
+    """What was waited for."""
+
+    RUNQ_WAKEUP = 0
+    """Woken (or new), on the run queue, waiting for a CPU: run-queue latency."""
+    RUNQ_PREEMPT = 1
+    """Was running, lost the CPU while still runnable, waiting to get one back."""
+    THROTTLED = 2
+    """Runnable, but the cgroup's CPU quota was used up."""
+    BLOCKED = 3
+    """Off the CPU and not runnable: sleeping, locking, doing I/O."""
+
+    @property
+    def label(self) -> str:
+        """Name in the trace file, e.g. `runq_wakeup`."""
+        return self.name.lower()
+
+
+RUNQ_KINDS = (Kind.RUNQ_WAKEUP.label, Kind.RUNQ_PREEMPT.label)
+"""The kinds that make up run-queue latency: runnable, allowed to run, and no CPU."""
+
+POLICIES = {0: "OTHER", 1: "FIFO", 2: "RR", 3: "BATCH", 5: "IDLE", 6: "DEADLINE", 7: "EXT"}
+"""SCHED_* number to name (uapi/linux/sched.h)."""
+
+
+class WakerContext(IntEnum):
+    """Where the wakeup came from: a task's own call, or an interrupt that borrowed its context."""
+
+    NONE = 0
+    TASK = 1
+    SOFTIRQ = 2
+    HARDIRQ = 3
+
+    @property
+    def label(self) -> str:
+        """Name in the trace file; empty for NONE."""
+        return "" if self is WakerContext.NONE else self.name.lower()
+
+
+class Flag(IntFlag):
+    """Facts about one wait (column `flags`)."""
+
+    CENSORED = 1
+    """Began before the recording: `wait_ns` is a lower bound."""
+    FIRST_RUN = 2
+    """The first time this task ran."""
+    MIGRATED_QUEUED = 4
+    """Moved to another CPU's queue while it waited."""
+    CULPRIT_PARTIAL = 8
+    """More run segments than the probe looks back: the culprit is from the latest ones."""
+    YIELDED = 16
+    """Gave the CPU up or was rescheduled on return to user space, not preempted in the kernel."""
+    FOREIGN_WAKE = 32
+    """The waker is unknown: it woke the task before the recording, or its event was lost."""
+
+
+STATES = {
+    0x0: "R",
+    0x1: "S",
+    0x2: "D",
+    0x4: "T",
+    0x8: "t",
+    0x10: "X",
+    0x20: "Z",
+    0x40: "P",
+    0x402: "I",
+}
+"""Kernel task state at switch-out to its letter (include/linux/sched.h; 0x402 is TASK_IDLE)."""
