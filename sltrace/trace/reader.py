@@ -1,0 +1,166 @@
+"""Opens a trace for analysis: DuckDB views over its Parquet segments.
+
+A trace may come from anyone: its metadata is checked, and a segment that is not Parquet with the
+columns of the schema is left out and named in `notes`, never guessed at.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sltrace.errors import TraceError
+from sltrace.trace.schema import FORMAT, TABLES, VERSION, arrow_schema
+from sltrace.trace.writer import META
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+_MAX_META = 16 << 20
+
+
+class Trace:
+    """A readable trace.
+
+    Attributes:
+        path: Its folder.
+        meta: `meta.json`; keys as in docs/schema.md.
+        notes: What could not be read, one sentence each; empty for a whole trace.
+        connection: DuckDB connection with one view per table of the schema.
+    """
+
+    def __init__(self, path: Path, meta: dict[str, Any]) -> None:
+        import duckdb
+
+        self.path = path
+        self.meta = meta
+        self.notes: list[str] = []
+        if not meta.get("finished"):
+            self.notes.append("the recorder was killed: up to the last second is missing")
+        self.connection: duckdb.DuckDBPyConnection = duckdb.connect(
+            config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+        )
+        for table in TABLES:
+            self._create_view(table)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Trace:
+        """Opens a trace.
+
+        Raises:
+            TraceError: It is missing, not a sltrace trace, damaged, or from a newer version.
+        """
+        path = Path(path)
+        return cls(path, _read_meta(path))
+
+    def sql(self, query: str, parameters: Sequence[object] = ()) -> pa.Table:
+        """Runs a query over the views; values go in as parameters, never as text."""
+        import duckdb
+
+        try:
+            return self.connection.sql(query, params=list(parameters)).to_arrow_table()
+        except (duckdb.IOException, duckdb.InvalidInputException) as err:
+            raise TraceError(f"{self.path} is damaged: {_first_line(err)}", _RERECORD) from err
+
+    def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """One whole table, or some of its columns."""
+        known = [c.name for c in TABLES[name]]
+        if unknown := set(columns or ()) - set(known):
+            raise ValueError(f"{name} has no column {', '.join(sorted(unknown))}")
+        return self.sql(f"SELECT {', '.join(map(_quoted, columns or known))} FROM {name}")
+
+    def _create_view(self, table: str) -> None:
+        segments, columns = self._sound_segments(table)
+        if not segments:
+            fields = ", ".join(
+                f"NULL::{_SQL_TYPES[c.type]} AS {_quoted(c.name)}" for c in TABLES[table]
+            )
+            self.connection.execute(f"CREATE VIEW {table} AS SELECT {fields} WHERE false")
+            return
+        fields = ", ".join(
+            _quoted(c.name)
+            if c.name in columns
+            else f"NULL::{_SQL_TYPES[c.type]} AS {_quoted(c.name)}"
+            for c in TABLES[table]
+        )
+        names = ", ".join("'" + str(s).replace("'", "''") + "'" for s in segments)
+        self.connection.execute(
+            f"CREATE VIEW {table} AS SELECT {fields} FROM read_parquet([{names}])"
+        )
+
+    def _sound_segments(self, table: str) -> tuple[list[Path], set[str]]:
+        """Segments whose footer can be read and fits the schema, and the columns they share."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        wanted = arrow_schema(table)
+        sound: list[Path] = []
+        columns: set[str] | None = None
+        for segment in sorted((self.path / table).glob("*.parquet")):
+            try:
+                schema = pq.read_schema(segment)
+            except (pa.ArrowException, OSError) as err:
+                self.notes.append(f"{table}/{segment.name} is damaged: {_first_line(err)}")
+                continue
+            shared = set(schema.names) & set(wanted.names)
+            strange = [n for n in shared if schema.field(n).type != wanted.field(n).type]
+            if strange or not shared:
+                self.notes.append(f"{table}/{segment.name} does not have the columns of a trace")
+                continue
+            sound.append(segment)
+            columns = shared if columns is None else columns & shared
+        return sound, columns or set()
+
+
+_SQL_TYPES = {
+    "int64": "BIGINT",
+    "int32": "INTEGER",
+    "int16": "SMALLINT",
+    "int8": "TINYINT",
+    "uint64": "UBIGINT",
+    "uint16": "USMALLINT",
+    "uint8": "UTINYINT",
+    "bool": "BOOLEAN",
+    "dict": "VARCHAR",
+    "string": "VARCHAR",
+    "list<uint64>": "UBIGINT[]",
+}
+
+_RERECORD = "record again, or copy the trace again from where it was recorded"
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise TraceError(f"{path} does not exist", "record one with: sudo sltrace record -o NAME")
+    file = path / META
+    try:
+        if file.stat().st_size > _MAX_META:
+            raise TraceError(f"{path} is not a trace: its {META} is too large", _RERECORD)
+        meta = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise TraceError(f"{path} is not a trace: it has no {META}", _RERECORD) from None
+    except OSError as err:
+        raise TraceError(f"cannot read {file}: {err.strerror}", "check its permissions") from err
+    except ValueError:
+        raise TraceError(f"{path} is damaged: {META} is not JSON", _RERECORD) from None
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise TraceError(f"{path} is not a trace: {META} is another program's", _RERECORD)
+    version = meta.get("version")
+    if not (isinstance(version, list) and version and isinstance(version[0], int)):
+        raise TraceError(f"{path} is damaged: {META} has no version", _RERECORD)
+    if version[0] > VERSION[0]:
+        raise TraceError(
+            f"{path} has format {version[0]}, this sltrace reads {VERSION[0]}", "upgrade sltrace"
+        )
+    return meta
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'
+
+
+def _first_line(err: BaseException) -> str:
+    return str(err).strip().splitlines()[0][:200] if str(err).strip() else type(err).__name__

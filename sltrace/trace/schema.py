@@ -1,0 +1,198 @@
+"""Columns of every table in a trace: the one definition that writer, reader and docs follow.
+
+A trace is a folder, `NAME.slt/`: `meta.json` and one folder of Parquet segments per table, so
+`SELECT ... FROM 'NAME.slt/waits/*.parquet'` works in DuckDB (and the like in Polars and pandas)
+without sltrace. All times are nanoseconds of CLOCK_MONOTONIC; `meta.json` maps them to wall clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMAT = "sltrace"
+VERSION = (1, 0)
+"""Major, minor. A reader takes any minor of its own major: minors only add columns and tables."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: Arrow type by name (`dict` is a dictionary-encoded string) and its meaning."""
+
+    name: str
+    type: str
+    doc: str
+
+
+WAITS = (
+    Column("end_ns", "int64", "when the wait ended"),
+    Column("wait_ns", "int64", "how long it was"),
+    Column("kind", "dict", "what was waited for: runq_wakeup, runq_preempt, throttled, blocked"),
+    Column("pid", "int32", "process (thread group) id, in the recorder's pid namespace's root"),
+    Column("tid", "int32", "thread id"),
+    Column("comm", "dict", "thread name when the wait ended"),
+    Column("cpu", "uint16", "CPU the task got at the end"),
+    Column("prev_cpu", "uint16", "CPU it last ran on; equal to cpu for a task's first run"),
+    Column("node", "uint16", "NUMA node of cpu"),
+    Column("migrated", "bool", "cpu differs from prev_cpu"),
+    Column(
+        "wake_ns",
+        "int64",
+        "wake latency: from the waker's call (sched_waking), or the switch-out if that is later, "
+        "to running; null unless kind is runq_wakeup and the waking was seen",
+    ),
+    Column("cgroup_id", "int64", "kernfs id of the task's cgroup in the hierarchy meta.json names"),
+    Column("cgroup", "dict", "its path; #ID where the path is unknown"),
+    Column("policy", "dict", "scheduling policy: OTHER BATCH IDLE FIFO RR DEADLINE EXT"),
+    Column("prio", "int16", "kernel priority: 0-98 real time, 100-139 normal, -1 deadline"),
+    Column("nice", "int8", "nice value, -20 to 19"),
+    Column("state", "dict", "task state letter at switch-out: R S D T t X Z P I"),
+    Column("waker_pid", "int32", "process that ended the block; null where unknown"),
+    Column("waker_tid", "int32", "thread that ended the block; null where unknown"),
+    Column("waker_comm", "dict", "its name"),
+    Column("waker_context", "dict", "task, softirq or hardirq: an interrupt only borrows the task"),
+    Column("culprit_pid", "int32", "process that ran most on that CPU meanwhile; 0 is the idle CPU"),
+    Column("culprit_tid", "int32", "its thread; 0 is the idle CPU; null where unknown"),
+    Column("culprit_comm", "dict", "its name; `idle` for the idle CPU"),
+    Column("culprit_cgroup_id", "int64", "its cgroup; the task's own for kind throttled"),
+    Column("culprit_cgroup", "dict", "its cgroup's path"),
+    Column("culprit_ns", "int64", "how long it ran within the wait"),
+    Column("culprit_others", "uint8", "how many other tasks ran within the wait, at least"),
+    Column("stack_kernel", "int64", "stack id of the waiting task's kernel stack; null if none"),
+    Column("stack_user", "int64", "stack id of its user stack; null if none"),
+    Column("waker_stack_kernel", "int64", "stack id of the waker's kernel stack; null if none"),
+    Column("waker_stack_user", "int64", "stack id of the waker's user stack; null if none"),
+    Column("trace_id", "string", "OpenTelemetry trace id, 32 hex digits; null where unknown"),
+    Column("span_id", "string", "OpenTelemetry span id, 16 hex digits; null where unknown"),
+    Column("flags", "uint8", "bits of sltrace.model.Flag: 1 censored, 2 first run, ..."),
+)
+
+MISSED = (
+    Column("cpu", "uint16", "CPU on which an event went missing"),
+    Column("pid", "int32", "process of the task whose wait was not seen whole"),
+    Column("tid", "int32", "its thread"),
+    Column("comm", "dict", "its name"),
+    Column("cause", "dict", "hole: a switch on this CPU was not seen; unstamped: no start was seen"),
+    Column("end_ns", "int64", "when the gap was noticed"),
+    Column("low_ns", "int64", "the missed run-queue wait was at least this long"),
+    Column("high_ns", "int64", "and at most this long"),
+)
+
+HISTOGRAMS = (
+    Column("start_ns", "int64", "start of the interval"),
+    Column("end_ns", "int64", "end of the interval"),
+    Column("cgroup_id", "int64", "as in waits; -1 for cgroups beyond the probe's table"),
+    Column("cgroup", "dict", "its path"),
+    Column("policy", "dict", "as in waits"),
+    Column("kind", "dict", "as in waits"),
+    Column("bucket", "uint8", "index of the log-linear bucket (sltrace.buckets)"),
+    Column("low_ns", "int64", "smallest wait of the bucket"),
+    Column("count", "int64", "waits in it, exact"),
+)
+
+HISTOGRAM_SUMS = (
+    Column("start_ns", "int64", "start of the interval"),
+    Column("end_ns", "int64", "end of the interval"),
+    Column("cgroup_id", "int64", "as in histograms"),
+    Column("cgroup", "dict", "its path"),
+    Column("policy", "dict", "as in waits"),
+    Column("kind", "dict", "as in waits"),
+    Column("count", "int64", "waits, exact"),
+    Column("sum_ns", "int64", "their total, exact"),
+)
+
+COUNTERS = (
+    Column("start_ns", "int64", "start of the interval"),
+    Column("end_ns", "int64", "end of the interval"),
+    Column("cpu", "uint16", "CPU"),
+    Column("name", "dict", "what was counted; docs/measured.md explains each"),
+    Column(
+        "class",
+        "dict",
+        "loss: a wait is missing; partial: a stack or a name is; discard: refused on purpose; info",
+    ),
+    Column("value", "int64", "how many in the interval"),
+)
+
+STACKS = (
+    Column("stack_id", "int64", "id used in waits"),
+    Column("space", "dict", "kernel or user"),
+    Column("pid", "int32", "process whose address space the addresses are in; 0 for kernel"),
+    Column("addresses", "list<uint64>", "return addresses, innermost first"),
+)
+
+MAPPINGS = (
+    Column("pid", "int32", "process"),
+    Column("start", "uint64", "first address"),
+    Column("end", "uint64", "address after the last"),
+    Column("offset", "uint64", "offset of start in the file"),
+    Column("path", "string", "file, or [vdso] and the like"),
+    Column("build_id", "string", "GNU build id, hex; empty where there is none"),
+    Column("seen_ns", "int64", "when the mapping was read"),
+)
+
+FRAMES = (
+    Column("space", "dict", "kernel or user"),
+    Column("pid", "int32", "process; 0 for kernel"),
+    Column("address", "uint64", "address as in stacks"),
+    Column("name", "string", "function; module+0xoffset where no symbol covers it"),
+    Column("module", "string", "file name, kernel module, [kernel] or [vdso]; empty if unknown"),
+    Column("build_id", "string", "GNU build id of the module, hex"),
+    Column("language", "dict", "kernel, native or jit"),
+)
+
+TASKS = (
+    Column("pid", "int32", "process id"),
+    Column("tid", "int32", "thread id"),
+    Column("comm", "string", "thread name from from_ns on"),
+    Column("from_ns", "int64", "when this name began to hold; 0 for before the recording"),
+    Column("until_ns", "int64", "when the thread exited; null if it outlived the recording"),
+    Column("ppid", "int32", "parent process; null where unknown"),
+    Column("ns_pid", "int32", "process id in its own pid namespace; null where unknown"),
+    Column("cmdline", "string", "command line of the process; empty for kernel threads"),
+)
+
+CGROUPS = (
+    Column("cgroup_id", "int64", "kernfs id"),
+    Column("path", "string", "path from the hierarchy's root"),
+    Column("container_id", "string", "container id, 64 hex digits as a rule; empty if none"),
+    Column("runtime", "string", "docker, containerd, cri-o, podman, ecs ...; empty if unknown"),
+    Column("pod_uid", "string", "Kubernetes pod uid; empty if none"),
+    Column("unit", "string", "innermost systemd unit; empty if none"),
+    Column("created_ns", "int64", "when it was created; null if before the recording"),
+    Column("removed_ns", "int64", "when it was removed; null if it outlived the recording"),
+    Column("quota_us", "int64", "CPU quota per period; null if none or unknown"),
+    Column("period_us", "int64", "CPU period; null if unknown"),
+)
+
+TABLES: dict[str, tuple[Column, ...]] = {
+    "waits": WAITS,
+    "missed": MISSED,
+    "histograms": HISTOGRAMS,
+    "histogram_sums": HISTOGRAM_SUMS,
+    "counters": COUNTERS,
+    "stacks": STACKS,
+    "mappings": MAPPINGS,
+    "frames": FRAMES,
+    "tasks": TASKS,
+    "cgroups": CGROUPS,
+}
+
+
+@cache
+def arrow_schema(table: str) -> pa.Schema:
+    """Arrow schema of a table; `dict` columns are dictionary<int32, string>."""
+    import pyarrow as pa
+
+    types = {
+        "dict": pa.dictionary(pa.int32(), pa.string()),
+        "bool": pa.bool_(),
+        "list<uint64>": pa.list_(pa.uint64()),
+    }
+    return pa.schema(
+        [(c.name, types.get(c.type) or pa.type_for_alias(c.type)) for c in TABLES[table]]
+    )
