@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef SLTRACE_BCC_LINUX_BPF_COMMON_H
+#define SLTRACE_BCC_LINUX_BPF_COMMON_H
+
+#include <linux/types.h>
+
+#endif

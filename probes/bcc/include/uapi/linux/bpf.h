@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef SLTRACE_BCC_UAPI_LINUX_BPF_H
+#define SLTRACE_BCC_UAPI_LINUX_BPF_H
+
+#include <linux/types.h>
+
+#endif

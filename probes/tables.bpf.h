@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Where the machine keeps its state, and how records leave the kernel. */
+#ifndef SLTRACE_TABLES_BPF_H
+#define SLTRACE_TABLES_BPF_H
+
+/*
+ * A slot per tid in one table: no allocation in the scheduler's path, no lock, nothing left when a
+ * task exits. Task storage failed to allocate for 0.7 % of tasks under load (measured). A tid
+ * whose own slot is taken probes PROBES others; user space keeps the table at most a quarter full.
+ */
+#define PROBES	16
+#define NO_SLOT 0xffffffff
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct task_state);
+} task_table SEC(".maps");
+
+static __always_inline struct task_state *table_at(u32 index)
+{
+	return bpf_map_lookup_elem(&task_table, &index);
+}
+
+static __always_inline u32 probe(u32 tid, u32 i)
+{
+	return ((tid * 0x9e3779b1) + i * 0x85ebca6b) >> 4 & CFG(task_mask);
+}
+
+SUBPROGRAM u32 probe_find(u32 tid)
+{
+	u32 i, index;
+
+	for (i = 0; i < PROBES; i++) {
+		struct task_state *s = table_at(index = probe(tid, i));
+
+		if (s && s->tid == tid)
+			return index;
+	}
+	return NO_SLOT;
+}
+
+/* A slot is zero but for its owner when it is free: state_release saw to that. */
+SUBPROGRAM u32 probe_claim(u32 tid)
+{
+	u32 i, index, owner;
+	struct task_state *s;
+
+	index = probe_find(tid);
+	if (index != NO_SLOT)
+		return index;
+	index = tid & CFG(task_mask);
+	for (i = 0; i <= PROBES; i++) {
+		s = table_at(index);
+		if (!s)
+			return NO_SLOT;
+		owner = __sync_val_compare_and_swap(&s->tid, 0, tid);
+		if (!owner || owner == tid)
+			return index;
+		index = probe(tid, i);
+	}
+	return NO_SLOT;
+}
+
+static __always_inline struct task_state *state_find(u32 tid)
+{
+	struct task_state *s = table_at(tid & CFG(task_mask));
+
+	if (s && s->tid != tid)
+		s = table_at(probe_find(tid));
+	return s;
+}
+
+static __always_inline struct task_state *state_claim(u32 tid)
+{
+	struct task_state *s = table_at(tid & CFG(task_mask));
+
+	if (s && s->tid != tid)
+		s = table_at(probe_claim(tid));
+	return s;
+}
+
+static __always_inline void state_release(u32 tid)
+{
+	struct task_state *s = state_find(tid);
+
+	if (!s)
+		return;
+	__builtin_memset((void *)s + sizeof(s->tid), 0, sizeof(*s) - sizeof(s->tid));
+	s->tid = 0;
+}
+
+/* User space maps this: counters cost it no system call. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct cpu_state);
+} cpu_table SEC(".maps");
+
+static __always_inline struct cpu_state *cpu_find(u32 cpu)
+{
+	return bpf_map_lookup_elem(&cpu_table, &cpu);
+}
+
+/*
+ * Histograms by cgroup, policy and CPU (so that nobody else writes the page), mapped by user
+ * space. The first slots, one per CPU, take what finds no slot of its own.
+ */
+struct slot_key {
+	u64 cgroup;
+	u32 cpu;
+	u32 policy;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct slot_key);
+	__type(value, u32);
+} slot_index SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct histogram_slot);
+} histograms SEC(".maps");
+
+u32 slots_used; /* user space starts it at the number of CPUs */
+
+static __always_inline struct histogram_slot *slot_at(u32 index)
+{
+	return bpf_map_lookup_elem(&histograms, &index);
+}
+
+SUBPROGRAM u32 slot_find(u64 cgroup, u32 cpu, u32 policy)
+{
+	struct slot_key key = { .cgroup = cgroup, .cpu = cpu, .policy = policy };
+	struct histogram_slot *slot;
+	struct cpu_state *c;
+	u32 *known, index;
+
+	known = bpf_map_lookup_elem(&slot_index, &key);
+	if (known)
+		return *known;
+	if (slots_used < CFG(n_slots)) {
+		index = __sync_fetch_and_add(&slots_used, 1);
+		slot = slot_at(index);
+		if (slot && !bpf_map_update_elem(&slot_index, &key, &index, BPF_NOEXIST)) {
+			slot->cgroup = cgroup;
+			slot->policy = policy;
+			slot->used = 1;
+			return index;
+		}
+	}
+	c = cpu_find(cpu);
+	if (c)
+		count(c, SLOTS_FULL);
+	return cpu;
+}
+
+/* A ring per CPU: no CPU waits for another, and user space sees each in time order. */
+struct wait_ring {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__array(values, struct wait_ring);
+} wait_rings SEC(".maps");
+
+static __always_inline bool with_stacks(void)
+{
+	return CFG(stack_kernel) || CFG(stack_user) || CFG(stack_waker);
+}
+
+static __always_inline struct wait_record *record_reserve(u32 cpu)
+{
+	void *ring = bpf_map_lookup_elem(&wait_rings, &cpu);
+
+	if (!ring)
+		return NULL;
+	if (with_stacks())
+		return bpf_ringbuf_reserve(ring, sizeof(struct wait_record), 0);
+	return bpf_ringbuf_reserve(ring, offsetof(struct wait_record, stack_kernel), 0);
+}
+
+/* User space looks on a timer; waking it for each record cost 2.6x instead of 1.2x (measured). */
+static __always_inline void record_submit(struct wait_record *r)
+{
+	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
+}
+
+static __always_inline void record_clear(struct wait_record *r)
+{
+	__builtin_memset(r, 0, offsetof(struct wait_record, stack_kernel));
+	if (with_stacks())
+		__builtin_memset(&r->stack_kernel, 0, 4 * sizeof(u64));
+}
+
+#endif

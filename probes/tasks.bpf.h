@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the machine needs to know of a task, read through CO-RE. */
+#ifndef SLTRACE_TASKS_BPF_H
+#define SLTRACE_TASKS_BPF_H
+
+#define MAX_RT_PRIO 100
+
+static __always_inline u32 task_tid(struct task_struct *t)
+{
+	return t->pid;
+}
+
+static __always_inline u32 task_pid(struct task_struct *t)
+{
+	return t->tgid;
+}
+
+static __always_inline u32 task_policy(struct task_struct *t)
+{
+	return t->policy;
+}
+
+static __always_inline int task_prio(struct task_struct *t)
+{
+	return t->prio;
+}
+
+static __always_inline int task_static_prio(struct task_struct *t)
+{
+	return t->static_prio;
+}
+
+static __always_inline u64 task_exec_ns(struct task_struct *t)
+{
+	return t->se.sum_exec_runtime;
+}
+
+/* The kernel counts before it tells, so two switches in a row differ by one unless one was lost. */
+static __always_inline u64 switches_of_queue(struct task_struct *t)
+{
+	return t->se.cfs_rq->rq->nr_switches;
+}
+
+struct task_struct___before_5_16 {
+	u32 cpu;
+} __attribute__((preserve_access_index));
+
+/* 5.16 moved the CPU into thread_info (bcf9033e5449). */
+static __always_inline u32 task_cpu(struct task_struct *t)
+{
+	if (bpf_core_field_exists(t->thread_info.cpu))
+		return t->thread_info.cpu;
+	return BPF_CORE_READ((struct task_struct___before_5_16 *)t, cpu);
+}
+
+struct task_struct___before_5_14 {
+	long state;
+} __attribute__((preserve_access_index));
+
+/* Read back, so it can be wrong by a racing wakeup; 5.14 renamed it (2f064a59a11f). */
+static __always_inline u32 task_state_now(struct task_struct *t)
+{
+	if (bpf_core_field_exists(t->__state))
+		return t->__state;
+	return BPF_CORE_READ((struct task_struct___before_5_14 *)t, state);
+}
+
+/* 6.12 leaves tasks that sleep on the queue for a while (152e11f6df29): they do not wait. */
+static __always_inline bool sleeps_on_queue(struct task_struct *t)
+{
+	return task_state_now(t) != 0;
+}
+
+/*
+ * In the v1 `cpu` tree through the task's group, as the default tree has every task at its root
+ * there. An autogroup has no cgroup: its tasks are in the root, whose id is 1.
+ */
+static __always_inline u64 task_cgroup(struct task_struct *t)
+{
+	u64 id;
+
+	if (CFG(cgroup_v1))
+		id = t->sched_task_group->css.cgroup->kn->id;
+	else
+		id = t->cgroups->dfl_cgrp->kn->id;
+	return id ? id : 1;
+}
+
+/*
+ * How long, in total, the CPU quota of a queue's cgroup or of one above it has been used up.
+ * Since 6.6 the kernel keeps this on the run queue's own clock (throttled_clock_self_time);
+ * before, only on the PELT clock, which runs slower on a CPU below its full capacity.
+ */
+static __always_inline u64 queue_throttle_clock(struct cfs_rq *cfs)
+{
+	u64 since, total;
+
+	if (bpf_core_field_exists(cfs->throttled_clock_self_time)) {
+		since = BPF_CORE_READ(cfs, throttled_clock_self);
+		total = BPF_CORE_READ(cfs, throttled_clock_self_time);
+		return since ? total + BPF_CORE_READ(cfs, rq, clock) - since : total;
+	}
+	if (!bpf_core_field_exists(cfs->throttled_clock_pelt_time))
+		return 0;
+	total = BPF_CORE_READ(cfs, throttled_clock_pelt_time);
+	if (BPF_CORE_READ(cfs, throttle_count))
+		total += BPF_CORE_READ(cfs, rq, clock_pelt) - BPF_CORE_READ(cfs, rq, lost_idle_time) -
+			 BPF_CORE_READ(cfs, throttled_clock_pelt);
+	return total;
+}
+
+static __always_inline u64 throttle_clock(struct task_struct *t)
+{
+	struct cfs_rq *cfs = t->se.cfs_rq;
+	u64 since;
+
+	if (t->prio < MAX_RT_PRIO)
+		return 0;
+	if (!bpf_core_field_exists(cfs->throttled_clock_self_time))
+		return queue_throttle_clock(cfs);
+	since = cfs->throttled_clock_self;
+	if (!since)
+		return cfs->throttled_clock_self_time;
+	return cfs->throttled_clock_self_time + cfs->rq->clock - since;
+}
+
+static __always_inline u64 throttle_clock_at(struct task_struct *t, u32 cpu)
+{
+	struct cfs_rq *cfs = NULL;
+
+	if (t->prio < MAX_RT_PRIO)
+		return 0;
+	bpf_core_read(&cfs, sizeof(cfs), t->sched_task_group->cfs_rq + cpu);
+	return cfs ? queue_throttle_clock(cfs) : 0;
+}
+
+#endif

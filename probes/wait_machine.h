@@ -1,0 +1,583 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * From scheduler events to waits: what a record means, written once. It is included by
+ * sched.bpf.c (CO-RE), sched.bcc.c (BCC) and the host test, each of which includes wait_state.h
+ * and then supplies:
+ *
+ *   struct task_struct            only ever handled by pointer
+ *   CFG(field)                    a setting of struct config
+ *   SUBPROGRAM                    how to declare a function that is not inlined
+ *   now_ns()                      CLOCK_MONOTONIC
+ *   task_tid(t) task_pid(t) task_policy(t) task_prio(t) task_static_prio(t) task_cgroup(t)
+ *   task_exec_ns(t)               CPU time used so far (se.sum_exec_runtime)
+ *   task_cpu(t)                   the CPU whose queue it is on
+ *   switches_of_queue(t)          switches of its CPU so far, this one included (rq.nr_switches)
+ *   throttle_clock(t)             how long its queue's CPU quota has been used up, in total
+ *   throttle_clock_at(t, cpu)     the same for its cgroup's queue on another CPU
+ *   state_find(tid) state_claim(tid) state_release(tid)     struct task_state of a live task
+ *   cpu_find(cpu)                 struct cpu_state
+ *   slot_find(cgroup, cpu, policy)   index of a histogram slot
+ *   slot_at(index)                struct histogram_slot
+ *   record_reserve(cpu) record_submit(r) record_clear(r)   NULL where the ring is full
+ *   task_matches(t)               passes the pid, cgroup and comm filters
+ *   cpu_matches(cpu)              passes the CPU filter
+ *   stack_kernel_of(t, c, now)    id of a task's kernel stack, 0 for none
+ *   stack_user_of_current(ctx, c, now), stack_kernel_of_current(ctx, c, now)
+ *
+ * Stamps are compared, never cleared: an event counts only if it is later than the event it must
+ * follow. A waker on another CPU writes its stamp while this CPU switches the task out, and
+ * clearing would lose one of the two (1.4 % of wakes land before the switch-out, measured).
+ */
+#ifndef SLTRACE_WAIT_MACHINE_H
+#define SLTRACE_WAIT_MACHINE_H
+
+#include "wait_state.h"
+
+static __always_inline u64 at_least_zero(s64 ns)
+{
+	return ns > 0 ? ns : 0;
+}
+
+static __always_inline u64 latest(u64 a, u64 b)
+{
+	return a > b ? a : b;
+}
+
+/* Waiting for a CPU since it was switched out runnable. */
+static __always_inline bool waits_preempted(const struct task_state *s)
+{
+	return s->out_ns > s->in_ns && s->out_runnable;
+}
+
+/* Waiting for a CPU since it was woken. */
+static __always_inline bool waits_woken(const struct task_state *s)
+{
+	return s->wakeup_ns > latest(s->in_ns, s->out_ns);
+}
+
+static __always_inline void start_queueing(struct task_state *s, struct task_struct *t, u64 now)
+{
+	s->queued_ns = now;
+	s->throttle_mark = throttle_clock(t);
+	s->throttled_ns = 0;
+	s->culprit_known = 0;
+	s->culprit_flags = 0;
+}
+
+static __always_inline bool selected(struct task_state *s, struct task_struct *t)
+{
+	if (!CFG(filter_pids) && !CFG(filter_cgroups) && !CFG(filter_comms))
+		return true;
+	if (s->selection == UNDECIDED ||
+	    (CFG(filter_cgroups) && s->decided_cgroup != task_cgroup(t))) {
+		s->selection = task_matches(t) ? SELECTED : REJECTED;
+		s->decided_cgroup = task_cgroup(t);
+	}
+	return s->selection == SELECTED;
+}
+
+/* ---- wakeups ---------------------------------------------------------------------------- */
+
+static __always_inline void on_waking(void *ctx, struct cpu_state *c, struct task_struct *t,
+				      u32 waker_tid, u32 waker_pid, u8 context)
+{
+	struct task_state *s = state_claim(task_tid(t));
+	u64 now;
+
+	if (!s || !selected(s, t))
+		return;
+	now = now_ns();
+	s->waking_ns = now;
+	s->waker_tid = waker_tid;
+	s->waker_pid = waker_pid;
+	s->waker_context = context;
+	if (CFG(stack_waker)) {
+		s->waker_stack_kernel = stack_kernel_of_current(ctx, c, now);
+		s->waker_stack_user = context == WAKER_TASK ? stack_user_of_current(ctx, c, now) : 0;
+	}
+}
+
+static __always_inline void on_wakeup(struct task_struct *t)
+{
+	struct task_state *s = state_claim(task_tid(t));
+	u64 now;
+
+	if (!s || !selected(s, t))
+		return;
+	/*
+	 * Preempted between setting its state and scheduling: it never left the queue. Unless it ran
+	 * since, unseen.
+	 */
+	if (waits_preempted(s) && s->exec_ns == task_exec_ns(t))
+		return;
+	now = now_ns();
+	s->wakeup_ns = now;
+	s->woken_exec_ns = task_exec_ns(t);
+	start_queueing(s, t, now);
+}
+
+/* ---- culprits --------------------------------------------------------------------------- */
+
+/* Adds `ns` of a run segment to the candidates of the executing CPU. */
+SUBPROGRAM int add_candidate(u32 here_cpu, u32 cpu, u32 segment, u64 ns)
+{
+	struct cpu_state *here = cpu_find(here_cpu), *c = cpu_find(cpu);
+	struct segment *seg;
+	u32 j;
+
+	if (!here || !c)
+		return 0;
+	seg = &c->segments[segment & (SEGMENTS - 1)];
+	for (j = 0; j < CANDIDATES; j++) {
+		struct candidate *k = &here->candidates[j];
+
+		if (!k->ns) {
+			k->tid = seg->tid;
+			k->pid = seg->pid;
+			k->cgroup = seg->cgroup;
+		}
+		if (k->tid == seg->tid) {
+			k->ns += ns;
+			return 0;
+		}
+	}
+	if (here->others < 255)
+		here->others++;
+	return 0;
+}
+
+/*
+ * Who ran on a CPU from `from` to `now`, out of its last SEGMENTS run segments, into the
+ * candidates of the executing CPU, `here_cpu`. Distinct tasks beyond CANDIDATES are only counted.
+ * Functions of their own with plain numbers as arguments and tallies in map memory, because the
+ * verifier then looks at each once; inlined they were over its million instructions.
+ */
+SUBPROGRAM int tally(u32 here_cpu, u32 cpu, u64 from, u64 now)
+{
+	struct cpu_state *here = cpu_find(here_cpu), *c = cpu_find(cpu);
+	u64 end = now;
+	u32 i;
+
+	if (!here || !c)
+		return 0;
+	here->others = 0;
+	here->partial = 1;
+	for (i = 0; i < CANDIDATES; i++)
+		here->candidates[i].ns = 0;
+	for (i = 1; i <= SEGMENTS; i++) {
+		u64 seg_start = c->segments[(c->head - i) & (SEGMENTS - 1)].start_ns;
+		u64 start = latest(seg_start, from);
+
+		if (i > c->head)
+			break;
+		if (end > start)
+			add_candidate(here_cpu, cpu, c->head - i, end - start);
+		end = seg_start;
+		if (end <= from) {
+			here->partial = 0;
+			break;
+		}
+	}
+	return 0;
+}
+
+static __always_inline struct segment *last_segment(u32 cpu)
+{
+	struct cpu_state *c = cpu_find(cpu);
+
+	return c && c->head ? &c->segments[(c->head - 1) & (SEGMENTS - 1)] : NULL;
+}
+
+/* Adds what ran on the queue that the task is leaving, or has at last got the CPU of. */
+static __always_inline void blame(struct task_state *s, struct cpu_state *here, u32 here_cpu,
+				  u32 cpu, u64 from, u64 now)
+{
+	struct segment *last = last_segment(cpu);
+	u32 others, j;
+
+	/* One task ran all the while: nothing to compare. True of most waits. */
+	if (last && last->start_ns <= from && !s->culprit_known) {
+		s->culprit_ns = now - from;
+		s->culprit_tid = last->tid;
+		s->culprit_pid = last->pid;
+		s->culprit_cgroup = last->cgroup;
+		s->culprit_others = 0;
+		s->culprit_known = 1;
+		return;
+	}
+	tally(here_cpu, cpu, from, now);
+	if (here->partial)
+		s->culprit_flags |= CULPRIT_PARTIAL;
+	others = here->others;
+	if (s->culprit_known)
+		others += s->culprit_others + 1;
+	else
+		s->culprit_ns = 0;
+	for (j = 0; j < CANDIDATES; j++) {
+		struct candidate *k = &here->candidates[j];
+
+		if (!k->ns)
+			break;
+		others += !(s->culprit_known && k->tid == s->culprit_tid);
+		if (k->ns > s->culprit_ns) {
+			s->culprit_ns = k->ns;
+			s->culprit_tid = k->tid;
+			s->culprit_pid = k->pid;
+			s->culprit_cgroup = k->cgroup;
+			s->culprit_known = 1;
+		}
+	}
+	/* All but the culprit itself. */
+	others = others ? others - 1 : 0;
+	s->culprit_others = others < 255 ? others : 255;
+}
+
+static __always_inline void on_migrate(struct task_struct *t, u32 cpu, u32 to_cpu)
+{
+	struct task_state *s = state_find(task_tid(t));
+	struct cpu_state *here = cpu_find(cpu);
+	u64 now;
+
+	if (!s || !(waits_preempted(s) || waits_woken(s)))
+		return;
+	now = now_ns();
+	if (here)
+		blame(s, here, cpu, task_cpu(t), s->queued_ns, now);
+	s->culprit_flags |= MIGRATED_QUEUED;
+	s->throttled_ns += at_least_zero(throttle_clock(t) - s->throttle_mark);
+	s->throttle_mark = throttle_clock_at(t, to_cpu);
+	s->queued_ns = now;
+}
+
+/* ---- switches --------------------------------------------------------------------------- */
+
+static __always_inline void push_segment(struct cpu_state *c, u32 tid, u32 pid, u64 cgroup,
+					 u64 start)
+{
+	struct segment *seg = &c->segments[c->head & (SEGMENTS - 1)];
+
+	seg->start_ns = start;
+	seg->tid = tid;
+	seg->pid = pid;
+	seg->cgroup = cgroup;
+	c->head++;
+}
+
+static __always_inline void missed(struct cpu_state *c, struct task_struct *t, u32 cpu, u8 kind,
+				   u64 low, u64 high, u64 now)
+{
+	struct wait_record *r;
+
+	count(c, kind == MISSED_HOLE ? HOLES : UNSTAMPED);
+	if (CFG(histogram_only))
+		return;
+	r = record_reserve(cpu);
+	if (!r) {
+		count(c, RING_FULL);
+		return;
+	}
+	record_clear(r);
+	r->kind = kind;
+	r->end_ns = now;
+	r->runq_ns = low;
+	r->wake_ns = high;
+	r->tid = task_tid(t);
+	r->pid = task_pid(t);
+	r->cpu = cpu;
+	record_submit(r);
+}
+
+/* When this task was last seen to get or lose a CPU, and no earlier than the recording. */
+static __always_inline u64 last_seen(const struct task_state *s)
+{
+	return latest(latest(s->in_ns, s->out_ns), CFG(start_ns));
+}
+
+/*
+ * Switches on this CPU were not seen, the last of them to `prev`, which is now switched out. Of
+ * the time since it was last seen it has run `ran`; the rest is the most it can have waited. It
+ * waited at least while the events on this CPU could still be seen.
+ */
+static __always_inline void on_hole(struct cpu_state *c, u32 cpu, struct task_struct *prev, u64 now)
+{
+	struct task_state *s;
+	u64 ran, start, low = 0;
+
+	if (!task_tid(prev)) {
+		count(c, HOLES);
+		push_segment(c, 0, 0, 0, c->last_ns);
+		return;
+	}
+	s = state_claim(task_tid(prev));
+	if (!s || !selected(s, prev)) {
+		count(c, HOLES);
+		return;
+	}
+	ran = at_least_zero(task_exec_ns(prev) - s->exec_ns);
+	start = last_seen(s);
+	if (waits_woken(s)) {
+		/* Asleep before the wakeup: only what follows can be a wait for the CPU. */
+		start = s->wakeup_ns;
+		ran = at_least_zero(task_exec_ns(prev) - s->woken_exec_ns);
+		low = at_least_zero(c->last_ns - start);
+	} else if (waits_preempted(s)) {
+		low = at_least_zero(c->last_ns - start);
+	}
+	missed(c, prev, cpu, MISSED_HOLE, low, at_least_zero(now - start - ran), now);
+	push_segment(c, task_tid(prev), task_pid(prev), task_cgroup(prev),
+		     latest(c->last_ns, now - ran));
+	s->in_ns = now - 1;
+}
+
+static __always_inline void switch_out(void *ctx, struct cpu_state *c, struct task_struct *prev,
+				       u32 cpu, bool preempt, u32 prev_state, u64 now)
+{
+	u32 tid = task_tid(prev);
+	struct task_state *s;
+
+	if (prev_state & TASK_STATE_DEAD) {
+		state_release(tid);
+		return;
+	}
+	s = state_claim(tid);
+	if (!s) {
+		count(c, STATE_LOST);
+		return;
+	}
+	if (!selected(s, prev))
+		return;
+	s->out_ns = now;
+	s->exec_ns = task_exec_ns(prev);
+	s->out_cpu = cpu;
+	s->out_state = prev_state;
+	/* prev_state says sleeping for a task preempted on its way to sleep: preempt decides. */
+	s->out_runnable = preempt || !prev_state;
+	s->out_flags = s->out_runnable && !preempt ? YIELDED : 0;
+	if (s->out_runnable)
+		start_queueing(s, prev, now);
+	if (CFG(stack_user))
+		s->stack_user = stack_user_of_current(ctx, c, now);
+}
+
+SUBPROGRAM int histogram_add(u32 index, u32 kind, u64 runq_ns, u64 throttled_ns, u64 blocked_ns)
+{
+	struct histogram_slot *slot = slot_at(index);
+
+	if (!slot)
+		return 0;
+	/* A wait that was all quota has no run-queue part. */
+	if (runq_ns > throttled_ns || !throttled_ns) {
+		struct histogram *h = &slot->kinds[kind & (N_KINDS - 1)];
+
+		h->count[bucket_of(runq_ns - throttled_ns)]++;
+		h->sum_ns += runq_ns - throttled_ns;
+	}
+	if (throttled_ns) {
+		slot->kinds[THROTTLED].count[bucket_of(throttled_ns)]++;
+		slot->kinds[THROTTLED].sum_ns += throttled_ns;
+	}
+	if (blocked_ns) {
+		slot->kinds[BLOCKED].count[bucket_of(blocked_ns)]++;
+		slot->kinds[BLOCKED].sum_ns += blocked_ns;
+	}
+	return 0;
+}
+
+/* The task's histogram slot, looked up again only when it changed cgroup, CPU or policy. */
+static __always_inline u32 slot_of(struct task_state *s, u32 cpu, u32 policy, u64 cgroup)
+{
+	if (!s->slot || s->slot_cgroup != cgroup || s->slot_cpu != cpu ||
+	    s->slot_policy != policy) {
+		s->slot = slot_find(cgroup, cpu, policy) + 1;
+		s->slot_cgroup = cgroup;
+		s->slot_cpu = cpu;
+		s->slot_policy = policy;
+	}
+	return s->slot - 1;
+}
+
+static __always_inline bool long_enough(u64 runq_ns, u64 blocked_ns)
+{
+	return runq_ns >= CFG(min_latency_ns) ||
+	       (CFG(blocked) && blocked_ns && blocked_ns >= CFG(min_latency_ns));
+}
+
+static __always_inline void switch_in(struct cpu_state *c, struct task_struct *next, u32 cpu,
+				      u64 now, u64 cgroup)
+{
+	struct task_state *s = state_claim(task_tid(next));
+	u64 start, runq_ns, throttled_ns, blocked_ns = 0, wake_ns = 0;
+	u64 exec_ns = task_exec_ns(next);
+	u32 policy = task_policy(next);
+	u8 kind, flags = 0;
+	struct wait_record *r;
+	bool out_seen;
+
+	if (!s) {
+		count(c, STATE_LOST);
+		return;
+	}
+	if (!selected(s, next))
+		return;
+	/* It has not run since it was seen to leave the CPU, so nothing was missed in between. */
+	out_seen = s->out_ns > s->in_ns && s->exec_ns == exec_ns;
+	if (out_seen && s->out_runnable) {
+		kind = RUNQ_PREEMPT;
+		start = s->out_ns;
+		flags = s->out_flags;
+	} else if (waits_woken(s) && s->woken_exec_ns == exec_ns) {
+		kind = RUNQ_WAKEUP;
+		start = s->wakeup_ns;
+		if (out_seen)
+			blocked_ns = s->wakeup_ns - s->out_ns;
+		else if (s->in_ns || s->out_ns)
+			/* It got or lost a CPU unseen before it was woken. */
+			missed(c, next, cpu, MISSED_UNSTAMPED, 0,
+			       at_least_zero(s->wakeup_ns - last_seen(s) - (exec_ns - s->exec_ns)),
+			       now);
+		else
+			flags = s->out_flags;
+		if (s->waking_ns > s->in_ns)
+			wake_ns = now - latest(s->waking_ns, out_seen ? s->out_ns : 0);
+		else
+			flags |= FOREIGN_WAKE;
+	} else {
+		u64 ran = s->in_ns || s->out_ns ? exec_ns - s->exec_ns : 0;
+
+		missed(c, next, cpu, MISSED_UNSTAMPED, 0,
+		       at_least_zero(now - last_seen(s) - ran), now);
+		s->in_ns = now;
+		s->exec_ns = exec_ns;
+		return;
+	}
+	s->in_ns = now;
+	s->exec_ns = exec_ns;
+	if ((s64)(now - start) < 0) {
+		count(c, CLOCK_BACKWARDS);
+		return;
+	}
+	if ((CFG(policies) && !(CFG(policies) & (1u << (policy & 31)))) ||
+	    (CFG(filter_cpus) && !cpu_matches(cpu)))
+		return;
+
+	runq_ns = now - start;
+	throttled_ns = s->throttled_ns + at_least_zero(throttle_clock(next) - s->throttle_mark);
+	if (throttled_ns > runq_ns)
+		throttled_ns = runq_ns;
+	histogram_add(slot_of(s, cpu, policy, cgroup), kind, runq_ns, throttled_ns, blocked_ns);
+	if (CFG(histogram_only))
+		return;
+	if (!long_enough(runq_ns, blocked_ns)) {
+		count(c, BELOW_MIN);
+		return;
+	}
+
+	/* While the quota was used up nobody on the CPU was to blame: look only after that. */
+	if (runq_ns > throttled_ns)
+		blame(s, c, cpu, cpu, latest(s->queued_ns, start + throttled_ns), now);
+
+	r = record_reserve(cpu);
+	if (!r) {
+		count(c, RING_FULL);
+		return;
+	}
+	r->end_ns = now;
+	r->blocked_ns = CFG(blocked) ? blocked_ns : 0;
+	r->runq_ns = runq_ns;
+	r->throttled_ns = throttled_ns;
+	r->wake_ns = wake_ns;
+	r->cgroup = cgroup;
+	r->culprit_cgroup = s->culprit_cgroup;
+	r->culprit_ns = s->culprit_ns;
+	r->tid = task_tid(next);
+	r->pid = task_pid(next);
+	r->waker_tid = kind == RUNQ_WAKEUP ? s->waker_tid : 0;
+	r->waker_pid = kind == RUNQ_WAKEUP ? s->waker_pid : 0;
+	r->culprit_tid = s->culprit_tid;
+	r->culprit_pid = s->culprit_pid;
+	r->cpu = cpu;
+	r->prev_cpu = out_seen ? s->out_cpu : cpu;
+	r->prio = task_prio(next);
+	r->nice = task_static_prio(next) - 120;
+	r->policy = policy;
+	r->state = out_seen ? s->out_state : 0;
+	r->kind = kind;
+	r->waker_context = kind == RUNQ_WAKEUP && wake_ns ? s->waker_context : WAKER_NONE;
+	r->culprit_others = s->culprit_others;
+	r->culprit_known = s->culprit_known;
+	r->flags = flags | s->culprit_flags;
+	r->reserved = 0;
+	if (CFG(stack_kernel) || CFG(stack_user) || CFG(stack_waker)) {
+		bool taken = runq_ns >= CFG(stack_min_ns) || blocked_ns >= CFG(stack_min_ns);
+
+		r->stack_kernel = taken ? stack_kernel_of(next, c, now) : 0;
+		r->stack_user = taken && out_seen ? s->stack_user : 0;
+		r->waker_stack_kernel = taken && wake_ns ? s->waker_stack_kernel : 0;
+		r->waker_stack_user = taken && wake_ns ? s->waker_stack_user : 0;
+	}
+	record_submit(r);
+	count(c, RECORDS);
+}
+
+static __always_inline void on_switch(void *ctx, u32 cpu, bool preempt, struct task_struct *prev,
+				      struct task_struct *next, u32 prev_state)
+{
+	u64 now = now_ns(), cgroup = task_tid(next) ? task_cgroup(next) : 0;
+	u64 switch_no = switches_of_queue(next);
+	struct cpu_state *c = cpu_find(cpu);
+
+	if (!c)
+		return;
+	count(c, SWITCHES);
+	if (c->seen && switch_no != c->switch_no + 1) {
+		c->counters[SWITCHES_LOST] += switch_no - c->switch_no - 1;
+		on_hole(c, cpu, prev, now);
+	}
+	if (task_tid(prev))
+		switch_out(ctx, c, prev, cpu, preempt, prev_state, now);
+	if (task_tid(next))
+		switch_in(c, next, cpu, now, cgroup);
+	push_segment(c, task_tid(next), task_pid(next), cgroup, now);
+	c->last_ns = now;
+	c->switch_no = switch_no;
+	c->seen = 1;
+}
+
+/* ---- tasks that come, and that were there ----------------------------------------------- */
+
+/* A new task's first wakeup: forget whoever had this tid before. */
+static __always_inline void on_new_task(struct task_struct *t, u32 parent_tid, u32 parent_pid)
+{
+	struct task_state *s;
+	u64 now = now_ns();
+
+	state_release(task_tid(t));
+	s = state_claim(task_tid(t));
+	if (!s || !selected(s, t))
+		return;
+	s->out_flags = FIRST_RUN;
+	s->waking_ns = now;
+	s->waker_tid = parent_tid;
+	s->waker_pid = parent_pid;
+	s->waker_context = WAKER_TASK;
+	s->wakeup_ns = now;
+	s->woken_exec_ns = task_exec_ns(t);
+	start_queueing(s, t, now);
+}
+
+/* Was on a queue, not running, when the recording started: its wait is longer than will be seen. */
+static __always_inline void on_queued_at_start(struct task_struct *t)
+{
+	struct task_state *s = state_claim(task_tid(t));
+	u64 now = now_ns();
+
+	if (!s || s->in_ns || s->out_ns || s->wakeup_ns || !selected(s, t))
+		return;
+	s->out_ns = now;
+	s->out_cpu = task_cpu(t);
+	s->out_runnable = 1;
+	s->out_flags = CENSORED;
+	start_queueing(s, t, now);
+}
+
+#endif

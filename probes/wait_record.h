@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the probes hand over and are told. The only definition: user space takes these layouts
+ * from the built object's BTF. Times are nanoseconds of CLOCK_MONOTONIC.
+ */
+#ifndef SLTRACE_WAIT_RECORD_H
+#define SLTRACE_WAIT_RECORD_H
+
+/* Numbers of sltrace.model.Kind; the two MISSED are for the `missed` table. */
+enum kind {
+	RUNQ_WAKEUP = 0,
+	RUNQ_PREEMPT = 1,
+	THROTTLED = 2,
+	BLOCKED = 3,
+	N_KINDS = 4,
+	MISSED_HOLE = 16,
+	MISSED_UNSTAMPED = 17,
+};
+
+/* sltrace.model.Flag */
+enum wait_flag {
+	CENSORED = 1,
+	FIRST_RUN = 2,
+	MIGRATED_QUEUED = 4,
+	CULPRIT_PARTIAL = 8,
+	YIELDED = 16,
+	FOREIGN_WAKE = 32,
+};
+
+/* sltrace.model.WakerContext */
+enum waker_context {
+	WAKER_NONE = 0,
+	WAKER_TASK = 1,
+	WAKER_SOFTIRQ = 2,
+	WAKER_HARDIRQ = 3,
+};
+
+/*
+ * One switch-in: the task's whole time off the CPU, cut into the parts that become rows of the
+ * waits table. For MISSED_*: runq_ns is the lower and wake_ns the upper bound of the wait.
+ */
+struct wait_record {
+	u64 end_ns;
+	u64 blocked_ns; /* switch-out to wakeup; 0 where there was none */
+	u64 runq_ns; /* runnable to running, throttled_ns within */
+	u64 throttled_ns; /* the cgroup's quota was used up */
+	u64 wake_ns; /* waker's call to running; 0 where not seen */
+	u64 cgroup;
+	u64 culprit_cgroup;
+	u64 culprit_ns;
+	u32 tid;
+	u32 pid;
+	u32 waker_tid;
+	u32 waker_pid;
+	u32 culprit_tid;
+	u32 culprit_pid;
+	u16 cpu;
+	u16 prev_cpu;
+	s16 prio;
+	s8 nice;
+	u8 policy;
+	u16 state;
+	u8 kind;
+	u8 waker_context;
+	u8 culprit_others;
+	u8 culprit_known;
+	u8 flags;
+	u8 reserved;
+	/* Left off the record when no stacks are asked for. */
+	u64 stack_kernel;
+	u64 stack_user;
+	u64 waker_stack_kernel;
+	u64 waker_stack_user;
+};
+
+#define STACK_DEPTH 127
+
+struct stack_record {
+	u64 id; /* hash of the addresses and the pid; never 0 */
+	u32 pid; /* 0 for a kernel stack */
+	u32 depth;
+	u64 addresses[STACK_DEPTH];
+};
+
+enum task_event_kind {
+	TASK_FORK = 1,
+	TASK_EXEC = 2,
+	TASK_RENAME = 3,
+	TASK_EXIT = 4,
+	TASK_SEEN = 5, /* was there when the recording started */
+};
+
+struct task_event {
+	u64 ns;
+	u32 tid;
+	u32 pid;
+	u32 ppid;
+	u32 kind;
+	char comm[16];
+};
+
+enum cgroup_event_kind {
+	CGROUP_MKDIR = 1,
+	CGROUP_RMDIR = 2,
+	CGROUP_RENAME = 3,
+};
+
+struct cgroup_event {
+	u64 ns;
+	u64 id;
+	u64 parent;
+	u32 kind;
+	u32 reserved;
+	char path[512];
+};
+
+/* One per CPU and name; docs/measured.md says what each means. */
+enum counter {
+	SWITCHES, /* context switches seen */
+	RECORDS, /* switch-ins handed over */
+	BELOW_MIN, /* switch-ins under the minimum latency */
+	RING_FULL, /* records lost: the ring had no room */
+	HOLES, /* gaps in the switches of a CPU */
+	SWITCHES_LOST, /* switches within them that were not seen */
+	UNSTAMPED, /* a switch-in whose wait had no start */
+	STATE_LOST, /* no room to remember a task */
+	CLOCK_BACKWARDS, /* a wait that ended before it began */
+	SLOTS_FULL, /* histogram updates without their own cgroup slot */
+	STACKS_CAPPED, /* stacks not taken: over the rate */
+	STACKS_FAILED, /* stacks the kernel could not walk */
+	STACK_RING_FULL, /* stacks lost: the ring had no room */
+	TASK_RING_FULL, /* task names lost: the ring had no room */
+	CGROUP_RING_FULL, /* cgroup names lost: the ring had no room */
+	N_COUNTERS,
+};
+
+/*
+ * Log-linear: 16 ns steps below 128 ns, then 8 steps per power of two; the last takes the rest.
+ * A slot is one page, so that user space maps the table and diffs it. Counts wrap at 2^32.
+ */
+#define N_BUCKETS 252
+#define LINEAR_BITS 7
+#define SUB_BITS 3
+
+struct histogram {
+	u64 sum_ns;
+	u32 count[N_BUCKETS];
+};
+
+struct histogram_slot {
+	u64 cgroup;
+	u32 policy;
+	u32 used;
+	u64 reserved[2];
+	struct histogram kinds[N_KINDS];
+};
+
+/* What user space tells the probes before they are loaded. */
+struct config {
+	u64 start_ns; /* when the recording began */
+	u64 min_latency_ns;
+	u64 stack_min_ns;
+	u32 stack_rate; /* stacks per CPU and 10 ms; 0: no cap */
+	u32 task_mask; /* slots of the task table - 1 */
+	u32 n_slots; /* histogram slots */
+	u32 policies; /* bit per SCHED_*; 0: all */
+	u8 filter_pids;
+	u8 filter_cgroups;
+	u8 filter_comms;
+	u8 filter_cpus;
+	u8 histogram_only;
+	u8 stack_kernel;
+	u8 stack_user;
+	u8 stack_waker;
+	u8 blocked; /* hand over waits that are only blocked time */
+	u8 cgroup_v1;
+	u16 reserved;
+	u32 hierarchy_id; /* of the cgroup tree that ids are from */
+};
+
+#endif

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the probes remember between two events: of a task, and of a CPU. */
+#ifndef SLTRACE_WAIT_STATE_H
+#define SLTRACE_WAIT_STATE_H
+
+#include "wait_record.h"
+
+/* Past run segments a CPU remembers, and candidates compared among them for the culprit. */
+#define SEGMENTS   32
+#define CANDIDATES 4
+
+#define TASK_STATE_DEAD 0x80 /* TASK_DEAD: the last switch-out (include/linux/sched.h) */
+
+enum selection { UNDECIDED = 0, SELECTED = 1, REJECTED = 2 };
+
+struct task_state {
+	u32 tid; /* owner of the slot; 0: free */
+	u8 selection;
+	u8 out_runnable;
+	u8 out_flags;
+	u8 waker_context;
+	u64 in_ns;
+	u64 out_ns;
+	u64 waking_ns;
+	u64 wakeup_ns;
+	u64 queued_ns; /* since when on the present CPU's queue */
+	u64 exec_ns; /* CPU time used, when last seen to get or lose a CPU */
+	u64 woken_exec_ns; /* the same at the last wakeup */
+	u64 throttle_mark; /* throttle_clock when it joined the present queue */
+	u64 throttled_ns; /* collected on earlier queues of this wait */
+	u32 waker_tid;
+	u32 waker_pid;
+	u16 out_cpu;
+	u16 out_state;
+	u16 slot_cpu;
+	u16 slot_policy;
+	u64 slot_cgroup;
+	u32 slot; /* index + 1 of the histogram for slot_*; 0: not looked up */
+	u32 culprit_tid; /* the best candidate of earlier queues of this wait */
+	u32 culprit_pid;
+	u8 culprit_others;
+	u8 culprit_known;
+	u8 culprit_flags;
+	u8 reserved;
+	u64 culprit_ns;
+	u64 culprit_cgroup;
+	u64 decided_cgroup; /* where it was when `selection` was decided */
+	u64 stack_user;
+	u64 waker_stack_kernel;
+	u64 waker_stack_user;
+};
+
+struct segment {
+	u64 start_ns;
+	u64 cgroup;
+	u32 tid;
+	u32 pid;
+};
+
+struct candidate {
+	u64 ns;
+	u64 cgroup;
+	u32 tid;
+	u32 pid;
+};
+
+struct cpu_state {
+	u64 last_ns; /* of the last switch seen, and the kernel's number for it */
+	u64 switch_no;
+	u64 stack_window_ns;
+	u32 stacks_taken;
+	u32 head; /* segments written so far */
+	u32 seen;
+	u32 others; /* of the culprit search under way, with the candidates */
+	u32 partial;
+	u32 interrupts; /* enum interrupt: what this CPU is in */
+	u64 counters[N_COUNTERS];
+	struct candidate candidates[CANDIDATES];
+	struct segment segments[SEGMENTS];
+};
+
+static __always_inline void count(struct cpu_state *c, enum counter what)
+{
+	c->counters[what]++;
+}
+
+/*
+ * Compiles to shifts and masks. With branches the verifier would follow 64 paths for each of the
+ * three histogram updates of a switch.
+ */
+static __always_inline u32 floor_log2(u64 v)
+{
+	return 63 - __builtin_clzll(v);
+}
+
+/* Same function as sltrace.buckets.bucket_of. */
+static __always_inline u32 bucket_of(u64 ns)
+{
+	u32 log, index;
+
+	if (ns < (1 << LINEAR_BITS))
+		return ns >> (LINEAR_BITS - SUB_BITS);
+	log = floor_log2(ns);
+	index = ((log - LINEAR_BITS + 1) << SUB_BITS) +
+		((ns >> (log - SUB_BITS)) & ((1 << SUB_BITS) - 1));
+	return index < N_BUCKETS ? index : N_BUCKETS - 1;
+}
+
+#endif
