@@ -1,0 +1,1 @@
+"""Names for ids: cgroups, containers, processes, topology."""

@@ -1,0 +1,237 @@
+"""Names of threads over time: who had a tid when, also after it is gone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sltrace.errors import TargetError
+
+FORK, EXEC, RENAME, EXIT, SEEN = 1, 2, 3, 4, 5
+"""enum task_event_kind in probes/wait_record.h"""
+
+_MAX_CMDLINE = 4096
+_MAX_NAMES = 1 << 18
+_KEEP_DEAD_NS = 5_000_000_000
+_IDLE = "idle"
+_FAR_FUTURE = np.iinfo(np.int64).max
+
+
+@dataclass
+class _Name:
+    """One name of one thread, from a time on."""
+
+    tid: int
+    pid: int
+    ppid: int
+    comm: str
+    from_ns: int
+    until_ns: int | None = None
+
+
+class ProcessNames:
+    """Timeline of names per tid, fed with the probes' task events.
+
+    Args:
+        proc: Where /proc is.
+    """
+
+    def __init__(self, proc: Path = Path("/proc")) -> None:
+        self._proc = proc
+        self._comms: list[str] = ["", _IDLE]
+        self._comm_index = {"": 0, _IDLE: 1}
+        # The latest name of each tid, by tid; tids whose name changed lately are in _several too.
+        self._latest = np.zeros(1 << 16, np.int32)
+        self._latest[0] = 1
+        self._current: dict[int, _Name] = {}
+        self._dead: dict[int, _Name] = {}
+        self._newest_ns = 0
+        self._several: dict[int, list[_Name]] = {}
+        self._pending: list[_Name] = []
+        self._cmdlines: dict[int, tuple[str, int | None]] = {}
+        self._scan()
+
+    def feed(self, events: NDArray[Any]) -> None:
+        """Takes structured task events: fields ns, tid, pid, ppid, kind, comm."""
+        fields = (events[f].tolist() for f in ("ns", "tid", "pid", "ppid", "kind", "comm"))
+        for ns, tid, pid, ppid, kind, comm in zip(*fields, strict=True):
+            if kind == EXIT:
+                self._exited(ns, tid, pid, ppid, comm)
+            elif kind == SEEN:
+                if tid not in self._current:
+                    self._named(0, tid, pid, ppid, comm)
+            else:
+                self._named(ns, tid, pid, ppid, comm)
+                if kind == EXEC:
+                    self._cmdlines.pop(pid, None)
+
+    def comms_for(
+        self, tids: NDArray[np.int32], times_ns: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int32], list[str]]:
+        """Name of each thread at a time, as index into a list; "" where unknown."""
+        largest = len(self._latest) - 1
+        known = np.minimum(np.maximum(tids, 0), largest)
+        indices = self._latest[known]
+        if tids.size and (int(tids.max()) > largest or int(tids.min()) < 0):
+            indices[(tids > largest) | (tids < 0)] = 0
+        if self._several:
+            self._name_by_time(tids, times_ns, indices)
+        return indices, self._comms
+
+    def _name_by_time(
+        self, tids: NDArray[np.int32], times_ns: NDArray[np.int64], indices: NDArray[np.int32]
+    ) -> None:
+        """Corrects the names of tids that had several: a search per tid, not per row."""
+        changed = np.fromiter(self._several, np.int32, len(self._several))
+        rows = np.flatnonzero(np.isin(tids, changed))
+        rows = rows[np.argsort(tids[rows], kind="stable")]
+        present, first = np.unique(tids[rows], return_index=True)
+        for tid, group in zip(present.tolist(), np.split(rows, first[1:]), strict=True):
+            names = self._several[tid]
+            held = np.searchsorted([n.from_ns for n in names], times_ns[group], side="right") - 1
+            by_name = np.array([self._comm_index.get(n.comm, 0) for n in names], np.int32)
+            indices[group] = by_name[np.maximum(held, 0)]
+
+    def rows(self, *, final: bool = False) -> list[dict[str, Any]]:
+        """Rows of the tasks table for names that have ended; with `final`, for all."""
+        names = self._pending
+        self._pending = []
+        if final:
+            names = names + list(self._current.values())
+        self._forget()
+        return [self._row(name) for name in names]
+
+    def _row(self, name: _Name) -> dict[str, Any]:
+        cmdline, ns_pid = self._process(name.pid)
+        return {
+            "pid": name.pid,
+            "tid": name.tid,
+            "comm": name.comm,
+            "from_ns": name.from_ns,
+            "until_ns": name.until_ns,
+            "ppid": name.ppid,
+            "ns_pid": ns_pid,
+            "cmdline": cmdline,
+        }
+
+    def _named(self, ns: int, tid: int, pid: int, ppid: int, comm: bytes | str) -> None:
+        text = comm if isinstance(comm, str) else comm.decode(errors="replace")
+        name = _Name(tid, pid, ppid, text, ns)
+        self._newest_ns = max(self._newest_ns, ns)
+        before = self._current.get(tid)
+        if before is not None:
+            if before.comm == text and before.pid == pid:
+                return
+            before.until_ns = ns
+            self._pending.append(before)
+        before = before or self._dead.pop(tid, None)
+        if before is not None:
+            self._several.setdefault(tid, [before]).append(name)
+        self._current[tid] = name
+        self._remember(tid, text)
+        if pid not in self._cmdlines:
+            self._process(pid)
+
+    def _remember(self, tid: int, comm: str) -> None:
+        index = self._comm_index.get(comm)
+        if index is None:
+            # Past the bound, a flood of names costs their text but no memory.
+            if len(self._comms) >= _MAX_NAMES:
+                comm = "..."
+            index = self._comm_index.setdefault(comm, len(self._comms))
+            if index == len(self._comms):
+                self._comms.append(comm)
+        if tid >= len(self._latest):
+            grown = np.zeros(1 << tid.bit_length(), np.int32)
+            grown[: len(self._latest)] = self._latest
+            self._latest = grown
+        self._latest[tid] = index
+
+    def _exited(self, ns: int, tid: int, pid: int, ppid: int, comm: bytes) -> None:
+        if tid not in self._current:
+            self._named(0, tid, pid, ppid, comm)
+        name = self._current.pop(tid)
+        name.until_ns = ns
+        self._pending.append(name)
+        self._dead[tid] = name
+        self._newest_ns = max(self._newest_ns, ns)
+
+    def _forget(self) -> None:
+        """Lets go of old names whose waits have all been written."""
+        old = self._newest_ns - _KEEP_DEAD_NS
+        self._several = {t: n for t, n in self._several.items() if n[-1].from_ns >= old}
+        self._dead = {t: n for t, n in self._dead.items() if (n.until_ns or 0) >= old}
+        if len(self._cmdlines) > _MAX_NAMES:
+            self._cmdlines.clear()
+
+    def _scan(self) -> None:
+        for pid in _numbers(self._proc):
+            ppid = self._parent(pid)
+            for tid in _numbers(self._proc / str(pid) / "task"):
+                comm = _read(self._proc / str(pid) / "task" / str(tid) / "comm", 64)
+                if comm:
+                    self._named(0, tid, pid, ppid, comm.rstrip(b"\n")[:15])
+
+    def _parent(self, pid: int) -> int:
+        # The name in parentheses may hold anything, also a parenthesis.
+        fields = _read(self._proc / str(pid) / "stat", 1024).rpartition(b")")[2].split()
+        return int(fields[1]) if len(fields) > 1 else 0
+
+    def _process(self, pid: int) -> tuple[str, int | None]:
+        """Command line and innermost pid of a process; read once."""
+        found = self._cmdlines.get(pid)
+        if found is None:
+            folder = self._proc / str(pid)
+            raw = _read(folder / "cmdline", _MAX_CMDLINE)
+            text = raw.rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
+            pids = _namespace_pids(folder)
+            found = self._cmdlines[pid] = text, pids[-1] if pids else None
+        return found
+
+
+def resolve_pid(pid: int, proc: Path = Path("/proc")) -> int:
+    """Checks a pid the user typed, as this process's pid namespace numbers it.
+
+    Raises:
+        TargetError: There is no such process; names the one a container calls by that pid.
+    """
+    if (proc / str(pid)).is_dir() and pid > 0:
+        return pid
+    inside = [p for p in _numbers(proc) if _namespace_pids(proc / str(p))[-1:] == [pid]]
+    if inside:
+        hint = f"a container calls {', '.join(map(str, inside[:3]))} that: use --pid {inside[0]}"
+    else:
+        near = get_close_matches(str(pid), [str(p) for p in _numbers(proc)], n=3)
+        hint = f"similar: {', '.join(near)}" if near else "pgrep -a NAME finds processes"
+    raise TargetError(f"there is no process {pid}", hint)
+
+
+def _namespace_pids(folder: Path) -> list[int]:
+    for line in _read(folder / "status", 4096).splitlines():
+        if line.startswith(b"NSpid:"):
+            return [int(p) for p in line.split()[1:]]
+    return []
+
+
+def _numbers(folder: Path) -> Iterator[int]:
+    try:
+        entries = os.listdir(folder)
+    except OSError:
+        return
+    yield from (int(e) for e in entries if e.isdigit())
+
+
+def _read(path: Path, limit: int) -> bytes:
+    """The first bytes of a /proc file; empty where it is gone."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read(limit)
+    except OSError:
+        return b""
