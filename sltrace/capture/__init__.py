@@ -1,0 +1,1 @@
+"""Recording: load and attach the probes, drain their rings, write the trace. Needs root."""

@@ -1,0 +1,230 @@
+"""The same probes through BCC: for kernels with headers and no BTF, and as a second opinion.
+
+BCC only compiles and loads (in a process of its own, see bcc_child); maps are made here, so
+that rings, counters and histograms are read exactly as with libbpf.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sltrace.capture import bcc_compiler, kernel, libbpf, maps, sizes
+from sltrace.capture.bcc_compiler import module_path as module_path
+from sltrace.capture.btf import Btf
+from sltrace.capture.kernel_offsets import kernel_offsets
+from sltrace.capture.probes import (
+    _CGROUP_NAMES,
+    _CONTEXT,
+    _CORE,
+    _ITERATOR,
+    _TASK_NAMES,
+    _WITHOUT,
+    CGROUP_RING_BYTES,
+    STACK_RING_BYTES,
+    TASK_RING_BYTES,
+    Targets,
+    config_bytes,
+    object_path,
+    record_dtype,
+)
+from sltrace.capture.ring import Ring
+from sltrace.capture.settings import Settings
+from sltrace.errors import CannotRecord, TargetError
+
+_SWITCH = "sched_switch"
+_QUOTA = "cpu_quota"
+_SEEN_STACKS = 1 << 16  # probes/stacks.bpf.h
+
+
+@dataclass
+class BccProbes:
+    """The probes, compiled on this machine by BCC and attached to raw tracepoints.
+
+    Args:
+        settings: What to record.
+        targets: The filters in the kernel's terms.
+
+    Raises:
+        CannotRecord: No BCC, nothing to take the kernel's layout from, or the kernel refused.
+        TargetError: A CPU that is not there.
+    """
+
+    settings: Settings
+    targets: Targets
+    loader: str = "bcc"
+    attached: list[str] = field(default_factory=list)
+    not_attached: list[tuple[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._maps: dict[str, int] = {}
+        self._programs: dict[str, int] = {}
+        self._links: list[int] = []
+        self._rings: list[int] = []
+        layouts = Btf.of_object(object_path())
+        from_btf = kernel_offsets()
+        offsets = from_btf or bcc_compiler.offsets_from_headers()
+        try:
+            self._make_maps(layouts)
+            self._fill_filters()
+            failed = self._compile(layouts, offsets, _switch_carries_state(bool(from_btf)))
+            self._attach(failed)
+        except BaseException:
+            self.close()
+            raise
+        self.not_attached.append(
+            (_ITERATOR, f"BCC's raw tracepoints have no task iterator: {_WITHOUT[_ITERATOR]}")
+        )
+        if "cfs_rq_rq" not in offsets:
+            self.not_attached.append(
+                (
+                    _QUOTA,
+                    "the run queue's layout is in no kernel header: throttled waits are counted "
+                    "as run-queue waits",
+                )
+            )
+
+    def _make_maps(self, layouts: Btf) -> None:
+        cpus = libbpf.possible_cpus()
+        cpu_state, slot = layouts.dtype("cpu_state"), layouts.dtype("histogram_slot")
+        stack = layouts.dtype("stack_record")
+        # struct task_entry in probes/tables.bcc.h: one word more
+        task = layouts.dtype("task_state").itemsize + 8
+        slots = sizes.histogram_slots(cpus)
+        ring_bytes = self.settings.ring_bytes or sizes.ring_bytes(cpus)
+        tables = self._maps
+        for name, kind, key, value, entries, flags in (
+            ("tasks", maps.HASH, 4, task, sizes.task_slots(), 0),
+            ("new_task", maps.ARRAY, 4, task, 1, 0),
+            ("cpu_table", maps.ARRAY, 4, cpu_state.itemsize, cpus, maps.MMAPABLE),
+            ("slot_index", maps.HASH, 16, 4, slots, 0),
+            ("slots_used", maps.ARRAY, 4, 4, cpus, maps.MMAPABLE),
+            ("histograms", maps.ARRAY, 4, slot.itemsize, slots, maps.MMAPABLE),
+            ("switch_counts", maps.ARRAY, 4, 16, cpus, 0),
+            ("wanted_pids", maps.HASH, 4, 1, 16384, 0),
+            ("wanted_cgroups", maps.HASH, 8, 1, 65536, 0),
+            ("wanted_comms", maps.HASH, 16, 1, 64, 0),
+            ("wanted_cpus", maps.ARRAY, 4, 1, cpus, 0),
+            ("seen_stacks", maps.ARRAY, 4, 8, _SEEN_STACKS, 0),
+            ("stack_scratch", maps.PERCPU_ARRAY, 4, stack.itemsize, 1, 0),
+            ("stack_ring", maps.RING, 0, 0, STACK_RING_BYTES, 0),
+            ("task_ring", maps.RING, 0, 0, TASK_RING_BYTES, 0),
+            ("cgroup_ring", maps.RING, 0, 0, CGROUP_RING_BYTES, 0),
+        ):
+            tables[name] = maps.create_map(name, kind, key, value, entries, flags)
+
+        waits = record_dtype(layouts.dtype("wait_record"), self.settings)
+        self._rings = [libbpf.create_ring(ring_bytes) for _ in range(cpus)]
+        tables["wait_rings"] = maps.create_map(
+            "wait_rings", maps.ARRAY_OF_MAPS, 4, 4, cpus, inner=self._rings[0]
+        )
+        for cpu, fd in enumerate(self._rings):
+            libbpf.update_map(tables["wait_rings"], _u32(cpu), _u32(fd))
+        self.wait_rings = (
+            []
+            if self.settings.histogram_only
+            else [Ring(fd, ring_bytes, waits) for fd in self._rings]
+        )
+        self.stack_ring: Ring | None = Ring(tables["stack_ring"], STACK_RING_BYTES, stack)
+        self.task_ring: Ring | None = Ring(
+            tables["task_ring"], TASK_RING_BYTES, layouts.dtype("task_event")
+        )
+        self.cgroup_ring: Ring | None = Ring(
+            tables["cgroup_ring"], CGROUP_RING_BYTES, layouts.dtype("cgroup_event")
+        )
+        self._cpu_states = maps.view(tables["cpu_table"], cpus, cpu_state)
+        self._slots = maps.view(tables["histograms"], slots, slot)
+        # An array's elements are padded to 8 bytes.
+        self._slots_used = maps.view(tables["slots_used"], cpus, np.dtype("u8"))
+        names = layouts.enumerators("counter")
+        self.counter_names = [n.lower() for n in sorted(names, key=names.__getitem__)][:-1]
+        self._cpus = cpus
+
+    def _fill_filters(self) -> None:
+        filters, tables = self.settings.filters, self._maps
+        for pid in filters.pids:
+            self.want_pid(pid)
+        for cgroup in self.targets.cgroup_ids:
+            libbpf.update_map(tables["wanted_cgroups"], cgroup.to_bytes(8, "little"), b"\1")
+        for comm in filters.comms:
+            libbpf.update_map(tables["wanted_comms"], comm.encode()[:15].ljust(16, b"\0"), b"\1")
+        for cpu in filters.cpus:
+            if cpu >= self._cpus:
+                raise TargetError(f"there is no CPU {cpu}", f"CPUs are 0 to {self._cpus - 1}")
+            libbpf.update_map(tables["wanted_cpus"], _u32(cpu), b"\1")
+
+    def _compile(
+        self, layouts: Btf, offsets: dict[str, int], switch_carries_state: bool
+    ) -> dict[str, str]:
+        layout = layouts.dtype("config")
+        (config,) = np.frombuffer(config_bytes(layout, self.settings, self.targets), layout)
+        defines = {f"CFG_{name}": f"{int(config[name])}ULL" for name in layout.names or ()}
+        defines |= {f"FD_{name.upper()}": str(fd) for name, fd in self._maps.items()}
+        defines |= {f"OFFSET_{name}": str(offset) for name, offset in offsets.items()}
+        defines["N_CPUS"] = str(self._cpus)
+        if switch_carries_state:
+            defines["SWITCH_CARRIES_STATE"] = "1"
+        self._programs, failed = bcc_compiler.compile_programs(
+            bcc_compiler.source_path(),
+            [f"-D{name}={value}" for name, value in defines.items()],
+            (*_TASK_NAMES, *_CGROUP_NAMES, *_CONTEXT, *_CORE, _SWITCH),
+            tuple(self._maps.values()),
+        )
+        return failed
+
+    def _attach(self, failed: dict[str, str]) -> None:
+        # Names first, so that nobody is born unnamed; the switch last, when wakeups are seen.
+        for name in (*_TASK_NAMES, *_CGROUP_NAMES, *_CONTEXT, *_CORE, _SWITCH):
+            try:
+                if name in failed:
+                    raise CannotRecord(failed[name], "sltrace doctor says what this kernel lacks")
+                self._links.append(maps.open_raw_tracepoint(name, self._programs[name]))
+                self.attached.append(name)
+            except CannotRecord as err:
+                if name not in _WITHOUT:
+                    raise
+                self.not_attached.append((name, f"{err.message}: {_WITHOUT[name]}"))
+
+    def counters(self) -> NDArray[np.uint64]:
+        """Counter values now; shape (CPUs, counters)."""
+        counters: NDArray[np.uint64] = self._cpu_states["counters"].copy()
+        return counters
+
+    def histogram_slots(self) -> NDArray[Any]:
+        """The histogram slots in use, the shared ones of each CPU first: a view, not a copy.
+
+        A CPU that uses fewer slots than another leaves empty ones between the others'.
+        """
+        return self._slots[: (int(self._slots_used.max()) + 1) * self._cpus]
+
+    def program_fds(self) -> list[int]:
+        """File descriptors of the attached programs, for their run-time statistics."""
+        return [self._programs[name] for name in self.attached]
+
+    def want_pid(self, pid: int) -> None:
+        """Adds a process to the pid filter."""
+        libbpf.update_map(self._maps["wanted_pids"], _u32(pid), b"\1")
+
+    def close(self) -> None:
+        """Detaches everything."""
+        for fd in (*self._links, *self._programs.values(), *self._maps.values(), *self._rings):
+            os.close(fd)
+        self._links.clear()
+        self._programs.clear()
+        self._maps.clear()
+        self._rings.clear()
+
+
+def _switch_carries_state(btf: bool) -> bool:
+    """Whether sched_switch hands over the task's state (5.18, fa2c3254d7cf)."""
+    if btf:
+        return kernel.tracepoint_arguments(_SWITCH) == 4
+    return kernel.version() >= (5, 18)
+
+
+def _u32(value: int) -> bytes:
+    return value.to_bytes(4, "little")

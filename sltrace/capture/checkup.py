@@ -1,0 +1,177 @@
+"""Looks at what recording needs, one finding each; raises nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sltrace.errors import SltraceError
+
+State = Literal["ok", "limited", "missing"]
+_LOCKDOWN = Path("/sys/kernel/security/lockdown")
+_OLDEST = (5, 12)
+"""Ring buffers came in 5.8, atomic compare-and-exchange in BPF in 5.12."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was checked.
+
+    Attributes:
+        subject: What.
+        state: ok; limited: recording works with less; missing: it does not work.
+        text: What was found.
+        advice: What to do about it; empty if nothing.
+    """
+
+    subject: str
+    state: State
+    text: str
+    advice: str = ""
+
+
+def examine() -> list[Finding]:
+    """All findings, in the order in which a recording would meet them."""
+    found: list[Finding] = []
+    for check in _CHECKS:
+        try:
+            found.extend(check())
+        except SltraceError as err:
+            subject = check.__name__.strip("_").replace("_", " ")
+            found.append(Finding(subject, "missing", err.message, err.hint))
+    return found
+
+
+def _system() -> list[Finding]:
+    if platform.system() != "Linux":
+        return [Finding("system", "missing", platform.system(), "sltrace records on Linux only")]
+    if platform.machine() != "x86_64":
+        return [
+            Finding("machine", "limited", f"{platform.machine()} is untested", "reports are welcome")
+        ]
+    return [Finding("system", "ok", f"Linux {platform.release()} on {platform.machine()}")]
+
+
+def _kernel() -> list[Finding]:
+    from sltrace.capture import kernel
+
+    if kernel.version() < _OLDEST:
+        wanted = ".".join(map(str, _OLDEST))
+        return [Finding("kernel", "missing", f"older than {wanted}", f"boot {wanted} or newer")]
+    return []
+
+
+def _privileges() -> list[Finding]:
+    from sltrace.capture.privileges import missing_to_record
+
+    missing = missing_to_record()
+    if missing:
+        text = f"{' and '.join(missing)} missing"
+        return [Finding("privileges", "missing", text, "run it with sudo")]
+    return [Finding("privileges", "ok", "may load BPF programs")]
+
+
+def _lockdown() -> list[Finding]:
+    try:
+        text = _LOCKDOWN.read_text()
+    except OSError:
+        return []
+    if "[confidentiality]" in text:
+        return [
+            Finding(
+                "lockdown",
+                "missing",
+                "the kernel is locked down for confidentiality",
+                "boot without lockdown=confidentiality (or with Secure Boot off)",
+            )
+        ]
+    return [Finding("lockdown", "ok", "tracing is allowed")]
+
+
+def _libbpf() -> list[Finding]:
+    from sltrace.capture import libbpf
+
+    libbpf.library()
+    return [Finding("libbpf", "ok", "libbpf.so.1 found")]
+
+
+def _probes() -> list[Finding]:
+    from sltrace.capture.probes import object_path
+
+    return [Finding("probes", "ok", str(object_path()))]
+
+
+def _kernel_types() -> list[Finding]:
+    from sltrace.capture import kernel
+
+    arguments = kernel.tracepoint_arguments("sched_switch")
+    if arguments not in (3, 4):
+        return [Finding("sched_switch", "missing", f"{arguments} arguments, 3 or 4 are known")]
+    found = [Finding("kernel types (BTF)", "ok", f"{kernel.BTF_FILE} read")]
+    found += [Finding("this kernel", "limited", text) for text in kernel.limits()]
+    return found
+
+
+def _loading() -> list[Finding]:
+    """Loads and attaches for real: nothing else proves that it works."""
+    from sltrace.capture.privileges import missing_to_record
+    from sltrace.capture.probes import LibbpfProbes, Targets
+    from sltrace.capture.settings import Settings, Stacks
+
+    if missing_to_record():
+        return []
+    everything = Settings(stacks=Stacks(kernel=True, user=True, waker=True), ring_bytes=64 << 10)
+    probes = LibbpfProbes(everything, Targets())
+    probes.close()
+    return [
+        Finding("loading", "ok", f"{len(probes.attached)} programs loaded and attached"),
+        *(Finding(name, "limited", why) for name, why in probes.not_attached),
+    ]
+
+
+def _cgroups() -> list[Finding]:
+    from sltrace.names.cgroups import choose_hierarchy
+
+    hierarchy = choose_hierarchy()
+    return [Finding("cgroups", "ok", f"{hierarchy.kind} at {hierarchy.mount}: {hierarchy.why}")]
+
+
+def _kernel_symbols() -> list[Finding]:
+    try:
+        with open("/proc/kallsyms") as file:
+            hidden = int(file.readline().split()[0], 16) == 0
+    except (OSError, ValueError, IndexError):
+        hidden = True
+    if hidden:
+        advice = "as root: sysctl kernel.kptr_restrict=1" if os.geteuid() == 0 else "run as root"
+        return [Finding("kernel symbols", "limited", "addresses are hidden", advice)]
+    return [Finding("kernel symbols", "ok", "/proc/kallsyms is readable")]
+
+
+def _bcc() -> list[Finding]:
+    from sltrace.capture.bcc import module_path
+
+    try:
+        module_path()
+    except SltraceError as err:
+        return [Finding("--loader bcc", "limited", err.message, f"{err.hint}, if ever you need it")]
+    return [Finding("--loader bcc", "ok", "python3-bpfcc found")]
+
+
+_CHECKS: tuple[Callable[[], list[Finding]], ...] = (
+    _system,
+    _kernel,
+    _privileges,
+    _lockdown,
+    _libbpf,
+    _probes,
+    _kernel_types,
+    _loading,
+    _cgroups,
+    _kernel_symbols,
+    _bcc,
+)

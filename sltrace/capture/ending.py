@@ -1,0 +1,147 @@
+"""When a recording ends: Ctrl-C, a time, the command's exit, or the last target's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from dataclasses import replace
+from types import FrameType, TracebackType
+
+from sltrace.capture.settings import Filters, Settings
+from sltrace.errors import TargetError, UsageError
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_NOT_FOUND, _NOT_RUNNABLE = 127, 126  # what a shell says
+
+
+class Ending:
+    """Watches for the end; starts the command, held back until `begin`.
+
+    Args:
+        command_line: What to run and record; empty for none.
+        pids: Processes whose last exit ends the recording; empty for none.
+        duration_ns: How long to record; None for no limit.
+    """
+
+    def __init__(
+        self, command_line: list[str], pids: tuple[int, ...], duration_ns: int | None
+    ) -> None:
+        if command_line and pids:
+            raise UsageError("-- COMMAND and --pid exclude each other", "leave one of them out")
+        self._command_line = command_line
+        self._watched = {pid: _watch(pid) for pid in pids}
+        self._duration_ns = duration_ns
+        self._deadline = 0
+        self._signalled = False
+        self.child_pid = 0
+        self.exit_code = 0
+        self.reason = ""
+
+    def __enter__(self) -> Ending:
+        self._previous = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+        if self._command_line:
+            self._hold_child()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        if self.child_pid and not self.reason:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.child_pid, signal.SIGTERM)
+        for fd in self._watched.values():
+            os.close(fd)
+
+    def only_child(self, settings: Settings) -> Settings:
+        """The settings with the command as the only process recorded."""
+        filters: Filters = replace(settings.filters, pids=(self.child_pid,))
+        return replace(settings, filters=filters)
+
+    def begin(self) -> None:
+        """Starts the clock, and lets the command run."""
+        if self._duration_ns is not None:
+            self._deadline = time.monotonic_ns() + self._duration_ns
+        if self.child_pid:
+            os.write(self._gate, b"g")
+            os.close(self._gate)
+
+    def describe(self) -> str:
+        """What will end it, for people."""
+        if self._command_line:
+            return f"until {self._command_line[0]} ends"
+        if self._duration_ns is not None:
+            return f"for {self._duration_ns / 1e9:g} s"
+        return "until Ctrl-C"
+
+    def reached(self) -> bool:
+        """Whether it is over; sets `reason` and, for a command, `exit_code`."""
+        if self._signalled and not self.child_pid:
+            self.reason = "stopped"
+        elif self._deadline and time.monotonic_ns() >= self._deadline:
+            self.reason = "time is up"
+            if self.child_pid:
+                os.kill(self.child_pid, signal.SIGTERM)
+                self._reap(os.waitpid(self.child_pid, 0)[1])
+        elif self.child_pid:
+            pid, status = os.waitpid(self.child_pid, os.WNOHANG)
+            if pid:
+                self._reap(status)
+                self.reason = f"{self._command_line[0]} ended"
+        elif self._watched and all(map(_exited, self._watched.values())):
+            self.reason = "the recorded processes have exited"
+        return bool(self.reason)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._signalled = True
+        # From the terminal the command gets Ctrl-C itself; anything else is passed on.
+        if self.child_pid and number != signal.SIGINT:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.child_pid, number)
+
+    def _reap(self, status: int) -> None:
+        code = os.waitstatus_to_exitcode(status)
+        self.exit_code = 128 - code if code < 0 else code
+
+    def _hold_child(self) -> None:
+        """Forks the command; it waits at a pipe, so that its whole life is recorded."""
+        gate, self._gate = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(self._gate)
+            for number in _SIGNALS:
+                signal.signal(number, signal.SIG_DFL)
+            code = _NOT_FOUND
+            try:
+                if os.read(gate, 1):
+                    os.execvp(self._command_line[0], self._command_line)
+            except OSError as err:
+                code = _NOT_FOUND if isinstance(err, FileNotFoundError) else _NOT_RUNNABLE
+                os.write(2, f"sltrace: {self._command_line[0]}: {err.strerror}\n".encode())
+            os._exit(code)
+        os.close(gate)
+        self.child_pid = pid
+
+
+def _exited(pidfd: int) -> bool:
+    readable, _, _ = select.select([pidfd], [], [], 0)
+    return bool(readable)
+
+
+def _watch(pid: int) -> int:
+    """A descriptor that becomes readable when the process exits.
+
+    Raises:
+        TargetError: There is no such process.
+    """
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        raise TargetError(f"there is no process {pid}", "pgrep -a NAME lists them") from None

@@ -1,0 +1,252 @@
+"""The part of libbpf.so.1 that loads and attaches a prebuilt CO-RE object, through ctypes."""
+
+from __future__ import annotations
+
+import ctypes as c
+import errno
+import os
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from sltrace.errors import CannotRecord
+
+_P = c.c_void_p
+_SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "libbpf_set_print": (_P, (_P,)),
+    "bpf_object__open_file": (_P, (c.c_char_p, _P)),
+    "bpf_object__load": (c.c_int, (_P,)),
+    "bpf_object__close": (None, (_P,)),
+    "bpf_object__next_program": (_P, (_P, _P)),
+    "bpf_object__next_map": (_P, (_P, _P)),
+    "bpf_program__name": (c.c_char_p, (_P,)),
+    "bpf_program__set_autoload": (c.c_int, (_P, c.c_bool)),
+    "bpf_program__attach": (_P, (_P,)),
+    "bpf_program__attach_iter": (_P, (_P, _P)),
+    "bpf_program__fd": (c.c_int, (_P,)),
+    "bpf_link__fd": (c.c_int, (_P,)),
+    "bpf_link__destroy": (c.c_int, (_P,)),
+    "bpf_iter_create": (c.c_int, (c.c_int,)),
+    "bpf_map__name": (c.c_char_p, (_P,)),
+    "bpf_map__fd": (c.c_int, (_P,)),
+    "bpf_map__set_max_entries": (c.c_int, (_P, c.c_uint32)),
+    "bpf_map__max_entries": (c.c_uint32, (_P,)),
+    "bpf_map__initial_value": (_P, (_P, c.POINTER(c.c_size_t))),
+    "bpf_map_create": (
+        c.c_int,
+        (c.c_int, c.c_char_p, c.c_uint32, c.c_uint32, c.c_uint32, _P),
+    ),
+    "bpf_map_update_elem": (c.c_int, (c.c_int, _P, _P, c.c_uint64)),
+    "bpf_obj_get_info_by_fd": (c.c_int, (c.c_int, _P, c.POINTER(c.c_uint32))),
+    "bpf_enable_stats": (c.c_int, (c.c_int,)),
+    "btf__load_vmlinux_btf": (_P, ()),
+    "btf__find_by_name_kind": (c.c_int, (_P, c.c_char_p, c.c_uint32)),
+    "btf__type_by_id": (_P, (_P, c.c_uint32)),
+    "btf__name_by_offset": (c.c_char_p, (_P, c.c_uint32)),
+    "libbpf_num_possible_cpus": (c.c_int, ()),
+}
+
+_MAP_TYPE_RINGBUF = 27
+
+
+@cache
+def library() -> c.CDLL:
+    """libbpf with its functions typed.
+
+    Raises:
+        CannotRecord: It is not installed, or is older than 1.0.
+    """
+    try:
+        lib = c.CDLL("libbpf.so.1", use_errno=True)
+    except OSError as err:
+        raise CannotRecord(
+            "libbpf.so.1 is not installed",
+            "apt install libbpf1 (Debian, Ubuntu), dnf install libbpf (Fedora, RHEL)",
+        ) from err
+    for name, (result, arguments) in _SIGNATURES.items():
+        function = getattr(lib, name)
+        function.restype = result
+        function.argtypes = arguments
+    lib.libbpf_set_print(c.cast(_keep_message, _P))
+    return lib
+
+
+_messages: list[str] = []
+_MAX_MESSAGES = 400
+
+
+@c.CFUNCTYPE(c.c_int, c.c_int, c.c_char_p, _P)
+def _keep_message(level: int, text: bytes, arguments: int) -> int:
+    buffer = c.create_string_buffer(2048)
+    c.CDLL(None).vsnprintf(buffer, len(buffer), c.c_char_p(text), _P(arguments))
+    _messages.append(buffer.value.decode(errors="replace").rstrip())
+    del _messages[:-_MAX_MESSAGES]
+    return 0
+
+
+def messages() -> str:
+    """What libbpf and the verifier said last."""
+    return "\n".join(_messages)
+
+
+def possible_cpus() -> int:
+    """CPUs the kernel could ever have: the size of tables indexed by CPU."""
+    return int(library().libbpf_num_possible_cpus())
+
+
+class Map:
+    """A BPF map: by file descriptor once the object is loaded."""
+
+    def __init__(self, pointer: int) -> None:
+        self._pointer = pointer
+
+    @property
+    def fd(self) -> int:
+        """File descriptor; only after loading."""
+        return int(library().bpf_map__fd(self._pointer))
+
+    def resize(self, entries: int) -> None:
+        """Sets the number of entries; only before loading."""
+        library().bpf_map__set_max_entries(self._pointer, entries)
+
+    @property
+    def entries(self) -> int:
+        """Number of entries."""
+        return int(library().bpf_map__max_entries(self._pointer))
+
+    def write_initial(self, offset: int, data: bytes) -> None:
+        """Writes into a data section (.rodata, .bss) before loading."""
+        size = c.c_size_t()
+        base = library().bpf_map__initial_value(self._pointer, c.byref(size))
+        if not base or offset + len(data) > size.value:
+            raise ValueError("outside of the section")
+        c.memmove(base + offset, data, len(data))
+
+    def update(self, key: bytes, value: bytes) -> None:
+        """Sets one element."""
+        update_map(self.fd, key, value)
+
+
+def update_map(fd: int, key: bytes, value: bytes) -> None:
+    """Sets one element of the map behind a file descriptor."""
+    if library().bpf_map_update_elem(fd, key, value, 0):
+        number = c.get_errno()
+        raise OSError(number, f"BPF map: {os.strerror(number)}")
+
+
+def create_ring(size: int) -> int:
+    """A ring buffer map of `size` bytes (a power of two, whole pages); its file descriptor."""
+    fd = int(library().bpf_map_create(_MAP_TYPE_RINGBUF, b"wait_ring", 0, 0, size, None))
+    if fd < 0:
+        raise _cannot_load("create a ring buffer", -fd)
+    return fd
+
+
+class Program:
+    """A BPF program of an object."""
+
+    def __init__(self, pointer: int) -> None:
+        self._pointer = pointer
+        self.name: str = library().bpf_program__name(pointer).decode()
+
+    @property
+    def fd(self) -> int:
+        """File descriptor; only after loading."""
+        return int(library().bpf_program__fd(self._pointer))
+
+    def autoload(self, wanted: bool) -> None:
+        """Whether loading the object loads this program."""
+        library().bpf_program__set_autoload(self._pointer, wanted)
+
+    def attach(self) -> int:
+        """Attaches by the program's section; the link."""
+        link = library().bpf_program__attach(self._pointer)
+        if not link:
+            raise _cannot_load(f"attach {self.name}", c.get_errno())
+        return int(link)
+
+    def run_iterator(self) -> None:
+        """Runs an iterator program over everything it iterates, once."""
+        lib = library()
+        link = lib.bpf_program__attach_iter(self._pointer, None)
+        if not link:
+            raise _cannot_load(f"attach {self.name}", c.get_errno())
+        try:
+            fd = lib.bpf_iter_create(lib.bpf_link__fd(link))
+            if fd < 0:
+                raise _cannot_load(f"run {self.name}", -fd)
+            with open(fd, "rb", buffering=0) as stream:
+                while stream.read(1 << 16):
+                    pass
+        finally:
+            lib.bpf_link__destroy(link)
+
+
+class Object:
+    """An opened object: settle its maps and programs, load it, attach it, close it."""
+
+    def __init__(self, path: Path) -> None:
+        lib = library()
+        _messages.clear()
+        self._pointer = lib.bpf_object__open_file(os.fsencode(path), None)
+        if not self._pointer:
+            raise CannotRecord(
+                f"cannot open the probes {path}: {os.strerror(c.get_errno())}",
+                "reinstall sltrace, or run make probes",
+            )
+        self.programs = {p.name: p for p in map(Program, self._walk(lib.bpf_object__next_program))}
+        self.maps: dict[str, Map] = {}
+        for pointer in self._walk(lib.bpf_object__next_map):
+            name = lib.bpf_map__name(pointer).decode()
+            # Data sections are called OBJECT.rodata and the like.
+            self.maps[re.sub(r"^[^.]+(?=\.)", "", name)] = Map(pointer)
+        self._links: list[int] = []
+
+    def _walk(self, following: Callable[[int, int | None], int | None]) -> list[int]:
+        found: list[int] = []
+        while pointer := following(self._pointer, found[-1] if found else None):
+            found.append(pointer)
+        return found
+
+    def load(self) -> None:
+        """Hands everything to the kernel.
+
+        Raises:
+            CannotRecord: The kernel refused; the message says why.
+        """
+        code = library().bpf_object__load(self._pointer)
+        if code:
+            raise _cannot_load("load the probes", -code)
+
+    def attach(self, name: str) -> None:
+        """Attaches one program for as long as the object is open."""
+        self._links.append(self.programs[name].attach())
+
+    def close(self) -> None:
+        """Detaches and unloads."""
+        lib = library()
+        while self._links:
+            lib.bpf_link__destroy(self._links.pop())
+        if self._pointer:
+            lib.bpf_object__close(self._pointer)
+            self._pointer = None
+
+
+_HINTS = {
+    errno.EPERM: "run as root (sudo sltrace record ...); sltrace doctor says what is missing",
+    errno.EACCES: "sltrace doctor says what this kernel lacks",
+    errno.EINVAL: "sltrace doctor says what this kernel lacks",
+    errno.ENOMEM: "free some memory, or record with smaller buffers: --buffer 1M",
+    errno.ENOENT: "this kernel has no such tracepoint; sltrace doctor says what it lacks",
+}
+
+
+def _cannot_load(what: str, number: int) -> CannotRecord:
+    reason = os.strerror(number) if number else "unknown reason"
+    said = next((m for m in reversed(_messages) if "BTF" in m and "vmlinux" in m), "")
+    hint = _HINTS.get(number, "sltrace doctor says what this kernel lacks")
+    if said:
+        hint = "this kernel has no BTF: try --loader bcc (needs kernel headers)"
+    return CannotRecord(f"cannot {what}: {reason}", hint)

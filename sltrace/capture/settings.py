@@ -1,0 +1,72 @@
+"""What to record, as the command line says it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which tasks' waits are kept; empty means all. Different filters must all match.
+
+    Attributes:
+        pids: Processes, with their threads and the children they make.
+        cgroups: cgroup paths, with everything below them.
+        comms: Thread names, exact.
+        cpus: CPUs on which a wait ended.
+        policies: SCHED_* numbers.
+    """
+
+    pids: tuple[int, ...] = ()
+    cgroups: tuple[str, ...] = ()
+    comms: tuple[str, ...] = ()
+    cpus: tuple[int, ...] = ()
+    policies: tuple[int, ...] = ()
+
+    def as_meta(self) -> dict[str, Any]:
+        """Only those that are set."""
+        return {name: list(value) for name, value in vars(self).items() if value}
+
+
+@dataclass(frozen=True)
+class Stacks:
+    """Which stacks are taken with a wait.
+
+    Attributes:
+        kernel: The waiting task's kernel stack.
+        user: Its user stack (frame pointers).
+        waker: Kernel and user stack of the task that ended the block.
+        min_ns: Only for waits at least this long.
+        rate_per_cpu: At most this many stacks per second and CPU; 0 for no cap.
+    """
+
+    kernel: bool = False
+    user: bool = False
+    waker: bool = False
+    min_ns: int = 0
+    rate_per_cpu: int = 0
+
+    @property
+    def any(self) -> bool:
+        """Whether any stack is asked for."""
+        return self.kernel or self.user or self.waker
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that shapes a recording.
+
+    Attributes:
+        min_latency_ns: Shorter waits are in the histograms only.
+        histogram_only: Keep no single waits.
+        blocked: Keep waits of kind blocked.
+        ring_bytes: Size of each CPU's ring, a power of two; 0 to choose by the number of CPUs.
+    """
+
+    filters: Filters = field(default_factory=Filters)
+    stacks: Stacks = field(default_factory=Stacks)
+    min_latency_ns: int = 0
+    histogram_only: bool = False
+    blocked: bool = True
+    ring_bytes: int = 0
