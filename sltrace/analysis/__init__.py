@@ -1,0 +1,1 @@
+"""From the tables of a trace to results; no privileges, no output."""

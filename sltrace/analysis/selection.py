@@ -1,0 +1,159 @@
+"""Which waits, and by what: the dimensions of the waits table and filters over them.
+
+A filter becomes a WHERE clause with bound parameters; no text of the user's is ever part of SQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from sltrace.errors import UsageError
+
+Value = str | int | None
+"""A value of a dimension; None where the trace does not know it."""
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """Something waits can be grouped and filtered by.
+
+    Attributes:
+        name: As the user types it.
+        sql: Expression over `tables()`.
+        type: Of its values.
+        in_histograms: The histogram tables have it too.
+        named: It comes from the `cgroups` table, which `tables()` has to join.
+    """
+
+    name: str
+    sql: str
+    type: Literal["int", "str"] = "str"
+    in_histograms: bool = False
+    named: bool = False
+
+
+_DIMENSIONS = (
+    Dimension("kind", "kind", in_histograms=True),
+    Dimension("cgroup", "cgroup", in_histograms=True),
+    Dimension("policy", "policy", in_histograms=True),
+    Dimension("comm", "comm"),
+    Dimension("pid", "pid", "int"),
+    Dimension("tid", "tid", "int"),
+    Dimension("cpu", "cpu", "int"),
+    Dimension("node", "node", "int"),
+    Dimension("state", "state"),
+    Dimension("container", "nullif(container_id, '')", in_histograms=True, named=True),
+    Dimension("pod", "nullif(pod_uid, '')", in_histograms=True, named=True),
+    Dimension("unit", "nullif(unit, '')", in_histograms=True, named=True),
+    Dimension("trace_id", "trace_id"),
+    Dimension("span_id", "span_id"),
+)
+DIMENSIONS: Mapping[str, Dimension] = {d.name: d for d in _DIMENSIONS}
+
+
+def dimensions(names: Iterable[str]) -> tuple[Dimension, ...]:
+    """The named dimensions.
+
+    Raises:
+        UsageError: A name is unknown or given twice.
+    """
+    names = tuple(names)
+    for name in names:
+        if name not in DIMENSIONS:
+            raise UsageError(f"cannot group by {name!r}", f"choose from {', '.join(DIMENSIONS)}")
+        if names.count(name) > 1:
+            raise UsageError(f"{name} is given twice", "name each dimension once")
+    return tuple(DIMENSIONS[n] for n in names)
+
+
+def tables(used: Iterable[Dimension], table: str = "waits") -> str:
+    """FROM clause for a query that uses these dimensions."""
+    if not any(d.named for d in used):
+        return table
+    # One row per cgroup: a second one would count its waits twice.
+    return (
+        f"{table} LEFT JOIN (SELECT cgroup_id AS named_id, max(container_id) AS container_id, "
+        "max(pod_uid) AS pod_uid, max(unit) AS unit FROM cgroups GROUP BY cgroup_id) "
+        "ON named_id = cgroup_id"
+    )
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A part of the waits: all conditions must hold.
+
+    Attributes:
+        start_ns: Waits that ended at this CLOCK_MONOTONIC time or later.
+        end_ns: Waits that ended before this time.
+        min_wait_ns: Waits at least this long.
+        max_wait_ns: Waits shorter than this.
+        values: For each dimension, the values to keep; None stands for unknown.
+    """
+
+    start_ns: int | None = None
+    end_ns: int | None = None
+    min_wait_ns: int | None = None
+    max_wait_ns: int | None = None
+    values: Mapping[str, Sequence[Value]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        dimensions(self.values)
+
+    @property
+    def dimensions(self) -> tuple[Dimension, ...]:
+        """The dimensions it filters by."""
+        return dimensions(self.values)
+
+    @property
+    def kinds(self) -> tuple[Value, ...] | None:
+        """The kinds it keeps; None for all."""
+        return tuple(self.values["kind"]) if "kind" in self.values else None
+
+    def with_kinds(self, kinds: Sequence[Value]) -> Selection:
+        """The same, of these kinds unless it names some itself."""
+        if self.kinds is not None:
+            return self
+        return replace(self, values={**self.values, "kind": tuple(kinds)})
+
+    def where(self) -> tuple[str, list[object]]:
+        """Condition over `tables()` with its parameters; `true` for everything."""
+        bounds = (
+            ("end_ns >= ?", self.start_ns),
+            ("end_ns < ?", self.end_ns),
+            ("wait_ns >= ?", self.min_wait_ns),
+            ("wait_ns < ?", self.max_wait_ns),
+        )
+        terms: list[tuple[str, list[object]]] = [
+            (text, [value]) for text, value in bounds if value is not None
+        ]
+        terms += [_membership(d, self.values[d.name]) for d in self.dimensions]
+        if not terms:
+            return "true", []
+        return " AND ".join(text for text, _ in terms), [p for _, ps in terms for p in ps]
+
+
+EVERYTHING = Selection()
+
+
+def _membership(dimension: Dimension, values: Sequence[Value]) -> tuple[str, list[object]]:
+    known = [_typed(dimension, v) for v in values if v is not None]
+    terms = []
+    if known:
+        terms.append(f"{dimension.sql} IN ({', '.join('?' * len(known))})")
+    if None in values:
+        terms.append(f"{dimension.sql} IS NULL")
+    return f"({' OR '.join(terms) or 'false'})", known
+
+
+def _typed(dimension: Dimension, value: str | int) -> object:
+    if dimension.type == "str":
+        return str(value)
+    try:
+        number = int(value)
+    except ValueError:
+        number = -1
+    if not 0 <= number < 2**31:
+        raise UsageError(f"{dimension.name}={value} is not a number", "give a number such as 0")
+    return number

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sltrace.analysis.losses import losses
+from sltrace.trace.reader import Trace
+from tests.support.traces import SECOND, make_trace
+
+
+def counter(name: str, kind: str, value: int, cpu: int = 0, second: int = 0) -> dict[str, object]:
+    return {
+        "start_ns": second * SECOND,
+        "end_ns": (second + 1) * SECOND,
+        "cpu": cpu,
+        "name": name,
+        "class": kind,
+        "value": value,
+    }
+
+
+def test_nothing_lost(tmp_path: Path) -> None:
+    counters = [counter("switches", "info", 99), counter("below_min", "discard", 5)]
+    found = losses(Trace.open(make_trace(tmp_path, [{}], counters=counters)))
+    assert found.sentence == "nothing was lost"
+    assert (found.lost, found.missed_count, found.fraction) == (0, 0, 0.0)
+    assert [(c.name, c.kind, c.value) for c in found.counters] == [
+        ("below_min", "discard", 5),
+        ("switches", "info", 99),
+    ]
+    assert found.limits(0.99) == (0.99, 0.99)
+
+
+def test_losses_say_where_and_when(tmp_path: Path) -> None:
+    counters = [
+        counter("ring_full", "loss", 1000, cpu=3, second=4),
+        counter("ring_full", "loss", 204, cpu=3, second=6),
+        counter("ring_full", "loss", 0, cpu=1),
+    ]
+    trace = Trace.open(make_trace(tmp_path, [{}] * 8796, counters=counters))
+    found = losses(trace)
+    assert found.lost == 1204
+    assert found.fraction == pytest.approx(0.1204)
+    assert "1,204 waits lost on CPU 3 between 4.0 s and 7.0 s" in found.sentence
+    assert "12.04%" in found.sentence
+    assert [(i.cpu, i.start_ns, i.value) for i in found.intervals] == [
+        (3, 4 * SECOND, 1000),
+        (3, 6 * SECOND, 204),
+    ]
+
+
+def test_a_missed_wait_counts_once_with_its_bounds(tmp_path: Path) -> None:
+    counters = [counter("holes", "loss", 2), counter("unstamped", "loss", 1)]
+    missed = [
+        {"cpu": 0, "cause": "hole", "end_ns": 5, "low_ns": 1_000_000, "high_ns": 3_000_000},
+        {"cpu": 1, "cause": "hole", "end_ns": 6, "low_ns": 500_000, "high_ns": 1_500_000},
+        {"cpu": 1, "cause": "unstamped", "end_ns": 7, "low_ns": 0, "high_ns": 250_000},
+    ]
+    trace = Trace.open(make_trace(tmp_path, [{}] * 7, counters=counters, missed=missed))
+    found = losses(trace)
+    assert (found.lost, found.missed_count, found.fraction) == (0, 3, 0.3)
+    assert "3 waits not seen whole, 1.50 to 4.75 ms together" in found.sentence
+    assert [(m.cause, m.count, m.low_ns, m.high_ns) for m in found.missed] == [
+        ("hole", 2, 1_500_000, 4_500_000),
+        ("unstamped", 1, 0, 250_000),
+    ]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_limits_hold_whatever_the_lost_waits_were(tmp_path: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    true = np.sort(rng.integers(0, 10**6, 2000))
+    gone = rng.choice(2000, rng.integers(1, 60), replace=False)
+    kept = np.delete(true, gone)
+    counters = [counter("ring_full", "loss", len(gone))]
+    trace = Trace.open(make_trace(tmp_path, [{"wait_ns": int(w)} for w in kept], counters=counters))
+    found = losses(trace)
+    for quantile in (0.5, 0.9, 0.99, 0.999):
+        low, high = found.limits(quantile)
+        truth = np.quantile(true, quantile, method="inverted_cdf")
+        assert np.quantile(kept, low, method="inverted_cdf") <= truth
+        if high is not None:
+            # One rank up: both quantiles are rounded to ranks.
+            rank = min(len(kept) - 1, int(np.ceil(high * len(kept))))
+            assert truth <= kept[rank]
+        else:
+            assert quantile > 1 - len(gone) / 2000

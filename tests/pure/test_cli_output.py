@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sltrace.analysis.ranges import Range
+from sltrace.cli import output
+
+SIZES = {"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9}
+
+
+@pytest.mark.parametrize(
+    ("ns", "shown"),
+    [
+        (0, "0 ns"),
+        (999, "999 ns"),
+        (1000, "1.00 us"),
+        (1234, "1.23 us"),
+        (999_499, "999 us"),
+        (999_500, "1.00 ms"),
+        (9_996_000, "10.0 ms"),
+        (45_600_000_000, "45.6 s"),
+        (1_234_000_000_000, "1,234 s"),
+    ],
+)
+def test_durations(ns: int, shown: str) -> None:
+    assert output.duration(ns) == shown
+
+
+@given(st.integers(0, 10**17))
+def test_a_duration_is_right_to_half_a_percent_and_short(ns: int) -> None:
+    match = re.fullmatch(r"([\d,.]+) (ns|us|ms|s)", output.duration(ns))
+    assert match
+    value = float(match[1].replace(",", "")) * SIZES[match[2]]
+    assert abs(value - ns) <= 0.005 * ns
+    assert match[2] == "s" or len(match[1]) <= 4
+
+
+def test_ranges() -> None:
+    assert output.between(Range(1500, 1500)) == "1.50 us"
+    assert output.between(Range(1000, 1119)) == "1.00 us - 1.12 us"
+    assert output.between(Range(10**9, None)) == "> 1.00 s"
+
+
+def test_unknown_is_a_dash_and_names_are_clean() -> None:
+    assert output.text(None) == "-"
+    assert output.text("\x1b[31mred\u202e") == "\\x1b[31mred\\u202e"
+    assert output.text(3) == "3"
+    assert output.text("") == '""'
+
+
+def test_numbers_are_right_aligned_names_left() -> None:
+    lines = output.table(["NAME", "N"], [["a", "1,000"], ["日本", "2"]], names=1).splitlines()
+    assert lines == ["NAME      N", "a     1,000", "日本      2"]
+
+
+@given(
+    st.lists(st.text(st.characters(codec="utf-8", categories=["L", "N"]), max_size=60), max_size=4),
+    st.integers(30, 100),
+)
+def test_only_names_are_cut_and_the_table_fits(names: list[str], columns: int) -> None:
+    rows = [[name, name[::-1], "1,234,567", "1.23 ms"] for name in names]
+    lines = output.table(["A", "B", "C", "D"], rows, names=2, columns=columns).splitlines()
+    # Two names of 12 columns, and the numbers, are the least.
+    assert all(output.width(line) <= max(columns, 12 + 2 + 12 + 2 + 9 + 2 + 7) for line in lines)
+    assert all(line.endswith("1,234,567  1.23 ms") for line in lines[1:])
+
+
+def test_the_middle_of_a_path_goes_first() -> None:
+    path = "/kubepods.slice/kubepods-pod1234.slice/cri-containerd-abcdef.scope"
+    short = output.shorten(path, 31)
+    assert output.width(short) == 31
+    assert short.startswith("/kubepods.slice")
+    assert short.endswith("-abcdef.scope")
+    assert output.shorten("abc", 3) == "abc"
