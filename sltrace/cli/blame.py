@@ -1,0 +1,93 @@
+"""`sltrace blame`: wiring only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from sltrace.cli import output
+from sltrace.cli.selecting import Choice, selection_options
+
+if TYPE_CHECKING:
+    from sltrace.analysis.blame import Blame, Cell
+
+
+@click.command()
+@click.argument("path", metavar="TRACE")
+@click.option(
+    "--by",
+    type=click.Choice(["cgroup", "comm", "pid"]),
+    default="cgroup",
+    show_default=True,
+    help="What victims and culprits are.",
+)
+@click.option("--top", type=click.IntRange(min=1), help="Pairs to show; 20 unless --json.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document; times in ns.")
+@selection_options
+def command(path: str, by: str, top: int | None, as_json: bool, choice: Choice) -> None:
+    """Who ran while others waited for a CPU, in TRACE.
+
+    Each wait's time goes to the task that ran most on that CPU meanwhile, as long as it ran; the
+    rest of the wait to other tasks. Throttled time goes to the quota of the cgroup, and time in
+    which the CPU was idle to the idle CPU: that is wakeup latency, not contention.
+    """
+    from sltrace.analysis.blame import blame
+    from sltrace.trace.reader import Trace
+
+    trace = Trace.open(path)
+    limit = top or (None if as_json else 20)
+    result = blame(trace, by, choice.selection(trace), limit=limit)
+    if as_json:
+        output.print_json(result.to_json())
+        return
+    _show(result)
+
+
+def _show(result: Blame) -> None:
+    rows = [
+        [_victim(c, result.by), _culprit(c, result.by), *_figures(c, result.total_ns)]
+        for c in result.cells
+    ]
+    if not rows:
+        click.echo("no waits: the trace has none, or none that match")
+    if result.rest.waits:
+        rows.append(["all other pairs", "", *_figures(result.rest, result.total_ns)])
+    rows.append(["total", "", output.duration(result.total_ns), "", output.number(result.waits)])
+    headers = [f"VICTIM ({result.by})", "WAITED FOR", "TIME", "SHARE", "WAITS"]
+    click.echo(output.table(headers, rows, names=2))
+    click.echo()
+    if result.partial:
+        click.echo(
+            f"note: of {output.number(result.partial)} waits only the latest tasks that ran are "
+            "known; the time before them is under `not known`"
+        )
+    output.notes(result.notes)
+    click.echo(f"losses: {result.losses.sentence}")
+
+
+def _figures(cell: Cell, total_ns: int) -> list[str]:
+    share = output.share(cell.wait_ns, total_ns)
+    return [output.duration(cell.wait_ns), share, output.number(cell.waits)]
+
+
+def _victim(cell: Cell, by: str) -> str:
+    return _name(cell.victim, cell.victim_name, by)
+
+
+def _culprit(cell: Cell, by: str) -> str:
+    match cell.what:
+        case "task":
+            return _name(cell.culprit, cell.culprit_name, by)
+        case "quota":
+            return f"quota of {output.text(cell.culprit)}"
+        case "idle":
+            return "idle CPU (wakeup latency)"
+        case "others":
+            return "other tasks"
+        case _:
+            return "not known"
+
+
+def _name(value: object, name: str | None, by: str) -> str:
+    return f"{output.text(name)} ({output.text(value)})" if by == "pid" else output.text(value)

@@ -1,0 +1,114 @@
+"""`sltrace export`: wiring only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import click
+
+from sltrace.cli import output
+from sltrace.cli.selecting import Choice, selection_options
+from sltrace.errors import UsageError
+
+if TYPE_CHECKING:
+    from sltrace.analysis.selection import Selection
+    from sltrace.export.sink import Written
+    from sltrace.trace.reader import Trace
+
+_SUFFIX = {"pprof": ".pb.gz", "folded": ".folded", "parquet": ".parquet", "json": ".ndjson"}
+_STACK_FORMATS = ("pprof", "folded")
+
+
+@click.command()
+@click.argument("path", metavar="TRACE")
+@click.option(
+    "--to", "target", type=click.Choice(list(_SUFFIX)), required=True, help="Format to write."
+)
+@click.option(
+    "-o",
+    "--output",
+    "file",
+    metavar="FILE",
+    help="File to write, - for standard output; by default named after TRACE.",
+)
+@click.option("-f", "--force", is_flag=True, help="Replace FILE if it exists.")
+@click.option(
+    "--stack",
+    type=click.Choice(["victim", "waker"]),
+    default="victim",
+    show_default=True,
+    help="pprof, folded: whose stack.",
+)
+@click.option(
+    "--weight",
+    type=click.Choice(["ns", "count"]),
+    default="ns",
+    show_default=True,
+    help="folded: what the numbers are.",
+)
+@click.option(
+    "--root",
+    "roots",
+    default="comm",
+    show_default=True,
+    metavar="DIM[,DIM...]",
+    help="folded: outermost frames; empty for none.",
+)
+@selection_options
+def command(
+    path: str, target: str, file: str | None, force: bool, choice: Choice, **options: str
+) -> None:
+    """Write the waits of TRACE in another format.
+
+    pprof and folded are for profilers and hold the time spent waiting for a CPU (run queue and
+    throttled) unless --only names kinds; parquet and json hold every wait, sorted by time.
+    """
+    from sltrace.export.sink import STDOUT
+    from sltrace.export.sink import output as opened
+    from sltrace.trace.reader import Trace
+
+    trace = Trace.open(path)
+    if trace.meta.get("histogram_only"):
+        raise UsageError(
+            "this trace has histograms only, no waits to export",
+            "read PATH/histograms/*.parquet, or record again without --histogram-only",
+        )
+    selection = choice.selection(trace)
+    file = file or Path(path.rstrip("/")).stem + _SUFFIX[target]
+    with opened(file, force=force, text=target in ("folded", "json")) as out:
+        written = _write(trace, target, out, selection, options)
+    where = "standard output" if file == STDOUT else output.text(file)
+    click.echo(
+        f"{output.number(written.waits)} waits, {output.duration(written.wait_ns)} -> {where}",
+        err=True,
+    )
+    for note in (*written.notes, *trace.notes):
+        click.echo(f"note: {output.text(note)}", err=True)
+
+
+def _write(
+    trace: Trace, target: str, out: BinaryIO, selection: Selection, options: dict[str, Any]
+) -> Written:
+    if target in _STACK_FORMATS:
+        from sltrace.analysis.blame import BLAMED_KINDS
+
+        selection = selection.with_kinds(BLAMED_KINDS)
+    if target == "pprof":
+        from sltrace.export.pprof import write_pprof
+
+        return write_pprof(trace, out, selection, which=options["stack"])
+    if target == "folded":
+        from sltrace.export.folded import write_folded
+
+        roots = [name.strip() for name in options["roots"].split(",") if name.strip()]
+        return write_folded(
+            trace, out, selection, which=options["stack"], weight=options["weight"], roots=roots
+        )
+    if target == "parquet":
+        from sltrace.export.parquet import write_parquet
+
+        return write_parquet(trace, out, selection)
+    from sltrace.export.json import write_json
+
+    return write_json(trace, out, selection)

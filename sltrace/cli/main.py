@@ -1,0 +1,117 @@
+"""The `sltrace` command: loads a subcommand only when it is run, and turns errors into one line."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from sltrace import __version__
+from sltrace.errors import OutputError, SltraceError
+from sltrace.export.text import printable
+
+_COMMANDS = {
+    "record": "Record scheduling waits of the machine, some processes or a command.",
+    "stat": "Counts, totals and percentiles of a trace's waits.",
+    "blame": "Who ran while others waited.",
+    "report": "Make an HTML page with heatmap and flame graphs.",
+    "export": "Convert a trace to pprof, folded stacks, Parquet or JSON.",
+    "doctor": "Say what this machine can record, and what is missing.",
+    "completion": "Print the script that completes sltrace's commands in a shell.",
+}
+"""Each is `command` in the module of that name. The help is here, so that listing loads none."""
+
+_BROKEN_PIPE = 141
+_INTERRUPTED = 130
+
+
+class _LazyGroup(click.Group):
+    """Commands by module name, imported on use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"sltrace.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _abandon_stdout()
+            ctx.exit(_BROKEN_PIPE)
+        return result
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="sltrace")
+def cli() -> None:
+    """Why did this request wait? Records every scheduling wait and shows who caused it."""
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one command line.
+
+    Returns:
+        The exit code: what the command returned, or that of its error (docs/cli.md).
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        result = cli.main(
+            arguments, prog_name="sltrace", complete_var="_SLTRACE_COMPLETE", standalone_mode=False
+        )
+    except SltraceError as err:
+        return _fail(err.exit_code, str(err))
+    except click.UsageError as err:
+        if arguments == []:
+            click.echo(err.format_message(), err=True)
+            return err.exit_code
+        path = err.ctx.command_path if err.ctx else "sltrace"
+        return _fail(err.exit_code, f"{err.format_message().rstrip('.')}; see {path} --help")
+    except click.ClickException as err:
+        return _fail(err.exit_code, err.format_message())
+    except (click.Abort, KeyboardInterrupt):
+        return _INTERRUPTED
+    except OSError as err:
+        _abandon_stdout()
+        what = f"cannot read or write {err.filename or 'standard output'}"
+        return _fail(OutputError.exit_code, f"{what}: {err.strerror or err}")
+    except Exception as err:
+        if os.environ.get("SLTRACE_DEBUG"):
+            raise
+        what = f"{type(err).__name__}: {err}"
+        return _fail(1, f"internal error, {what}; SLTRACE_DEBUG=1 shows where: please report it")
+    return result if isinstance(result, int) else 0
+
+
+def main() -> NoReturn:
+    """Entry point of the `sltrace` program."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def _abandon_stdout() -> None:
+    """Keeps the interpreter from flushing standard output once more at exit, and failing."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        # Not a real file: a test's or an embedder's.
+        return
+
+
+def _fail(code: int, message: str) -> int:
+    line = " ".join(message.split())
+    print(f"sltrace: {printable(line)}", file=sys.stderr)
+    return code

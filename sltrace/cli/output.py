@@ -1,0 +1,137 @@
+"""Tables, durations and notes for the terminal. JSON output has plain nanoseconds instead."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sltrace.export.text import printable
+
+if TYPE_CHECKING:
+    from sltrace.analysis.ranges import Range
+
+_UNITS = (("s", 10**9), ("ms", 10**6), ("us", 10**3))
+_NARROWEST = 12
+_PIPE_WIDTH = 1000
+"""Columns of a table that goes to a file or pipe: nothing is cut."""
+
+
+def duration(ns: int) -> str:
+    """Three significant digits with a unit: `1.23 ms`, `45 ns`, `1,234 s`."""
+    for unit, size in _UNITS:
+        # 999.5 us would print as 1000 us.
+        if abs(ns) >= size * 0.9995:
+            value = ns / size
+            places = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
+            return f"{value:,.{places}f} {unit}"
+    return f"{ns} ns"
+
+
+def between(value: Range) -> str:
+    """A duration, or the two it lies between."""
+    if value.high_ns is None:
+        return f"> {duration(value.low_ns)}"
+    if value.exact:
+        return duration(value.high_ns)
+    return f"{duration(value.low_ns)} - {duration(value.high_ns)}"
+
+
+def number(value: int) -> str:
+    """With thousands separators."""
+    return f"{value:,}"
+
+
+def share(part: int, whole: int) -> str:
+    """Percent with one digit; empty where there is no whole."""
+    return f"{part / whole:.1%}" if whole else ""
+
+
+def text(value: object) -> str:
+    """A value from a trace, safe to print; `-` where unknown, `""` where empty."""
+    return "-" if value is None else printable(str(value)) or '""'
+
+
+def width(value: str) -> int:
+    """Terminal columns it takes."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in value
+    )
+
+
+def shorten(value: str, columns: int) -> str:
+    """Cuts the middle out: both ends of a cgroup path tell something."""
+    if width(value) <= columns:
+        return value
+    head, tail = "", ""
+    for i in range(len(value)):
+        grown = (head + value[i // 2], tail) if i % 2 == 0 else (head, value[-(i // 2) - 1] + tail)
+        if width(grown[0]) + width(grown[1]) + 1 > columns:
+            break
+        head, tail = grown
+    return f"{head}…{tail}"
+
+
+def table(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], *, names: int, columns: int | None = None
+) -> str:
+    """An aligned table.
+
+    Args:
+        headers: One per column.
+        rows: Cells, already safe to print.
+        names: How many columns, from the left, are names: left-aligned, and cut where the
+            terminal is too narrow. The others are numbers, never cut.
+        columns: Width to fit in; by default the terminal's.
+    """
+    columns = columns or terminal_width()
+    cells = [list(headers), *(list(row) for row in rows)]
+    widths = [max(width(row[i]) for row in cells) for i in range(len(headers))]
+    excess = sum(widths) + 2 * (len(widths) - 1) - columns
+    while excess > 0 and names:
+        widest = max(range(names), key=lambda i: widths[i])
+        cut = min(excess, widths[widest] - _NARROWEST)
+        if cut <= 0:
+            break
+        # The widest gives way down to the next widest, then both do.
+        runner_up = max((widths[i] for i in range(names) if i != widest), default=0)
+        cut = min(cut, max(1, widths[widest] - max(runner_up, _NARROWEST)))
+        widths[widest] -= cut
+        excess -= cut
+    lines = []
+    for row in cells:
+        shown = [
+            shorten(c, w) if i < names else c
+            for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append(
+            "  ".join(
+                c + " " * (w - width(c)) if i < names else " " * (w - width(c)) + c
+                for i, (c, w) in enumerate(zip(shown, widths, strict=True))
+            ).rstrip()
+        )
+    return "\n".join(lines)
+
+
+def terminal_width() -> int:
+    """Columns of the terminal; plenty where standard output is none."""
+    if not sys.stdout.isatty():
+        return _PIPE_WIDTH
+    return shutil.get_terminal_size().columns
+
+
+def notes(lines: Iterable[str]) -> None:
+    """Prints what must be said beside the numbers."""
+    for line in lines:
+        click.echo(f"note: {printable(line)}")
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """One JSON document; ASCII escapes keep hostile names off the terminal."""
+    click.echo(json.dumps(value, indent=2))

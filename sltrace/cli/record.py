@@ -1,0 +1,238 @@
+"""`sltrace record`: measure and write a trace."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sltrace.cli.durations import DURATION, SECONDS
+from sltrace.errors import OutputError, UsageError
+from sltrace.model import POLICIES
+
+if TYPE_CHECKING:
+    from sltrace.capture.session import Status
+    from sltrace.capture.settings import Settings
+
+_STACKS = {
+    "none": (False, False),
+    "kernel": (True, False),
+    "user": (False, True),
+    "both": (True, True),
+}
+
+
+@click.command("record", context_settings={"ignore_unknown_options": False})
+@click.argument("command_line", metavar="[-- COMMAND ...]", nargs=-1, type=click.UNPROCESSED)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Trace to write, a folder.  [default: HOST-TIME.slt]",
+)
+@click.option("-f", "--force", is_flag=True, help="Replace a trace that is there.")
+@click.option(
+    "-d",
+    "--duration",
+    type=SECONDS,
+    metavar="SECONDS",
+    help="Stop after this long: 30, 500ms, 2m.  [default: until Ctrl-C]",
+)
+@click.option(
+    "-p", "--pid", "pids", multiple=True, type=int, help="Only this process, threads and children."
+)
+@click.option("--cgroup", "cgroups", multiple=True, help="Only this cgroup and those below it.")
+@click.option("--comm", "comms", multiple=True, help="Only threads of this name.")
+@click.option("--cpu", "cpus", multiple=True, help="Only waits that ended on these CPUs: 0-3,8.")
+@click.option(
+    "--policy",
+    "policies",
+    multiple=True,
+    type=click.Choice(list(POLICIES.values()), case_sensitive=False),
+    help="Only this scheduling policy.",
+)
+@click.option(
+    "--min-latency",
+    type=DURATION,
+    default=0,
+    metavar="TIME",
+    help="Keep single waits from this on, as 100us; the histograms keep all.",
+)
+@click.option("--histogram-only", is_flag=True, help="Keep no single waits: cheapest.")
+@click.option("--no-blocked", is_flag=True, help="Leave waits of kind blocked (sleep, I/O) out.")
+@click.option(
+    "--stacks",
+    type=click.Choice(list(_STACKS)),
+    default="none",
+    show_default=True,
+    help="Stacks of the task that waited.",
+)
+@click.option("--waker-stacks", is_flag=True, help="Also the stacks of the task that woke it.")
+@click.option(
+    "--stack-min",
+    type=DURATION,
+    default=0,
+    metavar="TIME",
+    help="Kernel stacks only for waits from this on.",
+)
+@click.option(
+    "--stack-rate",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="At most N stacks a second on each CPU.  [default: no cap]",
+)
+@click.option(
+    "--loader",
+    type=click.Choice(["libbpf", "bcc"]),
+    default="libbpf",
+    show_default=True,
+    help="bcc compiles at start: for kernels with headers and no BTF.",
+)
+@click.option("--buffer", "buffer", metavar="SIZE", help="Ring of each CPU, as 4M.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress and no summary.")
+def command(
+    command_line: tuple[str, ...],
+    output: Path | None,
+    force: bool,
+    duration: int | None,
+    pids: tuple[int, ...],
+    cgroups: tuple[str, ...],
+    comms: tuple[str, ...],
+    cpus: tuple[str, ...],
+    policies: tuple[str, ...],
+    min_latency: int,
+    histogram_only: bool,
+    no_blocked: bool,
+    stacks: str,
+    waker_stacks: bool,
+    stack_min: int,
+    stack_rate: int,
+    loader: str,
+    buffer: str | None,
+    quiet: bool,
+) -> None:
+    """Record every scheduling wait until Ctrl-C, or while COMMAND runs.
+
+    Without a filter the whole machine is recorded. Filters of one kind add up, filters of
+    different kinds must all match; all are applied in the kernel.
+    """
+    from sltrace.capture.settings import Filters, Settings, Stacks
+    from sltrace.names.processes import resolve_pid
+
+    if histogram_only and (stacks != "none" or waker_stacks):
+        raise UsageError("--histogram-only keeps no stacks", "leave --stacks out")
+    kernel, user = _STACKS[stacks]
+    settings = Settings(
+        filters=Filters(
+            pids=tuple(resolve_pid(pid) for pid in pids),
+            cgroups=cgroups,
+            comms=comms,
+            cpus=_cpu_list(cpus),
+            policies=tuple(n for n, name in POLICIES.items() if name in policies),
+        ),
+        stacks=Stacks(
+            kernel=kernel,
+            user=user,
+            waker=waker_stacks,
+            min_ns=stack_min,
+            rate_per_cpu=stack_rate,
+        ),
+        min_latency_ns=min_latency,
+        histogram_only=histogram_only,
+        blocked=not no_blocked,
+        ring_bytes=_size(buffer) if buffer else 0,
+    )
+    path = output or Path(f"{os.uname().nodename}-{datetime.now():%Y%m%d-%H%M%S}.slt")
+    sys.exit(_record(path, settings, loader, force, duration, list(command_line), quiet))
+
+
+def _record(
+    path: Path,
+    settings: Settings,
+    loader: str,
+    force: bool,
+    duration_ns: int | None,
+    command_line: list[str],
+    quiet: bool,
+) -> int:
+    """Runs the recording; its exit code is the command's where there is one."""
+    from sltrace.capture.ending import Ending
+    from sltrace.capture.session import Recording
+
+    with Ending(command_line, settings.filters.pids, duration_ns) as ending:
+        if ending.child_pid:
+            settings = ending.only_child(settings)
+        recording = Recording(
+            path, settings, loader=loader, force=force, command_line=sys.argv
+        )
+        try:
+            recording.drop_privileges()
+            if not quiet:
+                click.echo(f"recording into {path}, {ending.describe()}", err=True)
+            ending.begin()
+            recording.run(ending.reached, _progress(quiet))
+        except OutputError:
+            recording.abandon()
+            raise
+        recording.finish()
+    _clear_progress(quiet)
+    if not quiet:
+        from sltrace.cli.summary import print_summary
+
+        print_summary(path, ending.reason)
+    return ending.exit_code
+
+
+def _progress(quiet: bool):  # type: ignore[no-untyped-def]
+    """A function that shows a status on one line of the terminal, or nothing."""
+    if quiet or not sys.stderr.isatty():
+        return lambda status: None
+
+    def show(status: Status) -> None:
+        from sltrace.cli.summary import status_line
+
+        click.echo("\r\033[K" + status_line(status), nl=False, err=True)
+
+    return show
+
+
+def _clear_progress(quiet: bool) -> None:
+    if not quiet and sys.stderr.isatty():
+        click.echo("\r\033[K", nl=False, err=True)
+
+
+def _cpu_list(texts: tuple[str, ...]) -> tuple[int, ...]:
+    """`0-3,8` as the kernel writes lists of CPUs."""
+    found: set[int] = set()
+    for part in ",".join(texts).split(",") if texts else []:
+        first, _, last = part.strip().partition("-")
+        try:
+            low, high = int(first), int(last or first)
+        except ValueError:
+            raise UsageError(f"--cpu {part!r} is not a CPU list", "write it as 0-3,8") from None
+        if not 0 <= low <= high < 1 << 14:
+            raise UsageError(f"--cpu {part!r} is not a CPU list", "write it as 0-3,8")
+        found.update(range(low, high + 1))
+    return tuple(sorted(found))
+
+
+_UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def _size(text: str) -> int:
+    """Bytes, rounded up to a power of two, from `512k`, `4M`."""
+    from sltrace.capture.sizes import power_of_two
+
+    number, unit = text[:-1], text[-1:].lower()
+    try:
+        size = int(number) * _UNITS[unit] if unit in _UNITS else int(text)
+    except ValueError:
+        raise UsageError(f"--buffer {text!r} is not a size", "write it as 512k or 4M") from None
+    if not 64 << 10 <= size <= 1 << 30:
+        raise UsageError(f"--buffer {text} is out of range", "64k to 1G")
+    return power_of_two(size)

@@ -1,0 +1,95 @@
+"""`sltrace stat`: wiring only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from sltrace.analysis.selection import DIMENSIONS
+from sltrace.cli import output
+from sltrace.cli.selecting import Choice, selection_options
+
+if TYPE_CHECKING:
+    from sltrace.analysis.latency import Stat
+    from sltrace.analysis.ranges import Group
+
+_TOTALS = {"runq": "run queue"}
+_FIGURES = ("WAITS", "TOTAL", "P50", "P90", "P99", "P99.9", "MAX")
+
+
+@click.command()
+@click.argument("path", metavar="TRACE")
+@click.option(
+    "--by",
+    default="kind",
+    show_default=True,
+    metavar="DIM[,DIM...]",
+    help=f"Group by these: {', '.join(DIMENSIONS)}. Unless kind is one of them (or --only names "
+    "some), the groups are of run-queue latency.",
+)
+@click.option("--top", type=click.IntRange(min=1), help="Groups to show; 20 unless --json.")
+@click.option(
+    "--kept",
+    is_flag=True,
+    help="Of a trace with --min-latency, look at the waits that were kept only.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document; times in ns.")
+@selection_options
+def command(path: str, by: str, top: int | None, kept: bool, as_json: bool, choice: Choice) -> None:
+    """Counts, totals and percentiles of the waits in TRACE.
+
+    Run-queue latency is the kinds runq_wakeup and runq_preempt: runnable, and no CPU. Time without
+    CPU quota (throttled) and time off the CPU (blocked) are totalled apart.
+    """
+    from sltrace.analysis.latency import stat
+    from sltrace.trace.reader import Trace
+
+    trace = Trace.open(path)
+    limit = top or (None if as_json else 20)
+    names = [name.strip() for name in by.split(",") if name.strip()]
+    result = stat(trace, names, choice.selection(trace), limit=limit, kept_only=kept)
+    if as_json:
+        output.print_json(result.to_json())
+        return
+    _show(result)
+
+
+def _show(result: Stat) -> None:
+    if not result.totals:
+        click.echo("no waits: the trace has none, or none that match")
+        output.notes(result.notes)
+        click.echo(f"losses: {result.losses.sentence}")
+        return
+    totals = [
+        [f"total, {_TOTALS.get(name, name)}", *_figures(group)]
+        for name, group in result.totals.items()
+    ]
+    click.echo(
+        output.table(["", *_FIGURES], [[output.text(r[0]), *r[1:]] for r in totals], names=1)
+    )
+    if result.by:
+        rows = [[*map(output.text, g.keys), *_figures(g)] for g in result.groups]
+        if result.rest.groups:
+            blank = [""] * (len(result.by) - 1)
+            what = f"{output.number(result.rest.groups)} more"
+            rest = [output.number(result.rest.count), output.duration(result.rest.total_ns)]
+            rows.append([what, *blank, *rest, "", "", "", "", ""])
+        headers = [name.upper() for name in result.by]
+        click.echo()
+        click.echo(output.table([*headers, *_FIGURES], rows, names=len(headers)))
+    click.echo()
+    if censored := sum(g.censored or 0 for g in result.totals.values()):
+        click.echo(
+            f"note: {output.number(censored)} waits began before the recording and were longer"
+        )
+    output.notes(result.notes)
+    click.echo(f"losses: {result.losses.sentence}")
+
+
+def _figures(group: Group) -> list[str]:
+    return [
+        output.number(group.count),
+        output.duration(group.total_ns),
+        *map(output.between, (*group.quantiles, group.longest)),
+    ]

@@ -1,0 +1,93 @@
+"""What `sltrace record` says while it runs and at its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sltrace.cli import output
+
+if TYPE_CHECKING:
+    from sltrace.analysis.blame import Blame
+    from sltrace.analysis.latency import Stat
+    from sltrace.capture.session import Status
+    from sltrace.trace.reader import Trace
+
+_NAMES = 40
+
+
+def status_line(status: Status) -> str:
+    """One line about a recording that is under way."""
+    lost = f"{status.lost:,} lost" if status.lost else "nothing lost"
+    if status.lost:
+        lost = click.style(lost, fg="red", bold=True)
+    return (
+        f"{status.seconds:5.0f} s  {status.switches_per_s:>9,.0f} switches/s  "
+        f"{status.waits:,} waits kept  {lost}  {status.missed:,} missed  "
+        f"probes {status.probe_share:.1%}, recorder {status.recorder_share:.1%} of a CPU"
+    )
+
+
+def print_summary(path: Path, reason: str) -> None:
+    """The recording in a few lines, and what to type next."""
+    from sltrace.analysis.blame import blame
+    from sltrace.analysis.latency import RUNQ, stat
+    from sltrace.trace.reader import Trace
+
+    trace = Trace.open(path)
+    whole = stat(trace, ["cgroup"], limit=1)
+    seconds = trace.meta["overhead"]["wall_ns"] / 1e9
+    click.echo(f"{path}: {seconds:.1f} s recorded, {reason}")
+    if RUNQ in whole.totals:
+        figures = whole.totals[RUNQ]
+        values = [output.between(r) for r in (*figures.quantiles, figures.longest)]
+        names = ("p50", "p90", "p99", "p99.9", "max")
+        click.echo(
+            f"  run-queue latency  {figures.count:,} waits: "
+            + "  ".join(f"{n} {v}" for n, v in zip(names, values, strict=True))
+        )
+        click.echo(f"  worst cgroup       {_worst(whole)}")
+    else:
+        click.echo("  no waits")
+    if not trace.meta["histogram_only"]:
+        click.echo(f"  top culprit        {_culprit(blame(trace, 'comm', limit=20))}")
+    click.echo(f"  losses             {whole.losses.sentence}")
+    click.echo(f"  overhead           {_overhead(trace)}")
+    for note in whole.notes:
+        click.echo(f"  note: {output.text(note)}")
+    click.echo(f"next: sltrace report {click.format_filename(path)}")
+
+
+def _worst(whole: Stat) -> str:
+    if not whole.groups:
+        return "none"
+    worst = whole.groups[0]
+    name = output.shorten(output.text(worst.keys[0]), _NAMES)
+    p99 = output.between(worst.quantiles[2])
+    return f"{name}: {output.duration(worst.total_ns)} waited, p99 {p99}"
+
+
+def _culprit(result: Blame) -> str:
+    tasks = [c for c in result.cells if c.what == "task"]
+    if not tasks:
+        return "none"
+    spent: dict[str, int] = {}
+    for cell in tasks:
+        name = output.text(cell.culprit_name)
+        spent[name] = spent.get(name, 0) + cell.wait_ns
+    name = max(spent, key=spent.__getitem__)
+    return f"{name}: ran for {output.duration(spent[name])} while others waited"
+
+
+def _overhead(trace: Trace) -> str:
+    used = trace.meta["overhead"]
+    wall = used["wall_ns"] or 1
+    probes = (
+        f"{used['probe_ns'] / wall:.2%} of a CPU (estimate: {used['probe_ns_per_switch']:.0f} ns "
+        "a switch)"
+        if used["probe_ns_per_switch"]
+        else "unknown (no BPF statistics here)"
+    )
+    return f"probes {probes}, recorder {used['recorder_cpu_ns'] / wall:.2%}"
