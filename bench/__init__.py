@@ -1,0 +1,1 @@
+"""Each claim about cost as a runnable, paired measurement: `make bench`."""

@@ -1,0 +1,59 @@
+"""Writes a result as Markdown for people and JSON for programs, into bench/results/."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.machine import describe
+
+FOLDER = Path(__file__).with_name("results")
+
+
+def write(
+    name: str, title: str, header: Sequence[str], rows: Sequence[Sequence[str]], data: Any
+) -> str:
+    """Writes NAME.md and NAME.json with the machine at their head; returns the Markdown.
+
+    Args:
+        name: Of the files.
+        title: Heading, and below it what was measured.
+        header: Column names.
+        rows: Cells of the table.
+        data: Everything measured, for the JSON.
+    """
+    machine = describe()
+    lines = [
+        f"# {title}",
+        "",
+        f"{machine['cpu']}, {machine['cpus']} CPUs, Linux {machine['kernel']}, {machine['date']}.",
+        "",
+        _row(header),
+        _row(["---"] * len(header)),
+        *map(_row, rows),
+        "",
+    ]
+    text = "\n".join(lines)
+    FOLDER.mkdir(exist_ok=True)
+    (FOLDER / f"{name}.md").write_text(text, encoding="utf-8")
+    document = json.dumps({"machine": machine, **data}, indent=1)
+    (FOLDER / f"{name}.json").write_text(document + "\n", encoding="utf-8")
+    return text
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """`median [min-max]`."""
+    middle, low, high = statistics.median(values), min(values), max(values)
+    return f"{middle:.{digits}f} [{low:.{digits}f}-{high:.{digits}f}]"
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |"
