@@ -14,27 +14,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sltrace.capture import bcc_compiler, kernel, libbpf, maps, sizes
-from sltrace.capture.bcc_compiler import module_path as module_path
 from sltrace.capture.btf import Btf
 from sltrace.capture.kernel_offsets import kernel_offsets
 from sltrace.capture.probes import (
-    _CGROUP_NAMES,
-    _CONTEXT,
-    _CORE,
-    _ITERATOR,
-    _TASK_NAMES,
-    _WITHOUT,
+    CGROUP_NAMES,
     CGROUP_RING_BYTES,
+    CONTEXT,
+    CORE,
+    ITERATOR,
     STACK_RING_BYTES,
+    TASK_NAMES,
     TASK_RING_BYTES,
+    WITHOUT,
     Targets,
     config_bytes,
+    counter_names,
+    fill_filters,
     object_path,
     record_dtype,
+    want_pid,
 )
 from sltrace.capture.ring import Ring
 from sltrace.capture.settings import Settings
-from sltrace.errors import CannotRecord, TargetError
+from sltrace.errors import CannotRecord
 
 _SWITCH = "sched_switch"
 _QUOTA = "cpu_quota"
@@ -70,14 +72,14 @@ class BccProbes:
         offsets = from_btf or bcc_compiler.offsets_from_headers()
         try:
             self._make_maps(layouts)
-            self._fill_filters()
+            fill_filters(self._maps, self._cpus, settings=self.settings, targets=self.targets)
             failed = self._compile(layouts, offsets, _switch_carries_state(bool(from_btf)))
             self._attach(failed)
         except BaseException:
             self.close()
             raise
         self.not_attached.append(
-            (_ITERATOR, f"BCC's raw tracepoints have no task iterator: {_WITHOUT[_ITERATOR]}")
+            (ITERATOR, f"BCC's raw tracepoints have no task iterator: {WITHOUT[ITERATOR]}")
         )
         if "cfs_rq_rq" not in offsets:
             self.not_attached.append(
@@ -140,22 +142,8 @@ class BccProbes:
         self._slots = maps.view(tables["histograms"], slots, slot)
         # An array's elements are padded to 8 bytes.
         self._slots_used = maps.view(tables["slots_used"], cpus, np.dtype("u8"))
-        names = layouts.enumerators("counter")
-        self.counter_names = [n.lower() for n in sorted(names, key=names.__getitem__)][:-1]
+        self.counter_names = counter_names(layouts)
         self._cpus = cpus
-
-    def _fill_filters(self) -> None:
-        filters, tables = self.settings.filters, self._maps
-        for pid in filters.pids:
-            self.want_pid(pid)
-        for cgroup in self.targets.cgroup_ids:
-            libbpf.update_map(tables["wanted_cgroups"], cgroup.to_bytes(8, "little"), b"\1")
-        for comm in filters.comms:
-            libbpf.update_map(tables["wanted_comms"], comm.encode()[:15].ljust(16, b"\0"), b"\1")
-        for cpu in filters.cpus:
-            if cpu >= self._cpus:
-                raise TargetError(f"there is no CPU {cpu}", f"CPUs are 0 to {self._cpus - 1}")
-            libbpf.update_map(tables["wanted_cpus"], _u32(cpu), b"\1")
 
     def _compile(
         self, layouts: Btf, offsets: dict[str, int], switch_carries_state: bool
@@ -171,23 +159,23 @@ class BccProbes:
         self._programs, failed = bcc_compiler.compile_programs(
             bcc_compiler.source_path(),
             [f"-D{name}={value}" for name, value in defines.items()],
-            (*_TASK_NAMES, *_CGROUP_NAMES, *_CONTEXT, *_CORE, _SWITCH),
+            (*TASK_NAMES, *CGROUP_NAMES, *CONTEXT, *CORE, _SWITCH),
             tuple(self._maps.values()),
         )
         return failed
 
     def _attach(self, failed: dict[str, str]) -> None:
         # Names first, so that nobody is born unnamed; the switch last, when wakeups are seen.
-        for name in (*_TASK_NAMES, *_CGROUP_NAMES, *_CONTEXT, *_CORE, _SWITCH):
+        for name in (*TASK_NAMES, *CGROUP_NAMES, *CONTEXT, *CORE, _SWITCH):
             try:
                 if name in failed:
                     raise CannotRecord(failed[name], "sltrace doctor says what this kernel lacks")
                 self._links.append(maps.open_raw_tracepoint(name, self._programs[name]))
                 self.attached.append(name)
             except CannotRecord as err:
-                if name not in _WITHOUT:
+                if name not in WITHOUT:
                     raise
-                self.not_attached.append((name, f"{err.message}: {_WITHOUT[name]}"))
+                self.not_attached.append((name, f"{err.message}: {WITHOUT[name]}"))
 
     def counters(self) -> NDArray[np.uint64]:
         """Counter values now; shape (CPUs, counters)."""
@@ -207,7 +195,7 @@ class BccProbes:
 
     def want_pid(self, pid: int) -> None:
         """Adds a process to the pid filter."""
-        libbpf.update_map(self._maps["wanted_pids"], _u32(pid), b"\1")
+        want_pid(self._maps["wanted_pids"], pid)
 
     def close(self) -> None:
         """Detaches everything."""

@@ -51,7 +51,9 @@ def _system() -> list[Finding]:
         return [Finding("system", "missing", platform.system(), "sltrace records on Linux only")]
     if platform.machine() != "x86_64":
         return [
-            Finding("machine", "limited", f"{platform.machine()} is untested", "reports are welcome")
+            Finding(
+                "machine", "limited", f"{platform.machine()} is untested", "reports are welcome"
+            )
         ]
     return [Finding("system", "ok", f"Linux {platform.release()} on {platform.machine()}")]
 
@@ -153,7 +155,7 @@ def _kernel_symbols() -> list[Finding]:
 
 
 def _bcc() -> list[Finding]:
-    from sltrace.capture.bcc import module_path
+    from sltrace.capture.bcc_compiler import module_path
 
     try:
         module_path()

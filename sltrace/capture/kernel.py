@@ -46,7 +46,7 @@ def tracepoint_arguments(name: str) -> int | None:
     pointer = _type(found).size_or_type
     prototype = _type(_type(pointer).size_or_type)
     # The first parameter is the probe's private data.
-    return (prototype.info & 0xFFFF) - 1
+    return int(prototype.info & 0xFFFF) - 1
 
 
 def has_field(struct_name: str, field: str) -> bool:
@@ -72,6 +72,8 @@ def version() -> tuple[int, int]:
 
 def limits() -> list[str]:
     """What this kernel cannot tell, one sentence each, for the trace and for doctor."""
+    if not BTF_FILE.exists():
+        return ["no BTF: what the probes could not attach to is named beside them"]
     found = []
     if not has_field("cfs_rq", "throttled_clock_pelt_time"):
         found.append("no CPU quota accounting: throttled waits are counted as run-queue waits")

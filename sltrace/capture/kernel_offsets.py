@@ -69,7 +69,6 @@ def kernel_offsets() -> dict[str, int] | None:
         return _offsets(_Types(btf))
     finally:
         # 6 MB
-        lib.btf__free.argtypes = (c.c_void_p,)
         lib.btf__free(btf)
 
 

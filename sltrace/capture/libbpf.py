@@ -41,7 +41,9 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_map_update_elem": (c.c_int, (c.c_int, _P, _P, c.c_uint64)),
     "bpf_obj_get_info_by_fd": (c.c_int, (c.c_int, _P, c.POINTER(c.c_uint32))),
     "bpf_enable_stats": (c.c_int, (c.c_int,)),
+    "bpf_raw_tracepoint_open": (c.c_int, (c.c_char_p, c.c_int)),
     "btf__load_vmlinux_btf": (_P, ()),
+    "btf__free": (None, (_P,)),
     "btf__find_by_name_kind": (c.c_int, (_P, c.c_char_p, c.c_uint32)),
     "btf__type_by_id": (_P, (_P, c.c_uint32)),
     "btf__name_by_offset": (c.c_char_p, (_P, c.c_uint32)),
@@ -69,7 +71,7 @@ def library() -> c.CDLL:
         function = getattr(lib, name)
         function.restype = result
         function.argtypes = arguments
-    lib.libbpf_set_print(c.cast(_keep_message, _P))
+    lib.libbpf_set_print(c.cast(_PRINT, _P))
     return lib
 
 
@@ -77,13 +79,15 @@ _messages: list[str] = []
 _MAX_MESSAGES = 400
 
 
-@c.CFUNCTYPE(c.c_int, c.c_int, c.c_char_p, _P)
 def _keep_message(level: int, text: bytes, arguments: int) -> int:
     buffer = c.create_string_buffer(2048)
     c.CDLL(None).vsnprintf(buffer, len(buffer), c.c_char_p(text), _P(arguments))
     _messages.append(buffer.value.decode(errors="replace").rstrip())
     del _messages[:-_MAX_MESSAGES]
     return 0
+
+
+_PRINT = c.CFUNCTYPE(c.c_int, c.c_int, c.c_char_p, _P)(_keep_message)
 
 
 def messages() -> str:

@@ -1,4 +1,4 @@
-"""BPF maps and raw tracepoints without an object file: what the BCC loader makes itself."""
+"""BPF maps and raw tracepoints by file descriptor: what needs no object file."""
 
 from __future__ import annotations
 
@@ -42,10 +42,7 @@ def open_raw_tracepoint(name: str, program: int) -> int:
     Raises:
         CannotRecord: The kernel refused; the message says why.
     """
-    function = libbpf.library().bpf_raw_tracepoint_open
-    function.restype = c.c_int
-    function.argtypes = (c.c_char_p, c.c_int)
-    fd = int(function(name.encode(), program))
+    fd = int(libbpf.library().bpf_raw_tracepoint_open(name.encode(), program))
     if fd < 0:
         raise CannotRecord(
             f"cannot attach {name}: {os.strerror(-fd)}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import mmap
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sltrace.capture import kernel, libbpf, sizes
 from sltrace.capture.btf import Btf
+from sltrace.capture.maps import view
 from sltrace.capture.ring import Ring
 from sltrace.capture.settings import Settings
 from sltrace.errors import CannotRecord, TargetError
@@ -20,11 +21,11 @@ STACK_RING_BYTES = 8 << 20
 TASK_RING_BYTES = 4 << 20
 CGROUP_RING_BYTES = 1 << 20
 
-_CORE = ("sched_waking", "sched_wakeup", "sched_wakeup_new", "sched_migrate_task")
-_SWITCH = ("sched_switch", "sched_switch_before_5_18")
-_TASK_NAMES = ("sched_process_fork", "sched_process_exec", "sched_process_exit", "task_rename")
-_CGROUP_NAMES = ("cgroup_mkdir", "cgroup_rmdir", "cgroup_rename")
-_CONTEXT = (
+CORE = ("sched_waking", "sched_wakeup", "sched_wakeup_new", "sched_migrate_task")
+SWITCH = ("sched_switch", "sched_switch_before_5_18")
+TASK_NAMES = ("sched_process_fork", "sched_process_exec", "sched_process_exit", "task_rename")
+CGROUP_NAMES = ("cgroup_mkdir", "cgroup_rmdir", "cgroup_rename")
+CONTEXT = (
     "irq_handler_entry",
     "irq_handler_exit",
     "softirq_entry",
@@ -32,13 +33,14 @@ _CONTEXT = (
     "hrtimer_expire_entry",
     "hrtimer_expire_exit",
 )
-_ITERATOR = "tasks_at_start"
+ITERATOR = "tasks_at_start"
+_YES = b"\1"
 
-_WITHOUT = {
-    **dict.fromkeys(_TASK_NAMES, "names of short-lived threads may be missing"),
-    **dict.fromkeys(_CGROUP_NAMES, "names of short-lived cgroups may be missing"),
-    **dict.fromkeys(_CONTEXT, "wakes from interrupts are told from tasks' only on an idle CPU"),
-    _ITERATOR: "waits under way when the recording starts are counted as unstamped",
+WITHOUT = {
+    **dict.fromkeys(TASK_NAMES, "names of short-lived threads may be missing"),
+    **dict.fromkeys(CGROUP_NAMES, "names of short-lived cgroups may be missing"),
+    **dict.fromkeys(CONTEXT, "wakes from interrupts are told from tasks' only on an idle CPU"),
+    ITERATOR: "waits under way when the recording starts are counted as unstamped",
 }
 
 
@@ -96,7 +98,16 @@ def object_path() -> Path:
     raise CannotRecord("the probes are not built", "run make probes, or install the wheel")
 
 
-def config_bytes(layout: np.dtype[Any], settings: Settings, targets: Targets, **sizes_: int) -> bytes:
+def counter_names(layouts: Btf) -> list[str]:
+    """Names of the counters in the order of `enum counter`, lower case."""
+    numbers = layouts.enumerators("counter")
+    # The last enumerator is their number.
+    return [n.lower() for n in sorted(numbers, key=numbers.__getitem__)][:-1]
+
+
+def config_bytes(
+    layout: np.dtype[Any], settings: Settings, targets: Targets, **sizes_: int
+) -> bytes:
     """`struct config` of probes/wait_record.h for these settings."""
     config = np.zeros(1, layout)
     stacks = settings.stacks
@@ -125,11 +136,45 @@ def config_bytes(layout: np.dtype[Any], settings: Settings, targets: Targets, **
     return config.tobytes()
 
 
+def fill_filters(
+    tables: Mapping[str, int], cpus: int, *, settings: Settings, targets: Targets
+) -> None:
+    """Fills the filters' maps.
+
+    Args:
+        tables: File descriptors by map name.
+        cpus: Possible CPUs.
+        settings: What the user asked for.
+        targets: The same in the kernel's terms.
+
+    Raises:
+        TargetError: A CPU that is not there.
+    """
+    filters = settings.filters
+    for pid in filters.pids:
+        want_pid(tables["wanted_pids"], pid)
+    for cgroup in targets.cgroup_ids:
+        libbpf.update_map(tables["wanted_cgroups"], cgroup.to_bytes(8, "little"), _YES)
+    for comm in filters.comms:
+        # The kernel cuts names to 15 bytes.
+        libbpf.update_map(tables["wanted_comms"], comm.encode()[:15].ljust(16, b"\0"), _YES)
+    for cpu in filters.cpus:
+        if cpu >= cpus:
+            raise TargetError(f"there is no CPU {cpu}", f"CPUs are 0 to {cpus - 1}")
+        libbpf.update_map(tables["wanted_cpus"], cpu.to_bytes(4, "little"), _YES)
+
+
+def want_pid(table: int, pid: int) -> None:
+    """Adds a process to the pid filter."""
+    libbpf.update_map(table, pid.to_bytes(4, "little"), _YES)
+
+
 def record_dtype(full: np.dtype[Any], settings: Settings) -> np.dtype[Any]:
     """`struct wait_record` as it is handed over: without its tail if no stacks are taken."""
     if settings.stacks.any:
         return full
-    assert full.fields is not None and full.names is not None
+    assert full.fields is not None
+    assert full.names is not None
     cut = full.fields["stack_kernel"][1]
     names = [n for n in full.names if full.fields[n][1] < cut]
     return np.dtype(
@@ -207,12 +252,12 @@ class LibbpfProbes:
         self.cgroup_ring: Ring | None = Ring(
             maps["cgroup_ring"].fd, CGROUP_RING_BYTES, layouts.dtype("cgroup_event")
         )
-        self._cpu_states = _mapped(maps["cpu_table"], layouts.dtype("cpu_state"))
-        self._slots = _mapped(maps["histograms"], layouts.dtype("histogram_slot"))
+        self._cpu_states = view(maps["cpu_table"].fd, cpus, layouts.dtype("cpu_state"))
+        self._slots = view(maps["histograms"].fd, slots, layouts.dtype("histogram_slot"))
         self._used = cpus
-        names = layouts.enumerators("counter")
-        self.counter_names = [n.lower() for n in sorted(names, key=names.__getitem__)][:-1]
-        self._fill_filters()
+        self.counter_names = counter_names(layouts)
+        tables = {name: table.fd for name, table in maps.items()}
+        fill_filters(tables, cpus, settings=self.settings, targets=self.targets)
 
     def _choose_programs(self) -> None:
         arguments = kernel.tracepoint_arguments("sched_switch")
@@ -221,41 +266,26 @@ class LibbpfProbes:
                 f"this kernel's sched_switch has {arguments} arguments, 3 or 4 are known",
                 "report the kernel version; --loader bcc may work",
             )
-        unused = _SWITCH[0] if arguments == 3 else _SWITCH[1]
-        for name in _SWITCH:
+        unused = SWITCH[0] if arguments == 3 else SWITCH[1]
+        for name in SWITCH:
             self._object.programs[name].autoload(name != unused)
-        self._switch = _SWITCH[1] if unused == _SWITCH[0] else _SWITCH[0]
-
-    def _fill_filters(self) -> None:
-        filters, maps = self.settings.filters, self._object.maps
-        for pid in filters.pids:
-            self.want_pid(pid)
-        for cgroup in self.targets.cgroup_ids:
-            maps["wanted_cgroups"].update(cgroup.to_bytes(8, "little"), b"\1")
-        for comm in filters.comms:
-            maps["wanted_comms"].update(comm.encode()[:15].ljust(16, b"\0"), b"\1")
-        for cpu in filters.cpus:
-            if cpu >= maps["wanted_cpus"].entries:
-                raise TargetError(
-                    f"there is no CPU {cpu}", f"CPUs are 0 to {maps['wanted_cpus'].entries - 1}"
-                )
-            maps["wanted_cpus"].update(cpu.to_bytes(4, "little"), b"\1")
+        self._switch = SWITCH[1] if unused == SWITCH[0] else SWITCH[0]
 
     def _attach(self) -> None:
         # Names first, so that nobody is born unnamed; the switch last, when wakeups are seen.
-        for name in (*_TASK_NAMES, *_CGROUP_NAMES, *_CONTEXT):
+        for name in (*TASK_NAMES, *CGROUP_NAMES, *CONTEXT):
             try:
                 self._object.attach(name)
                 self.attached.append(name)
             except CannotRecord as err:
-                self.not_attached.append((name, f"{err.message}: {_WITHOUT[name]}"))
-        for name in (*_CORE, self._switch):
+                self.not_attached.append((name, f"{err.message}: {WITHOUT[name]}"))
+        for name in (*CORE, self._switch):
             self._object.attach(name)
             self.attached.append(name)
         try:
-            self._object.programs[_ITERATOR].run_iterator()
+            self._object.programs[ITERATOR].run_iterator()
         except CannotRecord as err:
-            self.not_attached.append((_ITERATOR, f"{err.message}: {_WITHOUT[_ITERATOR]}"))
+            self.not_attached.append((ITERATOR, f"{err.message}: {WITHOUT[ITERATOR]}"))
 
     def counters(self) -> NDArray[np.uint64]:
         """Counter values now; shape (CPUs, counters)."""
@@ -274,17 +304,8 @@ class LibbpfProbes:
 
     def want_pid(self, pid: int) -> None:
         """Adds a process to the pid filter."""
-        self._object.maps["wanted_pids"].update(pid.to_bytes(4, "little"), b"\1")
+        want_pid(self._object.maps["wanted_pids"].fd, pid)
 
     def close(self) -> None:
         """Detaches everything."""
         self._object.close()
-
-
-def _mapped(table: libbpf.Map, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """An mmapable array map as a NumPy array over the kernel's own memory."""
-    assert dtype.itemsize % 8 == 0, "array elements are padded to 8 bytes"
-    size = table.entries * dtype.itemsize
-    pages = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
-    view = mmap.mmap(table.fd, pages, mmap.MAP_SHARED, mmap.PROT_READ)
-    return np.frombuffer(view, dtype, table.entries)

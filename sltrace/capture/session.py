@@ -38,6 +38,7 @@ INTERVAL_S = 1.0
 """Length of the intervals of counters and histograms."""
 _BUSY_FILL = 0.25
 _MAX_BACKLOG = 32 << 20
+_PIECE = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -197,9 +198,7 @@ class Recording:
         self._write_names(final=True)
         for table, rows in self._symbols.finish().items():
             self._writer.append(table, rows)
-        self._writer.update_meta(
-            clock=clock, overhead=self._overhead(), skipped_probe_runs=skipped
-        )
+        self._writer.update_meta(clock=clock, overhead=self._overhead(), skipped_probe_runs=skipped)
         self._writer.close()
 
     def abandon(self) -> None:
@@ -226,8 +225,10 @@ class Recording:
         next_interval = time.monotonic() + INTERVAL_S
         try:
             while not self._closing.wait(TICK_S):
-                self._encode()
                 now = time.monotonic()
+                # A row group costs 3 ms however small it is; a large one keeps the CPU for long.
+                if now >= next_segment or self._drained_bytes - self._written_bytes > _PIECE:
+                    self._encode()
                 if now >= next_segment:
                     self._close_segment()
                     next_segment = now + SEGMENT_S
@@ -241,7 +242,7 @@ class Recording:
             self._failure = err
 
     def _encode(self) -> None:
-        """Makes rows of what was drained; at every tick, so that it never takes long."""
+        """Makes rows of what was drained."""
         self._take_names()
         self._take_stacks()
         drained = [self._drained.popleft() for _ in range(len(self._drained))]

@@ -137,7 +137,9 @@ class HistogramIntervals:
             "start_ns": pa.array(np.full(len(row), start_ns)),
             "end_ns": pa.array(np.full(len(row), end_ns)),
             "cgroup_id": pa.array(ids),
-            "cgroup": pa.DictionaryArray.from_arrays(pa.array(indices), pa.array(paths, pa.string())),
+            "cgroup": pa.DictionaryArray.from_arrays(
+                pa.array(indices), pa.array(paths, pa.string())
+            ),
             "policy": pa.array(policies).take(pa.array(keys[1][row])).dictionary_encode(),
             "kind": pa.array(_KINDS).take(pa.array(kind)).dictionary_encode(),
         }

@@ -167,9 +167,7 @@ def _record(
     with Ending(command_line, settings.filters.pids, duration_ns) as ending:
         if ending.child_pid:
             settings = ending.only_child(settings)
-        recording = Recording(
-            path, settings, loader=loader, force=force, command_line=sys.argv
-        )
+        recording = Recording(path, settings, loader=loader, force=force, command_line=sys.argv)
         try:
             recording.drop_privileges()
             if not quiet:

@@ -174,13 +174,15 @@ class CgroupNames:
             paths = [g.path for g in self._groups.values()]
             near = get_close_matches(f"/{inside}", paths, n=3, cutoff=0.4)
             hint = f"similar: {', '.join(near)}" if near else f"cgroups are below {mount}"
-            raise TargetError(f"there is no cgroup {name!r} in the {self._hierarchy.kind} tree", hint)
+            raise TargetError(
+                f"there is no cgroup {name!r} in the {self._hierarchy.kind} tree", hint
+            )
         return [number for _, number in _walk(root)]
 
     def rows(self) -> list[dict[str, Any]]:
         """Rows of the cgroups table that are new or changed."""
         changed = {number: g for number, g in self._groups.items() if g.changed}
-        for number, group in changed.items():
+        for group in changed.values():
             group.changed = False
             if group.limits == (None, None):
                 group.limits = _quota(self._hierarchy, group.path)
@@ -234,7 +236,7 @@ class CgroupNames:
         if fd < 0:
             return None
         try:
-            path = os.readlink(f"/proc/self/fd/{fd}")
+            path = str(Path(f"/proc/self/fd/{fd}").readlink())
         finally:
             os.close(fd)
         mount = str(self._hierarchy.mount)
@@ -255,7 +257,7 @@ def _walk(root: Path) -> list[tuple[str, int]]:
     for folder, names, _ in os.walk(root):
         names.sort()
         try:
-            number = os.stat(folder).st_ino
+            number = Path(folder).stat().st_ino
         except OSError:
             continue
         inside = folder.removeprefix(str(top))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -91,6 +90,8 @@ class ProcessNames:
         """Corrects the names of tids that had several: a search per tid, not per row."""
         changed = np.fromiter(self._several, np.int32, len(self._several))
         rows = np.flatnonzero(np.isin(tids, changed))
+        if not len(rows):
+            return
         rows = rows[np.argsort(tids[rows], kind="stable")]
         present, first = np.unique(tids[rows], return_index=True)
         for tid, group in zip(present.tolist(), np.split(rows, first[1:]), strict=True):
@@ -222,7 +223,7 @@ def _namespace_pids(folder: Path) -> list[int]:
 
 def _numbers(folder: Path) -> Iterator[int]:
     try:
-        entries = os.listdir(folder)
+        entries = [entry.name for entry in folder.iterdir()]
     except OSError:
         return
     yield from (int(e) for e in entries if e.isdigit())

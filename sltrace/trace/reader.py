@@ -62,7 +62,7 @@ class Trace:
 
         try:
             return self.connection.sql(query, params=list(parameters)).to_arrow_table()
-        except (duckdb.IOException, duckdb.InvalidInputException) as err:
+        except duckdb.Error as err:
             raise TraceError(f"{self.path} is damaged: {_first_line(err)}", _RERECORD) from err
 
     def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -107,7 +107,7 @@ class Trace:
                 continue
             shared = set(schema.names) & set(wanted.names)
             strange = [n for n in shared if schema.field(n).type != wanted.field(n).type]
-            if strange or not shared:
+            if strange or not shared or not shared.issuperset(_REQUIRED.get(table, ())):
                 self.notes.append(f"{table}/{segment.name} does not have the columns of a trace")
                 continue
             sound.append(segment)
@@ -128,6 +128,9 @@ _SQL_TYPES = {
     "string": "VARCHAR",
     "list<uint64>": "UBIGINT[]",
 }
+
+_REQUIRED = {"waits": ("end_ns", "wait_ns", "kind")}
+"""Columns without which a segment means nothing."""
 
 _RERECORD = "record again, or copy the trace again from where it was recorded"
 

@@ -55,7 +55,9 @@ WAITS = (
     Column("waker_tid", "int32", "thread that ended the block; null where unknown"),
     Column("waker_comm", "dict", "its name"),
     Column("waker_context", "dict", "task, softirq or hardirq: an interrupt only borrows the task"),
-    Column("culprit_pid", "int32", "process that ran most on that CPU meanwhile; 0 is the idle CPU"),
+    Column(
+        "culprit_pid", "int32", "process that ran most on that CPU meanwhile; 0 is the idle CPU"
+    ),
     Column("culprit_tid", "int32", "its thread; 0 is the idle CPU; null where unknown"),
     Column("culprit_comm", "dict", "its name; `idle` for the idle CPU"),
     Column("culprit_cgroup_id", "int64", "its cgroup; the task's own for kind throttled"),
@@ -76,7 +78,9 @@ MISSED = (
     Column("pid", "int32", "process of the task whose wait was not seen whole"),
     Column("tid", "int32", "its thread"),
     Column("comm", "dict", "its name"),
-    Column("cause", "dict", "hole: a switch on this CPU was not seen; unstamped: no start was seen"),
+    Column(
+        "cause", "dict", "hole: a switch on this CPU was not seen; unstamped: no start was seen"
+    ),
     Column("end_ns", "int64", "when the gap was noticed"),
     Column("low_ns", "int64", "the missed run-queue wait was at least this long"),
     Column("high_ns", "int64", "and at most this long"),

@@ -1,0 +1,1 @@
+"""Addresses to function names, after recording."""
