@@ -27,7 +27,12 @@ help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: setup ## record a contended load for 10 s and write demo.html
-	$(Q)$(SUDO) $(BIN)/python -m examples.contended.demo --seconds $(SECONDS) --output $(DEMO)
+	$(Q)$(SUDO) $(BIN)/sltrace record --force -o $(DEMO).slt --stacks both --waker-stacks \
+		--stack-rate 5000 -- $(BIN)/python -m examples.contended.load $(SECONDS)
+	$(Q)$(BIN)/sltrace report $(DEMO).slt --force -o $(DEMO).html
+	@echo; echo "Who waited, by cgroup:"; $(BIN)/sltrace stat $(DEMO).slt --by cgroup --top 6
+	@echo; echo "Because of whom:"; $(BIN)/sltrace blame $(DEMO).slt --by comm --top 8
+	@echo; echo "Open $(DEMO).html in a browser; examples/contended/README.md says what it shows."
 
 test: setup-test ## set up, then run every test
 	$(Q)$(SUDO) $(BIN)/python -m pytest $(TESTS)

@@ -24,7 +24,7 @@ from bench.tools import Tool, ToolError, peers, running, sltrace
 
 NONE = "none"
 
-STACKS = ("--stacks",)
+STACKS = ("--stacks", "both", "--waker-stacks")
 CAPPED = (*STACKS, "--stack-min", "1ms", "--stack-rate", "100")
 
 

@@ -100,7 +100,12 @@ struct thread_info {
 	u32 cpu;
 };
 
+struct sched_info {
+	u64 last_queued;
+};
+
 struct task_struct {
+	struct sched_info sched_info;
 	struct thread_info thread_info;
 	u32 cpu;
 	unsigned int __state;

@@ -184,4 +184,9 @@ static __always_inline u64 throttle_clock_at(struct task_struct *t, u32 cpu)
 	return 0;
 }
 
+static __always_inline u64 kernel_wait_ns(struct task_struct *t)
+{
+	return UNKNOWN_WAIT;
+}
+
 #endif

@@ -41,6 +41,17 @@ static __always_inline u64 switches_of_queue(struct task_struct *t)
 	return t->se.cfs_rq->rq->nr_switches;
 }
 
+/* From the scheduler's own accounting (CONFIG_SCHED_INFO), on the run queue's clock. */
+static __always_inline u64 kernel_wait_ns(struct task_struct *t)
+{
+	u64 queued;
+
+	if (!bpf_core_field_exists(t->sched_info.last_queued))
+		return UNKNOWN_WAIT;
+	queued = t->sched_info.last_queued;
+	return queued ? t->se.cfs_rq->rq->clock - queued : UNKNOWN_WAIT;
+}
+
 struct task_struct___before_5_16 {
 	u32 cpu;
 } __attribute__((preserve_access_index));

@@ -12,6 +12,7 @@
  *   task_exec_ns(t)               CPU time used so far (se.sum_exec_runtime)
  *   task_cpu(t)                   the CPU whose queue it is on
  *   switches_of_queue(t)          switches of its CPU so far, this one included (rq.nr_switches)
+ *   kernel_wait_ns(t)             how long the scheduler says it has been queued; UNKNOWN_WAIT
  *   throttle_clock(t)             how long its queue's CPU quota has been used up, in total
  *   throttle_clock_at(t, cpu)     the same for its cgroup's queue on another CPU
  *   state_find(tid) state_claim(tid) state_release(tid)     struct task_state of a live task
@@ -41,6 +42,11 @@ static __always_inline u64 at_least_zero(s64 ns)
 static __always_inline u64 latest(u64 a, u64 b)
 {
 	return a > b ? a : b;
+}
+
+static __always_inline u64 least(u64 a, u64 b)
+{
+	return a < b ? a : b;
 }
 
 /* Waiting for a CPU since it was switched out runnable. */
@@ -443,9 +449,15 @@ static __always_inline void switch_in(struct cpu_state *c, struct task_struct *n
 			flags |= FOREIGN_WAKE;
 	} else {
 		u64 ran = s->in_ns || s->out_ns ? exec_ns - s->exec_ns : 0;
+		u64 high = at_least_zero(now - last_seen(s) - ran);
 
-		missed(c, next, cpu, MISSED_UNSTAMPED, 0,
-		       at_least_zero(now - last_seen(s) - ran), now);
+		/*
+		 * If only the wakeup was lost, the scheduler's own stamp bounds the wait as well. Its
+		 * clock was read after the last switch on this CPU, which bounds its lag.
+		 */
+		if (!ran)
+			high = least(high, kernel_wait_ns(next) + at_least_zero(now - c->last_ns));
+		missed(c, next, cpu, MISSED_UNSTAMPED, 0, high, now);
 		s->in_ns = now;
 		s->exec_ns = exec_ns;
 		return;

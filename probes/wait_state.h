@@ -11,6 +11,9 @@
 
 #define TASK_STATE_DEAD 0x80 /* TASK_DEAD: the last switch-out (include/linux/sched.h) */
 
+/* Far above any wait, far below an overflow. */
+#define UNKNOWN_WAIT (1ULL << 62)
+
 enum selection { UNDECIDED = 0, SELECTED = 1, REJECTED = 2 };
 
 struct task_state {

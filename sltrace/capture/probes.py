@@ -92,9 +92,10 @@ class Targets:
 def object_path() -> Path:
     """The prebuilt probes: in the wheel beside the package, in a checkout under probes/build."""
     package = Path(__file__).resolve().parent.parent
-    for candidate in (package / "probes", package.parent / "probes" / "build"):
-        if (candidate / "sched.bpf.o").is_file():
-            return candidate / "sched.bpf.o"
+    for folder in (package, package.parent):
+        built = folder / "probes" / "build" / "sched.bpf.o"
+        if built.is_file():
+            return built
     raise CannotRecord("the probes are not built", "run make probes, or install the wheel")
 
 

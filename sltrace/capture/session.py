@@ -28,7 +28,7 @@ from sltrace.names.processes import ProcessNames
 from sltrace.names.topology import read_topology
 from sltrace.symbols.recorder import SymbolRecorder
 from sltrace.trace.schema import arrow_schema
-from sltrace.trace.writer import Segment, TraceWriter
+from sltrace.trace.writer import Segment, TraceWriter, refuse_existing
 
 TICK_S = 0.05
 """How often the rings are drained."""
@@ -103,14 +103,19 @@ class Recording:
         )
         self._stacks = stacks.StackTable()
         self._symbols = SymbolRecorder(kernel=settings.stacks.kernel or settings.stacks.waker)
-        wall, self._start_ns = time.time_ns(), time.monotonic_ns()
-        self._clock = {"start_ns": self._start_ns, "start_unix_ns": wall}
-        self._writer = TraceWriter.create(
-            path, self._describe(loader, command_line or []), force=force
-        )
+        refuse_existing(path, force=force)
+        self._start_ns = time.monotonic_ns()
+        self._clock = {"start_ns": self._start_ns, "start_unix_ns": time.time_ns()}
         self._probes = self._load(loader)
-        self._calibration = overhead.calibrate(self._probes)
-        self._begin()
+        try:
+            self._calibration = overhead.calibrate(self._probes)
+            # Only now, so that a recording that cannot start replaces nothing.
+            description = self._describe(loader, command_line or [])
+            self._writer = TraceWriter.create(path, description, force=force)
+            self._begin()
+        except BaseException:
+            self._probes.close()
+            raise
 
     def _load(self, loader: str) -> Probes:
         targets = Targets(
@@ -371,11 +376,11 @@ def _run_first() -> None:
     """A starved recorder loses waits.
 
     Among 700 runnable threads even nice -20 was kept off the CPU for 1.8 s (measured), so it asks
-    for the lowest real-time priority, which its children do not inherit.
+    for the lowest real-time priority. The threads it starts inherit that; a command that is
+    recorded was started before.
     """
     try:
-        policy = os.SCHED_RR | os.SCHED_RESET_ON_FORK
-        os.sched_setscheduler(0, policy, os.sched_param(1))
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     except OSError:
         # A v1 cpu cgroup without real-time budget refuses; so does a container.
         with contextlib.suppress(OSError):

@@ -15,6 +15,8 @@ from sltrace.errors import OutputError, UsageError
 from sltrace.model import POLICIES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sltrace.capture.session import Status
     from sltrace.capture.settings import Settings
 
@@ -26,7 +28,7 @@ _STACKS = {
 }
 
 
-@click.command("record", context_settings={"ignore_unknown_options": False})
+@click.command("record")
 @click.argument("command_line", metavar="[-- COMMAND ...]", nargs=-1, type=click.UNPROCESSED)
 @click.option(
     "-o",
@@ -121,6 +123,8 @@ def command(
     Without a filter the whole machine is recorded. Filters of one kind add up, filters of
     different kinds must all match; all are applied in the kernel.
     """
+    # NumPy's worker threads would keep the capabilities that this thread gives up.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from sltrace.capture.settings import Filters, Settings, Stacks
     from sltrace.names.processes import resolve_pid
 
@@ -186,8 +190,8 @@ def _record(
     return ending.exit_code
 
 
-def _progress(quiet: bool):  # type: ignore[no-untyped-def]
-    """A function that shows a status on one line of the terminal, or nothing."""
+def _progress(quiet: bool) -> Callable[[Status], None]:
+    """What shows a status: one line of the terminal that is rewritten, or nothing."""
     if quiet or not sys.stderr.isatty():
         return lambda status: None
 

@@ -53,9 +53,8 @@ class TraceWriter:
         Raises:
             OutputError: The path exists, or cannot be created.
         """
-        if path.is_symlink() or path.exists():
-            if not force:
-                raise OutputError(f"{path} exists already", "give --force to replace it, or -o")
+        refuse_existing(path, force=force)
+        if path.exists():
             _remove_trace(path)
         try:
             path.mkdir(mode=0o700)
@@ -185,8 +184,16 @@ def _invoking_user() -> tuple[int, int] | None:
         return None
 
 
-def _remove_trace(path: Path) -> None:
-    """Deletes a trace; refuses anything that is not one."""
+def refuse_existing(path: Path, *, force: bool) -> None:
+    """Checks that a trace may be written to `path`; changes nothing.
+
+    Raises:
+        OutputError: Something is there, and `force` is not given or it is not a trace.
+    """
+    if not (path.is_symlink() or path.exists()):
+        return
+    if not force:
+        raise OutputError(f"{path} exists already", "give --force to replace it, or another -o")
     try:
         with open(path / META, encoding="utf-8") as file:
             ours = json.load(file).get("format") == FORMAT
@@ -194,6 +201,9 @@ def _remove_trace(path: Path) -> None:
         ours = False
     if path.is_symlink() or not ours:
         raise OutputError(f"{path} exists and is not a trace", "--force replaces traces only")
+
+
+def _remove_trace(path: Path) -> None:
     try:
         shutil.rmtree(path)
     except OSError as err:
