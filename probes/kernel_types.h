@@ -27,7 +27,7 @@ typedef u32 __be32;
 typedef u32 __wsum;
 typedef u16 __sum16;
 typedef _Bool bool;
-#define true 1
+#define true  1
 #define false 0
 
 enum { BPF_ANY = 0, BPF_NOEXIST = 1 };

@@ -39,7 +39,8 @@ int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_s
 	return 0;
 }
 
-/* Before 5.18 (fa2c3254d7cf) the event does not carry the state; user space loads one of the two. */
+/* Before 5.18 (fa2c3254d7cf) the event does not carry the state; user space loads one of the two.
+ */
 SEC("?tp_btf/sched_switch")
 int BPF_PROG(sched_switch_before_5_18, bool preempt, struct task_struct *prev,
 	     struct task_struct *next)

@@ -8,7 +8,7 @@
 #ifndef SLTRACE_STACKS_BPF_H
 #define SLTRACE_STACKS_BPF_H
 
-#define SEEN_STACKS	 (1 << 16)
+#define SEEN_STACKS     (1 << 16)
 #define STACK_WINDOW_NS 10000000ULL
 
 struct {

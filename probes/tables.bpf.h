@@ -8,7 +8,7 @@
  * task exits. Task storage failed to allocate for 0.7 % of tasks under load (measured). A tid
  * whose own slot is taken probes PROBES others; user space keeps the table at most a quarter full.
  */
-#define PROBES	16
+#define PROBES  16
 #define NO_SLOT 0xffffffff
 
 struct {
@@ -139,7 +139,7 @@ static __always_inline struct histogram_slot *slot_at(u32 index)
 
 SUBPROGRAM u32 slot_find(u64 cgroup, u32 cpu, u32 policy)
 {
-	struct slot_key key = { .cgroup = cgroup, .cpu = cpu, .policy = policy };
+	struct slot_key key = {.cgroup = cgroup, .cpu = cpu, .policy = policy};
 	struct histogram_slot *slot;
 	struct cpu_state *c;
 	u32 *known, index;

@@ -115,7 +115,8 @@ static __always_inline u64 queue_throttle_clock(struct cfs_rq *cfs)
 		return 0;
 	total = BPF_CORE_READ(cfs, throttled_clock_pelt_time);
 	if (BPF_CORE_READ(cfs, throttle_count))
-		total += BPF_CORE_READ(cfs, rq, clock_pelt) - BPF_CORE_READ(cfs, rq, lost_idle_time) -
+		total += BPF_CORE_READ(cfs, rq, clock_pelt) -
+			 BPF_CORE_READ(cfs, rq, lost_idle_time) -
 			 BPF_CORE_READ(cfs, throttled_clock_pelt);
 	return total;
 }

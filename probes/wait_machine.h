@@ -99,7 +99,8 @@ static __always_inline void on_waking(void *ctx, struct cpu_state *c, struct tas
 	s->waker_context = context;
 	if (CFG(stack_waker)) {
 		s->waker_stack_kernel = stack_kernel_of_current(ctx, c, now);
-		s->waker_stack_user = context == WAKER_TASK ? stack_user_of_current(ctx, c, now) : 0;
+		s->waker_stack_user =
+		    context == WAKER_TASK ? stack_user_of_current(ctx, c, now) : 0;
 	}
 }
 
@@ -111,11 +112,19 @@ static __always_inline void on_wakeup(struct task_struct *t)
 	if (!s || !selected(s, t))
 		return;
 	/*
-	 * Preempted between setting its state and scheduling: it never left the queue. Unless it ran
-	 * since, unseen.
+	 * Preempted between setting its state and scheduling: it never left the queue. Unless it
+	 * ran since, unseen.
 	 */
 	if (waits_preempted(s) && s->exec_ns == task_exec_ns(t))
 		return;
+	/*
+	 * Woken twice since it left the CPU, so it ran in between, unseen: the first wake is where
+	 * the gap began.
+	 */
+	if (s->out_ns >= s->in_ns && s->wakeup_ns > s->out_ns) {
+		s->in_ns = s->wakeup_ns;
+		s->exec_ns = s->woken_exec_ns;
+	}
 	now = now_ns();
 	s->wakeup_ns = now;
 	s->woken_exec_ns = task_exec_ns(t);
@@ -300,14 +309,14 @@ static __always_inline u64 last_seen(const struct task_state *s)
 }
 
 /*
- * Switches on this CPU were not seen, the last of them to `prev`, which is now switched out. Of
- * the time since it was last seen it has run `ran`; the rest is the most it can have waited. It
- * waited at least while the events on this CPU could still be seen.
+ * Switches on this CPU were not seen, the last of them to `prev`, which is now switched out. It
+ * has run for the CPU time it used since it was last seen; the rest is the most it can have
+ * waited. It was asleep before a wakeup, if it had not run between being seen to block and that.
  */
 static __always_inline void on_hole(struct cpu_state *c, u32 cpu, struct task_struct *prev, u64 now)
 {
 	struct task_state *s;
-	u64 ran, start, low = 0;
+	u64 ran, start;
 
 	if (!task_tid(prev)) {
 		count(c, HOLES);
@@ -319,17 +328,14 @@ static __always_inline void on_hole(struct cpu_state *c, u32 cpu, struct task_st
 		count(c, HOLES);
 		return;
 	}
-	ran = at_least_zero(task_exec_ns(prev) - s->exec_ns);
 	start = last_seen(s);
-	if (waits_woken(s)) {
-		/* Asleep before the wakeup: only what follows can be a wait for the CPU. */
+	ran = at_least_zero(task_exec_ns(prev) - s->exec_ns);
+	if (waits_woken(s) && s->out_ns >= s->in_ns && !s->out_runnable &&
+	    (s->woken_exec_ns == s->exec_ns || !s->out_ns)) {
 		start = s->wakeup_ns;
 		ran = at_least_zero(task_exec_ns(prev) - s->woken_exec_ns);
-		low = at_least_zero(c->last_ns - start);
-	} else if (waits_preempted(s)) {
-		low = at_least_zero(c->last_ns - start);
 	}
-	missed(c, prev, cpu, MISSED_HOLE, low, at_least_zero(now - start - ran), now);
+	missed(c, prev, cpu, MISSED_HOLE, 0, at_least_zero(now - start - ran), now);
 	push_segment(c, task_tid(prev), task_pid(prev), task_cgroup(prev),
 		     latest(c->last_ns, now - ran));
 	s->in_ns = now - 1;
@@ -452,8 +458,8 @@ static __always_inline void switch_in(struct cpu_state *c, struct task_struct *n
 		u64 high = at_least_zero(now - last_seen(s) - ran);
 
 		/*
-		 * If only the wakeup was lost, the scheduler's own stamp bounds the wait as well. Its
-		 * clock was read after the last switch on this CPU, which bounds its lag.
+		 * If only the wakeup was lost, the scheduler's own stamp bounds the wait as well.
+		 * Its clock was read after the last switch on this CPU, which bounds its lag.
 		 */
 		if (!ran)
 			high = least(high, kernel_wait_ns(next) + at_least_zero(now - c->last_ns));
@@ -537,11 +543,17 @@ static __always_inline void on_switch(void *ctx, u32 cpu, bool preempt, struct t
 	u64 now = now_ns(), cgroup = task_tid(next) ? task_cgroup(next) : 0;
 	u64 switch_no = switches_of_queue(next);
 	struct cpu_state *c = cpu_find(cpu);
+	struct task_state *s;
 
 	if (!c)
 		return;
 	count(c, SWITCHES);
-	if (c->seen && switch_no != c->switch_no + 1) {
+	if (!c->seen) {
+		/* Runs although it was last seen to wait: it got the CPU before this was heard. */
+		s = state_find(task_tid(prev));
+		if (s && (waits_preempted(s) || waits_woken(s)))
+			on_hole(c, cpu, prev, now);
+	} else if (switch_no != c->switch_no + 1) {
 		c->counters[SWITCHES_LOST] += switch_no - c->switch_no - 1;
 		on_hole(c, cpu, prev, now);
 	}

@@ -41,10 +41,10 @@ enum waker_context {
  */
 struct wait_record {
 	u64 end_ns;
-	u64 blocked_ns; /* switch-out to wakeup; 0 where there was none */
-	u64 runq_ns; /* runnable to running, throttled_ns within */
+	u64 blocked_ns;   /* switch-out to wakeup; 0 where there was none */
+	u64 runq_ns;      /* runnable to running, throttled_ns within */
 	u64 throttled_ns; /* the cgroup's quota was used up */
-	u64 wake_ns; /* waker's call to running; 0 where not seen */
+	u64 wake_ns;      /* waker's call to running; 0 where not seen */
 	u64 cgroup;
 	u64 culprit_cgroup;
 	u64 culprit_ns;
@@ -76,7 +76,7 @@ struct wait_record {
 #define STACK_DEPTH 127
 
 struct stack_record {
-	u64 id; /* hash of the addresses and the pid; never 0 */
+	u64 id;  /* hash of the addresses and the pid; never 0 */
 	u32 pid; /* 0 for a kernel stack */
 	u32 depth;
 	u64 addresses[STACK_DEPTH];
@@ -116,20 +116,20 @@ struct cgroup_event {
 
 /* One per CPU and name; docs/measured.md says what each means. */
 enum counter {
-	SWITCHES, /* context switches seen */
-	RECORDS, /* switch-ins handed over */
-	BELOW_MIN, /* switch-ins under the minimum latency */
-	RING_FULL, /* records lost: the ring had no room */
-	HOLES, /* gaps in the switches of a CPU */
-	SWITCHES_LOST, /* switches within them that were not seen */
-	UNSTAMPED, /* a switch-in whose wait had no start */
-	STATE_LOST, /* no room to remember a task */
-	CLOCK_BACKWARDS, /* a wait that ended before it began */
-	SLOTS_FULL, /* histogram updates without their own cgroup slot */
-	STACKS_CAPPED, /* stacks not taken: over the rate */
-	STACKS_FAILED, /* stacks the kernel could not walk */
-	STACK_RING_FULL, /* stacks lost: the ring had no room */
-	TASK_RING_FULL, /* task names lost: the ring had no room */
+	SWITCHES,         /* context switches seen */
+	RECORDS,          /* switch-ins handed over */
+	BELOW_MIN,        /* switch-ins under the minimum latency */
+	RING_FULL,        /* records lost: the ring had no room */
+	HOLES,            /* gaps in the switches of a CPU */
+	SWITCHES_LOST,    /* switches within them that were not seen */
+	UNSTAMPED,        /* a switch-in whose wait had no start */
+	STATE_LOST,       /* no room to remember a task */
+	CLOCK_BACKWARDS,  /* a wait that ended before it began */
+	SLOTS_FULL,       /* histogram updates without their own cgroup slot */
+	STACKS_CAPPED,    /* stacks not taken: over the rate */
+	STACKS_FAILED,    /* stacks the kernel could not walk */
+	STACK_RING_FULL,  /* stacks lost: the ring had no room */
+	TASK_RING_FULL,   /* task names lost: the ring had no room */
 	CGROUP_RING_FULL, /* cgroup names lost: the ring had no room */
 	N_COUNTERS,
 };
@@ -138,9 +138,9 @@ enum counter {
  * Log-linear: 16 ns steps below 128 ns, then 8 steps per power of two; the last takes the rest.
  * A slot is one page, so that user space maps the table and diffs it. Counts wrap at 2^32.
  */
-#define N_BUCKETS 252
+#define N_BUCKETS   252
 #define LINEAR_BITS 7
-#define SUB_BITS 3
+#define SUB_BITS    3
 
 struct histogram {
 	u64 sum_ns;
@@ -161,9 +161,9 @@ struct config {
 	u64 min_latency_ns;
 	u64 stack_min_ns;
 	u32 stack_rate; /* stacks per CPU and 10 ms; 0: no cap */
-	u32 task_mask; /* slots of the task table - 1 */
-	u32 n_slots; /* histogram slots */
-	u32 policies; /* bit per SCHED_*; 0: all */
+	u32 task_mask;  /* slots of the task table - 1 */
+	u32 n_slots;    /* histogram slots */
+	u32 policies;   /* bit per SCHED_*; 0: all */
 	u8 filter_pids;
 	u8 filter_cgroups;
 	u8 filter_comms;

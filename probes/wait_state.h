@@ -26,11 +26,11 @@ struct task_state {
 	u64 out_ns;
 	u64 waking_ns;
 	u64 wakeup_ns;
-	u64 queued_ns; /* since when on the present CPU's queue */
-	u64 exec_ns; /* CPU time used, when last seen to get or lose a CPU */
+	u64 queued_ns;     /* since when on the present CPU's queue */
+	u64 exec_ns;       /* CPU time used, when last seen to get or lose a CPU */
 	u64 woken_exec_ns; /* the same at the last wakeup */
 	u64 throttle_mark; /* throttle_clock when it joined the present queue */
-	u64 throttled_ns; /* collected on earlier queues of this wait */
+	u64 throttled_ns;  /* collected on earlier queues of this wait */
 	u32 waker_tid;
 	u32 waker_pid;
 	u16 out_cpu;
@@ -38,7 +38,7 @@ struct task_state {
 	u16 slot_cpu;
 	u16 slot_policy;
 	u64 slot_cgroup;
-	u32 slot; /* index + 1 of the histogram for slot_*; 0: not looked up */
+	u32 slot;        /* index + 1 of the histogram for slot_*; 0: not looked up */
 	u32 culprit_tid; /* the best candidate of earlier queues of this wait */
 	u32 culprit_pid;
 	u8 culprit_others;

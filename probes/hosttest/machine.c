@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: GPL-2.0
+/* wait_machine.h as a shared library: a test plays the kernel and reads the records back. */
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+typedef uint8_t u8;
+typedef int8_t s8;
+typedef uint16_t u16;
+typedef int16_t s16;
+typedef uint32_t u32;
+typedef uint64_t u64;
+typedef int64_t s64;
+
+#undef __always_inline
+#define __always_inline inline __attribute__((unused))
+#define SUBPROGRAM      static __attribute__((unused))
+#define CFG(field)      (config.field)
+
+#include "../wait_state.h"
+
+#define MAX_TASKS   1024
+#define MAX_CPUS    8
+#define MAX_RECORDS 65536
+
+struct task_struct {
+	u32 tid;
+	u32 pid;
+	u32 policy;
+	int prio;
+	u32 static_prio;
+	u32 cpu;
+	u64 cgroup;
+	u64 exec_ns;
+	u64 switches; /* of its CPU, for the switch under way */
+	u64 kernel_wait_ns;
+	u64 throttle_clock[MAX_CPUS];
+	u32 matches;
+};
+
+static struct config config;
+static struct task_state states[MAX_TASKS];
+static struct cpu_state cpus[MAX_CPUS];
+static struct histogram_slot slots[MAX_CPUS];
+static struct wait_record records[MAX_RECORDS];
+static u32 n_records, room;
+static u64 clock_ns;
+
+static u64 now_ns(void)
+{
+	return clock_ns;
+}
+
+#define TASK_FIELD(name, type, field)                                                              \
+	static type task_##name(struct task_struct *t)                                             \
+	{                                                                                          \
+		return t->field;                                                                   \
+	}
+
+TASK_FIELD(tid, u32, tid)
+TASK_FIELD(pid, u32, pid)
+TASK_FIELD(policy, u32, policy)
+TASK_FIELD(prio, int, prio)
+TASK_FIELD(static_prio, int, static_prio)
+TASK_FIELD(cgroup, u64, cgroup)
+TASK_FIELD(exec_ns, u64, exec_ns)
+TASK_FIELD(cpu, u32, cpu)
+TASK_FIELD(matches, bool, matches)
+
+static u64 switches_of_queue(struct task_struct *t)
+{
+	return t->switches;
+}
+
+static u64 kernel_wait_ns(struct task_struct *t)
+{
+	return t->kernel_wait_ns;
+}
+
+static u64 throttle_clock(struct task_struct *t)
+{
+	return t->throttle_clock[t->cpu];
+}
+
+static u64 throttle_clock_at(struct task_struct *t, u32 cpu)
+{
+	return t->throttle_clock[cpu];
+}
+
+static bool cpu_matches(u32 cpu)
+{
+	return cpu == 0;
+}
+
+static struct task_state *state_find(u32 tid)
+{
+	return states[tid].tid == tid ? &states[tid] : NULL;
+}
+
+static struct task_state *state_claim(u32 tid)
+{
+	states[tid].tid = tid;
+	return &states[tid];
+}
+
+static void state_release(u32 tid)
+{
+	memset(&states[tid], 0, sizeof(states[tid]));
+}
+
+static struct cpu_state *cpu_find(u32 cpu)
+{
+	return &cpus[cpu];
+}
+
+static u32 slot_find(u64 cgroup, u32 cpu, u32 policy)
+{
+	(void)cgroup;
+	(void)policy;
+	return cpu;
+}
+
+static struct histogram_slot *slot_at(u32 index)
+{
+	return index < MAX_CPUS ? &slots[index] : NULL;
+}
+
+static struct wait_record *record_reserve(u32 cpu)
+{
+	(void)cpu;
+	return n_records < room ? &records[n_records++] : NULL;
+}
+
+static void record_submit(struct wait_record *r)
+{
+	(void)r;
+}
+
+static void record_clear(struct wait_record *r)
+{
+	memset(r, 0, sizeof(*r));
+}
+
+#define NO_STACK(name, ...)                                                                        \
+	static u64 name(__VA_ARGS__)                                                               \
+	{                                                                                          \
+		return 0;                                                                          \
+	}
+
+NO_STACK(stack_kernel_of, struct task_struct *t, struct cpu_state *c, u64 now)
+NO_STACK(stack_kernel_of_current, void *ctx, struct cpu_state *c, u64 now)
+NO_STACK(stack_user_of_current, void *ctx, struct cpu_state *c, u64 now)
+
+#include "../wait_machine.h"
+
+/* ---- what the test calls ----------------------------------------------------------------- */
+
+void host_reset(const struct config *wanted, u32 ring_room)
+{
+	config = *wanted;
+	room = ring_room < MAX_RECORDS ? ring_room : MAX_RECORDS;
+	n_records = 0;
+	memset(states, 0, sizeof(states));
+	memset(cpus, 0, sizeof(cpus));
+	memset(slots, 0, sizeof(slots));
+}
+
+void host_switch(u64 now, u32 cpu, u32 preempt, struct task_struct *prev, struct task_struct *next,
+		 u32 prev_state)
+{
+	clock_ns = now;
+	on_switch(NULL, cpu, preempt, prev, next, prev_state);
+}
+
+void host_waking(u64 now, u32 cpu, struct task_struct *t, u32 waker_tid, u32 context)
+{
+	clock_ns = now;
+	on_waking(NULL, &cpus[cpu], t, waker_tid, waker_tid, context);
+}
+
+void host_wakeup(u64 now, struct task_struct *t)
+{
+	clock_ns = now;
+	on_wakeup(t);
+}
+
+void host_new(u64 now, struct task_struct *t, u32 parent_tid)
+{
+	clock_ns = now;
+	on_new_task(t, parent_tid, parent_tid);
+}
+
+void host_migrate(u64 now, u32 cpu, struct task_struct *t, u32 to_cpu)
+{
+	clock_ns = now;
+	on_migrate(t, cpu, to_cpu);
+}
+
+void host_queued_at_start(u64 now, struct task_struct *t)
+{
+	clock_ns = now;
+	on_queued_at_start(t);
+}
+
+u32 host_records(struct wait_record *out)
+{
+	memcpy(out, records, n_records * sizeof(*out));
+	return n_records;
+}
+
+u64 host_counter(u32 cpu, u32 which)
+{
+	return cpus[cpu].counters[which];
+}
+
+void host_histogram(u32 cpu, u32 kind, struct histogram *out)
+{
+	*out = slots[cpu].kinds[kind];
+}
+
+u32 host_states_used(void)
+{
+	u32 i, used = 0;
+
+	for (i = 0; i < MAX_TASKS; i++)
+		used += states[i].tid != 0;
+	return used;
+}
+
+u32 host_bucket_of(u64 ns)
+{
+	return bucket_of(ns);
+}

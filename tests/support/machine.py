@@ -1,0 +1,276 @@
+"""The probes' state machine as a shared library (probes/hosttest), and a kernel to drive it.
+
+`Kernel` plays only legal scheduler events and keeps its own books of who waited when, from what
+the words mean: it knows nothing of stamps, slots or segments.
+"""
+
+from __future__ import annotations
+
+import ctypes as c
+import subprocess
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sltrace.capture.btf import Btf
+from sltrace.capture.probes import counter_names, object_path
+
+MAX_CPUS = 8
+UNKNOWN_WAIT = 1 << 62
+SOURCE = Path(__file__).parents[2] / "probes/hosttest/machine.c"
+BLOCKED, DEAD = 1, 0x80
+
+
+class TaskStruct(c.Structure):
+    """struct task_struct of probes/hosttest/machine.c."""
+
+    _fields_ = (
+        ("tid", c.c_uint32),
+        ("pid", c.c_uint32),
+        ("policy", c.c_uint32),
+        ("prio", c.c_int),
+        ("static_prio", c.c_uint32),
+        ("cpu", c.c_uint32),
+        ("cgroup", c.c_uint64),
+        ("exec_ns", c.c_uint64),
+        ("switches", c.c_uint64),
+        ("kernel_wait_ns", c.c_uint64),
+        ("throttle_clock", c.c_uint64 * MAX_CPUS),
+        ("matches", c.c_uint32),
+    )
+
+
+@cache
+def library() -> c.CDLL:
+    target = Path(mkdtemp(prefix="sltrace-machine-")) / "machine.so"
+    flags = ["-O1", "-g", "-shared", "-fPIC", "-fsanitize=undefined", "-fno-sanitize-recover"]
+    subprocess.run(["cc", *flags, "-o", str(target), str(SOURCE)], check=True, timeout=120)
+    lib = c.CDLL(str(target))
+    lib.host_counter.restype = c.c_uint64
+    return lib
+
+
+@cache
+def layouts() -> Btf:
+    return Btf.of_object(object_path())
+
+
+class Machine:
+    """The state machine with its tables."""
+
+    def __init__(self, room: int = 60000, **config: int) -> None:
+        self._lib = library()
+        layout = layouts().dtype("config")
+        wanted = np.zeros(1, layout)
+        wanted["blocked"] = 1
+        for name, value in config.items():
+            wanted[name] = value
+        self._lib.host_reset(wanted.tobytes(), room)
+
+    def records(self) -> NDArray[Any]:
+        out = np.zeros(65536, layouts().dtype("wait_record"))
+        n = self._lib.host_records(c.c_void_p(out.ctypes.data))
+        return out[:n]
+
+    def counter(self, name: str) -> int:
+        which = counter_names(layouts()).index(name)
+        return sum(int(self._lib.host_counter(cpu, which)) for cpu in range(MAX_CPUS))
+
+    def histogram(self, kind: int) -> tuple[NDArray[np.int64], int]:
+        """Counts by bucket and the sum in ns, over all CPUs."""
+        layout = layouts().dtype("histogram")
+        one, counts, total = np.zeros(1, layout), np.zeros(252, np.int64), 0
+        for cpu in range(MAX_CPUS):
+            self._lib.host_histogram(cpu, kind, c.c_void_p(one.ctypes.data))
+            counts += one["count"][0]
+            total += int(one["sum_ns"][0])
+        return counts, total
+
+    def states_used(self) -> int:
+        return int(self._lib.host_states_used())
+
+    def call(self, name: str, now: int, *arguments: object) -> None:
+        passed = [c.byref(a) if isinstance(a, TaskStruct) else a for a in arguments]
+        getattr(self._lib, name)(c.c_uint64(now), *passed)
+
+
+@dataclass
+class Wait:
+    """A wait as it really was."""
+
+    tid: int
+    kind: str
+    end: int
+    queued: int
+    throttled: int
+    blocked: int
+    wake: int
+    waker: int
+    queues: list[tuple[int, int, int]]
+    """(CPU, from, to) of each queue it waited on."""
+    first_run: bool = False
+
+
+@dataclass
+class Task:
+    struct: TaskStruct
+    state: str = "blocked"  # running, queued, blocked, dead
+    cpu: int = 0
+    why: str = ""
+    queued_at: int = 0
+    blocked_at: int | None = None
+    woken_at: int = 0
+    waking_at: int = 0
+    waker: int = 0
+    ran_until: int = 0
+    queues: list[tuple[int, int, int]] = field(default_factory=list)
+    queue_from: int = 0
+    fresh: bool = False
+
+    @property
+    def tid(self) -> int:
+        return int(self.struct.tid)
+
+
+class Kernel:
+    """CPUs, queues and tasks. Times only grow; every event is at a time of its own.
+
+    Args:
+        machine: Where the events go.
+        cpus: How many CPUs.
+    """
+
+    def __init__(self, machine: Machine, cpus: int = 2) -> None:
+        self.machine = machine
+        self.now = 1000
+        self.hidden = False
+        self.running: list[Task | None] = [None] * cpus
+        self.switches = [0] * cpus
+        self.runs: list[list[tuple[int, int]]] = [[] for _ in range(cpus)]
+        self.tasks: dict[int, Task] = {}
+        self.waits: list[Wait] = []
+        self.seen: dict[int, int] = {}
+        self._idle = [TaskStruct(cpu=cpu, prio=120) for cpu in range(cpus)]
+
+    # ---- what the machine is told ----
+
+    def _tell(self, name: str, *arguments: object) -> None:
+        if not self.hidden:
+            self.machine.call(name, self.now, *arguments)
+
+    def tick(self, ns: int) -> None:
+        """Time passes: whoever runs uses CPU time."""
+        self.now += max(ns, 1)
+
+    def _charge(self, task: Task) -> None:
+        task.struct.exec_ns += self.now - task.ran_until
+        task.ran_until = self.now
+
+    # ---- events ----
+
+    def fork(self, cpu: int, tid: int) -> Task:
+        task = Task(TaskStruct(tid=tid, pid=tid, cpu=cpu, prio=120, static_prio=120, matches=1))
+        task.struct.kernel_wait_ns = UNKNOWN_WAIT
+        self.tasks[tid] = task
+        parent = self.running[cpu]
+        task.state, task.cpu, task.why, task.fresh = "queued", cpu, "wakeup", True
+        task.woken_at = task.waking_at = task.queue_from = self.now
+        task.waker = parent.tid if parent else 0
+        self._tell("host_new", task.struct, task.waker)
+        return task
+
+    def wake(self, task: Task, waker_cpu: int, cpu: int, between: int) -> None:
+        self.waking(task, waker_cpu)
+        self.tick(between)
+        self.enqueue(task, cpu)
+
+    def waking(self, task: Task, waker_cpu: int) -> None:
+        waker = self.running[waker_cpu]
+        task.waker = waker.tid if waker else 0
+        task.waking_at = self.now
+        self._tell("host_waking", waker_cpu, task.struct, task.waker, 1 if waker else 3)
+
+    def enqueue(self, task: Task, cpu: int) -> None:
+        task.struct.cpu = cpu
+        if task.state == "blocked":
+            task.state, task.cpu, task.why = "queued", cpu, "wakeup"
+            task.woken_at = task.queue_from = self.now
+        self._tell("host_wakeup", task.struct)
+
+    def migrate(self, task: Task, cpu: int) -> None:
+        self._tell("host_migrate", task.cpu, task.struct, cpu)
+        task.queues.append((task.cpu, task.queue_from, self.now))
+        task.cpu = task.struct.cpu = cpu
+        task.queue_from = self.now
+
+    def switch(self, cpu: int, to: Task | None, how: str) -> None:
+        """`how`: preempt, yield, block or die, of the task that runs; anything for idle."""
+        before = self.running[cpu]
+        prev = before.struct if before else self._idle[cpu]
+        following = to.struct if to else self._idle[cpu]
+        self.switches[cpu] += 1
+        following.switches = prev.switches = self.switches[cpu]
+        if before:
+            self._charge(before)
+            self._leave(before, cpu, how)
+        if to:
+            self._arrive(to, cpu)
+        self.running[cpu] = to
+        self.runs[cpu].append((self.now, to.tid if to else 0))
+        state = {"block": BLOCKED, "die": DEAD}.get(how, 0) if before else 0
+        self._tell("host_switch", cpu, int(how == "preempt" and before is not None), prev,
+                   following, state)  # fmt: skip
+        if not self.hidden:
+            for task in (before, to):
+                if task:
+                    self.seen[task.tid] = self.now
+
+    def _leave(self, task: Task, cpu: int, how: str) -> None:
+        task.queues = []
+        if how == "block":
+            task.state, task.blocked_at = "blocked", self.now
+        elif how == "die":
+            task.state = "dead"
+        else:
+            task.state, task.why = "queued", "preempt"
+            task.queued_at = task.queue_from = self.now
+            task.cpu = cpu
+
+    def _arrive(self, task: Task, cpu: int) -> None:
+        start = task.woken_at if task.why == "wakeup" else task.queued_at
+        blocked = 0
+        if task.why == "wakeup" and task.blocked_at is not None:
+            blocked = task.woken_at - task.blocked_at
+        self.waits.append(
+            Wait(
+                task.tid,
+                task.why,
+                self.now,
+                self.now - start,
+                0,
+                blocked,
+                self.now - max(task.waking_at, task.blocked_at or 0),
+                task.waker,
+                [*task.queues, (cpu, task.queue_from, self.now)],
+                task.fresh,
+            )
+        )
+        task.state, task.cpu, task.ran_until, task.fresh = "running", cpu, self.now, False
+        task.struct.cpu = cpu
+
+    # ---- who ran ----
+
+    def ran_on(self, cpu: int, start: int, end: int) -> dict[int, int]:
+        """CPU time by tid (0: idle) on a CPU within a window."""
+        spent: dict[int, int] = {}
+        runs = [*self.runs[cpu], (self.now, -1)]
+        for (begin, tid), (until, _) in zip(runs, runs[1:], strict=False):
+            overlap = min(until, end) - max(begin, start)
+            if overlap > 0:
+                spent[tid] = spent.get(tid, 0) + overlap
+        return spent
