@@ -1,0 +1,170 @@
+"""Function symbols, segments and build id of an ELF file.
+
+Files come from whoever is recorded: sizes and offsets in them are checked against the file before
+they are used, and whatever does not fit makes an ElfError, nothing else.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from dataclasses import dataclass
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
+_SEGMENT = struct.Struct("<IIQQQQQQ")
+_SECTION = struct.Struct("<IIQQQQIIQQ")
+_NOTE = struct.Struct("<III")
+_SYMBOL = np.dtype(
+    [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("section", "<u2"),
+     ("value", "<u8"), ("size", "<u8")]
+)  # fmt: skip
+_PT_LOAD, _PT_NOTE, _SHT_SYMTAB, _SHT_DYNSYM = 1, 4, 2, 11
+_STT_FUNC, _STT_IFUNC = 2, 10
+_NT_GNU_BUILD_ID = 3
+_MAX_SYMBOLS = 1 << 22
+_MAX_NAME = 4096
+_MAX_TABLE = 4096
+
+
+class ElfError(Exception):
+    """Not an ELF file that can be read."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part of the file that is mapped: offset and length in it, and address."""
+
+    offset: int
+    address: int
+    size: int
+
+
+class Elf:
+    """A 64-bit little-endian ELF file.
+
+    Args:
+        data: The file's bytes; kept for as long as names are asked for.
+
+    Raises:
+        ElfError: It is not one, or is damaged.
+    """
+
+    def __init__(self, data: bytes | mmap.mmap) -> None:
+        self._data = data
+        try:
+            self._read()
+        except (struct.error, ValueError, IndexError, OverflowError) as err:
+            raise ElfError(str(err)) from err
+
+    @classmethod
+    def from_file(cls, file: IO[bytes]) -> Elf:
+        """Maps an open file.
+
+        Raises:
+            ElfError: As above, or it cannot be mapped.
+        """
+        try:
+            size = os.fstat(file.fileno()).st_size
+            if size < _HEADER.size:
+                raise ElfError("too short")
+            return cls(mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ))
+        except (OSError, ValueError) as err:
+            raise ElfError(str(err)) from err
+
+    def _read(self) -> None:
+        fields = _HEADER.unpack_from(self._data)
+        ident = fields[0]
+        if ident[:6] != b"\x7fELF\x02\x01":
+            raise ElfError("not a 64-bit little-endian ELF file")
+        segments_at, sections_at = fields[5], fields[6]
+        n_segments, n_sections = min(fields[10], _MAX_TABLE), min(fields[12], _MAX_TABLE)
+        segments = [
+            _SEGMENT.unpack_from(self._data, segments_at + i * _SEGMENT.size)
+            for i in range(n_segments)
+        ]
+        self.segments = tuple(Segment(s[2], s[3], s[5]) for s in segments if s[0] == _PT_LOAD)
+        self.build_id = self._build_id([(s[2], s[5]) for s in segments if s[0] == _PT_NOTE])
+        # A stripped section table is no error: there are just no symbols.
+        sections = []
+        if sections_at and sections_at + n_sections * _SECTION.size <= len(self._data):
+            sections = [
+                _SECTION.unpack_from(self._data, sections_at + i * _SECTION.size)
+                for i in range(n_sections)
+            ]
+        self._starts, self._ends, self._names_at = self._functions(sections)
+
+    def _build_id(self, notes: list[tuple[int, int]]) -> str:
+        for offset, size in notes:
+            end = min(offset + size, len(self._data))
+            while offset + _NOTE.size <= end:
+                name_size, value_size, kind = _NOTE.unpack_from(self._data, offset)
+                name_at = offset + _NOTE.size
+                value_at = name_at + (name_size + 3) // 4 * 4
+                offset = value_at + (value_size + 3) // 4 * 4
+                if offset > end:
+                    break
+                named_gnu = self._data[name_at : name_at + 4] == b"GNU\0"
+                if kind == _NT_GNU_BUILD_ID and named_gnu and 4 <= value_size <= 64:
+                    return bytes(self._data[value_at : value_at + value_size]).hex()
+        return ""
+
+    def _functions(
+        self, sections: list[tuple[Any, ...]]
+    ) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]:
+        """Start, end (0: unknown) and position of the name, sorted by start."""
+        for wanted in (_SHT_SYMTAB, _SHT_DYNSYM):
+            for section in sections:
+                if section[1] != wanted or section[6] >= len(sections):
+                    continue
+                offset, size = section[4], section[5]
+                strings_at, strings_size = sections[section[6]][4:6]
+                if offset + size > len(self._data) or strings_at + strings_size > len(self._data):
+                    continue
+                n = min(size // _SYMBOL.itemsize, _MAX_SYMBOLS)
+                table = np.frombuffer(self._data, _SYMBOL, n, offset)
+                kind = table["info"] & 0xF
+                table = table[
+                    ((kind == _STT_FUNC) | (kind == _STT_IFUNC))
+                    & (table["section"] != 0)
+                    & (table["name"] < strings_size)
+                ]
+                if not len(table):
+                    continue
+                table = table[np.argsort(table["value"], kind="stable")]
+                starts = table["value"].astype(np.uint64)
+                ends = np.where(table["size"] > 0, starts + table["size"], 0).astype(np.uint64)
+                return starts, ends, strings_at + table["name"].astype(np.uint64)
+        empty = np.empty(0, np.uint64)
+        return empty, empty, empty
+
+    @property
+    def has_symbols(self) -> bool:
+        """Whether any function is named."""
+        return len(self._starts) > 0
+
+    def address_of(self, offset: int) -> int | None:
+        """Address that a file offset is linked at; None outside of what is mapped."""
+        for segment in self.segments:
+            if segment.offset <= offset < segment.offset + segment.size:
+                return segment.address + offset - segment.offset
+        return None
+
+    def names(self, addresses: NDArray[np.uint64]) -> list[str | None]:
+        """Function that covers each linked address; None where there is none."""
+        at = np.searchsorted(self._starts, addresses, side="right").astype(np.int64) - 1
+        found: list[str | None] = []
+        for index, address in zip(at.tolist(), addresses.tolist(), strict=True):
+            if index < 0 or (self._ends[index] and address >= self._ends[index]):
+                found.append(None)
+            else:
+                found.append(self._string(int(self._names_at[index])))
+        return found
+
+    def _string(self, at: int) -> str:
+        raw = bytes(self._data[at : at + _MAX_NAME])
+        return raw.partition(b"\0")[0].decode(errors="replace")

@@ -1,0 +1,192 @@
+"""What is mapped where in the processes whose stacks were taken, kept after they are gone.
+
+Files are opened through /proc/PID/map_files while the process lives: that reaches deleted files
+and files in other mount namespaces alike, and needs no path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+import time
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from sltrace.symbols.elf import Elf, ElfError
+
+_LINE = re.compile(
+    rb"([0-9a-f]+)-([0-9a-f]+) ..(x|-). ([0-9a-f]+) ([0-9a-f]+:[0-9a-f]+) (\d+)\s*(.*)"
+)
+_MAX_MAPS = 4 << 20
+_MAX_MAPPINGS = 16384
+_MAX_FILES = 1024
+_MAX_PERF_MAP = 64 << 20
+_MAX_VDSO = 1 << 20
+_AGAIN_NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """An executable mapping."""
+
+    start: int
+    end: int
+    offset: int
+    path: str
+    file: str
+    """Key of the file: device and inode, or the path of a special mapping."""
+
+
+@dataclass
+class Process:
+    """What is known of one process's address space."""
+
+    pid: int
+    mappings: list[Mapping] = field(default_factory=list)
+    read_ns: int = 0
+    perf_map: bytes | None = None
+    exited: bool = False
+
+    def find(self, address: int) -> Mapping | None:
+        """The mapping that holds an address."""
+        at = bisect_right([m.start for m in self.mappings], address) - 1
+        if at >= 0 and address < self.mappings[at].end:
+            return self.mappings[at]
+        return None
+
+
+class MappingRecorder:
+    """Address spaces of the processes seen, and the files mapped in them.
+
+    Args:
+        proc: Where /proc is.
+    """
+
+    def __init__(self, proc: Path = Path("/proc")) -> None:
+        self._proc = proc
+        self.processes: dict[int, Process] = {}
+        self.files: dict[str, Elf | None] = {}
+        self.refused_files = 0
+
+    def observe(self, pid: int, addresses: list[int]) -> list[Mapping]:
+        """Makes sure the mappings of these addresses are known, if they can be.
+
+        Returns:
+            Mappings that are new.
+        """
+        process = self.processes.setdefault(pid, Process(pid))
+        if process.exited or all(process.find(a) for a in addresses):
+            return []
+        now = time.monotonic_ns()
+        if process.read_ns and now - process.read_ns < _AGAIN_NS:
+            return []
+        process.read_ns = now
+        known = set(process.mappings)
+        fresh = [m for m in self._read_maps(pid) if m not in known]
+        for mapping in fresh:
+            self._open(pid, mapping)
+        process.mappings = sorted({*known, *fresh}, key=lambda m: m.start)
+        return fresh
+
+    def exited(self, pid: int) -> None:
+        """The process is about to be gone: keeps its perf map."""
+        process = self.processes.get(pid)
+        if process and not process.exited:
+            process.perf_map = process.perf_map or self._read_perf_map(pid)
+            process.exited = True
+
+    def finish(self) -> None:
+        """Reads what only now is complete: perf maps of processes that are still there."""
+        for pid in list(self.processes):
+            self.exited(pid)
+
+    def build_id(self, mapping: Mapping) -> str:
+        """GNU build id of the mapped file; empty if unknown."""
+        elf = self.files.get(mapping.file)
+        return elf.build_id if elf else ""
+
+    def _read_maps(self, pid: int) -> list[Mapping]:
+        raw = _read(self._proc / str(pid) / "maps", _MAX_MAPS)
+        found = []
+        for line in raw.splitlines()[:_MAX_MAPPINGS]:
+            fields = _LINE.fullmatch(line)
+            if not fields or fields[3] != b"x":
+                continue
+            path = fields[7].decode(errors="replace")
+            inode = int(fields[6])
+            key = f"{fields[5].decode()}/{inode}" if inode else path
+            found.append(
+                Mapping(int(fields[1], 16), int(fields[2], 16), int(fields[4], 16), path, key)
+            )
+        return found
+
+    def _open(self, pid: int, mapping: Mapping) -> None:
+        if mapping.file in self.files or not mapping.path:
+            return
+        if mapping.path == "[vdso]":
+            self.files[mapping.file] = self._vdso(pid, mapping)
+        elif mapping.path.startswith("/"):
+            if len(self.files) >= _MAX_FILES:
+                self.refused_files += 1
+                return
+            self.files[mapping.file] = self._elf(pid, mapping)
+
+    def _elf(self, pid: int, mapping: Mapping) -> Elf | None:
+        folder = self._proc / str(pid)
+        for path in (
+            folder / "map_files" / f"{mapping.start:x}-{mapping.end:x}",
+            folder / "root" / mapping.path.lstrip("/"),
+        ):
+            with contextlib.suppress(OSError, ElfError), _regular(path) as file:
+                return Elf.from_file(file)
+        return None
+
+    def _vdso(self, pid: int, mapping: Mapping) -> Elf | None:
+        size = mapping.end - mapping.start
+        try:
+            with open(self._proc / str(pid) / "mem", "rb", buffering=0) as memory:
+                memory.seek(mapping.start)
+                return Elf(memory.read(min(size, _MAX_VDSO)))
+        except (OSError, ElfError, OverflowError, ValueError):
+            return None
+
+    def _read_perf_map(self, pid: int) -> bytes | None:
+        """/tmp/perf-PID.map as JITs write it, in the process's own mount and pid namespaces."""
+        status = _read(self._proc / str(pid) / "status", 4096)
+        inner = re.search(rb"^NSpid:.*\b(\d+)$", status, re.MULTILINE)
+        number = int(inner[1]) if inner else pid
+        path = self._proc / str(pid) / "root/tmp" / f"perf-{number}.map"
+        try:
+            with _regular(path) as file:
+                return file.read(_MAX_PERF_MAP)
+        except OSError:
+            return None
+
+
+def _regular(path: Path) -> IO[bytes]:
+    """Opens a regular file; never blocks on a pipe or device that a target put there."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError("not a regular file")
+        return os.fdopen(fd, "rb", buffering=0)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _read(path: Path, limit: int) -> bytes:
+    """Up to `limit` bytes of a /proc file, which come a page at a time; empty if it is gone."""
+    parts, size = [], 0
+    try:
+        with open(path, "rb", buffering=0) as file:
+            while size < limit and (part := file.read(min(1 << 16, limit - size))):
+                parts.append(part)
+                size += len(part)
+    except OSError:
+        pass
+    return b"".join(parts)

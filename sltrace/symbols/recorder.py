@@ -1,0 +1,78 @@
+"""What a recording does for its symbols: remember mappings while it runs, name addresses after."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sltrace.symbols.kernel import KernelSymbols
+from sltrace.symbols.mappings import MappingRecorder
+from sltrace.symbols.resolve import kernel_frames, user_frames
+from sltrace.trace.schema import arrow_schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_EXIT = 4  # enum task_event_kind in probes/wait_record.h
+
+
+class SymbolRecorder:
+    """Symbols of one recording.
+
+    Args:
+        kernel: Kernel stacks are taken. The kernel's symbols are read at once: later this process
+            may not be allowed to.
+    """
+
+    def __init__(self, kernel: bool) -> None:
+        self._kernel = KernelSymbols() if kernel else None
+        self._recorder = MappingRecorder()
+        self._kernel_addresses: set[int] = set()
+        self._user_addresses: set[tuple[int, int]] = set()
+
+    def observe(self, stacks: NDArray[Any]) -> pa.Table:
+        """Takes new stacks (`struct stack_record`); rows of the mappings table."""
+        import pyarrow as pa
+
+        rows = []
+        now = time.monotonic_ns()
+        for pid in np.unique(stacks["pid"]).tolist():
+            mine = stacks[stacks["pid"] == pid]
+            inside = np.arange(mine["addresses"].shape[1]) < mine["depth"][:, None]
+            addresses = np.unique(mine["addresses"][inside]).tolist()
+            if pid == 0:
+                self._kernel_addresses.update(addresses)
+                continue
+            self._user_addresses.update((pid, a) for a in addresses)
+            rows += [
+                {
+                    "pid": pid,
+                    "start": m.start,
+                    "end": m.end,
+                    "offset": m.offset,
+                    "path": m.path,
+                    "build_id": self._recorder.build_id(m),
+                    "seen_ns": now,
+                }
+                for m in self._recorder.observe(pid, addresses)
+            ]
+        return pa.Table.from_pylist(rows, schema=arrow_schema("mappings"))
+
+    def exited(self, events: NDArray[Any]) -> None:
+        """Takes task events: processes that end take their perf maps with them."""
+        ended = events[(events["kind"] == _EXIT) & (events["tid"] == events["pid"])]
+        for pid in ended["pid"].tolist():
+            self._recorder.exited(pid)
+
+    def finish(self) -> dict[str, pa.Table]:
+        """Names every address seen; rows of the frames table."""
+        import pyarrow as pa
+
+        self._recorder.finish()
+        frames = user_frames(self._user_addresses, self._recorder)
+        if self._kernel is not None:
+            frames += kernel_frames(self._kernel_addresses, self._kernel)
+        return {"frames": pa.Table.from_pylist(frames, schema=arrow_schema("frames"))}

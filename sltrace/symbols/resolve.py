@@ -1,0 +1,109 @@
+"""Names for the distinct addresses of a recording."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from sltrace.symbols.demangle import readable
+from sltrace.symbols.kernel import KernelSymbols
+from sltrace.symbols.mappings import Mapping, MappingRecorder, Process
+from sltrace.symbols.perfmap import PerfMap
+
+UNKNOWN = "[unknown]"
+Frame = dict[str, Any]
+
+
+def kernel_frames(addresses: Iterable[int], symbols: KernelSymbols) -> list[Frame]:
+    """A row of the frames table for each kernel address."""
+    ordered = sorted(addresses)
+    frames = []
+    for address, found in zip(ordered, symbols.names(np.array(ordered, np.uint64)), strict=True):
+        name, module = found or (UNKNOWN, "")
+        frames.append(_frame("kernel", 0, address, name, module, "", "kernel"))
+    return frames
+
+
+def user_frames(addresses: Iterable[tuple[int, int]], recorder: MappingRecorder) -> list[Frame]:
+    """A row of the frames table for each (pid, address).
+
+    A return address is that of the instruction after the call, so the byte before it is looked
+    up: a call at the very end of a function returns into the next one. For the innermost frame
+    that is one byte too low, which only matters at a function's first instruction, where no
+    task waits.
+    """
+    frames: list[Frame] = []
+    by_file: dict[str, list[tuple[int, int, Mapping]]] = defaultdict(list)
+    perf_maps: dict[int, PerfMap | None] = {}
+    for pid, address in sorted(addresses):
+        process = recorder.processes.get(pid)
+        mapping = process.find(address - 1) if process else None
+        if mapping and recorder.files.get(mapping.file):
+            by_file[mapping.file].append((pid, address, mapping))
+        else:
+            frames.append(_jit_frame(pid, address, process, mapping, perf_maps))
+    for key, wanted in by_file.items():
+        frames.extend(_file_frames(key, wanted, recorder))
+    return frames
+
+
+def _file_frames(
+    key: str, wanted: list[tuple[int, int, Mapping]], recorder: MappingRecorder
+) -> list[Frame]:
+    elf = recorder.files[key]
+    assert elf is not None
+    offsets = [address - 1 - m.start + m.offset for _, address, m in wanted]
+    # The vdso is not mapped from a file: its "offset" is already the linked address.
+    linked = [elf.address_of(o) for o in offsets]
+    names = elf.names(np.array([a or 0 for a in linked], np.uint64))
+    frames = []
+    for (pid, address, mapping), offset, at, name in zip(
+        wanted, offsets, linked, names, strict=True
+    ):
+        module = module_name(mapping.path)
+        shown = readable(name) if name and at is not None else f"{module}+{offset + 1:#x}"
+        frames.append(_frame("user", pid, address, shown, module, elf.build_id, "native"))
+    return frames
+
+
+def _jit_frame(
+    pid: int,
+    address: int,
+    process: Process | None,
+    mapping: Mapping | None,
+    perf_maps: dict[int, PerfMap | None],
+) -> Frame:
+    if process and pid not in perf_maps:
+        perf_maps[pid] = PerfMap(process.perf_map) if process.perf_map else None
+    perf_map = perf_maps.get(pid)
+    name = perf_map.name(address - 1) if perf_map else None
+    if name:
+        return _frame("user", pid, address, readable(name), "", "", "jit")
+    if mapping and mapping.path:
+        module = module_name(mapping.path)
+        shown = f"{module}+{address - mapping.start + mapping.offset:#x}"
+        return _frame("user", pid, address, shown, module, "", "native")
+    return _frame("user", pid, address, UNKNOWN, "", "", "native")
+
+
+def module_name(path: str) -> str:
+    """A mapped file's name for people."""
+    return readable(PurePosixPath(path.removesuffix(" (deleted)")).name or path)
+
+
+def _frame(
+    space: str, pid: int, address: int, name: str, module: str, build_id: str, language: str
+) -> Frame:
+    return {
+        "space": space,
+        "pid": pid,
+        "address": address,
+        "name": name,
+        "module": module,
+        "build_id": build_id,
+        "language": language,
+    }
