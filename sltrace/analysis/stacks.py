@@ -32,6 +32,18 @@ _COLUMNS = {
     "victim": ("stack_kernel", "stack_user"),
     "waker": ("waker_stack_kernel", "waker_stack_user"),
 }
+_TRACING = (
+    "bpf_prog_",
+    "bpf_trace_run",
+    "bpf_get_stack",
+    "bpf_trampoline_",
+    "__bpf_trace_",
+    "__bpf_prog_",
+    "__traceiter_",
+    "trace_call_bpf",
+)
+"""How the kernel calls a probe: what a waker's stack begins with."""
+
 _WANTED = "sltrace_wanted_addresses"
 _IDS = "sltrace_wanted_stacks"
 
@@ -216,11 +228,23 @@ def resolve_stacks(trace: Trace, stack_ids: NDArray[np.int64]) -> ResolvedStacks
     ids = rows.column("stack_id").to_pylist()
     # Addresses are innermost first.
     stacks = {
-        stack_id: frame_of[end - depth : end][::-1]
+        stack_id: _without_tracing(frame_of[end - depth : end], frames)[::-1]
         for stack_id, end, depth in zip(ids, ends.tolist(), depths.tolist(), strict=True)
         if depth
     }
     return ResolvedStacks(frames, stacks)
+
+
+def _without_tracing(stack: NDArray[np.int64], frames: Sequence[Frame]) -> NDArray[np.int64]:
+    """Cuts the tracing itself off a stack taken where the probe ran; innermost frame first."""
+    inner = 0
+    while inner < len(stack) - 1 and _is_tracing(frames[stack[inner]]):
+        inner += 1
+    return stack[inner:]
+
+
+def _is_tracing(frame: Frame) -> bool:
+    return frame.pid == 0 and frame.name.startswith(_TRACING)
 
 
 def _group_query(
