@@ -1,0 +1,1 @@
+"""The HTML report: analysis results as one offline page."""

@@ -1,0 +1,62 @@
+"use strict";
+// The heatmap without a mouse: a cell cursor, and a selection that grows from where Shift was held.
+const Keyboard = (() => {
+  const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+  const LEAP = 10;
+
+  function attach(node, heatmap, view, status) {
+    let anchor = null;
+
+    node.addEventListener("keydown", (event) => {
+      if (event.altKey || event.metaKey) return;
+      if (event.key === "Escape") {
+        anchor = null;
+        view.set({ cells: null, cursor: null });
+        status.textContent = "Nothing selected.";
+        event.preventDefault();
+        return;
+      }
+      const at = view.cursor || start();
+      if (event.key === "Enter" || event.key === " ") {
+        anchor = at;
+        select(at, at);
+      } else if (STEPS[event.key]) {
+        const step = event.ctrlKey ? LEAP : 1;
+        const to = view.cursor ? {
+          x: clip(at.x + STEPS[event.key][0] * step, view.cube.bins),
+          y: clip(at.y + STEPS[event.key][1] * step, view.axisNow.size),
+        } : at;
+        if (event.shiftKey) {
+          anchor = anchor || at;
+          select(anchor, to);
+        } else {
+          anchor = null;
+          view.set({ cursor: to });
+        }
+      } else return;
+      event.preventDefault();
+      status.textContent = heatmap.describe(view.cursor.x, view.cursor.y).join(", ") + ".";
+    });
+
+    function select(a, b) {
+      view.set({
+        cursor: b,
+        cells: { x0: Math.min(a.x, b.x), x1: Math.max(a.x, b.x), y0: Math.min(a.y, b.y), y1: Math.max(a.y, b.y) },
+      });
+    }
+
+    // The selection's corner, else the fullest cell.
+    function start() {
+      if (view.cells) return { x: view.cells.x1, y: view.cells.y1 };
+      let best = { x: 0, y: 0 };
+      let most = -1;
+      heatmap.values.forEach((row, y) => row.forEach((v, x) => {
+        if (v > most) { most = v; best = { x, y }; }
+      }));
+      return best;
+    }
+  }
+
+  const clip = (value, size) => Math.min(size - 1, Math.max(0, value));
+  return { attach };
+})();

@@ -1,0 +1,69 @@
+"use strict";
+// Numbers and names as people read them. Every name comes from a traced program: it is shown as
+// text only, and what would reorder, hide or control text is shown as its escape.
+const Text = (() => {
+  const UNSAFE = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}]/gu;
+  const UNITS = [["s", 1e9], ["ms", 1e6], ["µs", 1e3]];
+
+  function safe(name) {
+    return name.replace(UNSAFE, (c) => {
+      const code = c.codePointAt(0);
+      return code < 0x100 ? "\\x" + code.toString(16).padStart(2, "0")
+        : "\\u" + code.toString(16).padStart(4, "0");
+    });
+  }
+
+  // Both ends of a cgroup path or a symbol tell something: the middle goes.
+  function short(name, length) {
+    const text = safe(name);
+    if (text.length <= length) return text;
+    const head = Math.ceil((length - 1) / 2);
+    return text.slice(0, head) + "…" + text.slice(text.length - (length - 1 - head));
+  }
+
+  function duration(ns) {
+    for (const [unit, size] of UNITS) {
+      if (ns >= size * 0.9995) {
+        const value = ns / size;
+        const places = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
+        return value.toLocaleString("en", { minimumFractionDigits: places, maximumFractionDigits: places }) + " " + unit;
+      }
+    }
+    return Math.round(ns) + " ns";
+  }
+
+  // The shortest exact form, for limits of buckets: 1 µs, not 1.00 µs.
+  function limit(ns) {
+    for (const [unit, size] of UNITS) {
+      if (ns >= size) return +(ns / size).toPrecision(4) + " " + unit;
+    }
+    return ns + " ns";
+  }
+
+  function between(low, high) {
+    return high === null ? "≥ " + limit(low) : limit(low) + " – " + limit(high);
+  }
+
+  const number = (value) => value.toLocaleString("en");
+  const percent = (part, whole) => whole ? (100 * part / whole).toFixed(1) + " %" : "";
+  const seconds = (ns) => (ns / 1e9).toFixed(3).replace(/\.?0+$/, "") + " s";
+
+  // An element with text; children may be elements or strings.
+  function element(tag, attributes, ...children) {
+    const node = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes || {})) {
+      if (value !== null && value !== undefined) node.setAttribute(name, value);
+    }
+    node.append(...children);
+    return node;
+  }
+
+  // A name in a table or a line: shortened, with the full text in its title.
+  function name(text, length = 36) {
+    const shown = short(text, length);
+    const full = safe(text);
+    return element("span", { class: "name", title: shown === full ? null : full }, shown || "unknown");
+  }
+
+  return { safe, short, duration, limit, between, number, percent, seconds, element, name };
+})();

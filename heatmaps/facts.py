@@ -1,0 +1,74 @@
+"""What the page says about a recording before it shows anything: where, when, how, what is missing.
+
+Metadata comes from a file that anyone may have written: every value is checked or made text.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from heatmaps.encode import bounded
+
+if TYPE_CHECKING:
+    from sltrace.analysis.cube import Cube
+    from sltrace.trace.reader import Trace
+
+_MAX_LINES = 200
+
+
+def facts(trace: Trace, cube: Cube) -> dict[str, Any]:
+    """Host, times, command, losses, overhead and notes as plain JSON values."""
+    from sltrace.analysis.losses import losses
+
+    meta = trace.meta
+    lost = losses(trace)
+    clock = _mapping(meta.get("clock"))
+    return {
+        "name": bounded(trace.path.name),
+        "host": bounded(meta.get("host")),
+        "kernel": bounded(meta.get("kernel")),
+        "arch": bounded(meta.get("arch")),
+        "cpus": _natural(meta.get("cpus")),
+        "created": bounded(meta.get("created")),
+        "start_unix_ns": _natural(clock.get("start_unix_ns")) or 0,
+        "start_ns": _natural(clock.get("start_ns")) or 0,
+        "command": [bounded(a) for a in _list(meta.get("command_line"))],
+        "filters": {
+            bounded(k): bounded(", ".join(map(str, v)) if isinstance(v, list) else v)
+            for k, v in list(_mapping(meta.get("filters")).items())[:_MAX_LINES]
+            if v not in (None, [], 0, "", False)
+        },
+        "loader": bounded(meta.get("loader")),
+        "min_latency_ns": _natural(meta.get("min_latency_ns")) or 0,
+        "lost": lost.lost,
+        "missed": lost.missed_count,
+        "sentence": lost.sentence,
+        "discards": [[c.name, c.value] for c in lost.counters if c.kind == "discard" and c.value],
+        "partial": [[c.name, c.value] for c in lost.counters if c.kind == "partial" and c.value],
+        "overhead": {k: _natural(v) for k, v in _mapping(meta.get("overhead")).items()},
+        "notes": [bounded(n) for n in (*cube.notes, *trace.notes, *_list(meta.get("limits")))],
+        "not_attached": _not_attached(_mapping(meta.get("probes")).get("not_attached")),
+    }
+
+
+def _not_attached(value: object) -> list[str]:
+    if isinstance(value, dict):
+        return [bounded(f"{k}: {v}") for k, v in list(value.items())[:_MAX_LINES]]
+    return [
+        bounded(" ".join(map(str, v.values())) if isinstance(v, dict) else v) for v in _list(value)
+    ]
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value[:_MAX_LINES] if isinstance(value, list) else []
+
+
+def _natural(value: object) -> int | None:
+    """The number if it is one that the page can compute with exactly enough, else None."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 <= value < 2**63 else None

@@ -1,0 +1,144 @@
+"""Puts a report together: one HTML file that needs nothing else, ever.
+
+Its content security policy names the hash of each script in it and allows no connection, so a name
+from the trace that found a way into the markup would still not run, and could not tell anyone.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from heatmaps.encode import ColumnBlock, bounded, embedded_json
+from heatmaps.facts import facts
+from heatmaps.figure import base_figure
+
+if TYPE_CHECKING:
+    from sltrace.analysis.cube import Cube
+    from sltrace.trace.reader import Trace
+
+_HERE = Path(__file__).parent
+_PLOTLY = _HERE / "vendor" / "plotly-cartesian.min.js"
+_ASSETS = _HERE / "assets"
+
+_SCRIPTS = (
+    "text.js",
+    "theme.js",
+    "tip.js",
+    "decode.js",
+    "cube.js",
+    "axes.js",
+    "view.js",
+    "bands.js",
+    "heatmap.js",
+    "keyboard.js",
+    "flametree.js",
+    "flame.js",
+    "figures.js",
+    "facts.js",
+    "main.js",
+)
+"""In the order of their dependence."""
+
+_SECOND = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Page:
+    """A report.
+
+    Attributes:
+        html: The whole file.
+        rows: Rows of the cube in it.
+        notes: What was aggregated or left out, one sentence each.
+    """
+
+    html: bytes
+    rows: int
+    notes: tuple[str, ...]
+
+
+def build_page(trace: Trace, cube: Cube | None = None) -> Page:
+    """Makes the report of a trace.
+
+    Args:
+        trace: Where from.
+        cube: Its aggregation, by default made here with the default limits.
+
+    Raises:
+        TraceError: The trace is damaged.
+    """
+    if cube is None:
+        from sltrace.analysis.cube import build_cube
+
+        cube = build_cube(trace)
+    block, data = _data(cube)
+    data["facts"] = facts(trace, cube)
+    data["figure"] = base_figure(cube.n_bins * cube.bin_ns / _SECOND, cube.n_bins)
+    scripts = [_PLOTLY.read_text(encoding="utf-8")]
+    scripts += [(_ASSETS / name).read_text(encoding="utf-8") for name in _SCRIPTS]
+    title = f"sltrace: {bounded(trace.meta.get('host'))[:80]} {trace.path.name[:80]}"
+    page = (_ASSETS / "page.html").read_text(encoding="utf-8")
+    for mark, content in (
+        ("title", html.escape(title)),
+        ("policy", _policy(scripts)),
+        ("style", (_ASSETS / "page.css").read_text(encoding="utf-8")),
+        ("data", embedded_json(data)),
+        ("columns", block),
+        ("scripts", "\n".join(f"<script>{script}</script>" for script in scripts)),
+    ):
+        # Split at the mark, not str.replace: content may hold a later mark's text.
+        before, after = page.split(f"<!--{mark}-->")
+        page = before + content + after
+    return Page(page.encode("utf-8", "backslashreplace"), len(cube.rows["t"]), tuple(cube.notes))
+
+
+def _policy(scripts: list[str]) -> str:
+    hashes = " ".join(
+        f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'"
+        for s in scripts
+    )
+    # Plotly writes style elements and attributes, and makes its PNG download from data: and blob:.
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; "
+        "img-src data: blob:; connect-src 'none'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _data(cube: Cube) -> tuple[str, dict[str, Any]]:
+    block = ColumnBlock()
+    for name, column in cube.rows.items():
+        block.add(f"rows.{name}", column)
+    for name, column in cube.culprit_rows.items():
+        block.add(f"culprits.{name}", column)
+    block.add_lists("stacks", cube.stacks)
+    data = {
+        "start_ns": str(cube.start_ns),
+        "bin_ns": cube.bin_ns,
+        "bins": cube.n_bins,
+        "low_ns": [int(v) for v in cube.bucket_low_ns],
+        "cgroups": [bounded(n) for n in cube.cgroups],
+        "policies": [bounded(n) for n in cube.policies],
+        "kinds": [bounded(n) for n in cube.kinds],
+        "culprits": [bounded(n) for n in cube.culprits],
+        "cpus": [int(c) for c in cube.cpus],
+        "frames": [bounded(n) for n in cube.frames],
+        "frame_kinds": [bounded(n) for n in cube.frame_kinds],
+        "losses": [
+            {
+                "from": max(0, int(loss["t0"]) - cube.start_ns),
+                "to": max(0, int(loss["t1"]) - cube.start_ns),
+                "cpu": int(loss["cpu"]),
+                "name": bounded(loss["name"]),
+                "value": int(loss["value"]),
+            }
+            for loss in cube.losses
+        ],
+        "source": cube.source,
+        "columns": block.directory,
+    }
+    return block.text(), data

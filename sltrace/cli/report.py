@@ -1,0 +1,46 @@
+"""`sltrace report`: wiring only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sltrace.cli import output
+
+
+@click.command()
+@click.argument("path", metavar="TRACE")
+@click.option(
+    "-o",
+    "--output",
+    "file",
+    metavar="FILE",
+    help="File to write, - for standard output; by default named after TRACE.",
+)
+@click.option("-f", "--force", is_flag=True, help="Replace FILE if it exists.")
+def command(path: str, file: str | None, force: bool) -> None:
+    """Make one HTML page of TRACE: heatmap, flame graphs, percentiles and losses.
+
+    The page needs no network and no other file: mail it, or attach it to a ticket.
+    """
+    from heatmaps.page import build_page
+    from sltrace.errors import OutputError
+    from sltrace.export.sink import STDOUT
+    from sltrace.export.sink import output as opened
+    from sltrace.trace.reader import Trace
+
+    trace = Trace.open(path)
+    file = file or f"{Path(path).absolute().stem}.html"
+    target = Path(file)
+    if file != STDOUT and not force and target.exists():
+        # Before the work, which takes seconds on a long trace; the sink checks again.
+        raise OutputError(f"{target} exists already", "give --force to replace it, or -o")
+    page = build_page(trace)
+    with opened(file, force=force, text=True) as out:
+        out.write(page.html)
+    where = "standard output" if file == STDOUT else output.text(file)
+    size = f"{len(page.html) / 1e6:.1f} MB"
+    click.echo(f"{where}: {size}, {output.number(page.rows)} cells", err=True)
+    for note in (*page.notes, *trace.notes):
+        click.echo(f"note: {output.text(note)}", err=True)

@@ -1,0 +1,373 @@
+"""The report in a real browser, its numbers against DuckDB on the same trace."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from heatmaps.page import build_page
+from sltrace.trace.reader import Trace
+from tests.support.traces import SECOND, make_trace
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.browser
+
+KINDS = ("runq_wakeup", "runq_preempt", "throttled", "blocked")
+AWAKE = KINDS[:3]
+HOSTILE = (
+    '<img src=x onerror="window.pwned=1">',
+    "</script><script>window.pwned=1</script>",
+    '<a href="https://example.org/">link</a>',
+    "<!--data-->$&`'&lt;b&gt;",
+    "\u202egpj.exe\u2066\x1b[31m\n",
+    "n" * 4096,
+)
+
+
+def waits(count: int = 3000) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(7)
+    return [
+        {
+            "end_ns": int(rng.integers(0, 10 * SECOND)),
+            "wait_ns": int(10 ** rng.uniform(2, 8.5)),
+            "kind": KINDS[rng.integers(4)],
+            "cpu": int(rng.integers(2)),
+            "cgroup": f"/service-{rng.integers(3)}",
+            "cgroup_id": 1,
+            "policy": ("OTHER", "FIFO")[rng.integers(2)],
+            "culprit_comm": f"hog-{rng.integers(3)}",
+            "culprit_pid": 7,
+            "culprit_tid": 7,
+            "culprit_ns": 50,
+            "stack_kernel": 1 + int(rng.integers(2)),
+            "waker_stack_kernel": 3,
+        }
+        for _ in range(count)
+    ]
+
+
+STACKS = [
+    {"stack_id": 1, "space": "kernel", "pid": 0, "addresses": [0x10, 0x20]},
+    {"stack_id": 2, "space": "kernel", "pid": 0, "addresses": [0x30, 0x20]},
+    {"stack_id": 3, "space": "kernel", "pid": 0, "addresses": [0x40]},
+]
+FRAMES = [
+    {
+        "space": "kernel",
+        "pid": 0,
+        "address": address,
+        "name": name,
+        "module": "[kernel]",
+        "build_id": "",
+        "language": "kernel",
+    }
+    for address, name in (
+        (0x10, "futex_wait"),
+        (0x20, "do_syscall"),
+        (0x30, "pipe_read"),
+        (0x40, "try_to_wake_up"),
+    )
+]
+
+
+class Report:
+    """A page open in the browser, and what it said and asked for meanwhile."""
+
+    def __init__(self, page: Page, file: Path, trace: Trace) -> None:
+        self.page = page
+        self.trace = trace
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.url = file.as_uri()
+        page.on("console", lambda m: self.complaints.append(f"{m.type}: {m.text}"))
+        page.on("pageerror", lambda e: self.complaints.append(str(e)))
+        page.on("request", lambda r: self.requests.append(r.url))
+        self.visit(self.url)
+
+    def visit(self, url: str) -> None:
+        self.page.goto("about:blank")
+        self.page.goto(url)
+        self.page.wait_for_selector("#main[aria-busy=false]")
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        data = self.page.locator("#figures").evaluate("node => ({...node.dataset})")
+        return {name: json.loads(value) for name, value in data.items()}
+
+    @property
+    def frames(self) -> dict[str, int]:
+        """Values of the flame graph's frames by label."""
+        found = self.page.locator("#flame g.frame").evaluate_all(
+            "all => all.map(g => [g.textContent, +g.dataset.value])"
+        )
+        return dict(found)
+
+    def text(self, selector: str) -> str:
+        return self.page.locator(selector).inner_text()
+
+    def drag(self, left: float, top: float, right: float, bottom: float) -> None:
+        """Drags over a part of the plot, in shares of its width and height."""
+        box = self.page.locator("#heatmap .nsewdrag").bounding_box()
+        assert box
+
+        def at(x: float, y: float) -> tuple[float, float]:
+            return box["x"] + x * box["width"], box["y"] + y * box["height"]
+
+        before = self.page.url
+        self.page.mouse.move(*at(left, top))
+        self.page.mouse.down()
+        self.page.mouse.move(*at((left + right) / 2, (top + bottom) / 2), steps=3)
+        self.page.mouse.move(*at(right, bottom), steps=3)
+        self.page.mouse.up()
+        # Not wait_for_function: the page's policy forbids evaluating text.
+        for _ in range(100):
+            if self.page.url != before:
+                return
+            self.page.wait_for_timeout(20)
+        pytest.fail("nothing was selected")
+
+    def by_duckdb(self, where: str = "true", kinds: tuple[str, ...] = AWAKE) -> tuple[int, int]:
+        """Count and total of the waits in the page's selection, from the trace itself."""
+        figures = self.figures
+        named = ", ".join(f"'{kind}'" for kind in kinds)
+        row = self.trace.sql(
+            "SELECT count(*) AS n, coalesce(sum(wait_ns), 0)::BIGINT AS ns, "
+            "coalesce(max(wait_ns), 0) AS longest FROM waits "
+            f"WHERE kind IN ({named}) AND end_ns >= ? AND end_ns < ? AND ({where})",
+            [figures["from"], figures["to"]],
+        ).to_pylist()[0]
+        return row["n"], row["ns"]
+
+    def latency(self) -> str:
+        low, high = self.figures["rows"]
+        return f"wait_ns >= {low}" + (f" AND wait_ns < {high}" if high is not None else "")
+
+
+@pytest.fixture()
+def open_report(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Report]]:
+    pages: list[Report] = []
+
+    def opened(rows: Any = None, *, scheme: str = "light", **tables: Any) -> Report:
+        rows = waits() if rows is None else rows
+        trace = Trace.open(make_trace(tmp_path, rows, **tables))
+        file = tmp_path / "report.html"
+        file.write_bytes(build_page(trace).html)
+        page = browser.new_page(viewport={"width": 1400, "height": 1000}, color_scheme=scheme)
+        pages.append(Report(page, file, trace))
+        return pages[-1]
+
+    yield opened
+    for report in pages:
+        report.page.close()
+        asked = [url for url in report.requests if not url.startswith(("file:", "about:"))]
+        assert asked == []
+        assert report.complaints == []
+
+
+def test_all_of_it_without_a_selection(open_report: Callable[..., Report]) -> None:
+    report = open_report()
+    figures = report.figures
+    assert (figures["count"], figures["ns"]) == report.by_duckdb()
+    assert report.text("#losses") == "Nothing was lost."
+    assert "testhost" in report.text("h1")
+    assert "6.18.0" in report.text("#facts")
+
+
+def test_a_rectangle_drawn_with_the_mouse(open_report: Callable[..., Report]) -> None:
+    report = open_report(stacks=STACKS, frames=FRAMES)
+    report.drag(0.21, 0.2, 0.64, 0.6)
+    figures = report.figures
+    # Snapped outwards to whole cells: never smaller than drawn, at most one cell larger.
+    assert 2.0 * SECOND < figures["from"] <= 2.1 * SECOND
+    assert 6.4 * SECOND <= figures["to"] < 6.5 * SECOND
+    inside = report.latency()
+    expected = report.by_duckdb(inside)
+    assert 0 < expected[0] < 2000
+    assert (figures["count"], figures["ns"]) == expected
+    frames = report.frames
+    assert frames["all"] == expected[1]
+    assert frames["futex_wait"] == report.by_duckdb(f"{inside} AND stack_kernel = 1")[1]
+    assert frames["pipe_read"] == report.by_duckdb(f"{inside} AND stack_kernel = 2")[1]
+    assert frames["do_syscall"] == expected[1]
+    report.page.select_option("#stack", "waker")
+    report.page.select_option("#weight", "count")
+    assert report.frames == {"all": expected[0], "try_to_wake_up": expected[0]}
+
+
+def test_a_rectangle_made_with_the_keyboard(open_report: Callable[..., Report]) -> None:
+    report = open_report()
+    report.page.focus("#heatmap")
+    for key in ["ArrowLeft", *["Control+ArrowLeft"] * 3, *["Control+Shift+ArrowRight"] * 6]:
+        report.page.keyboard.press(key)
+    for key in ["Control+Shift+ArrowDown"] * 4 + ["Shift+ArrowUp"]:
+        report.page.keyboard.press(key)
+    figures = report.figures
+    expected = report.by_duckdb(report.latency())
+    assert expected[0] > 10
+    assert (figures["count"], figures["ns"]) == expected
+    assert report.text("#heat-status")
+    report.page.keyboard.press("Escape")
+    assert "cells" not in report.page.url
+    assert report.figures["count"] == report.by_duckdb()[0]
+
+
+def test_percentile_limits_hold_the_true_percentile(open_report: Callable[..., Report]) -> None:
+    report = open_report()
+    report.drag(0.1, 0.1, 0.9, 0.9)
+    figures, inside = report.figures, report.latency()
+    found = report.trace.sql(
+        "SELECT quantile_disc(wait_ns, 0.5) AS p50, quantile_disc(wait_ns, 0.99) AS p99, "
+        "max(wait_ns) AS longest FROM waits WHERE kind <> 'blocked' "
+        f"AND end_ns >= ? AND end_ns < ? AND {inside}",
+        [figures["from"], figures["to"]],
+    ).to_pylist()[0]
+    assert figures["max"] == found["longest"]
+    units = {"ns": 1, "µs": 1e3, "ms": 1e6, "s": 1e9}
+    for name in ("p50", "p99"):
+        text = report.text(f'#figures [data-name="{name}"] b')
+        low, high = (float(v) * units[u] for v, u in (part.split() for part in text.split(" – ")))
+        # Shown with four digits.
+        assert low * 0.999 <= found[name] <= high * 1.001
+        assert high <= low * 1.13
+
+
+def test_the_hash_restores_view_and_selection(open_report: Callable[..., Report]) -> None:
+    report = open_report()
+    report.page.select_option("#measure", "count")
+    report.page.check('#kinds input[value="blocked"]')
+    report.drag(0.3, 0.3, 0.5, 0.7)
+    url, figures = report.page.url, report.figures
+    assert (figures["count"], figures["ns"]) == report.by_duckdb(report.latency(), KINDS)
+    report.visit(url)
+    assert report.figures == figures
+    assert report.page.input_value("#measure") == "count"
+    assert report.page.is_checked('#kinds input[value="blocked"]')
+    report.visit(report.url + "#cells=9-1,0-99999&axis=%3Cb%3E&kinds=nonsense")
+    assert report.figures["count"] == 0
+
+
+@pytest.mark.parametrize(
+    ("axis", "column"),
+    [("cpu", "cpu"), ("cgroup", "cgroup"), ("policy", "policy"), ("kind", "kind")],
+)
+def test_other_rows(open_report: Callable[..., Report], axis: str, column: str) -> None:
+    report = open_report()
+    report.page.select_option("#axis", axis)
+    report.drag(0.4, 0.02, 0.6, 0.1)
+    figures = report.figures
+    assert len(figures["rows"]) == 1
+    expected = report.by_duckdb(f"{column} = '{figures['rows'][0]}'")
+    assert expected[0] > 10
+    assert (figures["count"], figures["ns"]) == expected
+
+
+def test_losses_are_said_first_and_drawn(open_report: Callable[..., Report]) -> None:
+    counters = [
+        {"cpu": 1, "name": "ring_full", "class": "loss", "value": 1204}
+        | {"start_ns": 4 * SECOND, "end_ns": 5 * SECOND},
+        {"cpu": 1, "name": "below_min", "class": "discard", "value": 77}
+        | {"start_ns": 0, "end_ns": SECOND},
+    ]
+    report = open_report(counters=counters)
+    assert "1,204 waits lost on CPU 1" in report.text("#losses")
+    assert "77 below min" in report.text("#facts")
+    assert report.page.locator("#heatmap .shapelayer path").count() == 3
+    assert report.page.is_visible("#loss-help")
+    report.drag(0.1, 0.1, 0.3, 0.9)
+    assert "No wait was lost in this time range" in report.text("#selection-losses")
+    report.drag(0.35, 0.1, 0.45, 0.9)
+    assert "1,204 waits were lost" in report.text("#selection-losses")
+
+
+def test_hostile_names_are_inert(open_report: Callable[..., Report]) -> None:
+    rows = waits(600)
+    for i, row in enumerate(rows):
+        name = HOSTILE[i % len(HOSTILE)]
+        row |= {"cgroup": name, "comm": name, "culprit_comm": name}
+    frames = [f | {"name": HOSTILE[i]} for i, f in enumerate(FRAMES)]
+    meta = {"host": HOSTILE[0], "kernel": HOSTILE[1], "limits": list(HOSTILE)}
+    meta["command_line"] = ["sltrace", *HOSTILE]
+    report = open_report(rows, stacks=STACKS, frames=frames, meta=meta)
+    report.page.select_option("#axis", "cgroup")
+    report.drag(0.1, 0.1, 0.9, 0.9)
+    report.page.hover("#heatmap .nsewdrag", position={"x": 200, "y": 100})
+    report.page.locator("#flame-table summary").click()
+    assert report.page.evaluate("window.pwned") is None
+    assert report.page.locator("body img, body a:not(.skip):not(.modebar-btn), b b").count() == 0
+    text = report.page.locator("body").inner_text()
+    assert HOSTILE[0] in text
+    assert "\\u202egpj.exe\\u2066\\x1b[31m\\x0a" in text
+    assert not set(text) & {"\u202e", "\u2066", "\x1b"}
+    ticks = report.page.locator("#heatmap .ytick text").all_text_contents()
+    assert any(tick.startswith("<img ") for tick in ticks)
+    assert any(tick.startswith("<!--") for tick in ticks)
+    assert report.page.locator("#heatmap .ytick a").count() == 0
+    longest = report.page.locator("#tables td .name[title^=nnn]").first
+    assert len(longest.inner_text()) <= 36
+    assert len(longest.get_attribute("title") or "") == 4096
+
+
+def test_a_trace_with_histograms_only(open_report: Callable[..., Report]) -> None:
+    low = 1 << 20
+    both = {"start_ns": SECOND, "end_ns": 2 * SECOND, "cgroup_id": 1, "cgroup": "/a"}
+    both |= {"policy": "OTHER", "kind": "runq_wakeup", "count": 5}
+    report = open_report(
+        [],
+        histograms=[both | {"bucket": 112, "low_ns": low}],
+        histogram_sums=[both | {"sum_ns": 5 * low}],
+        meta={"histogram_only": True},
+    )
+    assert report.figures["count"] == 5
+    assert "histograms only" in report.text("#flame-note")
+    assert {"/a", "runq_wakeup"} <= set(report.frames)
+
+
+def test_a_trace_without_stacks_says_so(open_report: Callable[..., Report]) -> None:
+    rows = [r | {"stack_kernel": None, "waker_stack_kernel": None} for r in waits(300)]
+    report = open_report(rows)
+    assert "no stacks" in report.text("#flame-note")
+    first = report.by_duckdb("cgroup = '/service-0'")[1]
+    assert report.frames["/service-0"] == first
+
+
+def test_an_empty_trace(open_report: Callable[..., Report]) -> None:
+    report = open_report([])
+    assert report.figures["count"] == 0
+    assert "No waits" in report.text("#flame-status")
+
+
+def test_dark_and_back(open_report: Callable[..., Report]) -> None:
+    report = open_report(scheme="dark")
+
+    def brightness() -> int:
+        colour = report.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        return sum(map(int, colour[4:-1].split(", ")))
+
+    assert brightness() < 150
+    report.page.click("#theme")
+    assert brightness() > 650
+    report.page.emulate_media(media="print")
+    assert not report.page.is_visible("#toolbar")
+
+
+def test_flame_graph_by_keyboard_and_search(open_report: Callable[..., Report]) -> None:
+    report = open_report(stacks=STACKS, frames=FRAMES)
+    report.page.focus("#flame")
+    for key in ("ArrowDown", "ArrowDown", "Enter"):
+        report.page.keyboard.press(key)
+    leaves = {"futex_wait", "pipe_read"} & set(report.frames)
+    assert len(leaves) == 1
+    report.page.keyboard.press("Escape")
+    report.page.keyboard.press("Escape")
+    assert {"futex_wait", "pipe_read"} <= set(report.frames)
+    report.page.fill("#search", "FUTEX")
+    assert report.page.locator("#flame g.match").count() == 1
+    share = 100 * report.by_duckdb("stack_kernel = 1")[1] / report.by_duckdb()[1]
+    assert f"{share:.1f} %" in report.text("#flame-status")

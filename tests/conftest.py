@@ -1,0 +1,45 @@
+"""Markers for what a machine may lack, and the fixtures every folder shares."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+
+import pytest
+
+REQUIRED = frozenset(os.environ.get("SLTRACE_REQUIRE", "").split(",")) - {""}
+"""Markers whose tests must run: on a machine that cannot, they fail and are not skipped."""
+
+
+@cache
+def why_no_bpf() -> str:
+    """What keeps the probes from being loaded here; empty if nothing does.
+
+    The probes are loaded once for real: a check of the parts would pass on machines that a
+    security module or a sysctl keeps from it.
+    """
+    from sltrace.capture.checkup import examine
+
+    missing = [f for f in examine() if f.state == "missing"]
+    return "; ".join(f"{f.subject}: {f.text} ({f.advice})" for f in missing)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("bpf") and (why := why_no_bpf()):
+        reason = f"cannot record here: {why}"
+        if "bpf" in REQUIRED:
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = [
+        report
+        for report in terminalreporter.stats.get("skipped", [])
+        if "cannot record here" in str(report.longrepr)
+    ]
+    if skipped:
+        terminalreporter.section("NOT TESTED", red=True)
+        terminalreporter.line(
+            f"{len(skipped)} tests that need the probes did not run: {why_no_bpf()}", red=True
+        )

@@ -1,0 +1,100 @@
+"""Who waited: the idle task never, short-lived threads by name, every life of a reused pid."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.kernel.conftest import Contended, Record, Traps
+from tests.support.loads import run
+from tests.support.programs import program
+from tests.support.schedstat import counter, rows_of
+
+pytestmark = pytest.mark.bpf
+
+
+def test_idle_is_never_a_victim(traps: Traps, contended: Contended) -> None:
+    """Half of the samples of Debian's runqlat.bt are the idle task."""
+    for trace in (traps.trace, contended.trace):
+        assert trace.sql("SELECT * FROM waits WHERE tid = 0 OR pid = 0 LIMIT 1").num_rows == 0
+        assert trace.sql("SELECT * FROM missed WHERE tid = 0 LIMIT 1").num_rows == 0
+    culprits = traps.trace.sql("SELECT DISTINCT culprit_comm FROM waits WHERE culprit_tid = 0")
+    assert culprits.to_pylist() == [{"culprit_comm": "idle"}]
+
+
+def test_each_life_of_a_reused_pid_has_its_own_name(traps: Traps) -> None:
+    outcome = traps.outcomes["pidreuse"]
+    assert len({t.tid for t in outcome.threads}) == 1
+    assert len(outcome.threads) == 40
+    for life in outcome.threads:
+        rows = rows_of(traps.trace, life)
+        assert len(rows) >= 2 * life.nvcsw - 2
+        assert {r["comm"] for r in rows} == {life.role}
+    # No wait spans two lives: between them there is no such task.
+    waits = traps.trace.sql(
+        "SELECT end_ns - wait_ns AS start_ns, end_ns FROM waits WHERE tid = ? ORDER BY end_ns",
+        (outcome.threads[0].tid,),
+    ).to_pylist()
+    born = [t.end_ns for t in outcome.threads[:-1]]
+    first = [t.start_ns for t in outcome.threads[1:]]
+    crossing = [
+        w
+        for w in waits
+        for dead, alive in zip(born, first, strict=True)
+        if w["start_ns"] < dead and w["end_ns"] > alive
+    ]
+    assert crossing == []
+    names = traps.trace.sql(
+        "SELECT DISTINCT comm FROM tasks WHERE tid = ? AND comm LIKE 'life %'",
+        (outcome.threads[0].tid,),
+    )
+    assert names.num_rows == 40
+
+
+def test_an_exit_storm_loses_nothing(traps: Traps) -> None:
+    outcome, trace = traps.outcomes["exitstorm"], traps.trace
+    born = outcome.values["threads_born"] + outcome.values["processes_born"]
+    assert born > 500
+    for name in ("state_lost", "task_ring_full", "ring_full"):
+        assert counter(trace, name) == 0, name
+    pid = outcome.by_role("thread")[0].pid
+    start, end = (f(t) for f, t in ((min, _starts(outcome)), (max, _ends(outcome))))
+    known = trace.sql(
+        """SELECT count(DISTINCT (tid, until_ns)) AS n FROM tasks
+           WHERE comm = 'exitstorm' AND until_ns BETWEEN ? AND ? AND (pid = ? OR ppid = ?)""",
+        (start, end + 100_000_000, pid, pid),
+    ).to_pylist()[0]["n"]
+    assert born <= known <= born + 1
+    unnamed = trace.sql(
+        """SELECT count(*) FILTER (WHERE comm <> 'exitstorm') AS wrong, count(*) AS n FROM waits
+           WHERE pid IN (SELECT pid FROM tasks WHERE pid = ? OR ppid = ?) AND comm <> 'python'
+           AND end_ns BETWEEN ? AND ?""",
+        (pid, pid, start, end),
+    ).to_pylist()[0]
+    assert unnamed["wrong"] == 0
+    assert unnamed["n"] >= born
+
+
+def _starts(outcome) -> list[int]:  # type: ignore[no-untyped-def]
+    return [t.start_ns for t in outcome.threads]
+
+
+def _ends(outcome) -> list[int]:  # type: ignore[no-untyped-def]
+    return [t.end_ns for t in outcome.threads]
+
+
+@pytest.mark.parametrize("options", [(), ("--from-thread",)], ids=["main", "thread"])
+def test_comm_filter_follows_renames_and_exec(record: Record, tmp_path, options) -> None:  # type: ignore[no-untyped-def]
+    link = tmp_path / "newimage"
+    link.symlink_to(program("rename"))
+    with record("--comm", "after", "--comm", "newimage") as recording:
+        outcome = run("rename", "--exec", link, *options)
+    trace = recording.trace
+    before, after, image = (outcome.one(role) for role in ("before", "after", "exec"))
+    assert rows_of(trace, before) == []
+    for thread, name in ((after, "after"), (image, "newimage")):
+        rows = rows_of(trace, thread)
+        assert {r["comm"] for r in rows} == {name}
+        queued = [r for r in rows if r["kind"].startswith("runq")]
+        assert thread.timeslices - 1 <= len(queued) <= thread.timeslices
+    names = {r["comm"] for r in trace.sql("SELECT DISTINCT comm FROM waits").to_pylist()}
+    assert names == {"after", "newimage"}

@@ -1,0 +1,99 @@
+"""Numbers of switches, waits and histogram entries against the kernel's own counts."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.kernel.conftest import Contended, Record
+from tests.support.cgroups import cgroup
+from tests.support.loads import run
+from tests.support.schedstat import compare, counter
+
+pytestmark = pytest.mark.bpf
+
+
+def test_a_row_for_every_time_slice(contended: Contended) -> None:
+    """schedstat's third number: how often the thread got a CPU."""
+    compared = compare(contended.trace, contended.outcome.threads)
+    for c in compared:
+        assert c.thread.timeslices == c.thread.nvcsw + c.thread.nivcsw, str(c)
+    wrong = [c for c in compared if not c.switches_explained]
+    assert not wrong, "\n".join(map(str, wrong))
+    whole = [c for c in compared if not c.missed]
+    assert len(whole) > 0.8 * len(compared)
+    assert all(c.rows == c.thread.timeslices for c in whole)
+    # Every voluntary switch is a block, and nothing else is.
+    assert [str(c) for c in whole if c.blocked != c.thread.nvcsw] == []
+    assert sum(c.blocked for c in whole) > 1000
+
+
+def test_switches_add_up_to_those_of_the_kernel(contended: Contended) -> None:
+    """`ctxt` of /proc/stat is of all CPUs; the recording's edges lie between two readings of it."""
+    first, attached, told, gone = contended.ctxt
+    seen = counter(contended.trace, "switches")
+    counted = seen + counter(contended.trace, "switches_lost")
+    print(
+        f"\nswitches: {counted} counted, {counted - seen} of them unseen, kernel {told - attached}"
+    )
+    assert told - attached <= counted <= gone - first
+    assert told - attached > 10_000
+
+
+def test_holes_are_where_switches_were_lost(contended: Contended) -> None:
+    trace = contended.trace
+    holes, lost = counter(trace, "holes"), counter(trace, "switches_lost")
+    rows = trace.sql("SELECT count(*) AS n FROM missed WHERE cause = 'hole'").to_pylist()[0]["n"]
+    assert rows <= holes <= lost
+    assert trace.sql("SELECT * FROM missed WHERE low_ns < 0 OR high_ns < low_ns").num_rows == 0
+    unstamped = trace.sql("SELECT count(*) AS n FROM missed WHERE cause = 'unstamped'")
+    assert unstamped.to_pylist()[0]["n"] == counter(trace, "unstamped")
+
+
+def test_no_two_waits_of_a_thread_overlap(contended: Contended) -> None:
+    """Parts of one stretch off the CPU follow each other without a gap or an overlap."""
+    overlaps = contended.trace.sql(
+        """SELECT * FROM (
+             SELECT tid, kind, end_ns, wait_ns,
+               lag(end_ns) OVER (PARTITION BY tid ORDER BY end_ns, wait_ns DESC) AS before
+             FROM waits)
+           WHERE end_ns - wait_ns < before LIMIT 5"""
+    ).to_pylist()
+    assert overlaps == []
+
+
+def test_histograms_hold_exactly_the_rows(record: Record) -> None:
+    """Of a cgroup whose load began and ended while it was recorded, so that both have all."""
+    quiet = ("--sleepers", 20, "--groups", 1, "--churn-us", 20_000)
+    with cgroup("counts", cpus=0.8) as group, record() as recording:
+        group.allow_real_time(10_000)
+        run("contend", "--duration", 2, *quiet, within=group)
+        group_id = group.id
+    trace = recording.trace
+    assert counter(trace, "ring_full") == counter(trace, "state_lost") == 0
+    by = "policy, kind"
+    rows = trace.sql(
+        f"""SELECT {by}, count(*) AS n, sum(wait_ns)::BIGINT AS ns FROM waits
+            WHERE cgroup_id = ? GROUP BY ALL ORDER BY ALL""",
+        (group_id,),
+    ).to_pylist()
+    sums = trace.sql(
+        f"""SELECT {by}, sum(count)::BIGINT AS n, sum(sum_ns)::BIGINT AS ns FROM histogram_sums
+            WHERE cgroup_id = ? GROUP BY ALL ORDER BY {by}""",
+        (group_id,),
+    ).to_pylist()
+    assert sorted(map(repr, rows)) == sorted(map(repr, sums))
+    assert {r["kind"] for r in rows} == {"runq_wakeup", "runq_preempt", "throttled", "blocked"}
+    assert {"OTHER", "BATCH", "IDLE"} <= {r["policy"] for r in rows}
+    assert sum(r["n"] for r in rows) > 2000
+    wrong = trace.sql(
+        """WITH h AS (SELECT kind, low_ns, sum(count) AS n,
+                 lead(low_ns) OVER (PARTITION BY kind ORDER BY low_ns) AS next
+               FROM histograms WHERE cgroup_id = ? GROUP BY kind, low_ns),
+             r AS (SELECT h.kind, h.low_ns, any_value(h.n) AS n, count(w.kind) AS rows
+               FROM h LEFT JOIN waits w ON w.cgroup_id = ? AND w.kind = h.kind
+                 AND w.wait_ns >= h.low_ns AND (h.next IS NULL OR w.wait_ns < h.next)
+               GROUP BY h.kind, h.low_ns)
+           SELECT * FROM r WHERE n <> rows""",
+        (group_id, group_id),
+    ).to_pylist()
+    assert wrong == []

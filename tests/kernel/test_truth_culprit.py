@@ -1,0 +1,112 @@
+"""Who was to blame, where the answer is known: a neighbour, a real-time thread, a quota."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kernel.conftest import Record
+from tests.support.cgroups import cgroup
+from tests.support.loads import LoadError, allowed_cpus, load, run
+from tests.support.recorder import sltrace
+
+pytestmark = pytest.mark.bpf
+
+
+def _blame(path: Path, by: str) -> list[dict[str, Any]]:
+    done = sltrace("blame", path, "--by", by, "--json")
+    assert done.code == 0, done.err
+    cells: list[dict[str, Any]] = json.loads(done.out)["cells"]
+    return cells
+
+
+def _share(cells: list[dict[str, Any]], victim: str, what: str, culprit: str) -> float:
+    """Part of a victim's time that went to one culprit."""
+    mine = [c for c in cells if c["victim"] == victim]
+    total = sum(c["wait_ns"] for c in mine)
+    assert total > 50_000_000, cells
+    hit = [c for c in mine if c["what"] == what and c["culprit_name"] == culprit]
+    return float(sum(c["wait_ns"] for c in hit) / total)
+
+
+@pytest.mark.parametrize("policy", ["other", "fifo"])
+def test_a_hog_on_the_same_cpu_is_named(record: Record, policy: str) -> None:
+    cpu = allowed_cpus()[-1]
+    hog = ["--duration", 9, "--cpu", cpu, "--policy", policy, "--comm", "thehog"]
+    if policy == "fifo":
+        hog += ["--busy-us", 6000, "--period-us", 10_000]
+    victim = ("--duration", 3, "--cpu", cpu, "--comm", "thevictim", "--period-us", 3000)
+    with record() as recording, load("hog", *hog) as running:
+        try:
+            # SCHED_IDLE does not preempt when it wakes: it waits for the hog's slice to end.
+            waited = run("victim", *victim, "--policy", "idle").one("victim")
+        finally:
+            running.stop()
+        try:
+            running.outcome()
+        except LoadError as err:
+            if err.exit_code == 3:
+                pytest.skip(str(err))
+            raise
+    cells = _blame(recording.path, "comm")
+    assert _share(cells, "thevictim", "task", "thehog") >= 0.95, cells
+    pids = [c for c in _blame(recording.path, "pid") if c["victim"] == waited.pid]
+    assert max(pids, key=lambda c: c["wait_ns"])["culprit"] == running.pid, pids
+
+
+def test_the_neighbours_cgroup_is_named(record: Record) -> None:
+    cpu = allowed_cpus()[-1]
+    with cgroup("loud") as loud, cgroup("meek") as meek, record() as recording:
+        with load("quota", "--duration", 9, "--threads", 3, prefix=_on(cpu), within=loud) as noise:
+            options = ("--duration", 3, "--period-us", 3000, "--burst-us", 500)
+            run("victim", *options, "--policy", "idle", prefix=_on(cpu), within=meek)
+            noise.stop()
+            noise.outcome()
+        cells = _blame(recording.path, "cgroup")
+        assert _share(cells, meek.name, "task", loud.name) >= 0.95, cells
+
+
+def _on(cpu: int) -> list[str]:
+    return ["taskset", "-c", str(cpu)]
+
+
+def test_a_quota_is_told_from_contention(record: Record) -> None:
+    """cpu.stat counts each CPU's queue once, however many tasks wait in it.
+
+    With one thread that is the thread's own time. With more on one CPU the trace has each
+    thread's, and their sum exceeds cpu.stat by design.
+    """
+    cpu = allowed_cpus()[-1]
+    with cgroup("fifth", cpus=0.2) as limited, record() as recording:
+        before = limited.cpu_stat()
+        run("quota", "--duration", 3, "--threads", 1, prefix=_on(cpu), within=limited)
+        after = limited.cpu_stat()
+        name = limited.name
+    path = recording.path
+    throttled = after.throttled_ns - before.throttled_ns
+    assert after.throttled - before.throttled >= 20
+    rows = recording.trace.sql(
+        "SELECT sum(wait_ns)::BIGINT AS ns, count(*) AS n, bool_and(culprit_cgroup = cgroup) AS own "
+        "FROM waits WHERE kind = 'throttled' AND cgroup = ?",
+        (name,),
+    ).to_pylist()[0]
+    print(f"\nthrottled: {rows['ns'] / 1e9:.4f} s, cpu.stat {throttled / 1e9:.4f} s")
+    assert throttled > 1_500_000_000
+    assert rows["ns"] == pytest.approx(throttled, rel=0.05)
+    assert rows["own"]
+    cells = _blame(path, "cgroup")
+    assert _share(cells, name, "quota", name) >= 0.95, cells
+
+
+def test_nobody_is_blamed_for_a_quota_that_was_not_used_up(record: Record) -> None:
+    cpu = allowed_cpus()[-1]
+    with cgroup("ample", cpus=0.9) as ample, record() as recording:
+        run("victim", "--duration", 1, prefix=_on(cpu), within=ample)
+        assert ample.cpu_stat().throttled == 0
+        name = ample.name
+    rows = recording.trace.sql("SELECT kind FROM waits WHERE cgroup = ?", (name,)).to_pylist()
+    assert len(rows) > 300
+    assert {r["kind"] for r in rows} <= {"runq_wakeup", "runq_preempt", "blocked"}
