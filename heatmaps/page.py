@@ -138,6 +138,7 @@ def _data(cube: Cube) -> tuple[str, dict[str, Any]]:
             }
             for loss in cube.losses
         ],
+        "totals": {bounded(kind): total for kind, total in cube.totals.items()},
         "source": cube.source,
         "columns": block.directory,
     }

@@ -118,7 +118,7 @@ const Axes = (() => {
   function all(cube) {
     return {
       latency: new LatencyAxis(cube),
-      cpu: new NamedAxis(cube, "cpu", "CPU"),
+      ...(cube.exact ? { cpu: new NamedAxis(cube, "cpu", "CPU") } : {}),
       cgroup: new NamedAxis(cube, "cgroup", "cgroup"),
       policy: new NamedAxis(cube, "policy", "policy"),
       kind: new NamedAxis(cube, "kind", "kind"),

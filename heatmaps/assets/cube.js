@@ -14,6 +14,8 @@ class Cube {
       this.culprit[name] = column("culprits", name);
     }
     this.length = this.row.t.length;
+    // Histograms know buckets only: no longest wait, no CPU.
+    this.exact = data.source === "waits";
     this.duration_ns = this.bins * this.bin_ns;
     this.names = { cpu: data.cpus.map(String), cgroup: data.cgroups, policy: data.policies, kind: data.kinds };
   }
@@ -79,7 +81,8 @@ class Cube {
     return total;
   }
 
-  // Limits [low, high] of the nearest-rank quantile; high is never above the longest wait.
+  // Limits [low, high] of the nearest-rank quantile, never above the longest wait; high is null for
+  // no limit.
   quantile(total, q) {
     const rank = Math.max(1, Math.ceil(q * total.count - 1e-9));
     let seen = 0;
@@ -87,10 +90,18 @@ class Cube {
       seen += total.counts[b];
       if (seen >= rank) {
         const high = this.highOf(b);
+        if (!this.exact) return [this.low_ns[b], high];
         return [this.low_ns[b], high === null ? total.max : Math.min(high, total.max)];
       }
     }
     return [0, 0];
+  }
+
+  // Exact count and time of the whole recording, by kind.
+  totalsOf(kindsOn) {
+    return Object.entries(this.totals).filter(([kind]) => kindsOn.has(kind))
+      .map(([kind, t]) => ({ name: kind, count: t.count, ns: t.sum_ns, max: t.max_ns }))
+      .sort((a, b) => b.ns - a.ns);
   }
 
   // Who ran meanwhile, most time first. Culprits are kept by time, cgroup and kind only.
@@ -100,7 +111,8 @@ class Cube {
     const sums = new Map();
     for (let i = 0; i < t.length; i++) {
       if (!kindsOn.has(this.kinds[kind[i]])) continue;
-      if (cells && (t[i] < cells.x0 || t[i] > cells.x1)) continue;
+      const bin = Math.min(t[i], this.bins - 1);
+      if (cells && (bin < cells.x0 || bin > cells.x1)) continue;
       if (cells && !axis.takesCulprit(cgroup[i], kind[i], cells)) continue;
       let sum = sums.get(culprit[i]);
       if (!sum) sums.set(culprit[i], sum = { name: this.culprits[culprit[i]], count: 0, ns: 0 });

@@ -8,27 +8,32 @@ const Figures = (() => {
   function draw(cube, view, rows) {
     const total = cube.distribution(rows);
     const cells = view.cells;
+    const kinds = cells ? cube.by("kind", rows) : cube.totalsOf(view.kindsOn);
+    total.ns = kinds.reduce((sum, k) => sum + k.ns, 0);
     document.getElementById("figures-title").textContent = cells ? "Selected: " + what(cube, view) : "The whole recording";
     const figures = [["waits", Text.number(total.count)], ["time lost", Text.duration(total.ns)]];
     for (const [label, q] of QUANTILES) {
       const [low, high] = cube.quantile(total, q);
       figures.push([label, total.count ? Text.between(low, high) : "–"]);
     }
-    const exact = cube.source === "waits";
-    figures.push(["longest", total.count ? (exact ? Text.duration(total.max) : "at most " + Text.limit(total.max)) : "–"]);
+    const longest = () => cube.exact ? Text.duration(total.max) : Text.between(...cube.quantile(total, 1));
+    figures.push(["longest", total.count ? longest() : "–"]);
     document.getElementById("figures").replaceChildren(...figures.map(([label, value]) =>
       el("div", { class: "figure", "data-name": label }, el("b", {}, value), el("span", {}, label))));
     Object.assign(document.getElementById("figures").dataset, exactly(cube, view, total));
     losses(cube, cells);
-    const [cgroup, ...small] = ["cgroup", "kind", "policy", "cpu"].map((name) => group(cube, name, rows, total));
-    document.getElementById("tables").replaceChildren(culprits(cube, view, total), cgroup, el("div", { class: "stacked" }, ...small));
+    const names = cube.exact ? ["cgroup", "policy", "cpu"] : ["cgroup", "policy"];
+    const [cgroup, ...small] = names.map((name) => group(cube, name, cube.by(name, rows), total));
+    small.unshift(group(cube, "kind", kinds, total));
+    document.getElementById("tables").replaceChildren(culprits(cube, view, kinds), cgroup, el("div", { class: "stacked" }, ...small));
   }
 
   // The same as plain numbers (ns), for whoever reads the page with a program.
   function exactly(cube, view, total) {
     const { x0, x1, y0, y1 } = view.cells || { x0: 0, x1: cube.bins - 1, y0: 0, y1: view.axisNow.size - 1 };
+    const at = (bin) => BigInt(cube.start_ns) + BigInt(bin * cube.bin_ns);
     return {
-      count: total.count, ns: total.ns, max: total.max, from: x0 * cube.bin_ns, to: (x1 + 1) * cube.bin_ns,
+      count: total.count, ns: total.ns, max: total.max, from: at(x0), to: at(x1 + 1),
       rows: JSON.stringify(view.axisNow.exactly(y0, y1)),
     };
   }
@@ -65,7 +70,7 @@ const Figures = (() => {
       });
       box.append(more);
     }
-    if (!lines.length) box.append(el("p", { class: "help" }, "None."));
+    if (!lines.length && heads.length) box.append(el("p", { class: "help" }, "None."));
     return box;
   }
 
@@ -75,19 +80,27 @@ const Figures = (() => {
 
   const TITLES = { kind: "By kind", cgroup: "By cgroup", policy: "By policy", cpu: "By CPU" };
 
-  function group(cube, name, rows, total) {
-    const longest = cube.source === "waits" ? "longest" : "longest, at most";
-    return table(TITLES[name], [name === "cpu" ? "CPU" : name, "waits", "time lost", "share", longest],
-      cube.by(name, rows).map((s) => [Text.name(s.name), Text.number(s.count), Text.duration(s.ns), Text.percent(s.ns, total.ns), Text.duration(s.max)]));
+  function group(cube, name, sums, total) {
+    const heads = [name === "cpu" ? "CPU" : name, "waits", "time lost", "share"];
+    if (cube.exact) heads.push("longest");
+    return table(TITLES[name], heads, sums.map((s) => {
+      const line = [Text.name(s.name), Text.number(s.count), Text.duration(s.ns), Text.percent(s.ns, total.ns)];
+      return cube.exact ? [...line, Text.duration(s.max)] : line;
+    }));
   }
 
-  function culprits(cube, view, total) {
+  function culprits(cube, view, kinds) {
+    if (!cube.exact) return table("Culprits", [], [], "Histograms do not tell who ran meanwhile.");
     const { exact, list } = cube.culpritsOf(view.kindsOn, view.axisNow, view.cells);
-    const note = exact ? "Who ran most on that CPU during each wait."
+    const note = exact ? "Who ran most on that CPU during each run-queue wait."
       : `For all ${view.axis === "latency" ? "latencies" : view.axisNow.title + "s"} in the selected time: culprits are kept by time, cgroup and kind.`;
-    const whole = exact ? total.ns : 0;
-    return table("Culprits", ["who ran meanwhile", "waits", "ran for", whole ? "of the time lost" : ""],
-      list.map((s) => [Text.name(s.name), Text.number(s.count), Text.duration(s.ns), Text.percent(s.ns, whole)]), note);
+    // Only waits in a run queue have a culprit.
+    const queued = kinds.filter((k) => k.name.startsWith("runq_")).reduce((sum, k) => sum + k.ns, 0);
+    const heads = ["who ran meanwhile", "waits", "ran for"];
+    return table("Culprits", exact ? [...heads, "of run-queue time"] : heads, list.map((s) => {
+      const line = [Text.name(s.name), Text.number(s.count), Text.duration(s.ns)];
+      return exact ? [...line, Text.percent(s.ns, queued)] : line;
+    }), note);
   }
 
   return { draw, table };

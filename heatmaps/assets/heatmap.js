@@ -158,8 +158,9 @@ class Heatmap {
   }
 
   clock(ns) {
-    const start = this.cube.facts.start_unix_ns;
-    if (!start) return "";
-    return " (" + new Date(start / 1e6 + ns / 1e6).toISOString().slice(11, 23) + " UTC)";
+    const { start_unix_ns: unix, start_ns: start } = this.cube.facts;
+    if (!unix) return "";
+    const before = start ? Number(this.cube.start_ns) - start : 0;
+    return " (" + new Date((unix + before + ns) / 1e6).toISOString().slice(11, 23) + " UTC)";
   }
 }

@@ -5,7 +5,7 @@
   const TITLES = { latency: "latency", cpu: "CPU", cgroup: "cgroup", policy: "policy", kind: "kind of wait" };
 
   function controls(cube, view, flame) {
-    for (const [name, title] of Object.entries(TITLES)) byId("axis").append(new Option(title, name));
+    for (const name of Object.keys(view.axes)) byId("axis").append(new Option(TITLES[name], name));
     const legend = byId("kinds").firstElementChild;
     byId("kinds").replaceChildren(legend, ...cube.kinds.map((kind) => {
       const box = Text.element("input", { type: "checkbox", value: kind });

@@ -184,9 +184,9 @@ def test_a_rectangle_drawn_with_the_mouse(open_report: Callable[..., Report]) ->
     report = open_report(stacks=STACKS, frames=FRAMES)
     report.drag(0.21, 0.2, 0.64, 0.6)
     figures = report.figures
-    # Snapped outwards to whole cells: never smaller than drawn, at most one cell larger.
-    assert 2.0 * SECOND < figures["from"] <= 2.1 * SECOND
-    assert 6.4 * SECOND <= figures["to"] < 6.5 * SECOND
+    # Snapped outwards to whole cells of 33 ms; a pixel is 15 ms.
+    assert 2.04 * SECOND < figures["from"] < 2.13 * SECOND
+    assert 6.37 * SECOND < figures["to"] < 6.46 * SECOND
     inside = report.latency()
     expected = report.by_duckdb(inside)
     assert 0 < expected[0] < 2000
