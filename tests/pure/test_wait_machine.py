@@ -20,9 +20,7 @@ SEGMENTS, CANDIDATES = 32, 4
 steps = st.lists(
     st.tuples(st.integers(0, 11), st.integers(0, 30), st.integers(1, 5000)), max_size=160
 )
-relaxed = settings(
-    max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck)
-)
+relaxed = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def play(kernel: Kernel, script: list[tuple[int, int, int]], faults: bool = False) -> None:
@@ -111,9 +109,7 @@ def test_the_culprit_is_who_ran_most(script: list[tuple[int, int, int]]) -> None
             assert not most or min(first) >= wait.end - wait.queued
             continue
         assert record["culprit_ns"] == most
-        assert record["culprit_tid"] in {
-            t for q in queues for t, ns in q.items() if ns == most
-        }
+        assert record["culprit_tid"] in {t for q in queues for t, ns in q.items() if ns == most}
 
 
 @relaxed
@@ -167,9 +163,7 @@ def test_no_record_is_wrong_when_events_are_lost(script: list[tuple[int, int, in
 
 @relaxed
 @given(steps, st.integers(0, 20))
-def test_every_switch_in_is_accounted_for(
-    script: list[tuple[int, int, int]], room: int
-) -> None:
+def test_every_switch_in_is_accounted_for(script: list[tuple[int, int, int]], room: int) -> None:
     machine = Machine(room=room, min_latency_ns=2000, blocked=0)
     kernel = Kernel(machine, CPUS)
     play(kernel, script)

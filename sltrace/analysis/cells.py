@@ -1,0 +1,178 @@
+"""Sums over a grid too large to hold: cells are added up as they stream by, and made coarser
+whenever there are too many.
+
+A cell is one integer, its digits along the axes in mixed radix. Every step of coarsening merges
+cells of the step before, so the result depends on the waits only, not on their order or batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sltrace.buckets import N_BUCKETS
+from sltrace.errors import TraceError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sltrace.trace.reader import Trace
+
+OTHER = 0
+"""Digit of everything beyond those kept, on axes whose digits are ranks."""
+
+MAX_CELLS = 1 << 62
+"""Cells of a grid; beyond, their numbers do not fit 64 bits."""
+
+_BATCH = 1 << 20
+"""Waits between two merges: 40 MB of columns."""
+
+
+def bucket_sql(wait: str) -> str:
+    """SQL for `sltrace.buckets.bucket_of` of a BIGINT expression that is not negative."""
+    # From 2^38 on everything is in the last bucket; below, log2 as a double is right: the closest
+    # call, 2^38 - 1, is 5e-12 from 38, whose ulp is 7e-15. The logarithm of 0 is an error.
+    clipped = f"least({wait}, {1 << 38})"
+    octave = f"floor(log2(greatest({clipped}, 128)))::BIGINT"
+    return (
+        f"(CASE WHEN {wait} < 128 THEN {wait} >> 4 ELSE least({N_BUCKETS - 1}, "
+        f"({octave} - 6) * 8 + (({clipped} >> ({octave} - 3)) & 7)) END)"
+    )
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of the grid.
+
+    Attributes:
+        name: What it is called.
+        size: Its digits are below this.
+        sql: Its digit, BIGINT.
+        ranked: Coarsening keeps the digits 1 to n and makes the others OTHER; otherwise it
+            merges runs of n digits into their first.
+    """
+
+    name: str
+    size: int
+    sql: str
+    ranked: bool = False
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells with something in them, by number.
+
+    Attributes:
+        digits: Of each axis, those of each cell; of merged runs the number of the run.
+        count: Waits in each.
+        sum_ns: Their total.
+        max_ns: The longest.
+        level: What was coarsened: the last value for each axis.
+    """
+
+    digits: dict[str, NDArray[np.int64]]
+    count: NDArray[np.int64]
+    sum_ns: NDArray[np.uint64]
+    max_ns: NDArray[np.uint64]
+    level: dict[str, int]
+
+
+Step = tuple[tuple[str, int], ...]
+"""Axes and how much each is to be coarsened. A run length is a multiple of the one before."""
+
+_Sums = tuple["NDArray[np.int64]", "NDArray[np.int64]", "NDArray[np.uint64]", "NDArray[np.uint64]"]
+
+
+def summed_cells(
+    trace: Trace,
+    axes: Sequence[Axis],
+    source: str,
+    max_cells: int,
+    steps: Iterable[Step],
+    level: dict[str, int] | None = None,
+) -> Cells:
+    """Adds up rows by cell, in memory that depends on `max_cells` only.
+
+    Args:
+        trace: Where from.
+        axes: The grid; its sizes multiply to at most MAX_CELLS.
+        source: FROM clause with columns n (waits), ns (their total) and longest.
+        max_cells: Take steps until there are no more cells than this, or no steps.
+        steps: In this order.
+        level: What is coarsened from the start.
+
+    Raises:
+        TraceError: The trace is damaged.
+    """
+    if prod(a.size for a in axes) > MAX_CELLS:
+        raise ValueError("the grid has too many cells")
+    weights = [prod(a.size for a in axes[i + 1 :]) for i in range(len(axes))]
+    key = " + ".join(f"{a.sql} * {w}" for a, w in zip(axes, weights, strict=True))
+    query = (
+        f"SELECT ({key})::BIGINT AS key, n::BIGINT AS n, ns::UBIGINT AS ns, "
+        f"longest::UBIGINT AS longest FROM {source}"
+    )
+    grid = list(zip(axes, weights, strict=True))
+    level = dict(level or {})
+    remaining = iter(steps)
+    sums: _Sums = (np.empty(0, np.int64),) * 2 + (np.empty(0, np.uint64),) * 2
+    for keys, *values in _batches(trace, query):
+        keys = _coarsened(keys, grid, level)
+        sums = _merged(*(np.concatenate(p) for p in zip(sums, (keys, *values), strict=True)))
+        while len(sums[0]) > max_cells and (step := next(remaining, None)):
+            level.update(step)
+            sums = _merged(_coarsened(sums[0], grid, dict(step)), *sums[1:])
+    digits = {
+        axis.name: sums[0] // weight % axis.size // (1 if axis.ranked else level.get(axis.name, 1))
+        for axis, weight in grid
+    }
+    return Cells(digits, *sums[1:], level)
+
+
+def _batches(trace: Trace, query: str) -> Iterator[_Sums]:
+    import duckdb
+    import pyarrow as pa
+
+    try:
+        for batch in trace.connection.sql(query).to_arrow_reader(_BATCH):
+            yield tuple(batch.column(i).to_numpy() for i in range(4))  # type: ignore[misc]
+    except (duckdb.Error, pa.ArrowException) as err:
+        why = str(err).strip().partition("\n")[0][:200]
+        raise TraceError(
+            f"{trace.path} is damaged: {why}",
+            "record again, or copy the trace again from where it was recorded",
+        ) from err
+
+
+def _coarsened(
+    keys: NDArray[np.int64], grid: Sequence[tuple[Axis, int]], level: dict[str, int]
+) -> NDArray[np.int64]:
+    """The cells that these become; theirs again if they are as coarse already."""
+    for axis, weight in grid:
+        if axis.name not in level:
+            continue
+        digit = keys // weight % axis.size
+        if axis.ranked:
+            lost = np.where(digit > level[axis.name], digit - OTHER, 0)
+        else:
+            lost = digit % level[axis.name]
+        keys = keys - lost * weight
+    return keys
+
+
+def _merged(keys: NDArray[Any], n: NDArray[Any], ns: NDArray[Any], longest: NDArray[Any]) -> _Sums:
+    if not len(keys):
+        return keys, n, ns, longest
+    order = np.argsort(keys)
+    keys = keys[order]
+    first = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
+    return (
+        keys[first],
+        np.add.reduceat(n[order], first),
+        np.add.reduceat(ns[order], first),
+        np.maximum.reduceat(longest[order], first),
+    )

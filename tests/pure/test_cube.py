@@ -1,0 +1,133 @@
+"""The report's cube against DuckDB on the same trace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from sltrace.analysis.cube import BUCKET_SQL, OTHER, build_cube
+from sltrace.buckets import bucket_of, lower_bounds
+from sltrace.trace.reader import Trace
+from tests.support.traces import SECOND, make_trace
+
+
+def random_waits(n: int, seed: int = 1) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(seed)
+    return [
+        {
+            "end_ns": int(rng.integers(0, 10 * SECOND)),
+            "wait_ns": int(rng.lognormal(11, 3)),
+            "kind": str(rng.choice(["runq_wakeup", "runq_preempt", "throttled", "blocked"])),
+            "cgroup": f"/g{int(rng.zipf(1.5)) % 90}",
+            "policy": str(rng.choice(["OTHER", "FIFO"])),
+            "cpu": int(rng.integers(0, 4)),
+            "culprit_comm": str(rng.choice(["hog", "miner", "idle"])),
+            "culprit_ns": 5,
+            "stack_kernel": int(rng.integers(1, 40)),
+            "stack_user": int(rng.integers(100, 140)),
+        }
+        for _ in range(n)
+    ]
+
+
+STACKS = [
+    {"stack_id": i, "space": "kernel", "pid": 0, "addresses": [1000 + i, 1]} for i in range(1, 40)
+] + [
+    {"stack_id": i, "space": "user", "pid": 100, "addresses": [5000 + i, 2]}
+    for i in range(100, 140)
+]
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> Trace:
+    path = make_trace(tmp_path_factory.mktemp("cube"), random_waits(4000), stacks=STACKS)
+    return Trace.open(path)
+
+
+def test_bucket_sql_is_the_bucket_function(trace: Trace) -> None:
+    edges = lower_bounds()
+    powers = 2 ** np.arange(62, dtype=np.int64)
+    waits = np.unique(np.concatenate([edges, edges[1:] - 1, edges + 1, powers, powers - 1]))
+    trace.connection.register("edges", pa.table({"wait_ns": waits}))
+    found = trace.sql(f"SELECT {BUCKET_SQL} AS b FROM edges")["b"].to_numpy()
+    assert (found == bucket_of(waits)).all()
+
+
+@pytest.mark.parametrize("max_rows", [400_000, 3000, 700, 100])
+def test_totals_hold_however_coarse(trace: Trace, max_rows: int) -> None:
+    cube = build_cube(trace, max_rows=max_rows)
+    for axis, names in (("kind", cube.kinds), ("policy", cube.policies), ("cpu", cube.cpus)):
+        wanted = trace.sql(
+            f"SELECT {axis} AS k, count(*) AS n, sum(wait_ns)::BIGINT AS s, max(wait_ns) AS m "
+            "FROM waits GROUP BY 1"
+        ).to_pylist()
+        for row in wanted:
+            mine = cube.rows[axis] == names.index(row["k"])
+            assert cube.rows["count"][mine].sum() == row["n"]
+            assert cube.rows["sum_ns"][mine].sum() == row["s"]
+            assert cube.rows["max_ns"][mine].max() == row["m"]
+    assert (
+        cube.totals["blocked"]["count"]
+        == cube.rows["count"][cube.rows["kind"] == cube.kinds.index("blocked")].sum()
+    )
+
+
+def test_coarser_cubes_are_smaller_and_say_so(trace: Trace) -> None:
+    fine, coarse = build_cube(trace), build_cube(trace, max_rows=700)
+    assert len(coarse.rows["t"]) <= 700 < len(fine.rows["t"])
+    assert OTHER in coarse.cgroups
+    assert any("cgroups" in note for note in coarse.notes)
+    assert any("stacks" in note for note in coarse.notes)
+    assert coarse.bin_ns > fine.bin_ns
+
+
+def test_cells_are_where_the_waits_were(trace: Trace) -> None:
+    cube = build_cube(trace)
+    bins = (trace.table("waits", ["end_ns"])["end_ns"].to_numpy() - cube.start_ns) // cube.bin_ns
+    counted = np.bincount(cube.rows["t"], cube.rows["count"], minlength=cube.n_bins)
+    assert (counted == np.bincount(bins, minlength=cube.n_bins)).all()
+
+
+def test_stacks_are_whole_and_root_first(trace: Trace) -> None:
+    cube = build_cube(trace)
+    assert cube.stacks[0] == []
+    named = {tuple(cube.frames[f] for f in stack) for stack in cube.stacks[1:]}
+    assert all(len(stack) == 4 for stack in named)
+    assert len(cube.frame_kinds) == len(cube.frames)
+    kinds = [[cube.frame_kinds[f] for f in stack] for stack in cube.stacks[1:]]
+    assert all(k[2:] == ["kernel", "kernel"] for k in kinds)
+
+
+def test_a_trace_without_waits(tmp_path: Path) -> None:
+    cube = build_cube(Trace.open(make_trace(tmp_path)))
+    assert len(cube.rows["t"]) == 0
+    assert cube.totals == {}
+
+
+def test_histograms_only(tmp_path: Path) -> None:
+    low = lower_bounds()
+    rows = [
+        {
+            "start_ns": 0, "end_ns": SECOND * (1 + i % 9), "cgroup_id": 1, "cgroup": "/a",
+            "policy": "OTHER", "kind": "runq_wakeup", "bucket": i, "low_ns": int(low[i]),
+            "count": i + 1,
+        }
+        for i in range(50)
+    ]  # fmt: skip
+    sums = [
+        {
+            "start_ns": 0, "end_ns": SECOND, "cgroup_id": 1, "cgroup": "/a", "policy": "OTHER",
+            "kind": "runq_wakeup", "count": 1275, "sum_ns": 77,
+        }
+    ]  # fmt: skip
+    path = make_trace(tmp_path, meta={"histogram_only": True}, histograms=rows, histogram_sums=sums)
+    cube = build_cube(Trace.open(path))
+    assert cube.source == "histograms"
+    assert cube.rows["count"].sum() == 1275
+    assert cube.totals["runq_wakeup"]["sum_ns"] == 77
+    assert sorted(set(cube.rows["b"].tolist())) == list(range(50))
+    assert any("histograms" in note for note in cube.notes)

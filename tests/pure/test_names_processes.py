@@ -1,0 +1,116 @@
+"""Names of threads over time, from events and from a made-up /proc."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sltrace.errors import TargetError
+from sltrace.names.processes import (
+    EXEC,
+    EXIT,
+    FORK,
+    RENAME,
+    SEEN,
+    ProcessNames,
+    resolve_pid,
+)
+
+EVENT = np.dtype(
+    [("ns", "u8"), ("tid", "u4"), ("pid", "u4"), ("ppid", "u4"), ("kind", "u4"), ("comm", "S16")]
+)
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> Path:
+    for pid, comm, inner in ((10, "init) x (", 10), (20, "worker", 5)):
+        task = tmp_path / str(pid) / "task" / str(pid)
+        task.mkdir(parents=True)
+        (task / "comm").write_text(comm + "\n")
+        (tmp_path / str(pid) / "stat").write_text(f"{pid} ({comm}) S 7 1 1")
+        (tmp_path / str(pid) / "status").write_text(f"Name:\t{comm}\nNSpid:\t{pid}\t{inner}\n")
+        (tmp_path / str(pid) / "cmdline").write_bytes(b"/bin/w\xff\0--flag\0")
+    return tmp_path
+
+
+def names_at(names: ProcessNames, *asked: tuple[int, int]) -> list[str]:
+    tids = np.array([t for t, _ in asked], np.int32)
+    indices, known = names.comms_for(tids, np.array([ns for _, ns in asked], np.int64))
+    return [known[i] for i in indices.tolist()]
+
+
+def feed(names: ProcessNames, *events: tuple[int, int, int, int, int, bytes]) -> None:
+    names.feed(np.array(list(events), EVENT))
+
+
+def test_threads_that_were_there(proc: Path) -> None:
+    names = ProcessNames(proc)
+    assert names_at(names, (10, 5), (20, 5), (0, 5), (999_999, 5)) == [
+        "init) x (",
+        "worker",
+        "idle",
+        "",
+    ]
+    rows = {r["tid"]: r for r in names.rows(final=True)}
+    assert rows[20]["ppid"] == 7
+    assert rows[20]["ns_pid"] == 5
+    assert rows[20]["cmdline"] == "/bin/w� --flag"
+
+
+def test_a_name_holds_from_its_event_on(proc: Path) -> None:
+    names = ProcessNames(proc)
+    feed(
+        names,
+        (100, 30, 30, 20, FORK, b"worker"),
+        (200, 30, 30, 20, EXEC, b"server"),
+        (300, 30, 30, 20, RENAME, b"server:1"),
+    )
+    assert names_at(names, (30, 150), (30, 200), (30, 299), (30, 301), (30, 50)) == [
+        "worker",
+        "server",
+        "server",
+        "server:1",
+        "worker",
+    ]
+
+
+def test_a_tid_used_again_is_somebody_else(proc: Path) -> None:
+    names = ProcessNames(proc)
+    feed(
+        names,
+        (100, 30, 30, 20, FORK, b"first"),
+        (200, 30, 30, 20, EXIT, b"first"),
+        (300, 30, 30, 10, FORK, b"second"),
+    )
+    assert names_at(names, (30, 150), (30, 250), (30, 300)) == ["first", "first", "second"]
+    rows = names.rows(final=True)
+    lives = sorted((r["comm"], r["from_ns"], r["until_ns"]) for r in rows if r["tid"] == 30)
+    assert lives == [("first", 100, 200), ("second", 300, None)]
+
+
+def test_an_exit_names_a_thread_that_was_never_seen(proc: Path) -> None:
+    names = ProcessNames(proc)
+    feed(names, (200, 77, 70, 1, EXIT, b"ghost"), (201, 78, 70, 1, SEEN, b"other"))
+    assert names_at(names, (77, 100), (78, 100)) == ["ghost", "other"]
+
+
+def test_a_storm_of_births_is_bounded(proc: Path) -> None:
+    names = ProcessNames(proc)
+    second = 10**9
+    for round_ in range(20):
+        tids = range(1000 + round_ * 500, 1500 + round_ * 500)
+        feed(names, *((round_ * second, t, t, 1, FORK, b"w%d" % (t % 7)) for t in tids))
+        feed(names, *((round_ * second + 5, t, t, 1, EXIT, b"w%d" % (t % 7)) for t in tids))
+        assert len(names.rows()) == 500
+    assert len(names._dead) <= 6 * 500
+    assert len(names._comms) <= 12
+
+
+def test_unknown_pids_are_refused_with_a_hint(proc: Path) -> None:
+    assert resolve_pid(20, proc) == 20
+    with pytest.raises(TargetError, match="a container calls 20 that"):
+        resolve_pid(5, proc)
+    with pytest.raises(TargetError, match="there is no process 4711"):
+        resolve_pid(4711, proc)

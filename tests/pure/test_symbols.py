@@ -1,0 +1,184 @@
+"""Names of addresses against nm, and readers against damaged input."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sltrace.symbols.demangle import readable
+from sltrace.symbols.elf import Elf, ElfError
+from sltrace.symbols.kernel import KernelSymbols
+from sltrace.symbols.perfmap import PerfMap
+
+SOURCE = """
+__attribute__((noinline)) int leaf(int n) { return n * 3; }
+static __attribute__((noinline)) int middle(int n) { return leaf(n) + 1; }
+int main(int argc, char **argv) { (void)argv; return middle(argc); }
+"""
+BUILDS = {
+    "pie": ["-pie", "-fPIE"],
+    "fixed": ["-no-pie"],
+    "static": ["-static"],
+    "library": ["-shared", "-fPIC"],
+}
+
+
+@pytest.fixture(scope="module", params=BUILDS)
+def binary(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("elf")
+    (folder / "a.c").write_text(SOURCE)
+    target = folder / request.param
+    flags = [*BUILDS[request.param], "-O1", "-Wl,--build-id=sha1"]
+    subprocess.run(["cc", *flags, "-o", target, folder / "a.c"], check=True, timeout=60)
+    return target
+
+
+def functions(binary: Path, *options: str) -> dict[int, tuple[int, set[str]]]:
+    """Address to size and names, as nm prints them."""
+    lines = subprocess.run(
+        ["nm", "--print-size", "--defined-only", *options, binary],
+        check=True, capture_output=True, text=True, timeout=60,
+    ).stdout.splitlines()  # fmt: skip
+    found: dict[int, tuple[int, set[str]]] = {}
+    for fields in (line.split() for line in lines):
+        if len(fields) == 4 and fields[2] in "tTwWi":
+            address = int(fields[0], 16)
+            size, names = found.get(address, (0, set()))
+            names.add(fields[3].partition("@")[0])
+            found[address] = max(size, int(fields[1], 16)), names
+    return found
+
+
+def test_every_function_is_named_as_nm_names_it(binary: Path) -> None:
+    with open(binary, "rb") as file:
+        elf = Elf.from_file(file)
+    known = {a: v for a, v in functions(binary).items() if v[0] > 0}
+    starts = np.array(sorted(known), np.uint64)
+    for inside in (0, -1):
+        addresses = np.array(
+            [a if not inside else a + known[a][0] - 1 for a in starts.tolist()], np.uint64
+        )
+        for start, name in zip(starts.tolist(), elf.names(addresses), strict=True):
+            assert name in known[start][1]
+
+
+def test_what_lies_between_functions_has_no_name(binary: Path) -> None:
+    with open(binary, "rb") as file:
+        elf = Elf.from_file(file)
+    known = functions(binary)
+    middle = next(a for a, (_, names) in known.items() if "leaf" in names)
+    gap = middle + known[middle][0]
+    if gap in known:
+        pytest.skip("the linker left no gap")
+    assert elf.names(np.array([gap], np.uint64)) == [None]
+
+
+def test_build_id_is_what_readelf_says(binary: Path) -> None:
+    said = subprocess.run(
+        ["readelf", "-n", binary], check=True, capture_output=True, text=True, timeout=60
+    ).stdout
+    with open(binary, "rb") as file:
+        assert Elf.from_file(file).build_id
+        assert f"Build ID: {Elf.from_file(file).build_id}" in said
+
+
+def test_stripped_files_keep_their_dynamic_symbols(binary: Path, tmp_path: Path) -> None:
+    stripped = tmp_path / "stripped"
+    subprocess.run(["strip", "-o", stripped, binary], check=True, timeout=60)
+    with open(stripped, "rb") as file:
+        elf = Elf.from_file(file)
+    dynamic = {} if binary.name == "static" else functions(binary, "-D")
+    assert elf.has_symbols == bool(dynamic)
+    for address, (size, names) in dynamic.items():
+        if size:
+            assert elf.names(np.array([address], np.uint64))[0] in names
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "a.c").write_text(SOURCE)
+    subprocess.run(
+        ["cc", "-shared", "-fPIC", "-o", folder / "a.so", folder / "a.c"], check=True, timeout=60
+    )
+    return (folder / "a.so").read_bytes()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), max_size=12),
+       st.integers(0, 2**20))  # fmt: skip
+def test_damaged_files_end_in_an_elf_error(
+    small: bytes, changes: list[tuple[int, int]], cut: int
+) -> None:
+    data = bytearray(small)
+    for at, value in changes:
+        # Headers are where damage hurts.
+        data[at % (len(data) if at % 2 else 1024)] = value
+    try:
+        elf = Elf(bytes(data[: len(data) - cut % (2 * len(data))]))
+    except ElfError:
+        return
+    for name in elf.names(np.array([0, 0x1000, 0x1139, 2**63], np.uint64)):
+        assert name is None or len(name) <= 4096
+
+
+def test_not_elf() -> None:
+    for data in (b"", b"\x7fELF", b"#!/bin/sh\n" * 20, b"\x7fELF\x01\x01" + b"\0" * 100):
+        with pytest.raises(ElfError):
+            Elf(data)
+
+
+def test_demangling_agrees_with_the_compiler() -> None:
+    assert readable("_ZNSt6vectorIiSaIiEE9push_backERKi") == (
+        "std::vector<int, std::allocator<int> >::push_back(int const&)"
+    )
+    assert readable("_ZN4core3fmt5write17h0123456789abcdefE") == "core::fmt::write"
+    assert readable("plain") == "plain"
+    assert readable("a\nb\x1b[31m") == "a?b?[31m"
+    assert len(readable("x" * 5000)) == 512
+
+
+def test_perf_maps() -> None:
+    found = PerfMap(b"1000 20 py::f:/a b.py\nzz\n2000 10 old\n2000 8 new\n-5 5 bad\nffff\n")
+    assert found.name(0x101F) == "py::f:/a b.py"
+    assert found.name(0x1020) is None
+    assert found.name(0x2007) == "new"
+    assert found.name(0x2009) is None
+    assert found.name(0) is None
+
+
+def test_kernel_symbols(tmp_path: Path) -> None:
+    table = tmp_path / "kallsyms"
+    table.write_text(
+        "ffffffff81000000 T _text\nffffffff81000100 t schedule\nffffffff81000200 D data\n"
+        "ffffffffc0000000 t probe\t[ext4]\n"
+    )
+    symbols = KernelSymbols(table)
+    asked = np.array([0xFFFFFFFF81000150, 0xFFFFFFFFC0000010, 5], np.uint64)
+    assert symbols.names(asked) == [("schedule", "[kernel]"), ("probe", "ext4"), None]
+    table.write_text("0000000000000000 T hidden\n")
+    assert len(KernelSymbols(table)) == 0
+
+
+def test_libc_agrees_with_the_dynamic_linker() -> None:
+    libc = ctypes.CDLL("libc.so.6")
+    address = ctypes.cast(libc.clock_nanosleep, ctypes.c_void_p).value or 0
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    line = next(
+        m for m in maps if "x" in m.split()[1]
+        and int(m.split("-")[0], 16) <= address < int(m.split()[0].split("-")[1], 16)
+    )  # fmt: skip
+    start, offset = int(line.split("-")[0], 16), int(line.split()[2], 16)
+    with open(line.split()[-1], "rb") as file:
+        elf = Elf.from_file(file)
+    linked = elf.address_of(address - start + offset)
+    assert linked is not None
+    (name,) = elf.names(np.array([linked], np.uint64))
+    assert name is not None
+    assert "clock_nanosleep" in name
