@@ -10,7 +10,7 @@ SECONDS ?= 10
 
 BIN     := $(VENV)/bin
 ARCH    := $(shell uname -m | sed 's/x86_64/x86/; s/aarch64/arm64/')
-OBJECT  := probes/build/sched.bpf.o
+OBJECTS := $(patsubst probes/%.c,probes/build/%.o,$(wildcard probes/*.bpf.c))
 SOURCES := $(wildcard probes/*.c probes/*.h)
 Q       := $(if $(V),,@)
 
@@ -47,17 +47,17 @@ bench: setup-test ## measure every performance claim; results in bench/results/
 	$(Q)scripts/apt-install $(APT_BENCH)
 	$(Q)for part in overhead recorder reading; do $(SUDO) $(BIN)/python -m bench.$$part || exit; done
 
-probes: $(OBJECT) ## build the BPF object
+probes: $(OBJECTS) ## build the BPF objects
 
-$(OBJECT): $(SOURCES)
+probes/build/%.bpf.o: probes/%.bpf.c $(wildcard probes/*.h) | system
 	@mkdir -p $(@D)
 	@echo "  BPF      $@"
 	$(Q)$(CLANG) -O2 -g -target bpf -mcpu=v3 -D__TARGET_ARCH_$(ARCH) -Wall -Werror \
-		-Wno-missing-declarations -c probes/sched.bpf.c -o $@.full
+		-Wno-missing-declarations -c $< -o $@.full
 	$(Q)$(STRIP) -g -o $@ $@.full
 	$(Q)rm $@.full
 
-setup: system $(OBJECT) $(VENV)/.ready ## install what is missing and build the probes
+setup: system $(OBJECTS) $(VENV)/.ready ## install what is missing and build the probes
 
 setup-test: setup system-test
 
@@ -66,8 +66,6 @@ system:
 
 system-test:
 	$(Q)scripts/apt-install $(APT_TEST)
-
-$(OBJECT): | system
 
 $(VENV)/.ready: pyproject.toml | system
 	@echo "  VENV     $(VENV)"

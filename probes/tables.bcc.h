@@ -8,6 +8,8 @@
 #ifndef SLTRACE_TABLES_BCC_H
 #define SLTRACE_TABLES_BCC_H
 
+#include "record_tail.h"
+
 /* The maps the shared headers declare and name: `&name` is only ever seen as text. */
 #define __uint(name, value) int(*name)[value]
 #define __type(name, value) value *name
@@ -118,10 +120,8 @@ static __always_inline u32 slot_find(u64 cgroup, u32 cpu, u32 policy)
 	return cpu;
 }
 
-static __always_inline bool with_stacks(void)
-{
-	return CFG(stack_kernel) || CFG(stack_user) || CFG(stack_waker);
-}
+/* Runtimes are looked into with the libbpf loader only. */
+#define tag_take(t, r)
 
 static __always_inline struct wait_record *record_reserve(u32 cpu)
 {
@@ -129,21 +129,14 @@ static __always_inline struct wait_record *record_reserve(u32 cpu)
 
 	if (!ring)
 		return NULL;
-	if (with_stacks())
+	if (with_tail())
 		return (bpf_ringbuf_reserve)(ring, sizeof(struct wait_record), 0);
-	return (bpf_ringbuf_reserve)(ring, offsetof(struct wait_record, stack_kernel), 0);
+	return (bpf_ringbuf_reserve)(ring, SHORT_RECORD, 0);
 }
 
 static __always_inline void record_submit(struct wait_record *r)
 {
 	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
-}
-
-static __always_inline void record_clear(struct wait_record *r)
-{
-	__builtin_memset(r, 0, offsetof(struct wait_record, stack_kernel));
-	if (with_stacks())
-		__builtin_memset(&r->stack_kernel, 0, 4 * sizeof(u64));
 }
 
 #endif

@@ -19,9 +19,10 @@
  *   cpu_find(cpu)                 struct cpu_state
  *   slot_find(cgroup, cpu, policy)   index of a histogram slot
  *   slot_at(index)                struct histogram_slot
- *   record_reserve(cpu) record_submit(r) record_clear(r)   NULL where the ring is full
+ *   record_reserve(cpu) record_submit(r)   NULL where the ring is full
  *   task_matches(t)               passes the pid, cgroup and comm filters
  *   cpu_matches(cpu)              passes the CPU filter
+ *   tag_take(t, r)                what a runtime's probes noted of it, into the record
  *   stack_kernel_of(t, c, now)    id of a task's kernel stack, 0 for none
  *   stack_user_of_current(ctx, c, now), stack_kernel_of_current(ctx, c, now)
  *
@@ -33,6 +34,7 @@
 #define SLTRACE_WAIT_MACHINE_H
 
 #include "wait_state.h"
+#include "record_tail.h"
 
 static __always_inline u64 at_least_zero(s64 ns)
 {
@@ -525,7 +527,7 @@ static __always_inline void switch_in(struct cpu_state *c, struct task_struct *n
 	r->culprit_known = s->culprit_known;
 	r->flags = flags | s->culprit_flags;
 	r->reserved = 0;
-	if (CFG(stack_kernel) || CFG(stack_user) || CFG(stack_waker)) {
+	if (with_tail()) {
 		bool taken = runq_ns >= CFG(stack_min_ns) || blocked_ns >= CFG(stack_min_ns);
 
 		r->stack_kernel = taken ? stack_kernel_of(next, c, now) : 0;
@@ -533,6 +535,8 @@ static __always_inline void switch_in(struct cpu_state *c, struct task_struct *n
 		r->waker_stack_kernel = taken && wake_ns ? s->waker_stack_kernel : 0;
 		r->waker_stack_user = taken && wake_ns ? s->waker_stack_user : 0;
 	}
+	if (CFG(tags))
+		tag_take(next, r);
 	record_submit(r);
 	count(c, RECORDS);
 }

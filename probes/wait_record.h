@@ -6,6 +6,8 @@
 #ifndef SLTRACE_WAIT_RECORD_H
 #define SLTRACE_WAIT_RECORD_H
 
+#include "task_tag.h"
+
 /* Numbers of sltrace.model.Kind; the two MISSED are for the `missed` table. */
 enum kind {
 	RUNQ_WAKEUP = 0,
@@ -71,6 +73,8 @@ struct wait_record {
 	u64 stack_user;
 	u64 waker_stack_kernel;
 	u64 waker_stack_user;
+	/* Left off the record when no runtime is looked into. */
+	struct task_tag tag;
 };
 
 #define STACK_DEPTH 127
@@ -174,7 +178,8 @@ struct config {
 	u8 stack_waker;
 	u8 blocked; /* hand over waits that are only blocked time */
 	u8 cgroup_v1;
-	u16 reserved;
+	u8 tags; /* a runtime is looked into */
+	u8 reserved;
 	u32 hierarchy_id; /* of the cgroup tree that ids are from */
 };
 

@@ -20,12 +20,23 @@ class Kind(IntEnum):
     """Runnable, but the cgroup's CPU quota was used up."""
     BLOCKED = 3
     """Off the CPU and not runnable: sleeping, locking, doing I/O."""
+    GOROUTINE = 4
+    """A goroutine that is runnable, waiting for a P."""
+    STW = 5
+    """The world of a Go process stopped, for its garbage collector or otherwise."""
+    GIL = 6
+    """A Python thread waiting for the global interpreter lock."""
+    LOOP = 7
+    """One iteration of an asyncio event loop: all else scheduled on the loop waits for it."""
 
     @property
     def label(self) -> str:
         """Name in the trace file, e.g. `runq_wakeup`."""
         return self.name.lower()
 
+
+SCHEDULER_KINDS = (Kind.RUNQ_WAKEUP, Kind.RUNQ_PREEMPT, Kind.THROTTLED, Kind.BLOCKED)
+"""The kinds the kernel's scheduler is the source of, in the order of the probes' histograms."""
 
 RUNQ_KINDS = (Kind.RUNQ_WAKEUP.label, Kind.RUNQ_PREEMPT.label)
 """The kinds that make up run-queue latency: runnable, allowed to run, and no CPU."""
@@ -46,6 +57,22 @@ class WakerContext(IntEnum):
     def label(self) -> str:
         """Name in the trace file; empty for NONE."""
         return "" if self is WakerContext.NONE else self.name.lower()
+
+
+class IdSource(IntEnum):
+    """Where a trace id was found."""
+
+    NONE = 0
+    PPROF_LABELS = 1
+    OTEL_SDK = 2
+    CONTEXTVARS = 3
+    THREAD_CONTEXT = 4
+    OBI = 5
+
+    @property
+    def label(self) -> str:
+        """Name in the trace file; empty for NONE."""
+        return "" if self is IdSource.NONE else self.name.lower()
 
 
 class Flag(IntFlag):

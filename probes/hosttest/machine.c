@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* wait_machine.h as a shared library: a test plays the kernel and reads the records back. */
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -136,9 +137,10 @@ static void record_submit(struct wait_record *r)
 	(void)r;
 }
 
-static void record_clear(struct wait_record *r)
+static void tag_take(struct task_struct *t, struct wait_record *r)
 {
-	memset(r, 0, sizeof(*r));
+	(void)t;
+	memset(&r->tag, 0, sizeof(r->tag));
 }
 
 #define NO_STACK(name, ...)                                                                        \

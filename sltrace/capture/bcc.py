@@ -119,7 +119,7 @@ class BccProbes:
         ):
             tables[name] = maps.create_map(name, kind, key, value, entries, flags)
 
-        waits = record_dtype(layouts.dtype("wait_record"), self.settings)
+        waits = record_dtype(layouts.dtype("wait_record"), self.settings, self.targets)
         self._rings = [libbpf.create_ring(ring_bytes) for _ in range(cpus)]
         tables["wait_rings"] = maps.create_map(
             "wait_rings", maps.ARRAY_OF_MAPS, 4, 4, cpus, inner=self._rings[0]

@@ -33,6 +33,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_map__fd": (c.c_int, (_P,)),
     "bpf_map__set_max_entries": (c.c_int, (_P, c.c_uint32)),
     "bpf_map__max_entries": (c.c_uint32, (_P,)),
+    "bpf_map__reuse_fd": (c.c_int, (_P, c.c_int)),
     "bpf_map__initial_value": (_P, (_P, c.POINTER(c.c_size_t))),
     "bpf_map_create": (
         c.c_int,
@@ -50,7 +51,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "libbpf_num_possible_cpus": (c.c_int, ()),
 }
 
-_MAP_TYPE_RINGBUF = 27
+_MAP_TYPE_HASH, _MAP_TYPE_RINGBUF = 1, 27
 
 
 @cache
@@ -120,6 +121,12 @@ class Map:
         """Number of entries."""
         return int(library().bpf_map__max_entries(self._pointer))
 
+    def reuse(self, fd: int) -> None:
+        """Takes a map that exists in place of a new one; only before loading."""
+        code = library().bpf_map__reuse_fd(self._pointer, fd)
+        if code:
+            raise _cannot_load("share a map", -code)
+
     def write_initial(self, offset: int, data: bytes) -> None:
         """Writes into a data section (.rodata, .bss) before loading."""
         size = c.c_size_t()
@@ -142,9 +149,20 @@ def update_map(fd: int, key: bytes, value: bytes) -> None:
 
 def create_ring(size: int) -> int:
     """A ring buffer map of `size` bytes (a power of two, whole pages); its file descriptor."""
-    fd = int(library().bpf_map_create(_MAP_TYPE_RINGBUF, b"wait_ring", 0, 0, size, None))
+    return _create_map("a ring buffer", _MAP_TYPE_RINGBUF, b"wait_ring", 0, 0, size)
+
+
+def create_hash(name: str, key_bytes: int, value_bytes: int, entries: int) -> int:
+    """A hash map that several objects share; its file descriptor."""
+    return _create_map(
+        f"map {name}", _MAP_TYPE_HASH, name.encode(), key_bytes, value_bytes, entries
+    )
+
+
+def _create_map(what: str, kind: int, name: bytes, key: int, value: int, entries: int) -> int:
+    fd = int(library().bpf_map_create(kind, name, key, value, entries, None))
     if fd < 0:
-        raise _cannot_load("create a ring buffer", -fd)
+        raise _cannot_load(f"create {what}", -fd)
     return fd
 
 

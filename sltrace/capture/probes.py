@@ -81,19 +81,21 @@ class Targets:
         hierarchy_id: cgroup tree the ids are from, as in /proc/cgroups; 0 for v2.
         cgroup_v1: Whether that tree is a v1 one.
         start_ns: When the recording begins.
+        tags_fd: Map of task tags that runtimes' probes fill; -1 where none is looked into.
     """
 
     cgroup_ids: tuple[int, ...] = ()
     hierarchy_id: int = 0
     cgroup_v1: bool = False
     start_ns: int = 0
+    tags_fd: int = -1
 
 
-def object_path() -> Path:
-    """The prebuilt probes: in the wheel beside the package, in a checkout under probes/build."""
+def object_path(name: str = "sched") -> Path:
+    """A prebuilt object: in the wheel beside the package, in a checkout under probes/build."""
     package = Path(__file__).resolve().parent.parent
     for folder in (package, package.parent):
-        built = folder / "probes" / "build" / "sched.bpf.o"
+        built = folder / "probes" / "build" / f"{name}.bpf.o"
         if built.is_file():
             return built
     raise CannotRecord("the probes are not built", "run make probes, or install the wheel")
@@ -128,6 +130,7 @@ def config_bytes(
         "stack_user": stacks.user,
         "stack_waker": stacks.waker,
         "blocked": settings.blocked,
+        "tags": targets.tags_fd >= 0,
         "cgroup_v1": targets.cgroup_v1,
         "hierarchy_id": targets.hierarchy_id,
         **sizes_,
@@ -170,9 +173,9 @@ def want_pid(table: int, pid: int) -> None:
     libbpf.update_map(table, pid.to_bytes(4, "little"), _YES)
 
 
-def record_dtype(full: np.dtype[Any], settings: Settings) -> np.dtype[Any]:
-    """`struct wait_record` as it is handed over: without its tail if no stacks are taken."""
-    if settings.stacks.any:
+def record_dtype(full: np.dtype[Any], settings: Settings, targets: Targets) -> np.dtype[Any]:
+    """`struct wait_record` as it is handed over: probes/record_tail.h says when it has a tail."""
+    if settings.stacks.any or targets.tags_fd >= 0:
         return full
     assert full.fields is not None
     assert full.names is not None
@@ -235,10 +238,12 @@ class LibbpfProbes:
         maps[".bss"].write_initial(
             layouts.variable_offset(".bss", "slots_used"), cpus.to_bytes(4, "little")
         )
+        if self.targets.tags_fd >= 0:
+            maps["task_tags"].reuse(self.targets.tags_fd)
         self._choose_programs()
         self._object.load()
 
-        waits = record_dtype(layouts.dtype("wait_record"), self.settings)
+        waits = record_dtype(layouts.dtype("wait_record"), self.settings, self.targets)
         self.wait_rings = []
         for cpu in range(0 if self.settings.histogram_only else cpus):
             fd = libbpf.create_ring(ring_bytes)

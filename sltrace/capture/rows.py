@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sltrace.capture import tags
 from sltrace.model import POLICIES, STATES, Flag, Kind, WakerContext
 
 if TYPE_CHECKING:
@@ -139,6 +140,8 @@ class RowMaker:
             if name in (records.dtype.names or ()):
                 stack = spread(records[name].astype(np.int64))
                 columns[name] = pa.array(stack, mask=stack == 0)
+        if "tag" in (records.dtype.names or ()):
+            columns |= tags.columns(records["tag"], spread)
         return pa.table(columns)
 
     def missed(self, records: NDArray[Any]) -> pa.Table:

@@ -8,20 +8,21 @@ import platform
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sltrace import __version__
-from sltrace.capture import kernel, overhead, privileges, stacks
+from sltrace.capture import kernel, overhead, privileges, stacks, tags
 from sltrace.capture.probes import LibbpfProbes, Probes, Targets
 from sltrace.capture.rows import RowMaker
 from sltrace.capture.settings import Settings
+from sltrace.capture.sources import Context, Rows, Source
 from sltrace.capture.tallies import CLASSES, CounterIntervals, HistogramIntervals
 from sltrace.names.cgroups import CgroupNames, choose_hierarchy
 from sltrace.names.processes import ProcessNames
@@ -29,6 +30,9 @@ from sltrace.names.topology import read_topology
 from sltrace.symbols.recorder import SymbolRecorder
 from sltrace.trace.schema import arrow_schema
 from sltrace.trace.writer import Segment, TraceWriter, refuse_existing
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 TICK_S = 0.05
 """How often the rings are drained."""
@@ -73,6 +77,7 @@ class Recording:
         loader: `libbpf` or `bcc`.
         force: Replace a trace that is there.
         command_line: For the trace's description.
+        sources: What to record besides the scheduler; needs the libbpf loader.
     """
 
     def __init__(
@@ -83,6 +88,7 @@ class Recording:
         loader: str = "libbpf",
         force: bool = False,
         command_line: list[str] | None = None,
+        sources: Sequence[Source] = (),
     ) -> None:
         self.path = path
         self._settings = settings
@@ -106,7 +112,12 @@ class Recording:
         refuse_existing(path, force=force)
         self._start_ns = time.monotonic_ns()
         self._clock = {"start_ns": self._start_ns, "start_unix_ns": time.time_ns()}
-        self._probes = self._load(loader)
+        self._sources = tuple(sources)
+        try:
+            self._probes = self._load(loader)
+        except BaseException:
+            self._close_sources()
+            raise
         try:
             self._calibration = overhead.calibrate(self._probes)
             # Only now, so that a recording that cannot start replaces nothing.
@@ -114,7 +125,7 @@ class Recording:
             self._writer = TraceWriter.create(path, description, force=force)
             self._begin()
         except BaseException:
-            self._probes.close()
+            self.abandon()
             raise
 
     def _load(self, loader: str) -> Probes:
@@ -125,12 +136,32 @@ class Recording:
             hierarchy_id=self._hierarchy.hierarchy_id,
             cgroup_v1=self._hierarchy.kind != "v2",
             start_ns=self._start_ns,
+            tags_fd=self._attach_sources(),
         )
         if loader == "bcc":
             from sltrace.capture.bcc import BccProbes
 
             return BccProbes(self._settings, targets)
         return LibbpfProbes(self._settings, targets)
+
+    def _attach_sources(self) -> int:
+        """Attaches the sources; the map of their tags, or -1 where there are none."""
+        if not self._sources:
+            return -1
+        context = Context(
+            settings=self._settings,
+            start_ns=self._start_ns,
+            tags_fd=tags.create_map(),
+            tasks=self._tasks,
+            groups=self._groups,
+        )
+        for source in self._sources:
+            source.attach(context)
+        return context.tags_fd
+
+    def _close_sources(self) -> None:
+        for source in self._sources:
+            source.close()
 
     def _begin(self) -> None:
         """Forgets what the calibration left behind; from here on everything counts."""
@@ -198,17 +229,26 @@ class Recording:
         try:
             skipped = overhead.missed_runs(self._probes)
         finally:
-            self._probes.close()
+            self.abandon()
         clock = self._clock_now()
+        for source in self._sources:
+            self._write(source.finish())
+        self._close_segment()
         self._write_names(final=True)
         for table, rows in self._symbols.finish().items():
             self._writer.append(table, rows)
-        self._writer.update_meta(clock=clock, overhead=self._overhead(), skipped_probe_runs=skipped)
+        self._writer.update_meta(
+            clock=clock,
+            overhead=self._overhead(),
+            skipped_probe_runs=skipped,
+            sources=self._describe_sources(),
+        )
         self._writer.close()
 
     def abandon(self) -> None:
-        """Detaches after a failure; what was written stays readable."""
+        """Detaches everything; what was written stays readable."""
         self._probes.close()
+        self._close_sources()
 
     # ---- draining ----------------------------------------------------------------------------
 
@@ -221,6 +261,8 @@ class Recording:
             if backlog < _MAX_BACKLOG and (records := ring.drain()) is not None:
                 self._drained_bytes += records.nbytes
                 self._drained.append(records)
+        for source in self._sources:
+            fill = max(fill, source.drain())
         return fill
 
     # ---- the writing thread ------------------------------------------------------------------
@@ -235,12 +277,14 @@ class Recording:
                 if now >= next_segment or self._drained_bytes - self._written_bytes > _PIECE:
                     self._encode()
                 if now >= next_segment:
+                    self._write_sources()
                     self._close_segment()
                     next_segment = now + SEGMENT_S
                 if now >= next_interval:
                     report(self._close_interval())
                     next_interval = now + INTERVAL_S
             self._encode()
+            self._write_sources()
             self._close_segment()
             self._close_interval()
         except Exception as err:
@@ -255,13 +299,26 @@ class Recording:
             return
         records = np.concatenate(drained)
         del drained
-        rows = self._rows.waits(records)
+        self._add_waits(self._rows.waits(records))
+        self._writer.append("missed", self._rows.missed(records))
+        self._written_bytes += records.nbytes
+
+    def _add_waits(self, rows: pa.Table) -> None:
         if rows.num_rows:
             self._segment = self._segment or self._writer.segment("waits")
             self._segment.add(rows)
             self._waits += rows.num_rows
-        self._writer.append("missed", self._rows.missed(records))
-        self._written_bytes += records.nbytes
+
+    def _write(self, rows: Rows) -> None:
+        for table, data in rows:
+            if table == "waits":
+                self._add_waits(data)
+            else:
+                self._writer.append(table, data)
+
+    def _write_sources(self) -> None:
+        for source in self._sources:
+            self._write(source.rows())
 
     def _close_segment(self) -> None:
         if self._segment:
@@ -301,7 +358,9 @@ class Recording:
         self._writer.append("histograms", histograms)
         self._writer.append("histogram_sums", sums)
         self._write_names()
-        self._writer.update_meta(clock=self._clock_now(), overhead=self._overhead())
+        self._writer.update_meta(
+            clock=self._clock_now(), overhead=self._overhead(), sources=self._describe_sources()
+        )
         return self._status(end - start)
 
     def _status(self, interval_ns: int) -> Status:
@@ -336,6 +395,9 @@ class Recording:
             "recorder_cpu_ns": time.process_time_ns() - self._cpu_at_start,
             "wall_ns": time.monotonic_ns() - self._start_ns,
         }
+
+    def _describe_sources(self) -> dict[str, Any]:
+        return {source.name: source.describe() for source in self._sources}
 
     def _describe(self, loader: str, command_line: list[str]) -> dict[str, Any]:
         settings = self._settings

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sltrace.buckets import lower_bounds
-from sltrace.model import POLICIES, Kind
+from sltrace.model import POLICIES, SCHEDULER_KINDS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,7 +35,7 @@ CLASSES = {
 """Counter (enum counter in probes/wait_record.h) to its class in the counters table."""
 
 _OVERFLOW_CGROUP = -1
-_KINDS = [k.label for k in Kind]
+_KINDS = [k.label for k in SCHEDULER_KINDS]
 
 
 class CounterIntervals:

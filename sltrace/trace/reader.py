@@ -121,6 +121,7 @@ _SQL_TYPES = {
     "int16": "SMALLINT",
     "int8": "TINYINT",
     "uint64": "UBIGINT",
+    "double": "DOUBLE",
     "uint16": "USMALLINT",
     "uint8": "UTINYINT",
     "bool": "BOOLEAN",

@@ -31,7 +31,12 @@ class Column:
 WAITS = (
     Column("end_ns", "int64", "when the wait ended"),
     Column("wait_ns", "int64", "how long it was"),
-    Column("kind", "dict", "what was waited for: runq_wakeup, runq_preempt, throttled, blocked"),
+    Column(
+        "kind",
+        "dict",
+        "what was waited for: runq_wakeup, runq_preempt, throttled, blocked, goroutine, stw, gil, "
+        "loop",
+    ),
     Column("pid", "int32", "process (thread group) id, in the recorder's pid namespace's root"),
     Column("tid", "int32", "thread id"),
     Column("comm", "dict", "thread name when the wait ended"),
@@ -68,8 +73,21 @@ WAITS = (
     Column("stack_user", "int64", "stack id of its user stack; null if none"),
     Column("waker_stack_kernel", "int64", "stack id of the waker's kernel stack; null if none"),
     Column("waker_stack_user", "int64", "stack id of the waker's user stack; null if none"),
+    Column("stack_runtime", "int64", "stack id of the Go or Python stack; null if none"),
+    Column("waker_stack_runtime", "int64", "stack id of the waker's Go or Python stack"),
+    Column("culprit_stack", "int64", "stack id of what the culprit was doing; null if none"),
+    Column("goid", "int64", "goroutine; null for other waits"),
+    Column("waker_goid", "int64", "goroutine that ended the wait; null where unknown"),
+    Column("task", "dict", "asyncio task; null for other waits"),
+    Column("reason", "dict", "what for, in the runtime's words: chan receive, select, lock ..."),
+    Column("sampled", "uint16", "one wait in this many became a row; null: all did"),
     Column("trace_id", "string", "OpenTelemetry trace id, 32 hex digits; null where unknown"),
     Column("span_id", "string", "OpenTelemetry span id, 16 hex digits; null where unknown"),
+    Column(
+        "id_source",
+        "dict",
+        "where trace_id is from: pprof_labels, otel_sdk, contextvars, thread_context, obi",
+    ),
     Column("flags", "uint8", "bits of sltrace.model.Flag: 1 censored, 2 first run, ..."),
 )
 
@@ -124,7 +142,7 @@ COUNTERS = (
 
 STACKS = (
     Column("stack_id", "int64", "id used in waits"),
-    Column("space", "dict", "kernel or user"),
+    Column("space", "dict", "kernel, user, go or python"),
     Column("pid", "int32", "process whose address space the addresses are in; 0 for kernel"),
     Column("addresses", "list<uint64>", "return addresses, innermost first"),
 )
@@ -140,13 +158,15 @@ MAPPINGS = (
 )
 
 FRAMES = (
-    Column("space", "dict", "kernel or user"),
+    Column("space", "dict", "as in stacks"),
     Column("pid", "int32", "process; 0 for kernel"),
     Column("address", "uint64", "address as in stacks"),
     Column("name", "string", "function; module+0xoffset where no symbol covers it"),
     Column("module", "string", "file name, kernel module, [kernel] or [vdso]; empty if unknown"),
     Column("build_id", "string", "GNU build id of the module, hex"),
-    Column("language", "dict", "kernel, native or jit"),
+    Column("language", "dict", "kernel, native, jit, go or python"),
+    Column("file", "string", "source file; null if unknown"),
+    Column("line", "int32", "line in it; null if unknown"),
 )
 
 TASKS = (
@@ -173,6 +193,55 @@ CGROUPS = (
     Column("period_us", "int64", "CPU period; null if unknown"),
 )
 
+TARGETS = (
+    Column("pid", "int32", "process whose runtime was looked into, or could not be"),
+    Column("runtime", "dict", "go or python"),
+    Column("version", "string", "of the runtime; empty if unknown"),
+    Column("exe", "string", "its executable"),
+    Column("build_id", "string", "GNU build id of the runtime's file, hex; empty if none"),
+    Column("level", "int16", "how much is recorded of it; null for nothing"),
+    Column("why", "string", "why not more, in a sentence; empty if all that was asked for is"),
+    Column("from_ns", "int64", "since when"),
+    Column("until_ns", "int64", "until when; null if it outlived the recording"),
+)
+
+SAMPLES = (
+    Column("ns", "int64", "when it was taken"),
+    Column("source", "dict", "cpu: on the CPU, by a timer; wall: whatever it was doing"),
+    Column("pid", "int32", "process"),
+    Column("tid", "int32", "thread; null for a goroutine that is on none"),
+    Column("goid", "int64", "goroutine; null for other samples"),
+    Column("task", "dict", "asyncio task; null for other samples"),
+    Column("state", "dict", "for wall samples what it was doing: running, runnable, waiting ..."),
+    Column("reason", "dict", "as in waits"),
+    Column("weight_ns", "int64", "time it stands for"),
+    Column("count", "int64", "how many goroutines or threads it stands for"),
+    Column("stack_kernel", "int64", "as in waits"),
+    Column("stack_user", "int64", "as in waits"),
+    Column("stack_runtime", "int64", "as in waits"),
+    Column("trace_id", "string", "as in waits"),
+    Column("span_id", "string", "as in waits"),
+    Column("id_source", "dict", "as in waits"),
+)
+
+GAUGES = (
+    Column("ns", "int64", "when it was read"),
+    Column("pid", "int32", "process"),
+    Column("name", "dict", "what was read; docs/measured.md explains each"),
+    Column("item", "int32", "of which P or thread; null for the whole process"),
+    Column("value", "double", "its value"),
+)
+
+RUNTIME_HISTOGRAMS = (
+    Column("start_ns", "int64", "start of the interval"),
+    Column("end_ns", "int64", "end of the interval"),
+    Column("pid", "int32", "process"),
+    Column("name", "dict", "the runtime's own name, as /sched/latencies:seconds"),
+    Column("low_ns", "int64", "smallest value of the bucket"),
+    Column("high_ns", "int64", "smallest value above it; null for no end"),
+    Column("count", "int64", "values in it, as the runtime counted"),
+)
+
 TABLES: dict[str, tuple[Column, ...]] = {
     "waits": WAITS,
     "missed": MISSED,
@@ -184,6 +253,10 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "frames": FRAMES,
     "tasks": TASKS,
     "cgroups": CGROUPS,
+    "targets": TARGETS,
+    "samples": SAMPLES,
+    "gauges": GAUGES,
+    "runtime_histograms": RUNTIME_HISTOGRAMS,
 }
 
 

@@ -17,11 +17,11 @@ from sltrace.analysis.ranges import QUANTILES
 from sltrace.analysis.selection import DIMENSIONS, Selection
 from sltrace.buckets import bucket_of, lower_bounds
 from sltrace.errors import UsageError
-from sltrace.model import RUNQ_KINDS, Kind
+from sltrace.model import RUNQ_KINDS, SCHEDULER_KINDS
 from sltrace.trace.reader import Trace
 from tests.support.traces import make_trace
 
-KINDS = [k.label for k in Kind]
+KINDS = [k.label for k in SCHEDULER_KINDS]
 CGROUPS = [
     {"cgroup_id": 1, "container_id": "c1", "pod_uid": "p1", "unit": ""},
     {"cgroup_id": 2, "container_id": "", "pod_uid": "", "unit": "ssh.service"},

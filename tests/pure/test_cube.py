@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sltrace.analysis.cube import BUCKET_SQL, OTHER, build_cube
+from sltrace.analysis.cells import OTHER, bucket_sql
+from sltrace.analysis.cube import build_cube
 from sltrace.buckets import bucket_of, lower_bounds
 from sltrace.trace.reader import Trace
 from tests.support.traces import SECOND, make_trace

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What a thread was working on when it last left a CPU: written at switch-out by the programs
+ * that look into a runtime, copied at the next switch-in to the record of the wait. Included by
+ * every object; they share the one map, which user space makes.
+ */
+#ifndef SLTRACE_TASK_TAG_H
+#define SLTRACE_TASK_TAG_H
+
+/* sltrace.model.IdSource */
+enum id_source {
+	ID_NONE = 0,
+	ID_PPROF_LABELS = 1,
+	ID_OTEL_SDK = 2,
+	ID_CONTEXTVARS = 3,
+	ID_THREAD_CONTEXT = 4,
+	ID_OBI = 5,
+};
+
+struct task_tag {
+	u8 trace_id[16];
+	u8 span_id[8];
+	u64 goid;	   /* 0: none */
+	u64 stack_runtime; /* id of its Go or Python stack; 0: none */
+	u8 id_source;
+	u8 reserved[7];
+};
+
+#endif

@@ -1,0 +1,71 @@
+"""Sources of waits beside the scheduler: language runtimes, profilers. Each is one `Source`.
+
+The session owns the clock, the trace and the two threads; a source owns its probes and readers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from sltrace.capture.rows import GroupNames, TaskNames
+    from sltrace.capture.settings import Settings
+
+Rows = Iterator[tuple[str, "pa.Table"]]
+"""Table of the schema and rows for it."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the session shares with its sources.
+
+    Attributes:
+        settings: What to record.
+        start_ns: When the recording began (CLOCK_MONOTONIC).
+        tags_fd: Map from tid to `struct task_tag` (probes/task_tag.h). A program on sched_switch
+            that a source attaches runs before the scheduler's own, which copies the tag of the
+            task it switches in to that task's wait.
+        tasks: Names of threads.
+        groups: Paths of cgroups.
+    """
+
+    settings: Settings
+    start_ns: int
+    tags_fd: int
+    tasks: TaskNames
+    groups: GroupNames
+
+
+class Source(Protocol):
+    """Something besides the scheduler that is recorded.
+
+    A target that goes away, or is not what it seemed, is no error: its row of `targets` says so.
+    """
+
+    name: str
+    """Key of its description in meta.json."""
+
+    def attach(self, context: Context) -> None:
+        """Loads and attaches, with all privileges; before the scheduler's probes."""
+
+    def drain(self) -> float:
+        """Empties its rings into memory; how full the fullest was, 0 to 1.
+
+        Called on the reading thread every few milliseconds: no work per event.
+        """
+
+    def rows(self) -> Rows:
+        """What became known since the last call; on the writing thread, twice a second."""
+
+    def finish(self) -> Rows:
+        """The rest, once nothing is attached any more: names, and what was still under way."""
+
+    def describe(self) -> dict[str, Any]:
+        """For meta.json: what is attached, and losses, discards and own cost so far."""
+
+    def close(self) -> None:
+        """Detaches everything. May be called twice, and after a failed `attach`."""

@@ -1,0 +1,57 @@
+"""`struct task_tag` (probes/task_tag.h) as columns: ids, goroutine, runtime stack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sltrace.capture import libbpf
+from sltrace.model import IdSource
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MAX_TASKS = 1 << 16
+"""Threads with a tag at once: 7 MB."""
+
+_BYTES = 48
+_HEX = np.array([f"{i:02x}" for i in range(256)], "S2")
+_SOURCES = [s.label for s in IdSource]
+
+
+def create_map() -> int:
+    """The map from tid to tag that all objects share; its file descriptor."""
+    return libbpf.create_hash("task_tags", 4, _BYTES, MAX_TASKS)
+
+
+def hex_ids(ids: NDArray[np.uint8]) -> pa.Array:
+    """Ids as lower-case hex digits; shape (n, bytes). One of zeros only is null."""
+    import pyarrow as pa
+
+    text = np.ascontiguousarray(_HEX[ids]).view(f"S{2 * ids.shape[1]}").ravel()
+    return pa.array(text.astype(str), pa.string(), mask=~ids.any(axis=1))
+
+
+def columns(
+    tags: NDArray[Any], spread: Callable[[NDArray[Any]], NDArray[Any]] = lambda values: values
+) -> dict[str, pa.Array]:
+    """Columns of `waits` for an array of tags; `spread` goes from a value a tag to one a row."""
+    import pyarrow as pa
+
+    def number(name: str) -> pa.Array:
+        values = spread(tags[name].astype(np.int64))
+        return pa.array(values, mask=values == 0)
+
+    source = spread(np.minimum(tags["id_source"], len(_SOURCES) - 1)).astype(np.int32)
+    return {
+        "trace_id": hex_ids(spread(tags["trace_id"])),
+        "span_id": hex_ids(spread(tags["span_id"])),
+        "id_source": pa.DictionaryArray.from_arrays(
+            pa.array(source, mask=source == IdSource.NONE), pa.array(_SOURCES)
+        ),
+        "goid": number("goid"),
+        "stack_runtime": number("stack_runtime"),
+    }
