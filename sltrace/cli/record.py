@@ -166,12 +166,20 @@ def _record(
 ) -> int:
     """Runs the recording; its exit code is the command's where there is one."""
     from sltrace.capture.ending import Ending
+    from sltrace.capture.runtimes import sources
     from sltrace.capture.session import Recording
 
     with Ending(command_line, settings.filters.pids, duration_ns) as ending:
         if ending.child_pid:
             settings = ending.only_child(settings)
-        recording = Recording(path, settings, loader=loader, force=force, command_line=sys.argv)
+        recording = Recording(
+            path,
+            settings,
+            loader=loader,
+            force=force,
+            command_line=sys.argv,
+            sources=sources(settings.filters.pids, settings) if loader == "libbpf" else (),
+        )
         try:
             recording.drop_privileges()
             if not quiet:
