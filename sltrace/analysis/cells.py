@@ -111,9 +111,9 @@ def summed_cells(
     if prod(a.size for a in axes) > MAX_CELLS:
         raise ValueError("the grid has too many cells")
     weights = [prod(a.size for a in axes[i + 1 :]) for i in range(len(axes))]
-    key = " + ".join(f"{a.sql} * {w}" for a, w in zip(axes, weights, strict=True))
+    key = " + ".join(f"({a.sql})::BIGINT * {w}" for a, w in zip(axes, weights, strict=True))
     query = (
-        f"SELECT ({key})::BIGINT AS key, n::BIGINT AS n, ns::UBIGINT AS ns, "
+        f"SELECT {key} AS key, n::BIGINT AS n, ns::UBIGINT AS ns, "
         f"longest::UBIGINT AS longest FROM {source}"
     )
     grid = list(zip(axes, weights, strict=True))
@@ -139,7 +139,7 @@ def _batches(trace: Trace, query: str) -> Iterator[_Sums]:
 
     try:
         for batch in trace.connection.sql(query).to_arrow_reader(_BATCH):
-            yield tuple(batch.column(i).to_numpy() for i in range(4))  # type: ignore[misc]
+            yield tuple(batch.column(i).to_numpy() for i in range(4))
     except (duckdb.Error, pa.ArrowException) as err:
         why = str(err).strip().partition("\n")[0][:200]
         raise TraceError(

@@ -6,19 +6,20 @@ in `notes`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isqrt
+from math import inf, isqrt, prod
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from sltrace.analysis.cells import MAX_CELLS, OTHER, Axis, Cells, Step, bucket_sql, summed_cells
-from sltrace.analysis.losses import LossInterval, losses
-from sltrace.analysis.meta import clock_ns
-from sltrace.analysis.stacks import _GONE, Frame, Which, _registered, resolve_stacks
-from sltrace.buckets import N_BUCKETS, lower_bounds
+from sltrace.analysis import cubeaxes
+from sltrace.analysis.cells import MAX_CELLS, OTHER, Cells, Step, summed_cells
+from sltrace.analysis.cubeaxes import Named, Origin
+from sltrace.analysis.cubestacks import FrameTable, rank_stacks
+from sltrace.analysis.losses import losses
+from sltrace.analysis.meta import min_latency_ns
+from sltrace.buckets import lower_bounds
 from sltrace.model import RUNQ_KINDS
 
 if TYPE_CHECKING:
@@ -26,18 +27,11 @@ if TYPE_CHECKING:
 
     from sltrace.trace.reader import Trace
 
-OTHER_NAME = "(other)"
 MAX_CULPRIT_ROWS = 50_000
 MAX_LOSSES = 20_000
 _MAX_BINS = 10_000
 _MAX_CPUS = 1 << 16
-_MAX_NAMES = {"cgroup": 2000, "policy": 16, "kind": 16, "culprit_comm": 2000, "comm": 200}
 _MAX_STACKS = 20_000
-_MAX_PAIRS = 50_000
-"""Pairs of kernel and user stack that are looked up; a machine has thousands."""
-
-_FEW = 1
-"""Digit of the empty stack, the one rank that is not by time."""
 
 
 @dataclass(frozen=True)
@@ -55,15 +49,14 @@ class Cube:
         kinds: Kinds of wait.
         cpus: CPU numbers; with `cpu_group` above 1, the first of each group.
         cpu_group: How many CPUs with adjacent numbers are one.
-        comms: Names of the threads that waited most, most time first.
         culprits: Names that `culprit_rows["culprit"]` indexes; empty where it was not seen who ran.
         stacks: Frame indices, root first; stack 0 is empty and stands for no stack.
         frames: Frame names.
-        frame_kinds: For each frame kernel, native, jit or other.
-        rows: Columns of equal length: t (u2), b (u1), cpu (u2), cgroup (u2), policy (u1), kind
-            (u1), stack (u4), waker_stack (u4), count (u4), sum_ns (u8), max_ns (u8).
-        culprit_rows: Run-queue waits by main culprit: t (u2), cgroup (u2), kind (u1), culprit
-            (u2), ns (u8), count (u4). ns is how long it ran; where unknown, the waits' length.
+        frame_kinds: For each frame its language: kernel, native, jit, go, python or other.
+        rows: Columns of equal length: t, b, cpu, cgroup, policy, kind, stack, waker_stack, count,
+            sum_ns, max_ns.
+        culprit_rows: Run-queue waits by main culprit: t, cgroup, kind, culprit, ns, count. ns is
+            how long it ran; where unknown, the waits' length.
         losses: Where waits were lost: t0 and t1 (ns), cpu, name, value.
         missed: By cause, count, low_ns and high_ns of waits whose length is only bounded.
         totals: By kind, exact count, sum_ns and max_ns (None: histograms do not tell).
@@ -82,7 +75,6 @@ class Cube:
     kinds: list[str]
     cpus: list[int]
     cpu_group: int
-    comms: list[str]
     culprits: list[str]
     stacks: list[list[int]]
     frames: list[str]
@@ -139,3 +131,185 @@ _CULPRIT_LADDER: tuple[Step, ...] = tuple(
         ("cgroup", 0),
     )
 )
+
+
+def build_cube(trace: Trace, *, max_rows: int = 400_000, time_bins: int = 300) -> Cube:
+    """Aggregates a trace.
+
+    Args:
+        trace: Where from.
+        max_rows: Rows at most; what had to be made coarser for that is in `notes`.
+        time_bins: Time bins at most.
+
+    Raises:
+        TraceError: The trace is damaged.
+    """
+    origin = Origin.of(trace, min(time_bins, _MAX_BINS))
+    frames = FrameTable()
+    with cubeaxes.registered(trace, ()):
+        names = {c: cubeaxes.named(trace, origin, c) for c in ("cgroup", "policy", "kind")}
+        axes = [origin.time, cubeaxes.BUCKETS, cubeaxes.cpus(trace, origin)]
+        axes += [n.axis for n in names.values()]
+        # What the other axes leave of the cells is shared by the two kinds of stack.
+        most = min(_MAX_STACKS, isqrt(MAX_CELLS // prod(a.size for a in axes)))
+        victims = rank_stacks(trace, "victim", frames, most)
+        wakers = rank_stacks(trace, "waker", frames, most)
+        joins, tables = [n.join for n in names.values()], [n.table for n in names.values()]
+        stacks = {"stack": victims, "waker_stack": wakers} if origin.source == "waits" else {}
+        for name, ranked in stacks.items():
+            axis, join, table = cubeaxes.stack_axis(name, ranked)
+            axes.append(axis)
+            joins.append(join)
+            tables.append(table)
+        with cubeaxes.registered(trace, tables):
+            source = " ".join([f"{origin.sql} w", *joins])
+            cells = summed_cells(trace, axes, source, max_rows, _LADDER)
+            culprits, culprit_cells = _culprits(trace, origin, names, cells.level)
+    rows = dict(cells.digits)
+    if not stacks:
+        rows["stack"] = rows["waker_stack"] = np.ones(len(cells.count), np.int64)
+    culprit_rows = dict(culprit_cells.digits)
+    kept = {
+        name: _compact(names[name].names, rows, culprit_rows, name)
+        for name in ("cgroup", "policy", "kind")
+    }
+    group = cells.level.get("cpu", 1)
+    present, rows["cpu"] = np.unique(rows["cpu"], return_inverse=True)
+    used, rows["stack"], rows["waker_stack"] = _used_stacks(
+        rows["stack"], victims.stacks, rows["waker_stack"], wakers.stacks
+    )
+    bin_ns = origin.bin_ns * cells.level.get("t", 1)
+    lost = losses(trace)
+    return Cube(
+        start_ns=origin.start_ns,
+        end_ns=origin.end_ns,
+        bin_ns=bin_ns,
+        n_bins=-(-(origin.end_ns - origin.start_ns) // bin_ns),
+        bucket_low_ns=lower_bounds()[:: cells.level.get("b", 1)].tolist(),
+        cgroups=kept["cgroup"],
+        policies=kept["policy"],
+        kinds=kept["kind"],
+        cpus=[int(c) * group for c in present],
+        cpu_group=group,
+        culprits=_compact(culprits, culprit_rows, {}, "culprit_comm"),
+        stacks=[list(s) for s in used],
+        frames=frames.names,
+        frame_kinds=frames.languages,
+        rows={**rows, "count": cells.count, "sum_ns": cells.sum_ns, "max_ns": cells.max_ns},
+        culprit_rows={
+            "culprit": culprit_rows.pop("culprit_comm"),
+            **culprit_rows,
+            "ns": culprit_cells.sum_ns,
+            "count": culprit_cells.count,
+        },
+        losses=[
+            {"t0": i.start_ns, "t1": i.end_ns, "cpu": i.cpu, "name": i.name, "value": i.value}
+            for i in lost.intervals[:MAX_LOSSES]
+        ],
+        missed={
+            m.cause: {"count": m.count, "low_ns": m.low_ns, "high_ns": m.high_ns}
+            for m in lost.missed
+        },
+        totals=_totals(trace, origin),
+        source=origin.source,
+        notes=_notes(trace, origin, cells, bin_ns, len(lost.intervals)),
+    )
+
+
+def _culprits(
+    trace: Trace, origin: Origin, names: dict[str, Named], level: dict[str, int]
+) -> tuple[list[str], Cells]:
+    """Names of culprits by rank, and their cells, as coarse as the cube in time and cgroup."""
+    kinds = ", ".join(f"'{k}'" for k in RUNQ_KINDS)
+    waits = Origin(**{**vars(origin), "source": "waits"})
+    ran = "CASE WHEN culprit_tid IS NULL THEN ns ELSE greatest(coalesce(culprit_ns, 0), 0) END"
+    source = f"(SELECT * REPLACE ({ran} AS ns) FROM {waits.sql} WHERE kind IN ({kinds}))"
+    culprits = cubeaxes.named(trace, waits, "culprit_comm")
+    axes = [origin.time, names["cgroup"].axis, names["kind"].axis, culprits.axis]
+    joins = [names["cgroup"].join, names["kind"].join, culprits.join]
+    level = {name: level[name] for name in ("t", "cgroup", "kind") if name in level}
+    steps = [s for s in _CULPRIT_LADDER if all(n < level.get(axis, inf) for axis, n in s)]
+    with cubeaxes.registered(trace, [culprits.table]):
+        cells = summed_cells(
+            trace, axes, " ".join([f"{source} w", *joins]), MAX_CULPRIT_ROWS, steps, level
+        )
+    return culprits.names, cells
+
+
+def _compact(
+    names: Sequence[str],
+    rows: dict[str, NDArray[Any]],
+    others: dict[str, NDArray[Any]],
+    column: str,
+) -> list[str]:
+    """Renumbers a column of both tables to the names in use, and returns those."""
+    present = np.unique(np.concatenate([t[column] for t in (rows, others) if column in t]))
+    for table in (rows, others):
+        if column in table:
+            table[column] = np.searchsorted(present, table[column])
+    return [names[i] for i in present]
+
+
+def _used_stacks(
+    victim: NDArray[np.int64],
+    victims: Sequence[tuple[int, ...]],
+    waker: NDArray[np.int64],
+    wakers: Sequence[tuple[int, ...]],
+) -> tuple[list[tuple[int, ...]], NDArray[np.int64], NDArray[np.int64]]:
+    """Stacks in use, the empty one first, and both columns of ranks as indices of them."""
+    index: dict[tuple[int, ...], int] = {(): 0}
+
+    def renumbered(ranks: NDArray[np.int64], stacks: Sequence[tuple[int, ...]]) -> Any:
+        present, inverse = np.unique(ranks, return_inverse=True)
+        return np.array([index.setdefault(stacks[rank], len(index)) for rank in present], np.int64)[
+            inverse.ravel()
+        ]
+
+    first, second = renumbered(victim, victims), renumbered(waker, wakers)
+    return list(index), first, second
+
+
+def _totals(trace: Trace, origin: Origin) -> dict[str, dict[str, int | None]]:
+    if origin.source == "waits":
+        query = (
+            "SELECT coalesce(kind, '') AS kind, count(*) AS count, sum(wait_ns)::BIGINT AS sum_ns, "
+            "max(wait_ns) AS max_ns FROM waits GROUP BY 1 ORDER BY 1"
+        )
+    else:
+        query = (
+            "SELECT coalesce(kind, '') AS kind, sum(count)::BIGINT AS count, "
+            "sum(sum_ns)::BIGINT AS sum_ns, NULL AS max_ns FROM histogram_sums "
+            "GROUP BY 1 ORDER BY 1"
+        )
+    return {row.pop("kind"): row for row in trace.sql(query).to_pylist()}
+
+
+def _notes(trace: Trace, origin: Origin, cells: Cells, bin_ns: int, intervals: int) -> list[str]:
+    merged = cells.level.get("b", 1)
+    notes = [f"time is in bins of {bin_ns / 1e6:,.3g} ms, latency in 8 steps per power of two"]
+    if merged > 1:
+        notes[0] += f", {merged} of them put together"
+    if origin.source == "histograms":
+        notes.append("only histograms were recorded: sums are of the middle of each bucket")
+    elif threshold := min_latency_ns(trace):
+        notes.append(f"only waits of {threshold / 1e3:,.3g} us or more were kept")
+    if (group := cells.level.get("cpu", 1)) > 1:
+        notes.append(f"CPUs are put together, {group} at a time")
+    whole = max(int(cells.sum_ns.sum()), 1)
+    for axis, what in (
+        ("cgroup", "cgroups"),
+        ("policy", "policies"),
+        ("kind", "kinds"),
+        ("stack", "stacks"),
+        ("waker_stack", "waker stacks"),
+    ):
+        others = cells.digits.get(axis, np.ones(1)) == OTHER
+        if others.any():
+            share = int(cells.sum_ns[others].sum()) / whole
+            notes.append(
+                f"{what} with little time, {share:.2%} of it all, are put together as "
+                f"{cubeaxes.OTHER_NAME}"
+            )
+    if intervals > MAX_LOSSES:
+        notes.append(f"of {intervals:,} intervals with losses the first {MAX_LOSSES:,} are shown")
+    return notes

@@ -1,72 +1,86 @@
-"""Stacks of a cube: pairs of kernel and user stack as lists of named frames."""
+"""The stacks of a cube: those with the most time, by the names of their frames."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+import pyarrow as pa
 
-from sltrace.analysis.stacks import Frame, resolve_stacks
+from sltrace.analysis.cells import OTHER
+from sltrace.analysis.stacks import PARTS, Frame, Which, whole_stacks
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
 
-OTHER_STACK = -1
-_OTHER = "(other stacks)"
-_GONE = "[stack missing from the trace]"
+OTHER_STACK = Frame("(other stacks)")
+NO_STACK = 1
+"""Rank of the empty stack, the one that is not by time."""
+
+_MAX_COMBINATIONS = 50_000
+"""Combinations of stack ids whose frames are looked up; a machine has thousands."""
+
+
+class FrameTable:
+    """Frames by name and language: all addresses of one function are one frame."""
+
+    def __init__(self) -> None:
+        self._index: dict[tuple[str, str], int] = {}
+
+    def index(self, frame: Frame) -> int:
+        """Number of a frame, a new one at first sight."""
+        return self._index.setdefault((frame.name, frame.language), len(self._index))
+
+    @property
+    def names(self) -> list[str]:
+        """Names by number."""
+        return [name for name, _ in self._index]
+
+    @property
+    def languages(self) -> list[str]:
+        """Languages by number."""
+        return [language for _, language in self._index]
 
 
 @dataclass(frozen=True)
-class IndexedStacks:
-    """Stacks by index: see the attributes of the same names of Cube."""
+class RankedStacks:
+    """Stacks by rank.
 
-    victim: NDArray[np.uint32]
-    waker: NDArray[np.uint32]
-    stacks: list[list[int]]
-    frames: list[str]
-    frame_kinds: list[str]
-
-
-def index_stacks(
-    trace: Trace, victims: NDArray[np.int64], wakers: NDArray[np.int64]
-) -> IndexedStacks:
-    """Stacks for pairs of (kernel, user) stack id; shape (n, 2) each.
-
-    0 is no stack, OTHER_STACK one of those that were put together.
+    Attributes:
+        which: Whose.
+        stacks: Frame numbers, root first, of rank 0 (all others), 1 (none was taken), 2 and on.
+        ranks: Table with a column for each of PARTS and the rank.
     """
-    pairs = np.concatenate([victims, wakers])
-    distinct, index = np.unique(pairs, axis=0, return_inverse=True)
-    wanted = np.unique(distinct[distinct > 0])
-    frames: list[Frame] = []
-    parts: dict[int, NDArray[np.int64]] = {}
-    if len(wanted):
-        resolved = resolve_stacks(trace, wanted)
-        frames, parts = list(resolved.frames), resolved.stacks
-    other, gone = len(frames), len(frames) + 1
-    stacks: list[list[int]] = [[]]
-    position = np.zeros(len(distinct), np.int64)
-    for i, (kernel, user) in enumerate(distinct.tolist()):
-        if kernel == OTHER_STACK:
-            stack = [other]
-        else:
-            # The user part is outside, the kernel part inside.
-            stack = [f for part in (user, kernel) if part for f in parts.get(part, [gone])]
-        if stack:
-            position[i] = len(stacks)
-            stacks.append([int(f) for f in stack])
-    where = position[index.ravel()].astype(np.uint32)
-    return IndexedStacks(
-        victim=where[: len(victims)],
-        waker=where[len(victims) :],
-        stacks=stacks,
-        frames=[f.name for f in frames] + [_OTHER, _GONE],
-        frame_kinds=[_kind(f) for f in frames] + ["other", "other"],
+
+    which: Which
+    stacks: list[tuple[int, ...]]
+    ranks: pa.Table = field(repr=False)
+
+    @property
+    def any(self) -> bool:
+        """Whether any wait has a stack."""
+        return bool(self.ranks.num_rows)
+
+
+def rank_stacks(trace: Trace, which: Which, frames: FrameTable, most: int) -> RankedStacks:
+    """Ranks the stacks of all waits by their time; those beyond `most` ranks are OTHER."""
+    parts = PARTS[which]
+    ids = [f"coalesce({part}, 0)" for part in parts]
+    rows = trace.sql(
+        f"SELECT {', '.join(f'{i} AS {p}' for i, p in zip(ids, parts, strict=True))} FROM waits "
+        f"WHERE {' OR '.join(f'{p} <> 0' for p in parts)} GROUP BY ALL "
+        f"ORDER BY sum(wait_ns) DESC, {', '.join(parts)} LIMIT {_MAX_COMBINATIONS}"
     )
-
-
-def _kind(frame: Frame) -> str:
-    if frame.pid == 0:
-        return "kernel"
-    return "native" if frame.module or frame.name.startswith("[") else "jit"
+    keys = np.stack([rows.column(p).to_numpy().astype(np.int64) for p in parts], 1)
+    whole = whole_stacks(trace, keys)
+    number = [frames.index(frame) for frame in whole.frames]
+    named = [tuple(number[i] for i in stack.tolist()) for stack in whole.stacks]
+    rank: dict[Sequence[int], int] = {}
+    for stack in named:
+        if stack not in rank and len(rank) + NO_STACK < most:
+            rank[stack] = len(rank) + NO_STACK + 1
+    ranks = pa.array([rank.get(stack, OTHER) for stack in named], pa.int64())
+    stacks = [(frames.index(OTHER_STACK),), (), *map(tuple, rank)]
+    return RankedStacks(which, stacks, rows.append_column("rank", ranks))

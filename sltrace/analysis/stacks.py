@@ -28,10 +28,11 @@ Which = Literal["victim", "waker"]
 MAX_DEPTH = 1024
 """Frames kept of one stack, the innermost; the kernel's own limit is 127 unless raised."""
 
-_COLUMNS = {
-    "victim": ("stack_kernel", "stack_user"),
-    "waker": ("waker_stack_kernel", "waker_stack_user"),
+PARTS: dict[Which, tuple[str, ...]] = {
+    "victim": ("stack_runtime", "stack_user", "stack_kernel"),
+    "waker": ("waker_stack_runtime", "waker_stack_user", "waker_stack_kernel"),
 }
+"""Columns of waits that make up a stack, the outermost first."""
 _TRACING = (
     "bpf_prog_",
     "bpf_trace_run",
@@ -61,6 +62,8 @@ class Frame:
         address: In the process's (or the kernel's) address space; 0 if there is none.
         file_offset: Address within the file; None where no mapping covers it.
         pid: Process; 0 for the kernel.
+        language: kernel, native, jit, go, python; other for frames that stand for something
+            missing.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Frame:
     address: int = 0
     file_offset: int | None = None
     pid: int = 0
+    language: str = "other"
 
 
 _MISSING = {
@@ -105,8 +109,7 @@ class GroupedStacks:
 
     Attributes:
         frames: Distinct frames.
-        stacks: For each distinct stack its frame indices, root first: the user part is outside,
-            the kernel part inside.
+        stacks: For each distinct stack its frame indices, root first, its parts as in PARTS.
         groups: Most time first.
         rest_groups: How many groups are beyond the limit.
         rest_count: Their waits.
@@ -154,42 +157,35 @@ def grouped_stacks(
     """
     wanted = dimensions(by)
     query, parameters = _group_query(wanted, selection, which)
+    parts = [f"s{i}" for i in range(len(PARTS[which]))]
     rows = trace.sql(
         f"WITH g AS ({query}) SELECT *, count(*) OVER () AS all_groups, "
         "sum(n) OVER ()::BIGINT AS all_n, sum(total) OVER ()::BIGINT AS all_total "
-        "FROM g ORDER BY total DESC, n DESC, kernel, userland LIMIT ?",
+        f"FROM g ORDER BY total DESC, n DESC, {', '.join(parts)} LIMIT ?",
         [*parameters, limit],
     )
-    pairs = np.stack(
-        [rows.column(c).fill_null(0).to_numpy().astype(np.int64) for c in ("kernel", "userland")], 1
-    )
-    distinct, stack_of_row = np.unique(pairs, axis=0, return_inverse=True)
-    resolved = resolve_stacks(trace, np.unique(distinct[distinct != 0]))
-    frames = [*resolved.frames, _MISSING[which], _GONE]
-    missing, gone = np.array([len(frames) - 2]), np.array([len(frames) - 1])
-    parts = resolved.stacks
-    stacks = tuple(
-        np.concatenate([parts.get(int(i), gone) for i in (user, kernel) if i])
-        if user or kernel
-        else missing
-        for kernel, user in distinct
-    )
+    ids = np.stack([rows.column(p).to_numpy().astype(np.int64) for p in parts], 1)
+    distinct, stack_of_row = np.unique(ids, axis=0, return_inverse=True)
+    whole = whole_stacks(trace, distinct)
+    frames = (*whole.frames, _MISSING[which])
+    missing = np.array([len(frames) - 1])
+    stacks = tuple(stack if len(stack) else missing for stack in whole.stacks)
     keys = [rows.column(f"k{i}").to_pylist() for i in range(len(wanted))]
     counts, sums = rows.column("n").to_pylist(), rows.column("total").to_pylist()
     groups = tuple(
         StackGroup(tuple(key[i] for key in keys), int(stack), counts[i], sums[i])
         for i, stack in enumerate(stack_of_row.ravel())
     )
-    whole = [
+    sums_of_all = [
         rows.column(c)[0].as_py() if groups else 0 for c in ("all_groups", "all_n", "all_total")
     ]
     return GroupedStacks(
-        frames=tuple(frames),
+        frames=frames,
         stacks=stacks,
         groups=groups,
-        rest_groups=whole[0] - len(groups),
-        rest_count=whole[1] - sum(counts),
-        rest_ns=whole[2] - sum(sums),
+        rest_groups=sums_of_all[0] - len(groups),
+        rest_count=sums_of_all[1] - sum(counts),
+        rest_ns=sums_of_all[2] - sum(sums),
     )
 
 
@@ -198,6 +194,31 @@ def count_groups(trace: Trace, by: Sequence[str], selection: Selection, which: W
     wanted = dimensions(by)
     query, parameters = _group_query(wanted, selection, which)
     return int(trace.sql(f"SELECT count(*) AS n FROM ({query})", parameters)["n"][0].as_py())
+
+
+@dataclass(frozen=True)
+class WholeStacks:
+    """Stacks put together from their parts.
+
+    Attributes:
+        frames: Distinct frames; one of them stands for parts that the trace does not have.
+        stacks: Frame indices of each, root first; empty where there was none.
+    """
+
+    frames: tuple[Frame, ...]
+    stacks: list[NDArray[np.int64]]
+
+
+def whole_stacks(trace: Trace, ids: NDArray[np.int64]) -> WholeStacks:
+    """Stacks for rows of part ids in the order of PARTS, 0 for none; shape (n, parts)."""
+    resolved = resolve_stacks(trace, np.unique(ids[ids != 0]))
+    gone = np.array([len(resolved.frames)])
+    nothing = np.empty(0, np.int64)
+    stacks = [
+        np.concatenate([nothing, *(resolved.stacks.get(part, gone) for part in row if part)])
+        for row in ids.tolist()
+    ]
+    return WholeStacks((*resolved.frames, _GONE), stacks)
 
 
 @dataclass(frozen=True)
@@ -250,11 +271,11 @@ def _is_tracing(frame: Frame) -> bool:
 def _group_query(
     by: Sequence[Dimension], selection: Selection, which: Which
 ) -> tuple[str, list[object]]:
-    kernel, user = _COLUMNS[which]
     condition, parameters = selection.where()
     keys = "".join(f"{d.sql} AS k{i}, " for i, d in enumerate(by))
+    parts = ", ".join(f"coalesce({p}, 0) AS s{i}" for i, p in enumerate(PARTS[which]))
     return (
-        f"SELECT {keys} {kernel} AS kernel, {user} AS userland, count(*) AS n, "
+        f"SELECT {keys} {parts}, count(*) AS n, "
         f"sum(wait_ns)::BIGINT AS total FROM {tables((*by, *selection.dimensions))} "
         f"WHERE {condition} GROUP BY ALL",
         parameters,
@@ -289,10 +310,10 @@ def _named_frames(trace: Trace, pids: NDArray[Any], addresses: NDArray[Any]) -> 
             f"""
             WITH named AS (
               SELECT pid, address, max(name) AS name, max(module) AS module,
-                max(build_id) AS build_id
+                max(build_id) AS build_id, max(language) AS language
               FROM frames SEMI JOIN {_WANTED} USING (pid, address) GROUP BY pid, address
             )
-            SELECT w.i, w.pid, w.address, n.name, n.module,
+            SELECT w.i, w.pid, w.address, n.name, n.module, n.language,
               coalesce(nullif(n.build_id, ''), CASE WHEN w.address < m."end" THEN m.build_id END)
                 AS build_id,
               CASE WHEN w.address < m."end" THEN m.path END AS path,
@@ -321,6 +342,7 @@ def _frame(row: dict[str, Any]) -> Frame:
         address=row["address"],
         file_offset=offset,
         pid=row["pid"],
+        language=row["language"] or ("native" if row["pid"] else "kernel"),
     )
 
 

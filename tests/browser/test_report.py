@@ -150,7 +150,7 @@ class Report:
         return f"wait_ns >= {low}" + (f" AND wait_ns < {high}" if high is not None else "")
 
 
-@pytest.fixture()
+@pytest.fixture
 def open_report(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Report]]:
     pages: list[Report] = []
 

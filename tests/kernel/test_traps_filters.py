@@ -180,13 +180,16 @@ def _in_histograms(trace: Trace, cgroup_id: int) -> int:
 
 def test_cgroups_born_below_a_wanted_one(record: Record) -> None:
     """A list of cgroups made at the start would miss every container started later."""
-    with cgroup("parent") as parent, record("--cgroup", parent.name) as recording:
-        with load("victim", "--duration", 9) as outside:
-            found: list[tuple[str, Outcome]] = [
-                (group.name, outcome) for group, outcome in nested_births(parent, depth=2)
-            ]
-            outside.stop()
-            stranger = outside.outcome().one("victim")
+    with (
+        cgroup("parent") as parent,
+        record("--cgroup", parent.name) as recording,
+        load("victim", "--duration", 9) as outside,
+    ):
+        found: list[tuple[str, Outcome]] = [
+            (group.name, outcome) for group, outcome in nested_births(parent, depth=2)
+        ]
+        outside.stop()
+        stranger = outside.outcome().one("victim")
     trace = recording.trace
     for name, outcome in found:
         victim = outcome.one("victim")

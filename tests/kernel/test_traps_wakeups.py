@@ -26,7 +26,7 @@ def _share(rows: list[dict[str, Any]], **wanted: object) -> float:
 
 @pytest.mark.parametrize("name", ["across", "futex"])
 def test_the_waker_is_the_partner(traps: Traps, name: str) -> None:
-    """libbpf-tools sees who runs on the woken thread's CPU: 4 % right when the wake crosses CPUs."""
+    """libbpf-tools takes who runs on the woken thread's CPU: 4 % right when a wake crosses CPUs."""
     outcome = traps.outcomes[name]
     ping, pong = outcome.one("ping 0"), outcome.one("pong 0")
     for sleeper, partner in ((ping, pong), (pong, ping)):

@@ -64,7 +64,9 @@ def test_a_hog_on_the_same_cpu_is_named(record: Record, policy: str) -> None:
 def test_the_neighbours_cgroup_is_named(record: Record) -> None:
     cpu = allowed_cpus()[-1]
     with cgroup("loud") as loud, cgroup("meek") as meek, record() as recording:
-        with load("quota", "--duration", 9, "--threads", 3, prefix=[*_FIRST, *_on(cpu)], within=loud) as noise:
+        with load(
+            "quota", "--duration", 9, "--threads", 3, prefix=[*_FIRST, *_on(cpu)], within=loud
+        ) as noise:
             options = ("--duration", 3, "--period-us", 3000, "--burst-us", 500)
             run("victim", *options, "--policy", "idle", prefix=_on(cpu), within=meek)
             noise.stop()
@@ -93,8 +95,8 @@ def test_a_quota_is_told_from_contention(record: Record) -> None:
     throttled = after.throttled_ns - before.throttled_ns
     assert after.throttled - before.throttled >= 20
     rows = recording.trace.sql(
-        "SELECT sum(wait_ns)::BIGINT AS ns, count(*) AS n, bool_and(culprit_cgroup = cgroup) AS own "
-        "FROM waits WHERE kind = 'throttled' AND cgroup = ?",
+        "SELECT sum(wait_ns)::BIGINT AS ns, count(*) AS n, "
+        "bool_and(culprit_cgroup = cgroup) AS own FROM waits WHERE kind = 'throttled' AND cgroup = ?",
         (name,),
     ).to_pylist()[0]
     print(f"\nthrottled: {rows['ns'] / 1e9:.4f} s, cpu.stat {throttled / 1e9:.4f} s")

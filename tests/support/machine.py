@@ -10,6 +10,7 @@ import ctypes as c
 import subprocess
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -269,7 +270,7 @@ class Kernel:
         """CPU time by tid (0: idle) on a CPU within a window."""
         spent: dict[int, int] = {}
         runs = [*self.runs[cpu], (self.now, -1)]
-        for (begin, tid), (until, _) in zip(runs, runs[1:], strict=False):
+        for (begin, tid), (until, _) in pairwise(runs):
             overlap = min(until, end) - max(begin, start)
             if overlap > 0:
                 spent[tid] = spent.get(tid, 0) + overlap

@@ -1,0 +1,156 @@
+"""The axes of a cube in SQL, and what their digits stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from sltrace.analysis.cells import OTHER, Axis, bucket_sql
+from sltrace.analysis.cubestacks import NO_STACK, RankedStacks
+from sltrace.analysis.meta import clock_ns
+from sltrace.analysis.stacks import PARTS
+from sltrace.buckets import N_BUCKETS, lower_bounds
+
+if TYPE_CHECKING:
+    from sltrace.trace.reader import Trace
+
+OTHER_NAME = "(other)"
+
+_BOUNDS = "sltrace_cube_bounds"
+_MAX_NAMES = 2000
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a cube's waits come from, and when they were.
+
+    Attributes:
+        source: Table.
+        start_ns: Start of time bin 0 (CLOCK_MONOTONIC).
+        end_ns: End of the recording, or of the last wait if that is later.
+        bin_ns: Length of a time bin.
+        bins: How many.
+    """
+
+    source: Literal["waits", "histograms"]
+    start_ns: int
+    end_ns: int
+    bin_ns: int
+    bins: int
+
+    @classmethod
+    def of(cls, trace: Trace, bins: int) -> Origin:
+        """Of a whole trace, in `bins` time bins at most."""
+        source: Literal["waits", "histograms"] = (
+            "histograms" if trace.meta.get("histogram_only") else "waits"
+        )
+        seen = trace.sql(f"SELECT min(end_ns) AS low, max(end_ns) AS high FROM {source}")
+        low, high = (seen.column(c)[0].as_py() for c in ("low", "high"))
+        start, end = clock_ns(trace, "start_ns"), clock_ns(trace, "end_ns")
+        if low is not None:
+            start, end = min(start or low, low), max(end, high)
+        end = max(end, start + 1)
+        bin_ns = max(1, -(-(end - start) // bins))
+        return cls(source, start, end, bin_ns, -(-(end - start) // bin_ns))
+
+    @property
+    def sql(self) -> str:
+        """The waits as rows with n, ns, longest, when_ns, b (bucket) and the columns of waits.
+
+        Of histograms each bucket is a row: its middle stands for the waits in it.
+        """
+        if self.source == "waits":
+            length = "greatest(coalesce(wait_ns, 0), 0)"
+            return (
+                f"(SELECT *, 1 AS n, {length} AS ns, {length} AS longest, "
+                f"coalesce(end_ns, {self.start_ns}) AS when_ns, {bucket_sql(length)} AS b FROM waits)"
+            )
+        return (
+            "(SELECT h.*, 0 AS cpu, h.count AS n, h.count * m.middle AS ns, m.top AS longest, "
+            "(start_ns + h.end_ns) // 2 AS when_ns, h.bucket AS b "
+            f"FROM histograms h JOIN {_BOUNDS} m USING (bucket))"
+        )
+
+    @property
+    def time(self) -> Axis:
+        """Time bins."""
+        bin_of = f"(when_ns - {self.start_ns}) // {self.bin_ns}"
+        return Axis("t", self.bins, f"least(greatest({bin_of}, 0), {self.bins - 1})")
+
+
+BUCKETS = Axis("b", N_BUCKETS, "b")
+
+
+def cpus(trace: Trace, origin: Origin) -> Axis:
+    """CPUs by number."""
+    if origin.source != "waits":
+        return Axis("cpu", 1, "0")
+    (row,) = trace.sql("SELECT max(cpu) AS most FROM waits").to_pylist()
+    return Axis("cpu", (row["most"] or 0) + 1, "coalesce(cpu, 0)")
+
+
+@dataclass(frozen=True)
+class Named:
+    """A column of names as an axis: rank 0 is all others, 1 the name with the most time.
+
+    Attributes:
+        axis: For the grid.
+        names: By rank.
+        join: What the FROM clause needs for it.
+        table: The ranks, under the name that `join` uses.
+    """
+
+    axis: Axis
+    names: list[str]
+    join: str
+    table: tuple[str, pa.Table] = field(repr=False)
+
+
+def named(trace: Trace, origin: Origin, column: str, most: int = _MAX_NAMES) -> Named:
+    """The names in a column with the most time; an unknown one is the empty name."""
+    rows = trace.sql(
+        f"SELECT coalesce({column}, '') AS name FROM {origin.sql} GROUP BY 1 "
+        f"ORDER BY sum(ns) DESC, sum(n) DESC, 1 LIMIT {most}"
+    )
+    ranks = rows.append_column("rank", pa.array(range(1, rows.num_rows + 1), pa.int64()))
+    table = f"sltrace_cube_{column}"
+    return Named(
+        Axis(column, rows.num_rows + 1, f"coalesce({table}.rank, {OTHER})", ranked=True),
+        [OTHER_NAME, *rows.column("name").to_pylist()],
+        f"LEFT JOIN {table} ON coalesce(w.{column}, '') = {table}.name",
+        (table, ranks),
+    )
+
+
+def stack_axis(name: str, stacks: RankedStacks) -> tuple[Axis, str, tuple[str, pa.Table]]:
+    """The axis of ranked stacks, its join and its table."""
+    table = f"sltrace_cube_{name}"
+    if not stacks.any:
+        return Axis(name, NO_STACK + 1, str(NO_STACK), ranked=True), "", (table, stacks.ranks)
+    parts = PARTS[stacks.which]
+    nothing = " AND ".join(f"coalesce(w.{p}, 0) = 0" for p in parts)
+    same = " AND ".join(f"coalesce(w.{p}, 0) = {table}.{p}" for p in parts)
+    digit = f"CASE WHEN {nothing} THEN {NO_STACK} ELSE coalesce({table}.rank, {OTHER}) END"
+    return (
+        Axis(name, len(stacks.stacks), digit, ranked=True),
+        f"LEFT JOIN {table} ON {same}",
+        (table, stacks.ranks),
+    )
+
+
+@contextmanager
+def registered(trace: Trace, tables: Sequence[tuple[str, pa.Table]]) -> Iterator[None]:
+    """The tables that joins need, for as long as the block runs."""
+    low = lower_bounds()
+    top = np.append(low[1:] - 1, low[-1])
+    bounds = pa.table({"bucket": np.arange(N_BUCKETS), "middle": (low + top + 1) // 2, "top": top})
+    with ExitStack() as cleanup:
+        for name, table in (*tables, (_BOUNDS, bounds)):
+            trace.connection.register(name, table)
+            cleanup.callback(trace.connection.unregister, name)
+        yield
