@@ -22,11 +22,15 @@ static __always_inline u32 leading_zeros(u64 v)
 }
 
 #define __builtin_clzll(v) leading_zeros(v)
+/* All is inlined here, and more would be too complex for the verifier. */
+#define SEARCH_BLOCKS 2
 #include "wait_state.h"
 
 #define CFG(field) CFG_##field
 #define SUBPROGRAM static __always_inline
-#define now_ns()   bpf_ktime_get_ns()
+/* BCC optimizes for no target and unrolls by four: the verifier then loses the loop's bound. */
+#define LONG_LOOP _Pragma("clang loop unroll(disable)")
+#define now_ns()  bpf_ktime_get_ns()
 
 #include "tasks.bcc.h"
 #include "tables.bcc.h"
@@ -35,8 +39,7 @@ static __always_inline u32 leading_zeros(u64 v)
 /* Another task's stack is out of reach: ours is below. */
 #define stack_kernel_of                        stack_kernel_of_unused
 #define bpf_get_task_stack(t, to, size, flags) (-1)
-/* BCC optimizes for no target and unrolls by four: the verifier then loses the loop's bound. */
-#define for _Pragma("clang loop unroll(disable)") for
+#define for LONG_LOOP for
 #include "stacks.bpf.h"
 #undef for
 #undef stack_kernel_of

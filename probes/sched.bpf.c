@@ -15,7 +15,8 @@ char LICENSE[] SEC("license") = "GPL";
 const volatile struct config cfg = {};
 #define CFG(field) (cfg.field)
 #define SUBPROGRAM __attribute__((noinline))
-#define now_ns()   bpf_ktime_get_ns()
+#define LONG_LOOP
+#define now_ns() bpf_ktime_get_ns()
 
 #include "tasks.bpf.h"
 #include "tables.bpf.h"

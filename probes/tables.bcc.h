@@ -11,7 +11,7 @@
 #include "record_tail.h"
 
 /* The maps the shared headers declare and name: `&name` is only ever seen as text. */
-#define __uint(name, value) int(*name)[value]
+#define __uint(name, value) int (*name)[value]
 #define __type(name, value) value *name
 #define SEC(name)
 #define IS_MAP(map, name) (!__builtin_strcmp(map, "&" #name))

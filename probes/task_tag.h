@@ -20,7 +20,7 @@ enum id_source {
 struct task_tag {
 	u8 trace_id[16];
 	u8 span_id[8];
-	u64 goid;	   /* 0: none */
+	u64 goid;          /* 0: none */
 	u64 stack_runtime; /* id of its Go or Python stack; 0: none */
 	u8 id_source;
 	u8 reserved[7];

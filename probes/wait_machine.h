@@ -7,6 +7,7 @@
  *   struct task_struct            only ever handled by pointer
  *   CFG(field)                    a setting of struct config
  *   SUBPROGRAM                    how to declare a function that is not inlined
+ *   LONG_LOOP                     stands before a loop that must not be unrolled
  *   now_ns()                      CLOCK_MONOTONIC
  *   task_tid(t) task_pid(t) task_policy(t) task_prio(t) task_static_prio(t) task_cgroup(t)
  *   task_exec_ns(t)               CPU time used so far (se.sum_exec_runtime)
@@ -135,64 +136,157 @@ static __always_inline void on_wakeup(struct task_struct *t)
 
 /* ---- culprits --------------------------------------------------------------------------- */
 
-/* Adds `ns` of a run segment to the candidates of the executing CPU. */
-SUBPROGRAM int add_candidate(u32 here_cpu, u32 cpu, u32 segment, u64 ns)
+/* Adds run time to a task among candidates; false where there is no room for it. */
+static __always_inline bool add_to(struct candidate *candidates, u32 tid, u32 pid, u64 cgroup,
+				   u64 ns)
 {
-	struct cpu_state *here = cpu_find(here_cpu), *c = cpu_find(cpu);
-	struct segment *seg;
 	u32 j;
 
-	if (!here || !c)
-		return 0;
-	seg = &c->segments[segment & (SEGMENTS - 1)];
 	for (j = 0; j < CANDIDATES; j++) {
-		struct candidate *k = &here->candidates[j];
+		struct candidate *k = &candidates[j];
 
 		if (!k->ns) {
-			k->tid = seg->tid;
-			k->pid = seg->pid;
-			k->cgroup = seg->cgroup;
+			k->tid = tid;
+			k->pid = pid;
+			k->cgroup = cgroup;
 		}
-		if (k->tid == seg->tid) {
+		if (k->tid == tid) {
 			k->ns += ns;
-			return 0;
+			return true;
 		}
 	}
-	if (here->others < 255)
-		here->others++;
+	return false;
+}
+
+/* Ends the CPU's last run segment at `end`: adds it to its block. */
+static __always_inline void close_segment(struct cpu_state *c, u64 end)
+{
+	u32 last = c->head - 1, j, least_at = 0;
+	struct segment *seg = &c->segments[last & (SEGMENTS - 1)];
+	struct block *b = &c->blocks[last / BLOCK_SEGMENTS & (BLOCKS - 1)];
+	u64 ns = at_least_zero(end - seg->start_ns);
+
+	if (!(last & (BLOCK_SEGMENTS - 1))) {
+		b->start_ns = seg->start_ns;
+		b->others = 0;
+		for (j = 0; j < CANDIDATES; j++)
+			b->candidates[j].ns = 0;
+	}
+	if (!ns || add_to(b->candidates, seg->tid, seg->pid, seg->cgroup, ns))
+		return;
+	/* The one that ran least makes room, so that a long run cannot go unnoticed. */
+	b->others = 1;
+	for (j = 1; j < CANDIDATES; j++)
+		if (b->candidates[j].ns < b->candidates[least_at].ns)
+			least_at = j;
+	if (ns > b->candidates[least_at & (CANDIDATES - 1)].ns) {
+		struct candidate *k = &b->candidates[least_at & (CANDIDATES - 1)];
+
+		k->ns = ns;
+		k->tid = seg->tid;
+		k->pid = seg->pid;
+		k->cgroup = seg->cgroup;
+	}
+}
+
+static __always_inline void push_segment(struct cpu_state *c, u32 tid, u32 pid, u64 cgroup,
+					 u64 start)
+{
+	struct segment *seg;
+
+	if (c->head)
+		close_segment(c, start);
+	seg = &c->segments[c->head & (SEGMENTS - 1)];
+	seg->start_ns = start;
+	seg->tid = tid;
+	seg->pid = pid;
+	seg->cgroup = cgroup;
+	c->head++;
+}
+
+/*
+ * Read from memory each time: a value that a loop compares in a register has another range on
+ * each way through it, and the verifier would follow them all.
+ */
+#define FRESH(value) (*(volatile typeof(value) *)&(value))
+
+/* Adds to the candidates of the culprit search under way on the executing CPU. */
+SUBPROGRAM int add_candidate(u32 here_cpu, u32 tid, u32 pid, u64 cgroup, u64 ns)
+{
+	struct cpu_state *here = cpu_find(here_cpu);
+
+	if (here && ns && !add_to(here->search.candidates, tid, pid, cgroup, ns))
+		here->search.others = 1;
 	return 0;
 }
 
 /*
- * Who ran on a CPU from `from` to `now`, out of its last SEGMENTS run segments, into the
- * candidates of the executing CPU, `here_cpu`. Distinct tasks beyond CANDIDATES are only counted.
- * Functions of their own with plain numbers as arguments and tallies in map memory, because the
- * verifier then looks at each once; inlined they were over its million instructions.
+ * The same from whole blocks, `newest` being the last of them; of a block that reaches beyond
+ * the start of the search only what a candidate must have run after that.
+ */
+SUBPROGRAM int tally_blocks(u32 here_cpu, u32 cpu, u32 newest)
+{
+	struct cpu_state *here = cpu_find(here_cpu), *c = cpu_find(cpu);
+	u32 i, j;
+
+	if (!here || !c)
+		return 0;
+	LONG_LOOP for (i = 0; i < SEARCH_BLOCKS && i <= newest; i++)
+	{
+		struct block *b = &c->blocks[(newest - i) & (BLOCKS - 1)];
+		u64 before = at_least_zero(FRESH(here->search.from) - FRESH(b->start_ns));
+
+		if (b->others)
+			here->search.others = 1;
+		for (j = 0; j < CANDIDATES; j++) {
+			struct candidate *k = &b->candidates[j];
+
+			add_candidate(here_cpu, k->tid, k->pid, k->cgroup,
+				      at_least_zero(k->ns - before));
+		}
+		if (FRESH(b->start_ns) <= FRESH(here->search.from)) {
+			here->search.partial = before != 0;
+			break;
+		}
+	}
+	return 0;
+}
+
+/*
+ * Who ran on a CPU from `from` to `now` into the candidates of the executing CPU, `here_cpu`.
+ * Functions of their own with plain numbers as arguments, because the verifier then looks at each
+ * once; inlined they were over its million instructions.
  */
 SUBPROGRAM int tally(u32 here_cpu, u32 cpu, u64 from, u64 now)
 {
 	struct cpu_state *here = cpu_find(here_cpu), *c = cpu_find(cpu);
-	u64 end = now;
 	u32 i;
 
 	if (!here || !c)
 		return 0;
-	here->others = 0;
-	here->partial = 1;
+	here->search.from = from;
+	here->search.end = now;
+	here->search.others = 0;
+	here->search.partial = 1;
 	for (i = 0; i < CANDIDATES; i++)
-		here->candidates[i].ns = 0;
-	for (i = 1; i <= SEGMENTS; i++) {
-		u64 seg_start = c->segments[(c->head - i) & (SEGMENTS - 1)].start_ns;
-		u64 start = latest(seg_start, from);
+		here->search.candidates[i].ns = 0;
+	LONG_LOOP for (i = 1; i < SEGMENTS && i <= c->head; i++)
+	{
+		struct segment *seg = &c->segments[(c->head - i) & (SEGMENTS - 1)];
+		u64 start = latest(FRESH(seg->start_ns), FRESH(here->search.from));
 
-		if (i > c->head)
-			break;
-		if (end > start)
-			add_candidate(here_cpu, cpu, c->head - i, end - start);
-		end = seg_start;
-		if (end <= from) {
-			here->partial = 0;
-			break;
+		add_candidate(here_cpu, seg->tid, seg->pid, seg->cgroup,
+			      at_least_zero(FRESH(here->search.end) - start));
+		here->search.end = FRESH(seg->start_ns);
+		if (FRESH(here->search.end) <= FRESH(here->search.from)) {
+			here->search.partial = 0;
+			return 0;
+		}
+		/* All before this segment is in blocks. */
+		if (i >= BLOCK_SEGMENTS && !((c->head - i) & (BLOCK_SEGMENTS - 1))) {
+			if (c->head > i)
+				tally_blocks(here_cpu, cpu, (c->head - i) / BLOCK_SEGMENTS - 1);
+			return 0;
 		}
 	}
 	return 0;
@@ -209,8 +303,8 @@ static __always_inline struct segment *last_segment(u32 cpu)
 static __always_inline void blame(struct task_state *s, struct cpu_state *here, u32 here_cpu,
 				  u32 cpu, u64 from, u64 now)
 {
+	u32 others = 0, before = s->culprit_tid, j;
 	struct segment *last = last_segment(cpu);
-	u32 others, j;
 
 	/* One task ran all the while: nothing to compare. True of most waits. */
 	if (last && last->start_ns <= from && !s->culprit_known) {
@@ -223,19 +317,19 @@ static __always_inline void blame(struct task_state *s, struct cpu_state *here, 
 		return;
 	}
 	tally(here_cpu, cpu, from, now);
-	if (here->partial)
+	if (here->search.partial)
 		s->culprit_flags |= CULPRIT_PARTIAL;
-	others = here->others;
-	if (s->culprit_known)
-		others += s->culprit_others + 1;
-	else
+	if (!s->culprit_known) {
 		s->culprit_ns = 0;
+		s->culprit_others = 0;
+	}
 	for (j = 0; j < CANDIDATES; j++) {
-		struct candidate *k = &here->candidates[j];
+		struct candidate *k = &here->search.candidates[j];
 
 		if (!k->ns)
 			break;
-		others += !(s->culprit_known && k->tid == s->culprit_tid);
+		/* The culprit of an earlier queue is one of the others now. */
+		others |= s->culprit_known && k->tid != before;
 		if (k->ns > s->culprit_ns) {
 			s->culprit_ns = k->ns;
 			s->culprit_tid = k->tid;
@@ -244,9 +338,10 @@ static __always_inline void blame(struct task_state *s, struct cpu_state *here, 
 			s->culprit_known = 1;
 		}
 	}
-	/* All but the culprit itself. */
-	others = others ? others - 1 : 0;
-	s->culprit_others = others < 255 ? others : 255;
+	/* Of the candidates one is the culprit; whether more than those ran is in `others`. */
+	if (j)
+		others = latest(others, j - 1 + here->search.others);
+	s->culprit_others = latest(s->culprit_others, others);
 }
 
 static __always_inline void on_migrate(struct task_struct *t, u32 cpu, u32 to_cpu)
@@ -255,8 +350,14 @@ static __always_inline void on_migrate(struct task_struct *t, u32 cpu, u32 to_cp
 	struct cpu_state *here = cpu_find(cpu);
 	u64 now;
 
-	if (!s || !(waits_preempted(s) || waits_woken(s)))
+	if (!s)
 		return;
+	if (!waits_preempted(s) && !waits_woken(s)) {
+		/* It sleeps, and nobody is waking it up. */
+		if (s->out_ns > latest(s->in_ns, s->waking_ns))
+			s->out_flags |= MOVED_ASLEEP;
+		return;
+	}
 	now = now_ns();
 	if (here)
 		blame(s, here, cpu, task_cpu(t), s->queued_ns, now);
@@ -267,18 +368,6 @@ static __always_inline void on_migrate(struct task_struct *t, u32 cpu, u32 to_cp
 }
 
 /* ---- switches --------------------------------------------------------------------------- */
-
-static __always_inline void push_segment(struct cpu_state *c, u32 tid, u32 pid, u64 cgroup,
-					 u64 start)
-{
-	struct segment *seg = &c->segments[c->head & (SEGMENTS - 1)];
-
-	seg->start_ns = start;
-	seg->tid = tid;
-	seg->pid = pid;
-	seg->cgroup = cgroup;
-	c->head++;
-}
 
 static __always_inline void missed(struct cpu_state *c, struct task_struct *t, u32 cpu, u8 kind,
 				   u64 low, u64 high, u64 now)
@@ -421,7 +510,7 @@ static __always_inline void switch_in(struct cpu_state *c, struct task_struct *n
 {
 	struct task_state *s = state_claim(task_tid(next));
 	u64 start, runq_ns, throttled_ns, blocked_ns = 0, wake_ns = 0;
-	u64 exec_ns = task_exec_ns(next);
+	u64 exec_ns = task_exec_ns(next), last;
 	u32 policy = task_policy(next);
 	u8 kind, flags = 0;
 	struct wait_record *r;
@@ -433,6 +522,7 @@ static __always_inline void switch_in(struct cpu_state *c, struct task_struct *n
 	}
 	if (!selected(s, next))
 		return;
+	last = latest(s->in_ns, s->out_ns);
 	/* It has not run since it was seen to leave the CPU, so nothing was missed in between. */
 	out_seen = s->out_ns > s->in_ns && s->exec_ns == exec_ns;
 	if (out_seen && s->out_runnable) {
@@ -444,19 +534,19 @@ static __always_inline void switch_in(struct cpu_state *c, struct task_struct *n
 		start = s->wakeup_ns;
 		if (out_seen)
 			blocked_ns = s->wakeup_ns - s->out_ns;
-		else if (s->in_ns || s->out_ns)
+		if (out_seen || !last)
+			flags = s->out_flags;
+		else
 			/* It got or lost a CPU unseen before it was woken. */
 			missed(c, next, cpu, MISSED_UNSTAMPED, 0,
 			       at_least_zero(s->wakeup_ns - last_seen(s) - (exec_ns - s->exec_ns)),
 			       now);
-		else
-			flags = s->out_flags;
 		if (s->waking_ns > s->in_ns)
 			wake_ns = now - latest(s->waking_ns, out_seen ? s->out_ns : 0);
 		else
 			flags |= FOREIGN_WAKE;
 	} else {
-		u64 ran = s->in_ns || s->out_ns ? exec_ns - s->exec_ns : 0;
+		u64 ran = last ? exec_ns - s->exec_ns : 0;
 		u64 high = at_least_zero(now - last_seen(s) - ran);
 
 		/*

@@ -27,6 +27,7 @@ enum wait_flag {
 	CULPRIT_PARTIAL = 8,
 	YIELDED = 16,
 	FOREIGN_WAKE = 32,
+	MOVED_ASLEEP = 64,
 };
 
 /* sltrace.model.WakerContext */

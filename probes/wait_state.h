@@ -5,9 +5,19 @@
 
 #include "wait_record.h"
 
-/* Past run segments a CPU remembers, and candidates compared among them for the culprit. */
-#define SEGMENTS   32
-#define CANDIDATES 4
+/*
+ * What a CPU remembers of who ran: its last SEGMENTS run segments one by one, and before those
+ * blocks of BLOCK_SEGMENTS, of each the CANDIDATES that ran most. All powers of two.
+ */
+#define SEGMENTS       64
+#define BLOCK_SEGMENTS 32
+#define BLOCKS         32
+#define CANDIDATES     4
+
+/* Blocks looked at in a search. The one that is being filled stands where the oldest one was. */
+#ifndef SEARCH_BLOCKS
+#define SEARCH_BLOCKS (BLOCKS - 2)
+#endif
 
 #define TASK_STATE_DEAD 0x80 /* TASK_DEAD: the last switch-out (include/linux/sched.h) */
 
@@ -67,6 +77,21 @@ struct candidate {
 	u32 pid;
 };
 
+struct block {
+	u64 start_ns;
+	u64 others; /* whether more than CANDIDATES ran */
+	struct candidate candidates[CANDIDATES];
+};
+
+/* A search for a culprit under way, kept here and not in registers: see FRESH. */
+struct search {
+	u64 from;
+	u64 end; /* all after it has been looked at */
+	u32 others;
+	u32 partial;
+	struct candidate candidates[CANDIDATES];
+};
+
 struct cpu_state {
 	u64 last_ns; /* of the last switch seen, and the kernel's number for it */
 	u64 switch_no;
@@ -74,12 +99,11 @@ struct cpu_state {
 	u32 stacks_taken;
 	u32 head; /* segments written so far */
 	u32 seen;
-	u32 others; /* of the culprit search under way, with the candidates */
-	u32 partial;
 	u32 interrupts; /* enum interrupt: what this CPU is in */
 	u64 counters[N_COUNTERS];
-	struct candidate candidates[CANDIDATES];
+	struct search search;
 	struct segment segments[SEGMENTS];
+	struct block blocks[BLOCKS];
 };
 
 static __always_inline void count(struct cpu_state *c, enum counter what)

@@ -90,6 +90,9 @@ class Flag(IntFlag):
     """Gave the CPU up or was rescheduled on return to user space, not preempted in the kernel."""
     FOREIGN_WAKE = 32
     """The waker is unknown: it woke the task before the recording, or its event was lost."""
+    MOVED_ASLEEP = 64
+    """Moved to another CPU's queue while it slept: since 6.12 (152e11f6df29) sleepers stay on the
+    queue for a while, and the kernel's run delay counts their sleep after such a move."""
 
 
 STATES = {

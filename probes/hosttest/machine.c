@@ -16,7 +16,8 @@ typedef int64_t s64;
 #undef __always_inline
 #define __always_inline inline __attribute__((unused))
 #define SUBPROGRAM      static __attribute__((unused))
-#define CFG(field)      (config.field)
+#define LONG_LOOP
+#define CFG(field) (config.field)
 
 #include "../wait_state.h"
 

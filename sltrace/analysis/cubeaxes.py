@@ -60,7 +60,7 @@ class Origin:
 
     @property
     def sql(self) -> str:
-        """The waits as rows with n, ns, longest, when_ns, b (bucket) and the columns of waits.
+        """The waits as rows of n, ns, longest, when_ns, b (bucket) and the columns of waits.
 
         Of histograms each bucket is a row: its middle stands for the waits in it.
         """

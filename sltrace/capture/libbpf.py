@@ -269,6 +269,6 @@ def _cannot_load(what: str, number: int) -> CannotRecord:
     reason = os.strerror(number) if number else "unknown reason"
     said = next((m for m in reversed(_messages) if "BTF" in m and "vmlinux" in m), "")
     hint = _HINTS.get(number, "sltrace doctor says what this kernel lacks")
-    if said:
+    if said and number not in (errno.EPERM, errno.EACCES):
         hint = "this kernel has no BTF: try --loader bcc (needs kernel headers)"
     return CannotRecord(f"cannot {what}: {reason}", hint)

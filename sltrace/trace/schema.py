@@ -68,7 +68,7 @@ WAITS = (
     Column("culprit_cgroup_id", "int64", "its cgroup; the task's own for kind throttled"),
     Column("culprit_cgroup", "dict", "its cgroup's path"),
     Column("culprit_ns", "int64", "how long it ran within the wait"),
-    Column("culprit_others", "uint8", "how many other tasks ran within the wait, at least"),
+    Column("culprit_others", "uint8", "how many other tasks ran within the wait, at least: 0 to 4"),
     Column("stack_kernel", "int64", "stack id of the waiting task's kernel stack; null if none"),
     Column("stack_user", "int64", "stack id of its user stack; null if none"),
     Column("waker_stack_kernel", "int64", "stack id of the waker's kernel stack; null if none"),

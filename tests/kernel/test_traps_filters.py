@@ -162,8 +162,10 @@ def test_histogram_only(filtered: Filtered) -> None:
     sums = trace.sql(
         "SELECT sum(sum_ns)::BIGINT AS ns FROM histogram_sums WHERE kind LIKE 'runq%'"
     ).to_pylist()[0]["ns"]
-    waited = sum(r["wait_ns"] for r in filtered.rows("cgroup", filtered.victim))
-    assert sums == pytest.approx(waited, rel=0.05)
+    waits = filtered.traces["cgroup"].sql(
+        "SELECT sum(wait_ns)::BIGINT AS ns FROM waits WHERE kind LIKE 'runq%'"
+    )
+    assert sums == pytest.approx(waits.to_pylist()[0]["ns"], rel=0.05)
 
 
 def test_no_blocked(filtered: Filtered) -> None:

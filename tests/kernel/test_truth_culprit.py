@@ -96,7 +96,8 @@ def test_a_quota_is_told_from_contention(record: Record) -> None:
     assert after.throttled - before.throttled >= 20
     rows = recording.trace.sql(
         "SELECT sum(wait_ns)::BIGINT AS ns, count(*) AS n, "
-        "bool_and(culprit_cgroup = cgroup) AS own FROM waits WHERE kind = 'throttled' AND cgroup = ?",
+        "bool_and(culprit_cgroup = cgroup) AS own FROM waits "
+        "WHERE kind = 'throttled' AND cgroup = ?",
         (name,),
     ).to_pylist()[0]
     print(f"\nthrottled: {rows['ns'] / 1e9:.4f} s, cpu.stat {throttled / 1e9:.4f} s")

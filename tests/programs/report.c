@@ -19,7 +19,7 @@ static struct table {
 	atomic_int used;
 	int capacity;
 	struct report rows[];
-} * table;
+} *table;
 
 void reports_begin(int capacity)
 {

@@ -3,12 +3,13 @@
  * Wakes that race with going to sleep: the woken thread is often still running on its CPU, so the
  * kernel reports a wakeup and no switch ever follows it.
  *
- * Known answer: the sleeper was woken `woken` times and switched out to sleep `nvcsw` times; the
- * other woken - nvcsw wakes met a running thread and ended no wait.
+ * Known answer: the sleeper was woken `woken` times, `timeouts` times by its timer, and switched
+ * out to sleep `nvcsw` times; the other wakes met a running thread and ended no wait.
  */
 #define _GNU_SOURCE
 #include "common.h"
 
+#include <errno.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -16,7 +17,7 @@
 #include <unistd.h>
 
 static atomic_uint word;
-static atomic_long woken;
+static atomic_long woken, timeouts;
 static int64_t sleeper_cpu, waker_cpu, gap_ns;
 
 static void *sleeper(void *arg)
@@ -29,7 +30,9 @@ static void *sleeper(void *arg)
 		struct timespec limit = {0, 10 * MS};
 		unsigned seen = atomic_load(&word);
 
-		syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, seen, &limit, NULL, 0);
+		if (syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, seen, &limit, NULL, 0) < 0 &&
+		    errno == ETIMEDOUT)
+			timeouts++;
 	}
 	report_end(report);
 	return arg;
@@ -78,6 +81,7 @@ int main(int argc, char **argv)
 	pthread_join(threads[1], NULL);
 	json_begin("wakerun");
 	json_int("woken", woken);
+	json_int("timeouts", timeouts);
 	json_end();
 	return 0;
 }

@@ -15,7 +15,7 @@ from tests.support.machine import Kernel, Machine, Task, library
 EXAMPLES = int(os.environ.get("SLTRACE_EXAMPLES", "150"))
 CPUS, TASKS = 2, 5
 HOLE, UNSTAMPED = 16, 17
-SEGMENTS, CANDIDATES = 32, 4
+CANDIDATES = 4
 
 steps = st.lists(
     st.tuples(st.integers(0, 11), st.integers(0, 30), st.integers(1, 5000)), max_size=160
@@ -100,6 +100,10 @@ def test_the_culprit_is_who_ran_most(script: list[tuple[int, int, int]]) -> None
     play(kernel, script)
     for record, wait in zip(machine.records(), kernel.waits, strict=True):
         queues = [kernel.ran_on(*queue) for queue in wait.queues]
+        if record["culprit_known"]:
+            ran = [q.get(record["culprit_tid"], 0) for q in queues]
+            assert record["culprit_ns"] <= max(ran)
+            assert record["culprit_others"] <= len({t for q in queues for t in q}) - 1
         if record["flags"] & 8 or any(len(q) > CANDIDATES for q in queues):
             continue
         most = max((ns for q in queues for ns in q.values()), default=0)
@@ -110,6 +114,36 @@ def test_the_culprit_is_who_ran_most(script: list[tuple[int, int, int]]) -> None
             continue
         assert record["culprit_ns"] == most
         assert record["culprit_tid"] in {t for q in queues for t, ns in q.items() if ns == most}
+
+
+@relaxed
+@given(st.integers(1, 1500), st.integers(0, 70), st.integers(2, 9))
+def test_a_long_wait_is_still_the_hogs_fault(rounds: int, before: int, tasks: int) -> None:
+    """A hog that runs 9 parts of 10 between short runs of many others, for longer than segments
+    are remembered one by one."""
+    machine = Machine()
+    kernel = Kernel(machine, 1)
+    victim, hog = kernel.fork(0, 1), kernel.fork(0, 2)
+    others = [kernel.fork(0, 3 + i) for i in range(tasks)]
+    for i in range(before):
+        kernel.tick(10)
+        kernel.switch(0, (hog, others[0])[i % 2], "preempt")
+    kernel.tick(10)
+    kernel.switch(0, victim, "preempt")
+    kernel.tick(10)
+    for i in range(rounds):
+        kernel.switch(0, others[i % tasks], "preempt")
+        kernel.tick(10)
+        kernel.switch(0, hog, "preempt")
+        kernel.tick(90)
+    kernel.switch(0, victim, "preempt")
+    record, wait = machine.records()[-1], kernel.waits[-1]
+    assert (record["tid"], record["runq_ns"]) == (1, wait.queued) == (1, rounds * 100)
+    assert record["culprit_tid"] == 2
+    assert record["culprit_ns"] <= rounds * 90
+    # Blocks reach 30 blocks of 16 rounds back; the oldest of them may be cut.
+    assert record["culprit_ns"] >= 0.9 * 90 * min(rounds, 29 * 16) - 90
+    assert bool(record["flags"] & 8) or record["culprit_ns"] == rounds * 90
 
 
 @relaxed
