@@ -34,7 +34,7 @@ demo: setup ## record a contended load for 10 s and write demo.html
 	@echo; echo "Because of whom:"; $(BIN)/sltrace blame $(DEMO).slt --by comm --top 8
 	@echo; echo "Open $(DEMO).html in a browser; examples/contended/README.md says what it shows."
 
-test: setup-test ## set up, then run every test
+test: check ## set up, then run every test, style and types included
 	$(Q)$(SUDO) $(BIN)/python -m pytest $(TESTS)
 
 check: setup-test ## style and types: ruff, mypy, clang-format

@@ -52,6 +52,13 @@ static __always_inline u64 kernel_wait_ns(struct task_struct *t)
 	return queued ? t->se.cfs_rq->rq->clock - queued : UNKNOWN_WAIT;
 }
 
+#define TASK_ON_RQ_MIGRATING 2
+
+static __always_inline bool moves_queued(struct task_struct *t)
+{
+	return t->on_rq == TASK_ON_RQ_MIGRATING;
+}
+
 struct task_struct___before_5_16 {
 	u32 cpu;
 } __attribute__((preserve_access_index));

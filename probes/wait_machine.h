@@ -14,6 +14,7 @@
  *   task_cpu(t)                   the CPU whose queue it is on
  *   switches_of_queue(t)          switches of its CPU so far, this one included (rq.nr_switches)
  *   kernel_wait_ns(t)             how long the scheduler says it has been queued; UNKNOWN_WAIT
+ *   moves_queued(t)               whether a task that migrates is on a queue, not just woken
  *   throttle_clock(t)             how long its queue's CPU quota has been used up, in total
  *   throttle_clock_at(t, cpu)     the same for its cgroup's queue on another CPU
  *   state_find(tid) state_claim(tid) state_release(tid)     struct task_state of a live task
@@ -353,8 +354,8 @@ static __always_inline void on_migrate(struct task_struct *t, u32 cpu, u32 to_cp
 	if (!s)
 		return;
 	if (!waits_preempted(s) && !waits_woken(s)) {
-		/* It sleeps, and nobody is waking it up. */
-		if (s->out_ns > latest(s->in_ns, s->waking_ns))
+		/* Not on its way to being woken: it sleeps on the queue, or was woken unseen. */
+		if (s->out_ns > latest(s->in_ns, s->waking_ns) && moves_queued(t))
 			s->out_flags |= MOVED_ASLEEP;
 		return;
 	}
@@ -550,10 +551,11 @@ static __always_inline void switch_in(struct cpu_state *c, struct task_struct *n
 		u64 high = at_least_zero(now - last_seen(s) - ran);
 
 		/*
-		 * If only the wakeup was lost, the scheduler's own stamp bounds the wait as well.
-		 * Its clock was read after the last switch on this CPU, which bounds its lag.
+		 * If only the wakeup was lost, the scheduler's own stamp bounds the wait as well,
+		 * unless it began anew on another queue. Its clock was read after the last switch
+		 * on this CPU, which bounds its lag.
 		 */
-		if (!ran)
+		if (!ran && !(s->out_flags & MOVED_ASLEEP))
 			high = least(high, kernel_wait_ns(next) + at_least_zero(now - c->last_ns));
 		missed(c, next, cpu, MISSED_UNSTAMPED, 0, high, now);
 		s->in_ns = now;

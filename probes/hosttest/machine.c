@@ -38,6 +38,7 @@ struct task_struct {
 	u64 kernel_wait_ns;
 	u64 throttle_clock[MAX_CPUS];
 	u32 matches;
+	u32 moves_queued;
 };
 
 static struct config config;
@@ -68,6 +69,11 @@ TASK_FIELD(cgroup, u64, cgroup)
 TASK_FIELD(exec_ns, u64, exec_ns)
 TASK_FIELD(cpu, u32, cpu)
 TASK_FIELD(matches, bool, matches)
+
+static bool moves_queued(struct task_struct *t)
+{
+	return t->moves_queued;
+}
 
 static u64 switches_of_queue(struct task_struct *t)
 {

@@ -68,7 +68,8 @@ class Origin:
             length = "greatest(coalesce(wait_ns, 0), 0)"
             return (
                 f"(SELECT *, 1 AS n, {length} AS ns, {length} AS longest, "
-                f"coalesce(end_ns, {self.start_ns}) AS when_ns, {bucket_sql(length)} AS b FROM waits)"
+                f"coalesce(end_ns, {self.start_ns}) AS when_ns, {bucket_sql(length)} AS b "
+                "FROM waits)"
             )
         return (
             "(SELECT h.*, 0 AS cpu, h.count AS n, h.count * m.middle AS ns, m.top AS longest, "

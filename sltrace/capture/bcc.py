@@ -197,11 +197,16 @@ class BccProbes:
         """Adds a process to the pid filter."""
         want_pid(self._maps["wanted_pids"], pid)
 
+    def detach(self) -> None:
+        """Lets nothing more happen; what was recorded can still be read."""
+        while self._links:
+            os.close(self._links.pop())
+
     def close(self) -> None:
         """Detaches everything."""
-        for fd in (*self._links, *self._programs.values(), *self._maps.values(), *self._rings):
+        self.detach()
+        for fd in (*self._programs.values(), *self._maps.values(), *self._rings):
             os.close(fd)
-        self._links.clear()
         self._programs.clear()
         self._maps.clear()
         self._rings.clear()

@@ -246,13 +246,16 @@ class Object:
         """Attaches one program for as long as the object is open."""
         self._links.append(self.programs[name].attach())
 
+    def detach(self) -> None:
+        """Detaches what was attached; the maps stay."""
+        while self._links:
+            library().bpf_link__destroy(self._links.pop())
+
     def close(self) -> None:
         """Detaches and unloads."""
-        lib = library()
-        while self._links:
-            lib.bpf_link__destroy(self._links.pop())
+        self.detach()
         if self._pointer:
-            lib.bpf_object__close(self._pointer)
+            library().bpf_object__close(self._pointer)
             self._pointer = None
 
 

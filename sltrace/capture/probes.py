@@ -68,8 +68,11 @@ class Probes(Protocol):
     def want_pid(self, pid: int) -> None:
         """Adds a process to the pid filter."""
 
+    def detach(self) -> None:
+        """Lets nothing more happen; what was recorded can still be read."""
+
     def close(self) -> None:
-        """Detaches everything."""
+        """Detaches everything and lets go of it."""
 
 
 @dataclass(frozen=True)
@@ -312,6 +315,10 @@ class LibbpfProbes:
         """Adds a process to the pid filter."""
         want_pid(self._object.maps["wanted_pids"].fd, pid)
 
+    def detach(self) -> None:
+        """Lets nothing more happen; what was recorded can still be read."""
+        self._object.detach()
+
     def close(self) -> None:
-        """Detaches everything."""
+        """Detaches everything and lets go of it."""
         self._object.close()

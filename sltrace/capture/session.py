@@ -218,7 +218,10 @@ class Recording:
             fill = self._drain()
             # Under a load that fills a quarter of a ring in one tick, look more often.
             tick = TICK_S / 5 if fill > _BUSY_FILL else TICK_S
-        self._drain()
+        # Before the last reading, so that what is counted and what is handed over agree.
+        self._probes.detach()
+        self._clock |= {"end_ns": time.monotonic_ns(), "end_unix_ns": time.time_ns()}
+        self._drain(limit=None)
         self._closing.set()
         writing.join()
         if self._failure:
@@ -247,18 +250,20 @@ class Recording:
 
     def abandon(self) -> None:
         """Detaches everything; what was written stays readable."""
+        if self._segment:
+            self._segment.abandon()
         self._probes.close()
         self._close_sources()
 
     # ---- draining ----------------------------------------------------------------------------
 
-    def _drain(self) -> float:
-        """Empties the rings into memory, unless too much is waiting there to be written."""
+    def _drain(self, limit: int | None = _MAX_BACKLOG) -> float:
+        """Empties the rings into memory, unless `limit` bytes are waiting there to be written."""
         fill = 0.0
         for ring in self._probes.wait_rings:
             fill = max(fill, ring.fill())
             backlog = self._drained_bytes - self._written_bytes
-            if backlog < _MAX_BACKLOG and (records := ring.drain()) is not None:
+            if (limit is None or backlog < limit) and (records := ring.drain()) is not None:
                 self._drained_bytes += records.nbytes
                 self._drained.append(records)
         for source in self._sources:
@@ -292,9 +297,10 @@ class Recording:
 
     def _encode(self) -> None:
         """Makes rows of what was drained."""
+        drained = [self._drained.popleft() for _ in range(len(self._drained))]
+        # After the records were taken: whoever waited in them was named before.
         self._take_names()
         self._take_stacks()
-        drained = [self._drained.popleft() for _ in range(len(self._drained))]
         if not drained:
             return
         records = np.concatenate(drained)
@@ -384,7 +390,7 @@ class Recording:
         return self._counters.total(name) - int(self._baseline[name])
 
     def _clock_now(self) -> dict[str, int]:
-        return self._clock | {"end_ns": time.monotonic_ns(), "end_unix_ns": time.time_ns()}
+        return {"end_ns": time.monotonic_ns(), "end_unix_ns": time.time_ns()} | self._clock
 
     def _overhead(self) -> dict[str, Any]:
         switches = self._counted("switches")

@@ -155,7 +155,7 @@ class Segment:
         try:
             self._parquet.write_table(_conform(self._table, data))
         except OSError as err:
-            raise self._writer.cannot_write(err) from err
+            raise self._failed(err) from err
 
     def close(self) -> int:
         """Makes the segment part of the trace; its size in bytes."""
@@ -166,8 +166,17 @@ class Segment:
             self._writer.own(self._partial)
             self._partial.rename(self._target)
         except OSError as err:
-            raise self._writer.cannot_write(err) from err
+            raise self._failed(err) from err
         return size
+
+    def abandon(self) -> None:
+        """Gives the segment up; the trace is without it."""
+        # Else pyarrow would close it once more when it is collected, and complain if it cannot.
+        self._parquet.is_open = False
+
+    def _failed(self, err: OSError) -> OutputError:
+        self.abandon()
+        return self._writer.cannot_write(err)
 
 
 def _private(path: str, flags: int) -> int:

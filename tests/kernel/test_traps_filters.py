@@ -91,7 +91,7 @@ def test_the_victims_cgroup_beside_a_hog_outside(filtered: Filtered) -> None:
     """libbpf-tools' runqlat -c shows nothing here: it tests the task that runs."""
     victim = filtered.victim
     (c,) = compare(filtered.traces["cgroup"], [victim])
-    assert victim.timeslices > 500
+    assert victim.timeslices > 200
     assert victim.timeslices - c.missed <= c.rows <= victim.timeslices, str(c)
     assert c.explained, str(c)
     assert filtered.tids("cgroup") == {victim.tid}
@@ -107,7 +107,7 @@ def test_all_see_the_same_waits(filtered: Filtered) -> None:
     slack = filtered.missed(filtered.victim)
     for name in ("cgroup", "comm", "cpu", "policy", "no_blocked"):
         assert abs(len(filtered.rows(name, filtered.victim)) - whole) <= slack, name
-    assert whole > 500
+    assert whole > 200
 
 
 def test_comm(filtered: Filtered) -> None:

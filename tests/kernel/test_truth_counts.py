@@ -46,7 +46,8 @@ def test_holes_are_where_switches_were_lost(contended: Contended) -> None:
     assert rows <= holes <= lost
     assert trace.sql("SELECT * FROM missed WHERE low_ns < 0 OR high_ns < low_ns").num_rows == 0
     unstamped = trace.sql("SELECT count(*) AS n FROM missed WHERE cause = 'unstamped'")
-    assert unstamped.to_pylist()[0]["n"] == counter(trace, "unstamped")
+    # The first reading of the counters is a moment after the rings were emptied.
+    assert 0 <= unstamped.to_pylist()[0]["n"] - counter(trace, "unstamped") <= 2
 
 
 def test_no_two_waits_of_a_thread_overlap(contended: Contended) -> None:

@@ -39,10 +39,12 @@ def _share(cells: list[dict[str, Any]], victim: str, what: str, culprit: str) ->
 def test_a_hog_on_the_same_cpu_is_named(record: Record, policy: str) -> None:
     cpu = allowed_cpus()[-1]
     hog = ["--duration", 9, "--cpu", cpu, "--policy", policy, "--comm", "thehog"]
-    # SCHED_IDLE does not preempt when it wakes: it waits for the hog's slice to end.
-    patient = "batch" if policy == "fifo" else "idle"
+    # SCHED_BATCH does not preempt when it wakes: it waits for the hog's slice to end.
+    patient = "batch"
     if policy == "fifo":
-        hog += ["--busy-us", 6000, "--period-us", 10_000]
+        # Of lower priority, so that it waits for the hog and for nothing else on this machine.
+        patient = "rr"
+        hog += ["--busy-us", 6000, "--period-us", 10_000, "--priority", 2]
     victim = ("--duration", 3, "--cpu", cpu, "--comm", "thevictim", "--period-us", 3000)
     with record() as recording, load("hog", *hog, prefix=_FIRST) as running:
         try:
@@ -64,6 +66,8 @@ def test_a_hog_on_the_same_cpu_is_named(record: Record, policy: str) -> None:
 def test_the_neighbours_cgroup_is_named(record: Record) -> None:
     cpu = allowed_cpus()[-1]
     with cgroup("loud") as loud, cgroup("meek") as meek, record() as recording:
+        # What runs outside of it must not be what the victim waits for.
+        loud.weigh(100)
         with load(
             "quota", "--duration", 9, "--threads", 3, prefix=[*_FIRST, *_on(cpu)], within=loud
         ) as noise:
@@ -87,6 +91,7 @@ def test_a_quota_is_told_from_contention(record: Record) -> None:
     """
     cpu = allowed_cpus()[-1]
     with cgroup("fifth", cpus=0.2) as limited, record() as recording:
+        limited.weigh(100)
         before = limited.cpu_stat()
         run("quota", "--duration", 3, "--threads", 1, prefix=_on(cpu), within=limited)
         after = limited.cpu_stat()

@@ -31,6 +31,8 @@ def _check(trace: Trace, outcome: Outcome) -> list[Compared]:
     print(f"\n{outcome.program}: {summary(compared)}")
     unexplained = [c for c in compared if not c.explained]
     assert not unexplained, "\n".join(map(str, unexplained))
+    together = Compared.together(compared)
+    assert together.explained_without_interruption, str(together)
     return compared
 
 
@@ -64,6 +66,7 @@ def test_a_cgroup_with_a_quota(record: Record) -> None:
     quiet = ("--sleepers", 20, "--hogs", 0, "--batch", 0, "--idle", 0, "--groups", 1)
     mild = ("--yielders", 0, "--churn-us", 50_000)
     with cgroup("truthquota", cpus=0.4) as limited, record() as recording:
+        limited.weigh(100)
         with load("contend", "--duration", 4, *quiet, *mild) as outside:
             inside = run("quota", "--duration", 2, "--threads", 4, within=limited)
             bursts = run("quota", "--duration", 1, "--period-us", 3000, within=limited)

@@ -43,6 +43,7 @@ class TaskStruct(c.Structure):
         ("kernel_wait_ns", c.c_uint64),
         ("throttle_clock", c.c_uint64 * MAX_CPUS),
         ("matches", c.c_uint32),
+        ("moves_queued", c.c_uint32),
     )
 
 
@@ -204,7 +205,9 @@ class Kernel:
         self._tell("host_wakeup", task.struct)
 
     def migrate(self, task: Task, cpu: int) -> None:
+        task.struct.moves_queued = 1
         self._tell("host_migrate", task.cpu, task.struct, cpu)
+        task.struct.moves_queued = 0
         task.queues.append((task.cpu, task.queue_from, self.now))
         task.cpu = task.struct.cpu = cpu
         task.queue_from = self.now
@@ -243,6 +246,8 @@ class Kernel:
             task.cpu = cpu
 
     def _arrive(self, task: Task, cpu: int) -> None:
+        # The kernel's own stamp begins anew on each queue.
+        task.struct.kernel_wait_ns = self.now - task.queue_from
         start = task.woken_at if task.why == "wakeup" else task.queued_at
         blocked = 0
         if task.why == "wakeup" and task.blocked_at is not None:

@@ -8,7 +8,7 @@ switch-outs, and every wait lies wholly inside or outside, because it reads whil
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import pyarrow as pa
@@ -38,8 +38,8 @@ class Compared:
         ours: Sum of its run-queue and throttled waits.
         at_once: The part of it in waits after which it got the CPU at once: idle, or preempted.
         preempted: How often it was preempted.
+        lag: How much earlier than ours the kernel's clock of those waits may have begun.
         asleep: What it slept before wakeups with Flag.MOVED_ASLEEP.
-        lag: From a wakeup that preempts to the switch, in this trace: 99th percentile.
         low: What of its time was missed at least; `high`, at most.
         rows: Switch-ins with a row.
         blocked: Rows of kind blocked.
@@ -50,8 +50,8 @@ class Compared:
     ours: int
     at_once: int
     preempted: int
-    asleep: int
     lag: int
+    asleep: int
     rows: int
     blocked: int
     low: int
@@ -63,9 +63,10 @@ class Compared:
         """Whether the run delay is what the trace has plus what it counts as missed.
 
         Within 1 % and 2 us a wait, but for waits that the kernel does not count, the time that it
-        charges to a preempted task from the wakeup on, and sleep that it counts as delay.
+        charges to a preempted task from the wakeup on, sleep that it counts as delay, and one
+        interruption between its clock and the switch. All threads together must do without that.
         """
-        return self._within(self.at_once, self.preempted * self.lag + self.asleep)
+        return self._within(self.at_once + _AT_ONCE_NS, self.lag + self.asleep + _AT_ONCE_NS)
 
     @property
     def explained_strictly(self) -> bool:
@@ -78,6 +79,24 @@ class Compared:
         slack = 0.01 * kernel + pick * (self.thread.timeslices + 1)
         low, high = self.ours + self.low - uncounted, self.ours + self.high + overcounted
         return low - slack <= kernel <= high + slack
+
+    @staticmethod
+    def together(compared: Sequence[Compared]) -> Compared:
+        """All threads as one."""
+        first = compared[0]
+        thread = replace(
+            first.thread,
+            policy=0,
+            run_delay_ns=sum(c.thread.run_delay_ns for c in compared),
+            timeslices=sum(c.thread.timeslices for c in compared),
+        )
+        names = [f.name for f in fields(Compared) if f.name != "thread"]
+        return Compared(thread, **{n: sum(getattr(c, n) for c in compared) for n in names})
+
+    @property
+    def explained_without_interruption(self) -> bool:
+        """`explained`, but for the interruption."""
+        return self._within(self.at_once, self.lag + self.asleep)
 
     @property
     def switches_explained(self) -> bool:
@@ -92,7 +111,8 @@ class Compared:
             f"{t.role} tid {t.tid} policy {t.policy}: kernel {t.run_delay_ns / 1e6:.3f} ms in "
             f"{t.timeslices} slices, {t.nvcsw}+{t.nivcsw} switches; ours {self.ours / 1e6:.3f} ms "
             f"in {self.rows} waits, {self.at_once / 1e6:.3f} ms of it got the CPU at once, "
-            f"{self.preempted} preempted, {self.asleep / 1e6:.3f} ms slept after a move, "
+            f"{self.preempted} preempted with {self.lag / 1e6:.3f} ms of lag, "
+            f"{self.asleep / 1e6:.3f} ms slept after a move, "
             f"{self.blocked} blocked; missed {self.missed}: "
             f"{self.low / 1e6:.3f} to {self.high / 1e6:.3f} ms"
         )
@@ -116,10 +136,15 @@ _QUERY = f"""
     GROUP BY t.i ORDER BY t.i
 """
 
+# Whoever preempts a thread is switched in at the very moment that it is switched out.
 _LAG = f"""
-    SELECT coalesce(quantile_disc(wait_ns, 0.99), 0)::BIGINT AS lag FROM waits
-    WHERE kind = 'runq_wakeup' AND culprit_others = 0 AND culprit_tid > 0 AND prio < 120
-      AND wait_ns < {_AT_ONCE_NS}
+    SELECT t.i, coalesce(sum({_PICK_SLOW_NS} + coalesce(p.wait_ns, 0)), 0)::BIGINT AS lag
+    FROM threads t JOIN waits w ON w.tid = t.tid AND w.end_ns BETWEEN t.start_ns AND t.end_ns
+      AND w.kind = 'runq_preempt'
+    LEFT JOIN (SELECT cpu, end_ns, wait_ns FROM waits WHERE kind = 'runq_wakeup'
+        AND culprit_others = 0 AND wait_ns < {_AT_ONCE_NS}) p
+      ON p.cpu = w.prev_cpu AND p.end_ns = w.end_ns - w.wait_ns
+    GROUP BY t.i
 """
 
 # A hole is noticed when the task is switched out again, which may be after its last reading.
@@ -143,7 +168,7 @@ def compare(trace: Trace, threads: Sequence[ThreadReport]) -> list[Compared]:
     trace.connection.register("threads", _as_table(threads))
     waits = trace.sql(_QUERY).to_pylist()
     missed = trace.sql(_MISSED).to_pylist()
-    lag = trace.sql(_LAG).to_pylist()[0]["lag"]
+    lags = {row["i"]: row["lag"] for row in trace.sql(_LAG).to_pylist()}
     trace.connection.unregister("threads")
     return [
         Compared(
@@ -152,14 +177,14 @@ def compare(trace: Trace, threads: Sequence[ThreadReport]) -> list[Compared]:
             at_once=row["at_once"],
             preempted=row["preempted"],
             asleep=row["asleep"],
-            lag=lag,
+            lag=lags.get(i, 0),
             rows=row["queued"] + row["all_quota"],
             blocked=row["blocked"],
             low=gap["low"],
             high=gap["high"],
             missed=gap["n"],
         )
-        for thread, row, gap in zip(threads, waits, missed, strict=True)
+        for i, (thread, row, gap) in enumerate(zip(threads, waits, missed, strict=True))
     ]
 
 
