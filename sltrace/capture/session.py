@@ -299,8 +299,9 @@ class Recording:
         """Makes rows of what was drained."""
         drained = [self._drained.popleft() for _ in range(len(self._drained))]
         # After the records were taken: whoever waited in them was named before.
-        self._take_names()
+        # Stacks before names: a process that ends meanwhile still had its stacks' addresses.
         self._take_stacks()
+        self._take_names()
         if not drained:
             return
         records = np.concatenate(drained)

@@ -92,6 +92,11 @@ class MappingRecorder:
         process.mappings = sorted({*known, *fresh}, key=lambda m: m.start)
         return fresh
 
+    def has_exited(self, pid: int) -> bool:
+        """Whether a process whose mappings were read is gone."""
+        process = self.processes.get(pid)
+        return process is not None and process.exited
+
     def exited(self, pid: int) -> None:
         """The process is about to be gone: keeps its perf map."""
         process = self.processes.get(pid)

@@ -46,6 +46,9 @@ class SymbolRecorder:
             if pid == 0:
                 self._kernel_addresses.update(addresses)
                 continue
+            if self._recorder.has_exited(pid):
+                # The number is another process's now, and what is mapped where is not known.
+                continue
             self._user_addresses.update((pid, a) for a in addresses)
             rows += [
                 {

@@ -1,0 +1,108 @@
+"""Stacks of real programs, named: however they were linked, wherever their file is, in the vdso."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from sltrace.analysis.stacks import grouped_stacks
+from sltrace.trace.reader import Trace
+from tests.kernel.conftest import Record
+from tests.support.loads import allowed_cpus, in_pid_namespace
+from tests.support.programs import FLAGS, SHARED, SOURCES, build
+
+pytestmark = pytest.mark.bpf
+
+CHAIN = ["main", "outer_call", "middle_call", "inner_sleep"]
+LINKED = {"pie": ("-pie", "-fPIE"), "no-pie": ("-no-pie", "-fno-pie"), "static": ("-static",)}
+
+
+def sleepers(linked: str) -> Path:
+    sources = tuple(SOURCES / f"{stem}.c" for stem in ("sleepers", *SHARED))
+    frames = ("-fno-omit-frame-pointer", "-mno-omit-leaf-frame-pointer")
+    flags = (*FLAGS, *frames, "-fno-optimize-sibling-calls", *LINKED[linked])
+    return build(f"sleepers-{linked}", sources, (SOURCES / "common.h",), flags)
+
+
+def stacks_of(trace: Trace, comm: str) -> dict[tuple[str, ...], int]:
+    """Time by stack, as names and root first, of the waits of one program."""
+    grouped = grouped_stacks(trace, ["comm"])
+    found: dict[tuple[str, ...], int] = {}
+    for group in grouped.groups:
+        if group.keys == (comm,):
+            names = tuple(grouped.frames[i].name for i in grouped.stacks[group.stack].tolist())
+            found[names] = found.get(names, 0) + group.wait_ns
+    return found
+
+
+def sleeping(stacks: dict[tuple[str, ...], int]) -> int:
+    """Time in stacks that go through the whole chain and then into the kernel's sleep."""
+    total = 0
+    for names, ns in stacks.items():
+        if "inner_sleep" in names:
+            end = names.index("inner_sleep") + 1
+            if list(names[end - len(CHAIN) : end]) == CHAIN and "hrtimer_nanosleep" in names[end:]:
+                total += ns
+    return total
+
+
+@pytest.mark.parametrize("linked", LINKED)
+def test_a_known_stack_is_walked_and_named(record: Record, linked: str) -> None:
+    binary = sleepers(linked)
+    with record("--stacks", "both") as recording:
+        subprocess.run([binary, "--duration", "1"], check=True, capture_output=True)
+    stacks = stacks_of(recording.trace, binary.name[:15])
+    assert sleeping(stacks) >= 0.95 * sum(ns for s, ns in stacks.items() if "inner_sleep" in s)
+    assert sleeping(stacks) > 300_000_000
+
+
+def test_a_file_deleted_since(record: Record, tmp_path: Path) -> None:
+    binary = shutil.copy(sleepers("pie"), tmp_path / "shortlived")
+    command = [binary, "--duration", "1"]
+    with (
+        record("--stacks", "both") as recording,
+        subprocess.Popen(command, stdout=subprocess.DEVNULL) as running,
+    ):
+        time.sleep(0.1)
+        Path(binary).unlink()
+        assert running.wait(60) == 0
+    assert sleeping(stacks_of(recording.trace, "shortlived")) > 300_000_000
+
+
+def test_a_file_in_another_mount_namespace(record: Record) -> None:
+    binary = sleepers("pie")
+    script = 'mount -t tmpfs none /mnt && cp "$0" /mnt/elsewhere && /mnt/elsewhere --duration 1'
+    with record("--stacks", "both") as recording:
+        command = ["unshare", "--mount", "sh", "-c", script, str(binary)]
+        subprocess.run(command, check=True, capture_output=True)
+    assert not Path("/mnt/elsewhere").exists()
+    assert sleeping(stacks_of(recording.trace, "elsewhere")) > 300_000_000
+
+
+def test_a_program_in_another_pid_namespace(record: Record) -> None:
+    binary = sleepers("no-pie")
+    with record("--stacks", "both") as recording:
+        command = [*in_pid_namespace(), str(binary), "--duration", "1"]
+        subprocess.run(command, check=True, capture_output=True)
+    assert sleeping(stacks_of(recording.trace, binary.name[:15])) > 300_000_000
+    tasks = recording.trace.sql(
+        "SELECT pid, ns_pid FROM tasks WHERE comm = ? AND ns_pid IS NOT NULL", (binary.name[:15],)
+    ).to_pylist()
+    assert {t["ns_pid"] for t in tasks} == {1}
+    assert all(t["pid"] > 1 for t in tasks)
+
+
+def test_the_vdso_has_names(record: Record) -> None:
+    binary, cpu = sleepers("pie"), allowed_cpus()[-1]
+    with record("--stacks", "both") as recording:
+        # Two that spin on one CPU preempt each other, mostly within clock_gettime.
+        pair = [[binary, "--duration", "2", "--cpu", str(cpu)]] * 2
+        running = [subprocess.Popen(c, stdout=subprocess.DEVNULL) for c in pair]
+        assert [p.wait(60) for p in running] == [0, 0]
+    rows = recording.trace.sql("SELECT DISTINCT name FROM frames WHERE module = '[vdso]'")
+    names = {row["name"] for row in rows.to_pylist()}
+    assert names & {"__vdso_clock_gettime", "clock_gettime"}, names
