@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sltrace.errors import SltraceError
+from sltrace.errors import CannotRecord, SltraceError
 
 State = Literal["ok", "limited", "missing"]
 _LOCKDOWN = Path("/sys/kernel/security/lockdown")
@@ -44,6 +44,17 @@ def examine() -> list[Finding]:
             subject = check.__name__.strip("_").replace("_", " ")
             found.append(Finding(subject, "missing", err.message, err.hint))
     return found
+
+
+def reason(err: CannotRecord) -> CannotRecord:
+    """A better explanation of why a recording could not start, if there is one.
+
+    The kernel says EPERM for most of what it refuses.
+    """
+    for finding in examine():
+        if finding.state == "missing":
+            return CannotRecord(f"cannot record: {finding.text}", finding.advice)
+    return err
 
 
 def _system() -> list[Finding]:

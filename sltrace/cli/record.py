@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sltrace.cli.durations import DURATION, SECONDS
-from sltrace.errors import OutputError, UsageError
+from sltrace.errors import CannotRecord, OutputError, UsageError
 from sltrace.model import POLICIES
 
 if TYPE_CHECKING:
@@ -172,14 +172,21 @@ def _record(
     with Ending(command_line, settings.filters.pids, duration_ns) as ending:
         if ending.child_pid:
             settings = ending.only_child(settings)
-        recording = Recording(
-            path,
-            settings,
-            loader=loader,
-            force=force,
-            command_line=sys.argv,
-            sources=sources(settings.filters.pids, settings) if loader == "libbpf" else (),
-        )
+        try:
+            recording = Recording(
+                path,
+                settings,
+                loader=loader,
+                force=force,
+                command_line=sys.argv,
+                sources=sources(settings.filters.pids, settings) if loader == "libbpf" else (),
+            )
+        except CannotRecord as err:
+            if loader != "libbpf":
+                raise
+            from sltrace.capture.checkup import reason
+
+            raise reason(err) from err
         try:
             recording.drop_privileges()
             if not quiet:

@@ -148,7 +148,7 @@ def _read_meta(path: Path) -> dict[str, Any]:
         raise TraceError(f"{path} is not a trace: it has no {META}", _RERECORD) from None
     except OSError as err:
         raise TraceError(f"cannot read {file}: {err.strerror}", "check its permissions") from err
-    except ValueError:
+    except (ValueError, RecursionError):
         raise TraceError(f"{path} is damaged: {META} is not JSON", _RERECORD) from None
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise TraceError(f"{path} is not a trace: {META} is another program's", _RERECORD)

@@ -6,6 +6,7 @@ Nothing is ever rewritten but `meta.json`, which is replaced by rename as well.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -173,6 +174,8 @@ class Segment:
         """Gives the segment up; the trace is without it."""
         # Else pyarrow would close it once more when it is collected, and complain if it cannot.
         self._parquet.is_open = False
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def _failed(self, err: OSError) -> OutputError:
         self.abandon()

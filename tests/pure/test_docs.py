@@ -6,7 +6,6 @@ import os
 import re
 from pathlib import Path
 
-from sltrace import errors
 from sltrace.capture.tallies import CLASSES
 from sltrace.trace.schema import TABLES, VERSION
 
@@ -39,14 +38,3 @@ def test_schema_document_names_the_version() -> None:
 def test_every_counter_is_explained_with_its_class() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \|", (DOCS / "measured.md").read_text(), re.M)
     assert dict(rows) == CLASSES
-
-
-def test_every_exit_code_is_documented() -> None:
-    text = (DOCS / "cli.md").read_text()
-    codes = {
-        e.exit_code
-        for e in vars(errors).values()
-        if isinstance(e, type) and issubclass(e, errors.SltraceError)
-    }
-    for code in codes:
-        assert re.search(rf"^\| *`?{code}`? *\|", text, re.M), f"exit code {code}"

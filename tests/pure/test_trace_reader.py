@@ -1,0 +1,133 @@
+"""Traces that are cut short, damaged, foreign or newer: read as far as they go, or one error."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sltrace.analysis.latency import stat
+from sltrace.errors import TraceError
+from sltrace.trace.reader import Trace
+from sltrace.trace.schema import TABLES, VERSION, arrow_schema
+from sltrace.trace.writer import TraceWriter
+from tests.support.traces import META, make_trace
+
+ROWS = [{"wait_ns": 1000 * i, "tid": 100 + i % 3} for i in range(1, 50)]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return make_trace(tmp_path, ROWS)
+
+
+def change_meta(path: Path, **fields: object) -> None:
+    meta = json.loads((path / "meta.json").read_text())
+    (path / "meta.json").write_text(json.dumps(meta | fields))
+
+
+def test_other_tools_read_it(path: Path) -> None:
+    wanted = sum(int(row["wait_ns"]) for row in ROWS)
+    assert pd.read_parquet(path / "waits")["wait_ns"].sum() == wanted
+    assert pl.scan_parquet(path / "waits" / "*.parquet").collect()["wait_ns"].sum() == wanted
+    files = str(path / "waits" / "*.parquet")
+    query = "SELECT sum(wait_ns) FROM read_parquet(?)"
+    assert Trace.open(path).connection.execute(query, [files]).fetchone() == (wanted,)
+
+
+def test_rows_come_back_as_they_were_written(path: Path) -> None:
+    table = Trace.open(path).table("waits")
+    assert table.column_names == [c.name for c in TABLES["waits"]]
+    assert table.column("wait_ns").to_pylist() == [row["wait_ns"] for row in ROWS]
+    assert table.column("trace_id").null_count == len(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"format": "other"}, "is not a trace: meta.json is another program's"),
+        ({"version": [VERSION[0] + 1, 0]}, "upgrade sltrace"),
+        ({"version": "1"}, "has no version"),
+    ],
+)
+def test_foreign_and_newer(path: Path, fields: dict[str, object], message: str) -> None:
+    change_meta(path, **fields)
+    with pytest.raises(TraceError, match=message):
+        Trace.open(path)
+
+
+def test_a_newer_minor_version_is_read(path: Path) -> None:
+    change_meta(path, version=[VERSION[0], VERSION[1] + 1])
+    assert Trace.open(path).table("waits").num_rows == len(ROWS)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b"null", b"[" * 100_000])
+def test_damaged_metadata(path: Path, content: bytes) -> None:
+    (path / "meta.json").write_bytes(content)
+    with pytest.raises(TraceError):
+        Trace.open(path)
+
+
+def test_what_is_not_a_trace(tmp_path: Path) -> None:
+    file = tmp_path / "perf.data"
+    file.write_bytes(b"PERFILE2")
+    for wrong in (file, tmp_path, tmp_path / "nothing.slt"):
+        with pytest.raises(TraceError):
+            Trace.open(wrong)
+
+
+def test_a_killed_recorder_leaves_a_readable_trace(tmp_path: Path) -> None:
+    path = tmp_path / "killed.slt"
+    writer = TraceWriter.create(path, META)
+    whole = Trace.open(make_trace(tmp_path, ROWS)).table("waits")
+    writer.append("waits", whole)
+    unfinished = writer.segment("waits")
+    unfinished.add(whole)
+    trace = Trace.open(path)
+    unfinished.abandon()
+    assert trace.table("waits").num_rows == len(ROWS)
+    assert any("killed" in note for note in trace.notes)
+
+
+def test_a_segment_of_another_program_is_named(path: Path) -> None:
+    strange = pd.DataFrame({"end_ns": ["yesterday"], "colour": ["red"]})
+    strange.to_parquet(path / "waits" / "000007.parquet")
+    trace = Trace.open(path)
+    assert trace.table("waits").num_rows == len(ROWS)
+    assert any("000007.parquet" in note for note in trace.notes)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_a_damaged_segment_never_ends_in_a_traceback(
+    data: st.DataObject, path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    copy = tmp_path_factory.mktemp("damaged") / "copy.slt"
+    shutil.copytree(path, copy)
+    segment = copy / "waits" / "000000.parquet"
+    raw = bytearray(segment.read_bytes())
+    if data.draw(st.booleans()):
+        raw = raw[: data.draw(st.integers(0, len(raw)))]
+    else:
+        for _ in range(data.draw(st.integers(1, 8))):
+            raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    segment.write_bytes(raw)
+    with contextlib.suppress(TraceError):
+        stat(Trace.open(copy), ["comm"])
+
+
+def test_every_table_can_be_empty(tmp_path: Path) -> None:
+    path = tmp_path / "empty.slt"
+    TraceWriter.create(path, META).close()
+    trace = Trace.open(path)
+    for table in TABLES:
+        assert trace.table(table).schema.names == arrow_schema(table).names
