@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sltrace.buckets import N_BUCKETS
-from sltrace.errors import TraceError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -141,11 +140,7 @@ def _batches(trace: Trace, query: str) -> Iterator[_Sums]:
         for batch in trace.connection.sql(query).to_arrow_reader(_BATCH):
             yield tuple(batch.column(i).to_numpy() for i in range(4))
     except (duckdb.Error, pa.ArrowException) as err:
-        why = str(err).strip().partition("\n")[0][:200]
-        raise TraceError(
-            f"{trace.path} is damaged: {why}",
-            "record again, or copy the trace again from where it was recorded",
-        ) from err
+        raise trace.damaged(str(err).strip().partition("\n")[0][:200]) from err
 
 
 def _coarsened(

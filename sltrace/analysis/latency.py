@@ -184,6 +184,8 @@ def _from_waits(
         [*parameters, limit],
     )
     rows = table.to_pylist()
+    if any(row["q"] is None for row in rows):
+        raise trace.damaged("waits without a length")
     groups = [
         Group(
             keys=tuple(row[f"k{i}"] for i in range(len(by))),

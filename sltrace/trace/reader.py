@@ -63,7 +63,11 @@ class Trace:
         try:
             return self.connection.sql(query, params=list(parameters)).to_arrow_table()
         except duckdb.Error as err:
-            raise TraceError(f"{self.path} is damaged: {_first_line(err)}", _RERECORD) from err
+            raise self.damaged(_first_line(err)) from err
+
+    def damaged(self, why: str) -> TraceError:
+        """The error to raise for content that no recorder writes."""
+        return TraceError(f"{self.path} is damaged: {why}", _RERECORD)
 
     def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """One whole table, or some of its columns."""
@@ -73,23 +77,39 @@ class Trace:
         return self.sql(f"SELECT {', '.join(map(_quoted, columns or known))} FROM {name}")
 
     def _create_view(self, table: str) -> None:
+        import duckdb
+
         segments, columns = self._sound_segments(table)
-        if not segments:
-            fields = ", ".join(
-                f"NULL::{_SQL_TYPES[c.type]} AS {_quoted(c.name)}" for c in TABLES[table]
-            )
-            self.connection.execute(f"CREATE VIEW {table} AS SELECT {fields} WHERE false")
-            return
+        try:
+            self._view(table, segments, columns)
+        except duckdb.Error:
+            # Its footer is sound for one reader and not for the other: find out whose.
+            self._view(table, [s for s in segments if self._can_bind(table, s, columns)], columns)
+
+    def _view(self, table: str, segments: Sequence[Path], columns: set[str]) -> None:
         fields = ", ".join(
             _quoted(c.name)
-            if c.name in columns
+            if segments and c.name in columns
             else f"NULL::{_SQL_TYPES[c.type]} AS {_quoted(c.name)}"
             for c in TABLES[table]
         )
-        names = ", ".join("'" + str(s).replace("'", "''") + "'" for s in segments)
-        self.connection.execute(
-            f"CREATE VIEW {table} AS SELECT {fields} FROM read_parquet([{names}])"
-        )
+        source = "WHERE false"
+        if segments:
+            names = ", ".join("'" + str(s).replace("'", "''") + "'" for s in segments)
+            source = f"FROM read_parquet([{names}])"
+            if required := _REQUIRED.get(table):
+                source += f" WHERE {' AND '.join(f'{name} IS NOT NULL' for name in required)}"
+        self.connection.execute(f"CREATE OR REPLACE VIEW {table} AS SELECT {fields} {source}")
+
+    def _can_bind(self, table: str, segment: Path, columns: set[str]) -> bool:
+        import duckdb
+
+        try:
+            self._view(table, [segment], columns)
+        except duckdb.Error as err:
+            self.notes.append(f"{table}/{segment.name} is damaged: {_first_line(err)}")
+            return False
+        return True
 
     def _sound_segments(self, table: str) -> tuple[list[Path], set[str]]:
         """Segments whose footer can be read and fits the schema, and the columns they share."""
@@ -102,7 +122,7 @@ class Trace:
         for segment in sorted((self.path / table).glob("*.parquet")):
             try:
                 schema = pq.read_schema(segment)
-            except (pa.ArrowException, OSError) as err:
+            except (pa.ArrowException, OSError, UnicodeDecodeError) as err:
                 self.notes.append(f"{table}/{segment.name} is damaged: {_first_line(err)}")
                 continue
             shared = set(schema.names) & set(wanted.names)
@@ -131,7 +151,7 @@ _SQL_TYPES = {
 }
 
 _REQUIRED = {"waits": ("end_ns", "wait_ns", "kind")}
-"""Columns without which a segment means nothing."""
+"""Columns without which a segment, or a row, means nothing."""
 
 _RERECORD = "record again, or copy the trace again from where it was recorded"
 

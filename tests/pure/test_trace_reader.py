@@ -13,6 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sltrace.analysis.blame import blame
+from sltrace.analysis.cube import build_cube
 from sltrace.analysis.latency import stat
 from sltrace.errors import TraceError
 from sltrace.trace.reader import Trace
@@ -105,7 +107,7 @@ def test_a_segment_of_another_program_is_named(path: Path) -> None:
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_a_damaged_segment_never_ends_in_a_traceback(
@@ -122,7 +124,10 @@ def test_a_damaged_segment_never_ends_in_a_traceback(
             raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     segment.write_bytes(raw)
     with contextlib.suppress(TraceError):
-        stat(Trace.open(copy), ["comm"])
+        trace = Trace.open(copy)
+        stat(trace, ["comm"])
+        blame(trace, "comm")
+        build_cube(trace)
 
 
 def test_every_table_can_be_empty(tmp_path: Path) -> None:
