@@ -49,7 +49,7 @@ def cpu_hierarchy() -> Hierarchy:
             if "cpu" in controllers:
                 return Hierarchy(2, mount)
         elif kind == "cgroup" and "cpu" in options.split(","):
-            v1 = Hierarchy(1, mount)
+            v1 = v1 or Hierarchy(1, mount)
     if v1 is None:
         raise CgroupError("no cgroup hierarchy with a CPU controller is mounted")
     return v1
