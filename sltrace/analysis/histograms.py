@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from sltrace.trace.reader import Trace
 
+_BUCKET = f"least(bucket, {N_BUCKETS - 1})"
+
 
 def from_histograms(trace: Trace, by: Sequence[Dimension], selection: Selection) -> list[Group]:
     """Groups of the histogram tables, most time first.
@@ -27,7 +29,7 @@ def from_histograms(trace: Trace, by: Sequence[Dimension], selection: Selection)
         selection: By such dimensions only; the histograms do not tell single waits apart.
     """
     sums = _grouped(trace, "histogram_sums", by, selection, "", "sum(sum_ns)::BIGINT AS total")
-    buckets = _grouped(trace, "histograms", by, selection, f"least(bucket, {N_BUCKETS - 1})", "")
+    buckets = _grouped(trace, "histograms", by, selection, _BUCKET, "")
     counts: dict[tuple[Value, ...], NDArray[np.int64]] = {}
     for row in buckets:
         keys = _keys(row, by)
@@ -35,6 +37,14 @@ def from_histograms(trace: Trace, by: Sequence[Dimension], selection: Selection)
     empty = np.zeros(N_BUCKETS, np.int64)
     groups = [_group(_keys(row, by), row, counts.get(_keys(row, by), empty)) for row in sums]
     return sorted(groups, key=lambda g: (-g.total_ns, -g.count, [str(k) for k in g.keys]))
+
+
+def histogram_counts(trace: Trace, selection: Selection) -> NDArray[np.int64]:
+    """Waits by bucket, shape (N_BUCKETS,); the selection as for `from_histograms`."""
+    counts = np.zeros(N_BUCKETS, np.int64)
+    for row in _grouped(trace, "histograms", (), selection, _BUCKET, ""):
+        counts[row["bucket"]] = row["n"]
+    return counts
 
 
 def bucket_quantile(counts: NDArray[np.int64], quantile: Decimal) -> Range:

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # Each layer may import from itself and from those below it.
 LAYERS = (
-    {"sltrace.model", "sltrace.buckets", "sltrace.errors", "sltrace"},
+    {"sltrace.model", "sltrace.buckets", "sltrace.durations", "sltrace.errors", "sltrace"},
     {"sltrace.trace"},
     {"sltrace.names"},
     {"sltrace.symbols"},

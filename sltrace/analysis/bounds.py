@@ -1,0 +1,331 @@
+"""One figure of some waits, between the limits that the losses of the trace leave.
+
+What the recorder knows it missed may be anywhere among the waits: a percentile is searched for
+with the missing waits at their shortest, and again at their longest. Where they would not change
+the figure the two limits are equal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sltrace.analysis.histograms import from_histograms, histogram_counts
+from sltrace.analysis.losses import losses
+from sltrace.analysis.meta import clock_ns, min_latency_ns
+from sltrace.analysis.missing import SCHEDULER, Missing, missing_waits
+from sltrace.analysis.selection import Selection, tables
+from sltrace.buckets import N_BUCKETS, lower_bounds
+from sltrace.model import Kind
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sltrace.analysis.rules import Rule
+    from sltrace.trace.reader import Trace
+
+_SECOND = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """A figure that lies between two limits, both included; ns, a number, N/s or a share.
+
+    Attributes:
+        low: Not less than this.
+        high: Not more than this; None where there is no upper limit.
+        why: Why the limits differ or nothing is known; empty where it is exact.
+    """
+
+    low: Decimal
+    high: Decimal | None
+    why: str = ""
+
+    @property
+    def exact(self) -> bool:
+        """It is known exactly."""
+        return self.low == self.high
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            "low": _plain(self.low),
+            "high": None if self.high is None else _plain(self.high),
+            "why": self.why,
+        }
+
+
+def unknown(why: str) -> Bounds:
+    """Nothing is known but that it is not negative."""
+    return Bounds(Decimal(0), None, why)
+
+
+def _plain(value: Decimal) -> int | float:
+    return int(value) if value == value.to_integral_value() else float(value)
+
+
+def measure(trace: Trace, rule: Rule) -> Bounds:
+    """The figure a rule is about, in the rule's unit."""
+    if why := _not_recorded(trace, rule):
+        return unknown(why)
+    waits = _Waits(trace, rule.selection)
+    if not waits.any and rule.where.values and not _matches_any(trace, rule.where):
+        return unknown("no wait matches its `where`")
+    match rule.figure:
+        case "count":
+            return waits.count()
+        case "total":
+            return waits.total()
+        case "rate":
+            return waits.rate()
+        case "mean":
+            return waits.mean()
+        case "max":
+            return waits.longest()
+        case "share":
+            return waits.share()
+    assert rule.quantile is not None
+    return waits.percentile(rule.quantile)
+
+
+def _not_recorded(trace: Trace, rule: Rule) -> str:
+    damaged = len(trace.notes) - (not trace.meta.get("finished"))
+    if damaged > 0:
+        return f"{damaged} parts of the trace cannot be read"
+    if Kind.BLOCKED.label in rule.kinds and trace.meta.get("blocked") is False:
+        return "recorded with --no-blocked"
+    runtime = not SCHEDULER.issuperset(rule.kinds)
+    if runtime and not trace.meta.get("sources") and not _counted(trace, rule.selection):
+        return "no runtime was looked into"
+    if trace.meta.get("histogram_only"):
+        return _beyond_histograms(rule)
+    return ""
+
+
+def _beyond_histograms(rule: Rule) -> str:
+    strange = [d.name for d in rule.where.dimensions if not d.in_histograms]
+    if strange:
+        return f"recorded with --histogram-only, which does not tell {', '.join(strange)}"
+    if rule.figure == "share":
+        return "recorded with --histogram-only, which does not tell when"
+    return ""
+
+
+def _counted(trace: Trace, selection: Selection) -> bool:
+    condition, parameters = selection.where()
+    source = tables(selection.dimensions)
+    found = trace.sql(f"SELECT 1 AS one FROM {source} WHERE {condition} LIMIT 1", parameters)
+    return bool(found.num_rows)
+
+
+def _matches_any(trace: Trace, where: Selection) -> bool:
+    if _counted(trace, where):
+        return True
+    if any(not d.in_histograms for d in where.dimensions):
+        return False
+    return bool(from_histograms(trace, (), where))
+
+
+class _Waits:
+    """The waits a rule is about, as rows or as buckets of the in-kernel histograms."""
+
+    def __init__(self, trace: Trace, selection: Selection) -> None:
+        self._trace = trace
+        self._selection = selection
+        self._lost = losses(trace)
+        self._bucketed = self._use_histograms()
+        condition, self._parameters = selection.where()
+        self._from = f"FROM {tables(selection.dimensions)} WHERE {condition}"
+
+    def _use_histograms(self) -> bool:
+        trace, selection = self._trace, self._selection
+        if trace.meta.get("histogram_only"):
+            return True
+        if not SCHEDULER.issuperset(map(str, selection.kinds or ())):
+            return False
+        if not all(d.in_histograms for d in selection.dimensions):
+            return False
+        # They also have the waits that a full ring lost, and those under the minimum latency.
+        return bool(self._lost.lost or min_latency_ns(trace)) and self._histograms_have_all()
+
+    def _histograms_have_all(self) -> bool:
+        """A recorder that was killed has not written its last second's."""
+        groups = from_histograms(self._trace, (), self._selection)
+        condition, parameters = self._selection.where()
+        rows = self._trace.sql(
+            f"SELECT count(*) AS n FROM {tables(self._selection.dimensions)} WHERE {condition}",
+            parameters,
+        )
+        return bool((groups[0].count if groups else 0) >= rows["n"][0].as_py())
+
+    @cached_property
+    def _sums(self) -> dict[str, int]:
+        if self._bucketed:
+            groups = from_histograms(self._trace, (), self._selection)
+            n = groups[0].count if groups else 0
+            return {"n": n, "total": groups[0].total_ns if groups else 0}
+        # Of a sampled source each row stands for several waits.
+        row: dict[str, int] = self._trace.sql(
+            "SELECT coalesce(sum(coalesce(sampled, 1)), 0)::BIGINT AS n, coalesce(sum(wait_ns * "
+            "coalesce(sampled, 1)), 0)::BIGINT AS total, count(*) AS rows, "
+            f"coalesce(max(wait_ns), 0) AS longest {self._from}",
+            self._parameters,
+        ).to_pylist()[0]
+        return row
+
+    @cached_property
+    def _buckets(self) -> NDArray[np.int64]:
+        """Cumulative counts by bucket."""
+        return np.cumsum(histogram_counts(self._trace, self._selection))
+
+    @property
+    def any(self) -> bool:
+        """The trace has some."""
+        return self._sums["n"] > 0
+
+    @cached_property
+    def missing(self) -> Missing:
+        """What may be missing among them."""
+        return missing_waits(self._trace, self._selection, self._lost, in_histograms=self._bucketed)
+
+    # ---- figures -----------------------------------------------------------------------------
+
+    def count(self) -> Bounds:
+        """How many."""
+        n, missing = self._sums["n"], self.missing
+        low = n + missing.count if missing.certain else n
+        return Bounds(Decimal(low), Decimal(n + missing.count), missing.why)
+
+    def total(self) -> Bounds:
+        """Their sum, ns."""
+        total, missing = self._sums["total"], self.missing
+        high = None if missing.high_ns is None else Decimal(total + missing.high_ns)
+        return Bounds(Decimal(total + missing.low_ns), high, missing.why)
+
+    def rate(self) -> Bounds:
+        """How many a second."""
+        wall = self._wall_ns()
+        if not wall:
+            return unknown("the trace does not say how long it is")
+        count = self.count()
+        assert count.high is not None
+        scale = Decimal(_SECOND) / wall
+        return Bounds(count.low * scale, count.high * scale, count.why)
+
+    def mean(self) -> Bounds:
+        """ns; 0 where there are none."""
+        n, missing = self._sums["n"], self.missing
+        total = self.total()
+        most = n + missing.count
+        low = total.low / most if most else Decimal(0)
+        if total.high is None:
+            return Bounds(low, None, missing.why)
+        fewest = most if missing.certain else max(n, 1)
+        return Bounds(low, total.high / fewest if most else Decimal(0), missing.why)
+
+    def longest(self) -> Bounds:
+        """ns; 0 where there are none."""
+        missing = self.missing
+        seen = self._ranked(self._sums["n"])
+        if missing.longest_ns is None or seen.high is None:
+            return Bounds(seen.low, None, missing.why or seen.why)
+        high = max(seen.high, Decimal(missing.longest_ns))
+        return Bounds(seen.low, high, missing.why if high > seen.high else seen.why)
+
+    def percentile(self, quantile: Decimal) -> Bounds:
+        """Nearest rank, ns; 0 where there are none."""
+        missing = self.missing
+        n, m = self._rows(), missing.count
+        if not n + m:
+            return Bounds(Decimal(0), Decimal(0))
+        rank = int((quantile * (n + m)).to_integral_value(ROUND_CEILING))
+        if missing.certain and not self._bucketed:
+            low, high = self._merged("low_ns", rank), self._merged("high_ns", rank)
+            return Bounds(low, high, "" if low == high else missing.why)
+        # All of them shorter than every other, or all longer.
+        low = self._ranked(rank - m).low if rank > m else Decimal(0)
+        last = self._ranked(min(rank, n)) if n else Bounds(Decimal(0), Decimal(0))
+        high_limit = last.high
+        if rank > n:
+            ends = (last.high, missing.longest_ns)
+            high_limit = None if None in ends else Decimal(max(e for e in ends if e is not None))
+        why = missing.why or last.why
+        return Bounds(low, high_limit, "" if low == high_limit else why)
+
+    def share(self) -> Bounds:
+        """Share of the recording's time in which at least one of them was under way."""
+        wall, missing = self._wall_ns(), self.missing
+        if not wall:
+            return unknown("the trace does not say how long it is")
+        # Waits overlap: each adds what lies beyond all that began before it.
+        covered = Decimal(
+            self._trace.sql(
+                "WITH spans AS (SELECT greatest(end_ns - wait_ns, ?) AS s, least(end_ns, ?) AS e "
+                f"{self._from}), reach AS (SELECT s, e, max(e) OVER (ORDER BY s, e ROWS BETWEEN "
+                "UNBOUNDED PRECEDING AND 1 PRECEDING) AS before FROM spans WHERE e > s) SELECT "
+                "coalesce(sum(greatest(0, e - greatest(s, coalesce(before, s)))), 0)::BIGINT AS ns "
+                "FROM reach",
+                [
+                    clock_ns(self._trace, "start_ns"),
+                    clock_ns(self._trace, "end_ns"),
+                    *self._parameters,
+                ],
+            ).to_pylist()[0]["ns"]
+        )
+        if min_latency_ns(self._trace):
+            return Bounds(covered / wall, Decimal(1), "waits under --min-latency are not known")
+        if missing.high_ns is None or self._lost.lost:
+            why = missing.why or f"{self._lost.lost:,} waits were lost"
+            return Bounds(covered / wall, Decimal(1), why)
+        return Bounds(
+            covered / wall, min(Decimal(1), (covered + missing.high_ns) / wall), missing.why
+        )
+
+    def _wall_ns(self) -> int:
+        return max(0, clock_ns(self._trace, "end_ns") - clock_ns(self._trace, "start_ns"))
+
+    def _rows(self) -> int:
+        """What percentiles are over."""
+        return self._sums["n"] if self._bucketed else self._sums["rows"]
+
+    def _ranked(self, rank: int) -> Bounds:
+        """The wait of this rank, 1 for the shortest; 0 where there are none."""
+        if rank < 1:
+            return Bounds(Decimal(0), Decimal(0))
+        if not self._bucketed:
+            rank = min(rank, self._rows())
+            row = self._trace.sql(
+                f"SELECT wait_ns {self._from} ORDER BY wait_ns LIMIT 1 OFFSET ?",
+                [*self._parameters, rank - 1],
+            )
+            value = Decimal(row["wait_ns"][0].as_py())
+            return Bounds(value, value)
+        index = min(int(np.searchsorted(self._buckets, rank)), N_BUCKETS - 1)
+        edges = lower_bounds()
+        high = Decimal(int(edges[index + 1]) - 1) if index + 1 < N_BUCKETS else None
+        return Bounds(Decimal(int(edges[index])), high, "known to a histogram bucket")
+
+    def _merged(self, end: str, rank: int) -> Decimal:
+        """The wait of this rank with the missed ones among them, all at one end."""
+        row = self._trace.sql(
+            f"SELECT ns FROM (SELECT wait_ns AS ns {self._from} UNION ALL "
+            f"SELECT {end} FROM missed WHERE {self.missing.condition}) ORDER BY ns LIMIT 1 OFFSET ?",
+            [*self._parameters, *self.missing.parameters, rank - 1],
+        )
+        return Decimal(row["ns"][0].as_py())
+
+
+def sampled(trace: Trace) -> tuple[str, ...]:
+    """A sentence for each kind of which not every wait became a row."""
+    rows = trace.sql(
+        "SELECT kind, max(sampled) AS most FROM waits WHERE sampled > 1 GROUP BY kind ORDER BY kind"
+    ).to_pylist()
+    return tuple(
+        f"{row['kind']}: one wait in {row['most']} became a row; counts and totals are scaled, "
+        "percentiles are the sample's"
+        for row in rows
+    )

@@ -1,0 +1,31 @@
+"""Durations as users write them: a number with a unit."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+_UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9}
+_PATTERN = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([a-zµ]{0,2})")
+
+
+def parse_duration(text: str, *, bare_seconds: bool = False) -> int:
+    """`100us`, `1.5s`, `2m` as nanoseconds.
+
+    Args:
+        text: What the user wrote.
+        bare_seconds: A number without a unit is seconds; otherwise only 0 may be without.
+
+    Raises:
+        ValueError: It is none, or too long; the text says which and how to write it.
+    """
+    match = _PATTERN.fullmatch(text.strip().lower())
+    unit = match[2] or ("s" if bare_seconds else "") if match else ""
+    if match and not match[2] and Decimal(match[1]) == 0:
+        return 0
+    if not match or unit not in _UNITS:
+        raise ValueError(f"{text!r} is not a duration: write 100us, 1.5ms or 2s")
+    nanoseconds = int(Decimal(match[1]) * _UNITS[unit])
+    if nanoseconds >= 2**63:
+        raise ValueError(f"{text!r} is too long")
+    return nanoseconds
