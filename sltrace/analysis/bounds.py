@@ -311,9 +311,10 @@ class _Waits:
 
     def _merged(self, end: str, rank: int) -> Decimal:
         """The wait of this rank with the missed ones among them, all at one end."""
+        missed = f"SELECT {end} FROM missed WHERE {self.missing.condition}"
         row = self._trace.sql(
-            f"SELECT ns FROM (SELECT wait_ns AS ns {self._from} UNION ALL "
-            f"SELECT {end} FROM missed WHERE {self.missing.condition}) ORDER BY ns LIMIT 1 OFFSET ?",
+            f"SELECT ns FROM (SELECT wait_ns AS ns {self._from} UNION ALL {missed}) "
+            "ORDER BY ns LIMIT 1 OFFSET ?",
             [*self._parameters, *self.missing.parameters, rank - 1],
         )
         return Decimal(row["ns"][0].as_py())
