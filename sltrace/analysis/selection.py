@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from sltrace.analysis.bucket import Bucket
 from sltrace.errors import UsageError
 
 Value = str | int | None
@@ -90,6 +91,7 @@ class Selection:
         min_wait_ns: Waits at least this long.
         max_wait_ns: Waits shorter than this.
         values: For each dimension, the values to keep; None stands for unknown.
+        bucket: Those of this bucket.
     """
 
     start_ns: int | None = None
@@ -97,6 +99,7 @@ class Selection:
     min_wait_ns: int | None = None
     max_wait_ns: int | None = None
     values: Mapping[str, Sequence[Value]] = field(default_factory=dict)
+    bucket: Bucket | None = None
 
     def __post_init__(self) -> None:
         dimensions(self.values)
@@ -129,6 +132,7 @@ class Selection:
             (text, [value]) for text, value in bounds if value is not None
         ]
         terms += [_membership(d, self.values[d.name]) for d in self.dimensions]
+        terms += [self.bucket.where()] if self.bucket else []
         if not terms:
             return "true", []
         return " AND ".join(text for text, _ in terms), [p for _, ps in terms for p in ps]

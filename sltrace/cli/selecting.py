@@ -42,7 +42,7 @@ class Choice:
             end_ns=None if self.end is None else origin + self.end,
             min_wait_ns=self.min_wait,
             max_wait_ns=self.max_wait,
-            values=_values(self.only),
+            values=values_of(self.only),
         )
 
 
@@ -79,7 +79,12 @@ def selection_options(function: _F) -> _F:
     return with_choice  # type: ignore[return-value]
 
 
-def _values(only: tuple[str, ...]) -> dict[str, tuple[Value, ...]]:
+def values_of(only: tuple[str, ...]) -> dict[str, tuple[Value, ...]]:
+    """`DIM=VALUE` terms as a selection's values.
+
+    Raises:
+        UsageError: A term is not of that form.
+    """
     values: dict[str, tuple[Value, ...]] = {}
     for term in only:
         name, equals, value = term.partition("=")

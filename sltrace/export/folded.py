@@ -7,6 +7,7 @@ from typing import BinaryIO, Literal
 
 from sltrace.analysis.flame import flame
 from sltrace.analysis.selection import EVERYTHING, Selection
+from sltrace.analysis.sides import Side
 from sltrace.analysis.stacks import Which
 from sltrace.export.sink import Written
 from sltrace.export.text import printable
@@ -41,6 +42,38 @@ def write_folded(
         line = f"{';'.join(names[i] for i in stack)} {value}\n"
         out.write(line.encode("utf-8", "backslashreplace"))
     return Written(sum(folded.counts), sum(folded.wait_ns))
+
+
+def write_folded_diff(
+    out: BinaryIO,
+    sides: tuple[Side, Side],
+    *,
+    which: Which = "victim",
+    weight: Weight = "ns",
+    roots: Sequence[str] = ("comm",),
+) -> None:
+    """Writes `stack A B` lines, which flamegraph.pl draws as a difference.
+
+    Args:
+        out: Where to.
+        sides: A and B. B's numbers are scaled to A's length (or number of traces), so that equal
+            behaviour gives equal numbers.
+        which: The victim's stack or the waker's.
+        weight: Nanoseconds waited, or waits.
+        roots: Dimensions whose values become the outermost frames.
+    """
+    values: dict[str, list[float]] = {}
+    for i, side in enumerate(sides):
+        folded = flame(side.trace, side.selection, which=which, roots=roots)
+        names = [frame_text(name) for name in folded.names]
+        scale = sides[0].size / side.size
+        for stack, value in zip(
+            folded.stacks, folded.wait_ns if weight == "ns" else folded.counts, strict=True
+        ):
+            # Frames that differ in what cannot be printed become one.
+            values.setdefault(";".join(names[j] for j in stack), [0, 0])[i] += value * scale
+    for line, (a, b) in sorted(values.items(), key=lambda v: (-abs(v[1][1] - v[1][0]), v[0])):
+        out.write(f"{line} {a:.0f} {b:.0f}\n".encode("utf-8", "backslashreplace"))
 
 
 def frame_text(name: str) -> str:

@@ -1,0 +1,134 @@
+"""How far two measurements differ, and how sure that is: a bootstrap over blocks of time.
+
+Waits come in bursts, so they are no independent draws: taken one by one, an interval would be
+several times too narrow. Each side's time is cut into blocks much longer than a burst, and the
+blocks are drawn again and again, with replacement; the spread of the difference over these draws
+is the spread it would have had at another time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BLOCKS = 40
+"""Blocks of a side, if it is long enough."""
+SHORTEST_BLOCK_NS = 100_000_000
+FEWEST_BLOCKS = 10
+"""Blocks with waits in them; from fewer no interval is made."""
+BEYOND = 10
+"""Waits that must lie beyond a percentile, on each side; from fewer no interval is made."""
+DRAWS = 500
+LEVEL = 0.95
+
+STEPS = 64
+"""Grid points per octave of the redrawn percentiles: 1.1 % apart."""
+GRID = 63 * STEPS + 1
+GRID_SQL = f"(CASE WHEN wait_ns < 1 THEN 0 ELSE floor(log2(wait_ns) * {STEPS})::BIGINT + 1 END)"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far below and above the measured difference the true one lies, to LEVEL."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """One side's waits by block of time.
+
+    Attributes:
+        counts: Waits by block and grid point; shape (blocks, GRID).
+        totals: Their time by block and group; shape (blocks, groups), ns.
+        sizes: What totals and counts are per, by block: seconds, or traces.
+    """
+
+    counts: NDArray[np.float64]
+    totals: NDArray[np.float64]
+    sizes: NDArray[np.float64]
+
+    @property
+    def used(self) -> int:
+        """Blocks with waits in them."""
+        return int((self.counts.sum(1) > 0).sum())
+
+
+def blocks_of(span_ns: int) -> int:
+    """How many blocks a side of this length is cut into."""
+    return max(1, min(BLOCKS, span_ns // SHORTEST_BLOCK_NS))
+
+
+class Redrawn:
+    """Two sides, drawn again DRAWS times; the same draws every time, so results repeat."""
+
+    def __init__(self, a: Blocks, b: Blocks) -> None:
+        self._sides = (a, b)
+        used = (a.used, b.used)
+        long_enough = min(len(a.sizes), len(b.sizes)) >= FEWEST_BLOCKS
+        # No waits at all on one side is a result; a few blocks with waits on both are none.
+        self._summable = long_enough and max(used) >= FEWEST_BLOCKS
+        self._rankable = long_enough and min(used) >= FEWEST_BLOCKS
+        rng = np.random.default_rng(20_260_101)
+        self._weights = [
+            rng.multinomial(len(s.sizes), np.full(len(s.sizes), 1 / len(s.sizes)), DRAWS)
+            for s in (a, b)
+        ]
+
+    def totals(self) -> list[Spread | None]:
+        """Of the difference of each group's time per size."""
+        if not self._summable:
+            return [None] * self._sides[0].totals.shape[1]
+        return self._per_size([s.totals for s in self._sides])
+
+    def count(self) -> Spread | None:
+        """Of the difference of the number of waits per size."""
+        if not self._summable:
+            return None
+        (spread,) = self._per_size([s.counts.sum(1, keepdims=True) for s in self._sides])
+        return spread
+
+    def quantiles(self, quantiles: Sequence[Decimal]) -> list[Spread | None]:
+        """Of the difference of each percentile, in ns."""
+        found: list[Spread | None] = []
+        drawn = [w @ s.counts for w, s in zip(self._weights, self._sides, strict=True)]
+        for quantile in quantiles:
+            beyond = [float(s.counts.sum()) * float(1 - quantile) for s in self._sides]
+            if not self._rankable or min(beyond) < BEYOND:
+                found.append(None)
+                continue
+            point = [_grid_quantile(s.counts.sum(0)[None], quantile)[0] for s in self._sides]
+            redrawn = [_grid_quantile(counts, quantile) for counts in drawn]
+            found.append(_spread(redrawn[1] - redrawn[0], point[1] - point[0]))
+        return found
+
+    def _per_size(self, values: list[NDArray[np.float64]]) -> list[Spread | None]:
+        means, points = [], []
+        for value, side, weights in zip(values, self._sides, self._weights, strict=True):
+            # A draw without any size has no mean; it is as rare as it is empty.
+            size = np.maximum(weights @ side.sizes, 1e-9)
+            means.append((weights @ value) / size[:, None])
+            points.append(value.sum(0) / max(float(side.sizes.sum()), 1e-9))
+        difference, point = means[1] - means[0], points[1] - points[0]
+        return [_spread(difference[:, i], point[i]) for i in range(difference.shape[1])]
+
+
+def _spread(draws: NDArray[Any], point: float) -> Spread:
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Spread(float(low - point), float(high - point))
+
+
+def _grid_quantile(counts: NDArray[np.float64], quantile: Decimal) -> NDArray[np.float64]:
+    """Nearest-rank percentile of each row of counts, as the middle of its grid point."""
+    cumulative = np.cumsum(counts, axis=1)
+    ranks = [int((quantile * int(n)).to_integral_value(ROUND_CEILING)) for n in cumulative[:, -1]]
+    index = (cumulative >= np.maximum(ranks, 1)[:, None]).argmax(1)
+    return np.where(index == 0, 0.0, np.exp2((index - 0.5) / STEPS))

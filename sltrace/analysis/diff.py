@@ -1,0 +1,287 @@
+"""What is slower in one part of the waits than in another, and how sure that is (`sltrace diff`).
+
+Counts and times are per second of each side (or per trace, where traces were split), percentiles
+are exact, and each difference has an interval from `sltrace.analysis.confidence`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sltrace.analysis.blame import BLAMED_KINDS
+from sltrace.analysis.confidence import GRID, GRID_SQL, LEVEL, Blocks, Redrawn, Spread, blocks_of
+from sltrace.analysis.latency import RUNQ, stat
+from sltrace.analysis.losses import Losses, losses
+from sltrace.analysis.meta import min_latency_ns
+from sltrace.analysis.ranges import QUANTILES, Group
+from sltrace.analysis.selection import Dimension, Value, dimensions, tables
+from sltrace.analysis.sides import Per, Side
+from sltrace.model import RUNQ_KINDS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BY = ("kind", "cgroup", "comm")
+"""Dimensions whose groups are compared by default."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One figure on both sides.
+
+    Attributes:
+        name: waits, total_ns, p50_ns ... max_ns; or the value of a dimension.
+        a: On side A; None where it has no such waits.
+        b: On side B; likewise.
+        low: B minus A is at least this, with a probability of LEVEL; None where that cannot be
+            said: too short a recording, or too few waits.
+        high: And at most this.
+    """
+
+    name: Value
+    a: float | None
+    b: float | None
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def difference(self) -> float | None:
+        """B minus A."""
+        return None if self.a is None or self.b is None else self.b - self.a
+
+    @property
+    def certain(self) -> bool:
+        """The interval does not hold zero."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {**asdict(self), "difference": self.difference, "certain": self.certain}
+
+
+@dataclass(frozen=True)
+class Groups:
+    """What waited, by one dimension.
+
+    Attributes:
+        by: The dimension.
+        changes: Waiting time (ns) per second or trace; largest difference first.
+        rest: All others together; None where there are none.
+        rest_groups: How many those are.
+    """
+
+    by: str
+    changes: tuple[Change, ...]
+    rest: Change | None
+    rest_groups: int
+
+
+@dataclass(frozen=True)
+class Diff:
+    """Two sides compared.
+
+    Attributes:
+        a: Side A.
+        b: Side B.
+        per: What waits and times are per.
+        classes: By class (runq, and each other kind) its figures: waits and total_ns are per
+            second or trace; percentiles and the longest are of single waits.
+        groups: For each dimension, its values; of run-queue and throttled waits unless the
+            selection names kinds.
+        losses: What the traces lack.
+        notes: What must be said beside these numbers.
+    """
+
+    a: Side
+    b: Side
+    per: Per
+    classes: dict[str, tuple[Change, ...]]
+    groups: tuple[Groups, ...]
+    losses: tuple[Losses, Losses]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values; times in ns."""
+        return {
+            "a": self.a.to_json(),
+            "b": self.b.to_json(),
+            "per": self.per,
+            "level": LEVEL,
+            "classes": {n: [c.to_json() for c in cs] for n, cs in self.classes.items()},
+            "groups": [
+                {
+                    "by": g.by,
+                    "changes": [c.to_json() for c in g.changes],
+                    "rest": g.rest and g.rest.to_json(),
+                    "rest_groups": g.rest_groups,
+                }
+                for g in self.groups
+            ],
+            "losses": [lost.to_json() for lost in self.losses],
+            "notes": list(self.notes),
+        }
+
+
+def diff(sides: tuple[Side, Side], by: Sequence[str] = BY, *, limit: int = 20) -> Diff:
+    """Compares two sides.
+
+    Args:
+        sides: A and B, from `sltrace.analysis.sides`.
+        by: Dimensions whose values to compare.
+        limit: Values of each, those with the largest difference; the others are summed.
+
+    Raises:
+        UsageError: An unknown dimension.
+    """
+    wanted = dimensions(by)
+    a, b = sides
+    totals = [_totals(side) for side in sides]
+    names = sorted({*totals[0], *totals[1]}, key=lambda name: (name != RUNQ, name))
+    return Diff(
+        a=a,
+        b=b,
+        per=a.per,
+        classes={name: _class(sides, name, [t.get(name) for t in totals]) for name in names},
+        groups=tuple(_groups(sides, dimension, limit) for dimension in wanted),
+        losses=(losses(a.trace), losses(b.trace)),
+        notes=_notes(sides),
+    )
+
+
+def _totals(side: Side) -> dict[str, Group]:
+    kept_only = min_latency_ns(side.trace) > 0
+    return stat(side.trace, (), side.selection, kept_only=kept_only).totals
+
+
+def _class(
+    sides: tuple[Side, Side], name: str, totals: Sequence[Group | None]
+) -> tuple[Change, ...]:
+    kinds = RUNQ_KINDS if name == RUNQ else (name,)
+    redrawn = Redrawn(*(_blocks(_of_kinds(side, kinds)) for side in sides))
+    spreads = [redrawn.count(), *redrawn.totals(), *redrawn.quantiles([q for _, q in QUANTILES])]
+    names = ["waits", "total_ns", *(f"{n}_ns" for n, _ in QUANTILES), "max_ns"]
+    figures = [_figures(group, side.size) for group, side in zip(totals, sides, strict=True)]
+    return tuple(
+        _change(n, x, y, spread)
+        for n, x, y, spread in zip(names, *figures, [*spreads, None], strict=True)
+    )
+
+
+def _figures(group: Group | None, size: float) -> list[float | None]:
+    if group is None:
+        return [0.0, 0.0, *[None] * (len(QUANTILES) + 1)]
+    singles = [r.low_ns for r in (*group.quantiles, group.longest)]
+    return [group.count / size, group.total_ns / size, *map(float, singles)]
+
+
+def _change(name: Value, a: float | None, b: float | None, spread: Spread | None) -> Change:
+    if spread is None or a is None or b is None:
+        return Change(name, a, b)
+    return Change(name, a, b, b - a + spread.low, b - a + spread.high)
+
+
+def _of_kinds(side: Side, kinds: Sequence[str]) -> Side:
+    values = {**side.selection.values, "kind": tuple(kinds)}
+    return replace(side, selection=replace(side.selection, values=values))
+
+
+def _blocks(side: Side) -> Blocks:
+    """Its waits by block of time, as one group."""
+    count = blocks_of(side.span_ns)
+    counts = np.zeros((count, GRID))
+    totals = np.zeros((count, 1))
+    for row in _by_block(side, f"least({GRID_SQL}, {GRID - 1}) AS k", count):
+        counts[row["block"], row["k"]] = row["n"]
+        totals[row["block"], 0] += row["total"]
+    return Blocks(counts, totals, _sizes(side, count))
+
+
+def _by_block(side: Side, key: str, count: int, used: Sequence[Dimension] = ()) -> Any:
+    condition, parameters = side.selection.where()
+    # The last block also has what ended while the recording was being finished.
+    block = f"greatest(0, least({count - 1}, (end_ns - ?)::HUGEINT * {count} // ?))::INTEGER"
+    return side.trace.sql(
+        f"SELECT {block} AS block, {key}, count(*) AS n, sum(wait_ns)::DOUBLE AS total "
+        f"FROM {tables({*used, *side.selection.dimensions})} WHERE {condition} GROUP BY ALL",
+        [side.start_ns, side.span_ns, *parameters],
+    ).to_pylist()
+
+
+def _sizes(side: Side, count: int) -> NDArray[np.float64]:
+    if side.per == "second":
+        return np.full(count, side.span_ns / count / 1e9)
+    condition, parameters = side.selection.where()
+    rows = side.trace.sql(
+        "SELECT greatest(0, least(?, (first - ?)::HUGEINT * ? // ?))::INTEGER AS block, "
+        "count(*) AS n FROM (SELECT min(end_ns) AS first FROM "
+        f"{tables(side.selection.dimensions)} WHERE {condition} GROUP BY trace_id) GROUP BY 1",
+        [count - 1, side.start_ns, count, side.span_ns, *parameters],
+    ).to_pylist()
+    sizes = np.zeros(count)
+    for row in rows:
+        sizes[row["block"]] = row["n"]
+    return sizes
+
+
+def _groups(sides: tuple[Side, Side], dimension: Dimension, limit: int) -> Groups:
+    kinds: Sequence[Value] = BLAMED_KINDS
+    if dimension.name != "kind":
+        sides = tuple(  # type: ignore[assignment]
+            replace(s, selection=s.selection.with_kinds(kinds)) for s in sides
+        )
+    sums = [_sums(side, dimension) for side in sides]
+    keys = sorted(
+        {*sums[0], *sums[1]},
+        key=lambda k: (-abs(sums[1].get(k, 0) - sums[0].get(k, 0)), str(k)),
+    )
+    shown, others = keys[:limit], keys[limit:]
+    redrawn = Redrawn(*(_group_blocks(side, dimension, shown) for side in sides))
+    spreads = redrawn.totals()
+    rest = [sum(s.get(k, 0) for k in others) for s in sums]
+    return Groups(
+        by=dimension.name,
+        changes=tuple(
+            _change(key, sums[0].get(key, 0), sums[1].get(key, 0), spread)
+            for key, spread in zip(shown, spreads, strict=True)
+        ),
+        rest=Change(None, rest[0], rest[1]) if others else None,
+        rest_groups=len(others),
+    )
+
+
+def _sums(side: Side, dimension: Dimension) -> dict[Value, float]:
+    condition, parameters = side.selection.where()
+    rows = side.trace.sql(
+        f"SELECT {dimension.sql} AS k, sum(wait_ns)::DOUBLE AS total "
+        f"FROM {tables((dimension, *side.selection.dimensions))} WHERE {condition} GROUP BY k",
+        parameters,
+    ).to_pylist()
+    return {row["k"]: row["total"] / side.size for row in rows}
+
+
+def _group_blocks(side: Side, dimension: Dimension, keys: Sequence[Value]) -> Blocks:
+    count = blocks_of(side.span_ns)
+    values = {**side.selection.values, dimension.name: tuple(keys)}
+    narrowed = replace(side, selection=replace(side.selection, values=values))
+    index = {key: i for i, key in enumerate(keys)}
+    totals = np.zeros((count, len(keys)))
+    counts = np.zeros((count, 1))
+    for row in _by_block(narrowed, f"{dimension.sql} AS k", count, (dimension,)):
+        totals[row["block"], index[row["k"]]] = row["total"]
+        counts[row["block"], 0] += row["n"]
+    return Blocks(counts, totals, _sizes(side, count))
+
+
+def _notes(sides: tuple[Side, Side]) -> tuple[str, ...]:
+    notes = []
+    for label, side in zip("AB", sides, strict=True):
+        notes += [f"{label}: {note}" for note in side.trace.notes]
+    if shortest := max(min_latency_ns(s.trace) for s in sides):
+        notes.append(f"only waits of {shortest:,} ns or more are compared")
+    if min(blocks_of(s.span_ns) for s in sides) < 10:
+        notes.append("a side is shorter than 1 s: no confidence intervals")
+    return tuple(notes)

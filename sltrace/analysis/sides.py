@@ -1,0 +1,135 @@
+"""The two sides of a comparison: two traces, or two parts of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from sltrace.analysis.bucket import Bucket
+from sltrace.analysis.meta import clock_ns, min_latency_ns
+from sltrace.analysis.selection import EVERYTHING, Selection, tables
+from sltrace.errors import UsageError
+
+if TYPE_CHECKING:
+    from sltrace.trace.reader import Trace
+
+Per = Literal["second", "trace"]
+"""What times and counts are divided by, so that sides of different size can be compared."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side.
+
+    Attributes:
+        name: For people.
+        trace: Where from.
+        selection: Its waits.
+        per: What its times are divided by.
+    """
+
+    name: str
+    trace: Trace
+    selection: Selection
+    per: Per = "second"
+
+    @cached_property
+    def start_ns(self) -> int:
+        """When it begins (CLOCK_MONOTONIC of its trace)."""
+        return max(clock_ns(self.trace, "start_ns"), self.selection.start_ns or 0)
+
+    @cached_property
+    def span_ns(self) -> int:
+        """How long it is, at least 1."""
+        end = clock_ns(self.trace, "end_ns")
+        if self.selection.end_ns is not None:
+            end = min(end, self.selection.end_ns)
+        return max(1, end - self.start_ns)
+
+    @cached_property
+    def size(self) -> float:
+        """Its length in seconds, or how many traces it has; more than 0."""
+        if self.per == "second":
+            return self.span_ns / 1e9
+        condition, parameters = self.selection.where()
+        count = self.trace.sql(
+            f"SELECT count(DISTINCT trace_id) AS n FROM {tables(self.selection.dimensions)} "
+            f"WHERE {condition}",
+            parameters,
+        )["n"][0].as_py()
+        return float(count or 1)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            "name": self.name,
+            "trace": str(self.trace.path),
+            "seconds": self.span_ns / 1e9,
+            "per": self.per,
+            "size": self.size,
+        }
+
+
+def two_traces(
+    a: Trace, b: Trace, of_a: Selection = EVERYTHING, of_b: Selection = EVERYTHING
+) -> tuple[Side, Side]:
+    """Two traces, or one twice, with a selection for each."""
+    names = (a.path.name, b.path.name)
+    if a.path == b.path:
+        names = ("A", "B")
+    return _comparable(Side(names[0], a, of_a), Side(names[1], b, of_b))
+
+
+def before_and_after(trace: Trace, at_ns: int, selection: Selection) -> tuple[Side, Side]:
+    """One trace, cut at a time.
+
+    Args:
+        trace: Where from.
+        at_ns: How long after its start; waits that ended then or later are B.
+        selection: Waits of both sides; has no times of its own.
+
+    Raises:
+        UsageError: The time is not within the recording.
+    """
+    start, end = clock_ns(trace, "start_ns"), clock_ns(trace, "end_ns")
+    if not 0 < at_ns < end - start:
+        raise UsageError(
+            f"the recording is {(end - start) / 1e9:.1f} s long",
+            "cut it at a time within that, as --at 2s",
+        )
+    at = start + at_ns
+    cut = f"{at_ns / 1e9:g} s"
+    return _comparable(
+        Side(f"before {cut}", trace, replace(selection, end_ns=at)),
+        Side(f"after {cut}", trace, replace(selection, start_ns=at)),
+    )
+
+
+def in_bucket(trace: Trace, bucket: Bucket, selection: Selection) -> tuple[Side, Side]:
+    """One trace: what is outside a bucket, and what is in it."""
+    per: Per = "trace" if bucket.column == "trace_id" else "second"
+    others = bucket.others()
+    return _comparable(
+        Side(str(others), trace, replace(selection, bucket=others), per),
+        Side(str(bucket), trace, replace(selection, bucket=bucket), per),
+    )
+
+
+def _comparable(a: Side, b: Side) -> tuple[Side, Side]:
+    """Leaves out waits that only one side could have kept."""
+    for side in (a, b):
+        if side.trace.meta.get("histogram_only"):
+            raise UsageError(
+                f"{side.trace.path} has histograms only, no waits to compare",
+                "record again without --histogram-only",
+            )
+    shortest = max(min_latency_ns(a.trace), min_latency_ns(b.trace))
+    if not shortest:
+        return a, b
+    parts = (replace(s, selection=_at_least(s.selection, shortest)) for s in (a, b))
+    return next(parts), next(parts)
+
+
+def _at_least(selection: Selection, shortest: int) -> Selection:
+    return replace(selection, min_wait_ns=max(shortest, selection.min_wait_ns or 0))

@@ -1,0 +1,203 @@
+"""`sltrace diff`: wiring only."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+from sltrace.cli import output
+from sltrace.cli.durations import DURATION
+from sltrace.cli.selecting import Choice, selection_options, values_of
+from sltrace.errors import UsageError
+
+if TYPE_CHECKING:
+    from sltrace.analysis.diff import Change, Diff, Groups
+    from sltrace.analysis.selection import Selection
+    from sltrace.analysis.sides import Side
+    from sltrace.trace.reader import Trace
+
+_TITLES = {"runq": "run queue"}
+
+
+@click.command()
+@click.argument("path_a", metavar="A")
+@click.argument("path_b", metavar="[B]", required=False)
+@click.option("--at", type=DURATION, help="Of one trace: what ended before this, against the rest.")
+@click.option(
+    "--bucket",
+    metavar="EXPR",
+    help="Of one trace: traces outside a bucket against those in it: 'hash(trace_id) % 100 < 15'.",
+)
+@click.option(
+    "--a",
+    "only_a",
+    multiple=True,
+    metavar="DIM=VALUE",
+    help="Side A has only waits with this value; as --only.",
+)
+@click.option("--b", "only_b", multiple=True, metavar="DIM=VALUE", help="The same for side B.")
+@click.option(
+    "--by",
+    default="kind,cgroup,comm",
+    show_default=True,
+    metavar="DIM[,DIM...]",
+    help="Dimensions whose values are compared, each by itself.",
+)
+@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Of each.")
+@click.option(
+    "--folded", metavar="FILE", help="Also write stacks with both sides' ns, for flamegraph.pl."
+)
+@click.option("-f", "--force", is_flag=True, help="Replace FILE if it exists.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document; times in ns.")
+@selection_options
+def command(
+    path_a: str,
+    path_b: str | None,
+    by: str,
+    top: int,
+    folded: str | None,
+    force: bool,
+    as_json: bool,
+    **choices: object,
+) -> None:
+    """What is slower in trace B than in A, or in one part of A than in another.
+
+    Give two traces, or one with --at, --bucket, or --a and --b. Differences are B minus A, with a
+    95 % confidence interval: a change whose interval holds zero may be chance.
+    """
+    from sltrace.analysis.diff import diff
+
+    sides = _sides(path_a, path_b, **choices)  # type: ignore[arg-type]
+    names = [name.strip() for name in by.split(",") if name.strip()]
+    result = diff(sides, names, limit=top)
+    if folded:
+        _write_folded(sides, folded, force)
+    if as_json:
+        output.print_json(result.to_json())
+    elif folded != "-":
+        _show(result)
+
+
+def _sides(
+    path_a: str,
+    path_b: str | None,
+    at: int | None,
+    bucket: str | None,
+    only_a: tuple[str, ...],
+    only_b: tuple[str, ...],
+    choice: Choice,
+) -> tuple[Side, Side]:
+    from sltrace.analysis.bucket import parse_bucket
+    from sltrace.analysis.sides import before_and_after, in_bucket, two_traces
+    from sltrace.trace.reader import Trace
+
+    ways = [w for w, given in _ways(path_b, at, bucket, only_a + only_b).items() if given]
+    if len(ways) != 1 and ways != ["B", "--a and --b"]:
+        raise UsageError(
+            "give what to compare in one way" if ways else "there is nothing to compare A with",
+            "give a trace B, --at TIME, --bucket EXPR, or --a and --b",
+        )
+    a = Trace.open(path_a)
+    if at is not None:
+        if choice.start is not None or choice.end is not None:
+            raise UsageError("--at with --after or --before", "leave one of them out")
+        return before_and_after(a, at, choice.selection(a))
+    if bucket:
+        return in_bucket(a, parse_bucket(bucket), choice.selection(a))
+    b = Trace.open(path_b) if path_b else a
+    return two_traces(a, b, _narrowed(a, choice, only_a), _narrowed(b, choice, only_b))
+
+
+def _ways(
+    path_b: str | None, at: int | None, bucket: str | None, only: tuple[str, ...]
+) -> dict[str, bool]:
+    return {
+        "B": path_b is not None,
+        "--at": at is not None,
+        "--bucket": bucket is not None,
+        "--a and --b": bool(only),
+    }
+
+
+def _narrowed(trace: Trace, choice: Choice, only: tuple[str, ...]) -> Selection:
+    selection = choice.selection(trace)
+    return replace(selection, values={**selection.values, **values_of(only)})
+
+
+def _write_folded(sides: tuple[Side, Side], file: str, force: bool) -> None:
+    from sltrace.analysis.blame import BLAMED_KINDS
+    from sltrace.export.folded import write_folded_diff
+    from sltrace.export.sink import output as opened
+
+    a, b = (replace(s, selection=s.selection.with_kinds(BLAMED_KINDS)) for s in sides)
+    with opened(file, force=force, text=True) as out:
+        write_folded_diff(out, (a, b))
+
+
+def _show(result: Diff) -> None:
+    for label, side in (("A", result.a), ("B", result.b)):
+        size = f"{side.span_ns / 1e9:.1f} s"
+        if side.per == "trace":
+            size += f", {output.number(int(side.size))} traces"
+        click.echo(f"{label}: {output.text(side.name)} ({size})")
+    if not result.classes:
+        click.echo("no waits: the traces have none, or none that match")
+    for name, changes in result.classes.items():
+        rows = [_row(_LABELS[str(c.name)].format(per=result.per), c) for c in changes]
+        click.echo()
+        headers = [_TITLES.get(name, output.text(name)), "A", "B", "B - A", "95 % CONFIDENCE", ""]
+        click.echo(output.table(headers, rows, names=1))
+    for groups in result.groups:
+        if groups.changes:
+            click.echo()
+            _show_groups(groups, result.per)
+    click.echo()
+    output.notes(result.notes)
+    for label, lost in zip("AB", result.losses, strict=True):
+        click.echo(f"losses of {label}: {lost.sentence}")
+
+
+_LABELS = {
+    "waits": "waits per {per}",
+    "total_ns": "waited per {per}",
+    "p50_ns": "p50",
+    "p90_ns": "p90",
+    "p99_ns": "p99",
+    "p999_ns": "p99.9",
+    "max_ns": "max",
+}
+
+
+def _show_groups(groups: Groups, per: str) -> None:
+    rows = [_row(output.text(c.name), c, times=True) for c in groups.changes]
+    if groups.rest:
+        rows.append(_row(f"{output.number(groups.rest_groups)} more", groups.rest, times=True))
+    headers = [f"{groups.by}, waited per {per}", "A", "B", "B - A", "95 % CONFIDENCE", ""]
+    click.echo(output.table(headers, rows, names=1))
+
+
+def _row(name: str, change: Change, *, times: bool = False) -> list[str]:
+    amount = _time if times or change.name != "waits" else _count
+    low, high = change.low, change.high
+    between = "" if low is None or high is None else f"{amount(low, True)} .. {amount(high, True)}"
+    verdict = ""
+    if change.certain and low is not None:
+        more, less = ("more", "fewer") if amount is _count else ("slower", "faster")
+        verdict = more if low > 0 else less
+    figures = [amount(change.a), amount(change.b), amount(change.difference, True)]
+    return [name, *figures, between, verdict]
+
+
+def _time(ns: float | None, signed: bool = False) -> str:
+    if ns is None:
+        return "-"
+    shown = output.duration(round(ns))
+    return f"+{shown}" if signed and round(ns) > 0 else shown
+
+
+def _count(value: float | None, signed: bool = False) -> str:
+    if value is None:
+        return "-"
+    return f"{value:+,.1f}" if signed and value else f"{value:,.1f}"
