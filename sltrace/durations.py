@@ -1,4 +1,4 @@
-"""Durations as users write them: a number with a unit."""
+"""Durations as users write and read them: a number with a unit."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from decimal import Decimal
 
 _UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9}
+_SHOWN = (("s", 10**9), ("ms", 10**6), ("us", 10**3))
 _PATTERN = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([a-zµ]{0,2})")
 
 
@@ -29,3 +30,14 @@ def parse_duration(text: str, *, bare_seconds: bool = False) -> int:
     if nanoseconds >= 2**63:
         raise ValueError(f"{text!r} is too long")
     return nanoseconds
+
+
+def format_duration(ns: int) -> str:
+    """Three significant digits with a unit: `1.23 ms`, `45 ns`, `1,234 s`."""
+    for unit, size in _SHOWN:
+        # 999.5 us would print as 1000 us.
+        if abs(ns) >= size * 0.9995:
+            value = ns / size
+            places = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
+            return f"{value:,.{places}f} {unit}"
+    return f"{ns} ns"

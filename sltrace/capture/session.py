@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sltrace import __version__
-from sltrace.capture import kernel, overhead, privileges, stacks, tags
+from sltrace.capture import cputimes, kernel, overhead, privileges, stacks, tags
 from sltrace.capture.probes import LibbpfProbes, Probes, Targets
 from sltrace.capture.rows import RowMaker
 from sltrace.capture.settings import Settings
@@ -176,6 +176,7 @@ class Recording:
         self._start_ns = time.monotonic_ns()
         self._clock = {"start_ns": self._start_ns, "start_unix_ns": time.time_ns()}
         self._interval_start = self._start_ns
+        self._cpu_times = cputimes.read_cpu_times()
         self._last_switches = 0
         self._cpu_at_start = self._cpu_at_interval = time.process_time_ns()
         self._writer.update_meta(
@@ -234,6 +235,7 @@ class Recording:
         finally:
             self.abandon()
         clock = self._clock_now()
+        self._writer.update_meta(cpu_times=cputimes.since(self._cpu_times))
         for source in self._sources:
             self._write(source.finish())
         self._close_segment()
@@ -366,7 +368,10 @@ class Recording:
         self._writer.append("histogram_sums", sums)
         self._write_names()
         self._writer.update_meta(
-            clock=self._clock_now(), overhead=self._overhead(), sources=self._describe_sources()
+            clock=self._clock_now(),
+            overhead=self._overhead(),
+            cpu_times=cputimes.since(self._cpu_times),
+            sources=self._describe_sources(),
         )
         return self._status(end - start)
 

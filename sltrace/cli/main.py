@@ -17,6 +17,7 @@ _COMMANDS = {
     "record": "Record scheduling waits of the machine, some processes or a command.",
     "stat": "Counts, totals and percentiles of a trace's waits.",
     "blame": "Who ran while others waited.",
+    "diagnose": "Say what is wrong, and what to do about it.",
     "diff": "What is slower in one trace, or part of one, than in another.",
     "check": "Test a trace against rules, for pipelines and canaries.",
     "report": "Make an HTML page with heatmap and flame graphs.",

@@ -11,26 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sltrace.durations import format_duration
 from sltrace.export.text import printable
 
 if TYPE_CHECKING:
     from sltrace.analysis.ranges import Range
 
-_UNITS = (("s", 10**9), ("ms", 10**6), ("us", 10**3))
+duration = format_duration
+
 _NARROWEST = 12
 _PIPE_WIDTH = 1000
 """Columns of a table that goes to a file or pipe: nothing is cut."""
-
-
-def duration(ns: int) -> str:
-    """Three significant digits with a unit: `1.23 ms`, `45 ns`, `1,234 s`."""
-    for unit, size in _UNITS:
-        # 999.5 us would print as 1000 us.
-        if abs(ns) >= size * 0.9995:
-            value = ns / size
-            places = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
-            return f"{value:,.{places}f} {unit}"
-    return f"{ns} ns"
 
 
 def between(value: Range) -> str:

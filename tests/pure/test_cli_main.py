@@ -60,7 +60,9 @@ def test_help_loads_nothing_heavy() -> None:
         assert re.search(rf"^  {name}  +\w", done.stdout, re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["stat", "blame", "export", "completion"])
+@pytest.mark.parametrize(
+    "name", ["stat", "blame", "check", "diff", "diagnose", "export", "completion"]
+)
 def test_the_help_of_a_command_loads_nothing_heavy(name: str) -> None:
     program = (
         "import sys; from sltrace.cli.main import run; code = run(sys.argv[1:]);"

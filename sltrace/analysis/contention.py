@@ -1,0 +1,229 @@
+"""Threads that could run and do not: contention, quota, and where they are made to run.
+
+Each function returns what it found, most time lost first, and nothing where nothing is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from sltrace.analysis.finding import LONG_NS, Finding, cpu_times, name_of
+from sltrace.analysis.meta import min_latency_ns
+from sltrace.durations import format_duration
+from sltrace.model import RUNQ_KINDS
+
+if TYPE_CHECKING:
+    from sltrace.trace.reader import Trace
+
+CONTENTION = 0.05
+"""Share of the recording that a cgroup's threads spent in long run-queue waits."""
+QUOTA = 0.01
+"""Share of the recording that a cgroup's threads were throttled."""
+ONE_CPU = 0.8
+"""Share of the long run-queue time that is on one CPU."""
+IDLE_CPU = 0.3
+"""Share of the recording that another CPU was idle meanwhile."""
+MOVES_A_SECOND = 300
+MOVED = 0.3
+"""Switch-ins of a process on another CPU than before: a rate, and their share."""
+MOVED_NODE = 0.1
+"""The same for another NUMA node."""
+
+_SECOND = 1_000_000_000
+_RUNQ = f"kind IN {RUNQ_KINDS!r}"
+
+
+def contention(trace: Trace, wall_ns: int) -> list[Finding]:
+    """Threads of a cgroup wait long for a CPU while others run."""
+    rows = trace.sql(
+        f"""
+        WITH long AS (
+          SELECT * FROM waits WHERE {_RUNQ} AND wait_ns >= ? AND culprit_tid IS DISTINCT FROM 0
+        ), victims AS (
+          SELECT cgroup, sum(wait_ns)::BIGINT AS waited, count(*) AS n, max(wait_ns) AS longest,
+            mode(comm) AS comm
+          FROM long GROUP BY cgroup HAVING waited >= ?
+        ), culprits AS (
+          SELECT cgroup, culprit_comm, culprit_cgroup,
+            sum(least(culprit_ns, wait_ns))::BIGINT AS held
+          FROM long WHERE culprit_tid IS NOT NULL GROUP BY ALL
+        )
+        SELECT v.*, c.culprit_comm, c.culprit_cgroup, coalesce(c.held, 0) AS held
+        FROM victims v LEFT JOIN culprits c ON c.cgroup IS NOT DISTINCT FROM v.cgroup
+        QUALIFY row_number() OVER (PARTITION BY v.cgroup ORDER BY held DESC, culprit_comm) = 1
+        ORDER BY waited DESC
+        """,
+        [LONG_NS, round(CONTENTION * wall_ns)],
+    ).to_pylist()
+    return [_contention(row, wall_ns) for row in rows]
+
+
+def _contention(row: Mapping[str, Any], wall_ns: int) -> Finding:
+    own = row["culprit_cgroup"] == row["cgroup"]
+    who = f"`{name_of(row['culprit_comm'])}`" + (
+        " of the same cgroup" if own else f" of {name_of(row['culprit_cgroup'])}"
+    )
+    share = row["held"] / row["waited"]
+    sentence = (
+        f"Contention: threads of {name_of(row['cgroup'])} (most of them `{name_of(row['comm'])}`) "
+        f"waited {format_duration(row['waited'])} for a CPU within {format_duration(wall_ns)}, in "
+        f"{row['n']:,} waits of {format_duration(LONG_NS)} or more, the longest "
+        f"{format_duration(row['longest'])}"
+    )
+    sentence += f"; {share:.0%} of that time {who} ran." if row["held"] else "."
+    advice = (
+        "It has more runnable threads than it gets CPUs: run fewer, or give it more CPUs "
+        "(cpuset, cpu.weight)."
+        if own
+        else "Give the waiting cgroup a larger share (cpu.weight, CPU requests), move the other "
+        "one to other CPUs (cpuset), or lower its priority. `sltrace blame --by comm` has all."
+    )
+    return Finding(
+        name="contention",
+        lost=row["waited"] / wall_ns,
+        sentence=sentence,
+        advice=advice,
+        numbers={
+            "waited_ns": row["waited"],
+            "waits": row["n"],
+            "longest_ns": row["longest"],
+            "culprit_ns": row["held"],
+        },
+        values={"cgroup": (row["cgroup"],), "kind": RUNQ_KINDS},
+    )
+
+
+def quota(trace: Trace, wall_ns: int) -> list[Finding]:
+    """A cgroup's CPU quota is used up while its threads could run."""
+    rows = trace.sql(
+        "SELECT cgroup, sum(wait_ns)::BIGINT AS waited, count(*) AS n, max(wait_ns) AS longest, "
+        "max(quota_us) AS quota, max(period_us) AS period FROM waits LEFT JOIN (SELECT cgroup_id, "
+        "max(quota_us) AS quota_us, max(period_us) AS period_us FROM cgroups GROUP BY 1) "
+        "USING (cgroup_id) WHERE kind = 'throttled' GROUP BY cgroup "
+        "HAVING waited >= ? ORDER BY waited DESC",
+        [round(QUOTA * wall_ns)],
+    ).to_pylist()
+    found = []
+    for row in rows:
+        limit = (
+            f" Its quota is {row['quota'] / row['period']:.2f} CPUs "
+            f"({row['quota'] / 1000:g} ms in {row['period'] / 1000:g} ms)."
+            if row["quota"] and row["period"]
+            else " It has no quota of its own: it is that of a cgroup above it."
+        )
+        found.append(
+            Finding(
+                name="quota",
+                lost=row["waited"] / wall_ns,
+                sentence=f"Quota: threads of {name_of(row['cgroup'])} were held back for "
+                f"{format_duration(row['waited'])} within {format_duration(wall_ns)} because the "
+                f"CPU quota was used up, {row['n']:,} times, the longest "
+                f"{format_duration(row['longest'])}.{limit}",
+                advice="Nobody is in its way: raise or remove the quota (cpu.max, CPU limit), or "
+                "run fewer threads, so that a period's quota is not used up at its beginning.",
+                numbers={
+                    "waited_ns": row["waited"],
+                    "waits": row["n"],
+                    "longest_ns": row["longest"],
+                },
+                values={"cgroup": (row["cgroup"],), "kind": ("throttled",)},
+            )
+        )
+    return found
+
+
+def one_cpu(trace: Trace, wall_ns: int) -> list[Finding]:
+    """Threads wait on one CPU while another is idle."""
+    rows = trace.sql(
+        f"SELECT cpu, sum(wait_ns)::BIGINT AS waited, mode(comm) AS comm FROM waits WHERE {_RUNQ} "
+        "AND wait_ns >= ? AND culprit_tid IS DISTINCT FROM 0 GROUP BY cpu ORDER BY waited DESC",
+        [LONG_NS],
+    ).to_pylist()
+    whole = sum(row["waited"] for row in rows)
+    times = cpu_times(trace)
+    idle = {
+        cpu: (t.get("idle", 0) + t.get("iowait", 0)) / wall_ns
+        for cpu, t in times.items()
+        if rows and cpu != str(rows[0]["cpu"])
+    }
+    spare = [cpu for cpu in idle if idle[cpu] >= IDLE_CPU]
+    if whole < CONTENTION * wall_ns or rows[0]["waited"] < ONE_CPU * whole or not spare:
+        return []
+    worst, free = rows[0], max(spare, key=idle.__getitem__)
+    return [
+        Finding(
+            name="placement",
+            lost=worst["waited"] / wall_ns,
+            sentence=f"Placement: {worst['waited'] / whole:.0%} of the time spent in long waits "
+            f"for a CPU ({format_duration(worst['waited'])}, mostly `{name_of(worst['comm'])}`) "
+            f"was on CPU {worst['cpu']}, while CPU {free} was idle for {idle[free]:.0%} of the "
+            "recording" + (f", and {len(spare) - 1:,} more like it." if len(spare) > 1 else "."),
+            advice="The threads may not go there: look at their affinity (taskset -p), cpuset, "
+            "and at interrupts bound to that CPU (/proc/interrupts).",
+            numbers={
+                "waited_ns": worst["waited"],
+                "share": worst["waited"] / whole,
+                "cpu": worst["cpu"],
+                "idle_share": idle[free],
+            },
+            values={"cpu": (worst["cpu"],), "kind": RUNQ_KINDS},
+        )
+    ]
+
+
+def moves(trace: Trace, wall_ns: int) -> list[Finding]:
+    """A process moves between CPUs, or NUMA nodes, at most of its switches."""
+    if min_latency_ns(trace):
+        # Only the slow switch-ins were kept: no share of all could be told.
+        return []
+    rows = trace.sql(
+        "SELECT pid, mode(comm) AS comm, count(*) AS n, "
+        "count(*) FILTER (WHERE migrated) AS moved, "
+        f"count(*) FILTER (WHERE migrated AND node <> {_node_of('prev_cpu', trace)}) AS crossed, "
+        "sum(wait_ns)::BIGINT AS waited "
+        f"FROM waits WHERE {_RUNQ} GROUP BY pid "
+        "HAVING (moved >= ? AND moved >= n * ?) OR (crossed >= ? AND crossed >= n * ?) "
+        "ORDER BY greatest(moved, crossed) DESC, pid",
+        [
+            *(MOVES_A_SECOND * wall_ns / _SECOND, MOVED),
+            *(MOVES_A_SECOND * wall_ns / _SECOND, MOVED_NODE),
+        ],
+    ).to_pylist()
+    return [_moves(row, wall_ns) for row in rows]
+
+
+def _moves(row: Mapping[str, Any], wall_ns: int) -> Finding:
+    crossed = row["crossed"] >= row["n"] * MOVED_NODE and row["crossed"] > 0
+    count = row["crossed"] if crossed else row["moved"]
+    where = "on another NUMA node" if crossed else "on another CPU"
+    return Finding(
+        name="placement" if crossed else "migration",
+        # How much a move costs is in nobody's clock: the time waited around them is a bound.
+        lost=row["waited"] / wall_ns,
+        sentence=f"{'Placement' if crossed else 'Migration'}: process {row['pid']} "
+        f"(`{name_of(row['comm'])}`) got its CPU {where} than before {count:,} times of "
+        f"{row['n']:,}, {count * _SECOND / wall_ns:,.0f} a second.",
+        advice="Its memory is then remote: bind it to a node (numactl, cpuset.mems and .cpus)."
+        if crossed
+        else "Its caches are then cold: give it CPUs of its own (cpuset), and look for what "
+        "changes its affinity or wakes it from elsewhere.",
+        numbers={"moves": count, "switches": row["n"], "waited_ns": row["waited"]},
+        values={"pid": (row["pid"],), "kind": RUNQ_KINDS},
+    )
+
+
+def _node_of(column: str, trace: Trace) -> str:
+    """SQL for the NUMA node of a CPU; `node` itself where the trace does not say."""
+    nodes = trace.meta.get("nodes")
+    if not isinstance(nodes, dict) or len(nodes) < 2:
+        return "node"
+    pairs = [
+        (cpu, int(name))
+        for name, cpus in nodes.items()
+        if name.isascii() and name.isdigit() and isinstance(cpus, list)
+        for cpu in cpus
+        if isinstance(cpu, int)
+    ]
+    cases = " ".join(f"WHEN {int(cpu)} THEN {node}" for cpu, node in pairs)
+    return f"(CASE {column} {cases} ELSE node END)" if cases else "node"

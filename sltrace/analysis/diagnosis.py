@@ -1,0 +1,67 @@
+"""What is wrong with this machine or service, in sentences: nothing where nothing is wrong.
+
+Each finding has its own threshold (`sltrace.analysis.contention`, `.stalls`; docs/cli.md). They
+are about what was seen: losses can hide a finding, never make one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from sltrace.analysis.contention import contention, moves, one_cpu, quota
+from sltrace.analysis.finding import Finding
+from sltrace.analysis.losses import Losses, losses
+from sltrace.analysis.meta import clock_ns, min_latency_ns
+from sltrace.analysis.stalls import blocked_io, steal, wakeup
+
+if TYPE_CHECKING:
+    from sltrace.trace.reader import Trace
+
+_ABOUT_WAITS = (contention, quota, one_cpu, moves, wakeup, blocked_io)
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All that is wrong.
+
+    Attributes:
+        findings: Most time lost first; empty where nothing is wrong.
+        losses: What the trace lacks.
+        notes: What could not be looked into, a sentence each.
+    """
+
+    findings: tuple[Finding, ...]
+    losses: Losses
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values; times in ns."""
+        return {
+            "findings": [asdict(f) for f in self.findings],
+            "losses": self.losses.to_json(),
+            "notes": list(self.notes),
+        }
+
+
+def diagnose(trace: Trace, *, most: int = 3) -> Diagnosis:
+    """Looks for everything this knows.
+
+    Args:
+        trace: Where from. Without single waits only steal is looked for.
+        most: Findings of one name, those with the most time lost.
+    """
+    wall_ns = clock_ns(trace, "end_ns") - clock_ns(trace, "start_ns")
+    if wall_ns <= 0:
+        return Diagnosis((), losses(trace), ("the trace does not say how long it is",))
+    looked = [steal(trace, wall_ns)]
+    notes = list(trace.notes)
+    if trace.meta.get("histogram_only"):
+        notes.append("histograms only: waits were not looked into")
+    else:
+        looked += [look(trace, wall_ns) for look in _ABOUT_WAITS]
+        if threshold := min_latency_ns(trace):
+            notes.append(f"waits under {threshold:,} ns were not kept, and not looked into")
+    found = [finding for findings in looked for finding in findings[:most]]
+    found.sort(key=lambda f: -f.lost)
+    return Diagnosis(tuple(found), losses(trace), tuple(notes))

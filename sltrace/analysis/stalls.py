@@ -1,0 +1,117 @@
+"""Time that is lost although nobody is in the way: steal, slow wakeups, devices.
+
+Each function returns what it found, most time lost first, and nothing where nothing is wrong.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sltrace.analysis.finding import LONG_NS, Finding, cpu_times, name_of
+from sltrace.analysis.meta import min_latency_ns
+from sltrace.durations import format_duration
+
+if TYPE_CHECKING:
+    from sltrace.trace.reader import Trace
+
+STEAL = 0.01
+"""Share of the CPUs' time that the hypervisor gave to others."""
+WAKEUP_NS = 200_000
+"""Nine of ten wakeups on an idle CPU take less, unless something is wrong."""
+FEWEST_WAKEUPS = 100
+IO = 0.1
+"""Share of the recording that a cgroup's threads were blocked in long I/O waits."""
+
+
+def steal(trace: Trace, wall_ns: int) -> list[Finding]:
+    """The hypervisor runs others on this machine's CPUs."""
+    times = cpu_times(trace)
+    stolen = sum(t.get("steal", 0) for t in times.values())
+    whole = wall_ns * len(times)
+    if not times or stolen < STEAL * whole:
+        return []
+    worst = max(times, key=lambda cpu: times[cpu].get("steal", 0))
+    return [
+        Finding(
+            name="steal",
+            lost=stolen / wall_ns,
+            sentence=f"Steal: the hypervisor took {format_duration(stolen)} of this machine's "
+            f"CPUs within {format_duration(wall_ns)}, {stolen / whole:.1%} of their time; most on "
+            f"CPU {worst}, {times[worst].get('steal', 0) / wall_ns:.1%}.",
+            advice="The host is overcommitted or the instance is out of CPU credits: another "
+            "instance type or host. Run times and waits in this trace contain the stolen time.",
+            numbers={"stolen_ns": stolen, "share": stolen / whole},
+            values={},
+        )
+    ]
+
+
+def wakeup(trace: Trace, wall_ns: int) -> list[Finding]:
+    """Wakeups on idle CPUs are slow."""
+    if min_latency_ns(trace):
+        return []
+    row = trace.sql(
+        "SELECT count(*) AS n, sum(wait_ns)::BIGINT AS waited, "
+        "quantile_disc(wait_ns, 0.5) AS half, "
+        "quantile_disc(wait_ns, 0.9) AS most, max(wait_ns) AS longest FROM waits "
+        "WHERE kind = 'runq_wakeup' AND culprit_tid = 0 AND culprit_ns * 2 >= wait_ns",
+    ).to_pylist()[0]
+    if row["n"] < FEWEST_WAKEUPS or row["most"] < WAKEUP_NS:
+        return []
+    return [
+        Finding(
+            name="wakeup",
+            lost=row["waited"] / wall_ns,
+            sentence=f"Wakeup: on idle CPUs, one wakeup in ten of {row['n']:,} took "
+            f"{format_duration(row['most'])} or more, half of them {format_duration(row['half'])}, "
+            f"the longest {format_duration(row['longest'])}. Nobody ran meanwhile.",
+            advice="The CPUs sleep too deeply: look at idle states (cpupower idle-info), PM QoS "
+            "(/dev/cpu_dma_latency) or a latency profile (tuned); in a virtual machine at the "
+            "host's load and at halt polling.",
+            numbers={
+                "wakeups": row["n"],
+                "p50_ns": row["half"],
+                "p90_ns": row["most"],
+                "longest_ns": row["longest"],
+            },
+            values={"kind": ("runq_wakeup",)},
+        )
+    ]
+
+
+def blocked_io(trace: Trace, wall_ns: int) -> list[Finding]:
+    """Threads of a cgroup are blocked for long, and a device or the kernel ends it."""
+    rows = trace.sql(
+        """
+        WITH kernel AS (SELECT DISTINCT pid FROM tasks WHERE ppid = 2 OR pid = 2)
+        SELECT cgroup, sum(wait_ns)::BIGINT AS waited, count(*) AS n, max(wait_ns) AS longest,
+          mode(comm) AS comm, mode(CASE WHEN waker_context <> 'task' THEN NULL
+            ELSE waker_comm END) AS waker
+        FROM waits WHERE kind = 'blocked' AND state = 'D' AND wait_ns >= ?
+          AND pid NOT IN (FROM kernel)
+          AND (waker_context IN ('softirq', 'hardirq') OR waker_pid IN (FROM kernel))
+        GROUP BY cgroup HAVING waited >= ? ORDER BY waited DESC
+        """,
+        [LONG_NS, round(IO * wall_ns)],
+    ).to_pylist()
+    return [
+        Finding(
+            name="io",
+            lost=row["waited"] / wall_ns,
+            sentence=f"I/O: threads of {name_of(row['cgroup'])} (most of them "
+            f"`{name_of(row['comm'])}`) were blocked for {format_duration(row['waited'])} within "
+            f"{format_duration(wall_ns)} in waits that a device ended, or the kernel for it"
+            + (f" (`{name_of(row['waker'])}`)" if row["waker"] else "")
+            + f": {row['n']:,} of {format_duration(LONG_NS)} or more, the longest "
+            f"{format_duration(row['longest'])}.",
+            advice="Look at the device (iostat -x) and at what is asked of it: record with "
+            "--stacks kernel, then `sltrace report`, or export with --only state=D.",
+            numbers={
+                "waited_ns": row["waited"],
+                "waits": row["n"],
+                "longest_ns": row["longest"],
+            },
+            values={"cgroup": (row["cgroup"],), "kind": ("blocked",), "state": ("D",)},
+        )
+        for row in rows
+    ]

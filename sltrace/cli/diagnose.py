@@ -1,0 +1,45 @@
+"""`sltrace diagnose`: wiring only."""
+
+from __future__ import annotations
+
+import textwrap
+
+import click
+
+from sltrace.cli import output
+
+_WIDEST = 100
+
+
+@click.command()
+@click.argument("path", metavar="TRACE")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document; times in ns.")
+def command(path: str, as_json: bool) -> None:
+    """Say in sentences what is wrong in TRACE, and what to do about it.
+
+    Contention, CPU quota, steal, placement and migration, slow wakeups, I/O: with numbers, most
+    time lost first. Nothing is said where nothing is wrong; docs/cli.md has the thresholds.
+    """
+    from sltrace.analysis.diagnosis import diagnose
+    from sltrace.trace.reader import Trace
+
+    result = diagnose(Trace.open(path))
+    if as_json:
+        output.print_json(result.to_json())
+        return
+    columns = min(_WIDEST, output.terminal_width())
+    for finding in result.findings:
+        for paragraph, indent in ((finding.sentence, "* "), (finding.advice, "  -> ")):
+            click.echo(
+                textwrap.fill(
+                    output.text(paragraph),
+                    columns,
+                    initial_indent=indent,
+                    subsequent_indent=" " * len(indent),
+                    break_on_hyphens=False,
+                )
+            )
+    if not result.findings:
+        click.echo("nothing is wrong, as far as this recording shows")
+    output.notes(result.notes)
+    click.echo(f"losses: {result.losses.sentence}")

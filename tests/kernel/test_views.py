@@ -1,0 +1,245 @@
+"""What the commands say about real recordings, beside what the kernel says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sltrace.analysis.bounds import measure
+from sltrace.analysis.diagnosis import Finding, diagnose
+from sltrace.analysis.diff import diff
+from sltrace.analysis.rules import parse_rule
+from sltrace.analysis.selection import Selection
+from sltrace.analysis.sides import two_traces
+from sltrace.trace.reader import Trace
+from tests.support.cgroups import Cgroup, cgroup
+from tests.support.loads import allowed_cpus, load, run
+from tests.support.recorder import recorder, sltrace
+
+pytestmark = pytest.mark.bpf
+
+
+@dataclass(frozen=True)
+class Sick:
+    """The whole machine recorded while it had four diseases, one after the other.
+
+    Attributes:
+        path: The trace.
+        ours: cgroup whose thread waited for `hog`'s, on one CPU.
+        theirs: The other one.
+        limited: cgroup with a quota of a fifth of a CPU.
+        writer: cgroup of the process that wrote to a slow disk.
+        throttled_ns: What its `cpu.stat` says, over its one CPU.
+        mover: Process that moved itself between two CPUs.
+        moves: How often.
+        throttled_disk: 2 MB were written to a disk held down to 1 MB/s.
+        idle_ns: Idle and iowait time of all CPUs meanwhile, from /proc/stat.
+    """
+
+    path: Path
+    ours: str
+    theirs: str
+    limited: str
+    writer: str
+    throttled_ns: int
+    mover: int
+    moves: int
+    throttled_disk: bool
+    idle_ns: int
+
+    @property
+    def trace(self) -> Trace:
+        return Trace.open(self.path)
+
+
+def idle_ns() -> int:
+    """Idle and iowait time of all CPUs together since boot."""
+    values = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()
+    return (int(values[4]) + int(values[5])) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+
+@pytest.fixture(scope="module")
+def sick(tmp_path_factory: pytest.TempPathFactory) -> Sick:
+    folder = tmp_path_factory.mktemp("sick")
+    cpu = str(allowed_cpus()[-1])
+    with (
+        cgroup("ours") as ours,
+        cgroup("theirs") as theirs,
+        cgroup("limited", cpus=0.2) as limited,
+        cgroup("writer") as writer,
+    ):
+        # Equal to each other, and far above whatever else runs here.
+        for group in (ours, theirs):
+            group.weigh(50)
+        with recorder(folder / "all.slt") as recording:
+            before = idle_ns()
+            with load(
+                "hog", "--cpu", cpu, "--duration", 2, "--comm", "holder", within=theirs
+            ) as holder:
+                run("hog", "--cpu", cpu, "--duration", 2, "--comm", "waiter", within=ours)
+                holder.outcome()
+            was = limited.cpu_stat()
+            run("quota", "--threads", 1, "--duration", 2, within=limited)
+            throttled_ns = limited.cpu_stat().throttled_ns - was.throttled_ns
+            mover, moves = move_about()
+            throttled_disk = write_slowly(folder / "file", 2, writer)
+            after = idle_ns()
+        return Sick(
+            recording.path,
+            ours.name,
+            theirs.name,
+            limited.name,
+            writer.name,
+            throttled_ns,
+            mover,
+            moves,
+            throttled_disk,
+            after - before,
+        )
+
+
+MOVER = """
+import os, time
+cpus, moves, end = sorted(os.sched_getaffinity(0))[:2], 0, time.monotonic() + 1.5
+while time.monotonic() < end:
+    os.sched_setaffinity(0, {cpus[moves % 2]})
+    moves += 1
+print(os.getpid(), moves)
+"""
+
+
+def move_about() -> tuple[int, int]:
+    """A process that makes itself move between two CPUs: its pid, and how often it did."""
+    done = subprocess.run([sys.executable, "-c", MOVER], check=True, capture_output=True, text=True)
+    pid, moves = done.stdout.split()
+    return int(pid), int(moves)
+
+
+def write_slowly(file: Path, megabytes: int, within: Cgroup) -> bool:
+    """Writes past the page cache to a disk held down to 1 MB/s; False where that cannot be."""
+    mount = Path("/sys/fs/cgroup/blkio")
+    group = mount / f"slow-{os.getpid()}"
+    device = file.parent.stat().st_dev
+    limit = group / "blkio.throttle.write_bps_device"
+    try:
+        group.mkdir()
+        limit.write_text(f"{os.major(device)}:{os.minor(device)} 1000000")
+    except OSError:
+        if group.exists():
+            group.rmdir()
+        return False
+    try:
+        write = ["dd", "if=/dev/zero", f"of={file}", "bs=100k", f"count={megabytes * 10}"]
+        script = 'echo $$ > "$0" && echo $$ > "$1" && shift && exec "$@"'
+        join = ["sh", "-c", script, str(group / "cgroup.procs"), str(within.procs)]
+        subprocess.run([*join, *write, "oflag=direct"], check=True, capture_output=True)
+    finally:
+        file.unlink(missing_ok=True)
+        group.rmdir()
+    return True
+
+
+def one(trace: Trace, name: str, **values: object) -> Finding:
+    (found,) = (
+        f
+        for f in diagnose(trace, most=50).findings
+        if f.name == name and all(f.values.get(k) == (v,) for k, v in values.items())
+    )
+    return found
+
+
+def test_contention_names_victim_and_culprit(sick: Sick) -> None:
+    found = one(sick.trace, "contention", cgroup=sick.ours)
+    assert "(most of them `waiter`)" in found.sentence
+    assert f"`holder` of {sick.theirs} ran" in found.sentence
+    # Two equal hogs on a CPU wait half of the time each, for each other.
+    assert found.numbers["culprit_ns"] > found.numbers["waited_ns"] / 2
+    other = one(sick.trace, "contention", cgroup=sick.theirs)
+    assert f"`waiter` of {sick.ours} ran" in other.sentence
+
+
+def test_quota_is_that_of_cpu_stat(sick: Sick) -> None:
+    found = one(sick.trace, "quota", cgroup=sick.limited)
+    assert "Its quota is 0.20 CPUs (20 ms in 100 ms)" in found.sentence
+    assert found.numbers["waited_ns"] == pytest.approx(sick.throttled_ns, rel=0.05)
+
+
+def test_the_share_of_a_rule_is_that_of_cpu_stat(sick: Sick) -> None:
+    trace = sick.trace
+    clock = trace.meta["clock"]
+    wall = clock["end_ns"] - clock["start_ns"]
+    rule = parse_rule(f"share(throttled where cgroup={sick.limited}) < 1%")
+    share = measure(trace, rule)
+    assert float(share.low) * wall == pytest.approx(sick.throttled_ns, rel=0.05)
+    done = sltrace("check", sick.path, rule.text, f"count(runq where cgroup={sick.ours}) > 10")
+    assert done.code == 7, done.err
+    assert [line.split()[0] for line in done.out.splitlines()[:2]] == ["FAIL", "pass"]
+
+
+def test_migration_is_what_the_load_did(sick: Sick) -> None:
+    found = one(sick.trace, "migration", pid=sick.mover)
+    # Others on the same CPU move it now and then as well.
+    assert found.numbers["moves"] == pytest.approx(sick.moves, rel=0.1)
+    assert "`python" in found.sentence
+
+
+def test_writes_to_a_slow_disk_are_io(sick: Sick) -> None:
+    if not sick.throttled_disk:
+        pytest.skip("no v1 blkio controller to hold a disk down with")
+    found = one(sick.trace, "io", cgroup=sick.writer)
+    assert "(most of them `dd`)" in found.sentence
+    # 2 MB at 1 MB/s, of which the first slice may be free.
+    assert 1_500_000_000 < found.numbers["waited_ns"] < 3_500_000_000
+
+
+def test_cpu_times_are_those_of_proc_stat(sick: Sick) -> None:
+    times = sick.trace.meta["cpu_times"]
+    assert len(times) == sick.trace.meta["cpus"]
+    idle = sum(t["idle"] + t["iowait"] for t in times.values())
+    # The recording is a little longer than what the test looked at.
+    around = 1_500_000_000 * len(times)
+    assert sick.idle_ns - 20_000_000 <= idle <= sick.idle_ns + around
+    clock = sick.trace.meta["clock"]
+    for spent in times.values():
+        whole = sum(spent.values())
+        assert whole == pytest.approx(clock["end_ns"] - clock["start_ns"], rel=0.1)
+
+
+def test_a_well_behaved_program_is_not_diagnosed(tmp_path: Path) -> None:
+    """At a real-time priority above the recorder's, so that nobody here can make it wait."""
+    urgent = ("--policy", "fifo", "--priority", 60, "--period-us", 5000)
+    with (
+        load("victim", "--duration", 3, *urgent) as victim,
+        recorder(tmp_path / "calm.slt", "--pid", victim.pid) as recording,
+    ):
+        time.sleep(1.5)
+        recording.end()
+    result = diagnose(recording.trace)
+    assert result.losses.kept > 100
+    assert [f for f in result.findings if f.name != "steal"] == []
+
+
+def test_a_recording_differs_from_itself_in_nothing(sick: Sick) -> None:
+    result = diff(two_traces(sick.trace, sick.trace))
+    assert {c.difference for cs in result.classes.values() for c in cs} == {0}
+    assert {c.difference for g in result.groups for c in g.changes} == {0}
+
+
+def test_the_slower_side_is_found(sick: Sick) -> None:
+    """A thread at half a CPU against threads that the load moves; and itself elsewhere."""
+    sides = two_traces(
+        sick.trace,
+        sick.trace,
+        Selection(values={"comm": ("victim",)}),
+        Selection(values={"cgroup": (sick.ours,)}),
+    )
+    waited = {c.name: c for c in diff(sides).classes["runq"]}["total_ns"]
+    assert waited.certain
+    assert waited.low is not None
+    assert waited.low > 0

@@ -1,0 +1,230 @@
+"""diagnosis: each finding at its threshold and just below it, with the numbers of the waits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from sltrace.analysis.diagnosis import Diagnosis, diagnose
+from sltrace.cli.diagnose import command
+from sltrace.trace.reader import Trace
+from tests.pure.test_analysis_latency import random_waits
+from tests.support.traces import SECOND, make_trace
+
+MS = 1_000_000
+HOG = {"culprit_pid": 9, "culprit_tid": 9, "culprit_comm": "hog", "culprit_cgroup": "/b"}
+IDLE = {"culprit_pid": 0, "culprit_tid": 0, "culprit_comm": "idle"}
+
+
+def of(folder: Path, waits: list[dict[str, Any]], **more: Any) -> Diagnosis:
+    """Diagnosis of a recording of 10 s on 2 CPUs."""
+    return diagnose(Trace.open(make_trace(folder, waits, **more)))
+
+
+def names(result: Diagnosis) -> list[str]:
+    return [f.name for f in result.findings]
+
+
+def behind_hog(count: int, wait_ns: int = 10 * MS, **more: Any) -> list[dict[str, Any]]:
+    row = {"wait_ns": wait_ns, "cgroup": "/a", "culprit_ns": wait_ns * 3 // 4, **HOG, **more}
+    return [{**row, "end_ns": i * 100 * MS} for i in range(1, count + 1)]
+
+
+def test_contention_from_a_twentieth_of_the_time_on(tmp_path: Path) -> None:
+    assert names(of(tmp_path, behind_hog(49))) == []
+    (found,) = of(tmp_path, behind_hog(50)).findings
+    assert (found.name, found.lost) == ("contention", 0.05)
+    assert dict(found.numbers) == {
+        "waited_ns": 500 * MS,
+        "waits": 50,
+        "longest_ns": 10 * MS,
+        "culprit_ns": 375 * MS,
+    }
+    assert "/a (most of them `web`) waited 500 ms for a CPU within 10.0 s" in found.sentence
+    assert "75% of that time `hog` of /b ran" in found.sentence
+    assert "cpu.weight" in found.advice
+    assert found.values == {"cgroup": ("/a",), "kind": ("runq_wakeup", "runq_preempt")}
+
+
+def test_contention_is_of_long_waits_behind_somebody(tmp_path: Path) -> None:
+    assert names(of(tmp_path, behind_hog(5000, MS - 1))) == []
+    assert names(of(tmp_path, behind_hog(50, **IDLE))) == []
+    assert names(of(tmp_path, behind_hog(50, kind="blocked"))) == []
+    (found,) = of(tmp_path, behind_hog(50, culprit_cgroup="/a")).findings
+    assert "of the same cgroup" in found.sentence
+    assert "more runnable threads" in found.advice
+    unknown = {"culprit_pid": None, "culprit_tid": None, "culprit_comm": None, "culprit_ns": None}
+    (found,) = of(tmp_path, behind_hog(50, **unknown)).findings
+    assert "ran" not in found.sentence.partition("longest")[2]
+
+
+def test_a_cgroup_each_and_no_more_than_asked_for(tmp_path: Path) -> None:
+    waits = [w for i in range(5) for w in behind_hog(60 + i, cgroup=f"/{i}")]
+    trace = Trace.open(make_trace(tmp_path, waits))
+    assert [f.values["cgroup"] for f in diagnose(trace).findings] == [("/4",), ("/3",), ("/2",)]
+    assert len(diagnose(trace, most=9).findings) == 5
+
+
+def test_quota_from_a_hundredth_of_the_time_on(tmp_path: Path) -> None:
+    throttled = {"kind": "throttled", "wait_ns": 50 * MS, "cgroup": "/q", "cgroup_id": 7}
+    cgroups = [{"cgroup_id": 7, "path": "/q", "quota_us": 20_000, "period_us": 100_000}] * 2
+    assert names(of(tmp_path, [{**throttled, "wait_ns": 50 * MS - 1}, throttled])) == []
+    (found,) = of(tmp_path, [throttled, throttled], cgroups=cgroups).findings
+    assert (found.name, found.lost) == ("quota", 0.01)
+    assert found.numbers == {"waited_ns": 100 * MS, "waits": 2, "longest_ns": 50 * MS}
+    assert "/q were held back for 100 ms within 10.0 s" in found.sentence
+    assert "0.20 CPUs (20 ms in 100 ms)" in found.sentence
+    (found,) = of(tmp_path, [throttled, throttled]).findings
+    assert "a cgroup above it" in found.sentence
+
+
+def cpu_times(**by_name: tuple[int, int]) -> dict[str, Any]:
+    """For CPU 0 and 1, in hundredths of the recording."""
+    times = {
+        cpu: {n: v[i] * SECOND // 10 for n, v in by_name.items()} for i, cpu in enumerate("01")
+    }
+    return {"cpu_times": times}
+
+
+def test_steal_from_a_hundredth_of_the_cpus_on(tmp_path: Path) -> None:
+    assert names(of(tmp_path, [], meta=cpu_times(steal=(0, 1)))) == []
+    (found,) = of(tmp_path, [], meta=cpu_times(steal=(0, 2))).findings
+    assert (found.name, found.lost) == ("steal", 0.02)
+    assert "took 200 ms" in found.sentence
+    assert "1.0% of their time; most on CPU 1, 2.0%" in found.sentence
+    # Also where there are no waits to look into.
+    meta = cpu_times(steal=(0, 2)) | {"histogram_only": True}
+    assert names(of(tmp_path, [], meta=meta)) == ["steal"]
+
+
+def test_one_busy_cpu_beside_an_idle_one(tmp_path: Path) -> None:
+    waits = behind_hog(80, cpu=1) + behind_hog(20, cpu=0)
+    found = {f.name: f for f in of(tmp_path, waits, meta=cpu_times(idle=(30, 0))).findings}
+    assert list(found) == ["contention", "placement"]
+    assert "80% of the time" in found["placement"].sentence
+    assert "was on CPU 1, while CPU 0 was idle for 30%" in found["placement"].sentence
+    assert names(of(tmp_path, waits, meta=cpu_times(idle=(29, 0)))) == ["contention"]
+    assert names(of(tmp_path, waits, meta=cpu_times(idle=(0, 90)))) == ["contention"]
+    even = behind_hog(79, cpu=1) + behind_hog(21, cpu=0)
+    assert names(of(tmp_path, even, meta=cpu_times(idle=(30, 0)))) == ["contention"]
+    assert names(of(tmp_path, waits)) == ["contention"]
+
+
+def test_moves_between_cpus_and_nodes(tmp_path: Path) -> None:
+    run = {"wait_ns": 1000, "pid": 5}
+    moved = {**run, "migrated": True, "prev_cpu": 1}
+    assert names(of(tmp_path, [moved] * 2999)) == []
+    assert names(of(tmp_path, [moved] * 3000 + [run] * 7001)) == []
+    (found,) = of(tmp_path, [moved] * 3000 + [run] * 7000).findings
+    assert found.name == "migration"
+    assert "process 5 (`web`)" in found.sentence
+    assert "3,000 times of 10,000, 300 a second" in found.sentence
+    # CPU 1 is of the other node; a tenth of the runs is enough there.
+    nodes = {"nodes": {"0": [0], "1": [1]}}
+    (found,) = of(tmp_path, [moved] * 3000 + [run] * 27_000, meta=nodes).findings
+    assert found.name == "placement"
+    assert "on another NUMA node than before 3,000 times of 30,000" in found.sentence
+    assert names(of(tmp_path, [moved] * 3000 + [run] * 27_001, meta=nodes)) == []
+    within = {"nodes": {"0": [0, 1], "1": [2]}}
+    assert names(of(tmp_path, [moved] * 3000 + [run] * 27_000, meta=within)) == []
+
+
+def test_slow_wakeups_of_idle_cpus(tmp_path: Path) -> None:
+    slow = {"wait_ns": 200_000, "culprit_ns": 100_000, **IDLE}
+    fast = {"wait_ns": 20_000, "culprit_ns": 20_000, **IDLE}
+    assert names(of(tmp_path, [slow] * 99)) == []
+    assert names(of(tmp_path, [slow] * 10 + [fast] * 90)) == []
+    (found,) = of(tmp_path, [slow] * 11 + [fast] * 89).findings
+    assert found.name == "wakeup"
+    assert found.numbers["p90_ns"] == 200_000
+    assert "one wakeup in ten of 100 took 200 us or more, half of them 20.0 us" in found.sentence
+    # Not where somebody ran for most of the wait.
+    assert names(of(tmp_path, [{**slow, "culprit_ns": 99_999}] * 100)) == []
+    assert names(of(tmp_path, [{**slow, "culprit_tid": 9}] * 100)) == []
+
+
+def test_blocked_by_devices(tmp_path: Path) -> None:
+    row = {"kind": "blocked", "state": "D", "wait_ns": 10 * MS, "cgroup": "/db", "pid": 50}
+    by_device = {**row, "waker_context": "softirq", "waker_pid": 77, "waker_comm": "any"}
+    by_kernel = {**row, "waker_context": "task", "waker_pid": 8, "waker_comm": "jbd2/vda-8"}
+    tasks = [{"pid": 8, "tid": 8, "comm": "jbd2/vda-8", "ppid": 2}]
+    assert names(of(tmp_path, [by_device] * 99, tasks=tasks)) == []
+    (found,) = of(tmp_path, [by_device] * 40 + [by_kernel] * 60, tasks=tasks).findings
+    assert (found.name, found.lost) == ("io", 0.1)
+    assert found.numbers == {"waited_ns": SECOND, "waits": 100, "longest_ns": 10 * MS}
+    assert "(`jbd2/vda-8`)" in found.sentence
+    # A parent in vfork, a kernel thread, a sleep, a short wait: no I/O that anybody waits for.
+    for other in (
+        {"waker_context": "task", "waker_pid": 51},
+        {"pid": 8},
+        {"state": "S"},
+        {"wait_ns": MS - 1},
+    ):
+        assert names(of(tmp_path, [{**by_device, **other}] * 2000, tasks=tasks)) == []
+
+
+def test_a_calm_machine_is_silent_and_losses_are_said(tmp_path: Path) -> None:
+    frame = random_waits(31, 3000)
+    frame = frame[frame["kind"].isin(("runq_wakeup", "runq_preempt", "blocked"))]
+    frame["wait_ns"] = frame["wait_ns"] % 500_000
+    import pyarrow as pa
+
+    result = diagnose(
+        Trace.open(make_trace(tmp_path, pa.Table.from_pandas(frame, preserve_index=False)))
+    )
+    assert result.findings == ()
+    assert result.notes == ()
+    lost = [
+        {"cpu": 0, "name": "ring_full", "class": "loss", "value": 3, "start_ns": 0, "end_ns": 1}
+    ]
+    out = shown(make_trace(tmp_path, [{}], counters=lost))
+    assert out.splitlines()[0] == "nothing is wrong, as far as this recording shows"
+    assert "losses: 3 waits lost" in out
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {"cpu_times": []},
+        {"cpu_times": {"0": 7, "x": {"steal": 1}}},
+        {"cpu_times": {"0": {"steal": -5, "idle": "all"}}},
+        {"nodes": {"a": 1, "0": ["x"], "1": [None, 1]}},
+        {"nodes": []},
+        {"clock": None},
+        {"clock": {"start_ns": 5, "end_ns": 5}},
+    ],
+)
+def test_metadata_of_anybody_is_no_trouble(tmp_path: Path, meta: dict[str, Any]) -> None:
+    result = of(tmp_path, behind_hog(60), meta=meta)
+    assert names(result) in (["contention"], [])
+    json.dumps(result.to_json())
+
+
+def test_a_minimum_latency_is_said(tmp_path: Path) -> None:
+    slow = {"wait_ns": 200_000, "culprit_ns": 200_000, "migrated": True, **IDLE}
+    result = of(tmp_path, [slow] * 5000, meta={"min_latency_ns": 100_000})
+    assert result.findings == ()
+    assert "100,000 ns" in result.notes[0]
+
+
+def shown(path: Path, *options: str) -> str:
+    result = CliRunner().invoke(command, [str(path), *options])
+    assert result.exit_code == 0, result.exception
+    return result.output
+
+
+def test_the_command_is_safe_and_has_everything(tmp_path: Path) -> None:
+    hostile = "\x1b[2J‮" + "x" * 4000
+    path = make_trace(tmp_path, behind_hog(60, comm=hostile, cgroup=hostile))
+    out = shown(path)
+    assert out.startswith("* Contention: threads of")
+    assert "\\x1b[2J\\u202exxx" in out
+    assert "\x1b" not in out
+    assert len(out) < 3000
+    document = json.loads(shown(path, "--json"))
+    assert document["findings"][0]["numbers"]["waits"] == 60
+    assert document["findings"][0]["values"]["cgroup"] == [hostile]
