@@ -18,6 +18,7 @@ _COMMANDS = {
     "stat": "Counts, totals and percentiles of a trace's waits.",
     "blame": "Who ran while others waited.",
     "diagnose": "Say what is wrong, and what to do about it.",
+    "explain": "Why one request was slow: a trace id as a timeline of its waits.",
     "diff": "What is slower in one trace, or part of one, than in another.",
     "check": "Test a trace against rules, for pipelines and canaries.",
     "report": "Make an HTML page with heatmap and flame graphs.",

@@ -17,9 +17,13 @@ from sltrace.analysis.diff import diff
 from sltrace.analysis.rules import parse_rule
 from sltrace.analysis.selection import Selection
 from sltrace.analysis.sides import two_traces
+from sltrace.analysis.spans import explain_spans, read_spans
+from sltrace.analysis.timeline import slowest, timeline
 from sltrace.trace.reader import Trace
+from tests.support import tagged
 from tests.support.cgroups import Cgroup, cgroup
 from tests.support.loads import allowed_cpus, load, run
+from tests.support.programs import ROOT
 from tests.support.recorder import recorder, sltrace
 
 pytestmark = pytest.mark.bpf
@@ -243,3 +247,40 @@ def test_the_slower_side_is_found(sick: Sick) -> None:
     assert waited.certain
     assert waited.low is not None
     assert waited.low > 0
+
+
+def test_a_request_is_explained_as_it_timed_itself(tmp_path: Path) -> None:
+    cpu = str(allowed_cpus()[-1])
+    program = [sys.executable, "-m", "tests.support.tagged", str(tmp_path), cpu]
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    trace = Trace.open(tmp_path / "tagged.slt")
+    (traced,) = slowest(trace).traces
+    assert traced.trace_id == tagged.TRACE_ID
+    spans = read_spans(tmp_path / "spans.json")
+    found = {s.span.name: s for s in explain_spans(trace, timeline(trace, traced.trace_id), spans)}
+    # The kernel's clock for sleeping, and the thread's own for what it used.
+    sleeps, competes, request = found["sleeps"], found["competes"], found["request"]
+    slack = 2_000_000
+    assert sleeps.causes["blocked"] == pytest.approx(tagged.SLEEP_S * 1e9, abs=slack)
+    assert sleeps.running_ns < slack
+    assert competes.running_ns == pytest.approx(tagged.SPIN_S * 1e9, abs=10 * slack)
+    assert competes.causes["runq"] > tagged.SPIN_S * 1e9 / 5
+    assert competes.causes["blocked"] == 0
+    for span in found.values():
+        assert not span.cut
+        assert span.running_ns + sum(span.causes.values()) == span.end_ns - span.start_ns
+    for cause in ("runq", "blocked"):
+        # It may also have waited between its children.
+        assert request.causes[cause] >= sleeps.causes[cause] + competes.causes[cause] - slack
+    shown = sltrace(
+        "explain",
+        trace.path,
+        "--trace-id",
+        traced.trace_id,
+        "--spans",
+        tmp_path / "spans.json",
+    )
+    assert shown.code == 0, shown.err
+    assert "shop: competes" in shown.out
+    assert "ran for" in shown.out

@@ -1,0 +1,251 @@
+"""Spans of a tracing system, from OTLP/JSON or Jaeger's JSON, and what their time went to."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sltrace.analysis.meta import clock_ns
+from sltrace.analysis.timeline import Timeline, Wait, normal_id, time_by_cause
+from sltrace.errors import UsageError
+from sltrace.trace.reader import Trace
+
+MAX_BYTES = 1 << 28
+MAX_SPANS = 2000
+"""Of one trace; the longest are kept."""
+
+_HINT = "give OTLP/JSON (one document, or one a line) or what Jaeger's API or UI exports"
+
+
+@dataclass(frozen=True)
+class Span:
+    """One span; wall clock in ns."""
+
+    trace_id: str
+    span_id: str
+    parent_id: str
+    name: str
+    service: str
+    start_unix_ns: int
+    end_unix_ns: int
+
+
+@dataclass(frozen=True)
+class SpanWaits:
+    """A span and what its time went to.
+
+    Attributes:
+        span: The span.
+        depth: Spans above it.
+        start_ns: When it began, from the start of the recording.
+        end_ns: When it ended.
+        waits: Waits of it and of the spans below it.
+        causes: Their time, within the span, each moment counted once; see `time_by_cause`.
+        running_ns: The rest: it ran, or was on no thread that is known.
+        cut: A part of it was not recorded; of that, nothing is known.
+    """
+
+    span: Span
+    depth: int
+    start_ns: int
+    end_ns: int
+    waits: int
+    causes: dict[str, int]
+    running_ns: int
+    cut: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values; times in ns."""
+        return asdict(self)
+
+
+def read_spans(path: str | Path) -> list[Span]:
+    """Reads all spans of a file.
+
+    Raises:
+        UsageError: It cannot be read, or is neither OTLP/JSON nor Jaeger's.
+    """
+    file = Path(path)
+    try:
+        if file.stat().st_size > MAX_BYTES:
+            raise UsageError(f"{file} is larger than {MAX_BYTES >> 20} MB", "export fewer traces")
+        text = file.read_text(encoding="utf-8")
+    except OSError as err:
+        raise UsageError(f"cannot read {file}: {err.strerror}", _HINT) from err
+    except ValueError as err:
+        raise UsageError(f"{file} is not text", _HINT) from err
+    try:
+        spans = [s for document in _documents(text) for s in _spans(document)]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as err:
+        raise UsageError(f"{file} has no spans that can be read", _HINT) from err
+    if not spans:
+        raise UsageError(f"{file} has no spans", _HINT)
+    return spans
+
+
+def explain_spans(trace: Trace, seen: Timeline, spans: Sequence[Span]) -> list[SpanWaits]:
+    """Gives the spans of a trace their waits.
+
+    A wait is of the span it was tagged with; one without a span id, or with one that is not among
+    the spans, is of the innermost span that was under way in its middle.
+
+    Args:
+        trace: The recording.
+        seen: The trace in it.
+        spans: Of any traces; others are left out.
+
+    Returns:
+        The spans, each after its parent, by start.
+    """
+    chosen = sorted(
+        (s for s in spans if s.trace_id == seen.trace_id),
+        key=lambda s: s.start_unix_ns - s.end_unix_ns,
+    )[:MAX_SPANS]
+    by_id = {s.span_id: s for s in chosen}
+    times = {
+        i: (_recorded(trace, s.start_unix_ns), _recorded(trace, s.end_unix_ns))
+        for i, s in by_id.items()
+    }
+    own = _own_waits(seen.waits, times)
+    whole = clock_ns(trace, "end_ns") - clock_ns(trace, "start_ns")
+    found = []
+    for span_id, depth, below in _tree(by_id):
+        start, end = times[span_id]
+        waits = [w for i in below for w in own[i]]
+        first, last = max(start, 0), min(end, whole)
+        causes = time_by_cause(waits, first, last)
+        found.append(
+            SpanWaits(
+                span=by_id[span_id],
+                depth=depth,
+                start_ns=start,
+                end_ns=end,
+                waits=len(waits),
+                causes=causes,
+                running_ns=max(0, last - first - sum(causes.values())),
+                cut=start < 0 or end > whole,
+            )
+        )
+    return found
+
+
+def _recorded(trace: Trace, unix_ns: int) -> int:
+    """Wall clock to ns from the start of the recording, through the trace's own map."""
+    start, end = clock_ns(trace, "start_unix_ns"), clock_ns(trace, "end_unix_ns")
+    length = clock_ns(trace, "end_ns") - clock_ns(trace, "start_ns")
+    if end <= start or length <= 0:
+        return unix_ns - start
+    return (unix_ns - start) * length // (end - start)
+
+
+def _own_waits(
+    waits: Sequence[Wait], times: dict[str, tuple[int, int]]
+) -> defaultdict[str, list[Wait]]:
+    own: defaultdict[str, list[Wait]] = defaultdict(list)
+    by_length = sorted(times.items(), key=lambda item: item[1][1] - item[1][0])
+    for wait in waits:
+        if wait.span_id in times:
+            own[wait.span_id].append(wait)
+        else:
+            middle = (wait.start_ns + wait.end_ns) // 2
+            around = (i for i, (start, end) in by_length if start <= middle < end)
+            if (innermost := next(around, None)) is not None:
+                own[innermost].append(wait)
+    return own
+
+
+def _tree(by_id: dict[str, Span]) -> Iterator[tuple[str, int, list[str]]]:
+    """Each span with its depth and the ids of it and all spans below it, parents first."""
+    children: defaultdict[str, list[str]] = defaultdict(list)
+    for span in by_id.values():
+        # Whoever made the file may have made its spans each other's parents.
+        parent = span.parent_id if span.parent_id in by_id and not _loops(span, by_id) else ""
+        children[parent].append(span.span_id)
+    for ids in children.values():
+        ids.sort(key=lambda i: (by_id[i].start_unix_ns, i))
+    stack = [(i, 0) for i in reversed(children[""])]
+    while stack:
+        span_id, depth = stack.pop()
+        below = [span_id]
+        for i in below:
+            below += children[i]
+        yield span_id, depth, below
+        stack += [(i, depth + 1) for i in reversed(children[span_id])]
+
+
+def _loops(span: Span, by_id: dict[str, Span]) -> bool:
+    seen = {span.span_id}
+    while (parent := span.parent_id) in by_id:
+        if parent in seen:
+            return True
+        seen.add(parent)
+        span = by_id[parent]
+    return False
+
+
+def _documents(text: str) -> Iterator[Any]:
+    try:
+        yield json.loads(text)
+    except ValueError:
+        # The collector's file exporter writes a document a line.
+        for line in text.splitlines():
+            if line.strip():
+                yield json.loads(line)
+
+
+def _spans(document: Any) -> Iterator[Span]:
+    if "resourceSpans" in document:
+        for resource in document["resourceSpans"]:
+            service = _service(resource.get("resource") or {})
+            for scope in resource.get("scopeSpans") or ():
+                for span in scope.get("spans") or ():
+                    yield _otlp(span, service)
+        return
+    data = document["data"]
+    for jaeger in data if isinstance(data, list) else [data]:
+        processes = jaeger.get("processes") or {}
+        for span in jaeger["spans"]:
+            process = processes.get(span.get("processID")) or span.get("process") or {}
+            yield _jaeger(span, str(process.get("serviceName", "")))
+
+
+def _otlp(span: dict[str, Any], service: str) -> Span:
+    return Span(
+        trace_id=normal_id(str(span["traceId"])),
+        span_id=_span_id(span["spanId"]),
+        parent_id=_span_id(span.get("parentSpanId") or ""),
+        name=str(span.get("name", "")),
+        service=service,
+        start_unix_ns=int(span["startTimeUnixNano"]),
+        end_unix_ns=int(span["endTimeUnixNano"]),
+    )
+
+
+def _service(resource: dict[str, Any]) -> str:
+    for attribute in resource.get("attributes") or ():
+        if attribute.get("key") == "service.name":
+            return str((attribute.get("value") or {}).get("stringValue", ""))
+    return ""
+
+
+def _jaeger(span: dict[str, Any], service: str) -> Span:
+    parents = [r["spanID"] for r in span.get("references") or () if r.get("refType") == "CHILD_OF"]
+    start = int(span["startTime"]) * 1000
+    return Span(
+        trace_id=normal_id(str(span["traceID"])),
+        span_id=_span_id(span["spanID"]),
+        parent_id=_span_id(parents[0] if parents else span.get("parentSpanID") or ""),
+        name=str(span.get("operationName", "")),
+        service=service,
+        start_unix_ns=start,
+        end_unix_ns=start + int(span["duration"]) * 1000,
+    )
+
+
+def _span_id(value: object) -> str:
+    text = str(value).lower()
+    return text.zfill(16) if text else ""

@@ -1,0 +1,344 @@
+"""explain: causes against a clock that ticks every nanosecond, spans from both formats."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sltrace.analysis.spans import explain_spans, read_spans
+from sltrace.analysis.timeline import CAUSES, Wait, normal_id, slowest, time_by_cause, timeline
+from sltrace.cli.explain import command
+from sltrace.cli.strips import strip
+from sltrace.errors import UsageError
+from sltrace.trace.reader import Trace
+from tests.pure.test_analysis_latency import random_waits
+from tests.support.traces import META, SECOND, make_trace
+
+ID = "ab" * 16
+UNIX = META["clock"]["start_unix_ns"]
+FIELDS = dict.fromkeys(Wait.__dataclass_fields__)
+KINDS = [k for kinds in CAUSES.values() for k in kinds]
+
+
+def wait(start: int, end: int, kind: str = "runq_wakeup", **more: Any) -> Wait:
+    base = FIELDS | {"pid": 1, "tid": 1, "comm": "web", "start_ns": start, "end_ns": end}
+    return Wait(**(base | {"kind": kind} | more))
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 60), st.integers(0, 30), st.sampled_from([*KINDS, "loop"])),
+        max_size=12,
+    ),
+    st.integers(0, 50),
+    st.integers(0, 60),
+)
+@settings(max_examples=150, deadline=None)
+def test_every_moment_goes_to_one_cause(
+    raw: list[tuple[int, int, str]], start: int, length: int
+) -> None:
+    waits = [wait(s, s + n, kind) for s, n, kind in raw]
+    expected = dict.fromkeys(CAUSES, 0)
+    for now in range(start, start + length):
+        under_way = {w.kind for w in waits if w.start_ns <= now < w.end_ns}
+        for cause, kinds in CAUSES.items():
+            if under_way & set(kinds):
+                expected[cause] += 1
+                break
+    assert time_by_cause(waits, start, start + length) == expected
+
+
+def test_the_slowest_traces_are_pandas(tmp_path: Path) -> None:
+    frame = random_waits(41, 4000)
+    ids = np.array([f"{i:032x}" for i in range(1, 40)] + [None], dtype=object)
+    frame["trace_id"] = ids[np.random.default_rng(2).integers(0, 40, len(frame))]
+    trace = Trace.open(make_trace(tmp_path, pa.Table.from_pandas(frame, preserve_index=False)))
+    found = slowest(trace, limit=7)
+    known = frame[frame["trace_id"].notna()]
+    lost = known[known["kind"] != "blocked"].groupby("trace_id")["wait_ns"].sum()
+    order = lost.sort_values(ascending=False)
+    assert [t.trace_id for t in found.traces] == list(order.index[:7])
+    assert (found.count, found.untraced) == (39, int(frame["trace_id"].isna().sum()))
+    for traced in found.traces:
+        of_it = known[known["trace_id"] == traced.trace_id]
+        assert traced.lost_ns == lost[traced.trace_id]
+        assert traced.blocked_ns == of_it[of_it["kind"] == "blocked"]["wait_ns"].sum()
+        assert (traced.waits, traced.threads) == (len(of_it), of_it["tid"].nunique())
+        assert traced.end_ns == of_it["end_ns"].max()
+        assert traced.start_ns == (of_it["end_ns"] - of_it["wait_ns"]).min()
+    one = timeline(trace, order.index[0])
+    assert len(one.waits) == found.traces[0].waits
+    assert sum(w.end_ns - w.start_ns for w in one.waits) == (
+        found.traces[0].lost_ns + found.traces[0].blocked_ns
+    )
+    assert pd.Series([w.start_ns for w in one.waits]).is_monotonic_increasing
+
+
+ROWS = [
+    {"end_ns": 110, "wait_ns": 10, "span_id": "0a" * 8},
+    {"end_ns": 160, "wait_ns": 40, "span_id": "0b" * 8, "kind": "throttled"},
+    {"end_ns": 190, "wait_ns": 20, "span_id": None, "kind": "blocked"},
+    {"end_ns": 290, "wait_ns": 20, "span_id": None, "kind": "gil"},
+    {"end_ns": 330, "wait_ns": 50, "span_id": "0a" * 8},
+    {"end_ns": 150, "wait_ns": 9, "span_id": "0b" * 8, "trace_id": "cd" * 16},
+]
+
+
+def recorded(folder: Path) -> Trace:
+    clock = {"start_ns": 0, "end_ns": 1000, "start_unix_ns": UNIX, "end_unix_ns": UNIX + 1000}
+    waits = [{"trace_id": ID, **row} for row in ROWS]
+    return Trace.open(make_trace(folder, waits, meta={"clock": clock}))
+
+
+def otlp_span(span_id: str, parent: str, start: int, end: int, **more: Any) -> dict[str, Any]:
+    return {
+        "traceId": ID.upper(),
+        "spanId": span_id,
+        "parentSpanId": parent,
+        "name": f"op {span_id[:2]}",
+        "startTimeUnixNano": str(UNIX + start),
+        "endTimeUnixNano": UNIX + end,
+        **more,
+    }
+
+
+SPANS = [
+    otlp_span("0b" * 8, "0a" * 8, 100, 200),
+    otlp_span("0a" * 8, "", 50, 300),
+    otlp_span("0c" * 8, "0a" * 8, 250, 300),
+    otlp_span("0b" * 8, "", 0, 999, traceId="cd" * 16),
+]
+
+
+def otlp(spans: list[dict[str, Any]]) -> dict[str, Any]:
+    attributes = [{"key": "service.name", "value": {"stringValue": "shop"}}]
+    return {
+        "resourceSpans": [
+            {"resource": {"attributes": attributes}, "scopeSpans": [{"spans": spans}]}
+        ]
+    }
+
+
+def jaeger() -> dict[str, Any]:
+    """The same spans; Jaeger counts microseconds, so these are 1000 times as long."""
+    spans = [
+        {
+            "traceID": s["traceId"],
+            "spanID": s["spanId"],
+            "operationName": s["name"],
+            "references": [{"refType": "CHILD_OF", "spanID": s["parentSpanId"]}]
+            if s["parentSpanId"]
+            else [],
+            "startTime": UNIX // 1000 + int(s["startTimeUnixNano"]) - UNIX,
+            "duration": int(s["endTimeUnixNano"]) - int(s["startTimeUnixNano"]),
+            "processID": "p1",
+        }
+        for s in SPANS
+    ]
+    processes = {"p1": {"serviceName": "shop"}}
+    return {"data": [{"traceID": ID, "spans": spans, "processes": processes}]}
+
+
+def test_spans_get_their_waits(tmp_path: Path) -> None:
+    trace = recorded(tmp_path)
+    file = tmp_path / "spans.json"
+    file.write_text(json.dumps(otlp(SPANS)))
+    spans = read_spans(file)
+    assert len(spans) == 4
+    found = explain_spans(trace, timeline(trace, ID), spans)
+    assert [(s.span.name, s.depth, s.waits) for s in found] == [
+        ("op 0a", 0, 5),
+        ("op 0b", 1, 2),
+        ("op 0c", 1, 1),
+    ]
+    whole, first, last = found
+    assert {c: ns for c, ns in whole.causes.items() if ns} == {
+        # The last one ended after the span, and the GIL was waited for within it.
+        "runq": 10 + 10,
+        "quota": 40,
+        "blocked": 20,
+        "gil": 20,
+    }
+    assert whole.running_ns == 250 - 100
+    assert {c: ns for c, ns in first.causes.items() if ns} == {"quota": 40, "blocked": 20}
+    assert first.running_ns == 40
+    assert {c: ns for c, ns in last.causes.items() if ns} == {"gil": 20}
+    assert {s.span.service for s in found} == {"shop"}
+    assert not any(s.cut for s in found)
+
+
+def test_jaeger_and_lines_are_read_as_well(tmp_path: Path) -> None:
+    file = tmp_path / "spans.json"
+    file.write_text("\n".join(json.dumps(otlp([s])) for s in SPANS))
+    by_line = read_spans(file)
+    file.write_text(json.dumps(otlp(SPANS)))
+    assert by_line == read_spans(file)
+    file.write_text(json.dumps(jaeger()))
+    for span, other in zip(read_spans(file), by_line, strict=True):
+        assert span.span_id == other.span_id
+        assert (span.parent_id, span.name, span.service) == (
+            other.parent_id,
+            other.name,
+            other.service,
+        )
+        assert span.start_unix_ns - UNIX // 1000 * 1000 == (other.start_unix_ns - UNIX) * 1000
+        assert span.end_unix_ns - span.start_unix_ns == (
+            (other.end_unix_ns - other.start_unix_ns) * 1000
+        )
+
+
+def test_a_span_beyond_the_recording_says_so(tmp_path: Path) -> None:
+    trace = recorded(tmp_path)
+    file = tmp_path / "spans.json"
+    file.write_text(json.dumps(otlp([otlp_span("0a" * 8, "", -500, 2000)])))
+    (found,) = explain_spans(trace, timeline(trace, ID), read_spans(file))
+    assert found.cut
+    assert found.running_ns + sum(found.causes.values()) == 1000
+
+
+def test_spans_that_are_each_others_parents(tmp_path: Path) -> None:
+    trace = recorded(tmp_path)
+    loop = [
+        otlp_span("0a" * 8, "0b" * 8, 0, 300),
+        otlp_span("0b" * 8, "0a" * 8, 0, 200),
+        otlp_span("0c" * 8, "0c" * 8, 0, 100),
+        otlp_span("0d" * 8, "0a" * 8, 0, 100),
+    ]
+    file = tmp_path / "spans.json"
+    file.write_text(json.dumps(otlp(loop)))
+    found = explain_spans(trace, timeline(trace, ID), read_spans(file))
+    assert sorted(s.span.name for s in found) == ["op 0a", "op 0b", "op 0c", "op 0d"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b'{"resourceSpans": 7}',
+        b'{"resourceSpans": []}',
+        b'{"resourceSpans": [{"scopeSpans": [{"spans": [{}]}]}]}',
+        b'{"data": [{"spans": [{"traceID": "x"}]}]}',
+        b'{"data": {"spans": [{"traceID": "ab", "spanID": "1", "startTime": "soon"}]}}',
+        b"[" * 100_000,
+    ],
+)
+def test_a_file_of_something_else_is_one_error(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "spans.json"
+    file.write_bytes(content)
+    with pytest.raises(UsageError, match="give OTLP/JSON"):
+        read_spans(file)
+
+
+def test_ids_are_written_in_many_ways() -> None:
+    assert normal_id(" 0xAB ") == "ab".zfill(32)
+    assert normal_id("0af76519-16cd-43dd-8448-eb211c80319c") == "0af7651916cd43dd8448eb211c80319c"
+    for wrong in ("", "0" * 32, "xyz", "a" * 33, "' OR 1=1"):
+        with pytest.raises(UsageError, match="is not a trace id"):
+            normal_id(wrong)
+
+
+def test_a_strip_has_a_letter_for_each_part() -> None:
+    waits = [
+        wait(0, 50, "blocked"),
+        wait(20, 21, "runq_wakeup"),
+        wait(60, 70, "throttled"),
+        wait(64, 70, "gil"),
+        wait(90, 90, "stw"),
+    ]
+    assert strip(waits, 0, 100, 10) == "bbrbb.q..S"
+    assert strip(waits, 0, 0, 3) == "..S" or len(strip(waits, 0, 0, 3)) == 3
+    assert strip([wait(-50, 500, "loop")], 0, 100, 5) == "....."
+    assert strip([wait(-50, 500)], 0, 100, 5) == "rrrrr"
+
+
+def shown(*arguments: object) -> str:
+    result = CliRunner().invoke(command, [str(a) for a in arguments])
+    assert result.exit_code == 0, result.exception
+    return result.output
+
+
+def test_the_command_lists_and_explains(tmp_path: Path) -> None:
+    trace = recorded(tmp_path)
+    file = tmp_path / "spans.json"
+    hostile = [otlp_span("0a" * 8, "", 50, 300, name="\x1b[2Jop‮")]
+    file.write_text(json.dumps(otlp(hostile)))
+    out = shown(trace.path)
+    assert out.splitlines()[1].split() == [
+        *(ID, "120", "ns", "20", "ns", "5", "1", "+0.000", "s", "230", "ns")
+    ]
+    out = shown(trace.path, "--trace-id", ID.upper(), "--spans", file)
+    assert f"trace {ID}: 230 ns from +0.000000 s (2023-11-14 22:13:20.000000 UTC)" in out
+    assert "\\x1b[2Jop\\u202e" in out
+    assert "\x1b" not in out
+    assert out.rstrip().endswith("losses: nothing was lost")
+    few = shown(trace.path, "--trace-id", ID, "--top", 2)
+    assert "and 3 shorter ones, 50 ns together" in few
+    document = json.loads(shown(trace.path, "--trace-id", ID, "--spans", file, "--json"))
+    assert len(document["waits"]) == 5
+    assert document["spans"][0]["running_ns"] == 150
+    assert json.loads(shown(trace.path, "--json"))["count"] == 2
+
+
+def test_every_kind_says_because_of_whom(tmp_path: Path) -> None:
+    culprit = {"culprit_tid": 9, "culprit_pid": 9, "culprit_comm": "hog", "culprit_ns": 900}
+    rows = [
+        {"kind": "runq_wakeup", **culprit},
+        {"kind": "runq_preempt"},
+        {"kind": "runq_wakeup", "culprit_tid": 0, "culprit_comm": "idle"},
+        {"kind": "throttled", "culprit_cgroup": "/q"},
+        {"kind": "blocked", "waker_context": "softirq", "reason": "disk"},
+        {"kind": "blocked", "waker_context": "task", "waker_tid": 7, "waker_comm": "db"},
+        {"kind": "goroutine", "goid": 5, "waker_goid": 6},
+    ]
+    waits = [
+        {"trace_id": ID, "end_ns": SECOND + i * 1000, "wait_ns": 900, **row}
+        for i, row in enumerate(rows)
+    ]
+    out = shown(make_trace(tmp_path, waits), "--trace-id", ID)
+    for words in (
+        "run queue             hog 9 ran for 900 ns",
+        "run queue, preempted  not known",
+        "idle CPU (wakeup latency)",
+        "quota of /q",
+        "blocked: disk         ended by an interrupt (softirq)",
+        "ended by db 7",
+        "goroutine 5 of web",
+        "ended by goroutine 6",
+    ):
+        assert words in out, out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--trace-id", "zz"], "is not a trace id"),
+        (["--trace-id", "1" * 32], "no wait of trace 1111"),
+        (["--spans", "x.json"], "--spans needs --trace-id"),
+        (["--trace-id", ID, "--spans", "/no/x.json"], "cannot read /no/x.json"),
+    ],
+)
+def test_wrong_use_is_said(tmp_path: Path, arguments: list[str], message: str) -> None:
+    path = str(recorded(tmp_path).path)
+    result = CliRunner().invoke(command, [path, *arguments])
+    assert isinstance(result.exception, UsageError)
+    assert message in str(result.exception)
+
+
+def test_no_ids_and_no_waits_are_said(tmp_path: Path) -> None:
+    assert "no trace ids among 1 waits" in shown(make_trace(tmp_path, [{}]))
+    path = make_trace(tmp_path, meta={"histogram_only": True})
+    result = CliRunner().invoke(command, [str(path)])
+    assert "histograms only" in str(result.exception)
