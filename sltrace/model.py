@@ -41,6 +41,10 @@ SCHEDULER_KINDS = (Kind.RUNQ_WAKEUP, Kind.RUNQ_PREEMPT, Kind.THROTTLED, Kind.BLO
 RUNQ_KINDS = (Kind.RUNQ_WAKEUP.label, Kind.RUNQ_PREEMPT.label)
 """The kinds that make up run-queue latency: runnable, allowed to run, and no CPU."""
 
+PID_SPACE = 1 << 22
+"""Process ids of a machine are below this (the kernel's PID_MAX_LIMIT). In a merged trace those of
+machine N, from 0, are N times as much higher."""
+
 POLICIES = {0: "OTHER", 1: "FIFO", 2: "RR", 3: "BATCH", 5: "IDLE", 6: "DEADLINE", 7: "EXT"}
 """SCHED_* number to name (uapi/linux/sched.h)."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sltrace.analysis.finding import LONG_NS, Finding, cpu_times, name_of
 from sltrace.analysis.meta import min_latency_ns
 from sltrace.durations import format_duration
+from sltrace.model import PID_SPACE
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
@@ -82,8 +83,10 @@ def wakeup(trace: Trace, wall_ns: int) -> list[Finding]:
 def blocked_io(trace: Trace, wall_ns: int) -> list[Finding]:
     """Threads of a cgroup are blocked for long, and a device or the kernel ends it."""
     rows = trace.sql(
-        """
-        WITH kernel AS (SELECT DISTINCT pid FROM tasks WHERE ppid = 2 OR pid = 2)
+        f"""
+        WITH kernel AS (
+          SELECT DISTINCT pid FROM tasks WHERE ppid % {PID_SPACE} = 2 OR pid % {PID_SPACE} = 2
+        )
         SELECT cgroup, sum(wait_ns)::BIGINT AS waited, count(*) AS n, max(wait_ns) AS longest,
           mode(comm) AS comm, mode(CASE WHEN waker_context <> 'task' THEN NULL
             ELSE waker_comm END) AS waker

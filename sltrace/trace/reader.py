@@ -7,7 +7,7 @@ columns of the schema is left out and named in `notes`, never guessed at.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,16 @@ class Trace:
     def damaged(self, why: str) -> TraceError:
         """The error to raise for content that no recorder writes."""
         return TraceError(f"{self.path} is damaged: {why}", _RERECORD)
+
+    def batches(self, query: str, rows: int) -> Iterator[pa.RecordBatch]:
+        """The result of a query, piece by piece of at most about `rows`, in constant memory."""
+        import duckdb
+        import pyarrow as pa
+
+        try:
+            yield from self.connection.sql(query).to_arrow_reader(rows)
+        except (duckdb.Error, pa.ArrowException) as err:
+            raise TraceError(f"{self.path} is damaged: {_first_line(err)}", _RERECORD) from err
 
     def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """One whole table, or some of its columns."""

@@ -9,11 +9,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from sltrace.analysis.bounds import measure
 from sltrace.analysis.diagnosis import Finding, diagnose
 from sltrace.analysis.diff import diff
+from sltrace.analysis.flame import flame
 from sltrace.analysis.rules import parse_rule
 from sltrace.analysis.selection import Selection
 from sltrace.analysis.sides import two_traces
@@ -284,3 +286,30 @@ def test_a_request_is_explained_as_it_timed_itself(tmp_path: Path) -> None:
     assert shown.code == 0, shown.err
     assert "shop: competes" in shown.out
     assert "ran for" in shown.out
+
+
+def test_two_recordings_become_one(sick: Sick, tmp_path: Path) -> None:
+    """Of one machine, one after the other: the waits add up, and names stay what they are."""
+    with (
+        load("victim", "--duration", 3, "--comm", "later") as victim,
+        recorder(tmp_path / "later.slt", "--stacks", "both", "--pid", victim.pid) as recording,
+    ):
+        time.sleep(0.7)
+        recording.end()
+    out = tmp_path / "both.slt"
+    done = sltrace("merge", sick.path, recording.path, "-o", out)
+    assert done.code == 0, done.err
+    assert sltrace("merge", sick.path, sick.path, "-o", tmp_path / "twice.slt").code == 2
+    merged = Trace.open(out)
+    for table in ("waits", "missed", "counters", "histograms", "stacks", "frames", "tasks"):
+        rows = [t.table(table).num_rows for t in (sick.trace, recording.trace, merged)]
+        assert rows[0] + rows[1] == rows[2]
+    query = "SELECT cgroup, comm, count(*) AS n, sum(wait_ns)::BIGINT AS ns FROM waits GROUP BY ALL"
+    parts = [t.sql(query).to_pandas() for t in (sick.trace, recording.trace)]
+    expected = pd.concat(parts).groupby(["cgroup", "comm"], observed=True).sum()
+    got = merged.sql(query).to_pandas().set_index(["cgroup", "comm"])
+    pd.testing.assert_frame_equal(
+        got.sort_index(), expected.sort_index(), check_dtype=False, check_index_type=False
+    )
+    later = flame(merged, Selection(values={"comm": ("later",)}))
+    assert later == flame(recording.trace, Selection(values={"comm": ("later",)}))

@@ -1,0 +1,273 @@
+"""Several traces as one: clocks aligned, ids kept apart (docs/schema.md, Merged traces)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sltrace.errors import UsageError
+from sltrace.trace.machines import Part, parts_of
+from sltrace.trace.schema import TABLES
+from sltrace.trace.writer import TraceWriter
+
+if TYPE_CHECKING:
+    from sltrace.trace.reader import Trace
+
+TIMES = ("end_ns", "start_ns", "seen_ns", "from_ns", "until_ns", "created_ns", "removed_ns", "ns")
+PIDS = ("pid", "tid", "waker_pid", "waker_tid", "culprit_pid", "culprit_tid", "ppid")
+CPUS = ("cpu", "prev_cpu")
+NODES = ("node",)
+CGROUP_IDS = ("cgroup_id", "culprit_cgroup_id")
+CGROUP_PATHS = ("cgroup", "culprit_cgroup", "path")
+STACK_IDS = (
+    "stack_id",
+    "stack_kernel",
+    "stack_user",
+    "waker_stack_kernel",
+    "waker_stack_user",
+    "stack_runtime",
+    "waker_stack_runtime",
+    "culprit_stack",
+)
+ADDRESSES = ("address", "addresses")
+"""Columns whose values are moved, by what they are; all others stay as they are."""
+
+_BATCH = 1 << 18
+
+
+def merge(traces: Sequence[Trace], path: Path, *, force: bool = False) -> list[Part]:
+    """Writes a trace that has everything of several.
+
+    Args:
+        traces: Two or more; the first one's clock becomes the merged trace's.
+        path: The trace to write.
+        force: Replace a trace that is there.
+
+    Raises:
+        UsageError: They cannot be counted together, or have the same waits.
+        TraceError: One is damaged, or does not say when it was recorded.
+        OutputError: The trace cannot be written.
+    """
+    parts = parts_of(traces)
+    _refuse_unlike(traces)
+    for i, part in enumerate(parts):
+        for other in parts[:i]:
+            _refuse_twice(other, part)
+    writer = TraceWriter.create(path, merged_meta(parts), force=force)
+    several = len({p.machine for p in parts}) > 1
+    for table in TABLES:
+        segment = None
+        for part in parts:
+            for batch in _moved(part, table, several):
+                segment = segment or writer.segment(table)
+                segment.add(batch)
+        if segment:
+            segment.close()
+    writer.close()
+    return parts
+
+
+def _moved(part: Part, table: str, several: bool) -> Any:
+    import pyarrow as pa
+
+    columns = ", ".join(
+        f'{_column(part, table, c.name, several)} AS "{c.name}"' for c in TABLES[table]
+    )
+    for batch in part.trace.batches(f"SELECT {columns} FROM {table}", _BATCH):
+        if batch.num_rows:
+            yield pa.Table.from_batches([batch])
+
+
+def _column(part: Part, table: str, name: str, several: bool) -> str:
+    quoted = f'"{name}"'
+    if name in TIMES:
+        return part.time_sql(quoted)
+    if name in CGROUP_PATHS and (name != "path" or table == "cgroups"):
+        return _label(part, quoted) if several else quoted
+    if not part.machine:
+        return quoted
+    if name in PIDS:
+        # 0 is the kernel, or the idle CPU, of every machine.
+        return f"(CASE WHEN {quoted} > 0 THEN {quoted} + {part.pid} ELSE {quoted} END)"
+    if name in CPUS:
+        return f"({quoted} + {part.cpu})::USMALLINT"
+    if name in NODES:
+        return f"({quoted} + {part.node})::USMALLINT"
+    if name in CGROUP_IDS:
+        # -1 is what the probe's table had no room for.
+        return f"(CASE WHEN {quoted} > 0 THEN xor({quoted}, {part.scatter}) ELSE {quoted} END)"
+    if name in STACK_IDS:
+        return f"xor({quoted}, {part.scatter})"
+    if name in ADDRESSES:
+        return _address(part, name, quoted)
+    return quoted
+
+
+def _label(part: Part, quoted: str) -> str:
+    label = part.label.replace("'", "''")
+    return f"('{label}:' || {quoted})"
+
+
+def _address(part: Part, name: str, quoted: str) -> str:
+    """Kernel addresses of a machine of their own: every machine has its kernel at the same ones."""
+    low, top = (1 << 48) - 1, part.address_top << 48
+    if name == "address":
+        moved = f"({quoted} & {low}::UBIGINT) | {top}::UBIGINT"
+        return f"(CASE WHEN pid = 0 THEN {moved} ELSE {quoted} END)"
+    moved = f"[(a & {low}::UBIGINT) | {top}::UBIGINT for a in {quoted}]"
+    return f"(CASE WHEN space = 'kernel' THEN {moved} ELSE {quoted} END)"
+
+
+def _refuse_unlike(traces: Sequence[Trace]) -> None:
+    if len(traces) < 2:
+        raise UsageError("there is nothing to merge", "name two traces or more")
+    for trace in traces:
+        damaged = len(trace.notes) - (not trace.meta.get("finished"))
+        if damaged > 0:
+            raise UsageError(
+                f"parts of {trace.path} cannot be read: {trace.notes[-1]}",
+                "a merged trace could not say so; copy it again, or leave it out",
+            )
+    for key, option in (
+        ("histogram_only", "--histogram-only"),
+        ("min_latency_ns", "--min-latency"),
+        ("blocked", "--no-blocked"),
+    ):
+        if len({str(t.meta.get(key, key == "blocked")) for t in traces}) > 1:
+            raise UsageError(
+                f"the traces were not all recorded with the same {option}",
+                "their waits cannot be counted together: merge those that were",
+            )
+
+
+def _refuse_twice(a: Part, b: Part) -> None:
+    """Two recordings of one thread at one time have the same waits."""
+    start = max(a.clock.start_ns, b.clock.start_ns)
+    end = min(a.clock.end_ns, b.clock.end_ns)
+    if a.machine != b.machine or start >= end:
+        return
+    query = "SELECT DISTINCT tid FROM waits WHERE end_ns >= ? AND end_ns < ?"
+    tids = [set(p.trace.sql(query, (start, end))["tid"].to_pylist()) for p in (a, b)]
+    if both := tids[0] & tids[1]:
+        raise UsageError(
+            f"{a.trace.path} and {b.trace.path} both have waits of thread {min(both)} at the same "
+            "time",
+            "merged, they would count twice: merge recordings of other times, or of other threads",
+        )
+
+
+def merged_meta(parts: Sequence[Part]) -> dict[str, Any]:
+    """The description of the merged trace: what all have, and `merged` with what each is."""
+    first = parts[0]
+    start = min(p.moved(p.clock.start_ns) for p in parts)
+    end = max(p.moved(p.clock.end_ns) for p in parts)
+    metas = [p.trace.meta for p in parts]
+    machines = {p.machine: p for p in reversed(parts)}
+    return {
+        **{k: first.trace.meta.get(k) for k in ("sltrace", "created", "command_line", "loader")},
+        **{k: first.trace.meta.get(k) for k in ("histogram_only", "min_latency_ns", "blocked")},
+        "host": ", ".join(machines[m].label for m in sorted(machines)),
+        "kernel": ", ".join(dict.fromkeys(str(m.get("kernel")) for m in metas)),
+        "arch": ", ".join(dict.fromkeys(str(m.get("arch")) for m in metas)),
+        "cpus": sum(_number(p.trace.meta.get("cpus")) for p in machines.values()),
+        "nodes": _nodes(machines),
+        "clock": {
+            "start_ns": start,
+            "end_ns": end,
+            "start_unix_ns": first.clock.unix(start),
+            "end_unix_ns": first.clock.unix(end),
+        },
+        "filters": {},
+        "cgroup": first.trace.meta.get("cgroup"),
+        "stacks": first.trace.meta.get("stacks"),
+        "probes": _probes(metas),
+        "counter_classes": _joined(metas, "counter_classes"),
+        "sources": _sources(parts),
+        "cpu_times": {},
+        "overhead": _overhead(metas),
+        "limits": _limits(parts),
+        "merged": [_described(p) for p in parts],
+    }
+
+
+def _described(part: Part) -> dict[str, Any]:
+    return {
+        "trace": part.trace.path.name,
+        "host": part.label,
+        "machine": part.machine,
+        "pid_offset": part.pid,
+        "cpu_offset": part.cpu,
+        "node_offset": part.node,
+        "id_xor": part.scatter,
+        "start_ns": part.moved(part.clock.start_ns),
+        "end_ns": part.moved(part.clock.end_ns),
+        "moved_ns": part.moved(part.clock.start_ns) - part.clock.start_ns,
+        "filters": part.trace.meta.get("filters"),
+        "command_line": part.trace.meta.get("command_line"),
+    }
+
+
+def _nodes(machines: dict[int, Part]) -> dict[str, list[int]]:
+    found = {}
+    for part in machines.values():
+        nodes = part.trace.meta.get("nodes")
+        for name, cpus in nodes.items() if isinstance(nodes, dict) else ():
+            if name.isascii() and name.isdigit() and isinstance(cpus, list):
+                known = [c + part.cpu for c in cpus if isinstance(c, int)]
+                found[str(int(name) + part.node)] = known
+    return found
+
+
+def _probes(metas: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    probes = [m["probes"] for m in metas if isinstance(m.get("probes"), dict)]
+    lists = {
+        key: [v for p in probes if isinstance(p.get(key), list) for v in p[key]]
+        for key in ("attached", "not_attached")
+    }
+    return {
+        "attached": sorted({str(v) for v in lists["attached"]}),
+        "not_attached": lists["not_attached"],
+    }
+
+
+def _joined(metas: Sequence[dict[str, Any]], key: str) -> dict[str, Any]:
+    return {k: v for m in metas if isinstance(m.get(key), dict) for k, v in m[key].items()}
+
+
+def _sources(parts: Sequence[Part]) -> dict[str, Any]:
+    return {
+        f"{p.trace.path.name}: {name}": value
+        for p in parts
+        if isinstance(p.trace.meta.get("sources"), dict)
+        for name, value in p.trace.meta["sources"].items()
+    }
+
+
+def _overhead(metas: Sequence[dict[str, Any]]) -> dict[str, int]:
+    used = [m["overhead"] for m in metas if isinstance(m.get("overhead"), dict)]
+    names = ("probe_ns", "switches", "recorder_cpu_ns", "wall_ns")
+    return {n: sum(_number(u.get(n)) for u in used) for n in names} | {"probe_ns_per_switch": 0}
+
+
+def _limits(parts: Sequence[Part]) -> list[str]:
+    found = [
+        f"{p.trace.path.name}: {limit}"
+        for p in parts
+        for limit in (p.trace.meta.get("limits") or ())
+    ]
+    if len({p.machine for p in parts}) > 1:
+        found.append(
+            "clocks of different machines were aligned through their wall clocks: they may be off "
+            "by as much as those were"
+        )
+    for part in parts:
+        if not part.trace.meta.get("finished"):
+            found.append(f"{part.trace.path.name}: the recorder was killed")
+        if part.clock.stepped:
+            found.append(f"{part.trace.path.name}: its wall clock was set during the recording")
+    return found
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) and 0 <= value < 2**62 else 0

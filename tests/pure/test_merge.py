@@ -1,0 +1,345 @@
+"""merge: nothing lost, nothing mixed up, everything at its time on the wall clock."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner
+
+from sltrace.analysis.blame import blame
+from sltrace.analysis.flame import flame
+from sltrace.analysis.latency import stat
+from sltrace.analysis.losses import losses
+from sltrace.cli.merge import command
+from sltrace.errors import OutputError, TraceError, UsageError
+from sltrace.model import PID_SPACE
+from sltrace.trace import merge as merging
+from sltrace.trace.merge import merge
+from sltrace.trace.reader import Trace
+from sltrace.trace.schema import TABLES
+from tests.pure.test_analysis_latency import random_waits
+from tests.support.traces import SECOND, make_trace
+
+UNIX = 1_700_000_000 * SECOND
+AS_THEY_ARE = [
+    "wait_ns",
+    "kind",
+    "comm",
+    "migrated",
+    "wake_ns",
+    "policy",
+    "prio",
+    "nice",
+    "state",
+    "waker_comm",
+    "waker_context",
+    "culprit_comm",
+    "culprit_ns",
+    "culprit_others",
+    "goid",
+    "waker_goid",
+    "task",
+    "reason",
+    "sampled",
+    "trace_id",
+    "span_id",
+    "id_source",
+    "flags",
+    "cause",
+    "low_ns",
+    "high_ns",
+    "bucket",
+    "count",
+    "sum_ns",
+    "name",
+    "class",
+    "value",
+    "space",
+    "start",
+    "end",
+    "offset",
+    "build_id",
+    "module",
+    "language",
+    "file",
+    "line",
+    "ns_pid",
+    "cmdline",
+    "container_id",
+    "runtime",
+    "pod_uid",
+    "unit",
+    "quota_us",
+    "period_us",
+    "version",
+    "exe",
+    "level",
+    "why",
+    "source",
+    "weight_ns",
+    "item",
+]
+
+
+def test_every_column_is_decided_about() -> None:
+    """A new column must not be merged as it is by accident."""
+    moved = {
+        *merging.TIMES,
+        *merging.PIDS,
+        *merging.CPUS,
+        *merging.NODES,
+        *merging.CGROUP_IDS,
+        *merging.CGROUP_PATHS,
+        *merging.STACK_IDS,
+        *merging.ADDRESSES,
+    }
+    every = {c.name for columns in TABLES.values() for c in columns}
+    assert every == moved | set(AS_THEY_ARE)
+    assert not moved & set(AS_THEY_ARE)
+
+
+def clock(boot_unix_ns: int, start_ns: int = 100 * SECOND, length: int = 10 * SECOND) -> Any:
+    """Of a machine that booted then."""
+    start = boot_unix_ns + start_ns
+    return {
+        "start_ns": start_ns,
+        "end_ns": start_ns + length,
+        "start_unix_ns": start,
+        "end_unix_ns": start + length,
+    }
+
+
+def trace_of(folder: Path, name: str, waits: Any, host: str, boot: int, **more: Any) -> Trace:
+    (folder / name).mkdir()
+    meta = {"host": host, "clock": clock(boot)} | more.pop("meta", {})
+    return Trace.open(make_trace(folder / name, waits, meta=meta, **more))
+
+
+def random_trace(folder: Path, name: str, seed: int, host: str, boot: int) -> tuple[Trace, Any]:
+    frame = random_waits(seed, 1500)
+    frame["end_ns"] += 100 * SECOND
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    return trace_of(folder, name, table, host, boot), frame
+
+
+def test_waits_of_two_machines_are_those_of_both(tmp_path: Path) -> None:
+    a, of_a = random_trace(tmp_path, "a", 51, "one", UNIX)
+    # Booted a day earlier, so that its monotonic clock says other numbers at the same time.
+    b, of_b = random_trace(tmp_path, "b", 52, "two", UNIX - 86_400 * SECOND)
+    parts = merge([a, b], tmp_path / "m.slt")
+    merged = Trace.open(tmp_path / "m.slt")
+    assert [p.label for p in parts] == ["one", "two"]
+    assert merged.meta["cpus"] == 4
+    assert merged.notes == []
+    both = pd.concat(
+        [
+            of_a.assign(cgroup="one:" + of_a["cgroup"]),
+            of_b.assign(
+                cgroup="two:" + of_b["cgroup"],
+                pid=of_b["pid"] + PID_SPACE,
+                tid=of_b["tid"] + PID_SPACE,
+                cpu=of_b["cpu"] + 4,
+                node=of_b["node"] + 2,
+                end_ns=of_b["end_ns"] - 86_400 * SECOND,
+            ),
+        ]
+    )
+    columns = ["end_ns", "wait_ns", "kind", "comm", "pid", "tid", "cpu", "node", "cgroup", "flags"]
+    rows = merged.table("waits", columns).to_pandas().astype({"kind": str, "comm": str})
+    expected = both[columns].sort_values(columns).reset_index(drop=True)
+    got = rows.sort_values(columns).reset_index(drop=True)[columns]
+    pd.testing.assert_frame_equal(got, expected, check_dtype=False)
+    for by in (["cgroup"], ["kind"], ["trace_id"], ["pid", "cpu"]):
+        groups = {g.keys: (g.count, g.total_ns) for g in stat(merged, by).groups}
+        frame = both if "kind" in by else both[both["kind"].str.startswith("runq")]
+        want = frame.groupby(by, dropna=False)["wait_ns"].agg(["size", "sum"])
+        assert sorted(groups.values()) == sorted(map(tuple, want.to_numpy().tolist()))
+
+
+def test_the_same_moment_is_the_same_moment(tmp_path: Path) -> None:
+    """Two machines see the end of one second of wall clock; one's clock is 50 ppm fast."""
+    fast = clock(UNIX - 3600 * SECOND, 3700 * SECOND)
+    fast["end_ns"] += 10 * SECOND * 50 // 1_000_000
+    a = trace_of(tmp_path, "a", [{"end_ns": 105 * SECOND}], "one", UNIX)
+    there = 3705 * SECOND + 5 * SECOND * 50 // 1_000_000
+    b = trace_of(tmp_path, "b", [{"end_ns": there}], "two", 0, meta={"clock": fast})
+    merge([a, b], tmp_path / "m.slt")
+    ends = Trace.open(tmp_path / "m.slt").table("waits", ["end_ns"])["end_ns"].to_pylist()
+    assert abs(ends[0] - ends[1]) <= 1
+    merge([b, a], tmp_path / "n.slt")
+    merged = Trace.open(tmp_path / "n.slt")
+    ends = merged.table("waits", ["end_ns"])["end_ns"].to_pylist()
+    assert there in ends
+    assert abs(ends[0] - ends[1]) <= 1
+    assert merged.meta["clock"]["start_unix_ns"] == UNIX + 100 * SECOND
+
+
+def test_a_clock_that_was_set_is_not_believed_and_said(tmp_path: Path) -> None:
+    jumped = clock(UNIX)
+    jumped["end_unix_ns"] += 3600 * SECOND
+    a = trace_of(tmp_path, "a", [{"end_ns": 105 * SECOND}], "one", UNIX - SECOND * 9)
+    b = trace_of(tmp_path, "b", [{"end_ns": 105 * SECOND}], "two", 0, meta={"clock": jumped})
+    merge([a, b], tmp_path / "m.slt")
+    merged = Trace.open(tmp_path / "m.slt")
+    ends = sorted(merged.table("waits", ["end_ns"])["end_ns"].to_pylist())
+    assert ends == [105 * SECOND, 114 * SECOND]
+    assert any("its wall clock was set" in limit for limit in merged.meta["limits"])
+
+
+IDLE = {"culprit_pid": 0, "culprit_tid": 0, "culprit_comm": "idle", "culprit_ns": 1000}
+
+
+def test_ids_and_names_of_machines_stay_apart(tmp_path: Path) -> None:
+    """Both have pid 7, stack 5 at one kernel address, cgroup 1 and an idle CPU."""
+    kernel = 0xFFFFFFFF81000000
+    traces = []
+    for i, host in enumerate(("one", "two")):
+        stacks = [
+            {"stack_id": 5, "space": "kernel", "pid": 0, "addresses": [kernel]},
+            {"stack_id": 6, "space": "user", "pid": 7, "addresses": [0x400000, 0x7FFF00000000]},
+        ]
+        frames = [
+            {"space": "kernel", "pid": 0, "address": kernel, "name": f"kernel_{host}"},
+            {"space": "user", "pid": 7, "address": 0x400000, "name": f"leaf_{host}"},
+            {"space": "user", "pid": 7, "address": 0x7FFF00000000, "name": f"root_{host}"},
+        ]
+        hog = {"culprit_pid": 9, "culprit_tid": 9, "culprit_comm": "hog", "culprit_ns": 900}
+        end = {"end_ns": 101 * SECOND, "pid": 7, "tid": 7}
+        waits = [
+            {**end, "stack_kernel": 5, "stack_user": 6, **hog, "culprit_cgroup": "/h"},
+            {**end, **IDLE},
+        ]
+        counters = [
+            {"cpu": 0, "name": "ring_full", "class": "loss", "value": 3, "start_ns": 100 * SECOND}
+        ]
+        sums = [{"cgroup_id": -1, "kind": "runq_wakeup", "count": 4, "sum_ns": 9}]
+        tasks = [{"pid": 7, "tid": 7, "comm": "web", "from_ns": 0, "ppid": 0}]
+        cgroups = [{"cgroup_id": 1, "path": "/", "unit": f"{host}.service"}]
+        traces.append(
+            trace_of(
+                tmp_path,
+                host,
+                waits,
+                host,
+                UNIX + i * 5 * SECOND,
+                stacks=stacks,
+                frames=frames,
+                counters=counters,
+                histogram_sums=sums,
+                tasks=tasks,
+                cgroups=cgroups,
+            )
+        )
+    merge(traces, tmp_path / "m.slt")
+    merged = Trace.open(tmp_path / "m.slt")
+    graph = flame(merged)
+    stacks_named = {tuple(graph.names[i] for i in s) for s in graph.stacks}
+    assert stacks_named == {
+        ("root_one", "leaf_one", "kernel_one"),
+        ("root_two", "leaf_two", "kernel_two"),
+        ("[no stack recorded]",),
+    }
+    cells = blame(merged, "pid").cells
+    assert {(c.victim, c.what, c.culprit) for c in cells if c.what != "others"} >= {
+        (7, "task", 9),
+        (7 + PID_SPACE, "task", 9 + PID_SPACE),
+        (7, "idle", None),
+        (7 + PID_SPACE, "idle", None),
+    }
+    by_unit = {g.keys[0]: g.count for g in stat(merged, ["unit"]).groups}
+    assert by_unit == {"one.service": 2, "two.service": 2}
+    assert losses(merged).lost == 6
+    assert sorted({i.cpu for i in losses(merged).intervals}) == [0, 2]
+    tasks_found = merged.table("tasks").to_pylist()
+    assert [(t["pid"], t["from_ns"], t["ppid"]) for t in tasks_found] == [
+        (7, 0, 0),
+        (7 + PID_SPACE, 0, 0),
+    ]
+    overflow = merged.sql("SELECT count(*) AS n FROM histogram_sums WHERE cgroup_id = -1")
+    assert overflow["n"][0].as_py() == 2
+
+
+def test_one_machine_keeps_its_ids_and_names(tmp_path: Path) -> None:
+    a = trace_of(tmp_path, "a", [{"end_ns": 101 * SECOND, "tid": 1}], "one", UNIX)
+    later = {"clock": clock(UNIX + SECOND // 2, 200 * SECOND)}
+    b = trace_of(tmp_path, "b", [{"end_ns": 201 * SECOND, "tid": 1}], "one", 0, meta=later)
+    parts = merge([a, b], tmp_path / "m.slt")
+    assert [p.machine for p in parts] == [0, 0]
+    merged = Trace.open(tmp_path / "m.slt")
+    assert sorted(merged.table("waits", ["end_ns"])["end_ns"].to_pylist()) == [
+        101 * SECOND,
+        201 * SECOND,
+    ]
+    (group,) = stat(merged, ["cgroup", "tid"]).groups
+    assert (group.keys, group.count) == (("/", 1), 2)
+    assert merged.meta["cpus"] == 2
+    assert merged.meta["clock"]["start_ns"] == 100 * SECOND
+    assert merged.meta["clock"]["end_ns"] == 210 * SECOND
+    # A reboot makes it another machine.
+    rebooted = trace_of(tmp_path, "c", [{"end_ns": 101 * SECOND}], "one", UNIX + 900 * SECOND)
+    assert [p.label for p in merge([a, rebooted], tmp_path / "n.slt")] == ["one", "one#2"]
+
+
+def test_what_cannot_be_counted_together_is_refused(tmp_path: Path) -> None:
+    def of(name: str, **more: Any) -> Trace:
+        return trace_of(tmp_path, name, [{"end_ns": 101 * SECOND, "tid": 3}], "one", UNIX, **more)
+
+    a = of("a")
+    with pytest.raises(UsageError, match="both have waits of thread 3"):
+        merge([a, of("b")], tmp_path / "m.slt")
+    with pytest.raises(UsageError, match="--min-latency"):
+        merge([a, of("c", meta={"min_latency_ns": 5})], tmp_path / "m.slt")
+    with pytest.raises(UsageError, match="--histogram-only"):
+        merge([a, of("d", meta={"histogram_only": True})], tmp_path / "m.slt")
+    with pytest.raises(UsageError, match="--no-blocked"):
+        merge([a, of("e", meta={"blocked": False})], tmp_path / "m.slt")
+    with pytest.raises(UsageError, match="nothing to merge"):
+        merge([a], tmp_path / "m.slt")
+    for i, wrong in enumerate([None, {}, {"start_ns": "soon"}]):
+        with pytest.raises(TraceError, match="does not say when"):
+            merge([a, of(f"f{i}", meta={"clock": wrong})], tmp_path / "m.slt")
+    damaged = of("g")
+    (damaged.path / "stacks").mkdir()
+    (damaged.path / "stacks" / "000000.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UsageError, match="cannot be read"):
+        merge([a, Trace.open(damaged.path)], tmp_path / "m.slt")
+    assert not (tmp_path / "m.slt").exists()
+
+
+def test_hostile_metadata_is_no_trouble(tmp_path: Path) -> None:
+    hostile = {
+        "host": "x' || (SELECT 1); --\x1b[2J",
+        "nodes": {"a": 1, "0": ["x", -4, 10**9], "-1": []},
+        "cpus": -5,
+        "overhead": {"probe_ns": "many"},
+        "probes": {"attached": 3, "not_attached": None},
+        "sources": [],
+        "limits": None,
+    }
+    a = trace_of(tmp_path, "a", [{"end_ns": 101 * SECOND}], "one", UNIX)
+    b = trace_of(tmp_path, "b", [{"end_ns": 101 * SECOND}], "", UNIX + 9 * SECOND, meta=hostile)
+    result = CliRunner().invoke(command, [str(a.path), str(b.path), "-o", str(tmp_path / "m.slt")])
+    assert result.exit_code == 0, result.exception
+    assert "\x1b" not in result.output
+    merged = Trace.open(tmp_path / "m.slt")
+    names = {g.keys[0] for g in stat(merged, ["cgroup"]).groups}
+    assert names == {"one:/", f"{hostile['host']}:/"}
+
+
+def test_the_command_says_what_it_did(tmp_path: Path) -> None:
+    a = trace_of(tmp_path, "a", [{"end_ns": 101 * SECOND}], "one", UNIX)
+    b = trace_of(tmp_path, "b", [{"end_ns": 101 * SECOND}], "two", UNIX + 5 * SECOND)
+    out = str(tmp_path / "m.slt")
+    result = CliRunner().invoke(command, [str(a.path), str(b.path), "-o", out])
+    lines = [line.split() for line in result.output.splitlines()]
+    assert lines[1] == ["made.slt", "one", "+0.000", "s", "10.000", "s", "0", "0"]
+    assert lines[2] == ["made.slt", "two", "+5.000", "s", "10.000", "s", f"{PID_SPACE:,}", "2"]
+    again = CliRunner().invoke(command, [str(a.path), str(b.path), "-o", out])
+    assert isinstance(again.exception, OutputError)
+    own = CliRunner().invoke(command, [str(a.path), str(b.path), "-f", "-o", str(a.path)])
+    assert "one of the traces to merge" in str(own.exception)
+    assert a.table("waits").num_rows == 1
