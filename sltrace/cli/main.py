@@ -15,6 +15,7 @@ from sltrace.export.text import printable
 
 _COMMANDS = {
     "record": "Record scheduling waits of the machine, some processes or a command.",
+    "top": "Watch waits live in the terminal.",
     "stat": "Counts, totals and percentiles of a trace's waits.",
     "blame": "Who ran while others waited.",
     "diagnose": "Say what is wrong, and what to do about it.",

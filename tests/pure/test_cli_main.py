@@ -62,7 +62,18 @@ def test_help_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["stat", "blame", "check", "diff", "diagnose", "explain", "merge", "export", "completion"],
+    [
+        "stat",
+        "blame",
+        "check",
+        "diff",
+        "diagnose",
+        "explain",
+        "merge",
+        "top",
+        "export",
+        "completion",
+    ],
 )
 def test_the_help_of_a_command_loads_nothing_heavy(name: str) -> None:
     program = (

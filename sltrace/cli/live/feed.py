@@ -1,0 +1,227 @@
+"""Takes a trace apart while it is being written, and keeps the last minute of it in sums.
+
+Segments appear under their names when they are whole, about two a second. Each is read once,
+summed into a table in memory and removed, so neither disk nor memory grow with time.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sltrace.analysis.cells import bucket_sql
+from sltrace.analysis.histograms import bucket_quantile
+from sltrace.analysis.ranges import QUANTILES, Range
+from sltrace.buckets import N_BUCKETS
+from sltrace.model import RUNQ_KINDS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+KEPT_S = 300
+"""Seconds that are kept."""
+_SECOND = 1_000_000_000
+_P99 = dict(QUANTILES)["p99"]
+
+CLASSES = ("runq", "throttled", "blocked")
+"""What can be looked at: run-queue latency, or one kind."""
+
+VIEWS = {"cgroups": "cgroup", "threads": "thread", "culprits": "culprit"}
+"""What the lines are, and the column of the table in memory."""
+
+SORTS = ("waited", "waits", "p99", "max")
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one cgroup, thread or culprit is about; times in ns, per second of the window."""
+
+    name: str
+    waited: float
+    waits: float
+    p99: Range
+    longest: int
+    because: str | None
+    """Who ran most meanwhile; of a culprit, who waited most."""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Counted so far, and by second."""
+
+    total: int
+    seconds: frozenset[int]
+
+
+class Feed:
+    """The last minutes of a trace that is being written.
+
+    Args:
+        path: The trace.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import duckdb
+
+        self._path = path
+        self._db = duckdb.connect()
+        self._db.execute(
+            "CREATE TABLE live (s BIGINT, class VARCHAR, cgroup VARCHAR, thread VARCHAR, "
+            "culprit VARCHAR, bucket INTEGER, n BIGINT, ns BIGINT, longest BIGINT, held BIGINT)"
+        )
+        self._lost: dict[int, int] = {}
+        self._lost_before = 0
+        self.first_s = 0
+        self.last_s = 0
+        """The latest second of the picture; the trace is written half a second later at most."""
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The trace's description; empty while there is none."""
+        try:
+            meta = json.loads((self._path / "meta.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return meta if isinstance(meta, dict) else {}
+
+    def take(self, *, advance: bool = True) -> None:
+        """Reads the segments that have appeared.
+
+        Args:
+            advance: Move the picture on to the latest second that is known whole.
+        """
+        fresh = False
+        for segment in sorted((self._path / "waits").glob("*.parquet")):
+            self._take_waits(segment)
+            segment.unlink()
+            fresh = True
+        for segment in sorted((self._path / "counters").glob("*.parquet")):
+            self._take_losses(segment)
+            segment.unlink()
+        for table in ("histograms", "histogram_sums", "missed"):
+            for segment in (self._path / table).glob("*.parquet"):
+                segment.unlink()
+        # Also while nothing at all waits, time goes on.
+        known = time.monotonic_ns() // _SECOND - 2
+        self.first_s = self.first_s or self._start_s()
+        if advance:
+            self.last_s = known
+        if fresh:
+            self._db.execute("DELETE FROM live WHERE s < ?", [known - KEPT_S])
+        for second in [s for s in self._lost if s < known - KEPT_S]:
+            self._lost_before += self._lost.pop(second)
+
+    def _take_waits(self, segment: Path) -> None:
+        kinds = f"CASE WHEN kind IN {RUNQ_KINDS!r} THEN 'runq' ELSE kind END"
+        culprit = (
+            "CASE WHEN culprit_tid = 0 THEN 'idle CPU' WHEN culprit_tid IS NOT NULL "
+            "THEN culprit_comm || ' ' || culprit_pid END"
+        )
+        self._db.execute(
+            f"INSERT INTO live SELECT end_ns // {_SECOND}, {kinds}, coalesce(cgroup, '?'), "
+            f"coalesce(comm, '?') || ' ' || tid, {culprit}, {bucket_sql('wait_ns')}, count(*), "
+            "sum(wait_ns), max(wait_ns), coalesce(sum(least(culprit_ns, wait_ns)), 0) "
+            "FROM read_parquet(?) GROUP BY ALL",
+            [str(segment)],
+        )
+
+    def _take_losses(self, segment: Path) -> None:
+        rows = self._db.execute(
+            f"SELECT end_ns // {_SECOND}, sum(value)::BIGINT FROM read_parquet(?) "
+            "WHERE class = 'loss' GROUP BY 1 HAVING sum(value) > 0",
+            [str(segment)],
+        ).fetchall()
+        for second, value in rows:
+            self._lost[second] = self._lost.get(second, 0) + value
+
+    def _start_s(self) -> int:
+        """The second before the first whole one of the recording; 0 while it is not known."""
+        clock = self.meta.get("clock")
+        start = clock.get("start_ns") if isinstance(clock, dict) else None
+        return start // _SECOND if isinstance(start, int) else 0
+
+    @property
+    def losses(self) -> Losses:
+        """What the recorder lost, as far as it is known yet."""
+        return Losses(self._lost_before + sum(self._lost.values()), frozenset(self._lost))
+
+    def heat(self, of: str, seconds: int) -> NDArray[np.int64]:
+        """Waits by latency bucket and second, the latest second last; (N_BUCKETS, seconds)."""
+        cells = np.zeros((N_BUCKETS, seconds), np.int64)
+        start = self.last_s - seconds
+        rows = self._db.execute(
+            "SELECT bucket, s - ? - 1, sum(n)::BIGINT FROM live WHERE class = ? AND s > ? "
+            "AND s <= ? GROUP BY ALL",
+            [start, of, start, self.last_s],
+        ).fetchall()
+        for bucket, column, count in rows:
+            cells[bucket, column] = count
+        return cells
+
+    def lines(
+        self, of: str, view: str, window: int, *, sort: str, wanted: str, limit: int
+    ) -> list[Line]:
+        """The worst of the last seconds.
+
+        Args:
+            of: One of CLASSES.
+            view: A key of VIEWS.
+            window: Seconds.
+            sort: One of SORTS.
+            wanted: Only names with this in them, whatever the case.
+            limit: How many.
+        """
+        # What was before the recording is not known, and no time without waits.
+        window = max(1, min(window, self.last_s - self.first_s))
+        column, since = VIEWS[view], self.last_s - window
+        other = "cgroup" if column == "culprit" else "culprit"
+        time_of = "held" if column == "culprit" else "ns"
+        rows = self._db.execute(
+            f"SELECT {column}, sum({time_of})::BIGINT AS waited, sum(n)::BIGINT AS waits, "
+            "max(longest) AS longest FROM live "
+            f"WHERE class = ? AND s > ? AND s <= ? AND {column} IS NOT NULL "
+            f"AND contains(lower({column}), ?) GROUP BY {column} ORDER BY "
+            f"{'waits' if sort == 'waits' else 'longest' if sort == 'max' else 'waited'} DESC, "
+            f"{column} LIMIT ?",
+            # A percentile takes counting; the ones to sort by it are chosen by time first.
+            [of, since, self.last_s, wanted.lower(), limit * (10 if sort == "p99" else 1)],
+        ).fetchall()
+        names = [row[0] for row in rows]
+        p99 = self._p99(of, column, since, names)
+        because = self._because(of, column, other, since, names)
+        lines = [
+            Line(name, waited / window, n / window, p99[name], longest, because.get(name))
+            for name, waited, n, longest in rows
+        ]
+        if sort == "p99":
+            lines.sort(key=lambda line: -line.p99.low_ns)
+        return lines[:limit]
+
+    def _p99(self, of: str, column: str, since: int, names: Sequence[str]) -> dict[str, Range]:
+        counts = {name: np.zeros(N_BUCKETS, np.int64) for name in names}
+        rows = self._db.execute(
+            f"SELECT {column}, bucket, sum(n)::BIGINT FROM live WHERE class = ? AND s > ? "
+            f"AND s <= ? AND {column} IN (SELECT unnest(?::VARCHAR[])) GROUP BY ALL",
+            [of, since, self.last_s, list(names)],
+        ).fetchall()
+        for name, bucket, count in rows:
+            counts[name][bucket] = count
+        return {name: bucket_quantile(c, _P99) for name, c in counts.items()}
+
+    def _because(
+        self, of: str, column: str, other: str, since: int, names: Sequence[str]
+    ) -> dict[str, str]:
+        rows = self._db.execute(
+            f"SELECT {column}, arg_max(x, held) FROM (SELECT {column}, {other} AS x, "
+            f"sum(held) AS held FROM live WHERE class = ? AND s > ? AND s <= ? AND {column} IN "
+            f"(SELECT unnest(?::VARCHAR[])) AND {other} IS NOT NULL GROUP BY ALL) "
+            f"GROUP BY {column}",
+            [of, since, self.last_s, list(names)],
+        ).fetchall()
+        return dict(rows)

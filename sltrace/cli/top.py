@@ -1,0 +1,165 @@
+"""`sltrace top`: the terminal, and the wiring."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import time
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sltrace.errors import UsageError
+
+if TYPE_CHECKING:
+    from sltrace.cli.live.feed import Feed
+    from sltrace.cli.live.recorders import LiveRecorder
+    from sltrace.cli.live.screen import Text
+    from sltrace.cli.live.state import State
+
+_LOOK_MS = 100
+"""How often keys and new segments are looked for."""
+
+
+@click.command()
+@click.option("-p", "--pid", "pids", multiple=True, help="Only this process and its children.")
+@click.option("--cgroup", "cgroups", multiple=True, help="Only this cgroup and those below it.")
+@click.option("--comm", "comms", multiple=True, help="Only threads of this name.")
+@click.option("--cpu", "cpus", multiple=True, help="Only waits that ended on these CPUs: 0-3,8.")
+@click.option("--policy", "policies", multiple=True, help="Only this scheduling policy.")
+@click.option("--no-blocked", is_flag=True, help="Leave waits of kind blocked (sleep, I/O) out.")
+@click.option("--loader", type=click.Choice(["libbpf", "bcc"]), default="libbpf", show_default=True)
+def command(no_blocked: bool, loader: str, **filters: tuple[str, ...]) -> None:
+    """Watch scheduling waits live: heatmap, worst cgroups, threads and culprits, losses.
+
+    Filters are those of `sltrace record`. Press ? for the keys; r begins a recording that stays.
+    """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("top needs a terminal", "use sltrace record and sltrace stat in scripts")
+    from sltrace.cli.live.recorders import LiveRecorder
+
+    names = {"pids": "pid", "cgroups": "cgroup", "comms": "comm", "cpus": "cpu"}
+    options = [
+        f"--{names.get(name, 'policy')}={value}"
+        for name, values in filters.items()
+        for value in values
+    ]
+    options += [f"--loader={loader}", *(["--no-blocked"] if no_blocked else [])]
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGHUP, _leave)
+    recorder = LiveRecorder(options)
+    try:
+        _await_begin(recorder)
+        _watch(recorder)
+    finally:
+        recorder.close()
+    if recorder.kept_path:
+        click.echo(f"recorded {click.format_filename(recorder.kept_path)}")
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
+def _await_begin(recorder: LiveRecorder) -> None:
+    """Waits for the trace, so that what keeps it from being recorded is said on a whole screen."""
+    while not (recorder.path / "meta.json").exists():
+        recorder.check()
+        time.sleep(0.02)
+
+
+def _watch(recorder: LiveRecorder) -> None:
+    import curses
+    import locale
+
+    from sltrace.cli.live.feed import Feed
+    from sltrace.cli.live.state import State
+
+    locale.setlocale(locale.LC_ALL, "")
+    try:
+        curses.wrapper(_loop, recorder, Feed(recorder.path), State())
+    except KeyboardInterrupt:
+        return
+    except curses.error as err:
+        raise UsageError(
+            f"this terminal cannot be used: {err}", "set TERM, as TERM=xterm-256color"
+        ) from err
+
+
+def _loop(window: Any, recorder: LiveRecorder, feed: Feed, state: State) -> None:
+    import curses
+
+    from sltrace.cli.live.screen import draw
+
+    styles = _styles()
+    window.timeout(_LOOK_MS)
+    curses.set_escdelay(25)
+    with contextlib.suppress(curses.error):
+        curses.curs_set(0)
+    drawn_s, pressed = 0, True
+    while not state.over:
+        recorder.check()
+        # Segments are taken also while it stands still: they would fill the disk.
+        feed.take(advance=not state.paused)
+        if pressed or feed.last_s != drawn_s:
+            height, width = window.getmaxyx()
+            status = f"recording into {recorder.kept_path}" if recorder.keeping else ""
+            _paint(window, draw(feed, state, width=width, height=height, status=status), styles)
+            drawn_s = feed.last_s
+        pressed = _take_key(window, state)
+        if state.record:
+            state.record = False
+            recorder.keep()
+
+
+def _take_key(window: Any, state: State) -> bool:
+    """Reads a key, if one was pressed; whether the picture has to change."""
+    import curses
+
+    try:
+        key = window.get_wch()
+    except curses.error:
+        return False
+    if isinstance(key, str):
+        state.press(key)
+    elif key == curses.KEY_BACKSPACE:
+        state.press("\b")
+    elif key == curses.KEY_ENTER:
+        state.press("\n")
+    elif key == curses.KEY_RESIZE:
+        window.clear()
+    return True
+
+
+def _paint(window: Any, lines: list[Text], styles: dict[str, int]) -> None:
+    import curses
+
+    window.erase()
+    for i, line in enumerate(lines):
+        try:
+            window.addstr(i, 0, line.text, styles.get(line.style, 0))
+        except curses.error:
+            # The corner of the last line: it is written, but the cursor has nowhere to go.
+            continue
+    window.refresh()
+
+
+def _styles() -> dict[str, int]:
+    import curses
+
+    styles = {"title": curses.A_BOLD, "dim": curses.A_DIM, "bad": curses.A_BOLD}
+    if curses.has_colors():
+        curses.use_default_colors()
+        for i, (name, colour) in enumerate(
+            {
+                "bad": curses.COLOR_RED,
+                "warn": curses.COLOR_YELLOW,
+                "cool": curses.COLOR_CYAN,
+            }.items(),
+            start=1,
+        ):
+            curses.init_pair(i, colour, -1)
+            styles[name] = curses.color_pair(i)
+    return styles

@@ -1,0 +1,154 @@
+"""`sltrace top` in a terminal of 80 columns and 24 lines, over a real load."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sltrace.trace.reader import Trace
+from tests.support.cgroups import cgroup
+from tests.support.loads import allowed_cpus, load
+from tests.support.programs import ROOT
+from tests.support.terminal import Terminal, terminal
+
+pytestmark = pytest.mark.bpf
+
+
+def folders() -> set[Path]:
+    return set(Path(tempfile.gettempdir()).glob("sltrace-top-*"))
+
+
+@pytest.fixture
+def sltrace(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Its command line, from any folder."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return [sys.executable, "-m", "sltrace"]
+
+
+@pytest.fixture
+def two_hogs() -> Iterator[tuple[str, str]]:
+    """Two threads that want one CPU, `waiter` and `holder`; their cgroups."""
+    cpu = str(allowed_cpus()[-1])
+    options = ("--cpu", cpu, "--duration", 60)
+    with cgroup("ours") as ours, cgroup("theirs") as theirs:
+        for group in (ours, theirs):
+            group.weigh(50)
+        with (
+            load("hog", *options, "--comm", "waiter", within=ours),
+            load("hog", *options, "--comm", "holder", within=theirs),
+        ):
+            yield ours.name, theirs.name
+
+
+def row(screen: Terminal, name: str) -> list[str] | None:
+    """The cells of the line that begins with a name."""
+    line = next((text for text in screen.lines if text.startswith(name)), None)
+    return re.split(r"  +", line) if line else None
+
+
+def test_a_load_is_seen_sorted_filtered_and_recorded(
+    tmp_path: Path, sltrace: list[str], two_hogs: tuple[str, str]
+) -> None:
+    before = folders()
+    ours, _ = two_hogs
+    with terminal([*sltrace, "top"], cwd=tmp_path) as screen:
+        screen.wait_for(lambda s: row(s, ours), "the waiting cgroup")
+        assert len(folders() - before) == 1
+        cells = row(screen, ours)
+        assert cells
+        assert cells[1].startswith("holder ")
+        assert any(set(line[9:]) & set(".:-=+*#%@") for line in screen.lines[2:10])
+        # Half of the time of one thread, as soon as a whole window is there.
+        screen.wait_for(lambda s: half_a_second(row(s, ours)), "half a second a second")
+        screen.press("v")
+        screen.wait_for(lambda s: row(s, "waiter "), "threads")
+        screen.press("v")
+        screen.wait_for(lambda s: row(s, "holder ") and "WHO WAITED" in s.text, "culprits")
+        screen.press("v/OURS")
+        screen.wait_for(lambda s: "filter: OURS_" in s.lines[-1], "the filter being typed")
+        screen.press("\r")
+        screen.wait_for(lambda s: "CGROUPS /OURS" in s.text and not row(s, "/theirs"), "the filter")
+        screen.press("s")
+        screen.wait_for(lambda s: "WAITS/s*" in s.text, "the sorting")
+        screen.press("k")
+        screen.wait_for(lambda s: s.lines[1].startswith("quota"), "the other kind")
+        screen.press("?")
+        screen.wait_for(lambda s: "begin a recording that stays" in s.text, "the help")
+        screen.press("?kk")
+        screen.wait_for(lambda s: s.lines[1].startswith("run queue"), "the picture again")
+        screen.press("p")
+        screen.wait_for(lambda s: s.lines[0].endswith("PAUSED"), "the pause")
+        screen.press("p")
+        screen.wait_for(lambda s: "PAUSED" not in s.lines[0], "the end of the pause")
+        screen.press("r")
+        screen.wait_for(lambda s: "recording into" in s.text, "the recording")
+        (kept,) = until_begun(screen, tmp_path)
+        screen.resize(100, 30)
+        screen.wait_for(lambda s: s.lines[29].startswith("q quit"), "the larger screen")
+        screen.press("r")
+        screen.wait_for(lambda s: "recording into" not in s.text, "the end of the recording")
+        screen.press("q")
+        assert screen.end() == 0
+        assert f"recorded {kept}" in screen.raw.decode().replace("\r\n", "")
+    assert folders() == before
+    trace = Trace.open(kept)
+    assert trace.notes == []
+    found = trace.sql("SELECT count(*) AS n FROM waits WHERE comm = 'waiter'")["n"][0].as_py()
+    assert found > 0
+
+
+def half_a_second(cells: list[str] | None) -> bool:
+    match = re.fullmatch(r"(\d+) ms", cells[2]) if cells else None
+    return match is not None and 350 < int(match[1]) < 650
+
+
+def until_begun(screen: Terminal, folder: Path) -> list[Path]:
+    """The recording that stays, once it has waits in it."""
+    screen.wait_for(lambda s: list(folder.glob("*.slt/waits/*.parquet")), "its waits")
+    return list(folder.glob("*.slt"))
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP, "\x03"])
+def test_however_it_ends_the_terminal_and_the_folder_are_as_before(
+    tmp_path: Path, sltrace: list[str], how: signal.Signals | str
+) -> None:
+    before = folders()
+    with terminal([*sltrace, "top", "--no-blocked"], cwd=tmp_path) as screen:
+        screen.wait_for(lambda s: "q quit" in s.lines[-1], "the picture")
+        if isinstance(how, str):
+            screen.press(how)
+        else:
+            screen.process.send_signal(how)
+        code = screen.end()
+    assert code == (0 if isinstance(how, str) else 128 + how)
+    # rmcup: the screen that was there before comes back.
+    assert screen.raw.rstrip().endswith((b"\x1b[?1049l\r\x1b[?1l\x1b>", b"\x1b>"))
+    assert b"\x1b[?1049l" in screen.raw
+    assert folders() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--pid", "4000000"], 4, "there is no process 4000000"),
+        (["--cpu", "x"], 2, "--cpu 'x' is not a CPU list"),
+        (["--policy", "x"], 2, "Invalid value for '--policy'"),
+    ],
+)
+def test_what_cannot_be_recorded_is_one_line(
+    tmp_path: Path, sltrace: list[str], options: list[str], code: int, message: str
+) -> None:
+    before = folders()
+    with terminal([*sltrace, "top", *options], cwd=tmp_path, columns=200) as screen:
+        assert screen.end() == code
+    lines = screen.raw.decode().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("sltrace: ")
+    assert message in lines[0]
+    assert folders() == before

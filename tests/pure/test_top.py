@@ -1,0 +1,272 @@
+"""top: its sums against pandas, its picture at every size, its keys."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sltrace.buckets import lower_bounds
+from sltrace.cli import output
+from sltrace.cli.live.feed import CLASSES, KEPT_S, SORTS, VIEWS, Feed
+from sltrace.cli.live.screen import draw, rows_of, shade
+from sltrace.cli.live.state import WINDOWS, State
+from sltrace.trace.writer import TraceWriter
+from tests.pure.test_analysis_latency import random_waits
+from tests.pure.test_cli_main import sltrace
+from tests.support.traces import META, SECOND, make_trace
+
+RUNQ = ("runq_wakeup", "runq_preempt")
+
+
+def now_s() -> int:
+    return time.monotonic_ns() // SECOND
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> tuple[Path, pd.DataFrame]:
+    """A trace of the last 20 seconds, as it is being written."""
+    frame = random_waits(61, 6000)
+    start = (now_s() - 20) * SECOND
+    rng = np.random.default_rng(3)
+    frame["end_ns"] = start + frame["end_ns"] * 2
+    frame["culprit_tid"] = pd.array(rng.choice([0, 5, 6], len(frame)), dtype="Int32")
+    frame.loc[rng.random(len(frame)) < 0.2, "culprit_tid"] = pd.NA
+    frame["culprit_pid"] = frame["culprit_tid"]
+    frame["culprit_comm"] = frame["culprit_tid"].map({0: "idle", 5: "hog", 6: "miner"})
+    frame["culprit_ns"] = (frame["wait_ns"] // 2).where(frame["culprit_tid"].notna())
+    frame["culprit_ns"] = frame["culprit_ns"].astype("Int64")
+    counters = [
+        {
+            "start_ns": start,
+            "end_ns": start + 3 * SECOND,
+            "cpu": 0,
+            "name": "ring_full",
+            "class": "loss",
+            "value": 7,
+        }
+    ]
+    clock = {"start_ns": start, "end_ns": start + 20 * SECOND}
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    path = make_trace(tmp_path, table, counters=counters, meta={"clock": clock, "host": "h"})
+    return path, frame
+
+
+def chosen(frame: pd.DataFrame, of: str, last: int, window: int) -> pd.DataFrame:
+    kinds = RUNQ if of == "runq" else (of,)
+    second = frame["end_ns"] // SECOND
+    return frame[frame["kind"].isin(kinds) & (second > last - window) & (second <= last)]
+
+
+def names_of(frame: pd.DataFrame, view: str) -> pd.Series:
+    if view == "cgroups":
+        return frame["cgroup"]
+    if view == "threads":
+        return frame["comm"] + " " + frame["tid"].astype(str)
+    named = frame["culprit_comm"] + " " + frame["culprit_pid"].astype(str)
+    return named.where(frame["culprit_tid"] != 0, "idle CPU").where(frame["culprit_tid"].notna())
+
+
+@pytest.mark.parametrize("view", list(VIEWS))
+@pytest.mark.parametrize("of", CLASSES)
+def test_lines_are_pandas(live: tuple[Path, pd.DataFrame], view: str, of: str) -> None:
+    path, frame = live
+    feed = Feed(path)
+    feed.take()
+    part = chosen(frame, of, feed.last_s, 10)
+    part = part.assign(name=names_of(part, view), held=part["culprit_ns"].fillna(0))
+    groups = part.dropna(subset=["name"]).groupby("name")
+    time_of = "held" if view == "culprits" else "wait_ns"
+    lines = feed.lines(of, view, 10, sort="waited", wanted="", limit=1000)
+    assert {line.name for line in lines} == set(groups.groups)
+    assert len(lines) > 2
+    for line in lines:
+        group = groups.get_group(line.name)
+        assert line.waited == pytest.approx(float(group[time_of].sum()) / 10)
+        assert line.waits == pytest.approx(len(group) / 10)
+        assert line.longest == group["wait_ns"].max()
+        p99 = np.quantile(group["wait_ns"], 0.99, method="inverted_cdf")
+        assert line.p99.low_ns <= p99
+        assert line.p99.high_ns is None or p99 <= line.p99.high_ns
+    waited = [line.waited for line in lines]
+    assert waited == sorted(waited, reverse=True)
+
+
+@pytest.mark.parametrize("sort", SORTS)
+def test_lines_are_sorted_and_cut(live: tuple[Path, pd.DataFrame], sort: str) -> None:
+    feed = Feed(live[0])
+    feed.take()
+    every = feed.lines("runq", "threads", 60, sort=sort, wanted="", limit=1000)
+    keys = {
+        "waited": [line.waited for line in every],
+        "waits": [line.waits for line in every],
+        "p99": [line.p99.low_ns for line in every],
+        "max": [line.longest for line in every],
+    }[sort]
+    assert keys == sorted(keys, reverse=True)
+    few = feed.lines("runq", "threads", 60, sort=sort, wanted="", limit=3)
+    assert [line.name for line in few] == [line.name for line in every[:3]]
+    found = feed.lines("runq", "threads", 60, sort=sort, wanted="WEB 1", limit=1000)
+    assert [f.name for f in found] == [e.name for e in every if "web 1" in e.name]
+    assert feed.lines("runq", "threads", 60, sort=sort, wanted="' OR 1=1", limit=9) == []
+
+
+def test_the_heatmap_is_every_wait(live: tuple[Path, pd.DataFrame]) -> None:
+    path, frame = live
+    feed = Feed(path)
+    feed.take()
+    cells = rows_of(feed.heat("runq", 15))
+    part = chosen(frame, "runq", feed.last_s, 15)
+    edges = [0, 1000, 10**4, 10**5, 10**6, 10**7, 10**8, 10**9, 10**19]
+    low = lower_bounds()
+    for column in range(15):
+        second = feed.last_s - 14 + column
+        waits = part[part["end_ns"] // SECOND == second]["wait_ns"].to_numpy()
+        # A wait is in a row by the start of its bucket.
+        starts = low[np.searchsorted(low, waits, side="right") - 1]
+        assert cells[:, column].tolist() == np.histogram(starts, edges)[0].tolist()
+    assert feed.losses.total == 7
+    assert len(feed.losses.seconds) == 1
+
+
+def test_segments_are_taken_once_and_removed(live: tuple[Path, pd.DataFrame]) -> None:
+    path, frame = live
+    feed = Feed(path)
+    feed.take()
+    assert list((path / "waits").iterdir()) == []
+    assert list((path / "counters").iterdir()) == []
+    before = feed.heat("blocked", 60).sum()
+    feed.take()
+    assert feed.heat("blocked", 60).sum() == before
+    assert feed.losses.total == 7
+    assert before == (frame[frame["end_ns"] // SECOND <= feed.last_s]["kind"] == "blocked").sum()
+
+
+def test_a_pause_stops_the_picture_and_not_the_taking(
+    live: tuple[Path, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, frame = live
+    feed = Feed(path)
+    feed.take()
+    last = feed.last_s
+    writer = TraceWriter(path, META)
+    writer._segments["waits"] = 50
+    later = frame[:10].assign(end_ns=(last + 1) * SECOND, kind="throttled", cgroup="/later")
+    writer.append("waits", pa.Table.from_pandas(later, preserve_index=False))
+    monkeypatch.setattr(time, "monotonic_ns", lambda: (last + 9) * SECOND)
+    feed.take(advance=False)
+    assert feed.last_s == last
+    assert list((path / "waits").iterdir()) == []
+    lines = feed.lines("throttled", "cgroups", 60, sort="waited", wanted="/later", limit=9)
+    assert lines == []
+    feed.take()
+    assert feed.last_s == last + 7
+    assert feed.lines("throttled", "cgroups", 60, sort="waited", wanted="/later", limit=9)
+    monkeypatch.setattr(time, "monotonic_ns", lambda: (last + 2 * KEPT_S) * SECOND)
+    writer.append("waits", pa.Table.from_pandas(later, preserve_index=False))
+    feed.take()
+    (rows,) = feed._db.execute("SELECT count(*) FROM live").fetchone()  # type: ignore[misc]
+    assert rows == 0
+    assert feed.losses.total == 7
+
+
+HOSTILE = "\x1b[2J\x07‮漢字" + "x" * 500
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (200, 60), (40, 10), (20, 5), (9, 2)])
+@pytest.mark.parametrize("view", list(VIEWS))
+def test_the_picture_fits_every_terminal(
+    tmp_path: Path, width: int, height: int, view: str
+) -> None:
+    end = now_s() * SECOND - 3 * SECOND
+    culprit = {"culprit_tid": 9, "culprit_pid": 9, "culprit_comm": HOSTILE, "culprit_ns": 5}
+    waits = [
+        {"end_ns": end, "wait_ns": 10**i, "cgroup": f"/{i}{HOSTILE}", "comm": HOSTILE, **culprit}
+        for i in range(1, 11)
+    ] * 3
+    clock = {"start_ns": end - 9 * SECOND, "end_ns": end}
+    feed = Feed(make_trace(tmp_path, waits, meta={"clock": clock, "host": HOSTILE}))
+    feed.take()
+    for help_shown in (False, True):
+        state = State(view=view, help=help_shown)
+        lines = draw(feed, state, width=width, height=height, status=HOSTILE[:3].strip("\x1b"))
+        assert len(lines) == height
+        for line in lines:
+            assert output.width(line.text) <= width
+        text = "\n".join(line.text for line in lines)
+        assert not set(text) & set("\x1b\x07‮")
+        assert lines[-1].text.startswith("q quit"[: width - 1])
+
+
+def test_the_picture_of_nothing(tmp_path: Path) -> None:
+    feed = Feed(tmp_path / "not yet")
+    feed.take()
+    lines = [line.text for line in draw(feed, State(), width=80, height=24, status="")]
+    assert lines[-2:] == ["nothing was lost", lines[-1]]
+    assert len(lines) == 24
+
+
+def test_only_nothing_is_blank() -> None:
+    assert shade(0, 10**6) == " "
+    shades = [shade(n, 10**6) for n in (1, 10, 10**3, 10**6)]
+    assert len(set(shades)) == 4
+    assert " " not in shades
+    assert shade(1, 1) == shade(10**6, 10**6) == "@"
+
+
+def test_keys() -> None:
+    state = State()
+    for key, field, values in (
+        ("v", "view", list(VIEWS)),
+        ("k", "of", list(CLASSES)),
+        ("s", "sort", list(SORTS)),
+        ("w", "window", list(WINDOWS)),
+    ):
+        seen = []
+        for _ in values:
+            seen.append(getattr(state, field))
+            state.press(key)
+        assert seen == values
+        assert getattr(state, field) == values[0]
+    state.press("p")
+    assert state.paused
+    state.press(" ")
+    assert not state.paused
+    for key in "/qvx":
+        state.press(key)
+    assert (state.typing, state.wanted, state.over) == (True, "qvx", False)
+    state.press("\x7f")
+    state.press("\n")
+    assert (state.typing, state.wanted) == (False, "qv")
+    state.press("\x1b")
+    assert state.wanted == ""
+    state.press("r")
+    assert state.record
+    state.press("?")
+    assert state.help
+    state.press("q")
+    assert state.over
+
+
+@given(st.text(max_size=200))
+@settings(max_examples=200, deadline=None)
+def test_any_keys_do_no_harm(keys: str) -> None:
+    state = State()
+    for key in keys:
+        state.press(key)
+    assert len(state.wanted) <= 60
+    assert state.view in VIEWS
+
+
+def test_without_a_terminal_it_says_so() -> None:
+    done = sltrace("top")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "sltrace: top needs a terminal; use sltrace record and sltrace stat in scripts\n"
+    )
