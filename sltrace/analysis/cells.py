@@ -1,8 +1,9 @@
 """Sums over a grid too large to hold: cells are added up as they stream by, and made coarser
 whenever there are too many.
 
-A cell is one integer, its digits along the axes in mixed radix. Every step of coarsening merges
-cells of the step before, so the result depends on the waits only, not on their order or batches.
+A cell is a few integers, each with digits along some of the axes in mixed radix. Every step of
+coarsening merges cells of the step before, so the result depends on the waits only, not on their
+order or batches.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 OTHER = 0
 """Digit of everything beyond those kept, on axes whose digits are ranks."""
 
-MAX_CELLS = 1 << 62
-"""Cells of a grid; beyond, their numbers do not fit 64 bits."""
+_WORD = 1 << 62
+"""Cells that one integer of a key tells apart."""
 
 _BATCH = 1 << 20
 """Waits between two merges: 40 MB of columns."""
@@ -83,7 +84,11 @@ class Cells:
 Step = tuple[tuple[str, int], ...]
 """Axes and how much each is to be coarsened. A run length is a multiple of the one before."""
 
+_Place = tuple[Axis, int, int]
+"""An axis, the word of the key that its digit is in, and the digit's weight there."""
+
 _Sums = tuple["NDArray[np.int64]", "NDArray[np.int64]", "NDArray[np.uint64]", "NDArray[np.uint64]"]
+"""Keys, of shape (words, n); waits, their total and the longest."""
 
 
 def summed_cells(
@@ -98,7 +103,7 @@ def summed_cells(
 
     Args:
         trace: Where from.
-        axes: The grid; its sizes multiply to at most MAX_CELLS.
+        axes: The grid.
         source: FROM clause with columns n (waits), ns (their total) and longest.
         max_cells: Take steps until there are no more cells than this, or no steps.
         steps: In this order.
@@ -107,66 +112,92 @@ def summed_cells(
     Raises:
         TraceError: The trace is damaged.
     """
-    if prod(a.size for a in axes) > MAX_CELLS:
-        raise ValueError("the grid has too many cells")
-    weights = [prod(a.size for a in axes[i + 1 :]) for i in range(len(axes))]
-    key = " + ".join(f"({a.sql})::BIGINT * {w}" for a, w in zip(axes, weights, strict=True))
+    grid = _places(axes)
+    words = 1 + max((word for _, word, _ in grid), default=0)
+    keys_sql = [
+        " + ".join(f"({a.sql})::BIGINT * {w}" for a, k, w in grid if k == word) or "0::BIGINT"
+        for word in range(words)
+    ]
     query = (
-        f"SELECT {key} AS key, n::BIGINT AS n, ns::UBIGINT AS ns, "
+        f"SELECT {', '.join(keys_sql)}, n::BIGINT AS n, ns::UBIGINT AS ns, "
         f"longest::UBIGINT AS longest FROM {source}"
     )
-    grid = list(zip(axes, weights, strict=True))
     level = dict(level or {})
     remaining = iter(steps)
-    sums: _Sums = (np.empty(0, np.int64),) * 2 + (np.empty(0, np.uint64),) * 2
-    for keys, *values in _batches(trace, query):
+    sums: _Sums = (
+        np.empty((words, 0), np.int64),
+        np.empty(0, np.int64),
+        *(np.empty(0, np.uint64),) * 2,
+    )
+    for keys, *values in _batches(trace, query, words):
         keys = _coarsened(keys, grid, level)
-        sums = _merged(*(np.concatenate(p) for p in zip(sums, (keys, *values), strict=True)))
-        while len(sums[0]) > max_cells and (step := next(remaining, None)):
+        both = zip(sums, (keys, *values), strict=True)
+        sums = _merged(*(np.concatenate(p, axis=-1) for p in both))
+        while len(sums[1]) > max_cells and (step := next(remaining, None)):
             level.update(step)
             sums = _merged(_coarsened(sums[0], grid, dict(step)), *sums[1:])
     digits = {
-        axis.name: sums[0] // weight % axis.size // (1 if axis.ranked else level.get(axis.name, 1))
-        for axis, weight in grid
+        axis.name: sums[0][word]
+        // weight
+        % axis.size
+        // (1 if axis.ranked else level.get(axis.name, 1))
+        for axis, word, weight in grid
     }
     return Cells(digits, *sums[1:], level)
 
 
-def _batches(trace: Trace, query: str) -> Iterator[_Sums]:
+def _places(axes: Sequence[Axis]) -> list[_Place]:
+    """Spreads the axes over as many words as they need; the first axis weighs most."""
+    words: list[list[Axis]] = [[]]
+    for axis in axes:
+        if prod(a.size for a in (*words[-1], axis)) > _WORD:
+            words.append([])
+        words[-1].append(axis)
+    return [
+        (axis, k, prod(a.size for a in word[i + 1 :]))
+        for k, word in enumerate(words)
+        for i, axis in enumerate(word)
+    ]
+
+
+def _batches(trace: Trace, query: str, words: int) -> Iterator[_Sums]:
     import duckdb
     import pyarrow as pa
 
     try:
         for batch in trace.connection.sql(query).to_arrow_reader(_BATCH):
-            yield tuple(batch.column(i).to_numpy() for i in range(4))
+            columns = [batch.column(i).to_numpy() for i in range(words + 3)]
+            yield (np.stack(columns[:words]), *columns[words:])
     except (duckdb.Error, pa.ArrowException) as err:
         raise trace.damaged(str(err).strip().partition("\n")[0][:200]) from err
 
 
 def _coarsened(
-    keys: NDArray[np.int64], grid: Sequence[tuple[Axis, int]], level: dict[str, int]
+    keys: NDArray[np.int64], grid: Sequence[_Place], level: dict[str, int]
 ) -> NDArray[np.int64]:
     """The cells that these become; theirs again if they are as coarse already."""
-    for axis, weight in grid:
+    keys = keys.copy()
+    for axis, word, weight in grid:
         if axis.name not in level:
             continue
-        digit = keys // weight % axis.size
+        digit = keys[word] // weight % axis.size
         if axis.ranked:
             lost = np.where(digit > level[axis.name], digit - OTHER, 0)
         else:
             lost = digit % level[axis.name]
-        keys = keys - lost * weight
+        keys[word] -= lost * weight
     return keys
 
 
 def _merged(keys: NDArray[Any], n: NDArray[Any], ns: NDArray[Any], longest: NDArray[Any]) -> _Sums:
-    if not len(keys):
+    if not len(n):
         return keys, n, ns, longest
-    order = np.argsort(keys)
-    keys = keys[order]
-    first = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
+    order = np.argsort(keys[0]) if len(keys) == 1 else np.lexsort(keys[::-1])
+    keys = keys[:, order]
+    new = (keys[:, 1:] != keys[:, :-1]).any(axis=0)
+    first = np.flatnonzero(np.concatenate(([True], new)))
     return (
-        keys[first],
+        keys[:, first],
         np.add.reduceat(n[order], first),
         np.add.reduceat(ns[order], first),
         np.maximum.reduceat(longest[order], first),

@@ -8,26 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf, isqrt, prod
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from sltrace.analysis import cubeaxes
-from sltrace.analysis.cells import MAX_CELLS, OTHER, Cells, Step, summed_cells
-from sltrace.analysis.cubeaxes import Named, Origin
+from sltrace.analysis.cells import OTHER, Cells, Step, summed_cells
+from sltrace.analysis.cubeaxes import OTHER_NAME, Origin
+from sltrace.analysis.cubeblame import BlameTable, blame_table
+from sltrace.analysis.cubenodes import node_of_cpu
 from sltrace.analysis.cubestacks import FrameTable, rank_stacks
 from sltrace.analysis.losses import losses
 from sltrace.analysis.meta import min_latency_ns
 from sltrace.buckets import lower_bounds
-from sltrace.model import RUNQ_KINDS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sltrace.trace.reader import Trace
 
-MAX_CULPRIT_ROWS = 50_000
 MAX_LOSSES = 20_000
 _MAX_BINS = 10_000
 _MAX_CPUS = 1 << 16
@@ -36,7 +35,7 @@ _MAX_STACKS = 20_000
 
 @dataclass(frozen=True)
 class Cube:
-    """Waits by time bin, latency bucket, CPU, cgroup, policy, kind and stacks.
+    """Waits by time bin, latency bucket, CPU, cgroup, thread, policy, kind, trace and stacks.
 
     Attributes:
         start_ns: Start of time bin 0 (CLOCK_MONOTONIC).
@@ -44,19 +43,20 @@ class Cube:
         bin_ns: Length of every time bin; a wait is in the bin in which it ended.
         n_bins: How many there are.
         bucket_low_ns: Smallest wait of each latency bucket; the last one has no end.
-        cgroups: Names that `rows["cgroup"]` indexes; so too the next three.
+        cgroups: Names that `rows["cgroup"]` indexes; so too the next four.
+        comms: Names of threads.
         policies: Scheduling policies.
         kinds: Kinds of wait.
+        buckets: Traces by the last digit of their id.
         cpus: CPU numbers; with `cpu_group` above 1, the first of each group.
         cpu_group: How many CPUs with adjacent numbers are one.
-        culprits: Names that `culprit_rows["culprit"]` indexes; empty where it was not seen who ran.
+        nodes: NUMA node of each CPU that the trace names.
         stacks: Frame indices, root first; stack 0 is empty and stands for no stack.
         frames: Frame names.
         frame_kinds: For each frame its language: kernel, native, jit, go, python or other.
-        rows: Columns of equal length: t, b, cpu, cgroup, policy, kind, stack, waker_stack, count,
-            sum_ns, max_ns.
-        culprit_rows: Run-queue waits by main culprit: t, cgroup, kind, culprit, ns, count. ns is
-            how long it ran; where unknown, the waits' length.
+        rows: Columns of equal length: t, b, cpu, cgroup, comm, policy, kind, bucket, stack,
+            waker_stack, count, sum_ns, max_ns; by t.
+        blame: Who ran meanwhile.
         losses: Where waits were lost: t0 and t1 (ns), cpu, name, value.
         missed: By cause, count, low_ns and high_ns of waits whose length is only bounded.
         totals: By kind, exact count, sum_ns and max_ns (None: histograms do not tell).
@@ -71,16 +71,18 @@ class Cube:
     n_bins: int
     bucket_low_ns: list[int]
     cgroups: list[str]
+    comms: list[str]
     policies: list[str]
     kinds: list[str]
+    buckets: list[str]
     cpus: list[int]
     cpu_group: int
-    culprits: list[str]
+    nodes: dict[int, int]
     stacks: list[list[int]]
     frames: list[str]
     frame_kinds: list[str]
     rows: dict[str, NDArray[Any]]
-    culprit_rows: dict[str, NDArray[Any]]
+    blame: BlameTable
     losses: list[dict[str, Any]]
     missed: dict[str, dict[str, int]]
     totals: dict[str, dict[str, int | None]]
@@ -91,25 +93,29 @@ class Cube:
 # A stack's cells multiply most and matter least where they are rare; latency is what the page is
 # about, so it is merged after names and CPUs were.
 _LADDER: tuple[Step, ...] = (
-    (("stack", 4001), ("waker_stack", 4001)),
-    (("stack", 1001), ("waker_stack", 1001)),
-    (("stack", 251), ("waker_stack", 251)),
+    (("stack", 8001), ("waker_stack", 4001)),
+    (("stack", 4001), ("waker_stack", 1001), ("comm", 500)),
+    (("stack", 2001), ("waker_stack", 501), ("comm", 250)),
+    (("stack", 1001), ("waker_stack", 251), ("comm", 120)),
+    (("stack", 501), ("waker_stack", 101)),
     (("t", 2),),
-    (("cgroup", 60),),
+    (("stack", 251), ("waker_stack", 51)),
+    (("cgroup", 200), ("comm", 60)),
     (("b", 2),),
-    (("stack", 61), ("waker_stack", 61)),
-    (("cpu", 2),),
+    (("bucket", 0), ("cgroup", 60)),
+    (("stack", 101), ("waker_stack", 21)),
+    (("cpu", 2), ("comm", 30)),
     (("cgroup", 30),),
     (("cpu", 4),),
     (("t", 4),),
-    (("stack", 16), ("waker_stack", 16)),
-    (("cpu", 8),),
+    (("stack", 31), ("waker_stack", 11)),
+    (("cpu", 8), ("comm", 15)),
     (("b", 4),),
     (("cgroup", 15),),
     (("cpu", 16),),
     (("stack", 1), ("waker_stack", 1)),
     (("b", 8),),
-    (("cgroup", 5), ("cpu", 64)),
+    (("cgroup", 5), ("comm", 0), ("cpu", 64)),
     (("t", 8),),
     (("cpu", _MAX_CPUS), ("stack", 0), ("waker_stack", 0)),
     (("b", 32), ("policy", 0)),
@@ -118,19 +124,7 @@ _LADDER: tuple[Step, ...] = (
     (("t", 1 << 14),),
     (("kind", 0),),
 )
-_CULPRIT_LADDER: tuple[Step, ...] = tuple(
-    ((axis, n),)
-    for axis, n in (
-        *(("culprit", n) for n in (500, 200, 100, 50, 20)),
-        ("cgroup", 60),
-        ("culprit", 8),
-        ("cgroup", 20),
-        ("culprit", 2),
-        ("cgroup", 5),
-        ("culprit", 0),
-        ("cgroup", 0),
-    )
-)
+_NAMES = ("cgroup", "comm", "policy", "kind")
 
 
 def build_cube(trace: Trace, *, max_rows: int = 400_000, time_bins: int = 300) -> Cube:
@@ -146,14 +140,13 @@ def build_cube(trace: Trace, *, max_rows: int = 400_000, time_bins: int = 300) -
     """
     origin = Origin.of(trace, min(time_bins, _MAX_BINS))
     frames = FrameTable()
+    cpus = cubeaxes.cpus(trace, origin)
     with cubeaxes.registered(trace, ()):
-        names = {c: cubeaxes.named(trace, origin, c) for c in ("cgroup", "policy", "kind")}
-        axes = [origin.time, cubeaxes.BUCKETS, cubeaxes.cpus(trace, origin)]
-        axes += [n.axis for n in names.values()]
-        # What the other axes leave of the cells is shared by the two kinds of stack.
-        most = min(_MAX_STACKS, isqrt(MAX_CELLS // prod(a.size for a in axes)))
-        victims = rank_stacks(trace, "victim", frames, most)
-        wakers = rank_stacks(trace, "waker", frames, most)
+        names = {c: cubeaxes.named(trace, origin, c) for c in _NAMES}
+        axes = [origin.time, cubeaxes.BUCKETS, cpus, *(n.axis for n in names.values())]
+        axes.append(cubeaxes.trace_buckets(trace, origin))
+        victims = rank_stacks(trace, "victim", frames, _MAX_STACKS)
+        wakers = rank_stacks(trace, "waker", frames, _MAX_STACKS)
         joins, tables = [n.join for n in names.values()], [n.table for n in names.values()]
         stacks = {"stack": victims, "waker_stack": wakers} if origin.source == "waits" else {}
         for name, ranked in stacks.items():
@@ -164,17 +157,20 @@ def build_cube(trace: Trace, *, max_rows: int = 400_000, time_bins: int = 300) -
         with cubeaxes.registered(trace, tables):
             source = " ".join([f"{origin.sql} w", *joins])
             cells = summed_cells(trace, axes, source, max_rows, _LADDER)
-            culprits, culprit_cells = _culprits(trace, origin, names, cells.level)
+            blame = blame_table(trace, origin, names["kind"], cpus, cells.level)
     rows = dict(cells.digits)
     if not stacks:
         rows["stack"] = rows["waker_stack"] = np.ones(len(cells.count), np.int64)
-    culprit_rows = dict(culprit_cells.digits)
     kept = {
-        name: _compact(names[name].names, rows, culprit_rows, name)
-        for name in ("cgroup", "policy", "kind")
+        name: _compact(names[name].names, rows, blame.rows if name == "kind" else {}, name)
+        for name in _NAMES
     }
+    kept["bucket"] = _compact([OTHER_NAME, *cubeaxes.TRACE_BUCKETS], rows, {}, "bucket")
     group = cells.level.get("cpu", 1)
-    present, rows["cpu"] = np.unique(rows["cpu"], return_inverse=True)
+    present = np.unique(rows["cpu"])
+    rows["cpu"] = np.searchsorted(present, rows["cpu"])
+    if "cpu" not in blame.coarse:
+        blame.rows["cpu"] = np.searchsorted(present, blame.rows["cpu"])
     used, rows["stack"], rows["waker_stack"] = _used_stacks(
         rows["stack"], victims.stacks, rows["waker_stack"], wakers.stacks
     )
@@ -187,21 +183,18 @@ def build_cube(trace: Trace, *, max_rows: int = 400_000, time_bins: int = 300) -
         n_bins=-(-(origin.end_ns - origin.start_ns) // bin_ns),
         bucket_low_ns=lower_bounds()[:: cells.level.get("b", 1)].tolist(),
         cgroups=kept["cgroup"],
+        comms=kept["comm"],
         policies=kept["policy"],
         kinds=kept["kind"],
+        buckets=kept["bucket"],
         cpus=[int(c) * group for c in present],
         cpu_group=group,
-        culprits=_compact(culprits, culprit_rows, {}, "culprit_comm"),
+        nodes=node_of_cpu(trace),
         stacks=[list(s) for s in used],
         frames=frames.names,
         frame_kinds=frames.languages,
         rows={**rows, "count": cells.count, "sum_ns": cells.sum_ns, "max_ns": cells.max_ns},
-        culprit_rows={
-            "culprit": culprit_rows.pop("culprit_comm"),
-            **culprit_rows,
-            "ns": culprit_cells.sum_ns,
-            "count": culprit_cells.count,
-        },
+        blame=blame,
         losses=[
             {"t0": i.start_ns, "t1": i.end_ns, "cpu": i.cpu, "name": i.name, "value": i.value}
             for i in lost.intervals[:MAX_LOSSES]
@@ -214,26 +207,6 @@ def build_cube(trace: Trace, *, max_rows: int = 400_000, time_bins: int = 300) -
         source=origin.source,
         notes=_notes(trace, origin, cells, bin_ns, len(lost.intervals)),
     )
-
-
-def _culprits(
-    trace: Trace, origin: Origin, names: dict[str, Named], level: dict[str, int]
-) -> tuple[list[str], Cells]:
-    """Names of culprits by rank, and their cells, as coarse as the cube in time and cgroup."""
-    kinds = ", ".join(f"'{k}'" for k in RUNQ_KINDS)
-    waits = Origin(**{**vars(origin), "source": "waits"})
-    ran = "CASE WHEN culprit_tid IS NULL THEN ns ELSE greatest(coalesce(culprit_ns, 0), 0) END"
-    source = f"(SELECT * REPLACE ({ran} AS ns) FROM {waits.sql} WHERE kind IN ({kinds}))"
-    culprits = cubeaxes.named(trace, waits, "culprit_comm")
-    axes = [origin.time, names["cgroup"].axis, names["kind"].axis, culprits.axis]
-    joins = [names["cgroup"].join, names["kind"].join, culprits.join]
-    level = {name: level[name] for name in ("t", "cgroup", "kind") if name in level}
-    steps = [s for s in _CULPRIT_LADDER if all(n < level.get(axis, inf) for axis, n in s)]
-    with cubeaxes.registered(trace, [culprits.table]):
-        cells = summed_cells(
-            trace, axes, " ".join([f"{source} w", *joins]), MAX_CULPRIT_ROWS, steps, level
-        )
-    return culprits.names, cells
 
 
 def _compact(
@@ -298,8 +271,10 @@ def _notes(trace: Trace, origin: Origin, cells: Cells, bin_ns: int, intervals: i
     whole = max(int(cells.sum_ns.sum()), 1)
     for axis, what in (
         ("cgroup", "cgroups"),
+        ("comm", "threads"),
         ("policy", "policies"),
         ("kind", "kinds"),
+        ("bucket", "trace ids"),
         ("stack", "stacks"),
         ("waker_stack", "waker stacks"),
     ):

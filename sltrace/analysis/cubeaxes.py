@@ -72,8 +72,8 @@ class Origin:
                 "FROM waits)"
             )
         return (
-            "(SELECT h.*, 0 AS cpu, h.count AS n, h.count * m.middle AS ns, m.top AS longest, "
-            "(start_ns + h.end_ns) // 2 AS when_ns, h.bucket AS b "
+            "(SELECT h.*, '' AS comm, 0 AS cpu, h.count AS n, h.count * m.middle AS ns, "
+            "m.top AS longest, (start_ns + h.end_ns) // 2 AS when_ns, h.bucket AS b "
             f"FROM histograms h JOIN {_BOUNDS} m USING (bucket))"
         )
 
@@ -126,6 +126,24 @@ def named(trace: Trace, origin: Origin, column: str, most: int = _MAX_NAMES) -> 
         f"LEFT JOIN {table} ON coalesce(w.{column}, '') = {table}.name",
         (table, ranks),
     )
+
+
+TRACE_BUCKETS = ["no trace id", *(f"trace ids ending in {digit}" for digit in "0123456789abcdef")]
+"""What the ranks from 1 on of the axis of trace buckets stand for."""
+
+
+def trace_buckets(trace: Trace, origin: Origin) -> Axis:
+    """Traces by the last digit of their ids, which W3C Trace Context asks to be random."""
+    if origin.source != "waits" or not _any_trace_id(trace):
+        return Axis("bucket", 2, "1", ranked=True)
+    digit = "strpos('0123456789abcdef', lower(right(trace_id, 1)))"
+    sql = f"CASE WHEN coalesce(trace_id, '') = '' THEN 1 ELSE 1 + {digit} END"
+    return Axis("bucket", 1 + len(TRACE_BUCKETS), sql, ranked=True)
+
+
+def _any_trace_id(trace: Trace) -> bool:
+    found = trace.sql("SELECT 1 AS one FROM waits WHERE trace_id <> '' LIMIT 1")
+    return bool(found.num_rows)
 
 
 def stack_axis(name: str, stacks: RankedStacks) -> tuple[Axis, str, tuple[str, pa.Table]]:

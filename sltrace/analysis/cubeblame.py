@@ -1,0 +1,199 @@
+"""Who ran while others waited, as a table that a page can select from.
+
+Every nanosecond of run-queue wait and of throttling is in exactly one row, as in
+`sltrace.analysis.blame`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from sltrace.analysis import cubeaxes
+from sltrace.analysis.blame import BLAMED_KINDS
+from sltrace.analysis.cells import OTHER, Axis, Step, summed_cells
+from sltrace.analysis.cubeaxes import OTHER_NAME, Named, Origin
+from sltrace.model import Flag, Kind
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sltrace.trace.reader import Trace
+
+MAX_ROWS = 150_000
+
+_MAX_TASKS = 4000
+_WHOLE_AXIS = 1 << 16
+
+# Names go first: of those with little time one wants to know little. A selection by latency or
+# CPU needs the same steps here as in the cube, so those stay until names are few.
+_LADDER: tuple[Step, ...] = (
+    (("culprit", 1000),),
+    (("victim", 500),),
+    (("culprit", 300),),
+    (("victim", 200), ("culprit", 150)),
+    (("victim", 100), ("culprit", 75)),
+    (("victim", 50), ("culprit", 40)),
+    (("cpu", _WHOLE_AXIS),),
+    (("victim", 25), ("culprit", 25)),
+    (("b", _WHOLE_AXIS),),
+    (("victim", 10), ("culprit", 10)),
+    (("victim", 3), ("culprit", 3)),
+    (("victim", 0), ("culprit", 0)),
+    (("t", _WHOLE_AXIS),),
+)
+
+
+@dataclass(frozen=True)
+class Party:
+    """A victim or a culprit.
+
+    Attributes:
+        what: As `sltrace.analysis.blame.What`; task for victims, rest for all others together.
+        cgroup: Path; empty if unknown. Of a quota, whose.
+        comm: Thread name; empty if unknown.
+        process: Its process, as `name (pid)`; empty if unknown.
+    """
+
+    what: str
+    cgroup: str = ""
+    comm: str = ""
+    process: str = ""
+
+
+@dataclass(frozen=True)
+class BlameTable:
+    """Waits by who waited and who ran.
+
+    Attributes:
+        victims: That `rows["victim"]` indexes.
+        culprits: That `rows["culprit"]` indexes.
+        rows: Columns of equal length: t, b, cpu, kind, victim, culprit, count, sum_ns; the first
+            four as in the cube. A wait with two causes counts in two rows.
+        coarse: Axes of t, b, cpu that are coarser than the cube's: all of it is 0.
+    """
+
+    victims: list[Party]
+    culprits: list[Party]
+    rows: dict[str, NDArray[Any]]
+    coarse: list[str]
+
+
+def blame_table(
+    trace: Trace,
+    origin: Origin,
+    kinds: Named,
+    cpus: Axis,
+    level: dict[str, int],
+    max_rows: int = MAX_ROWS,
+) -> BlameTable:
+    """Sums the parts of waits; empty for histograms, which do not know who ran.
+
+    Args:
+        trace: Where from.
+        origin: Of the cube.
+        kinds: Its kinds; their table is registered.
+        cpus: Its CPUs.
+        level: How coarse the cube is.
+        max_rows: Rows at most.
+    """
+    if origin.source != "waits":
+        names = ("t", "b", "cpu", "kind", "victim", "culprit", "count", "sum_ns")
+        return BlameTable([], [], {name: np.empty(0, np.int64) for name in names}, [])
+    parts = _parts(origin)
+    main_threads = _main_threads(trace)
+    victims = _ranked(trace, parts, "victim", ("cgroup", "comm", "pid"))
+    culprits = _ranked(trace, parts, "culprit", ("what", "c_cgroup", "c_comm", "c_pid"))
+    axes = [origin.time, cubeaxes.BUCKETS, cpus, kinds.axis, victims.axis, culprits.axis]
+    source = " ".join([f"{parts} w", kinds.join, victims.join, culprits.join])
+    start = {name: n for name, n in level.items() if name in ("t", "b", "cpu", "kind")}
+    with cubeaxes.registered(trace, [victims.table, culprits.table]):
+        cells = summed_cells(trace, axes, source, max_rows, _LADDER, start)
+    rows = dict(cells.digits)
+    coarse = [a for a in ("t", "b", "cpu") if cells.level.get(a, 1) != start.get(a, 1)]
+    rest = Party("rest", OTHER_NAME, OTHER_NAME, OTHER_NAME)
+
+    def parties(axis: _Ranked, column: str) -> list[Party]:
+        present, rows[column] = np.unique(rows[column], return_inverse=True)
+        return [rest if i == OTHER else _party(axis.keys[i - 1], main_threads) for i in present]
+
+    return BlameTable(
+        victims=parties(victims, "victim"),
+        culprits=parties(culprits, "culprit"),
+        rows={**rows, "count": cells.count, "sum_ns": cells.sum_ns},
+        coarse=coarse,
+    )
+
+
+def _parts(origin: Origin) -> str:
+    """Waits cut into what the main culprit held and what is left, as a FROM item."""
+    kinds = ", ".join(f"'{k}'" for k in BLAMED_KINDS)
+    quota = f"(kind = '{Kind.THROTTLED.label}')"
+    partial = f"(coalesce(flags, 0) & {int(Flag.CULPRIT_PARTIAL)} <> 0)"
+    ran = "(culprit_tid <> 0)"
+    main = (
+        "SELECT when_ns, b, cpu, kind, cgroup, comm, pid, "
+        f"CASE WHEN {quota} THEN 'quota' WHEN culprit_tid = 0 THEN 'idle' "
+        "WHEN culprit_tid IS NULL THEN 'unknown' ELSE 'task' END AS what, "
+        f"CASE WHEN {quota} THEN coalesce(culprit_cgroup, cgroup) "
+        f"WHEN {ran} THEN culprit_cgroup END AS c_cgroup, "
+        f"CASE WHEN {ran} AND NOT {quota} THEN culprit_comm END AS c_comm, "
+        f"CASE WHEN {ran} AND NOT {quota} THEN culprit_pid END AS c_pid, "
+        f"CASE WHEN culprit_others > 0 AND NOT {partial} THEN 'others' ELSE 'unknown' END "
+        "AS remainder, "
+        f"CASE WHEN {quota} OR culprit_tid IS NULL THEN ns "
+        "ELSE greatest(0, least(coalesce(culprit_ns, 0), ns)) END AS held, ns "
+        f"FROM {origin.sql} WHERE kind IN ({kinds})"
+    )
+    shared = "when_ns, b, cpu, kind, cgroup, comm, pid"
+    return (
+        f"(WITH parts AS ({main}) "
+        f"SELECT {shared}, what, c_cgroup, c_comm, c_pid, held AS ns, 1 AS n, held AS longest "
+        f"FROM parts UNION ALL SELECT {shared}, remainder, NULL, NULL, NULL, ns - held, 1, "
+        "ns - held FROM parts WHERE ns > held)"
+    )
+
+
+@dataclass(frozen=True)
+class _Ranked:
+    axis: Axis
+    keys: list[tuple[Any, ...]]
+    join: str
+    table: tuple[str, pa.Table]
+
+
+def _ranked(trace: Trace, parts: str, name: str, columns: Sequence[str]) -> _Ranked:
+    """Combinations of columns by their time; rank 0 is all others."""
+    keys = {c: "coalesce({0}" + c + (", -1)" if c.endswith("pid") else ", '')") for c in columns}
+    selected = ", ".join(f"{key.format('')} AS {c}" for c, key in keys.items())
+    rows = trace.sql(
+        f"SELECT {selected} FROM {parts} "
+        f"GROUP BY ALL ORDER BY sum(ns) DESC, sum(n) DESC, {', '.join(columns)} LIMIT {_MAX_TASKS}"
+    )
+    table = f"sltrace_blame_{name}"
+    ranks = rows.append_column("rank", pa.array(range(1, rows.num_rows + 1), pa.int64()))
+    same = " AND ".join(f"{key.format('w.')} = {table}.{c}" for c, key in keys.items())
+    return _Ranked(
+        Axis(name, rows.num_rows + 1, f"coalesce({table}.rank, {OTHER})", ranked=True),
+        [tuple(row.values()) for row in rows.to_pylist()],
+        f"LEFT JOIN {table} ON {same}",
+        (table, ranks),
+    )
+
+
+def _main_threads(trace: Trace) -> dict[int, str]:
+    """Names of processes: what the main thread was called last."""
+    rows = trace.sql(
+        "SELECT pid, arg_max(comm, from_ns) AS comm FROM tasks WHERE tid = pid GROUP BY pid"
+    )
+    return dict(zip(rows.column("pid").to_pylist(), rows.column("comm").to_pylist(), strict=True))
+
+
+def _party(key: tuple[Any, ...], main_threads: dict[int, str]) -> Party:
+    what, cgroup, comm, pid = key if len(key) == 4 else ("task", *key)
+    process = f"{main_threads.get(pid) or comm} ({pid})" if pid > 0 else ""
+    return Party(what, cgroup, comm, process)

@@ -1,0 +1,112 @@
+"""The page's blame table against DuckDB, however coarse."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sltrace.analysis import cubeaxes
+from sltrace.analysis.cubeaxes import Origin
+from sltrace.analysis.cubeblame import BlameTable, blame_table
+from sltrace.analysis.cubenodes import node_of_cpu
+from sltrace.trace.reader import Trace
+from tests.support.traces import SECOND, make_trace
+
+BLAMED = "kind IN ('runq_wakeup', 'runq_preempt', 'throttled')"
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> Trace:
+    rng = np.random.default_rng(5)
+    kinds = ("runq_wakeup", "runq_preempt", "throttled", "blocked")
+    rows = []
+    for _ in range(3000):
+        kind, wait = str(rng.choice(kinds)), int(rng.lognormal(12, 2))
+        culprit = None if kind == "throttled" else (None, 0, 7, 8)[rng.integers(4)]
+        rows.append(
+            {
+                "end_ns": int(rng.integers(0, 10 * SECOND)),
+                "wait_ns": wait,
+                "kind": kind,
+                "cpu": int(rng.integers(4)),
+                "pid": 100 + int(rng.integers(3)),
+                "comm": f"c{rng.integers(5)}",
+                "cgroup": f"/g{rng.integers(20)}",
+                "culprit_tid": culprit,
+                "culprit_pid": culprit,
+                "culprit_comm": f"hog{culprit}",
+                "culprit_cgroup": f"/h{culprit}",
+                "culprit_ns": int(wait * rng.uniform(0, 1.5)),
+                "culprit_others": int(rng.integers(2)),
+                "flags": int(rng.choice([0, 8])),
+            }
+        )
+    tasks = [{"pid": 7, "tid": 7, "comm": "hog", "from_ns": 0, "cmdline": ""}]
+    return Trace.open(make_trace(tmp_path_factory.mktemp("blame"), rows, tasks=tasks))
+
+
+def table(trace: Trace, max_rows: int) -> BlameTable:
+    origin = Origin.of(trace, 100)
+    with cubeaxes.registered(trace, ()):
+        kinds = cubeaxes.named(trace, origin, "kind")
+    with cubeaxes.registered(trace, [kinds.table]):
+        return blame_table(trace, origin, kinds, cubeaxes.cpus(trace, origin), {}, max_rows)
+
+
+@pytest.mark.parametrize("max_rows", [100_000, 500, 50, 1])
+def test_every_nanosecond_is_in_one_row(trace: Trace, max_rows: int) -> None:
+    found = table(trace, max_rows)
+    assert len(found.rows["t"]) <= max(max_rows, 3)
+    (row,) = trace.sql(f"SELECT sum(wait_ns)::BIGINT AS ns FROM waits WHERE {BLAMED}").to_pylist()
+    assert found.rows["sum_ns"].sum() == row["ns"]
+    assert (max_rows < 1000) == bool(found.coarse)
+
+
+def test_who_ran(trace: Trace) -> None:
+    found = table(trace, 100_000)
+    sums: Counter[tuple[str, str]] = Counter()
+    for index, ns in zip(found.rows["culprit"], found.rows["sum_ns"], strict=True):
+        culprit = found.culprits[index]
+        sums[culprit.what, culprit.comm] += int(ns)
+    held = "least(culprit_ns, wait_ns)"
+    expected = trace.sql(
+        f"""
+        SELECT what, comm, sum(ns)::BIGINT AS ns FROM (
+          SELECT 'task' AS what, culprit_comm AS comm, {held} AS ns FROM waits
+            WHERE {BLAMED} AND culprit_tid > 0
+          UNION ALL SELECT 'idle', '', {held} FROM waits WHERE {BLAMED} AND culprit_tid = 0
+          UNION ALL SELECT 'quota', '', wait_ns FROM waits WHERE kind = 'throttled'
+          UNION ALL SELECT 'unknown', '', wait_ns FROM waits
+            WHERE {BLAMED} AND kind <> 'throttled' AND culprit_tid IS NULL
+          UNION ALL SELECT CASE WHEN culprit_others > 0 AND flags = 0 THEN 'others'
+            ELSE 'unknown' END, '', wait_ns - {held} FROM waits
+            WHERE {BLAMED} AND culprit_tid IS NOT NULL)
+        GROUP BY ALL HAVING sum(ns) > 0
+        """
+    ).to_pylist()
+    assert sums == {(row["what"], row["comm"]): row["ns"] for row in expected}
+    assert {p.process for p in found.culprits} == {"", "hog (7)", "hog8 (8)"}
+
+
+def test_histograms_blame_nobody(tmp_path: Path) -> None:
+    found = table(Trace.open(make_trace(tmp_path, meta={"histogram_only": True})), 10)
+    assert not found.victims
+    assert not len(found.rows["t"])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "expected"),
+    [
+        ({"0": [0, 2], "1": [1]}, {0: 0, 2: 0, 1: 1}),
+        ({"x": [0], "-1": [1], "2": 3, "3": ["4", -5, 6]}, {6: 3}),
+        ([1], {}),
+        (None, {}),
+    ],
+)
+def test_nodes_of_whatever_the_file_says(
+    tmp_path: Path, nodes: object, expected: dict[int, int]
+) -> None:
+    assert node_of_cpu(Trace.open(make_trace(tmp_path, meta={"nodes": nodes}))) == expected
