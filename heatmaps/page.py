@@ -13,12 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from heatmaps.encode import ColumnBlock, bounded, embedded_json
 from heatmaps.facts import facts
 from heatmaps.figure import base_figure
+from heatmaps.trie import Trie
 
 if TYPE_CHECKING:
     from sltrace.analysis.cube import Cube
+    from sltrace.analysis.cubeblame import Party
     from sltrace.trace.reader import Trace
 
 _HERE = Path(__file__).parent
@@ -34,11 +38,15 @@ _SCRIPTS = (
     "axes.js",
     "view.js",
     "bands.js",
+    "scale.js",
     "heatmap.js",
     "keyboard.js",
+    "trie.js",
     "flametree.js",
     "flame.js",
+    "table.js",
     "figures.js",
+    "blame.js",
     "facts.js",
     "main.js",
 )
@@ -112,20 +120,33 @@ def _policy(scripts: list[str]) -> str:
 def _data(cube: Cube) -> tuple[str, dict[str, Any]]:
     block = ColumnBlock()
     for name, column in cube.rows.items():
-        block.add(f"rows.{name}", column)
-    for name, column in cube.culprit_rows.items():
-        block.add(f"culprits.{name}", column)
-    block.add_lists("stacks", cube.stacks)
+        if name != "sum_ns":
+            block.add(f"rows.{name}", column)
+    # Most cells hold one wait, whose length is both: what is left is 0 and costs nothing.
+    block.add("rows.rest_ns", cube.rows["sum_ns"] - cube.rows["max_ns"])
+    for name, column in cube.blame.rows.items():
+        block.add(f"blame.{name}", column)
+    trie = Trie.of(cube.stacks)
+    # A node is mostly the child of the one before it.
+    block.add("trie.back", np.arange(len(trie.parent)) - trie.parent)
+    block.add("trie.frame", trie.frame)
+    block.add("trie.stacks", trie.node_of_stack)
     data = {
         "start_ns": str(cube.start_ns),
         "bin_ns": cube.bin_ns,
         "bins": cube.n_bins,
         "low_ns": [int(v) for v in cube.bucket_low_ns],
         "cgroups": [bounded(n) for n in cube.cgroups],
+        "comms": [bounded(n) for n in cube.comms],
         "policies": [bounded(n) for n in cube.policies],
         "kinds": [bounded(n) for n in cube.kinds],
-        "culprits": [bounded(n) for n in cube.culprits],
+        "buckets": [bounded(n) for n in cube.buckets],
         "cpus": [int(c) for c in cube.cpus],
+        "cpu_group": cube.cpu_group,
+        "nodes": [cube.nodes.get(c, -1) for c in cube.cpus],
+        "victims": [_party(p) for p in cube.blame.victims],
+        "culprits": [_party(p) for p in cube.blame.culprits],
+        "blame_coarse": cube.blame.coarse,
         "frames": [bounded(n) for n in cube.frames],
         "frame_kinds": [bounded(n) for n in cube.frame_kinds],
         "losses": [
@@ -143,3 +164,7 @@ def _data(cube: Cube) -> tuple[str, dict[str, Any]]:
         "columns": block.directory,
     }
     return block.text(), data
+
+
+def _party(party: Party) -> list[str]:
+    return [party.what, *(bounded(n) for n in (party.cgroup, party.comm, party.process))]

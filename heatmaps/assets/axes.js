@@ -1,10 +1,13 @@
 "use strict";
-// What the heatmap's rows are. An axis gives each row of the cube its place, labels the places, and
-// knows which culprits a selection on it can tell apart.
+// What the heatmap's rows are. An axis gives each row of the cube its place (`place[column[i]]`),
+// labels the places, and does the same for rows of the blame table where that knows them.
 const Axes = (() => {
   const MAX_ROWS = 60;
-  const LABEL = 14;
+  const MAX_CPUS = 1024;
+  const LABEL = 15;
   const REST = "all others";
+  // Plotly reads tags and entities in labels: a name is neither.
+  const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 
   class LatencyAxis {
     constructor(cube) {
@@ -16,18 +19,18 @@ const Axes = (() => {
       }
       this.cube = cube;
       this.name = "latency";
-      this.title = "wait";
+      this.title = "latency";
+      this.unit = "latencies";
+      this.column = cube.row.b;
       // One empty row above and below, so that nothing hides at an edge.
       this.first = Math.max(0, Math.min(low, high) - 1);
       this.size = high < 0 ? 1 : Math.min(cube.low_ns.length - 1, high + 1) - this.first + 1;
+      this.place = Int32Array.from(cube.low_ns, (_, b) => b - this.first);
+      this.blame = cube.blame_coarse.includes("b") ? null : { column: cube.blame.b, place: this.place, whole: true };
     }
 
-    cellOf(i) { return this.cube.row.b[i] - this.first; }
-    label(y) { return Text.between(this.cube.low_ns[y + this.first], this.cube.highOf(y + this.first) === null ? null : this.cube.low_ns[y + this.first + 1]); }
-    range(y0, y1) {
-      const top = y1 + this.first + 1;
-      return Text.between(this.cube.low_ns[y0 + this.first], top < this.cube.low_ns.length ? this.cube.low_ns[top] : null);
-    }
+    label(y) { return this.range(y, y); }
+    range(y0, y1) { return Text.between(...this.exactly(y0, y1)); }
 
     // Limits in ns: from the first, below the second; null for no end.
     exactly(y0, y1) {
@@ -41,7 +44,7 @@ const Axes = (() => {
       const at = [];
       const text = [];
       for (let ns = 10; ns <= low[low.length - 1]; ns *= 10) {
-        let b = low.findIndex((l) => l > ns) - 1;
+        const b = low.findIndex((l) => l > ns) - 1;
         const y = b + (ns - low[b]) / (low[b + 1] - low[b]) - this.first - 0.5;
         if (y < -0.5 || y > this.size - 0.5) continue;
         at.push(y);
@@ -50,41 +53,83 @@ const Axes = (() => {
       return { at, text };
     }
 
-    coversCulprits(cells) { return cells.y0 <= 0 && cells.y1 >= this.size - 1; }
-    takesCulprit() { return true; }
+    // The rows worth a look at first: those with waits of these kinds, and one more on each side.
+    extent(kindsOn) {
+      const on = this.cube.kinds.map((k) => kindsOn.has(k));
+      let low = this.size;
+      let high = -1;
+      for (let i = 0; i < this.cube.length; i++) {
+        if (!on[this.cube.row.kind[i]]) continue;
+        const y = this.place[this.column[i]];
+        if (y < low) low = y;
+        if (y > high) high = y;
+      }
+      return high < 0 ? [0, this.size - 1] : [Math.max(0, low - 1), Math.min(this.size - 1, high + 1)];
+    }
+
+    breaks() { return []; }
   }
 
-  // CPUs, cgroups, policies or kinds, the one with most time lost on top; CPUs in their order.
+  // CPUs, cgroups, threads, policies, kinds or traces, the one with most time lost on top; CPUs in
+  // the order of their NUMA nodes.
   class NamedAxis {
-    constructor(cube, name, title) {
-      this.cube = cube;
-      this.name = name;
-      this.title = title;
-      this.column = cube.row[name];
-      const all = [];
-      for (let i = 0; i < cube.length; i++) if (cube.kinds[cube.row.kind[i]] !== "blocked") all.push(i);
-      const order = cube.by(name, all).map((s) => s.key);
-      const known = new Set(order);
-      cube.names[name].forEach((_, key) => { if (!known.has(key)) order.push(key); });
-      if (name === "cpu") order.sort((a, b) => cube.cpus[a] - cube.cpus[b]);
-      this.rest = order.length > MAX_ROWS ? order.length - (MAX_ROWS - 1) : 0;
-      this.keys = this.rest ? order.slice(0, MAX_ROWS - 1) : order;
+    constructor(cube, name, title, unit) {
+      Object.assign(this, { cube, name, title, unit, column: cube.row[name] });
+      const most = name === "cpu" ? MAX_CPUS : MAX_ROWS;
+      const order = this.order();
+      this.rest = order.length > most ? order.length - (most - 1) : 0;
+      this.keys = this.rest ? order.slice(0, most - 1) : order;
       this.size = Math.max(1, this.keys.length + (this.rest ? 1 : 0));
       // Row 0 is at the bottom of the plot.
       this.place = new Int32Array(cube.names[name].length).fill(0);
       this.keys.forEach((key, i) => { this.place[key] = this.size - 1 - i; });
+      this.blame = this.blamed();
     }
 
-    cellOf(i) { return this.place[this.column[i]]; }
+    order() {
+      const { cube, name } = this;
+      if (name === "cpu") {
+        return cube.cpus.map((_, key) => key).sort((a, b) => cube.nodes[a] - cube.nodes[b] || cube.cpus[a] - cube.cpus[b]);
+      }
+      const awake = new Set(cube.kinds.filter((k) => k !== "blocked"));
+      const everywhere = { column: cube.row.kind, place: new Int32Array(cube.kinds.length) };
+      const order = cube.by(name, cube.selected(awake, everywhere, null)).map((s) => s.key);
+      const known = new Set(order);
+      cube.names[name].forEach((_, key) => { if (!known.has(key)) order.push(key); });
+      return order;
+    }
+
+    // How rows of the blame table find their place; whole: no victim is among "all others".
+    blamed() {
+      const { cube, name, place } = this;
+      if (name === "kind") return { column: cube.blame.kind, place, whole: true };
+      if (name === "cpu") return cube.blame_coarse.includes("cpu") ? null : { column: cube.blame.cpu, place, whole: true };
+      if (name !== "cgroup" && name !== "comm") return null;
+      const known = new Map(cube.names[name].map((n, key) => [n, key]));
+      const other = known.get("(other)");
+      const field = name === "cgroup" ? 1 : 2;
+      const places = cube.victims.map((v) => {
+        const key = known.has(v[field]) ? known.get(v[field]) : other;
+        return v[0] === "rest" || key === undefined ? -1 : place[key];
+      });
+      return { column: cube.blame.victim, place: Int32Array.from(places), whole: !places.includes(-1) };
+    }
 
     fullLabel(y) {
       const i = this.size - 1 - y;
-      if (i >= this.keys.length) return this.rest ? REST + " (" + this.rest + ")" : "";
-      return (this.name === "cpu" ? "CPU " : "") + this.cube.names[this.name][this.keys[i]];
+      if (i >= this.keys.length) return this.rest ? `${REST} (${this.rest})` : "";
+      const name = this.cube.names[this.name][this.keys[i]];
+      return this.name === "cpu" ? this.cpuLabel(this.keys[i], name) : name || "unknown";
+    }
+
+    cpuLabel(key, name) {
+      const node = this.cube.nodes[key];
+      const several = this.cube.nodes.some((n) => n !== this.cube.nodes[0]);
+      return (several && node >= 0 ? `node ${node}, ` : "") + "CPU " + name;
     }
 
     label(y) { return Text.safe(this.fullLabel(y)); }
-    range(y0, y1) { return y0 === y1 ? Text.short(this.fullLabel(y0), 60) : (y1 - y0 + 1) + " of " + this.size + " " + this.title + "s"; }
+    range(y0, y1) { return y0 === y1 ? Text.short(this.fullLabel(y0), 60) : `${y1 - y0 + 1} of ${this.size} ${this.unit}`; }
 
     // Names of the rows from y0 to y1; the row of all others has none.
     exactly(y0, y1) {
@@ -98,32 +143,32 @@ const Axes = (() => {
       const step = Math.ceil(this.size / 30);
       for (let y = this.size - 1; y >= 0; y -= step) {
         at.push(y);
-        // Plotly reads tags and entities in labels: a name is neither.
-        text.push(Text.short(this.fullLabel(y), LABEL).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;"));
+        text.push(plain(Text.short(this.fullLabel(y), LABEL)));
       }
       return { at, text };
     }
 
-    coversCulprits(cells) {
-      return this.name === "cgroup" || this.name === "kind" || (cells.y0 <= 0 && cells.y1 >= this.size - 1);
-    }
+    extent() { return [0, this.size - 1]; }
 
-    takesCulprit(cgroup, kind, cells) {
-      if (this.name !== "cgroup" && this.name !== "kind") return true;
-      const y = this.place[this.name === "cgroup" ? cgroup : kind];
-      return y >= cells.y0 && y <= cells.y1;
+    // Between which rows one NUMA node ends.
+    breaks() {
+      if (this.name !== "cpu") return [];
+      const { nodes } = this.cube;
+      return this.keys.map((key, i) => (i && nodes[key] !== nodes[this.keys[i - 1]] ? this.size - i - 0.5 : null)).filter((y) => y !== null);
     }
   }
 
   function all(cube) {
     return {
       latency: new LatencyAxis(cube),
-      ...(cube.exact ? { cpu: new NamedAxis(cube, "cpu", "CPU") } : {}),
-      cgroup: new NamedAxis(cube, "cgroup", "cgroup"),
-      policy: new NamedAxis(cube, "policy", "policy"),
-      kind: new NamedAxis(cube, "kind", "kind"),
+      ...(cube.exact ? { cpu: new NamedAxis(cube, "cpu", "CPU", "CPUs") } : {}),
+      cgroup: new NamedAxis(cube, "cgroup", "cgroup", "cgroups"),
+      ...(cube.exact ? { comm: new NamedAxis(cube, "comm", "thread", "threads") } : {}),
+      policy: new NamedAxis(cube, "policy", "scheduling policy", "policies"),
+      kind: new NamedAxis(cube, "kind", "kind of wait", "kinds"),
+      ...(cube.hasTraces ? { bucket: new NamedAxis(cube, "bucket", "trace bucket", "trace buckets") } : {}),
     };
   }
 
-  return { all };
+  return { all, plain };
 })();

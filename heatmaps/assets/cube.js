@@ -1,33 +1,34 @@
 "use strict";
 // Sums over the cube: each of its rows is the waits that share time bin, latency bucket, CPU,
-// cgroup, policy, kind and stacks.
+// cgroup, thread, policy, kind, trace bucket and stacks. Rows are in order of time. Everything here
+// is one pass over typed arrays: 400,000 rows in a few milliseconds.
 class Cube {
   constructor(data) {
     Object.assign(this, data);
-    const column = (group, name) => data.columns[group + "." + name];
-    this.row = {};
-    for (const name of ["t", "b", "cpu", "cgroup", "policy", "kind", "stack", "waker_stack", "count", "sum_ns", "max_ns"]) {
-      this.row[name] = column("rows", name);
-    }
-    this.culprit = {};
-    for (const name of ["t", "cgroup", "kind", "culprit", "ns", "count"]) {
-      this.culprit[name] = column("culprits", name);
-    }
+    this.row = Cube.group(data.columns, "rows");
     this.length = this.row.t.length;
-    // Histograms know buckets only: no longest wait, no CPU.
+    const sum = this.row.sum_ns = new Float64Array(this.length);
+    for (let i = 0; i < this.length; i++) sum[i] = this.row.max_ns[i] + this.row.rest_ns[i];
+    this.blame = Cube.group(data.columns, "blame");
+    // Histograms know buckets only: no longest wait, no CPU, no thread.
     this.exact = data.source === "waits";
     this.duration_ns = this.bins * this.bin_ns;
-    this.names = { cpu: data.cpus.map(String), cgroup: data.cgroups, policy: data.policies, kind: data.kinds };
+    const cpuName = data.cpu_group > 1 ? (c) => `${c}–${c + data.cpu_group - 1}` : String;
+    this.names = {
+      cpu: data.cpus.map(cpuName), cgroup: data.cgroups, comm: data.comms, policy: data.policies, kind: data.kinds, bucket: data.buckets,
+    };
+    this.scratch = new Uint32Array(this.length);
+    this.hasStacks = data.columns["trie.frame"].length > 1;
+    this.hasTraces = data.buckets.some((b) => b.startsWith("trace ids"));
   }
 
-  // Indices into `frames` of one stack, outermost first.
-  stackOf(id) {
-    const ends = this.columns["stacks.ends"];
-    return this.columns["stacks.items"].subarray(id ? ends[id - 1] : 0, ends[id]);
-  }
-
-  get hasStacks() {
-    return this.columns["stacks.items"].length > 0;
+  // Columns `name.*` by what follows the dot.
+  static group(columns, name) {
+    const out = {};
+    for (const [key, column] of Object.entries(columns)) {
+      if (key.startsWith(name + ".")) out[key.slice(name.length + 1)] = column;
+    }
+    return out;
   }
 
   // Longest wait of bucket b, or null for the last one, which has no end.
@@ -35,48 +36,70 @@ class Cube {
     return b + 1 < this.low_ns.length ? this.low_ns[b + 1] - 1 : null;
   }
 
-  // Row numbers that `view` shows: kinds that are on, and the selected cells if there are any.
-  // `cellOf` maps a row of the cube to the heatmap's row.
-  selected(kindsOn, axis, cells) {
-    const { t, kind } = this.row;
-    const out = [];
-    const on = this.kinds.map((k) => kindsOn.has(k));
-    for (let i = 0; i < this.length; i++) {
-      if (!on[kind[i]]) continue;
-      if (cells) {
-        if (t[i] < cells.x0 || t[i] > cells.x1) continue;
-        const y = axis.cellOf(i);
-        if (y < cells.y0 || y > cells.y1) continue;
-      }
-      out.push(i);
+  // Rows of the cube in time bins x0 to x1, as [first, after].
+  span(x0, x1) {
+    return [Cube.firstFrom(this.row.t, x0), Cube.firstFrom(this.row.t, x1 + 1)];
+  }
+
+  static firstFrom(sorted, value) {
+    let low = 0;
+    let high = sorted.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (sorted[middle] < value) low = middle + 1;
+      else high = middle;
     }
-    return out;
+    return low;
+  }
+
+  // Numbers of the rows of kinds that are on and, if there are cells, in those. The axis says which
+  // of the heatmap's rows a row of the cube is in: place[column[i]].
+  selected(kindsOn, axis, cells) {
+    const { kind } = this.row;
+    const { column, place } = axis;
+    const on = Uint8Array.from(this.kinds, (k) => kindsOn.has(k));
+    const [from, to] = cells ? this.span(cells.x0, cells.x1) : [0, this.length];
+    const [y0, y1] = cells ? [cells.y0, cells.y1] : [-Infinity, Infinity];
+    const out = this.scratch;
+    let n = 0;
+    for (let i = from; i < to; i++) {
+      const y = place[column[i]];
+      if (on[kind[i]] && y >= y0 && y <= y1) out[n++] = i;
+    }
+    return out.slice(0, n);
   }
 
   // Count, time and longest by one column, most time first.
   by(name, rows) {
-    const sums = new Map();
     const keys = this.row[name];
     const { count, sum_ns, max_ns } = this.row;
-    for (const i of rows) {
-      let sum = sums.get(keys[i]);
-      if (!sum) sums.set(keys[i], sum = { key: keys[i], name: this.names[name][keys[i]], count: 0, ns: 0, max: 0 });
-      sum.count += count[i];
-      sum.ns += sum_ns[i];
-      if (max_ns[i] > sum.max) sum.max = max_ns[i];
+    const size = this.names[name].length;
+    const sums = { count: new Float64Array(size), ns: new Float64Array(size), max: new Float64Array(size) };
+    for (let j = 0; j < rows.length; j++) {
+      const i = rows[j];
+      const key = keys[i];
+      sums.count[key] += count[i];
+      sums.ns[key] += sum_ns[i];
+      if (max_ns[i] > sums.max[key]) sums.max[key] = max_ns[i];
     }
-    return [...sums.values()].sort((a, b) => b.ns - a.ns || b.count - a.count);
+    const out = [];
+    for (let key = 0; key < size; key++) {
+      if (sums.count[key]) out.push({ key, name: this.names[name][key], count: sums.count[key], ns: sums.ns[key], max: sums.max[key] });
+    }
+    return out.sort((a, b) => b.ns - a.ns || b.count - a.count);
   }
 
   // Waits per bucket, and their totals.
   distribution(rows) {
+    const { b, count, sum_ns, max_ns } = this.row;
     const counts = new Float64Array(this.low_ns.length);
     const total = { count: 0, ns: 0, max: 0, counts };
-    for (const i of rows) {
-      counts[this.row.b[i]] += this.row.count[i];
-      total.count += this.row.count[i];
-      total.ns += this.row.sum_ns[i];
-      if (this.row.max_ns[i] > total.max) total.max = this.row.max_ns[i];
+    for (let j = 0; j < rows.length; j++) {
+      const i = rows[j];
+      counts[b[i]] += count[i];
+      total.count += count[i];
+      total.ns += sum_ns[i];
+      if (max_ns[i] > total.max) total.max = max_ns[i];
     }
     return total;
   }
@@ -102,24 +125,6 @@ class Cube {
     return Object.entries(this.totals).filter(([kind]) => kindsOn.has(kind))
       .map(([kind, t]) => ({ name: kind, count: t.count, ns: t.sum_ns, max: t.max_ns }))
       .sort((a, b) => b.ns - a.ns);
-  }
-
-  // Who ran meanwhile, most time first. Culprits are kept by time, cgroup and kind only.
-  culpritsOf(kindsOn, axis, cells) {
-    const { t, cgroup, kind, culprit, ns, count } = this.culprit;
-    const exact = !cells || axis.coversCulprits(cells);
-    const sums = new Map();
-    for (let i = 0; i < t.length; i++) {
-      if (!kindsOn.has(this.kinds[kind[i]])) continue;
-      const bin = Math.min(t[i], this.bins - 1);
-      if (cells && (bin < cells.x0 || bin > cells.x1)) continue;
-      if (cells && !axis.takesCulprit(cgroup[i], kind[i], cells)) continue;
-      let sum = sums.get(culprit[i]);
-      if (!sum) sums.set(culprit[i], sum = { name: this.culprits[culprit[i]], count: 0, ns: 0 });
-      sum.count += count[i];
-      sum.ns += ns[i];
-    }
-    return { exact, list: [...sums.values()].sort((a, b) => b.ns - a.ns || b.count - a.count) };
   }
 
   // Loss intervals that touch the time bins x0 to x1.

@@ -1,45 +1,49 @@
 "use strict";
-// The head of the page: what is missing first, then where, when and how it was recorded.
+// The head of the page: where and when it was recorded, what is missing, and how it was made.
 const Facts = (() => {
   const el = Text.element;
 
   function draw(cube) {
     const { facts } = cube;
     document.getElementById("host").textContent = Text.short(facts.host || facts.name, 60);
-    const node = document.getElementById("facts");
+    document.getElementById("recorded").textContent = recorded(cube);
     const gone = facts.lost || facts.missed;
-    node.append(el("p", { class: gone ? "bad" : "good", id: "losses" },
-      gone ? Text.safe(facts.sentence) + "." : "Nothing was lost."));
-    const aside = [
-      ["Refused on purpose", counters(facts.discards)],
-      ["Incomplete", counters(facts.partial)],
-    ].filter(([, value]) => value);
-    const list = el("dl", { class: "facts" });
-    for (const [name, value] of [...aside, ...lines(cube)]) {
+    const missing = document.getElementById("losses");
+    missing.className = facts.lost ? "bad" : gone ? "fair" : "good";
+    missing.textContent = gone ? Text.safe(facts.sentence) + "." : "Nothing was lost.";
+    const aside = [["Refused on purpose", counters(facts.discards)], ["Incomplete", counters(facts.partial)]];
+    for (const [name, value] of aside) {
+      if (value) missing.parentNode.append(el("p", { class: "aside" }, el("b", {}, name + ": "), value));
+    }
+    const list = el("dl", {});
+    for (const [name, value] of lines(cube)) {
       if (value) list.append(el("div", {}, el("dt", {}, name), el("dd", {}, value)));
     }
-    node.append(list);
     const notes = [...facts.notes, ...facts.not_attached.map((p) => "not attached: " + p)];
-    if (notes.length) {
-      node.append(el("details", { id: "notes", open: "" }, el("summary", {}, `What was aggregated or is missing (${notes.length})`),
-        el("ul", {}, ...notes.map((n) => el("li", {}, Text.name(n, 400))))));
-    }
+    document.getElementById("about").append(list, el("h3", {}, "What was aggregated or is missing"),
+      el("ul", { id: "notes" }, ...notes.map((n) => el("li", {}, Text.name(n, 400)))));
   }
 
   function counters(list) {
     return list.map(([name, value]) => `${Text.number(value)} ${Text.safe(name.replace(/_/g, " "))}`).join(", ");
   }
 
+  function recorded(cube) {
+    const { facts } = cube;
+    const when = facts.created.replace("T", " ").replace("+00:00", " UTC");
+    const parts = [Text.short(when, 40), "for " + Text.duration(cube.duration_ns), "Linux " + Text.short(facts.kernel, 40)];
+    if (facts.cpus) parts.push(facts.cpus + " CPUs");
+    return parts.join(" · ");
+  }
+
   function lines(cube) {
     const { facts } = cube;
-    const cpus = facts.cpus ? `, ${facts.cpus} CPUs` : "";
     const filters = Object.entries(facts.filters).map(([k, v]) => `${k} ${v}`);
     if (facts.min_latency_ns) filters.push("waits of at least " + Text.limit(facts.min_latency_ns));
     return [
-      ["Recorded", Text.short(facts.created.replace("T", " ").replace("+00:00", " UTC"), 40) + ", for " + Text.duration(cube.duration_ns)],
-      ["Kernel", Text.short([facts.kernel, facts.arch].filter(Boolean).join(" "), 80) + cpus],
-      ["Command", Text.name(facts.command.join(" "), 160)],
+      ["Command", Text.name(facts.command.join(" "), 300)],
       ["Filters", filters.length ? Text.name(filters.join("; "), 200) : "none: the whole machine"],
+      ["Machine", Text.short([facts.kernel, facts.arch].filter(Boolean).join(" "), 80)],
       ["Overhead", overhead(facts.overhead)],
     ];
   }

@@ -6,25 +6,37 @@ class Flame {
     this.zoomed = null;
     this.current = null;
     this.term = "";
+    this.placed = [];
     node.addEventListener("keydown", (event) => this.key(event));
     node.addEventListener("blur", () => this.tip.hide());
-    new ResizeObserver(() => { if (node.clientWidth !== this.width) this.draw(); }).observe(node);
+    node.addEventListener("focus", () => this.mark());
+    const on = (event) => {
+      const group = event.target.closest("g.frame");
+      return group && this.placed[group.dataset.i].at;
+    };
+    node.addEventListener("click", (event) => { if (on(event)) this.zoom(on(event)); });
+    node.addEventListener("mousemove", (event) => {
+      const at = on(event);
+      if (at) this.tip.show(event.clientX, event.clientY, this.describe(at));
+      else this.tip.hide();
+    });
+    node.addEventListener("mouseleave", () => this.tip.hide());
+    new ResizeObserver(() => { if (node.clientWidth !== this.width || this.room() !== this.roomDrawn) this.draw(); }).observe(node);
   }
 
   // format writes a value; it is told with every frame.
-  show(root, format) {
+  show(tree, format) {
     const path = this.pathOf(this.zoomed);
-    this.root = root;
-    this.format = format;
+    Object.assign(this, { tree, root: tree.root, format });
     // The same frames stay zoomed while the selection changes, where they are still there.
-    this.zoomed = path.reduce((at, key) => at && at.children.get(key), root) || root;
+    this.zoomed = path.reduce((at, key) => at && at.children.find((c) => c.key === key), this.root) || this.root;
     this.current = this.zoomed;
     this.draw();
   }
 
   pathOf(at) {
     const path = [];
-    for (; at && at.parent; at = at.parent) path.unshift(at.kind + ":" + at.name);
+    for (; at && at.parent; at = at.parent) path.unshift(at.key);
     return path;
   }
 
@@ -40,15 +52,7 @@ class Flame {
     this.draw();
   }
 
-  matches(at) { return this.term !== "" && at.name.toLowerCase().includes(this.term); }
-
-  // Value of the outermost matching frames.
-  matched(at) {
-    if (this.matches(at)) return at.value;
-    let sum = 0;
-    for (const child of at.children.values()) sum += this.matched(child);
-    return sum;
-  }
+  matches(name) { return this.term !== "" && name.toLowerCase().includes(this.term); }
 
   draw() {
     if (!this.root) return;
@@ -57,48 +61,82 @@ class Flame {
     const above = [];
     for (let at = this.zoomed.parent; at; at = at.parent) above.unshift(at);
     above.forEach((at, depth) => this.placed.push({ at, x: 0, w: this.width, depth, faded: true }));
-    if (this.zoomed.value > 0) this.place(this.zoomed, 0, this.width, above.length);
-    const height = (1 + Math.max(0, ...this.placed.map((p) => p.depth))) * Flame.ROW + 1;
+    if (this.zoomed.width > 0) this.place(this.zoomed, 0, this.width, above.length);
+    const rows = 1 + this.placed.reduce((most, p) => Math.max(most, p.depth), 0);
+    // Few frames may be higher, so that they fill the room there is.
+    this.roomDrawn = this.room();
+    this.row = Math.max(Flame.ROW, Math.min(Flame.HIGHEST, Math.floor(this.roomDrawn / rows)));
+    const height = rows * this.row + 1;
     const svg = this.make("svg", { width: this.width, height, "aria-hidden": "true" });
-    for (const place of this.placed) svg.append(this.frame(place));
+    this.placed.forEach((place, i) => svg.append(this.frame(place, i)));
     this.node.replaceChildren(svg);
     this.mark();
-    if (this.term) {
-      const value = this.matched(this.root);
-      this.status.textContent = `Search: ${Text.percent(value, this.root.value) || "0 %"} of the width, ${this.format(value)}.`;
-    } else this.status.textContent = this.root.value ? this.describe(this.zoomed).join(", ") : "No waits here.";
+    this.status.textContent = this.term ? this.found() : this.root.width ? this.describe(this.zoomed).join(", ") : "No waits here.";
+  }
+
+  // Height that the page gives it beside the heatmap; 0 where it takes what it needs.
+  room() { return getComputedStyle(this.node).flexGrow === "1" ? this.node.clientHeight - 2 : 0; }
+
+  found() {
+    const { a, b, width } = this.tree.matched((name) => this.matches(name));
+    const values = this.tree.two ? `A ${this.format(a)}, B ${this.format(b)}` : this.format(a);
+    return `Search: ${Text.percent(width, this.root.width) || "0 %"} of the width, ${values}.`;
   }
 
   place(at, x, w, depth) {
     this.placed.push({ at, x, w, depth, faded: false });
-    for (const child of FlameTree.ordered(at)) {
-      const wide = w * child.value / at.value;
-      if (wide >= Flame.NARROWEST) this.place(child, x, wide, depth + 1);
+    for (const child of at.children) {
+      const wide = w * child.width / at.width;
+      // Children are in order of width.
+      if (wide < Flame.NARROWEST) break;
+      this.place(child, x, wide, depth + 1);
       x += wide;
     }
   }
 
-  frame({ at, x, w, depth, faded }) {
-    const y = depth * Flame.ROW;
-    const group = this.make("g", { class: "frame " + (Flame.KINDS.includes(at.kind) ? at.kind : "other") + (faded ? " faded" : "") + (this.matches(at) ? " match" : ""), "data-value": at.value });
-    group.append(this.make("rect", { x: x + 0.25, y: y + 0.5, width: Math.max(0.5, w - 0.5), height: Flame.ROW - 1, rx: 1.5 }));
+  frame({ at, x, w, depth, faded }, i) {
+    const y = depth * this.row;
+    const look = this.tree.two ? "both" : Flame.KINDS.includes(at.kind) ? at.kind : "other";
+    const classes = ["frame", look, faded ? "faded" : "", this.matches(at.name) ? "match" : ""].join(" ").trim();
+    const group = this.make("g", { class: classes, "data-i": i, "data-value": at.a, ...(this.tree.two ? { "data-other": at.b } : {}) });
+    const rect = this.make("rect", { x: x + 0.25, y: y + 0.5, width: Math.max(0.5, w - 0.5), height: this.row - 1, rx: 1.5 });
+    if (this.tree.two) rect.style.fill = this.colour(at);
+    group.append(rect);
     const letters = Math.floor((w - 6) / Flame.LETTER);
     if (letters >= 3) {
-      const label = this.make("text", { x: x + 4, y: y + Flame.ROW - 5.5 });
+      const label = this.make("text", { x: x + 4, y: y + this.row / 2 + 4 });
       label.textContent = Text.short(at.name, letters);
       group.append(label);
     }
-    group.addEventListener("click", () => this.zoom(at));
-    group.addEventListener("mousemove", (event) => this.tip.show(event.clientX, event.clientY, this.describe(at)));
-    group.addEventListener("mouseleave", () => this.tip.hide());
     at.drawn = group;
     return group;
   }
 
+  // From less (all of it in A) over the same to more (all of it in B).
+  colour(at) {
+    const { scale } = this.tree;
+    const [a, b] = [at.a * scale.a, at.b * scale.b];
+    const share = a + b ? (b - a) / (a + b) : 0;
+    return `color-mix(in srgb, var(${share < 0 ? "--less" : "--more"}) ${Math.round(100 * Math.min(1, 1.4 * Math.abs(share)))}%, var(--same))`;
+  }
+
   describe(at) {
-    const lines = [Text.short(at.name, 300), `${this.format(at.value)}, ${Text.percent(at.value, this.root.value)} of the selection`];
-    if (at.parent && at.self && at.self !== at.value) lines.push(`${this.format(at.self)} ends here`);
+    if (this.tree.two) return this.describeBoth(at);
+    const lines = [Text.short(at.name, 300), `${this.format(at.a)}, ${Text.percent(at.a, this.root.a)} of the selection`];
+    if (at.parent && at.self && at.self !== at.a) lines.push(`${this.format(at.self)} ends here`);
     return lines;
+  }
+
+  describeBoth(at) {
+    const { scale, root } = this.tree;
+    const [a, b] = [at.a * scale.a, at.b * scale.b];
+    const change = a && b ? `${(b / a).toLocaleString("en", { maximumSignificantDigits: 3 })} times A's` : a ? "only in A" : "only in B";
+    return [
+      Text.short(at.name, 300),
+      `A ${this.format(at.a)}, ${Text.percent(at.a, root.a) || "0 %"}`,
+      `B ${this.format(at.b)}, ${Text.percent(at.b, root.b) || "0 %"}`,
+      `${this.scaleName} in B: ${change}`,
+    ];
   }
 
   mark() {
@@ -109,10 +147,10 @@ class Flame {
     if (event.altKey || event.metaKey || event.ctrlKey || !this.root) return;
     const at = this.current;
     const shown = (n) => this.placed.some((p) => p.at === n);
-    const siblings = at.parent ? FlameTree.ordered(at.parent).filter(shown) : [at];
+    const siblings = at.parent ? at.parent.children.filter(shown) : [at];
     const i = siblings.indexOf(at);
     const moves = {
-      ArrowDown: () => FlameTree.ordered(at).filter(shown)[0],
+      ArrowDown: () => at.children.find(shown),
       ArrowUp: () => at.parent,
       ArrowLeft: () => siblings[i - 1],
       ArrowRight: () => siblings[i + 1],
@@ -120,6 +158,7 @@ class Flame {
     if (moves[event.key]) {
       this.current = moves[event.key]() || at;
       this.mark();
+      if (this.current.drawn) this.current.drawn.scrollIntoView({ block: "nearest" });
       this.status.textContent = this.describe(this.current).join(", ");
     } else if (event.key === "Enter") this.zoom(at);
     else if (event.key === "Escape") this.zoom(this.zoomed.parent || this.root);
@@ -134,6 +173,7 @@ class Flame {
   }
 }
 Flame.ROW = 19;
+Flame.HIGHEST = 30;
 Flame.LETTER = 6.6;
 Flame.NARROWEST = 1;
-Flame.KINDS = ["kernel", "native", "jit", "other"];
+Flame.KINDS = ["kernel", "native", "jit", "go", "python", "other"];

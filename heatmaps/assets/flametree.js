@@ -1,78 +1,217 @@
 "use strict";
-// Folds the selected waits into a tree of frames.
+// The selected waits as a tree of frames, or two selections as one tree with both in every frame.
+// Nodes are made when they are drawn: a tree of 100,000 stacks costs what is seen of it.
 const FlameTree = (() => {
   const NO_STACK = "[no stack recorded]";
+  const MAX_GROUPS = 40;
 
-  const node = (name, kind, depth, parent) =>
-    ({ name, kind, depth, parent, value: 0, self: 0, children: new Map() });
-
-  // which: victim or waker; weight: time or count.
-  function fromStacks(cube, rows, which, weight) {
-    const ids = cube.row[which === "waker" ? "waker_stack" : "stack"];
-    const values = weight === "time" ? cube.row.sum_ns : cube.row.count;
-    const byStack = new Map();
-    for (const i of rows) byStack.set(ids[i], (byStack.get(ids[i]) || 0) + values[i]);
-    const root = node("all", "other", 0, null);
-    for (const [id, value] of byStack) {
-      const frames = cube.stackOf(id);
-      if (!frames.length) add(root, [[NO_STACK, "other"]], value);
-      else add(root, Array.from(frames, (f) => [cube.frames[f], cube.frame_kinds[f]]), value);
-    }
-    return root;
-  }
-
-  // Without stacks: the cgroup's path, then kind and policy, take their place.
-  function fromGroups(cube, rows, weight) {
-    const { cgroup, kind, policy } = cube.row;
-    const values = weight === "time" ? cube.row.sum_ns : cube.row.count;
-    const sums = new Map();
-    for (const i of rows) {
-      const key = (cgroup[i] * 256 + kind[i]) * 256 + policy[i];
-      sums.set(key, (sums.get(key) || 0) + values[i]);
-    }
-    const root = node("all", "other", 0, null);
-    for (const [key, value] of sums) {
-      const path = cube.cgroups[Math.floor(key / 65536)].split("/").filter(Boolean);
-      const frames = path.length ? path.map((p) => ["/" + p, "native"]) : [["/", "native"]];
-      add(root, [...frames, [cube.kinds[(key >> 8) & 255], "kernel"], [cube.policies[key & 255], "other"]], value);
-    }
-    return root;
-  }
-
-  function add(root, frames, value) {
-    let at = root;
-    at.value += value;
-    for (const [name, kind] of frames) {
-      const key = kind + ":" + name;
-      let child = at.children.get(key);
-      if (!child) at.children.set(key, child = node(name, kind, at.depth + 1, at));
-      child.value += value;
-      at = child;
-    }
-    at.self += value;
-  }
-
-  // Children, widest first.
-  const ordered = (at) => [...at.children.values()].sort((a, b) => b.value - a.value || (a.name < b.name ? -1 : 1));
-
-  // Time by function, counted once per stack it is in.
-  function functions(root) {
-    const sums = new Map();
-    const walk = (at, above) => {
-      const key = at.kind + ":" + at.name;
-      const fresh = at.parent && !above.has(key);
-      if (at.parent) {
-        let sum = sums.get(key);
-        if (!sum) sums.set(key, sum = { name: at.name, kind: at.kind, self: 0, total: 0 });
-        sum.self += at.self;
-        if (fresh) { sum.total += at.value; above.add(key); }
+  // What stands in for stacks where there are none: cgroup path, thread, kind and policy.
+  function standIns(cube) {
+    const { cgroup, comm, kind, policy } = cube.row;
+    const names = [];
+    const kinds = [];
+    const index = new Map();
+    const frame = (name, kindOf) => {
+      const key = kindOf + ":" + name;
+      if (!index.has(key)) {
+        index.set(key, names.length);
+        names.push(name);
+        kinds.push(kindOf);
       }
-      for (const child of at.children.values()) walk(child, above);
-      if (fresh) above.delete(key);
+      return index.get(key);
     };
-    walk(root, new Set());
-    return [...sums.values()].sort((a, b) => b.self - a.self || b.total - a.total);
+    const stackOf = new Map();
+    const paths = [];
+    const column = new Uint32Array(cube.length);
+    for (let i = 0; i < cube.length; i++) {
+      const key = ((cgroup[i] * cube.comms.length + comm[i]) * cube.kinds.length + kind[i]) * cube.policies.length + policy[i];
+      let stack = stackOf.get(key);
+      if (stack === undefined) {
+        stackOf.set(key, stack = paths.length);
+        const parts = cube.cgroups[cgroup[i]].split("/").filter(Boolean);
+        paths.push([
+          ...(parts.length ? parts : [""]).map((p) => frame("/" + p, "native")),
+          ...(cube.comms[comm[i]] ? [frame(cube.comms[comm[i]], "other")] : []),
+          frame(Text.kind(cube.kinds[kind[i]]), "kernel"), frame(cube.policies[policy[i]], "other"),
+        ]);
+      }
+      column[i] = stack;
+    }
+    return { trie: Trie.fromPaths(paths, names, kinds), columns: { victim: column, waker: column } };
   }
 
-  return { fromStacks, fromGroups, ordered, functions };
+  // Tree of frames and which stack each row of the cube has.
+  function stacks(cube) {
+    if (!cube.hasStacks) return standIns(cube);
+    const trie = Trie.fromPage(cube);
+    const { stack, waker_stack } = cube.row;
+    return { trie, columns: { victim: stack, waker: waker_stack } };
+  }
+
+  class Node {
+    constructor(tree, group, id, parent, name, kind) {
+      Object.assign(this, { tree, group, id, parent, name, kind, depth: parent ? parent.depth + 1 : 0 });
+      this.key = kind + ":" + name;
+      const { a, b } = group;
+      this.a = a.value[id];
+      this.self = a.self[id];
+      this.b = b ? b.value[id] : 0;
+      this.width = tree.width(this.a, this.b);
+    }
+
+    get children() {
+      if (!this.below) this.below = this.tree.childrenOf(this).sort((x, y) => y.width - x.width || (x.name < y.name ? -1 : 1));
+      return this.below;
+    }
+  }
+
+  class Tree {
+    // groups: [{ name, kind, a, b }], sums of a trie for both selections; b is null for one only.
+    // scale: what a unit of width is in each selection.
+    constructor(trie, groups, split, scale) {
+      Object.assign(this, { trie, groups, split, scale, two: groups.length > 0 && groups[0].b !== null });
+      this.width = this.two ? (a, b) => (a * scale.a + b * scale.b) / 2 : (a) => a;
+      const whole = (of) => ({ value: [groups.reduce((sum, g) => sum + of(g).value[0], 0)], self: [0] });
+      const sums = split ? { a: whole((g) => g.a), b: this.two ? whole((g) => g.b) : null } : groups[0];
+      this.root = new Node(this, sums, 0, null, "all", "other");
+    }
+
+    childrenOf(node) {
+      if (this.split && !node.parent) {
+        return this.groups.filter((g) => this.width(g.a.value[0], g.b ? g.b.value[0] : 0) > 0)
+          .map((g) => new Node(this, g, 0, node, g.name, g.kind));
+      }
+      const out = [];
+      const { trie } = this;
+      const { a, b } = node.group;
+      for (const id of trie.children(node.id)) {
+        if (a.value[id] > 0 || (b && b.value[id] > 0)) {
+          const f = trie.frame[id];
+          out.push(new Node(this, node.group, id, node, trie.names[f], trie.kinds[f]));
+        }
+      }
+      // What has no frames at all is said, not left blank.
+      const bare = { self: [a.self[0]], value: [a.self[0]] };
+      const bareB = b && { self: [b.self[0]], value: [b.self[0]] };
+      if (node.id === 0 && !node.bare && (bare.value[0] > 0 || (bareB && bareB.value[0] > 0))) {
+        const none = new Node(this, { a: bare, b: bareB }, 0, node, NO_STACK, "other");
+        none.bare = true;
+        none.below = [];
+        out.push(none);
+      }
+      return out;
+    }
+
+    // Width of what is in or below a frame that matches, and its parts.
+    matched(matches) {
+      const { trie } = this;
+      const hit = Uint8Array.from(trie.names, (n) => (matches(n) ? 1 : 0));
+      const inside = new Uint8Array(trie.size);
+      let [a, b] = [0, 0];
+      for (const group of this.groups) {
+        if (this.split && matches(group.name)) {
+          a += group.a.value[0];
+          b += group.b ? group.b.value[0] : 0;
+          continue;
+        }
+        for (let n = 1; n < trie.size; n++) {
+          const above = inside[trie.parent[n]];
+          const here = hit[trie.frame[n]];
+          inside[n] = above || here;
+          if (here && !above) {
+            a += group.a.value[n];
+            if (group.b) b += group.b.value[n];
+          }
+        }
+        if (matches(NO_STACK)) {
+          a += group.a.self[0];
+          if (group.b) b += group.b.self[0];
+        }
+      }
+      return { a, b, width: this.width(a, b) };
+    }
+
+    // By function, counted once per stack it is in: self and total of both selections.
+    functions() {
+      const { trie } = this;
+      const again = repeated(trie);
+      const size = trie.names.length;
+      const sums = { self: new Float64Array(size), a: new Float64Array(size), b: new Float64Array(size) };
+      let bare = 0;
+      let bareB = 0;
+      for (const { a, b } of this.groups) {
+        bare += a.self[0];
+        if (b) bareB += b.self[0];
+        for (let n = 1; n < trie.size; n++) {
+          const f = trie.frame[n];
+          sums.self[f] += a.self[n];
+          if (again[n]) continue;
+          sums.a[f] += a.value[n];
+          if (b) sums.b[f] += b.value[n];
+        }
+      }
+      const out = trie.names.map((name, f) => ({ name, kind: trie.kinds[f], self: sums.self[f], a: sums.a[f], b: sums.b[f] }));
+      out.push({ name: NO_STACK, kind: "other", self: bare, a: bare, b: bareB });
+      const change = (f) => Math.abs(f.b * this.scale.b - f.a * this.scale.a);
+      return out.filter((f) => f.a || f.b).sort(this.two ? (x, y) => change(y) - change(x) : (x, y) => y.self - x.self || y.a - x.a);
+    }
+  }
+
+  // Of each node whether its frame is above it already.
+  function repeated(trie) {
+    if (trie.again) return trie.again;
+    trie.again = new Uint8Array(trie.size);
+    for (let n = 1; n < trie.size; n++) {
+      for (let at = trie.parent[n]; at; at = trie.parent[at]) {
+        if (trie.frame[at] === trie.frame[n]) {
+          trie.again[n] = 1;
+          break;
+        }
+      }
+    }
+    return trie.again;
+  }
+
+  // Values by stack; with a grouping one array for each of its groups.
+  function byStack(rows, column, values, size, groupOf, groups) {
+    const out = Array.from({ length: groups }, () => new Float64Array(size));
+    for (let j = 0; j < rows.length; j++) {
+      const i = rows[j];
+      out[groupOf ? groupOf[i] : 0][column[i]] += values[i];
+    }
+    return out;
+  }
+
+  // a, b: rows of the selections; b is null for one. seconds: how long each is.
+  function of(cube, { trie, columns }, view, a, b, seconds) {
+    const values = view.weight === "time" ? cube.row.sum_ns : cube.row.count;
+    const column = columns[view.stack];
+    const shape = view.order === "leaf" ? trie.inverted : trie;
+    const { groupOf, names } = grouping(cube, view, a, b);
+    const sums = (rows) => byStack(rows, column, values, trie.ends.length, groupOf, names.length).map((s) => shape.sums(s));
+    const [sumsA, sumsB] = [sums(a), b && sums(b)];
+    const groups = names.map((name, g) => ({ name, kind: "other", a: sumsA[g], b: b && sumsB[g] }));
+    const total = (list) => list.reduce((sum, s) => sum + s.value[0], 0);
+    const scale = !b ? { a: 1, b: 0 } : view.compare === "rate" ? { a: 1 / seconds.a, b: 1 / seconds.b }
+      : { a: 1 / (total(sumsA) || 1), b: 1 / (total(sumsB) || 1) };
+    return new Tree(shape, groups, view.split !== "none", scale);
+  }
+
+  // Threads or kinds as groups: a number for each row of the cube. Threads beyond the first are one.
+  function grouping(cube, view, a, b) {
+    if (view.split === "none") return { groupOf: null, names: [""] };
+    if (view.split === "kind") return { groupOf: cube.row.kind, names: cube.kinds.map(Text.kind) };
+    const sums = new Map();
+    for (const rows of b ? [a, b] : [a]) {
+      for (const s of cube.by("comm", rows)) sums.set(s.key, (sums.get(s.key) || 0) + s.ns);
+    }
+    const top = [...sums].sort((x, y) => y[1] - x[1]).slice(0, MAX_GROUPS - 1).map(([key]) => key);
+    const place = new Uint16Array(cube.comms.length).fill(top.length);
+    top.forEach((key, i) => { place[key] = i; });
+    const names = top.map((key) => cube.comms[key] || "unknown");
+    if (sums.size > top.length) names.push("all other threads");
+    return { groupOf: Uint16Array.from(cube.row.comm, (c) => place[c]), names };
+  }
+
+  return { stacks, of };
 })();

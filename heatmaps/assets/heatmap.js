@@ -6,88 +6,107 @@ class Heatmap {
     this.figure = cube.figure;
     this.bin = cube.bin_ns / 1e9;
     this.drawn = "";
+    this.summed = "";
+    window.addEventListener("resize", () => this.resize());
   }
 
-  // Rows of the heatmap, each an array over time; NaN where no wait was.
-  grid() {
-    const axis = this.view.axisNow;
-    const values = this.view.measure === "time" ? this.cube.row.sum_ns : this.cube.row.count;
-    const rows = Array.from({ length: axis.size }, () => new Float64Array(this.cube.bins).fill(NaN));
-    let most = 0;
-    for (const i of this.cube.selected(this.view.kindsOn, axis, null)) {
-      const row = rows[axis.cellOf(i)];
-      const t = this.cube.row.t[i];
-      row[t] = (Number.isNaN(row[t]) ? 0 : row[t]) + values[i];
-      if (row[t] > most) most = row[t];
+  // Sums by cell, cell y * bins + x. The longest wait of a cell is kept whatever was merged in it.
+  sum() {
+    const { axisNow: axis, kindsOn } = this.view;
+    const key = this.view.axis + "|" + this.view.kinds.join();
+    if (key === this.summed) return;
+    this.summed = key;
+    const { bins, row: { t, kind, count, sum_ns, max_ns } } = this.cube;
+    const on = Uint8Array.from(this.cube.kinds, (k) => kindsOn.has(k));
+    const { column, place } = axis;
+    const cells = () => new Float64Array(axis.size * bins);
+    const sums = this.sums = { count: cells(), time: cells(), max: cells() };
+    for (let i = 0; i < this.cube.length; i++) {
+      if (!on[kind[i]]) continue;
+      const cell = place[column[i]] * bins + t[i];
+      sums.count[cell] += count[i];
+      sums.time[cell] += sum_ns[i];
+      if (max_ns[i] > sums.max[cell]) sums.max[cell] = max_ns[i];
     }
-    return { rows, most };
   }
 
   trace() {
-    const { rows, most } = this.grid();
-    this.values = rows;
-    const log = this.view.scale === "log";
-    let least = Infinity;
-    for (const row of rows) for (const v of row) if (v > 0 && v < least) least = v;
-    if (least === Infinity) least = 1;
-    const shade = log ? (v) => Math.log10(Math.max(v, least)) : (v) => v;
-    const write = this.view.measure === "time" ? Text.limit : Text.number;
-    const low = log ? Math.log10(least) : 0;
-    const high = Math.max(shade(Math.max(most, 1)), low + 1e-9);
-    const ticks = [];
-    if (log) {
-      for (let e = Math.ceil(low); e <= high; e++) ticks.push(e);
-      if (ticks.length < 2) ticks.splice(0, ticks.length, low, high);
-    } else for (let i = 0; i <= 4; i++) ticks.push(high * i / 4);
+    this.sum();
+    const { bins } = this.cube;
+    const { size } = this.view.axisNow;
+    const values = this.values = this.sums[this.view.measure];
+    const scale = Scale.of(this.view.scale, values);
+    const write = this.view.measure === "count" ? Text.number : Text.limit;
+    const z = Array.from({ length: size }, (_, y) => Array.from({ length: bins }, (_, x) => {
+      const i = y * bins + x;
+      // A wait of 0 ns is a wait: only cells without any are empty.
+      return this.sums.count[i] ? scale.shade(values[i]) : null;
+    }));
     return {
       ...this.figure.data[0],
-      z: rows.map((row) => row.map(shade)),
-      zmin: low,
-      zmax: high,
+      z,
+      zmin: scale.low,
+      zmax: scale.high,
       colorscale: Theme.colours().heat,
       colorbar: {
         ...this.figure.data[0].colorbar,
-        tickvals: ticks,
-        ticktext: ticks.map((v) => write(Math.round(log ? 10 ** v : v))),
+        title: { text: Heatmap.MEASURES[this.view.measure], side: "right", font: { color: Theme.colours().text, size: 12 } },
+        tickvals: scale.ticks.map(([shade]) => shade),
+        ticktext: scale.ticks.map(([, value]) => write(Math.round(value))),
         tickfont: { color: Theme.colours().text, size: 11 },
       },
     };
   }
 
   layout() {
-    const { text, line } = Theme.colours();
+    const { text, line, plot } = Theme.colours();
     const axis = this.view.axisNow;
     const ticks = axis.ticks();
     const look = { color: text, linecolor: line, tickcolor: line, showline: true, mirror: true, tickfont: { size: 11 } };
+    const [low, high] = axis.extent(this.view.kindsOn);
     return {
       ...this.figure.layout,
-      plot_bgcolor: Theme.colours().plot,
-      font: { family: getComputedStyle(document.body).fontFamily, color: text },
+      height: this.height(),
+      plot_bgcolor: plot,
+      font: { family: getComputedStyle(document.body).fontFamily, color: text, size: 12 },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: line, activecolor: text },
       selections: [],
       shapes: this.shapes(),
       newselection: { line: { color: text, width: 1, dash: "dash" } },
-      // A new axis begins unzoomed; a new colour keeps the zoom.
-      uirevision: this.view.axis,
+      // New rows begin unzoomed; a new colour keeps the zoom.
+      uirevision: this.view.axis + "|" + this.view.kinds.join(),
       xaxis: { ...this.figure.layout.xaxis, ...look },
       yaxis: {
-        ...this.figure.layout.yaxis, ...look, range: [-0.5, axis.size - 0.5],
+        ...this.figure.layout.yaxis, ...look, range: [low - 0.5, high + 0.5],
         tickvals: ticks.at, ticktext: ticks.text, minallowed: -0.5, maxallowed: axis.size - 0.5,
       },
     };
   }
 
+  // As high as the window has room for beside what is above the plot.
+  height() { return Math.max(Heatmap.LOWEST, Math.min(Heatmap.HIGHEST, window.innerHeight - Heatmap.ABOVE)); }
+
+  resize() {
+    if (this.drawn && this.node.layout.height !== this.height()) Plotly.relayout(this.node, { height: this.height() });
+  }
+
   shapes() {
     const colours = Theme.colours();
-    const { text, cursor, plot } = colours;
-    const box = ({ x0, x1, y0, y1 }, line, fillcolor) => ({
-      type: "rect", x0: x0 * this.bin, x1: (x1 + 1) * this.bin, y0: y0 - 0.5, y1: y1 + 0.5, line, fillcolor,
+    const { line, cursor, plot } = colours;
+    const box = ({ x0, x1, y0, y1 }, edge, fillcolor, more) => ({
+      type: "rect", x0: x0 * this.bin, x1: (x1 + 1) * this.bin, y0: y0 - 0.5, y1: y1 + 0.5, line: edge, fillcolor, ...more,
     });
     const out = Bands.shapes(this.cube, colours);
-    if (this.view.cells) {
+    for (const y of this.view.axisNow.breaks()) {
+      out.push({ type: "line", xref: "paper", x0: -0.02, x1: 1, y0: y, y1: y, line: { color: line, width: 1 } });
+    }
+    const named = this.view.other ? ["A", "B"] : ["", ""];
+    for (const [cells, colour, name] of [[this.view.cells, colours.a, named[0]], [this.view.other, colours.b, named[1]]]) {
+      if (!cells) continue;
       // Two lines, light in dark: seen on every colour of the heatmap.
-      out.push(box(this.view.cells, { color: plot, width: 4 }, "rgba(0,0,0,0)"));
-      out.push(box(this.view.cells, { color: text, width: 2 }, "rgba(128,128,128,0.12)"));
+      out.push(box(cells, { color: plot, width: 5 }, "rgba(0,0,0,0)"));
+      const label = name && { text: name, textposition: "top left", font: { color: colour, size: 16, weight: 700 } };
+      out.push(box(cells, { color: colour, width: 2.5 }, "rgba(128,128,128,0.1)", label ? { label } : {}));
     }
     if (this.view.cursor) {
       const { x, y } = this.view.cursor;
@@ -114,11 +133,11 @@ class Heatmap {
     });
     this.node.on("plotly_click", ({ points: [point] }) => {
       const [y, x] = point.pointIndex;
-      this.view.set({ cells: { x0: x, x1: x, y0: y, y1: y } });
+      this.view.set(this.view.choice({ x0: x, x1: x, y0: y, y1: y }));
     });
     this.node.on("plotly_doubleclick", () => {
       // While zooming, a double click resets the zoom.
-      if (this.node.layout.dragmode === "select") this.view.set({ cells: null });
+      if (this.node.layout.dragmode === "select") this.view.set(this.view.choice(null));
     });
     this.node.on("plotly_hover", ({ points: [point], event }) => {
       const [y, x] = point.pointIndex;
@@ -138,23 +157,30 @@ class Heatmap {
     };
     const [x0, x1] = cell(xs, this.bin, 0, this.cube.bins);
     const [y0, y1] = cell(ys, 1, 0.5, this.view.axisNow.size);
-    this.view.set({ cells: { x0, x1: Math.max(x0, x1), y0, y1: Math.max(y0, y1) } });
+    this.view.set(this.view.choice({ x0, x1: Math.max(x0, x1), y0, y1: Math.max(y0, y1) }));
   }
 
   // Lines about one cell.
   describe(x, y) {
     const from = x * this.cube.bin_ns;
-    const value = this.values[y] ? this.values[y][x] : NaN;
-    const what = Number.isNaN(value) ? "no waits"
-      : this.view.measure === "time" ? Text.duration(value) + " lost" : Text.number(value) + " waits";
+    const i = y * this.cube.bins + x;
+    const { count, time, max } = this.sums;
+    const longest = this.cube.exact && count[i] > 1 ? ", the longest " + Text.duration(max[i]) : "";
     const lost = this.cube.lossesIn(x, x).reduce((sum, l) => sum + l.value, 0);
     const lines = [
       Text.short(this.view.axisNow.label(y), 80),
       Text.seconds(from) + " – " + Text.seconds(from + this.cube.bin_ns) + this.clock(from),
-      what,
+      count[i] ? `${Text.waits(count[i])}, ${Text.duration(time[i])} lost${longest}` : "no waits",
     ];
-    if (lost) lines.push(Text.number(lost) + " waits lost in a loss interval here");
+    if (lost) lines.push(Text.waits(lost) + " lost in a loss interval here");
     return lines;
+  }
+
+  // The cell with the most of what the colour shows.
+  fullest() {
+    let best = 0;
+    for (let i = 1; i < this.values.length; i++) if (this.values[i] > this.values[best]) best = i;
+    return { x: best % this.cube.bins, y: Math.floor(best / this.cube.bins) };
   }
 
   clock(ns) {
@@ -164,3 +190,7 @@ class Heatmap {
     return " (" + new Date((unix + before + ns) / 1e6).toISOString().slice(11, 23) + " UTC)";
   }
 }
+Heatmap.MEASURES = { time: "time lost in a cell", count: "waits in a cell", max: "longest wait in a cell" };
+Heatmap.LOWEST = 340;
+Heatmap.HIGHEST = 640;
+Heatmap.ABOVE = 360;

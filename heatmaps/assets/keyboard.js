@@ -11,9 +11,19 @@ const Keyboard = (() => {
       if (event.altKey || event.metaKey) return;
       if (event.key === "Escape") {
         anchor = null;
-        view.set({ cells: null, cursor: null });
-        status.textContent = "Nothing selected.";
+        const what = view.target === "b" ? "The second selection is" : "The selection is";
+        view.set({ ...view.choice(null), cursor: null });
+        status.textContent = what + " cleared.";
         event.preventDefault();
+        return;
+      }
+      if (event.key === "a" || event.key === "b") {
+        anchor = null;
+        if (event.key === "b" && !view.cells) status.textContent = "Select something first, then compare it.";
+        else {
+          view.set({ target: event.key, cursor: view.cursor });
+          status.textContent = event.key === "b" ? "Now choosing selection B, to compare with A." : "Now choosing selection A.";
+        }
         return;
       }
       const at = view.cursor || start();
@@ -41,19 +51,14 @@ const Keyboard = (() => {
     function select(a, b) {
       view.set({
         cursor: b,
-        cells: { x0: Math.min(a.x, b.x), x1: Math.max(a.x, b.x), y0: Math.min(a.y, b.y), y1: Math.max(a.y, b.y) },
+        ...view.choice({ x0: Math.min(a.x, b.x), x1: Math.max(a.x, b.x), y0: Math.min(a.y, b.y), y1: Math.max(a.y, b.y) }),
       });
     }
 
     // The selection's corner, else the fullest cell.
     function start() {
-      if (view.cells) return { x: view.cells.x1, y: view.cells.y1 };
-      let best = { x: 0, y: 0 };
-      let most = -1;
-      heatmap.values.forEach((row, y) => row.forEach((v, x) => {
-        if (v > most) { most = v; best = { x, y }; }
-      }));
-      return best;
+      const cells = view.active;
+      return cells ? { x: cells.x1, y: cells.y1 } : heatmap.fullest();
     }
   }
 

@@ -41,10 +41,27 @@ const Text = (() => {
   }
 
   function between(low, high) {
-    return high === null ? "≥ " + limit(low) : limit(low) + " – " + limit(high);
+    if (high === null) return "≥ " + limit(low);
+    const [[from, unit], [to, other]] = [limit(low).split(" "), limit(high).split(" ")];
+    return unit === other ? `${from} – ${to} ${unit}` : `${from} ${unit} – ${to} ${other}`;
   }
 
+  // The kinds of sltrace.model.Kind in words; one from elsewhere stays as it is.
+  const KINDS = {
+    runq_wakeup: "woken", runq_preempt: "preempted", throttled: "CPU quota", blocked: "blocked", goroutine: "goroutine queue",
+    stw: "Go stop the world", gil: "Python GIL", loop: "asyncio loop",
+  };
+  const MEANINGS = {
+    runq_wakeup: "woken, waiting for a CPU", runq_preempt: "lost the CPU, waiting to get one back",
+    throttled: "the cgroup's CPU quota was used up", blocked: "asleep: I/O, locks, timers",
+    goroutine: "a runnable goroutine, waiting for a P", stw: "the world of a Go process stopped",
+    gil: "waiting for Python's global interpreter lock", loop: "one iteration of an asyncio loop",
+  };
+  const kind = (name) => KINDS[name] || name;
+  const meaning = (name) => MEANINGS[name] || "";
+
   const number = (value) => value.toLocaleString("en");
+  const waits = (n) => number(n) + (n === 1 ? " wait" : " waits");
   const percent = (part, whole) => whole ? (100 * part / whole).toFixed(1) + " %" : "";
   const seconds = (ns) => (ns / 1e9).toFixed(3).replace(/\.?0+$/, "") + " s";
 
@@ -65,5 +82,5 @@ const Text = (() => {
     return element("span", { class: "name", title: shown === full ? null : full }, shown || "unknown");
   }
 
-  return { safe, short, duration, limit, between, number, percent, seconds, element, name };
+  return { safe, short, duration, limit, between, number, waits, kind, meaning, percent, seconds, element, name };
 })();

@@ -14,7 +14,7 @@ const Theme = (() => {
     const style = getComputedStyle(root);
     const value = (name) => style.getPropertyValue(name).trim();
     const heat = HEAT[now()].map((c, i, all) => [i / (all.length - 1), c]);
-    return { heat, text: value("--text"), line: value("--line"), plot: value("--plot"), cursor: value("--cursor"), loss: value("--bad") };
+    return { heat, text: value("--text"), line: value("--line"), plot: value("--plot"), cursor: value("--cursor"), loss: value("--bad"), a: value("--a"), b: value("--b") };
   }
 
   // changed redraws what CSS cannot recolour.

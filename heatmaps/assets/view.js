@@ -1,5 +1,5 @@
 "use strict";
-// What is shown: rows, colours, kinds, selection. It lives in the address's hash, so that a link to
+// What is shown: rows, colours, kinds, selections. It lives in the address's hash, so that a link to
 // the file opens what its sender saw.
 class View {
   constructor(cube, axes) {
@@ -9,8 +9,8 @@ class View {
     // Sleeping is not latency: blocked is off until asked for.
     const awake = cube.kinds.filter((k) => k !== "blocked");
     this.defaults = {
-      axis: "latency", measure: "time", scale: "log", stack: "victim", weight: "time",
-      kinds: awake.length ? awake : cube.kinds,
+      axis: "latency", measure: "time", scale: "log", stack: "victim", weight: "time", order: "root", split: "none",
+      compare: "share", blame: "cgroup", kinds: awake.length ? awake : cube.kinds,
     };
     this.read();
     window.addEventListener("hashchange", () => {
@@ -24,18 +24,35 @@ class View {
   get axisNow() { return this.axes[this.axis]; }
   get kindsOn() { return new Set(this.kinds); }
 
+  // The cells of the selection that the next gesture changes.
+  get active() { return this.target === "b" ? this.other : this.cells; }
+
+  // Changes to `set` that give the active selection these cells.
+  choice(cells) {
+    if (this.target === "b") return { other: cells };
+    // Without a first selection there is no second one.
+    return cells ? { cells } : { cells: null, other: null };
+  }
+
   read() {
     const hash = new URLSearchParams(location.hash.slice(1));
-    const pick = (name, known) => known.includes(hash.get(name)) ? hash.get(name) : this.defaults[name];
-    this.axis = pick("axis", Object.keys(this.axes));
-    this.measure = pick("measure", ["time", "count"]);
-    this.scale = pick("scale", ["log", "linear"]);
-    this.stack = pick("stack", ["victim", "waker"]);
-    this.weight = pick("weight", ["time", "count"]);
+    for (const [name, known] of Object.entries(this.choices())) {
+      this[name] = known.includes(hash.get(name)) ? hash.get(name) : this.defaults[name];
+    }
     this.kinds = hash.has("kinds")
       ? this.cube.kinds.filter((k) => hash.get("kinds").split(",").includes(k)) : this.defaults.kinds;
     this.cells = this.cellsFrom(hash.get("cells"));
+    this.other = this.cells && this.cellsFrom(hash.get("with"));
+    this.target = "a";
     this.cursor = null;
+  }
+
+  choices() {
+    return {
+      axis: Object.keys(this.axes), measure: ["time", "count", ...(this.cube.exact ? ["max"] : [])], scale: ["log", "linear", "rank"],
+      stack: ["victim", "waker"], weight: ["time", "count"], order: ["root", "leaf"], split: ["none", ...(this.cube.exact ? ["comm"] : []), "kind"],
+      compare: ["share", "rate"], blame: ["cgroup", "process", "comm"],
+    };
   }
 
   // Selected cells, limits included, as x0-x1,y0-y1; null for none or for what does not fit.
@@ -49,13 +66,12 @@ class View {
 
   hash() {
     const hash = new URLSearchParams();
-    for (const name of ["axis", "measure", "scale", "stack", "weight"]) {
+    for (const name of Object.keys(this.choices())) {
       if (this[name] !== this.defaults[name]) hash.set(name, this[name]);
     }
     if (this.kinds.join() !== this.defaults.kinds.join()) hash.set("kinds", this.kinds.join());
-    if (this.cells) {
-      const { x0, x1, y0, y1 } = this.cells;
-      hash.set("cells", `${x0}-${x1},${y0}-${y1}`);
+    for (const [name, cells] of [["cells", this.cells], ["with", this.other]]) {
+      if (cells) hash.set(name, `${cells.x0}-${cells.x1},${cells.y0}-${cells.y1}`);
     }
     return hash.toString().replace(/%2C/g, ",");
   }
@@ -65,9 +81,12 @@ class View {
       this.axis = changes.axis;
       this.cursor = null;
       // Rows mean something else now; the selected time stays.
-      if (this.cells) this.cells = { ...this.cells, y0: 0, y1: this.axisNow.size - 1 };
+      for (const name of ["cells", "other"]) {
+        if (this[name]) this[name] = { ...this[name], y0: 0, y1: this.axisNow.size - 1 };
+      }
     }
     Object.assign(this, changes);
+    if (!this.cells) this.target = "a";
     history.replaceState(null, "", "#" + this.hash());
     this.tell();
   }
@@ -75,6 +94,12 @@ class View {
   onChange(listener) { this.listeners.push(listener); }
   tell() { for (const listener of this.listeners) listener(this); }
 
-  // Rows of the cube that are on show and, if cells are selected, in them.
-  rows() { return this.cube.selected(this.kindsOn, this.axisNow, this.cells); }
+  // Rows of the cube that are on show and, if cells are given, in them.
+  rows(cells) { return this.cube.selected(this.kindsOn, this.axisNow, cells); }
+
+  // What a selection is, in words.
+  words(cells) {
+    const time = Text.seconds(cells.x0 * this.cube.bin_ns) + " to " + Text.seconds((cells.x1 + 1) * this.cube.bin_ns);
+    return this.axisNow.range(cells.y0, cells.y1) + ", " + time;
+  }
 }

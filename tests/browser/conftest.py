@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from heatmaps.page import build_page
+from sltrace.trace.reader import Trace
+from tests.browser.report import Report, waits
+from tests.support.traces import make_trace
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -43,3 +48,24 @@ def browser() -> Iterator[Browser]:
         instance = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
         yield instance
         instance.close()
+
+
+@pytest.fixture
+def open_report(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Report]]:
+    pages: list[Report] = []
+
+    def opened(rows: Any = None, *, scheme: str = "light", **tables: Any) -> Report:
+        rows = waits() if rows is None else rows
+        trace = Trace.open(make_trace(tmp_path, rows, **tables))
+        file = tmp_path / "report.html"
+        file.write_bytes(build_page(trace).html)
+        page = browser.new_page(viewport={"width": 1400, "height": 1000}, color_scheme=scheme)
+        pages.append(Report(page, file, trace))
+        return pages[-1]
+
+    yield opened
+    for report in pages:
+        report.page.close()
+        asked = [url for url in report.requests if not url.startswith(("file:", "about:"))]
+        assert asked == []
+        assert report.complaints == []

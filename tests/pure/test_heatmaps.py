@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from heatmaps.encode import MAX_NAME, ColumnBlock, bounded, embedded_json
 from heatmaps.figure import base_figure
 from heatmaps.page import build_page
+from heatmaps.trie import Trie
 from sltrace.cli.main import run
 from sltrace.trace.reader import Trace
 from tests.support.traces import make_trace
@@ -77,6 +78,20 @@ def test_lists_come_back() -> None:
     block = ColumnBlock()
     block.add_lists("stacks", [[], [1, 2], [70_000]])
     assert unpacked(block) == {"stacks.items": [1, 2, 70_000], "stacks.ends": [0, 2, 3]}
+
+
+@given(st.lists(st.lists(st.integers(0, 5), max_size=6), max_size=8))
+def test_a_trie_holds_its_stacks_and_shares_their_beginnings(stacks: list[list[int]]) -> None:
+    trie = Trie.of(stacks)
+    for stack, end in zip(stacks, trie.node_of_stack, strict=True):
+        found, at = [], end
+        while at:
+            found.append(trie.frame[at])
+            assert trie.parent[at] < at
+            at = trie.parent[at]
+        assert found[::-1] == stack
+    beginnings = {tuple(s[:n]) for s in stacks for n in range(1, len(s) + 1)}
+    assert len(trie.parent) == 1 + len(beginnings)
 
 
 def test_a_negative_value_is_refused() -> None:

@@ -1,0 +1,183 @@
+"use strict";
+// Who waited for whom: a matrix of victims by culprits, and the same as a Sankey diagram. Every
+// nanosecond of run-queue wait and of throttling in the selection is in exactly one cell.
+const Blame = (() => {
+  const el = Text.element;
+  const TOP = 8;
+  const REST = "all others";
+  const HEIGHT = 300;
+  const GAP = 6;
+  const BOX = 10;
+  const FIELD = { cgroup: 1, comm: 2, process: 3 };
+  const WHAT = { idle: "idle CPU", others: "several other tasks", unknown: "not seen", rest: REST };
+
+  const nameOf = (party, by) => {
+    const [what, cgroup] = party;
+    if (what === "quota") return "CPU quota of " + (cgroup || "its cgroup");
+    return WHAT[what] || party[FIELD[by]] || "unknown";
+  };
+
+  // Sums of the selection: cells by victim and culprit, each most time first, the rest together.
+  // exact tells whether all axes of the selection are known here; what is not, is left open.
+  function sums(cube, view) {
+    const { t, kind, victim, culprit, count, sum_ns } = cube.blame;
+    const { axisNow: axis, kindsOn, cells } = view;
+    const on = Uint8Array.from(cube.kinds, (k) => kindsOn.has(k));
+    const timed = !cube.blame_coarse.includes("t");
+    const rowwise = cells && (cells.y0 > 0 || cells.y1 < axis.size - 1) ? axis.blame : null;
+    const exact = !cells || (timed && (!rowwise ? cells.y0 <= 0 && cells.y1 >= axis.size - 1 : rowwise.whole));
+    const names = { victim: groups(cube.victims, view.blame), culprit: groups(cube.culprits, view.blame) };
+    const width = names.culprit.list.length;
+    const ns = new Float64Array(names.victim.list.length * width);
+    const waits = new Float64Array(ns.length);
+    for (let i = 0; i < t.length; i++) {
+      if (!on[kind[i]]) continue;
+      if (cells && timed && (t[i] < cells.x0 || t[i] > cells.x1)) continue;
+      if (rowwise) {
+        const y = rowwise.place[rowwise.column[i]];
+        if (y < cells.y0 || y > cells.y1) continue;
+      }
+      const cell = names.victim.of[victim[i]] * width + names.culprit.of[culprit[i]];
+      ns[cell] += sum_ns[i];
+      waits[cell] += count[i];
+    }
+    return { ...ranked(names.victim.list, names.culprit.list, ns, waits), exact };
+  }
+
+  // Parties with the same name are one.
+  function groups(parties, by) {
+    const index = new Map();
+    const of = parties.map((p) => {
+      const name = nameOf(p, by);
+      if (!index.has(name)) index.set(name, index.size);
+      return index.get(name);
+    });
+    return { of, list: [...index.keys()] };
+  }
+
+  function ranked(victims, culprits, ns, waits) {
+    const width = culprits.length;
+    const totals = (n, value) => Array.from({ length: n }, (_, i) => value(i));
+    const rows = totals(victims.length, (v) => culprits.reduce((sum, _, c) => sum + ns[v * width + c], 0));
+    const columns = totals(width, (c) => victims.reduce((sum, _, v) => sum + ns[v * width + c], 0));
+    const total = rows.reduce((a, b) => a + b, 0);
+    const pick = (names, sizes) => {
+      const order = names.map((_, i) => i).filter((i) => sizes[i] > 0).sort((a, b) => sizes[b] - sizes[a]);
+      const top = order.slice(0, order.length > TOP + 1 ? TOP : order.length).map((i) => ({ name: names[i], of: [i] }));
+      const rest = order.slice(top.length);
+      if (rest.length) top.push({ name: `${REST} (${rest.length})`, of: rest });
+      return top;
+    };
+    const left = pick(victims, rows);
+    const right = pick(culprits, columns);
+    const cells = left.map((v) => right.map((c) => {
+      const cell = { ns: 0, waits: 0 };
+      for (const i of v.of) for (const j of c.of) {
+        cell.ns += ns[i * width + j];
+        cell.waits += waits[i * width + j];
+      }
+      return cell;
+    }));
+    left.forEach((v, i) => { v.ns = cells[i].reduce((sum, c) => sum + c.ns, 0); });
+    right.forEach((c, j) => { c.ns = cells.reduce((sum, row) => sum + row[j].ns, 0); });
+    return { left, right, cells, total };
+  }
+
+  function draw(cube, view, tip) {
+    const node = document.getElementById("blame-view");
+    const note = document.getElementById("blame-note");
+    const found = sums(cube, view);
+    node.dataset.total = found.total;
+    note.textContent = !cube.exact ? "Histograms do not tell who ran meanwhile."
+      : !found.exact ? open(cube, view) : "";
+    note.hidden = !note.textContent;
+    if (!found.total) {
+      node.replaceChildren(el("p", { class: "help" }, cube.exact ? "No time on a run queue or over a quota here, so nobody is to blame." : ""));
+      return;
+    }
+    node.replaceChildren(sankey(found, tip), matrix(found));
+  }
+
+  function open(cube, view) {
+    if (cube.blame_coarse.includes("t")) return "Of the whole recording: this trace is too large to keep culprits by time.";
+    if (view.axisNow.blame) return `Without victims that are put together as ${REST}.`;
+    return `Of all ${view.axisNow.unit} in the selected time: culprits are not kept by ${view.axisNow.title} here.`;
+  }
+
+  function matrix({ left, right, cells, total }) {
+    const most = Math.max(...cells.flat().map((c) => c.ns));
+    const head = el("tr", {}, el("td", {}), ...right.map((c) => el("th", { scope: "col" }, Text.name(c.name, 18))), el("th", { scope: "col", class: "sum" }, "total"));
+    const rows = left.map((v, i) => el("tr", {}, el("th", { scope: "row" }, Text.name(v.name, 24)),
+      ...cells[i].map((c) => {
+        const text = c.ns ? Text.duration(c.ns) : "";
+        const cell = el("td", { "data-ns": c.ns, title: c.ns ? `${Text.percent(c.ns, total)} of it all, ${Text.waits(c.waits)}` : null }, text);
+        // Part of the darkest, by area: small values stay visible.
+        cell.style.setProperty("--heat-part", Math.round(45 * Math.sqrt(c.ns / most)) + "%");
+        return cell;
+      }), el("td", { class: "sum" }, Text.duration(v.ns))));
+    const foot = el("tr", {}, el("th", { scope: "row" }, "total"), ...right.map((c) => el("td", { class: "sum" }, Text.duration(c.ns))),
+      el("td", { class: "sum" }, Text.duration(total)));
+    const caption = el("caption", {}, "Rows waited, columns had the CPU (or the quota) meanwhile");
+    return el("div", { class: "table matrix", tabindex: "0", role: "region", "aria-label": "Victims by culprits" },
+      el("table", {}, caption, el("thead", {}, head), el("tbody", {}, ...rows, foot)));
+  }
+
+  // Boxes on both sides as high as their time, bands between them.
+  function sankey({ left, right, cells, total }, tip) {
+    const width = 560;
+    const label = 170;
+    const svg = make("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, class: "sankey", role: "img", "aria-label": "Who waited (left) for whom (right); the table has the numbers" });
+    const tall = HEIGHT - 20 - GAP * (Math.max(left.length, right.length) - 1);
+    const places = (parties) => {
+      let y = 18;
+      return parties.map((p) => {
+        const place = { y, h: tall * p.ns / total, used: 0 };
+        y += place.h + GAP;
+        return place;
+      });
+    };
+    const [from, to] = [places(left), places(right)];
+    const [x0, x1] = [label + BOX, width - label - BOX];
+    const middle = (x0 + x1) / 2;
+    cells.forEach((row, i) => row.forEach((cell, j) => {
+      if (!cell.ns) return;
+      const h = tall * cell.ns / total;
+      const [a, b] = [from[i].y + from[i].used, to[j].y + to[j].used];
+      from[i].used += h;
+      to[j].used += h;
+      const band = make("path", {
+        d: `M${x0},${a}C${middle},${a} ${middle},${b} ${x1},${b}v${h}C${middle},${b + h} ${middle},${a + h} ${x0},${a + h}Z`,
+        class: "band c" + (j % 8),
+      });
+      band.addEventListener("mousemove", (event) => tip.show(event.clientX, event.clientY, [
+        `${Text.short(left[i].name, 80)} waited for ${Text.short(right[j].name, 80)}`,
+        `${Text.duration(cell.ns)}, ${Text.percent(cell.ns, total)}, ${Text.waits(cell.waits)}`,
+      ]));
+      band.addEventListener("mouseleave", () => tip.hide());
+      svg.append(band);
+    }));
+    const side = (parties, spots, x, anchor, at, dark) => parties.forEach((p, i) => {
+      svg.append(make("rect", { x, y: spots[i].y, width: BOX, height: Math.max(1, spots[i].h), class: "box " + dark(i) }));
+      if (spots[i].h < 7 && i > 3) return;
+      const text = make("text", { x: at, y: spots[i].y + spots[i].h / 2 + 4, "text-anchor": anchor });
+      text.textContent = Text.short(p.name, 24);
+      svg.append(text);
+    });
+    side(left, from, label, "end", label - 5, () => "victim");
+    side(right, to, x1, "start", x1 + BOX + 5, (i) => "c" + (i % 8));
+    for (const [x, anchor, text] of [[label + BOX, "end", "waited"], [x1, "start", "had the CPU meanwhile"]]) {
+      const title = make("text", { x, y: 10, "text-anchor": anchor, class: "side" });
+      title.textContent = text;
+      svg.append(title);
+    }
+    return svg;
+  }
+
+  function make(tag, attributes) {
+    const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+    return node;
+  }
+
+  return { draw };
+})();

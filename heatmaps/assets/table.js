@@ -1,0 +1,42 @@
+"use strict";
+// Tables that show their first lines until asked for all.
+const Table = (() => {
+  const SHOWN = 10;
+  const el = Text.element;
+
+  // heads: names of columns; lines: arrays of strings and elements; the first column is text.
+  function make(title, heads, lines, note) {
+    const box = el("div", { class: "table" });
+    if (title) box.append(el("h3", {}, title));
+    if (note) box.append(el("p", { class: "help" }, note));
+    if (!lines.length) {
+      box.append(el("p", { class: "help" }, "None."));
+      return box;
+    }
+    const body = el("tbody", {}, ...lines.slice(0, SHOWN).map((line) => row("td", line)));
+    const table = el("table", {}, ...(title ? [el("caption", {}, title)] : []), el("thead", {}, row("th", heads)), body);
+    box.append(table);
+    if (lines.length > SHOWN) {
+      const more = el("button", { type: "button", class: "more" }, `Show all ${Text.number(lines.length)}`);
+      more.addEventListener("click", () => {
+        body.append(...lines.slice(SHOWN).map((line) => row("td", line)));
+        more.remove();
+      });
+      box.append(more);
+    }
+    return box;
+  }
+
+  function row(tag, values) {
+    return el("tr", {}, ...values.map((v, i) => el(tag, { class: i ? "number" : null, scope: tag === "th" ? "col" : null }, v)));
+  }
+
+  // A number with a bar behind it, part of whole.
+  function bar(text, part, whole) {
+    const node = el("span", { class: "bar-cell" }, text);
+    node.style.setProperty("--part", (whole ? 100 * part / whole : 0) + "%");
+    return node;
+  }
+
+  return { make, bar };
+})();

@@ -1,0 +1,157 @@
+"""A report open in a browser, and traces for it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from sltrace.trace.reader import Trace
+from tests.support.traces import SECOND
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+KINDS = ("runq_wakeup", "runq_preempt", "throttled", "blocked")
+AWAKE = KINDS[:3]
+HOSTILE = (
+    '<img src=x onerror="window.pwned=1">',
+    "</script><script>window.pwned=1</script>",
+    '<a href="https://example.org/">link</a>',
+    "<!--data-->$&`'&lt;b&gt;",
+    "\u202egpj.exe\u2066\x1b[31m\n",
+    "n" * 4096,
+)
+
+
+def waits(count: int = 3000) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(7)
+    return [
+        {
+            "end_ns": int(rng.integers(0, 10 * SECOND)),
+            "wait_ns": int(10 ** rng.uniform(2, 8.5)),
+            "kind": KINDS[rng.integers(4)],
+            "cpu": int(rng.integers(2)),
+            "cgroup": f"/service-{rng.integers(3)}",
+            "cgroup_id": 1,
+            "policy": ("OTHER", "FIFO")[rng.integers(2)],
+            "culprit_comm": f"hog-{rng.integers(3)}",
+            "culprit_pid": 7,
+            "culprit_tid": 7,
+            "culprit_ns": 50,
+            "stack_kernel": 1 + int(rng.integers(2)),
+            "waker_stack_kernel": 3,
+        }
+        for _ in range(count)
+    ]
+
+
+STACKS = [
+    {"stack_id": 1, "space": "kernel", "pid": 0, "addresses": [0x10, 0x20]},
+    {"stack_id": 2, "space": "kernel", "pid": 0, "addresses": [0x30, 0x20]},
+    {"stack_id": 3, "space": "kernel", "pid": 0, "addresses": [0x40]},
+]
+FRAMES = [
+    {
+        "space": "kernel",
+        "pid": 0,
+        "address": address,
+        "name": name,
+        "module": "[kernel]",
+        "build_id": "",
+        "language": "kernel",
+    }
+    for address, name in (
+        (0x10, "futex_wait"),
+        (0x20, "do_syscall"),
+        (0x30, "pipe_read"),
+        (0x40, "try_to_wake_up"),
+    )
+]
+
+
+UNITS = {"ns": 1, "µs": 1e3, "ms": 1e6, "s": 1e9}
+
+
+def limits(text: str) -> tuple[float, float]:
+    """ns of `1.5 – 2 ms` and `900 µs – 1.1 ms`."""
+    first, second = text.split(" – ")
+    value, unit = second.split()
+    low = first.split()
+    return float(low[0]) * UNITS[low[-1] if len(low) > 1 else unit], float(value) * UNITS[unit]
+
+
+class Report:
+    """A page open in the browser, and what it said and asked for meanwhile."""
+
+    def __init__(self, page: Page, file: Path, trace: Trace) -> None:
+        self.page = page
+        self.trace = trace
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.url = file.as_uri()
+        page.on("console", lambda m: self.complaints.append(f"{m.type}: {m.text}"))
+        page.on("pageerror", lambda e: self.complaints.append(str(e)))
+        page.on("request", lambda r: self.requests.append(r.url))
+        self.visit(self.url)
+
+    def visit(self, url: str) -> None:
+        self.page.goto("about:blank")
+        self.page.goto(url)
+        self.page.wait_for_selector("#main[aria-busy=false]")
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        data = self.page.locator("#figures").evaluate("node => ({...node.dataset})")
+        return {name: json.loads(value) for name, value in data.items()}
+
+    @property
+    def frames(self) -> dict[str, int]:
+        """Values of the flame graph's frames by label."""
+        found = self.page.locator("#flame g.frame").evaluate_all(
+            "all => all.map(g => [g.textContent, +g.dataset.value])"
+        )
+        return dict(found)
+
+    def text(self, selector: str) -> str:
+        return self.page.locator(selector).inner_text()
+
+    def drag(self, left: float, top: float, right: float, bottom: float) -> None:
+        """Drags over a part of the plot, in shares of its width and height."""
+        box = self.page.locator("#heatmap .nsewdrag").bounding_box()
+        assert box
+
+        def at(x: float, y: float) -> tuple[float, float]:
+            return box["x"] + x * box["width"], box["y"] + y * box["height"]
+
+        before = self.page.url
+        self.page.mouse.move(*at(left, top))
+        self.page.mouse.down()
+        self.page.mouse.move(*at((left + right) / 2, (top + bottom) / 2), steps=3)
+        self.page.mouse.move(*at(right, bottom), steps=3)
+        self.page.mouse.up()
+        # Not wait_for_function: the page's policy forbids evaluating text.
+        for _ in range(100):
+            if self.page.url != before:
+                return
+            self.page.wait_for_timeout(20)
+        pytest.fail("nothing was selected")
+
+    def by_duckdb(self, where: str = "true", kinds: tuple[str, ...] = AWAKE) -> tuple[int, int]:
+        """Count and total of the waits in the page's selection, from the trace itself."""
+        figures = self.figures
+        named = ", ".join(f"'{kind}'" for kind in kinds)
+        row = self.trace.sql(
+            "SELECT count(*) AS n, coalesce(sum(wait_ns), 0)::BIGINT AS ns, "
+            "coalesce(max(wait_ns), 0) AS longest FROM waits "
+            f"WHERE kind IN ({named}) AND end_ns >= ? AND end_ns < ? AND ({where})",
+            [figures["from"], figures["to"]],
+        ).to_pylist()[0]
+        return row["n"], row["ns"]
+
+    def latency(self) -> str:
+        low, high = self.figures["rows"]
+        return f"wait_ns >= {low}" + (f" AND wait_ns < {high}" if high is not None else "")

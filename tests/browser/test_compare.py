@@ -1,0 +1,108 @@
+"""Two selections: the flame graph is their difference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.browser.report import FRAMES, STACKS, Report
+
+pytestmark = pytest.mark.browser
+
+
+def both(report: Report) -> dict[str, tuple[int, int]]:
+    found = report.page.locator("#flame g.frame").evaluate_all(
+        "all => all.map(g => [g.textContent, +g.dataset.value, +g.dataset.other])"
+    )
+    return {name: (a, b) for name, a, b in found}
+
+
+def inside(report: Report, x0: int, x1: int, y0: int, y1: int) -> str:
+    """SQL for the cells x0 to x1, y0 to y1 of the heatmap by latency."""
+    data: dict[str, Any] = report.page.evaluate(
+        "() => { const d = JSON.parse(document.getElementById('data').textContent);"
+        " return {start: d.start_ns, bin: d.bin_ns, low: d.low_ns} }"
+    )
+    first = report.page.evaluate(
+        "() => Math.min(...JSON.parse(document.getElementById('figures').dataset.rows))"
+    )
+    # Without a selection the rows begin at the axis's first.
+    base = data["low"].index(first)
+    start, width = int(data["start"]), data["bin"]
+    return (
+        f"end_ns >= {start + x0 * width} AND end_ns < {start + (x1 + 1) * width} AND "
+        f"wait_ns >= {data['low'][base + y0]} AND wait_ns < {data['low'][base + y1 + 1]}"
+    )
+
+
+def summed(report: Report, where: str) -> tuple[int, int]:
+    (row,) = report.trace.sql(
+        "SELECT count(*) AS n, coalesce(sum(wait_ns), 0)::BIGINT AS ns FROM waits "
+        f"WHERE kind <> 'blocked' AND {where}"
+    ).to_pylist()
+    return row["n"], row["ns"]
+
+
+def test_a_second_rectangle(open_report: Callable[..., Report]) -> None:
+    report = open_report(stacks=STACKS, frames=FRAMES)
+    a = inside(report, 30, 90, 40, 120)
+    b = inside(report, 150, 220, 20, 140)
+    report.visit(report.url + "#cells=30-90,40-120&with=150-220,20-140")
+    for name, stack in (("futex_wait", 1), ("pipe_read", 2)):
+        expected = [summed(report, f"{w} AND stack_kernel = {stack}")[1] for w in (a, b)]
+        assert both(report)[name] == tuple(expected)
+        assert min(expected) > 0
+    assert both(report)["all"] == (summed(report, a)[1], summed(report, b)[1])
+    lines = report.page.locator("#figures [data-name=waits] b").all_inner_texts()
+    assert [int(n.replace(",", "")) for n in lines] == [summed(report, a)[0], summed(report, b)[0]]
+    assert "B against A" in report.text("#flame-title")
+
+
+def test_by_mouse_and_in_the_address(open_report: Callable[..., Report]) -> None:
+    report = open_report(stacks=STACKS, frames=FRAMES)
+    assert report.page.is_disabled("#second")
+    report.drag(0.1, 0.2, 0.3, 0.8)
+    first = report.figures
+    report.page.click("#second")
+    assert report.page.is_visible("#target")
+    report.drag(0.6, 0.2, 0.7, 0.8)
+    assert report.figures == first
+    shown, url = both(report), report.page.url
+    assert "with=" in url
+    report.visit(url)
+    assert both(report) == shown
+    report.page.click("#clear")
+    assert report.page.url.partition("#")[2] == ""
+    assert report.page.locator("#flame g.both").count() == 0
+
+
+def test_by_keyboard(open_report: Callable[..., Report]) -> None:
+    report = open_report(stacks=STACKS, frames=FRAMES)
+    report.page.focus("#heatmap")
+    for key in ["b", "ArrowLeft", *["Control+Shift+ArrowLeft"] * 3, *["Control+Shift+ArrowUp"] * 3]:
+        report.page.keyboard.press(key)
+    assert "with=" not in report.page.url
+    for key in ["b", "ArrowLeft", *["Control+ArrowRight"] * 9, *["Control+Shift+ArrowRight"] * 5]:
+        report.page.keyboard.press(key)
+    for key in ["Control+Shift+ArrowDown"] * 6:
+        report.page.keyboard.press(key)
+    assert "with=" in report.page.url
+    a, b = both(report)["all"]
+    assert a == report.by_duckdb(report.latency())[1]
+    assert 0 < b != a
+    report.page.keyboard.press("Escape")
+    assert "cells=" in report.page.url
+    assert "with=" not in report.page.url
+
+
+def test_a_selection_against_itself_is_no_difference(open_report: Callable[..., Report]) -> None:
+    report = open_report(stacks=STACKS, frames=FRAMES)
+    report.visit(report.url + "#cells=30-200,20-140&with=30-200,20-140")
+    assert all(a == b for a, b in both(report).values())
+    fills = report.page.locator("#flame g.both rect").evaluate_all(
+        "all => all.map(r => r.style.fill)"
+    )
+    assert len(fills) == len(both(report))
+    assert all(" 0%" in fill for fill in fills)

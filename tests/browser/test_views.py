@@ -1,0 +1,212 @@
+"""Scales, axes, blame and the flame graph's options, against DuckDB on the same trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.browser.report import FRAMES, STACKS, Report, waits
+
+pytestmark = pytest.mark.browser
+
+TRACED = [
+    row | {"comm": f"worker-{i % 3}", "trace_id": f"{i:031x}{i % 16:x}" if i % 2 else None}
+    for i, row in enumerate(waits(2000))
+]
+
+
+def cells(report: Report) -> list[list[float | None]]:
+    """What the heatmap's cells are coloured by."""
+    found: list[list[float | None]] = report.page.evaluate(
+        "() => document.getElementById('heatmap').data[0].z"
+    )
+    return found
+
+
+def largest(report: Report) -> float:
+    return max(v for row in cells(report) for v in row if v is not None)
+
+
+def test_the_longest_wait_survives_whatever_is_merged(open_report: Callable[..., Report]) -> None:
+    report = open_report(TRACED)
+    longest = report.trace.sql(
+        "SELECT max(wait_ns) AS m FROM waits WHERE kind <> 'blocked'"
+    ).to_pylist()[0]["m"]
+    report.page.select_option("#measure", "max")
+    report.page.select_option("#scale", "linear")
+    for axis in ("latency", "cpu", "cgroup", "comm", "policy", "kind", "bucket"):
+        report.page.select_option("#axis", axis)
+        assert largest(report) == longest, axis
+
+
+def test_ranks_are_shares_of_the_cells(open_report: Callable[..., Report]) -> None:
+    report = open_report()
+    report.page.select_option("#axis", "kind")
+    report.page.select_option("#scale", "linear")
+    values = sorted(v for row in cells(report) for v in row if v is not None)
+    report.page.select_option("#scale", "rank")
+    ranks = sorted(v for row in cells(report) for v in row if v is not None)
+    assert len(ranks) == len(values)
+    below = [sum(1 for w in values if w <= v) / len(values) for v in values]
+    assert ranks == pytest.approx(below)
+
+
+@pytest.mark.parametrize(
+    ("axis", "sql"),
+    [
+        ("comm", "comm"),
+        ("bucket", "CASE WHEN trace_id IS NULL THEN 'no trace id' ELSE "
+         "'trace ids ending in ' || right(trace_id, 1) END"),
+    ],
+)  # fmt: skip
+def test_threads_and_traces_as_rows(
+    open_report: Callable[..., Report], axis: str, sql: str
+) -> None:
+    report = open_report(TRACED)
+    report.page.select_option("#axis", axis)
+    # A drag of a few pixels' height would be one over all rows.
+    report.drag(0.3, 0.02, 0.8, 0.12)
+    figures = report.figures
+    names = ", ".join(f"'{name}'" for name in figures["rows"])
+    assert 1 <= len(figures["rows"]) <= 3
+    expected = report.by_duckdb(f"{sql} IN ({names})")
+    assert expected[0] > 10
+    assert (figures["count"], figures["ns"]) == expected
+
+
+def test_cpus_are_grouped_by_node(open_report: Callable[..., Report]) -> None:
+    report = open_report(waits(300), meta={"nodes": {"0": [1], "1": [0]}})
+    report.page.select_option("#axis", "cpu")
+    labels = report.page.locator("#heatmap .ytick text").all_text_contents()
+    # From the bottom up.
+    assert labels == ["node 1, CPU 0", "node 0, CPU 1"][:: 1 if "1" in labels[0][:6] else -1]
+    assert report.page.locator("#heatmap .shapelayer path").count() == 1
+
+
+def blamed(report: Report, victim: str, culprit: str, where: str) -> dict[tuple[str, str], int]:
+    """The definition of docs/measured.md in one query: every nanosecond has one culprit."""
+    rows = report.trace.sql(
+        f"""
+        WITH w AS (SELECT *, CASE WHEN kind = 'throttled' OR culprit_tid IS NULL THEN wait_ns
+            ELSE least(culprit_ns, wait_ns) END AS held
+          FROM waits WHERE kind IN ('runq_wakeup', 'runq_preempt', 'throttled') AND {where})
+        SELECT v, c, sum(ns)::BIGINT AS ns FROM (
+          SELECT {victim} AS v, CASE WHEN kind = 'throttled' THEN 'CPU quota of ' || cgroup
+            WHEN culprit_tid IS NULL THEN 'not seen' WHEN culprit_tid = 0 THEN 'idle CPU'
+            ELSE {culprit} END AS c, held AS ns FROM w
+          UNION ALL SELECT {victim}, CASE WHEN culprit_others > 0 AND flags & 8 = 0
+            THEN 'several other tasks' ELSE 'not seen' END, wait_ns - held FROM w)
+        GROUP BY ALL HAVING sum(ns) > 0
+        """
+    ).to_pylist()
+    return {(row["v"], row["c"]): row["ns"] for row in rows}
+
+
+def matrix(report: Report) -> dict[tuple[str, str], int]:
+    heads, *lines = report.page.locator("#blame-view tr").evaluate_all(
+        "rows => rows.map(r => [...r.cells].map(c => c.dataset.ns ||"
+        " c.querySelector('[title]')?.title || c.innerText))"
+    )
+    return {
+        (line[0], culprit): int(ns)
+        for line in lines[:-1]
+        for culprit, ns in zip(heads[1:-1], line[1:-1], strict=True)
+        if int(ns)
+    }
+
+
+def culpable() -> list[dict[str, Any]]:
+    rows = []
+    for i, row in enumerate(TRACED):
+        ran = {"culprit_tid": (7, 0, None)[i % 7 % 3], "culprit_others": i % 2}
+        ran |= {"culprit_ns": row["wait_ns"] * (i % 5) // 4, "flags": 8 if i % 11 == 0 else 0}
+        ran |= {"culprit_cgroup": f"/other-{i % 2}", "culprit_pid": 7 if i % 7 % 3 == 0 else 0}
+        if row["kind"] == "throttled":
+            ran |= {"culprit_tid": None, "culprit_cgroup": row["cgroup"]}
+        rows.append(row | ran)
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("by", "victim", "culprit"),
+    [
+        ("cgroup", "cgroup", "culprit_cgroup"),
+        ("comm", "comm", "culprit_comm"),
+    ],
+)
+def test_blame_is_every_nanosecond_once(
+    open_report: Callable[..., Report], by: str, victim: str, culprit: str
+) -> None:
+    report = open_report(culpable())
+    report.page.select_option("#blame", by)
+    assert matrix(report) == blamed(report, victim, culprit, "true")
+    report.drag(0.3, 0.1, 0.7, 0.5)
+    figures = report.figures
+    where = f"end_ns >= {figures['from']} AND end_ns < {figures['to']} AND {report.latency()}"
+    expected = blamed(report, victim, culprit, where)
+    assert len(expected) > 5
+    assert matrix(report) == expected
+    total = report.page.locator("#blame-view").get_attribute("data-total")
+    assert int(total or 0) == figures["ns"]
+    assert report.page.is_hidden("#blame-note")
+
+
+def test_blame_by_process(open_report: Callable[..., Report]) -> None:
+    tasks = [{"pid": 7, "tid": 7, "comm": "hog", "from_ns": 0, "cmdline": "hog"}]
+    rows = [r | {"pid": 5, "kind": "runq_preempt"} for r in culpable()]
+    report = open_report(rows, tasks=tasks)
+    report.page.select_option("#blame", "process")
+    by_name = {culprit for _, culprit in matrix(report)}
+    assert "hog (7)" in by_name
+    assert sum(matrix(report).values()) == report.figures["ns"]
+
+
+def test_blame_says_what_it_does_not_know(open_report: Callable[..., Report]) -> None:
+    report = open_report(culpable())
+    report.page.select_option("#axis", "policy")
+    report.drag(0.3, 0.02, 0.7, 0.1)
+    assert "not kept by scheduling policy" in report.text("#blame-note")
+    figures = report.figures
+    where = f"end_ns >= {figures['from']} AND end_ns < {figures['to']}"
+    assert matrix(report) == blamed(report, "cgroup", "culprit_cgroup", where)
+
+
+def test_innermost_frames_first(open_report: Callable[..., Report]) -> None:
+    report = open_report(stacks=STACKS, frames=FRAMES)
+    total = report.frames["all"]
+    report.page.select_option("#order", "leaf")
+    placed = report.page.locator("#flame g.frame").evaluate_all(
+        "all => all.map(g => [g.textContent, +g.firstChild.getAttribute('y')])"
+    )
+    height = dict(placed)
+    assert height["futex_wait"] == height["pipe_read"] < height["do_syscall"]
+    assert [name for name, _ in placed].count("do_syscall") == 2
+    assert report.frames["all"] == total
+
+
+@pytest.mark.parametrize(("split", "column"), [("comm", "comm"), ("kind", "kind")])
+def test_split(open_report: Callable[..., Report], split: str, column: str) -> None:
+    report = open_report(TRACED, stacks=STACKS, frames=FRAMES)
+    whole = report.frames["all"]
+    report.page.select_option("#split", split)
+    frames = report.frames
+    assert frames["all"] == whole
+    name, value = ("worker-1", "worker-1") if split == "comm" else ("woken", "runq_wakeup")
+    assert frames[name] == report.by_duckdb(f"{column} = '{value}'")[1]
+
+
+def test_languages_are_told_apart(open_report: Callable[..., Report]) -> None:
+    stacks = [
+        {"stack_id": 9, "space": "go", "pid": 100, "addresses": [0x50]},
+        {"stack_id": 10, "space": "python", "pid": 101, "addresses": [0x60]},
+    ]
+    frames = [
+        {"space": "go", "pid": 100, "address": 0x50, "name": "main.serve", "language": "go"},
+        {"space": "python", "pid": 101, "address": 0x60, "name": "app.view", "language": "python"},
+    ]
+    rows = [{"stack_runtime": 9}, {"stack_runtime": 10, "pid": 101}]
+    report = open_report(rows, stacks=stacks, frames=frames)
+    assert report.page.locator("#flame g.go").text_content() == "main.serve"
+    assert report.page.locator("#flame g.python").text_content() == "app.view"
