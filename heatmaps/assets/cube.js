@@ -13,7 +13,8 @@ class Cube {
     // Histograms know buckets only: no longest wait, no CPU, no thread.
     this.exact = data.source === "waits";
     this.duration_ns = this.bins * this.bin_ns;
-    const cpuName = data.cpu_group > 1 ? (c) => `${c}–${c + data.cpu_group - 1}` : String;
+    const last = Math.max(0, (data.facts.cpus || 1) - 1);
+    const cpuName = data.cpu_group > 1 ? (c) => `${c}–${Math.max(c, Math.min(last, c + data.cpu_group - 1))}` : String;
     this.names = {
       cpu: data.cpus.map(cpuName), cgroup: data.cgroups, comm: data.comms, policy: data.policies, kind: data.kinds, bucket: data.buckets,
     };

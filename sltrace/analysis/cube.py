@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from sltrace.trace.reader import Trace
 
+MAX_ROWS = 800_000
+"""Rows of a cube: at most 12 bytes each on a page (measured), which may be 15 MB."""
 MAX_LOSSES = 20_000
 _MAX_BINS = 10_000
 _MAX_CPUS = 1 << 16
@@ -90,34 +92,35 @@ class Cube:
     notes: list[str]
 
 
-# A stack's cells multiply most and matter least where they are rare; latency is what the page is
-# about, so it is merged after names and CPUs were.
+# What is rare goes first: threads, cgroups and stacks with little time. CPUs go before time and
+# latency, which the page is about; a hundred stacks stay as long as there is another way.
 _LADDER: tuple[Step, ...] = (
     (("stack", 8001), ("waker_stack", 4001)),
     (("stack", 4001), ("waker_stack", 1001), ("comm", 500)),
-    (("stack", 2001), ("waker_stack", 501), ("comm", 250)),
-    (("stack", 1001), ("waker_stack", 251), ("comm", 120)),
-    (("stack", 501), ("waker_stack", 101)),
-    (("t", 2),),
-    (("stack", 251), ("waker_stack", 51)),
-    (("cgroup", 200), ("comm", 60)),
+    (("stack", 2001), ("waker_stack", 501), ("comm", 250), ("cgroup", 500)),
+    (("stack", 1001), ("waker_stack", 251), ("comm", 120), ("cgroup", 200)),
+    (("cpu", 2),),
+    (("comm", 60), ("cgroup", 100)),
     (("b", 2),),
-    (("bucket", 0), ("cgroup", 60)),
-    (("stack", 101), ("waker_stack", 21)),
-    (("cpu", 2), ("comm", 30)),
-    (("cgroup", 30),),
+    (("stack", 501), ("waker_stack", 101), ("bucket", 0)),
     (("cpu", 4),),
-    (("t", 4),),
-    (("stack", 31), ("waker_stack", 11)),
-    (("cpu", 8), ("comm", 15)),
-    (("b", 4),),
-    (("cgroup", 15),),
+    (("comm", 30), ("cgroup", 60)),
+    (("t", 2),),
+    (("cpu", 8),),
+    (("stack", 251), ("waker_stack", 51)),
+    (("comm", 15), ("cgroup", 30)),
     (("cpu", 16),),
-    (("stack", 1), ("waker_stack", 1)),
+    (("b", 4),),
+    (("stack", 101), ("waker_stack", 21)),
+    (("cpu", 32), ("cgroup", 15)),
+    (("t", 4),),
+    (("comm", 5), ("stack", 31), ("waker_stack", 11)),
+    (("cpu", 64), ("cgroup", 5)),
     (("b", 8),),
-    (("cgroup", 5), ("comm", 0), ("cpu", 64)),
+    (("comm", 0), ("stack", 1), ("waker_stack", 1)),
+    (("cpu", _MAX_CPUS),),
     (("t", 8),),
-    (("cpu", _MAX_CPUS), ("stack", 0), ("waker_stack", 0)),
+    (("stack", 0), ("waker_stack", 0)),
     (("b", 32), ("policy", 0)),
     (("cgroup", 0), ("t", 64)),
     (("b", 256),),
@@ -127,7 +130,7 @@ _LADDER: tuple[Step, ...] = (
 _NAMES = ("cgroup", "comm", "policy", "kind")
 
 
-def build_cube(trace: Trace, *, max_rows: int = 400_000, time_bins: int = 300) -> Cube:
+def build_cube(trace: Trace, *, max_rows: int = MAX_ROWS, time_bins: int = 300) -> Cube:
     """Aggregates a trace.
 
     Args:
@@ -144,7 +147,8 @@ def build_cube(trace: Trace, *, max_rows: int = 400_000, time_bins: int = 300) -
     with cubeaxes.registered(trace, ()):
         names = {c: cubeaxes.named(trace, origin, c) for c in _NAMES}
         axes = [origin.time, cubeaxes.BUCKETS, cpus, *(n.axis for n in names.values())]
-        axes.append(cubeaxes.trace_buckets(trace, origin))
+        if traced := cubeaxes.any_trace_id(trace, origin):
+            axes.append(cubeaxes.TRACE_BUCKET)
         victims = rank_stacks(trace, "victim", frames, _MAX_STACKS)
         wakers = rank_stacks(trace, "waker", frames, _MAX_STACKS)
         joins, tables = [n.join for n in names.values()], [n.table for n in names.values()]
@@ -161,6 +165,8 @@ def build_cube(trace: Trace, *, max_rows: int = 400_000, time_bins: int = 300) -
     rows = dict(cells.digits)
     if not stacks:
         rows["stack"] = rows["waker_stack"] = np.ones(len(cells.count), np.int64)
+    if not traced:
+        rows["bucket"] = np.ones(len(cells.count), np.int64)
     kept = {
         name: _compact(names[name].names, rows, blame.rows if name == "kind" else {}, name)
         for name in _NAMES
@@ -267,7 +273,9 @@ def _notes(trace: Trace, origin: Origin, cells: Cells, bin_ns: int, intervals: i
     elif threshold := min_latency_ns(trace):
         notes.append(f"only waits of {threshold / 1e3:,.3g} us or more were kept")
     if (group := cells.level.get("cpu", 1)) > 1:
-        notes.append(f"CPUs are put together, {group} at a time")
+        notes.append(
+            f"CPUs are put together, {group if group < _MAX_CPUS else 'all of them'} at a time"
+        )
     whole = max(int(cells.sum_ns.sum()), 1)
     for axis, what in (
         ("cgroup", "cgroups"),

@@ -132,16 +132,20 @@ TRACE_BUCKETS = ["no trace id", *(f"trace ids ending in {digit}" for digit in "0
 """What the ranks from 1 on of the axis of trace buckets stand for."""
 
 
-def trace_buckets(trace: Trace, origin: Origin) -> Axis:
-    """Traces by the last digit of their ids, which W3C Trace Context asks to be random."""
-    if origin.source != "waits" or not _any_trace_id(trace):
-        return Axis("bucket", 2, "1", ranked=True)
-    digit = "strpos('0123456789abcdef', lower(right(trace_id, 1)))"
-    sql = f"CASE WHEN coalesce(trace_id, '') = '' THEN 1 ELSE 1 + {digit} END"
-    return Axis("bucket", 1 + len(TRACE_BUCKETS), sql, ranked=True)
+_DIGIT = "strpos('0123456789abcdef', lower(right(trace_id, 1)))"
+TRACE_BUCKET = Axis(
+    "bucket",
+    1 + len(TRACE_BUCKETS),
+    f"CASE WHEN coalesce(trace_id, '') = '' THEN 1 ELSE 1 + {_DIGIT} END",
+    ranked=True,
+)
+"""Traces by the last digit of their ids, which W3C Trace Context asks to be random."""
 
 
-def _any_trace_id(trace: Trace) -> bool:
+def any_trace_id(trace: Trace, origin: Origin) -> bool:
+    """Whether any wait has one."""
+    if origin.source != "waits":
+        return False
     found = trace.sql("SELECT 1 AS one FROM waits WHERE trace_id <> '' LIMIT 1")
     return bool(found.num_rows)
 

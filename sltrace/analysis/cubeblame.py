@@ -24,24 +24,26 @@ if TYPE_CHECKING:
 
     from sltrace.trace.reader import Trace
 
-MAX_ROWS = 150_000
+MAX_ROWS = 200_000
 
 _MAX_TASKS = 4000
 _WHOLE_AXIS = 1 << 16
 
-# Names go first: of those with little time one wants to know little. A selection by latency or
-# CPU needs the same steps here as in the cube, so those stay until names are few.
+# A selection by latency or CPU needs the same steps here as in the cube: the CPU goes when names
+# are few, latency only when there are next to none.
 _LADDER: tuple[Step, ...] = (
     (("culprit", 1000),),
     (("victim", 500),),
     (("culprit", 300),),
     (("victim", 200), ("culprit", 150)),
     (("victim", 100), ("culprit", 75)),
-    (("victim", 50), ("culprit", 40)),
     (("cpu", _WHOLE_AXIS),),
-    (("victim", 25), ("culprit", 25)),
+    (("victim", 60), ("culprit", 50)),
+    (("victim", 40), ("culprit", 30)),
+    (("victim", 20), ("culprit", 20)),
+    (("victim", 12), ("culprit", 10)),
     (("b", _WHOLE_AXIS),),
-    (("victim", 10), ("culprit", 10)),
+    (("victim", 6), ("culprit", 6)),
     (("victim", 3), ("culprit", 3)),
     (("victim", 0), ("culprit", 0)),
     (("t", _WHOLE_AXIS),),

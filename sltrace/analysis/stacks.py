@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -330,7 +329,7 @@ def _named_frames(trace: Trace, pids: NDArray[Any], addresses: NDArray[Any]) -> 
 
 def _frame(row: dict[str, Any]) -> Frame:
     path, offset = row["path"] or "", row["file_offset"]
-    module = row["module"] or PurePosixPath(path).name
+    module = row["module"] or path.rpartition("/")[2]
     name = row["name"]
     if not name:
         name = f"{module}+0x{offset:x}" if module and offset is not None else "[unknown]"
