@@ -47,6 +47,7 @@ _SCRIPTS = (
     "table.js",
     "figures.js",
     "blame.js",
+    "traces.js",
     "facts.js",
     "main.js",
 )
@@ -127,6 +128,9 @@ def _data(cube: Cube) -> tuple[str, dict[str, Any]]:
     for name, column in cube.blame.rows.items():
         block.add(f"blame.{name}", column)
     trie = Trie.of(cube.stacks)
+    slow = cube.slow_traces
+    for name, column in slow.waits.items():
+        block.add(f"traces.{name}", column)
     # A node is mostly the child of the one before it.
     block.add("trie.back", np.arange(len(trie.parent)) - trie.parent)
     block.add("trie.frame", trie.frame)
@@ -149,6 +153,24 @@ def _data(cube: Cube) -> tuple[str, dict[str, Any]]:
         "blame_coarse": cube.blame.coarse,
         "frames": [bounded(n) for n in cube.frames],
         "frame_kinds": [bounded(n) for n in cube.frame_kinds],
+        "traces": [
+            {
+                "id": bounded(t.trace_id),
+                "count": t.count,
+                "ns": t.wait_ns,
+                "max": t.max_ns,
+                "blocked": t.blocked_ns,
+                "start": t.start_ns - cube.start_ns,
+                "end": t.end_ns - cube.start_ns,
+                "lanes": t.lanes,
+                "hidden": t.hidden,
+            }
+            for t in slow.traces
+        ],
+        "traces_of": slow.of,
+        "trace_lanes": [bounded(n) for n in slow.lanes],
+        "trace_kinds": [bounded(n) for n in slow.kinds],
+        "trace_culprits": [bounded(n) for n in slow.culprits],
         "losses": [
             {
                 "from": max(0, int(loss["t0"]) - cube.start_ns),

@@ -20,7 +20,7 @@ class Cube {
     };
     this.scratch = new Uint32Array(this.length);
     this.hasStacks = data.columns["trie.frame"].length > 1;
-    this.hasTraces = data.buckets.some((b) => b.startsWith("trace ids"));
+    this.hasTraces = data.buckets.some((b) => b.startsWith("ids ending in"));
   }
 
   // Columns `name.*` by what follows the dot.

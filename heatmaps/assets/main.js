@@ -75,6 +75,8 @@
     const stacks = FlameTree.stacks(cube);
     const heatmap = new Heatmap(byId("heatmap"), cube, view, Tip);
     const flame = new Flame(byId("flame"), Tip, byId("flame-status"));
+    const traces = new Traces(byId("traces"), cube, view, Tip);
+    byId("traces-panel").hidden = !cube.traces.length;
     Facts.draw(cube);
     byId("loss-help").hidden = !cube.losses.length;
     controls(cube, view, flame);
@@ -89,6 +91,7 @@
         Figures.draw(cube, view, a, b);
         drawFlame(cube, view, flame, stacks, a, b);
         Blame.draw(cube, view, Tip);
+        if (cube.traces.length) traces.draw();
       }
       await heatmap.draw();
     };

@@ -43,6 +43,8 @@ class View {
       ? this.cube.kinds.filter((k) => hash.get("kinds").split(",").includes(k)) : this.defaults.kinds;
     this.cells = this.cellsFrom(hash.get("cells"));
     this.other = this.cells && this.cellsFrom(hash.get("with"));
+    const trace = hash.get("trace") || "";
+    this.trace = this.cube.traces.some((t) => t.id === trace) ? trace : "";
     this.target = "a";
     this.cursor = null;
   }
@@ -73,6 +75,7 @@ class View {
     for (const [name, cells] of [["cells", this.cells], ["with", this.other]]) {
       if (cells) hash.set(name, `${cells.x0}-${cells.x1},${cells.y0}-${cells.y1}`);
     }
+    if (this.trace) hash.set("trace", this.trace);
     return hash.toString().replace(/%2C/g, ",");
   }
 

@@ -20,6 +20,7 @@ from sltrace.analysis.cubenodes import node_of_cpu
 from sltrace.analysis.cubestacks import FrameTable, rank_stacks
 from sltrace.analysis.losses import losses
 from sltrace.analysis.meta import min_latency_ns
+from sltrace.analysis.slowtraces import SlowTraces, slow_traces
 from sltrace.buckets import lower_bounds
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Cube:
         rows: Columns of equal length: t, b, cpu, cgroup, comm, policy, kind, bucket, stack,
             waker_stack, count, sum_ns, max_ns; by t.
         blame: Who ran meanwhile.
+        slow_traces: The distributed traces that lost most time.
         losses: Where waits were lost: t0 and t1 (ns), cpu, name, value.
         missed: By cause, count, low_ns and high_ns of waits whose length is only bounded.
         totals: By kind, exact count, sum_ns and max_ns (None: histograms do not tell).
@@ -85,6 +87,7 @@ class Cube:
     frame_kinds: list[str]
     rows: dict[str, NDArray[Any]]
     blame: BlameTable
+    slow_traces: SlowTraces
     losses: list[dict[str, Any]]
     missed: dict[str, dict[str, int]]
     totals: dict[str, dict[str, int | None]]
@@ -201,6 +204,7 @@ def build_cube(trace: Trace, *, max_rows: int = MAX_ROWS, time_bins: int = 300) 
         frame_kinds=frames.languages,
         rows={**rows, "count": cells.count, "sum_ns": cells.sum_ns, "max_ns": cells.max_ns},
         blame=blame,
+        slow_traces=slow_traces(trace),
         losses=[
             {"t0": i.start_ns, "t1": i.end_ns, "cpu": i.cpu, "name": i.name, "value": i.value}
             for i in lost.intervals[:MAX_LOSSES]

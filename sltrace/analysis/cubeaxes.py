@@ -128,7 +128,7 @@ def named(trace: Trace, origin: Origin, column: str, most: int = _MAX_NAMES) -> 
     )
 
 
-TRACE_BUCKETS = ["no trace id", *(f"trace ids ending in {digit}" for digit in "0123456789abcdef")]
+TRACE_BUCKETS = ["no trace id", *(f"ids ending in {digit}" for digit in "0123456789abcdef")]
 """What the ranks from 1 on of the axis of trace buckets stand for."""
 
 

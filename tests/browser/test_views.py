@@ -58,7 +58,7 @@ def test_ranks_are_shares_of_the_cells(open_report: Callable[..., Report]) -> No
     [
         ("comm", "comm"),
         ("bucket", "CASE WHEN trace_id IS NULL THEN 'no trace id' ELSE "
-         "'trace ids ending in ' || right(trace_id, 1) END"),
+         "'ids ending in ' || right(trace_id, 1) END"),
     ],
 )  # fmt: skip
 def test_threads_and_traces_as_rows(

@@ -1,0 +1,122 @@
+"use strict";
+// The slowest distributed traces, and one of them as a timeline of its threads and goroutines.
+class Traces {
+  constructor(node, cube, view, tip) {
+    Object.assign(this, { node, cube, view, tip });
+    this.waits = Cube.group(cube.columns, "traces");
+    this.first = cube.traces.map((_, i) => Cube.firstFrom(this.waits.trace, i));
+    this.width = 0;
+    new ResizeObserver(() => { if (this.chosen && node.clientWidth !== this.width) this.draw(); }).observe(node);
+  }
+
+  // Traces that waited within the selected time.
+  inSelection() {
+    const { cells } = this.view;
+    const { bin_ns } = this.cube;
+    const all = this.cube.traces.map((t, i) => ({ ...t, i }));
+    return cells ? all.filter((t) => t.end > cells.x0 * bin_ns && t.start < (cells.x1 + 1) * bin_ns) : all;
+  }
+
+  draw() {
+    const el = Text.element;
+    this.width = this.node.clientWidth;
+    const shown = this.inSelection();
+    const when = this.view.cells ? "that waited in the selected time" : "of the recording";
+    const kept = this.cube.traces.length;
+    const note = `The ${kept < this.cube.traces_of ? `${kept} slowest of ${Text.number(this.cube.traces_of)} traces` : "traces"} ${when}, by time lost.`;
+    this.chosen = this.cube.traces.find((t) => t.id === this.view.trace) || null;
+    const heads = ["trace", "time lost", "waits", "longest", "blocked", "threads", "from first to last", "began"];
+    const list = Table.make("", heads, shown.map((t) => [
+      this.button(t), Table.bar(Text.duration(t.ns), t.ns, shown[0].ns), Text.number(t.count), Text.duration(t.max), Text.duration(t.blocked),
+      Text.number(t.lanes), Text.duration(t.end - t.start), Text.seconds(Math.max(0, t.start)),
+    ]));
+    this.node.replaceChildren(el("p", { class: "help" }, note), list, ...(this.chosen ? this.one(this.chosen) : []));
+    this.node.dataset.shown = shown.map((t) => t.id).join(" ");
+  }
+
+  button(trace) {
+    const node = Text.element("button", { type: "button", class: "trace-id", "aria-pressed": String(trace.id === this.view.trace) }, Text.short(trace.id, 40));
+    node.addEventListener("click", () => {
+      this.view.set({ trace: trace.id === this.view.trace ? "" : trace.id });
+      const same = [...this.node.querySelectorAll(".trace-id")].find((b) => b.textContent === node.textContent);
+      if (same) same.focus({ preventScroll: true });
+    });
+    return node;
+  }
+
+  // Waits of one trace by lane, the lane that lost most first.
+  lanes(number) {
+    const { lane, kind, culprit, end_ns, wait_ns } = this.waits;
+    const from = this.first[number];
+    const to = number + 1 < this.first.length ? this.first[number + 1] : lane.length;
+    const lanes = new Map();
+    for (let i = from; i < to; i++) {
+      if (!lanes.has(lane[i])) lanes.set(lane[i], { name: this.cube.trace_lanes[lane[i]], lost: 0, waits: [] });
+      const kindName = this.cube.trace_kinds[kind[i]];
+      const one = { kind: kindName, from: end_ns[i] - wait_ns[i], ns: wait_ns[i], culprit: this.cube.trace_culprits[culprit[i]] };
+      lanes.get(lane[i]).waits.push(one);
+      if (kindName !== "blocked") lanes.get(lane[i]).lost += one.ns;
+    }
+    return [...lanes.values()].sort((a, b) => b.lost - a.lost);
+  }
+
+  one(trace) {
+    const el = Text.element;
+    const lanes = this.lanes(this.cube.traces.indexOf(trace));
+    const kinds = [...new Set(lanes.flatMap((l) => l.waits.map((w) => w.kind)))];
+    const key = el("p", { class: "keys" }, ...kinds.flatMap((k) => [el("span", { class: "key wait " + Traces.look(k) }, Text.kind(k)), " "]));
+    const hidden = trace.hidden ? ` Its ${Text.number(trace.hidden)} shortest waits are not drawn.` : "";
+    const rows = lanes.flatMap((l) => l.waits.map((w) => [
+      Text.name(l.name), Text.kind(w.kind), Text.duration(w.from), Text.duration(w.ns), Text.name(w.culprit, 24),
+    ]));
+    const table = el("details", {}, el("summary", {}, "The same as a table"),
+      Table.make("", ["thread", "waited for", "after", "for", "because of"], rows));
+    return [el("h3", { class: "trace-title" }, "Trace ", Text.name(trace.id, 40)), el("p", { class: "help" }, "Between its waits a thread ran, or worked for something else." + hidden),
+      key, this.timeline(trace, lanes), table];
+  }
+
+  timeline(trace, lanes) {
+    const { LABEL, ROW, TOP } = Traces;
+    const width = Math.max(400, this.width - 4);
+    const span = Math.max(1, trace.end - trace.start);
+    const x = (ns) => LABEL + (width - LABEL - 10) * ns / span;
+    const svg = this.make("svg", { width, height: TOP + ROW * lanes.length + 4, class: "timeline", role: "img", "aria-label": "Waits of the trace by thread; the table below has the numbers" });
+    for (let i = 0; i <= 4; i++) {
+      svg.append(this.make("line", { x1: x(span * i / 4), x2: x(span * i / 4), y1: TOP - 4, y2: TOP + ROW * lanes.length, class: "grid" }));
+      const text = this.make("text", { x: x(span * i / 4), y: 11, "text-anchor": i === 4 ? "end" : "middle", class: "side" });
+      text.textContent = Text.duration(span * i / 4);
+      svg.append(text);
+    }
+    lanes.forEach((lane, row) => {
+      const y = TOP + row * ROW;
+      const label = this.make("text", { x: LABEL - 8, y: y + ROW / 2 + 4, "text-anchor": "end" });
+      label.textContent = Text.short(lane.name, 24);
+      const [first, last] = [Math.min(...lane.waits.map((w) => w.from)), Math.max(...lane.waits.map((w) => w.from + w.ns))];
+      svg.append(label, this.make("rect", { x: x(first), y: y + ROW / 2 - 1, width: x(last) - x(first), height: 2, class: "lane" }));
+      for (const wait of lane.waits) svg.append(this.bar(wait, lane, x, y));
+    });
+    return svg;
+  }
+
+  bar(wait, lane, x, y) {
+    const bar = this.make("rect", { x: x(wait.from), y: y + 3, width: Math.max(1, x(wait.from + wait.ns) - x(wait.from)), height: Traces.ROW - 6, class: "wait " + Traces.look(wait.kind), "data-ns": wait.ns });
+    bar.addEventListener("mousemove", (event) => this.tip.show(event.clientX, event.clientY, [
+      Text.short(lane.name, 80), `${Text.kind(wait.kind)} for ${Text.duration(wait.ns)}, ${Text.duration(wait.from)} after the first wait began`,
+      ...(wait.culprit ? [(wait.kind === "blocked" ? "woken by " : "because of ") + Text.short(wait.culprit, 80)] : []),
+    ]));
+    bar.addEventListener("mouseleave", () => this.tip.hide());
+    return bar;
+  }
+
+  static look(kind) { return Traces.KINDS.includes(kind) ? kind : "other"; }
+
+  make(tag, attributes) {
+    const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+    return node;
+  }
+}
+Traces.KINDS = ["runq_wakeup", "runq_preempt", "throttled", "blocked", "goroutine", "stw", "gil", "loop"];
+Traces.LABEL = 190;
+Traces.ROW = 22;
+Traces.TOP = 22;

@@ -1,0 +1,78 @@
+"""The slowest traces against plain Python over the same rows."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sltrace.analysis.slowtraces import MAX_WAITS, slow_traces
+from sltrace.trace.reader import Trace
+from tests.support.traces import SECOND, make_trace
+
+
+def rows(n: int, traces: int) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(3)
+    return [
+        {
+            "end_ns": int(rng.integers(SECOND, 9 * SECOND)),
+            "wait_ns": int(rng.integers(1, SECOND // 10)),
+            "kind": ("runq_wakeup", "blocked", "throttled")[rng.integers(3)],
+            "tid": int(rng.integers(100, 105)),
+            "trace_id": f"{rng.integers(traces):032x}" if rng.integers(4) else None,
+        }
+        for _ in range(n)
+    ]
+
+
+def test_order_totals_and_waits(tmp_path: Path) -> None:
+    waits = rows(2000, 40)
+    of: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in waits:
+        if row["trace_id"]:
+            of[row["trace_id"]].append(row)
+    lost = {i: sum(r["wait_ns"] for r in rs if r["kind"] != "blocked") for i, rs in of.items()}
+    found = slow_traces(Trace.open(make_trace(tmp_path, waits)), 10)
+    order = sorted(lost, key=lambda i: (-lost[i], i))
+    assert [t.trace_id for t in found.traces] == order[:10]
+    assert found.of == len(of)
+    for number, trace in enumerate(found.traces):
+        mine = of[trace.trace_id]
+        assert trace.wait_ns == lost[trace.trace_id]
+        assert trace.blocked_ns == sum(r["wait_ns"] for r in mine if r["kind"] == "blocked")
+        assert trace.lanes == len({r["tid"] for r in mine})
+        assert trace.hidden == 0
+        here = found.waits["trace"] == number
+        drawn = {
+            (found.lanes[lane], found.kinds[kind], int(end) + trace.start_ns, int(wait))
+            for lane, kind, end, wait in zip(
+                *(found.waits[c][here] for c in ("lane", "kind", "end_ns", "wait_ns")), strict=True
+            )
+        }
+        assert drawn == {(f"web ({r['tid']})", r["kind"], r["end_ns"], r["wait_ns"]) for r in mine}
+        assert (found.waits["end_ns"][here] >= found.waits["wait_ns"][here]).all()
+
+
+def test_a_trace_with_many_waits_keeps_the_longest(tmp_path: Path) -> None:
+    waits = [{"trace_id": "a" * 32, "wait_ns": i, "end_ns": SECOND + i} for i in range(1, 1001)]
+    found = slow_traces(Trace.open(make_trace(tmp_path, waits)))
+    assert found.traces[0].hidden == 1000 - MAX_WAITS
+    assert sorted(found.waits["wait_ns"]) == list(range(1001 - MAX_WAITS, 1001))
+
+
+def test_goroutines_and_tasks_are_lanes(tmp_path: Path) -> None:
+    waits = [
+        {"trace_id": "a" * 32, "goid": 17},
+        {"trace_id": "a" * 32, "task": "Task-3"},
+        {"trace_id": "a" * 32, "tid": 9, "culprit_tid": 0},
+    ]
+    found = slow_traces(Trace.open(make_trace(tmp_path, waits)))
+    assert set(found.lanes) == {"goroutine 17", "Task-3 (asyncio)", "web (9)"}
+    assert set(found.culprits) == {"", "idle CPU"}
+
+
+def test_no_ids_no_traces(tmp_path: Path) -> None:
+    found = slow_traces(Trace.open(make_trace(tmp_path, [{}, {}])))
+    assert (found.traces, found.of, len(found.waits["trace"])) == ([], 0, 0)
