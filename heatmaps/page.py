@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from heatmaps.trie import Trie
 if TYPE_CHECKING:
     from sltrace.analysis.cube import Cube
     from sltrace.analysis.cubeblame import Party
+    from sltrace.profiles.pprof import Profile
     from sltrace.trace.reader import Trace
 
 _HERE = Path(__file__).parent
@@ -71,12 +73,13 @@ class Page:
     notes: tuple[str, ...]
 
 
-def build_page(trace: Trace, cube: Cube | None = None) -> Page:
+def build_page(trace: Trace, cube: Cube | None = None, *, profiles: Sequence[Profile] = ()) -> Page:
     """Makes the report of a trace.
 
     Args:
         trace: Where from.
         cube: Its aggregation, by default made here with the default limits.
+        profiles: Time on the CPU to show beside the waits.
 
     Raises:
         TraceError: The trace is damaged.
@@ -85,6 +88,10 @@ def build_page(trace: Trace, cube: Cube | None = None) -> Page:
         from sltrace.analysis.cube import build_cube
 
         cube = build_cube(trace)
+    if profiles:
+        from sltrace.analysis.cubeprofiles import merge_profiles
+
+        cube = merge_profiles(trace, cube, profiles)
     block, data = _data(cube)
     data["facts"] = facts(trace, cube)
     data["figure"] = base_figure(cube.n_bins * cube.bin_ns / _SECOND, cube.n_bins)
@@ -128,6 +135,8 @@ def _data(cube: Cube) -> tuple[str, dict[str, Any]]:
     for name, column in cube.blame.rows.items():
         block.add(f"blame.{name}", column)
     trie = Trie.of(cube.stacks)
+    for name in ("profile", "stack", "ns"):
+        block.add(f"profiles.{name}", cube.profile_rows.get(name, ()))
     slow = cube.slow_traces
     for name, column in slow.waits.items():
         block.add(f"traces.{name}", column)
@@ -153,6 +162,15 @@ def _data(cube: Cube) -> tuple[str, dict[str, Any]]:
         "blame_coarse": cube.blame.coarse,
         "frames": [bounded(n) for n in cube.frames],
         "frame_kinds": [bounded(n) for n in cube.frame_kinds],
+        "profiles": [
+            {
+                "where": bounded(p.where),
+                "measure": bounded(p.measure),
+                "ns": p.total_ns,
+                "sentence": bounded(p.sentence),
+            }
+            for p in cube.profiles
+        ],
         "traces": [
             {
                 "id": bounded(t.trace_id),

@@ -10,6 +10,7 @@ class Cube {
     const sum = this.row.sum_ns = new Float64Array(this.length);
     for (let i = 0; i < this.length; i++) sum[i] = this.row.max_ns[i] + this.row.rest_ns[i];
     this.blame = Cube.group(data.columns, "blame");
+    this.ran = Cube.group(data.columns, "profiles");
     // Histograms know buckets only: no longest wait, no CPU, no thread.
     this.exact = data.source === "waits";
     this.duration_ns = this.bins * this.bin_ns;

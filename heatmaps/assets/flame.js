@@ -102,6 +102,10 @@ class Flame {
     const rect = this.make("rect", { x: x + 0.25, y: y + 0.5, width: Math.max(0.5, w - 0.5), height: this.row - 1, rx: 1.5 });
     if (this.tree.two) rect.style.fill = this.colour(at);
     group.append(rect);
+    if (at.ran) {
+      group.dataset.ran = at.ran;
+      group.append(this.make("rect", { x: x + 0.25, y: y + this.row - 5, width: Math.max(0.5, (w - 0.5) * at.ran / at.a), height: 4, class: "ran" }));
+    }
     const letters = Math.floor((w - 6) / Flame.LETTER);
     if (letters >= 3) {
       const label = this.make("text", { x: x + 4, y: y + this.row / 2 + 4 });
@@ -122,9 +126,19 @@ class Flame {
 
   describe(at) {
     if (this.tree.two) return this.describeBoth(at);
+    if (this.tree.ran) return this.describeRan(at);
     const lines = [Text.short(at.name, 300), `${this.format(at.a)}, ${Text.percent(at.a, this.root.a)} of the selection`];
     if (at.parent && at.self && at.self !== at.a) lines.push(`${this.format(at.self)} ends here`);
     return lines;
+  }
+
+  describeRan(at) {
+    const waited = at.a - at.ran;
+    const split = this.tree.split && at.parent;
+    return [
+      Text.short(at.name, 300), `${this.format(at.a)}, ${Text.percent(at.a, this.root.a)} of it all`,
+      ...(split ? [] : [`waited ${this.format(waited)}, ran ${this.format(at.ran)}`]),
+    ];
   }
 
   describeBoth(at) {

@@ -56,6 +56,8 @@ const FlameTree = (() => {
       this.a = a.value[id];
       this.self = a.self[id];
       this.b = b ? b.value[id] : 0;
+      // In a split the time on the CPU is a group of its own.
+      this.ran = tree.ran && (!tree.split || !parent) ? tree.ran[id] : 0;
       this.width = tree.width(this.a, this.b);
     }
 
@@ -68,8 +70,9 @@ const FlameTree = (() => {
   class Tree {
     // groups: [{ name, kind, a, b }], sums of a trie for both selections; b is null for one only.
     // scale: what a unit of width is in each selection.
-    constructor(trie, groups, split, scale) {
-      Object.assign(this, { trie, groups, split, scale, two: groups.length > 0 && groups[0].b !== null });
+    // ran: of each node the part of it that a profile saw on the CPU; null without one.
+    constructor(trie, groups, split, scale, ran) {
+      Object.assign(this, { trie, groups, split, scale, ran, two: groups.length > 0 && groups[0].b !== null });
       this.width = this.two ? (a, b) => (a * scale.a + b * scale.b) / 2 : (a) => a;
       const whole = (of) => ({ value: [groups.reduce((sum, g) => sum + of(g).value[0], 0)], self: [0] });
       const sums = split ? { a: whole((g) => g.a), b: this.two ? whole((g) => g.b) : null } : groups[0];
@@ -182,19 +185,37 @@ const FlameTree = (() => {
     return out;
   }
 
+  // Time on the CPU by stack, from profiles, where it may stand beside waits: of everything, by time.
+  function ranByStack(cube, view, size) {
+    if (!view.ranShown) return null;
+    const { stack, ns } = cube.ran;
+    const out = new Float64Array(size);
+    for (let i = 0; i < stack.length; i++) out[stack[i]] += ns[i];
+    return out;
+  }
+
+  const added = (x, y) => x.map((v, i) => v + y[i]);
+
   // a, b: rows of the selections; b is null for one. seconds: how long each is.
   function of(cube, { trie, columns }, view, a, b, seconds) {
     const values = view.weight === "time" ? cube.row.sum_ns : cube.row.count;
     const column = columns[view.stack];
     const shape = view.order === "leaf" ? trie.inverted : trie;
     const { groupOf, names } = grouping(cube, view, a, b);
-    const sums = (rows) => byStack(rows, column, values, trie.ends.length, groupOf, names.length).map((s) => shape.sums(s));
+    const ran = ranByStack(cube, view, trie.ends.length);
+    const sums = (rows) => {
+      const lists = byStack(rows, column, values, trie.ends.length, groupOf, names.length);
+      if (ran && groupOf) lists.push(ran);
+      else if (ran) lists[0] = added(lists[0], ran);
+      return lists.map((s) => shape.sums(s));
+    };
     const [sumsA, sumsB] = [sums(a), b && sums(b)];
+    if (ran && groupOf) names.push("on CPU (profile)");
     const groups = names.map((name, g) => ({ name, kind: "other", a: sumsA[g], b: b && sumsB[g] }));
     const total = (list) => list.reduce((sum, s) => sum + s.value[0], 0);
     const scale = !b ? { a: 1, b: 0 } : view.compare === "rate" ? { a: 1 / seconds.a, b: 1 / seconds.b }
       : { a: 1 / (total(sumsA) || 1), b: 1 / (total(sumsB) || 1) };
-    return new Tree(shape, groups, view.split !== "none", scale);
+    return new Tree(shape, groups, view.split !== "none", scale, ran && shape.sums(ran).value);
   }
 
   // Threads or kinds as groups: a number for each row of the cube. Threads beyond the first are one.

@@ -2,7 +2,7 @@
 // Wires data, view, controls and drawings together.
 (async () => {
   const byId = (id) => document.getElementById(id);
-  const CHOICES = ["axis", "measure", "scale", "stack", "weight", "order", "split", "compare", "blame"];
+  const CHOICES = ["axis", "measure", "scale", "stack", "weight", "order", "split", "compare", "blame", "profile"];
 
   function controls(cube, view, flame) {
     for (const [name, axis] of Object.entries(view.axes)) byId("axis").append(new Option(axis.title, name));
@@ -42,6 +42,8 @@
     byId("flame-title").textContent = (view.stack === "waker" ? "Who woke them" : "Where they waited") + (view.other ? ": B against A" : "");
     byId("keys-one").hidden = Boolean(view.other);
     byId("keys-two").hidden = !view.other;
+    byId("profile-label").hidden = !cube.profiles.length;
+    byId("key-ran").hidden = !view.ranShown;
     byId("stack").disabled = !cube.hasStacks;
   }
 
@@ -53,6 +55,11 @@
       note.textContent = "This trace has histograms only, no single waits: in place of stacks you see cgroup, kind and policy.";
     } else if (!cube.hasStacks) {
       note.textContent = "This trace has no stacks (record with --stacks both): in their place you see cgroup, thread, kind and policy.";
+    }
+    if (cube.profiles.length) {
+      note.hidden = false;
+      note.textContent = view.ranShown ? "Waiting and, from profiles, running: " + cube.profiles.map((p) => Text.short(p.sentence, 200)).join("; ") + "."
+        : "Profiles are shown beside the time of all waits only: they do not say when something ran.";
     }
     const length = (cells) => (cells.x1 - cells.x0 + 1) * cube.bin_ns / 1e9;
     const tree = FlameTree.of(cube, stacks, view, a, b, b && { a: length(view.cells), b: length(view.other) });

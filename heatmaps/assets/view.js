@@ -10,7 +10,7 @@ class View {
     const awake = cube.kinds.filter((k) => k !== "blocked");
     this.defaults = {
       axis: "latency", measure: "time", scale: "log", stack: "victim", weight: "time", order: "root", split: "none",
-      compare: "share", blame: "cgroup", kinds: awake.length ? awake : cube.kinds,
+      compare: "share", blame: "cgroup", profile: "with", kinds: awake.length ? awake : cube.kinds,
     };
     this.read();
     window.addEventListener("hashchange", () => {
@@ -23,6 +23,9 @@ class View {
 
   get axisNow() { return this.axes[this.axis]; }
   get kindsOn() { return new Set(this.kinds); }
+
+  // Profiles say for how long something ran, not when: they stand beside the waits of everything.
+  get ranShown() { return this.profile === "with" && this.cube.profiles.length > 0 && !this.cells && this.weight === "time" && this.stack === "victim"; }
 
   // The cells of the selection that the next gesture changes.
   get active() { return this.target === "b" ? this.other : this.cells; }
@@ -53,7 +56,7 @@ class View {
     return {
       axis: Object.keys(this.axes), measure: ["time", "count", ...(this.cube.exact ? ["max"] : [])], scale: ["log", "linear", "rank"],
       stack: ["victim", "waker"], weight: ["time", "count"], order: ["root", "leaf"], split: ["none", ...(this.cube.exact ? ["comm"] : []), "kind"],
-      compare: ["share", "rate"], blame: ["cgroup", "process", "comm"],
+      compare: ["share", "rate"], blame: ["cgroup", "process", "comm"], profile: ["with", "without"],
     };
   }
 

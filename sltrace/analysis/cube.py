@@ -7,7 +7,7 @@ in `notes`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -26,6 +26,7 @@ from sltrace.buckets import lower_bounds
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from sltrace.analysis.cubeprofiles import MergedProfile
     from sltrace.trace.reader import Trace
 
 MAX_ROWS = 800_000
@@ -67,6 +68,8 @@ class Cube:
         source: Table the rows are from. From histograms, sums are of bucket midpoints and maxima
             the buckets' ends.
         notes: What was aggregated, a sentence each.
+        profiles: Profiles whose stacks are among these.
+        profile_rows: Their time: profile, stack, ns.
     """
 
     start_ns: int
@@ -93,6 +96,8 @@ class Cube:
     totals: dict[str, dict[str, int | None]]
     source: Literal["waits", "histograms"]
     notes: list[str]
+    profiles: list[MergedProfile] = field(default_factory=list)
+    profile_rows: dict[str, NDArray[Any]] = field(default_factory=dict)
 
 
 # What is rare goes first: threads, cgroups and stacks with little time. CPUs go before time and

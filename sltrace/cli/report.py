@@ -18,8 +18,16 @@ from sltrace.cli import output
     metavar="FILE",
     help="File to write, - for standard output; by default named after TRACE.",
 )
+@click.option(
+    "--pprof",
+    "profiles",
+    metavar="FILE_OR_URL",
+    multiple=True,
+    help="A pprof profile whose time is to stand beside the waits: a file, or a URL such as "
+    "http://HOST:6060/debug/pprof/profile?seconds=10. Repeatable.",
+)
 @click.option("-f", "--force", is_flag=True, help="Replace FILE if it exists.")
-def command(path: str, file: str | None, force: bool) -> None:
+def command(path: str, file: str | None, profiles: tuple[str, ...], force: bool) -> None:
     """Make one HTML page of TRACE: heatmap, flame graphs, percentiles and losses.
 
     The page needs no network and no other file: mail it, or attach it to a ticket.
@@ -28,6 +36,7 @@ def command(path: str, file: str | None, force: bool) -> None:
     from sltrace.errors import OutputError
     from sltrace.export.sink import STDOUT
     from sltrace.export.sink import output as opened
+    from sltrace.profiles.pprof import read_pprof
     from sltrace.trace.reader import Trace
 
     trace = Trace.open(path)
@@ -36,7 +45,7 @@ def command(path: str, file: str | None, force: bool) -> None:
     if file != STDOUT and not force and target.exists():
         # Before the work, which takes seconds on a long trace; the sink checks again.
         raise OutputError(f"{target} exists already", "give --force to replace it, or -o")
-    page = build_page(trace)
+    page = build_page(trace, profiles=[read_pprof(where) for where in profiles])
     with opened(file, force=force, text=True) as out:
         out.write(page.html)
     where = "standard output" if file == STDOUT else output.text(file)

@@ -23,9 +23,9 @@ from sltrace.analysis.stacks import (
     count_groups,
     grouped_stacks,
 )
-from sltrace.export import profile_pb2 as pb
 from sltrace.export.sink import Written
 from sltrace.export.text import printable
+from sltrace.profiles import profile_pb2 as pb
 from sltrace.trace.reader import Trace
 
 MAX_SAMPLES = 100_000

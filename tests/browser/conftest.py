@@ -54,11 +54,13 @@ def browser() -> Iterator[Browser]:
 def open_report(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Report]]:
     pages: list[Report] = []
 
-    def opened(rows: Any = None, *, scheme: str = "light", **tables: Any) -> Report:
+    def opened(
+        rows: Any = None, *, scheme: str = "light", profiles: Any = (), **tables: Any
+    ) -> Report:
         rows = waits() if rows is None else rows
         trace = Trace.open(make_trace(tmp_path, rows, **tables))
         file = tmp_path / "report.html"
-        file.write_bytes(build_page(trace).html)
+        file.write_bytes(build_page(trace, profiles=profiles).html)
         page = browser.new_page(viewport={"width": 1400, "height": 1000}, color_scheme=scheme)
         pages.append(Report(page, file, trace))
         return pages[-1]

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from sltrace.analysis.latency import stat
-from sltrace.export import profile_pb2 as pb
 from sltrace.export.pprof import write_pprof
+from sltrace.profiles import profile_pb2 as pb
 from sltrace.trace.reader import Trace
 from tests.support.traces import SECOND, make_trace
 

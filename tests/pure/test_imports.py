@@ -14,6 +14,7 @@ LAYERS = (
     {"sltrace.trace"},
     {"sltrace.names"},
     {"sltrace.symbols"},
+    {"sltrace.profiles"},
     {"sltrace.capture"},
     {"sltrace.analysis"},
     {"sltrace.export"},

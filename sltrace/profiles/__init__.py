@@ -1,0 +1,1 @@
+"""Profiles of others: read, bounded and checked."""

