@@ -17,13 +17,26 @@ enum id_source {
 	ID_OBI = 5,
 };
 
+/* sltrace.model.Reason: what a thread that blocked was waiting for, where a runtime knows. */
+enum wait_reason {
+	REASON_NONE = 0,
+	REASON_GIL = 1,	    /* Python's global interpreter lock */
+	REASON_LOCK = 2,    /* a futex */
+	REASON_SLEEP = 3,   /* a time */
+	REASON_POLL = 4,    /* one of many files, or a time */
+	REASON_IO = 5,	    /* one file, pipe or socket */
+	REASON_PROCESS = 6, /* the end of a child */
+	REASON_FAULT = 7,   /* a page of memory */
+};
+
 struct task_tag {
 	u8 trace_id[16];
 	u8 span_id[8];
 	u64 goid;          /* 0: none */
 	u64 stack_runtime; /* id of its Go or Python stack; 0: none */
 	u8 id_source;
-	u8 reserved[7];
+	u8 reason; /* enum wait_reason; of the blocked part of the wait only */
+	u8 reserved[6];
 };
 
 #endif

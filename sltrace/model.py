@@ -79,6 +79,24 @@ class IdSource(IntEnum):
         return "" if self is IdSource.NONE else self.name.lower()
 
 
+class Reason(IntEnum):
+    """What a thread that blocked was waiting for, where a runtime that is looked into tells."""
+
+    NONE = 0
+    GIL = 1
+    LOCK = 2
+    SLEEP = 3
+    POLL = 4
+    IO = 5
+    PROCESS = 6
+    FAULT = 7
+
+    @property
+    def label(self) -> str:
+        """Name in the trace file; empty for NONE."""
+        return "" if self is Reason.NONE else self.name.lower()
+
+
 class Flag(IntFlag):
     """Facts about one wait (column `flags`)."""
 

@@ -44,6 +44,9 @@ _TRACING = (
 )
 """How the kernel calls a probe: what a waker's stack begins with."""
 
+_EVALUATORS = frozenset({"_PyEval_EvalFrameDefault", "_PyEval_EvalFrame"})
+"""Functions of CPython that run Python functions."""
+
 _WANTED = "sltrace_wanted_addresses"
 _IDS = "sltrace_wanted_stacks"
 
@@ -213,11 +216,24 @@ def whole_stacks(trace: Trace, ids: NDArray[np.int64]) -> WholeStacks:
     resolved = resolve_stacks(trace, np.unique(ids[ids != 0]))
     gone = np.array([len(resolved.frames)])
     nothing = np.empty(0, np.int64)
-    stacks = [
-        np.concatenate([nothing, *(resolved.stacks.get(part, gone) for part in row if part)])
-        for row in ids.tolist()
-    ]
-    return WholeStacks((*resolved.frames, _GONE), stacks)
+    parts = [[resolved.stacks.get(part, gone) for part in row if part] for row in ids.tolist()]
+    frames = (*resolved.frames, _GONE)
+    stacks = [np.concatenate([nothing, *_nested(row, frames)]) for row in parts]
+    return WholeStacks(frames, stacks)
+
+
+def _nested(parts: list[NDArray[np.int64]], frames: Sequence[Frame]) -> Iterator[NDArray[np.int64]]:
+    """The parts with what Python frames stand for cut off the native ones: the interpreter.
+
+    What is left of the native part is what the innermost Python function called.
+    """
+    in_python = bool(parts) and frames[parts[0][0]].language == "python"
+    for part in parts:
+        inner = 0
+        if in_python:
+            names = [frames[i].name for i in part.tolist()]
+            inner = max((i + 1 for i, n in enumerate(names) if n in _EVALUATORS), default=0)
+        yield part[inner:]
 
 
 @dataclass(frozen=True)
@@ -333,6 +349,9 @@ def _frame(row: dict[str, Any]) -> Frame:
     name = row["name"]
     if not name:
         name = f"{module}+0x{offset:x}" if module and offset is not None else "[unknown]"
+    elif row["language"] == "python" and module:
+        # Many files have a `run` or a `get`.
+        name = f"{name} ({module})"
     return Frame(
         name=name,
         module=module,

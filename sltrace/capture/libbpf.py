@@ -6,6 +6,7 @@ import ctypes as c
 import errno
 import os
 import re
+import struct
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,8 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_program__set_autoload": (c.c_int, (_P, c.c_bool)),
     "bpf_program__attach": (_P, (_P,)),
     "bpf_program__attach_iter": (_P, (_P, _P)),
+    "bpf_program__attach_perf_event": (_P, (_P, c.c_int)),
+    "bpf_program__attach_uprobe": (_P, (_P, c.c_bool, c.c_int, c.c_char_p, c.c_size_t)),
     "bpf_program__fd": (c.c_int, (_P,)),
     "bpf_link__fd": (c.c_int, (_P,)),
     "bpf_link__destroy": (c.c_int, (_P,)),
@@ -189,6 +192,22 @@ class Program:
             raise _cannot_load(f"attach {self.name}", c.get_errno())
         return int(link)
 
+    def attach_perf_event(self, fd: int) -> int:
+        """Attaches to a perf event, which belongs to the link from then on; the link."""
+        link = library().bpf_program__attach_perf_event(self._pointer, fd)
+        if not link:
+            raise _cannot_load(f"attach {self.name}", c.get_errno())
+        return int(link)
+
+    def attach_uprobe(self, path: str, offset: int, *, at_return: bool = False) -> int:
+        """Attaches to an instruction of a file, in every process that maps it; the link."""
+        link = library().bpf_program__attach_uprobe(
+            self._pointer, at_return, -1, os.fsencode(path), offset
+        )
+        if not link:
+            raise _cannot_load(f"attach {self.name}", c.get_errno())
+        return int(link)
+
     def run_iterator(self) -> None:
         """Runs an iterator program over everything it iterates, once."""
         lib = library()
@@ -251,12 +270,51 @@ class Object:
         while self._links:
             library().bpf_link__destroy(self._links.pop())
 
+    def attach_uprobe(self, name: str, path: str, offset: int, *, at_return: bool = False) -> None:
+        """Attaches one program to an instruction of a file for as long as the object is open."""
+        self._links.append(self.programs[name].attach_uprobe(path, offset, at_return=at_return))
+
+    def attach_sampler(self, name: str, hertz: int) -> None:
+        """Runs one program on every CPU so many times a second, while the object is open."""
+        for cpu in online_cpus():
+            fd = _open_cpu_clock(cpu, hertz)
+            try:
+                self._links.append(self.programs[name].attach_perf_event(fd))
+            except BaseException:
+                os.close(fd)
+                raise
+
     def close(self) -> None:
         """Detaches and unloads."""
         self.detach()
         if self._pointer:
             library().bpf_object__close(self._pointer)
             self._pointer = None
+
+
+# perf_event_open(2): number on x86-64; type and event of the software clock; flags.
+_SYS_PERF_EVENT_OPEN = 298
+_SOFTWARE, _CPU_CLOCK, _BY_FREQUENCY, _CLOSE_ON_EXEC = 1, 0, 1 << 10, 8
+_ATTR_BYTES = 128
+
+
+def _open_cpu_clock(cpu: int, hertz: int) -> int:
+    """A timer of a CPU that counts while something runs on it; its file descriptor."""
+    attributes = struct.pack(
+        "<IIQQQQQ", _SOFTWARE, _ATTR_BYTES, _CPU_CLOCK, hertz, 0, 0, _BY_FREQUENCY
+    ).ljust(_ATTR_BYTES, b"\0")
+    libc = c.CDLL(None, use_errno=True)
+    fd = int(libc.syscall(_SYS_PERF_EVENT_OPEN, attributes, -1, cpu, -1, _CLOSE_ON_EXEC))
+    if fd < 0:
+        raise _cannot_load(f"sample CPU {cpu}", c.get_errno())
+    return fd
+
+
+def online_cpus() -> list[int]:
+    """CPUs that run now."""
+    with open("/sys/devices/system/cpu/online", encoding="ascii") as file:
+        parts = [p.split("-") for p in file.read().strip().split(",")]
+    return [cpu for p in parts for cpu in range(int(p[0]), int(p[-1]) + 1)]
 
 
 _HINTS = {

@@ -74,16 +74,16 @@ def keep_only(wanted: set[int]) -> list[str]:
     return [name for cap, name in sorted(_NAMES.items()) if kept >> cap & 1]
 
 
-def needed_after_attach(*, user_stacks: bool, for_another_user: bool) -> set[int]:
+def needed_after_attach(*, other_processes: bool, for_another_user: bool) -> set[int]:
     """What recording still needs.
 
     Args:
-        user_stacks: Memory maps of other users' processes are read.
+        other_processes: Maps and memory of other users' processes are read.
         for_another_user: The trace is handed to the user behind sudo.
     """
     # Paths of cgroups are found by their handle (open_by_handle_at).
     needed = {DAC_READ_SEARCH}
-    if user_stacks:
+    if other_processes:
         needed |= {SYS_PTRACE, CHECKPOINT_RESTORE}
     if for_another_user:
         needed |= {CHOWN, DAC_OVERRIDE}

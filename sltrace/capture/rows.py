@@ -142,6 +142,9 @@ class RowMaker:
                 columns[name] = pa.array(stack, mask=stack == 0)
         if "tag" in (records.dtype.names or ()):
             columns |= tags.columns(records["tag"], spread)
+            columns["reason"] = tags.reasons(
+                records["tag"], spread, not_queued & ~parts.in_throttle
+            )
         return pa.table(columns)
 
     def missed(self, records: NDArray[Any]) -> pa.Table:

@@ -10,4 +10,12 @@ from sltrace.capture.sources import Source
 
 def sources(pids: Sequence[int], settings: Settings) -> list[Source]:
     """Sources for the processes asked for; empty where none has a runtime that is looked into."""
-    return []
+    return [source for find in (_python,) if (source := find(pids, settings)) is not None]
+
+
+def _python(pids: Sequence[int], settings: Settings) -> Source | None:
+    from sltrace.capture.python.source import PythonSource
+
+    if not pids or not settings.python.wanted or settings.histogram_only:
+        return None
+    return PythonSource(pids)

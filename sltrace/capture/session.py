@@ -154,6 +154,7 @@ class Recording:
             tags_fd=tags.create_map(),
             tasks=self._tasks,
             groups=self._groups,
+            cgroup_v1=self._hierarchy.kind != "v2",
         )
         for source in self._sources:
             source.attach(context)
@@ -195,7 +196,9 @@ class Recording:
         """Keeps only the capabilities that recording still needs; their names."""
         kept = privileges.keep_only(
             privileges.needed_after_attach(
-                user_stacks=self._settings.stacks.user or self._settings.stacks.waker,
+                other_processes=self._settings.stacks.user
+                or self._settings.stacks.waker
+                or bool(self._sources),
                 for_another_user="SUDO_UID" in os.environ,
             )
         )

@@ -54,6 +54,21 @@ class Stacks:
 
 
 @dataclass(frozen=True)
+class Python:
+    """How Python processes among those asked for are looked into.
+
+    Attributes:
+        wanted: Whether they are.
+        rate_per_cpu: At most this many Python stacks per second and CPU; 0 for no cap.
+        loops: Iterations of event loops exactly, which costs every system call of the machine.
+    """
+
+    wanted: bool = True
+    rate_per_cpu: int = 5000
+    loops: bool = False
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that shapes a recording.
 
@@ -66,6 +81,7 @@ class Settings:
 
     filters: Filters = field(default_factory=Filters)
     stacks: Stacks = field(default_factory=Stacks)
+    python: Python = field(default_factory=Python)
     min_latency_ns: int = 0
     histogram_only: bool = False
     blocked: bool = True

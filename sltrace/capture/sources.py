@@ -31,6 +31,7 @@ class Context:
             task it switches in to that task's wait.
         tasks: Names of threads.
         groups: Paths of cgroups.
+        cgroup_v1: The tree of cgroups that ids are from is the v1 one of the CPU controller.
     """
 
     settings: Settings
@@ -38,6 +39,7 @@ class Context:
     tags_fd: int
     tasks: TaskNames
     groups: GroupNames
+    cgroup_v1: bool = False
 
 
 class Source(Protocol):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sltrace.capture import libbpf
-from sltrace.model import IdSource
+from sltrace.model import IdSource, Reason
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -17,9 +17,13 @@ if TYPE_CHECKING:
 MAX_TASKS = 1 << 16
 """Threads with a tag at once: 7 MB."""
 
+Spread = Callable[[NDArray[Any]], NDArray[Any]]
+"""From one value a tag to one a row."""
+
 _BYTES = 48
 _HEX = np.array([f"{i:02x}" for i in range(256)], "S2")
 _SOURCES = [s.label for s in IdSource]
+_REASONS = [r.label for r in Reason]
 
 
 def create_map() -> int:
@@ -35,10 +39,18 @@ def hex_ids(ids: NDArray[np.uint8]) -> pa.Array:
     return pa.array(text.astype(str), pa.string(), mask=~ids.any(axis=1))
 
 
-def columns(
-    tags: NDArray[Any], spread: Callable[[NDArray[Any]], NDArray[Any]] = lambda values: values
-) -> dict[str, pa.Array]:
-    """Columns of `waits` for an array of tags; `spread` goes from a value a tag to one a row."""
+def reasons(tags: NDArray[Any], spread: Spread, blocked: NDArray[np.bool_]) -> pa.Array:
+    """Column `reason` of `waits`; only what is `blocked` has one."""
+    import pyarrow as pa
+
+    reason = spread(np.minimum(tags["reason"], len(_REASONS) - 1)).astype(np.int32)
+    return pa.DictionaryArray.from_arrays(
+        pa.array(reason, mask=(reason == Reason.NONE) | ~blocked), pa.array(_REASONS)
+    )
+
+
+def columns(tags: NDArray[Any], spread: Spread = lambda values: values) -> dict[str, pa.Array]:
+    """Columns of `waits` for an array of tags, but for the reason."""
     import pyarrow as pa
 
     def number(name: str) -> pa.Array:

@@ -89,6 +89,25 @@ _STACKS = {
     help="At most N stacks a second on each CPU.  [default: no cap]",
 )
 @click.option(
+    "--python/--no-python",
+    "python",
+    default=True,
+    help="Look into Python processes among --pid or COMMAND.  [default: --python]",
+)
+@click.option(
+    "--python-rate",
+    type=click.IntRange(min=0),
+    default=5000,
+    show_default=True,
+    metavar="N",
+    help="At most N Python stacks a second on each CPU; 0 for no cap.",
+)
+@click.option(
+    "--python-loops",
+    is_flag=True,
+    help="Time each iteration of Python event loops exactly: costs every system call.",
+)
+@click.option(
     "--loader",
     type=click.Choice(["libbpf", "bcc"]),
     default="libbpf",
@@ -114,6 +133,9 @@ def command(
     waker_stacks: bool,
     stack_min: int,
     stack_rate: int,
+    python: bool,
+    python_rate: int,
+    python_loops: bool,
     loader: str,
     buffer: str | None,
     quiet: bool,
@@ -125,15 +147,15 @@ def command(
     """
     # NumPy's worker threads would keep the capabilities that this thread gives up.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from sltrace.capture.settings import Filters, Settings, Stacks
-    from sltrace.names.processes import resolve_pid
+    from sltrace.capture.settings import Filters, Python, Settings, Stacks
+    from sltrace.names.processes import resolve_pid, with_children
 
     if histogram_only and (stacks != "none" or waker_stacks):
         raise UsageError("--histogram-only keeps no stacks", "leave --stacks out")
     kernel, user = _STACKS[stacks]
     settings = Settings(
         filters=Filters(
-            pids=tuple(resolve_pid(pid) for pid in pids),
+            pids=with_children(resolve_pid(pid) for pid in pids),
             cgroups=cgroups,
             comms=comms,
             cpus=_cpu_list(cpus),
@@ -146,6 +168,7 @@ def command(
             min_ns=stack_min,
             rate_per_cpu=stack_rate,
         ),
+        python=Python(wanted=python, rate_per_cpu=python_rate, loops=python_loops),
         min_latency_ns=min_latency,
         histogram_only=histogram_only,
         blocked=not no_blocked,

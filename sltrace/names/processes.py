@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -174,16 +174,11 @@ class ProcessNames:
 
     def _scan(self) -> None:
         for pid in _numbers(self._proc):
-            ppid = self._parent(pid)
+            ppid = _parent(self._proc, pid)
             for tid in _numbers(self._proc / str(pid) / "task"):
                 comm = _read(self._proc / str(pid) / "task" / str(tid) / "comm", 64)
                 if comm:
                     self._named(0, tid, pid, ppid, comm.rstrip(b"\n")[:15])
-
-    def _parent(self, pid: int) -> int:
-        # The name in parentheses may hold anything, also a parenthesis.
-        fields = _read(self._proc / str(pid) / "stat", 1024).rpartition(b")")[2].split()
-        return int(fields[1]) if len(fields) > 1 else 0
 
     def _process(self, pid: int) -> tuple[str, int | None]:
         """Command line and innermost pid of a process; read once."""
@@ -212,6 +207,27 @@ def resolve_pid(pid: int, proc: Path = Path("/proc")) -> int:
         near = get_close_matches(str(pid), [str(p) for p in _numbers(proc)], n=3)
         hint = f"similar: {', '.join(near)}" if near else "pgrep -a NAME finds processes"
     raise TargetError(f"there is no process {pid}", hint)
+
+
+def with_children(pids: Iterable[int], proc: Path = Path("/proc")) -> tuple[int, ...]:
+    """The processes, and below them those that are there already; each once, parents first."""
+    children: dict[int, list[int]] = {}
+    for pid in _numbers(proc):
+        children.setdefault(_parent(proc, pid), []).append(pid)
+    found: dict[int, None] = {}
+    wanted = list(pids)
+    while wanted:
+        pid = wanted.pop(0)
+        if pid not in found:
+            found[pid] = None
+            wanted += sorted(children.get(pid, ()))
+    return tuple(found)
+
+
+def _parent(proc: Path, pid: int) -> int:
+    # The name in parentheses may hold anything, also a parenthesis.
+    fields = _read(proc / str(pid) / "stat", 1024).rpartition(b")")[2].split()
+    return int(fields[1]) if len(fields) > 1 else 0
 
 
 def _namespace_pids(folder: Path) -> list[int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -23,7 +24,8 @@ _SYMBOL = np.dtype(
     [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("section", "<u2"),
      ("value", "<u8"), ("size", "<u8")]
 )  # fmt: skip
-_PT_LOAD, _PT_NOTE, _SHT_SYMTAB, _SHT_DYNSYM = 1, 4, 2, 11
+_RELOCATION = np.dtype([("address", "<u8"), ("info", "<u8"), ("addend", "<i8")])
+_PT_LOAD, _PT_NOTE, _SHT_SYMTAB, _SHT_RELA, _SHT_DYNSYM = 1, 4, 2, 4, 11
 _STT_FUNC, _STT_IFUNC = 2, 10
 _NT_GNU_BUILD_ID = 3
 _MAX_SYMBOLS = 1 << 22
@@ -33,6 +35,23 @@ _MAX_TABLE = 4096
 
 class ElfError(Exception):
     """Not an ELF file that can be read."""
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A symbol: the address it is linked at (its offset for thread-local ones), and its size."""
+
+    value: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Relocation:
+    """A relocation of a dynamic symbol: where the loader writes, its type and addend."""
+
+    address: int
+    type: int
+    addend: int
 
 
 @dataclass(frozen=True)
@@ -96,6 +115,7 @@ class Elf:
                 _SECTION.unpack_from(self._data, sections_at + i * _SECTION.size)
                 for i in range(n_sections)
             ]
+        self._sections = sections
         self._starts, self._ends, self._names_at = self._functions(sections)
 
     def _build_id(self, notes: list[tuple[int, int]]) -> str:
@@ -118,15 +138,7 @@ class Elf:
     ) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]:
         """Start, end (0: unknown) and position of the name, sorted by start."""
         for wanted in (_SHT_SYMTAB, _SHT_DYNSYM):
-            for section in sections:
-                if section[1] != wanted or section[6] >= len(sections):
-                    continue
-                offset, size = section[4], section[5]
-                strings_at, strings_size = sections[section[6]][4:6]
-                if offset + size > len(self._data) or strings_at + strings_size > len(self._data):
-                    continue
-                n = min(size // _SYMBOL.itemsize, _MAX_SYMBOLS)
-                table = np.frombuffer(self._data, _SYMBOL, n, offset)
+            for table, strings_at, strings_size in self._symbol_tables(sections, wanted):
                 kind = table["info"] & 0xF
                 table = table[
                     ((kind == _STT_FUNC) | (kind == _STT_IFUNC))
@@ -142,6 +154,64 @@ class Elf:
         empty = np.empty(0, np.uint64)
         return empty, empty, empty
 
+    def _symbol_tables(
+        self, sections: list[tuple[Any, ...]], wanted: int
+    ) -> Iterator[tuple[NDArray[Any], int, int]]:
+        """Symbol tables of a type, each with the position and size of its strings."""
+        for section in sections:
+            if section[1] != wanted or section[6] >= len(sections):
+                continue
+            offset, size = section[4], section[5]
+            strings_at, strings_size = sections[section[6]][4:6]
+            if offset + size > len(self._data) or strings_at + strings_size > len(self._data):
+                continue
+            n = min(size // _SYMBOL.itemsize, _MAX_SYMBOLS)
+            yield np.frombuffer(self._data, _SYMBOL, n, offset), strings_at, strings_size
+
+    def symbol(self, name: str) -> Symbol | None:
+        """A symbol of any type by its name; None if the file defines none."""
+        for wanted in (_SHT_DYNSYM, _SHT_SYMTAB):
+            for table, strings_at, strings_size in self._symbol_tables(self._sections, wanted):
+                index = self._index(table, strings_at, strings_size, name)
+                if index is not None:
+                    return Symbol(int(table["value"][index]), int(table["size"][index]))
+        return None
+
+    def relocations(self, name: str) -> list[Relocation]:
+        """Relocations against a dynamic symbol."""
+        found = []
+        for table, strings_at, strings_size in self._symbol_tables(self._sections, _SHT_DYNSYM):
+            index = self._index(table, strings_at, strings_size, name)
+            if index is None:
+                continue
+            for section in self._sections:
+                offset, size = section[4], section[5]
+                if section[1] != _SHT_RELA or offset + size > len(self._data):
+                    continue
+                n = min(size // _RELOCATION.itemsize, _MAX_SYMBOLS)
+                rows = np.frombuffer(self._data, _RELOCATION, n, offset)
+                found += [
+                    Relocation(int(r["address"]), int(r["info"]) & 0xFFFFFFFF, int(r["addend"]))
+                    for r in rows[rows["info"] >> 32 == index][:_MAX_TABLE]
+                ]
+        return found
+
+    def _index(
+        self, table: NDArray[Any], strings_at: int, strings_size: int, name: str
+    ) -> int | None:
+        """Index of the first defined symbol of that name."""
+        wanted = name.encode() + b"\0"
+        at = strings_at
+        for _ in range(_MAX_TABLE):
+            at = self._data.find(wanted, at, strings_at + strings_size)
+            if at < 0:
+                return None
+            hits = np.flatnonzero((table["name"] == at - strings_at) & (table["section"] != 0))
+            if len(hits):
+                return int(hits[0])
+            at += 1
+        return None
+
     @property
     def has_symbols(self) -> bool:
         """Whether any function is named."""
@@ -152,6 +222,13 @@ class Elf:
         for segment in self.segments:
             if segment.offset <= offset < segment.offset + segment.size:
                 return segment.address + offset - segment.offset
+        return None
+
+    def offset_of(self, address: int) -> int | None:
+        """File offset of a linked address; None outside of what is mapped."""
+        for segment in self.segments:
+            if segment.address <= address < segment.address + segment.size:
+                return segment.offset + address - segment.address
         return None
 
     def names(self, addresses: NDArray[np.uint64]) -> list[str | None]:

@@ -86,7 +86,7 @@ class MappingRecorder:
             return []
         process.read_ns = now
         known = set(process.mappings)
-        fresh = [m for m in self._read_maps(pid) if m not in known]
+        fresh = [m for m in self.read_maps(pid) if m not in known]
         for mapping in fresh:
             self._open(pid, mapping)
         process.mappings = sorted({*known, *fresh}, key=lambda m: m.start)
@@ -114,7 +114,8 @@ class MappingRecorder:
         elf = self.files.get(mapping.file)
         return elf.build_id if elf else ""
 
-    def _read_maps(self, pid: int) -> list[Mapping]:
+    def read_maps(self, pid: int) -> list[Mapping]:
+        """Executable mappings of a process now; empty if it is gone."""
         raw = _read(self._proc / str(pid) / "maps", _MAX_MAPS)
         found = []
         for line in raw.splitlines()[:_MAX_MAPPINGS]:
@@ -138,15 +139,16 @@ class MappingRecorder:
             if len(self.files) >= _MAX_FILES:
                 self.refused_files += 1
                 return
-            self.files[mapping.file] = self._elf(pid, mapping)
+            self.files[mapping.file] = self.open_elf(pid, mapping)
 
-    def _elf(self, pid: int, mapping: Mapping) -> Elf | None:
+    def open_elf(self, pid: int, mapping: Mapping) -> Elf | None:
+        """The file behind a mapping; None if it cannot be read or is no ELF file."""
         folder = self._proc / str(pid)
         for path in (
             folder / "map_files" / f"{mapping.start:x}-{mapping.end:x}",
             folder / "root" / mapping.path.lstrip("/"),
         ):
-            with contextlib.suppress(OSError, ElfError), _regular(path) as file:
+            with contextlib.suppress(OSError, ElfError), open_regular(path) as file:
                 return Elf.from_file(file)
         return None
 
@@ -166,13 +168,13 @@ class MappingRecorder:
         number = int(inner[1]) if inner else pid
         path = self._proc / str(pid) / "root/tmp" / f"perf-{number}.map"
         try:
-            with _regular(path) as file:
+            with open_regular(path) as file:
                 return file.read(_MAX_PERF_MAP)
         except OSError:
             return None
 
 
-def _regular(path: Path) -> IO[bytes]:
+def open_regular(path: Path) -> IO[bytes]:
     """Opens a regular file; never blocks on a pipe or device that a target put there."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:

@@ -80,6 +80,12 @@ WAITS = (
     Column("waker_goid", "int64", "goroutine that ended the wait; null where unknown"),
     Column("task", "dict", "asyncio task; null for other waits"),
     Column("reason", "dict", "what for, in the runtime's words: chan receive, select, lock ..."),
+    Column(
+        "runq_ns",
+        "int64",
+        "of a wait of kind gil or loop, how long the thread was runnable and had no CPU",
+    ),
+    Column("gil_ns", "int64", "of a wait of kind loop, how long the loop waited for the GIL"),
     Column("sampled", "uint16", "one wait in this many became a row; null: all did"),
     Column("trace_id", "string", "OpenTelemetry trace id, 32 hex digits; null where unknown"),
     Column("span_id", "string", "OpenTelemetry span id, 16 hex digits; null where unknown"),

@@ -15,6 +15,7 @@ LAYERS = (
     {"sltrace.names"},
     {"sltrace.symbols"},
     {"sltrace.profiles"},
+    {"sltrace.target"},
     {"sltrace.capture"},
     {"sltrace.analysis"},
     {"sltrace.export"},
@@ -23,10 +24,11 @@ LAYERS = (
 )
 # What looks at traces must run where nothing can be recorded.
 FORBIDDEN = {
-    "sltrace.analysis": {"sltrace.capture", "sltrace.names", "sltrace.symbols"},
-    "sltrace.export": {"sltrace.capture", "sltrace.names", "sltrace.symbols"},
+    "sltrace.analysis": {"sltrace.capture", "sltrace.names", "sltrace.symbols", "sltrace.target"},
+    "sltrace.export": {"sltrace.capture", "sltrace.names", "sltrace.symbols", "sltrace.target"},
     "heatmaps": {"sltrace.capture", "sltrace.names", "sltrace.symbols", "sltrace.export"},
     "sltrace.symbols": {"sltrace.names"},
+    "sltrace.target": {"sltrace.names"},
 }
 
 

@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What Python threads do when they leave a CPU, and at a timer: stack, trace id, and whether they
+ * wait for the GIL. Nothing is put into the process; its memory is read while it is current.
+ */
+#include "kernel_types.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+#include <bpf/bpf_core_read.h>
+#include "python.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+const volatile struct python_config cfg = {};
+#define CFG(field) (cfg.field)
+/* As in wait_state.h. */
+#define UNKNOWN_WAIT    (1ULL << 62)
+#define TASK_STATE_DEAD 0x80
+
+#include "tasks.bpf.h"
+#include "python_state.bpf.h"
+#include "python_stack.bpf.h"
+#include "python_trace.bpf.h"
+#include "python_waits.bpf.h"
+
+/* Only so that the object's BTF describes them. */
+const struct python_wait *python_wait_layout;
+const struct python_sample *python_sample_layout;
+const struct python_event *python_event_layout;
+const enum python_counter *python_counter_layout;
+
+static __always_inline struct python_process *process_of(u32 pid)
+{
+	struct python_process *p = bpf_map_lookup_elem(&python_processes, &pid);
+
+	return p && p->ready ? p : NULL;
+}
+
+static __noinline struct python_thread *thread_of(u32 tid)
+{
+	struct python_thread *th = bpf_map_lookup_elem(&python_threads, &tid);
+	u32 zero = 0;
+	struct python_thread *fresh;
+
+	if (th)
+		return th;
+	fresh = bpf_map_lookup_elem(&python_blank, &zero);
+	if (!fresh)
+		return NULL;
+	bpf_map_update_elem(&python_threads, &tid, fresh, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&python_threads, &tid);
+}
+
+static __always_inline void leave_tag(u32 tid, struct task_tag *tag)
+{
+	struct task_tag *there = bpf_map_lookup_elem(&task_tags, &tid);
+
+	if (there)
+		*there = *tag;
+	else
+		bpf_map_update_elem(&task_tags, &tid, tag, BPF_ANY);
+}
+
+static __always_inline void forget_thread(u32 tid)
+{
+	bpf_map_delete_elem(&python_threads, &tid);
+	bpf_map_delete_elem(&task_tags, &tid);
+}
+
+static __noinline int switched_out(struct task_struct *t, struct python_process *p, bool preempt,
+				   u32 state)
+{
+	u32 pid = t->tgid, tid = t->pid;
+	u64 now = bpf_ktime_get_ns(), found;
+	struct python_cpu *c = this_cpu();
+	struct python_thread *th;
+	struct task_tag tag = {};
+	bool blocked = !preempt && state;
+	struct call call = {.number = -1};
+
+	if (!p || !c)
+		return 0;
+	if (state & TASK_STATE_DEAD) {
+		forget_thread(tid);
+		return 0;
+	}
+	count(c, PYTHON_SWITCHES);
+	th = thread_of(tid);
+	if (!th) {
+		count(c, PYTHON_THREADS_LOST);
+		return 0;
+	}
+	if (blocked)
+		call_of(t, &call);
+	found = thread_state(p, th, now);
+	tag.reason = blocked ? reason_of(&call, p) : REASON_NONE;
+	if (stack_allowed(c, now)) {
+		tag.stack_runtime = python_stack_of(p, found, pid, 0);
+		trace_ids(p, found, &tag);
+	}
+	leave_tag(tid, &tag);
+	th->now_ns = now;
+	th->call_argument = call.argument;
+	th->preempted = !blocked;
+	gil_out(t, p, th, &tag, found);
+	loop_out(t, th, &tag, now, blocked && is_event_poll(call.number));
+	th->out_ns = now;
+	c->counters[PYTHON_NS] += bpf_ktime_get_ns() - now;
+	return 0;
+}
+
+static __always_inline void on_switch(bool preempt, struct task_struct *prev,
+				      struct task_struct *next, u32 state)
+{
+	struct python_process *p = process_of(prev->tgid);
+
+	if (p)
+		switched_out(prev, p, preempt, state);
+	if (process_of(next->tgid))
+		switched_in(next);
+}
+
+SEC("tp_btf/sched_switch")
+int BPF_PROG(python_switch, bool preempt, struct task_struct *prev, struct task_struct *next,
+	     unsigned int prev_state)
+{
+	on_switch(preempt, prev, next, prev_state);
+	return 0;
+}
+
+SEC("?tp_btf/sched_switch")
+int BPF_PROG(python_switch_before_5_18, bool preempt, struct task_struct *prev,
+	     struct task_struct *next)
+{
+	on_switch(preempt, prev, next, task_state_now(prev));
+	return 0;
+}
+
+SEC("perf_event")
+int python_sample(void *ctx)
+{
+	u64 both = bpf_get_current_pid_tgid(), now = bpf_ktime_get_ns(), found;
+	u32 pid = both >> 32, tid = both;
+	struct python_process *p = process_of(pid);
+	struct python_cpu *c = this_cpu();
+	struct python_sample *s;
+	struct python_thread *th;
+	struct task_tag tag = {};
+
+	if (!p || !c)
+		return 0;
+	th = thread_of(tid);
+	if (!th)
+		return 0;
+	found = thread_state(p, th, now);
+	tag.stack_runtime = python_stack_of(p, found, pid, 1);
+	trace_ids(p, found, &tag);
+	if (th->loop_start_ns)
+		th->loop_tag = tag;
+	s = bpf_ringbuf_reserve(&python_sample_ring, sizeof(*s), 0);
+	if (!s) {
+		count(c, PYTHON_SAMPLES_LOST);
+		return 0;
+	}
+	s->ns = now;
+	s->tid = tid;
+	s->pid = pid;
+	s->tag = tag;
+	bpf_ringbuf_submit(s, BPF_RB_NO_WAKEUP);
+	return 0;
+}
+
+/* Exact iterations of event loops, on request: these run at every system call of the machine. */
+SEC("?tp_btf/sys_enter")
+int BPF_PROG(python_sys_enter, struct pt_regs *regs, long id)
+{
+	u64 both = bpf_get_current_pid_tgid();
+	u32 tid = both;
+	struct python_thread *th;
+
+	if (!is_event_poll(id) || !process_of(both >> 32))
+		return 0;
+	th = thread_of(tid);
+	if (th)
+		loop_end(bpf_get_current_task_btf(), th, bpf_ktime_get_ns());
+	return 0;
+}
+
+SEC("?tp_btf/sys_exit")
+int BPF_PROG(python_sys_exit, struct pt_regs *regs, long result)
+{
+	u64 both = bpf_get_current_pid_tgid();
+	u32 tid = both;
+	struct python_thread *th;
+
+	if (!process_of(both >> 32) ||
+	    !is_event_poll(BPF_CORE_READ((struct pt_regs___x86 *)regs, orig_ax)))
+		return 0;
+	th = thread_of(tid);
+	if (th)
+		loop_begin(th, bpf_ktime_get_ns());
+	return 0;
+}
+
+/* The collector of the interpreter, where its file names it. */
+SEC("uprobe")
+int python_gc_begin(void *ctx)
+{
+	u64 both = bpf_get_current_pid_tgid();
+	struct python_thread *th = process_of(both >> 32) ? thread_of((u32)both) : NULL;
+
+	if (th)
+		th->gc_start_ns = bpf_ktime_get_ns();
+	return 0;
+}
+
+SEC("uretprobe")
+int python_gc_end(void *ctx)
+{
+	u64 both = bpf_get_current_pid_tgid(), now = bpf_ktime_get_ns();
+	struct python_process *p = process_of(both >> 32);
+	struct python_thread *th = p ? thread_of((u32)both) : NULL;
+	struct task_tag tag = {};
+
+	if (!th || !th->gc_start_ns)
+		return 0;
+	if (th->state)
+		tag.stack_runtime = python_stack_of(p, th->state, both >> 32, 1);
+	tell_gc(th, &tag, now);
+	th->gc_start_ns = 0;
+	return 0;
+}
+
+static __always_inline void tell_event(u32 pid, u32 parent, u32 kind)
+{
+	struct python_event *e = bpf_ringbuf_reserve(&python_event_ring, sizeof(*e), 0);
+
+	if (!e)
+		return;
+	e->ns = bpf_ktime_get_ns();
+	e->pid = pid;
+	e->parent = parent;
+	e->kind = kind;
+	e->reserved = 0;
+	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+}
+
+/* A child has its parent's memory, so what is known of that holds for it. */
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(python_fork, struct task_struct *parent, struct task_struct *child)
+{
+	u32 parent_pid = parent->tgid, pid = child->tgid;
+	struct python_process *p;
+	struct python_cpu *c = this_cpu();
+
+	if (parent_pid == pid)
+		return 0;
+	p = bpf_map_lookup_elem(&python_processes, &parent_pid);
+	if (!p)
+		return 0;
+	if (bpf_map_update_elem(&python_processes, &pid, p, BPF_ANY)) {
+		if (c)
+			count(c, PYTHON_PROCESSES_LOST);
+		return 0;
+	}
+	tell_event(pid, parent_pid, PYTHON_FORK);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(python_exec, struct task_struct *t)
+{
+	u32 pid = t->tgid;
+	struct python_process *p = bpf_map_lookup_elem(&python_processes, &pid);
+
+	if (!p)
+		return 0;
+	p->ready = 0;
+	forget_thread(pid);
+	tell_event(pid, 0, PYTHON_EXEC);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(python_exit, struct task_struct *t)
+{
+	u32 pid = t->tgid, tid = t->pid;
+	struct python_process *p = bpf_map_lookup_elem(&python_processes, &pid);
+
+	if (!p)
+		return 0;
+	if (tid == pid) {
+		bpf_map_delete_elem(&python_processes, &pid);
+		tell_event(pid, 0, PYTHON_EXIT);
+	}
+	forget_thread(tid);
+	return 0;
+}

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the Python probes are told and hand over; user space takes these layouts from the object's
+ * BTF. Times are nanoseconds of CLOCK_MONOTONIC.
+ */
+#ifndef SLTRACE_PYTHON_H
+#define SLTRACE_PYTHON_H
+
+#include "task_tag.h"
+
+/* One process with CPython in it: addresses in it, and offsets in bytes. */
+struct python_process {
+	u64 interpreters; /* address of the pointer to the first interpreter */
+	u64 gil;          /* address of the GIL */
+	u64 otel_var;     /* ContextVar of OpenTelemetry's context; 0: not known */
+	u64 otel_key;     /* key of the span in such a context */
+	u64 span_context; /* type of what holds the ids */
+	u64 bitmap_node;  /* types of the nodes of a context's variables */
+	u64 array_node;
+	u64 record_var; /* ContextVar of sltrace.otel; 0: not used */
+	s64 tls_offset; /* of otel_thread_ctx_v1: from the thread pointer, or in its module */
+	u32 tls_module; /* 0: static */
+	u32 otel_hash;
+	u32 record_hash;
+	u16 interpreter_next;
+	u16 threads;
+	u16 thread_next;
+	u16 thread_id;
+	u16 context;
+	u16 frame;
+	u16 cframe_current;
+	u16 frame_code;
+	u16 back;
+	u16 instr;
+	u16 owner;
+	u16 frame_bytes;
+	u8 cframe;
+	u8 skip_from;
+	u8 instr_is_index;
+	u8 tagged;
+	u8 minor;
+	u8 ready; /* the rest is filled in */
+	u8 has_tls;
+	u8 reserved;
+};
+
+#define PYTHON_DEPTH 128
+
+struct python_frame {
+	u64 code;
+	u64 instr; /* address, or index of a code unit before 3.11 */
+};
+
+struct python_stack {
+	u64 id; /* hash of the frames and the pid; never 0 */
+	u32 pid;
+	u32 depth;
+	struct python_frame frames[PYTHON_DEPTH]; /* innermost first */
+};
+
+/* Numbers of sltrace.model.Kind */
+enum python_wait_kind {
+	PYTHON_STW = 5,
+	PYTHON_GIL = 6,
+	PYTHON_LOOP = 7,
+};
+
+struct python_wait {
+	u64 end_ns;
+	u64 wait_ns;
+	u64 runq_ns; /* of it, runnable and without a CPU */
+	u64 gil_ns;  /* of a loop's iteration, waiting for the GIL */
+	u64 cgroup;
+	u64 culprit_ns;
+	u64 culprit_stack;
+	u32 tid;
+	u32 pid;
+	u32 culprit_tid;
+	u16 cpu;
+	u8 kind;
+	u8 culprit_others;
+	u8 exact; /* of a loop: its system calls were seen */
+	u8 reserved[7];
+	struct task_tag tag;
+};
+
+struct python_sample {
+	u64 ns;
+	u32 tid;
+	u32 pid;
+	struct task_tag tag;
+};
+
+enum python_event_kind {
+	PYTHON_FORK = 1,
+	PYTHON_EXEC = 2,
+	PYTHON_EXIT = 3,
+};
+
+struct python_event {
+	u64 ns;
+	u32 pid;
+	u32 parent;
+	u32 kind;
+	u32 reserved;
+};
+
+/* One per CPU and name; docs/python.md says what each means. */
+enum python_counter {
+	PYTHON_SWITCHES,       /* switch-outs of Python processes */
+	PYTHON_NS,             /* time spent in these probes for them */
+	PYTHON_STACKS,         /* stacks taken */
+	PYTHON_STACKS_CAPPED,  /* stacks not taken: over the rate */
+	PYTHON_STACKS_CUT,     /* stacks deeper than the limit: the outermost frames are missing */
+	PYTHON_STACKS_FAILED,  /* stacks that could not be read to their end */
+	PYTHON_STACKS_LOST,    /* new stacks that found no room in the ring */
+	PYTHON_WAITS_LOST,     /* GIL waits and the like that found no room in the ring */
+	PYTHON_SAMPLES_LOST,   /* CPU samples that found no room in the ring */
+	PYTHON_THREADS_LOST,   /* threads beyond the table */
+	PYTHON_PROCESSES_LOST, /* child processes beyond the table */
+	N_PYTHON_COUNTERS,
+};
+
+struct python_cpu {
+	u64 counters[16];
+	u64 window_ns;
+	u64 taken; /* stacks in the window */
+	u64 reserved[14];
+};
+
+struct python_config {
+	u32 stack_rate; /* stacks per CPU and 10 ms; 0: no cap */
+	u8 cgroup_v1;
+	u8 loops; /* the system calls of event loops are seen */
+	u8 reserved[2];
+};
+
+#endif

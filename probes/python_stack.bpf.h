@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Python stacks, read from the memory of the process that is current. Its thread state is found
+ * by the thread pointer in the interpreter's list: the thread-local that has it is NULL while a
+ * thread waits without the GIL, which is when it is needed.
+ */
+#ifndef SLTRACE_PYTHON_STACK_BPF_H
+#define SLTRACE_PYTHON_STACK_BPF_H
+
+#define SEARCH_STEPS  2048
+#define SEARCH_MIN_NS 1000000ULL
+#define SEARCH_MAX_NS 1000000000ULL
+#define EXTRA_FRAMES  32 /* the interpreter's own, between those of Python code */
+
+struct search {
+	struct python_process *p;
+	u64 interpreter;
+	u64 state;
+	u64 pointer;
+	u64 found;
+};
+
+static long search_step(u32 i, void *data)
+{
+	struct search *s = data;
+	struct python_process *p = s->p;
+
+	if (!p)
+		return 1;
+	if (!s->state) {
+		if (!s->interpreter)
+			return 1;
+		s->state = read_u64(s->interpreter + p->threads);
+		s->interpreter = read_u64(s->interpreter + p->interpreter_next);
+		return 0;
+	}
+	if (read_u64(s->state + p->thread_id) == s->pointer) {
+		s->found = s->state;
+		return 1;
+	}
+	s->state = read_u64(s->state + p->thread_next);
+	return 0;
+}
+
+/* Address of the current task's thread state; 0 if it has none. */
+static __noinline u64 thread_state(struct python_process *p, struct python_thread *th, u64 now)
+{
+	u64 both = bpf_get_current_pid_tgid(), pointer = current_pointer();
+	struct search s = {.p = p, .pointer = pointer};
+	struct state_key key = {.pid = both >> 32};
+	u32 tid = both;
+
+	if (!p || !th)
+		return 0;
+	if (th->state && read_u64(th->state + p->thread_id) == pointer)
+		return th->state;
+	/* Threads that run no Python never have one: look less and less often. */
+	if (now < th->search_ns)
+		return 0;
+	s.interpreter = read_u64(p->interpreters);
+	bpf_loop(SEARCH_STEPS, search_step, &s, 0);
+	th->state = s.found;
+	if (!s.found) {
+		th->backoff_ns = th->backoff_ns ? th->backoff_ns * 2 : SEARCH_MIN_NS;
+		if (th->backoff_ns > SEARCH_MAX_NS)
+			th->backoff_ns = SEARCH_MAX_NS;
+		th->search_ns = now + th->backoff_ns;
+		return 0;
+	}
+	th->backoff_ns = 0;
+	key.state = s.found;
+	bpf_map_update_elem(&python_states, &key, &tid, BPF_ANY);
+	return s.found;
+}
+
+struct walk {
+	struct python_process *p;
+	struct python_scratch *scratch;
+	u64 frame;
+	u64 hash;
+	u32 depth;
+	u8 cut;
+	u8 failed;
+};
+
+static __always_inline u64 mix(u64 hash, u64 value)
+{
+	hash = (hash ^ value) * 0xff51afd7ed558ccdULL;
+	return hash ^ hash >> 32;
+}
+
+static long walk_step(u32 i, void *data)
+{
+	struct walk *w = data;
+	struct python_process *p = w->p;
+	struct python_scratch *s = w->scratch;
+	u32 size, depth = w->depth;
+	u64 code, instr;
+	u8 owner;
+
+	if (!p || !s || !w->frame)
+		return 1;
+	size = p->frame_bytes;
+	if (size > sizeof(s->frame))
+		return 1;
+	if (bpf_probe_read_user(s->frame, size, (void *)w->frame)) {
+		w->failed = 1;
+		return 1;
+	}
+	owner = ((u8 *)s->frame)[p->owner & 127];
+	code = s->frame[p->frame_code >> 3 & 15];
+	instr = s->frame[p->instr >> 3 & 15];
+	w->frame = s->frame[p->back >> 3 & 15];
+	if (p->tagged)
+		code &= ~3ULL;
+	if (p->instr_is_index)
+		instr = (u32)instr;
+	if (p->skip_from && owner >= p->skip_from)
+		return 0;
+	if (depth >= PYTHON_DEPTH) {
+		w->cut = 1;
+		return 1;
+	}
+	s->stack.frames[depth].code = code;
+	s->stack.frames[depth].instr = instr;
+	w->hash = mix(mix(w->hash, code), instr);
+	w->depth = depth + 1;
+	return 0;
+}
+
+static __always_inline bool stack_allowed(struct python_cpu *c, u64 now)
+{
+	if (!CFG(stack_rate))
+		return true;
+	if (now - c->window_ns >= STACK_WINDOW_NS) {
+		c->window_ns = now;
+		c->taken = 0;
+	}
+	if (c->taken >= CFG(stack_rate)) {
+		count(c, PYTHON_STACKS_CAPPED);
+		return false;
+	}
+	c->taken++;
+	return true;
+}
+
+/* Id of the stack of a thread state of the current process; 0 if it is in no Python code. */
+static __noinline u64 python_stack_of(struct python_process *p, u64 state, u32 pid, u32 slot)
+{
+	struct walk w = {.p = p, .hash = 0x9e3779b97f4a7c15ULL ^ pid};
+	struct python_cpu *c = this_cpu();
+	u32 index;
+	u64 *seen;
+
+	w.scratch = bpf_map_lookup_elem(&python_scratch, &slot);
+	if (!p || !c || !w.scratch || !state)
+		return 0;
+	w.frame = read_u64(state + p->frame);
+	if (p->cframe && w.frame)
+		w.frame = read_u64(w.frame + p->cframe_current);
+	bpf_loop(PYTHON_DEPTH + EXTRA_FRAMES, walk_step, &w, 0);
+	count(c, PYTHON_STACKS);
+	if (w.failed)
+		count(c, PYTHON_STACKS_FAILED);
+	if (w.cut)
+		count(c, PYTHON_STACKS_CUT);
+	if (!w.depth || w.failed)
+		return 0;
+	/* 63 bits, so that it fits the signed column; 0 means no stack. */
+	w.hash = w.hash >> 1 ? w.hash >> 1 : 1;
+	index = w.hash & (SEEN_STACKS - 1);
+	seen = bpf_map_lookup_elem(&python_seen, &index);
+	if (!seen || *seen == w.hash)
+		return w.hash;
+	w.scratch->stack.id = w.hash;
+	w.scratch->stack.pid = pid;
+	w.scratch->stack.depth = w.depth;
+	if (bpf_ringbuf_output(&python_stack_ring, &w.scratch->stack, sizeof(w.scratch->stack),
+			       BPF_RB_NO_WAKEUP)) {
+		count(c, PYTHON_STACKS_LOST);
+		return 0;
+	}
+	*seen = w.hash;
+	return w.hash;
+}
+
+#endif

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the Python probes remember, and the little of the kernel they look at. */
+#ifndef SLTRACE_PYTHON_STATE_BPF_H
+#define SLTRACE_PYTHON_STATE_BPF_H
+
+#define MAX_PROCESSES   1024
+#define MAX_THREADS     16384
+#define HOLDERS         4
+#define SEEN_STACKS     (1 << 16)
+#define STACK_WINDOW_NS 10000000ULL
+
+/* The thread pointer: pthread_self() in glibc and musl, which CPython keeps as a thread's id. */
+struct thread_struct___x86 {
+	unsigned long fsbase;
+} __attribute__((preserve_access_index));
+
+struct task_struct___x86 {
+	struct thread_struct___x86 thread;
+} __attribute__((preserve_access_index));
+
+struct pt_regs___x86 {
+	unsigned long di;
+	unsigned long orig_ax;
+} __attribute__((preserve_access_index));
+
+struct holder {
+	u64 state; /* address of its thread state */
+	u64 ns;
+	u64 stack;
+};
+
+struct python_thread {
+	u64 state; /* address of its thread state; 0: has none that is known */
+	u64 search_ns;
+	u64 backoff_ns;
+	u64 out_ns;
+	u64 now_ns; /* of the switch-out that is looked at, and its call's first argument */
+	u64 call_argument;
+	u8 preempted;
+	u8 out_gil;
+	u8 out_poll;
+	u8 holder; /* index of who held the GIL at the last look */
+	u8 reserved[4];
+	/* A wait for the GIL that is under way, or ended at gil_in_ns and was not told yet. */
+	u64 gil_start_ns; /* 0: none */
+	u64 gil_in_ns;
+	u64 gil_runq_ns;
+	struct holder holders[HOLDERS];
+	u64 others;
+	struct task_tag gil_tag;
+	/* An iteration of an event loop. */
+	u64 loop_start_ns; /* 0: none */
+	u64 loop_runq_ns;
+	u64 loop_gil_ns;
+	struct task_tag loop_tag;
+	u64 gc_start_ns;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_PROCESSES);
+	__type(key, u32);
+	__type(value, struct python_process);
+} python_processes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_THREADS);
+	__type(key, u32);
+	__type(value, struct python_thread);
+} python_threads SEC(".maps");
+
+struct state_key {
+	u64 state;
+	u64 pid;
+};
+
+/* Who a thread state belongs to. Entries of threads that are gone give way to new ones. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_THREADS);
+	__type(key, struct state_key);
+	__type(value, u32);
+} python_states SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct task_tag);
+} task_tags SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct python_cpu);
+} python_cpus SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SEEN_STACKS);
+	__type(key, u32);
+	__type(value, u64);
+} python_seen SEC(".maps");
+
+/* Where a stack is put together: too large for the program's own stack. */
+struct python_scratch {
+	struct python_stack stack;
+	u64 frame[16];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, u32);
+	__type(value, struct python_scratch);
+} python_scratch SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 8 << 20);
+} python_stack_ring SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 8 << 20);
+} python_wait_ring SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} python_sample_ring SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 256 << 10);
+} python_event_ring SEC(".maps");
+
+static __always_inline struct python_cpu *this_cpu(void)
+{
+	u32 cpu = bpf_get_smp_processor_id();
+
+	return bpf_map_lookup_elem(&python_cpus, &cpu);
+}
+
+static __always_inline void count(struct python_cpu *c, enum python_counter what)
+{
+	c->counters[what]++;
+}
+
+static __always_inline u64 read_u64(u64 address)
+{
+	u64 value = 0;
+
+	bpf_probe_read_user(&value, sizeof(value), (void *)address);
+	return value;
+}
+
+static __always_inline u64 current_pointer(void)
+{
+	struct task_struct *t = bpf_get_current_task_btf();
+
+	return BPF_CORE_READ((struct task_struct___x86 *)t, thread.fsbase);
+}
+
+#endif

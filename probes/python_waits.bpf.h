@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Waits that only the runtime knows of: for the GIL, for an iteration of an event loop, for the
+ * garbage collector. A thread waits for the GIL when it sleeps in futex(2) on an address within
+ * the GIL's structure; it looks again every 5 ms, so a wait is several sleeps.
+ */
+#ifndef SLTRACE_PYTHON_WAITS_BPF_H
+#define SLTRACE_PYTHON_WAITS_BPF_H
+
+/* struct _gil_runtime_state: last_holder, locked; cond and mutex; then those of forced switches. */
+#define GIL_HOLDER       8
+#define GIL_COND         32
+#define GIL_SWITCH       120
+#define GIL_SWITCH_MUTEX 168
+#define GIL_END          208
+/* A thread that has run this long since it was woken is not asking for the GIL any more. */
+#define GIL_TAKEN_NS 100000ULL
+
+#define SYS_FUTEX 202
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct python_thread);
+} python_blank SEC(".maps");
+
+/* The system call a task is in: number and first argument. */
+struct call {
+	s64 number;
+	u64 argument;
+};
+
+static __always_inline void call_of(struct task_struct *t, struct call *call)
+{
+	struct pt_regs___x86 *regs = (void *)bpf_task_pt_regs(t);
+
+	call->number = BPF_CORE_READ(regs, orig_ax);
+	call->argument = BPF_CORE_READ(regs, di);
+}
+
+static __always_inline bool is_event_poll(s64 number)
+{
+	/* epoll_wait, epoll_pwait, epoll_pwait2 */
+	return number == 232 || number == 281 || number == 441;
+}
+
+/* Numbers of arch/x86/entry/syscalls/syscall_64.tbl. */
+static __noinline u8 reason_of(struct call *call, struct python_process *p)
+{
+	if (!call || !p)
+		return REASON_NONE;
+	switch (call->number) {
+	case -1:
+		return REASON_FAULT;
+	case SYS_FUTEX:
+		if (call->argument - p->gil < GIL_END)
+			return REASON_GIL;
+		return REASON_LOCK;
+	case 35:  /* nanosleep */
+	case 230: /* clock_nanosleep */
+		return REASON_SLEEP;
+	case 23:  /* select */
+	case 270: /* pselect6 */
+		/* Of no file: time.sleep() of 3.10. */
+		return call->argument ? REASON_POLL : REASON_SLEEP;
+	case 7:   /* poll */
+	case 271: /* ppoll */
+	case 232: /* epoll_wait */
+	case 281: /* epoll_pwait */
+	case 441: /* epoll_pwait2 */
+		return REASON_POLL;
+	case 0:   /* read */
+	case 1:   /* write */
+	case 17:  /* pread64 */
+	case 18:  /* pwrite64 */
+	case 19:  /* readv */
+	case 20:  /* writev */
+	case 40:  /* sendfile */
+	case 42:  /* connect */
+	case 43:  /* accept */
+	case 44:  /* sendto */
+	case 45:  /* recvfrom */
+	case 46:  /* sendmsg */
+	case 47:  /* recvmsg */
+	case 72:  /* fcntl: locks of files */
+	case 73:  /* flock */
+	case 74:  /* fsync */
+	case 75:  /* fdatasync */
+	case 257: /* openat */
+	case 288: /* accept4 */
+	case 426: /* io_uring_enter */
+		return REASON_IO;
+	case 61:  /* wait4 */
+	case 247: /* waitid */
+		return REASON_PROCESS;
+	}
+	return REASON_NONE;
+}
+
+static __always_inline struct python_wait *wait_reserve(struct task_struct *t, u8 kind, u64 start,
+							u64 end)
+{
+	struct python_wait *w = bpf_ringbuf_reserve(&python_wait_ring, sizeof(*w), 0);
+	struct python_cpu *c = this_cpu();
+
+	if (!w) {
+		if (c)
+			count(c, PYTHON_WAITS_LOST);
+		return NULL;
+	}
+	__builtin_memset(w, 0, sizeof(*w));
+	w->end_ns = end;
+	w->wait_ns = end - start;
+	w->kind = kind;
+	w->tid = t->pid;
+	w->pid = t->tgid;
+	w->cpu = bpf_get_smp_processor_id();
+	w->cgroup = task_cgroup(t);
+	return w;
+}
+
+/* Tells the wait for the GIL that ended when the thread last got a CPU. */
+static __noinline int gil_end(struct task_struct *t, struct python_thread *th)
+{
+	struct state_key key = {.pid = t->tgid};
+	struct python_wait *w;
+	u64 best = 0;
+	u32 *tid, i, rivals = 0;
+
+	if (!th || !th->gil_start_ns)
+		return 0;
+	if (th->gil_in_ns <= th->gil_start_ns)
+		goto out;
+	w = wait_reserve(t, PYTHON_GIL, th->gil_start_ns, th->gil_in_ns);
+	if (!w)
+		goto out;
+	w->runq_ns = th->gil_runq_ns;
+	w->tag = th->gil_tag;
+	for (i = 0; i < HOLDERS; i++) {
+		struct holder *h = &th->holders[i];
+
+		if (!h->state)
+			continue;
+		rivals++;
+		if (key.state && h->ns <= best)
+			continue;
+		best = h->ns;
+		key.state = h->state;
+		w->culprit_stack = h->stack;
+	}
+	if (key.state) {
+		tid = bpf_map_lookup_elem(&python_states, &key);
+		w->culprit_tid = tid ? *tid : 0;
+		w->culprit_ns = best;
+		rivals += th->others - 1;
+		w->culprit_others = rivals < 255 ? rivals : 255;
+	}
+	bpf_ringbuf_submit(w, BPF_RB_NO_WAKEUP);
+out:
+	th->gil_start_ns = 0;
+	th->out_gil = 0;
+	return 0;
+}
+
+/* Notes who holds the GIL now, and what it is doing; its memory is ours, so it can be looked at. */
+static __noinline int gil_look(struct python_process *p, struct python_thread *th, u64 state,
+			       u32 pid)
+{
+	u64 gil[2] = {};
+	u32 i;
+
+	if (!p || !th)
+		return 0;
+	th->holder = HOLDERS;
+	if (bpf_probe_read_user(gil, sizeof(gil), (void *)(p->gil + GIL_HOLDER)))
+		return 0;
+	if ((u32)gil[1] != 1 || !gil[0] || gil[0] == state)
+		return 0;
+	for (i = 0; i < HOLDERS; i++) {
+		struct holder *h = &th->holders[i];
+
+		if (h->state && h->state != gil[0])
+			continue;
+		if (!h->state) {
+			struct python_cpu *c = this_cpu();
+
+			h->state = gil[0];
+			h->ns = 0;
+			h->stack = 0;
+			if (c && stack_allowed(c, bpf_ktime_get_ns()))
+				h->stack = python_stack_of(p, gil[0], pid, 0);
+		}
+		th->holder = i;
+		return 0;
+	}
+	th->others++;
+	return 0;
+}
+
+/* Follows a thread's wait for the GIL through its switch-outs. */
+static __noinline int gil_out(struct task_struct *t, struct python_process *p,
+			      struct python_thread *th, struct task_tag *tag, u64 state)
+{
+	u64 gil, now, place;
+	bool had;
+
+	if (!p || !th || !tag)
+		return 0;
+	now = th->now_ns;
+	place = tag->reason == REASON_GIL ? th->call_argument - p->gil : 0;
+	if (!place && !th->gil_start_ns)
+		return 0;
+	gil = read_u64(p->gil + GIL_HOLDER);
+	had = gil == state;
+	/* A thread that waits only wakes to look: one that ran has had the GIL. */
+	if (th->gil_start_ns && (had || now - th->gil_in_ns > GIL_TAKEN_NS))
+		gil_end(t, th);
+	/*
+	 * drop_gil() uses the same locks: while nobody has had the GIL since this thread, or where
+	 * it waits until someone else has taken it.
+	 */
+	if (place && (had || place < GIL_COND || (place >= GIL_SWITCH && !th->gil_start_ns)))
+		return 0;
+	if (place >= GIL_SWITCH && place < GIL_SWITCH_MUTEX)
+		return gil_end(t, th);
+	if (!place) {
+		/* Preempted on its way to the GIL, or blocked elsewhere because it has had it. */
+		if (!th->gil_start_ns || !th->preempted)
+			return gil_end(t, th);
+	} else if (!th->gil_start_ns) {
+		__builtin_memset(th->holders, 0, sizeof(th->holders));
+		th->others = 0;
+		th->gil_runq_ns = 0;
+		th->gil_in_ns = now;
+		th->gil_start_ns = now;
+		th->gil_tag = *tag;
+	}
+	th->out_gil = 1;
+	return gil_look(p, th, state, t->tgid);
+}
+
+static __always_inline void loop_begin(struct python_thread *th, u64 now)
+{
+	th->loop_start_ns = now;
+	th->loop_runq_ns = 0;
+	th->loop_gil_ns = 0;
+	__builtin_memset(&th->loop_tag, 0, sizeof(th->loop_tag));
+}
+
+static __noinline int loop_end(struct task_struct *t, struct python_thread *th, u64 now)
+{
+	struct python_wait *w;
+
+	if (!th || !th->loop_start_ns)
+		return 0;
+	w = wait_reserve(t, PYTHON_LOOP, th->loop_start_ns, now);
+	if (w) {
+		w->runq_ns = th->loop_runq_ns;
+		w->gil_ns = th->loop_gil_ns;
+		w->tag = th->loop_tag;
+		w->exact = CFG(loops);
+		bpf_ringbuf_submit(w, BPF_RB_NO_WAKEUP);
+	}
+	th->loop_start_ns = 0;
+	return 0;
+}
+
+/* Without system calls an iteration begins and ends where the loop sleeps: an upper bound. */
+static __always_inline void loop_out(struct task_struct *t, struct python_thread *th,
+				     struct task_tag *tag, u64 now, bool polls)
+{
+	th->out_poll = polls;
+	if (!polls) {
+		if (th->loop_start_ns && tag->stack_runtime)
+			th->loop_tag = *tag;
+		return;
+	}
+	if (!CFG(loops))
+		loop_end(t, th, now);
+}
+
+static __noinline int switched_in(struct task_struct *t)
+{
+	u32 tid = t->pid;
+	struct python_thread *th = bpf_map_lookup_elem(&python_threads, &tid);
+	u64 now, off, queued;
+
+	if (!th || !th->out_ns)
+		return 0;
+	now = bpf_ktime_get_ns();
+	if (th->gil_start_ns || th->loop_start_ns) {
+		off = now - th->out_ns;
+		queued = kernel_wait_ns(t);
+		if (queued > off)
+			queued = queued < UNKNOWN_WAIT ? off : 0;
+		if (th->out_gil && th->gil_start_ns) {
+			th->gil_in_ns = now;
+			th->gil_runq_ns += queued;
+			th->loop_gil_ns += off - queued;
+			if (th->holder < HOLDERS)
+				th->holders[th->holder].ns += off - queued;
+		}
+		th->loop_runq_ns += queued;
+	}
+	th->out_gil = 0;
+	th->out_ns = 0;
+	if (th->out_poll && !CFG(loops))
+		loop_begin(th, now);
+	return 0;
+}
+
+static __always_inline void tell_gc(struct python_thread *th, struct task_tag *tag, u64 now)
+{
+	struct python_wait *w =
+	    wait_reserve(bpf_get_current_task_btf(), PYTHON_STW, th->gc_start_ns, now);
+
+	if (!w)
+		return;
+	w->tag = *tag;
+	bpf_ringbuf_submit(w, BPF_RB_NO_WAKEUP);
+}
+
+#endif

@@ -1,0 +1,1 @@
+"""Python services: stacks, GIL waits, trace ids, event loops, CPU samples."""

@@ -1,0 +1,133 @@
+"""The loaded Python probes: their rings and counters."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sltrace.capture import kernel, libbpf
+from sltrace.capture.btf import Btf
+from sltrace.capture.maps import view
+from sltrace.capture.probes import object_path
+from sltrace.capture.ring import Ring
+from sltrace.capture.sources import Context
+from sltrace.errors import CannotRecord
+
+SAMPLE_HZ = 99
+"""Not 100, so that samples do not keep step with what a program does 100 times a second."""
+
+_RINGS = {
+    "python_stack_ring": ("python_stack", 8 << 20),
+    "python_wait_ring": ("python_wait", 8 << 20),
+    "python_sample_ring": ("python_sample", 1 << 20),
+    "python_event_ring": ("python_event", 256 << 10),
+}
+_TASKS = ("python_fork", "python_exec", "python_exit")
+_CALLS = ("python_sys_enter", "python_sys_exit")
+_SWITCH = ("python_switch", "python_switch_before_5_18")
+
+
+class PythonProbes:
+    """Loads at once, attaches on `attach`.
+
+    Args:
+        context: Of the session.
+
+    Raises:
+        CannotRecord: The kernel refused.
+    """
+
+    def __init__(self, context: Context) -> None:
+        if platform.machine() != "x86_64":
+            raise CannotRecord("Python is looked into on x86-64 only", "the kernel's view works")
+        self._settings = context.settings
+        path = object_path("python")
+        layouts = Btf.of_object(path)
+        self.process_layout = layouts.dtype("python_process")
+        self.attached: list[str] = []
+        self.not_attached: list[tuple[str, str]] = []
+        self._collectors: set[str] = set()
+        cpus = libbpf.possible_cpus()
+        self._object = libbpf.Object(path)
+        try:
+            self._load(layouts, context, cpus)
+        except BaseException:
+            self._object.close()
+            raise
+        maps = self._object.maps
+        self.stacks, self.waits, self.samples, self.events = (
+            Ring(maps[name].fd, size, layouts.dtype(record))
+            for name, (record, size) in _RINGS.items()
+        )
+        self._cpus = view(maps["python_cpus"].fd, cpus, layouts.dtype("python_cpu"))
+        numbers = layouts.enumerators("python_counter")
+        self.counter_names = [
+            n.lower() for n in sorted(numbers, key=numbers.__getitem__) if n[0] == "P"
+        ]
+
+    def _load(self, layouts: Btf, context: Context, cpus: int) -> None:
+        config = np.zeros(1, layouts.dtype("python_config"))
+        rate = self._settings.python.rate_per_cpu
+        # Counted in windows of 10 ms.
+        config["stack_rate"] = max(1, rate // 100) if rate else 0
+        config["cgroup_v1"] = context.cgroup_v1
+        config["loops"] = self._settings.python.loops
+        maps = self._object.maps
+        maps[".rodata"].write_initial(layouts.variable_offset(".rodata", "cfg"), config.tobytes())
+        maps["python_cpus"].resize(cpus)
+        maps["task_tags"].reuse(context.tags_fd)
+        self._switch = _SWITCH[0 if kernel.tracepoint_arguments("sched_switch") == 4 else 1]
+        for name in _SWITCH:
+            self._object.programs[name].autoload(name == self._switch)
+        for name in _CALLS:
+            self._object.programs[name].autoload(self._settings.python.loops)
+        self._object.load()
+
+    def attach(self) -> None:
+        """Attaches; the switch last, when everything it needs is there.
+
+        Raises:
+            CannotRecord: The kernel refused the switch.
+        """
+        for name in (*_TASKS, *(_CALLS if self._settings.python.loops else ())):
+            self._optional(name, lambda name=name: self._object.attach(name))
+        self._optional(
+            "python_sample", lambda: self._object.attach_sampler("python_sample", SAMPLE_HZ)
+        )
+        self._object.attach(self._switch)
+        self.attached.append(self._switch)
+
+    def attach_collector(self, build_id: str, path: str, offset: int) -> None:
+        """Times the garbage collector of an interpreter's file; once for each file."""
+        if build_id in self._collectors:
+            return
+        self._collectors.add(build_id)
+
+        def attach() -> None:
+            self._object.attach_uprobe("python_gc_begin", path, offset)
+            self._object.attach_uprobe("python_gc_end", path, offset, at_return=True)
+
+        self._optional("python_gc", attach)
+
+    def _optional(self, name: str, attach: Any) -> None:
+        try:
+            attach()
+            self.attached.append(name)
+        except CannotRecord as err:
+            self.not_attached.append((name, err.message))
+
+    def set_process(self, pid: int, process: NDArray[Any]) -> None:
+        """What is known of a process (`struct python_process`)."""
+        self._object.maps["python_processes"].update(pid.to_bytes(4, "little"), process.tobytes())
+
+    def counters(self) -> NDArray[np.uint64]:
+        """Counter values now; shape (CPUs, counters)."""
+        values: NDArray[np.uint64] = self._cpus["counters"][:, : len(self.counter_names)].copy()
+        return values
+
+    def close(self) -> None:
+        """Detaches everything; counters and rings stay readable."""
+        self._object.close()

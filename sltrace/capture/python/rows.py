@@ -1,0 +1,128 @@
+"""From the Python probes' records to rows of waits, samples and counters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sltrace.capture import tags
+from sltrace.capture.python.probes import SAMPLE_HZ
+from sltrace.model import Kind
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from sltrace.capture.rows import GroupNames, TaskNames
+
+CLASSES = {
+    "python_switches": "info",
+    "python_ns": "info",
+    "python_stacks": "info",
+    "python_stacks_capped": "discard",
+    "python_stacks_cut": "partial",
+    "python_stacks_failed": "partial",
+    "python_stacks_lost": "partial",
+    "python_waits_lost": "loss",
+    "python_samples_lost": "partial",
+    "python_threads_lost": "partial",
+    "python_processes_lost": "partial",
+}
+"""Counter (enum python_counter in probes/python.h) to its class in the counters table."""
+
+_KINDS = {Kind.STW: 0, Kind.GIL: 1, Kind.LOOP: 2}
+_REASONS = ["gc", "busy period", "iteration"]
+
+
+def waits(records: NDArray[Any], tasks: TaskNames, groups: GroupNames) -> pa.Table:
+    """Rows of the waits table for `struct python_wait`s."""
+    import pyarrow as pa
+
+    end = records["end_ns"].astype(np.int64)
+    kind = records["kind"]
+    tid, culprit = records["tid"].astype(np.int32), records["culprit_tid"].astype(np.int32)
+    cgroup = records["cgroup"].astype(np.int64)
+    comms, names = tasks.comms_for(tid, end)
+    culprits, culprit_names = tasks.comms_for(culprit, end)
+    paths, path_names = groups.paths_for(cgroup)
+    alone = records["culprit_ns"] == 0
+    unknown = culprit == 0
+    is_loop = kind == Kind.LOOP
+    reason = np.where(is_loop, 1 + (records["exact"] != 0), 0).astype(np.int32)
+    label = np.zeros(len(records), np.int32)
+    for value, index in _KINDS.items():
+        label[kind == value] = index
+    stack = records["culprit_stack"].astype(np.int64)
+    return pa.table(
+        {
+            "end_ns": pa.array(end),
+            "wait_ns": pa.array(records["wait_ns"].astype(np.int64)),
+            "kind": _named(label, [k.label for k in _KINDS]),
+            "pid": pa.array(records["pid"].astype(np.int32)),
+            "tid": pa.array(tid),
+            "comm": _named(comms, names),
+            "cpu": pa.array(records["cpu"]),
+            "cgroup_id": pa.array(cgroup),
+            "cgroup": _named(paths, path_names),
+            "culprit_pid": pa.array(records["pid"].astype(np.int32), mask=unknown),
+            "culprit_tid": pa.array(culprit, mask=unknown),
+            "culprit_comm": _named(culprits, culprit_names, unknown),
+            "culprit_cgroup_id": pa.array(cgroup, mask=unknown),
+            "culprit_cgroup": _named(paths, path_names, unknown),
+            "culprit_ns": pa.array(records["culprit_ns"].astype(np.int64), mask=alone),
+            "culprit_others": pa.array(records["culprit_others"], mask=alone),
+            "culprit_stack": pa.array(stack, mask=stack == 0),
+            "runq_ns": pa.array(records["runq_ns"].astype(np.int64), mask=kind == Kind.STW),
+            "gil_ns": pa.array(records["gil_ns"].astype(np.int64), mask=~is_loop),
+            "reason": _named(reason, _REASONS, kind == Kind.GIL),
+            "flags": pa.array(np.zeros(len(records), np.uint8)),
+            **tags.columns(records["tag"]),
+        }
+    )
+
+
+def samples(records: NDArray[Any]) -> pa.Table:
+    """Rows of the samples table for `struct python_sample`s."""
+    import pyarrow as pa
+
+    n = len(records)
+    columns = tags.columns(records["tag"])
+    return pa.table(
+        {
+            "ns": pa.array(records["ns"].astype(np.int64)),
+            "source": _named(np.zeros(n, np.int32), ["cpu"]),
+            "pid": pa.array(records["pid"].astype(np.int32)),
+            "tid": pa.array(records["tid"].astype(np.int32)),
+            "weight_ns": pa.array(np.full(n, 1_000_000_000 // SAMPLE_HZ)),
+            "count": pa.array(np.ones(n, np.int64)),
+            **columns,
+        }
+    )
+
+
+def counters(names: list[str], change: NDArray[np.int64], start_ns: int, end_ns: int) -> pa.Table:
+    """Rows of the counters table for what changed; shape of `change` (CPUs, counters)."""
+    import pyarrow as pa
+
+    cpu, name = np.nonzero(change)
+    return pa.table(
+        {
+            "start_ns": pa.array(np.full(len(cpu), start_ns)),
+            "end_ns": pa.array(np.full(len(cpu), end_ns)),
+            "cpu": pa.array(cpu.astype(np.uint16)),
+            "name": _named(name.astype(np.int32), names),
+            "class": pa.array([CLASSES[names[i]] for i in name.tolist()]).dictionary_encode(),
+            "value": pa.array(change[cpu, name]),
+        }
+    )
+
+
+def _named(
+    indices: NDArray[np.int32], names: list[str], mask: NDArray[np.bool_] | None = None
+) -> pa.Array:
+    import pyarrow as pa
+
+    return pa.DictionaryArray.from_arrays(
+        pa.array(indices, mask=mask), pa.array(names, pa.string())
+    )

@@ -1,0 +1,196 @@
+"""The source of a recording that looks into Python processes."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sltrace.capture.python import rows
+from sltrace.capture.python.frames import FrameTable
+from sltrace.capture.python.probes import SAMPLE_HZ, PythonProbes
+from sltrace.capture.python.targets import EXEC, Target, Targets
+from sltrace.capture.ring import Ring
+from sltrace.capture.sources import Context, Rows
+from sltrace.errors import CannotRecord
+from sltrace.symbols.elf import Elf, ElfError
+from sltrace.symbols.mappings import open_regular
+from sltrace.target.python.interpreter import Interpreter
+from sltrace.trace.schema import arrow_schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_COLLECTOR = "gc_collect_main"
+_MAX_BACKLOG = 64 << 20
+
+
+class PythonSource:
+    """Python processes, their threads and their children.
+
+    Args:
+        pids: Processes to look into.
+    """
+
+    name = "python"
+
+    def __init__(self, pids: Sequence[int]) -> None:
+        self._pids = tuple(pids)
+        self._probes: PythonProbes | None = None
+        self._targets: Targets | None = None
+        self._refused = ""
+        self._drained: dict[str, deque[NDArray[Any]]] = {}
+        self._drained_bytes = self._written_bytes = 0
+
+    def attach(self, context: Context) -> None:
+        """Looks at the processes and attaches; what the kernel refuses leaves its view alone."""
+        self._context = context
+        try:
+            probes = PythonProbes(context)
+        except CannotRecord as err:
+            self._refused = str(err)
+            return
+        self._probes = probes
+        self._rings: dict[str, Ring] = {
+            "events": probes.events,
+            "stacks": probes.stacks,
+            "waits": probes.waits,
+            "samples": probes.samples,
+        }
+        self._drained = {name: deque() for name in self._rings}
+        self._counters = probes.counters()
+        self._since_ns = time.monotonic_ns()
+        self._targets = Targets(probes.set_process, probes.process_layout, self._recognised)
+        self._frames = FrameTable(self._targets.memories)
+        try:
+            probes.attach()
+        except CannotRecord as err:
+            self._refused = str(err)
+            probes.close()
+            self._probes = None
+        self._targets.start(self._pids)
+
+    def drain(self) -> float:
+        """Empties the rings into memory; how full the fullest was."""
+        fill = 0.0
+        if self._probes is None:
+            return fill
+        for name, ring in self._rings.items():
+            fill = max(fill, ring.fill())
+            if self._drained_bytes - self._written_bytes > _MAX_BACKLOG:
+                continue
+            if (records := ring.drain()) is not None:
+                self._drained_bytes += records.nbytes
+                self._drained[name].append(records)
+        return fill
+
+    def rows(self) -> Rows:
+        """What became known since the last call."""
+        if self._probes is None or self._targets is None:
+            return
+        # Stacks before events: a process that is gone by now was there when they were taken.
+        stacks, events = self._take("stacks"), self._take("events")
+        if stacks is not None:
+            yield from zip(("stacks", "frames"), self._frames.add(stacks), strict=True)
+        if events is not None:
+            self._targets.feed(events)
+            for pid in events["pid"][events["kind"] == EXEC].tolist():
+                self._frames.forget(pid)
+        self._targets.look()
+        if (waits := self._take("waits")) is not None:
+            yield "waits", rows.waits(waits, self._context.tasks, self._context.groups)
+        if (samples := self._take("samples")) is not None:
+            yield "samples", rows.samples(samples)
+        yield "counters", self._changed_counters()
+
+    def finish(self) -> Rows:
+        """The rest, and what became of the processes."""
+        import pyarrow as pa
+
+        if self._probes is not None:
+            self.drain()
+            yield from self.rows()
+        if self._targets is not None:
+            found = [_row(target) for target in self._targets.all() if _worth_a_row(target)]
+            yield "targets", pa.Table.from_pylist(found, schema=arrow_schema("targets"))
+            self._targets.close()
+
+    def describe(self) -> dict[str, Any]:
+        """What is attached, how much of it was lost, and what it cost."""
+        settings = self._context.settings.python
+        described: dict[str, Any] = {
+            "stack_rate_per_cpu": settings.rate_per_cpu,
+            "loops": "exact" if settings.loops else "upper bound",
+            "sample_hz": SAMPLE_HZ,
+        }
+        if self._refused:
+            described["refused"] = self._refused
+        if self._probes is not None:
+            totals = self._probes.counters().sum(axis=0).tolist()
+            described |= {
+                "attached": self._probes.attached,
+                "not_attached": [{"name": n, "why": w} for n, w in self._probes.not_attached],
+                "counters": dict(zip(self._probes.counter_names, totals, strict=True)),
+                "frames_unreadable": self._frames.unreadable,
+                "stacks_refused": self._frames.refused,
+            }
+        return described
+
+    def close(self) -> None:
+        """Detaches everything; what was drained stays."""
+        if self._probes is not None:
+            self._probes.close()
+
+    def _recognised(self, pid: int, interpreter: Interpreter) -> None:
+        """Times the collector where the interpreter's file still names it."""
+        assert self._probes
+        path = Path("/proc") / str(pid) / "root" / interpreter.path.lstrip("/")
+        try:
+            with open_regular(path) as file:
+                elf = Elf.from_file(file)
+        except (OSError, ElfError):
+            return
+        symbol = elf.symbol(_COLLECTOR)
+        offset = elf.offset_of(symbol.value) if symbol else None
+        if offset is not None and elf.build_id == interpreter.build_id:
+            self._probes.attach_collector(elf.build_id, str(path), offset)
+
+    def _take(self, name: str) -> NDArray[Any] | None:
+        drained = self._drained[name]
+        parts = [drained.popleft() for _ in range(len(drained))]
+        if not parts:
+            return None
+        records = np.concatenate(parts)
+        self._written_bytes += records.nbytes
+        return records
+
+    def _changed_counters(self) -> pa.Table:
+        assert self._probes
+        values, now = self._probes.counters(), time.monotonic_ns()
+        change = (values - self._counters).astype(np.int64)
+        start, self._since_ns, self._counters = self._since_ns, now, values
+        return rows.counters(self._probes.counter_names, change, start, now)
+
+
+def _worth_a_row(target: Target) -> bool:
+    return bool(target.python or target.named or target.why)
+
+
+def _row(target: Target) -> dict[str, Any]:
+    found = target.python
+    return {
+        "pid": target.pid,
+        "runtime": "python",
+        "version": found.version if found else "",
+        "exe": found.exe if found else "",
+        "build_id": found.build_id if found else "",
+        "level": target.level,
+        "why": target.why or target.trouble,
+        "from_ns": target.from_ns,
+        "until_ns": target.until_ns,
+    }

@@ -1,0 +1,281 @@
+"""The processes that are looked into: found, followed through fork and exec, told of at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sltrace.target.memory import Memory, Unreadable
+from sltrace.target.python import interpreter as python
+from sltrace.target.python.interpreter import Interpreter, NotPython, NotReady, Refused
+from sltrace.target.python.otel import (
+    Nodes,
+    NoOpenTelemetry,
+    OTel,
+    Variable,
+    find_nodes,
+    find_otel,
+    find_record,
+)
+from sltrace.target.threadrecord import ThreadRecord, find_thread_record
+
+FORK, EXEC, EXIT = 1, 2, 3
+"""enum python_event_kind in probes/python.h"""
+STACKS, TRACES = 1, 2
+"""Values of `level` in the targets table."""
+
+MAX_TARGETS = 1024
+_PATIENCE_NS = 10_000_000_000
+_LOOK_NS = 1_000_000_000
+_LOOKS = 60
+"""How often, a second apart and then ever more, the process is asked for OpenTelemetry."""
+
+
+@dataclass
+class Target:
+    """One process.
+
+    Attributes:
+        named: The user named it.
+        python: Its interpreter, once recognised.
+        why: Why not all is recorded of it.
+    """
+
+    pid: int
+    named: bool
+    from_ns: int
+    until_ns: int | None = None
+    memory: Memory | None = None
+    python: Interpreter | None = None
+    why: str = ""
+    parent: Target | None = None
+    settled: bool = False
+    otel: OTel | None = None
+    nodes: Nodes | None = None
+    record: Variable | None = None
+    tls: ThreadRecord | None = None
+    looks: int = 0
+    next_look_ns: int = 0
+    trouble: str = ""
+    files: set[str] = field(default_factory=set)
+
+    @property
+    def level(self) -> int | None:
+        """How much is recorded."""
+        if self.python is None:
+            return None
+        traced = ((self.otel or self.record) and self.nodes) or self.tls
+        return TRACES if traced else STACKS
+
+    def close(self) -> None:
+        """Lets go of its memory."""
+        if self.memory:
+            self.memory.close()
+            self.memory = None
+
+
+class Targets:
+    """All of them.
+
+    Args:
+        publish: Tells the probes of a process.
+        layout: `struct python_process`.
+        recognised: Called with each process that is found to be Python.
+    """
+
+    def __init__(
+        self,
+        publish: Callable[[int, NDArray[Any]], None],
+        layout: np.dtype[Any],
+        recognised: Callable[[int, Interpreter], None],
+    ) -> None:
+        self._publish = publish
+        self._layout = layout
+        self._recognised = recognised
+        self.current: dict[int, Target] = {}
+        self.ended: list[Target] = []
+        self.refused = 0
+
+    def start(self, pids: Iterable[int]) -> None:
+        """The processes the user named."""
+        for pid in pids:
+            target = Target(pid, named=True, from_ns=time.monotonic_ns())
+            self.current[pid] = target
+            # So that the probes follow its children even if it is no Python itself.
+            self._tell(target)
+            self._examine(target)
+
+    def feed(self, events: NDArray[Any]) -> None:
+        """Takes `struct python_event`s in order."""
+        for event in events:
+            pid, kind, ns = int(event["pid"]), int(event["kind"]), int(event["ns"])
+            if kind == FORK:
+                self._forked(pid, int(event["parent"]), ns)
+            elif kind == EXEC:
+                self._end(pid, ns, follow=True)
+            else:
+                self._end(pid, ns, follow=False)
+
+    def look(self) -> None:
+        """Tries again what was not ready, and looks for trace ids; a few times a second."""
+        now = time.monotonic_ns()
+        for target in list(self.current.values()):
+            if not target.settled:
+                self._examine(target)
+            elif target.python and now >= target.next_look_ns and target.looks < _LOOKS:
+                self._look_for_traces(target, now)
+
+    def memories(self, pid: int) -> list[tuple[Memory, Interpreter]]:
+        """Where objects of a process can be read: in it, or in who it was forked from."""
+        found: list[tuple[Memory, Interpreter]] = []
+        target = self.current.get(pid) or next((t for t in self.ended if t.pid == pid), None)
+        while target and len(found) < 8:
+            if target.python:
+                if target.memory is None and target.until_ns is None:
+                    with contextlib.suppress(Unreadable):
+                        target.memory = Memory(target.pid)
+                if target.memory:
+                    found.append((target.memory, target.python))
+            target = target.parent
+        return found
+
+    def all(self) -> list[Target]:
+        """Every process so far."""
+        return [*self.ended, *self.current.values()]
+
+    def close(self) -> None:
+        """Lets go of every process."""
+        for target in self.all():
+            target.close()
+
+    def _forked(self, pid: int, parent: int, ns: int) -> None:
+        before = self.current.get(parent)
+        if before is None or len(self.current) >= MAX_TARGETS:
+            self.refused += 1
+            return
+        child = Target(pid, named=False, from_ns=ns, parent=before)
+        # The kernel copied what it had been told of the parent.
+        for name in ("python", "why", "settled", "otel", "nodes", "record", "tls"):
+            setattr(child, name, getattr(before, name))
+        self.current[pid] = child
+
+    def _end(self, pid: int, ns: int, *, follow: bool) -> None:
+        target = self.current.pop(pid, None)
+        if target is None:
+            return
+        target.until_ns = ns
+        target.close()
+        # What never was Python and nobody named is not worth a row.
+        if target.python or target.named or target.why:
+            self.ended.append(target)
+            del self.ended[:-MAX_TARGETS]
+        if follow:
+            self.current[pid] = Target(pid, named=target.named, from_ns=ns)
+            self._examine(self.current[pid])
+
+    def _examine(self, target: Target) -> None:
+        try:
+            target.memory = target.memory or Memory(target.pid)
+            target.python = python.find(target.pid, target.memory)
+        except NotPython as err:
+            target.settled = True
+            target.why = f"no CPython in it: {err}" if target.named else ""
+            target.close()
+            return
+        except Refused as err:
+            target.settled, target.why = True, str(err)
+            target.close()
+            return
+        except (NotReady, Unreadable) as err:
+            if time.monotonic_ns() - target.from_ns > _PATIENCE_NS:
+                target.settled, target.why = True, f"not looked into: {err}"
+                target.close()
+            return
+        target.settled = True
+        target.why = ""
+        if target.python.interpreters > 1:
+            target.why = "waits for the GIL of sub-interpreters that have their own are not seen"
+        self._recognised(target.pid, target.python)
+        self._look_for_traces(target, time.monotonic_ns())
+        self._tell(target)
+
+    def _look_for_traces(self, target: Target, now: int) -> None:
+        assert target.python
+        target.looks += 1
+        target.next_look_ns = now + _LOOK_NS * (1 + target.looks // 10)
+        before = (target.otel, target.nodes, target.record, target.tls)
+        try:
+            target.memory = target.memory or Memory(target.pid)
+            memory, found = target.memory, target.python
+            target.tls = target.tls or find_thread_record(target.pid, memory, target.files)
+            with contextlib.suppress(NoOpenTelemetry):
+                target.record = target.record or find_record(memory, found)
+            target.otel = target.otel or find_otel(memory, found)
+            target.trouble = ""
+        except NoOpenTelemetry:
+            pass
+        except Unreadable as err:
+            target.trouble = f"OpenTelemetry's context not recognised: {err}"
+        if target.memory and not target.nodes and (target.otel or target.record):
+            with contextlib.suppress(Unreadable):
+                target.nodes = find_nodes(target.memory, target.python)
+        if before != (target.otel, target.nodes, target.record, target.tls):
+            self._tell(target)
+        if target.tls and target.otel and target.nodes:
+            target.looks = _LOOKS
+
+    def _tell(self, target: Target) -> None:
+        process = np.zeros(1, self._layout)
+        if target.python:
+            self._fill(process, target, target.python)
+        self._publish(target.pid, process)
+
+    def _fill(self, process: NDArray[Any], target: Target, found: Interpreter) -> None:
+        layout = found.layout
+        values: dict[str, int] = {
+            "interpreters": found.runtime + layout.interpreters,
+            "gil": found.gil,
+            "interpreter_next": layout.interpreter_next,
+            "threads": layout.threads,
+            "thread_next": layout.thread_next,
+            "thread_id": layout.thread_id,
+            "context": layout.context,
+            "frame": layout.frame,
+            "cframe": layout.cframe,
+            "cframe_current": layout.cframe_current,
+            "frame_code": layout.frame_code,
+            "back": layout.back,
+            "instr": layout.instr,
+            "owner": layout.owner,
+            "frame_bytes": layout.frame_bytes,
+            "skip_from": layout.skip_from,
+            "instr_is_index": layout.instr_is_index,
+            "tagged": layout.tagged,
+            "minor": layout.minor,
+            "ready": 1,
+        }
+        if target.nodes:
+            values |= {"bitmap_node": target.nodes.bitmap, "array_node": target.nodes.array}
+        if target.otel:
+            values |= {
+                "otel_var": target.otel.variable.address,
+                "otel_hash": target.otel.variable.hash,
+                "otel_key": target.otel.span_key,
+                "span_context": target.otel.span_context,
+            }
+        if target.record:
+            values |= {"record_var": target.record.address, "record_hash": target.record.hash}
+        if target.tls:
+            values |= {
+                "has_tls": 1,
+                "tls_module": target.tls.module,
+                "tls_offset": target.tls.offset,
+            }
+        for name, value in values.items():
+            process[name] = value

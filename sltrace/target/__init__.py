@@ -1,0 +1,1 @@
+"""What is inside a process that is recorded: its language runtime, read from outside."""

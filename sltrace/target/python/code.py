@@ -1,0 +1,122 @@
+"""Names, files and lines of code objects."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from sltrace.target.memory import Memory, Unreadable
+from sltrace.target.python.layout import Layout
+from sltrace.target.python.objects import Objects
+
+_MAX_TABLE = 1 << 20
+_CODE_BYTES = 208
+
+
+@dataclass(frozen=True)
+class Code:
+    """What frames need of a code object.
+
+    Attributes:
+        name: Qualified where the version has it.
+        file: As compiled; may be relative.
+        first_line: Line of the `def`.
+        table: Line table, in the format of the version.
+        start: Address of the first instruction; 0 for 3.10.
+    """
+
+    name: str
+    file: str
+    first_line: int
+    table: bytes
+    start: int
+
+    def line(self, instruction: int) -> int | None:
+        """Line of an instruction as a frame holds it; None where it has none."""
+        if not self.start:
+            return line_3_10(self.table, instruction * 2, self.first_line)
+        return line_3_11(self.table, (instruction - self.start) // 2, self.first_line)
+
+
+def read_code(memory: Memory, layout: Layout, address: int, code_type: int = 0) -> Code:
+    """Reads a code object.
+
+    Args:
+        memory: Of the process.
+        layout: Of its CPython.
+        address: Of the object.
+        code_type: Address of the type `code`, if known: anything else is refused.
+
+    Raises:
+        Unreadable: It is no code object, or it is gone.
+    """
+    objects = Objects(memory, layout)
+    raw = memory.read(address, _CODE_BYTES)
+    if code_type and struct.unpack_from("<Q", raw, 8)[0] != code_type:
+        raise Unreadable(f"no code object at {address:#x}")
+    name, file, table = (
+        struct.unpack_from("<Q", raw, at)[0]
+        for at in (layout.name, layout.filename, layout.linetable)
+    )
+    (first_line,) = struct.unpack_from("<i", raw, layout.first_line)
+    return Code(
+        name=objects.text(name),
+        file=objects.text(file),
+        first_line=first_line,
+        table=objects.bytes(table, _MAX_TABLE),
+        start=address + layout.code_start if layout.code_start else 0,
+    )
+
+
+def line_3_10(table: bytes, offset: int, first_line: int) -> int | None:
+    """Line of a byte offset: pairs of length and signed line step (Objects/lnotab_notes.txt)."""
+    line, end = first_line, 0
+    for i in range(0, len(table) - 1, 2):
+        end += table[i]
+        step = table[i + 1] - 256 if table[i + 1] > 127 else table[i + 1]
+        if step != -128:
+            line += step
+        if end > offset:
+            return None if step == -128 else line
+    return None
+
+
+def line_3_11(table: bytes, unit: int, first_line: int) -> int | None:
+    """Line of a code unit: entries of variable length (Objects/locations.md).
+
+    A frame that has not run an instruction yet stands before the first: the first line.
+    """
+    if unit < 0:
+        return first_line
+    at, line, end = 0, first_line, 0
+    while at < len(table):
+        first = table[at]
+        code, length = first >> 3 & 15, (first & 7) + 1
+        at += 1
+        if code < 10:
+            at += 1
+        elif code < 13:
+            line += code - 10
+            at += 2
+        elif code < 15:
+            step, at = _varint(table, at)
+            line += -(step >> 1) if step & 1 else step >> 1
+            for _ in range(3 if code == 14 else 0):
+                _, at = _varint(table, at)
+        end += length
+        if end > unit:
+            return None if code == 15 else line
+    return None
+
+
+def _varint(table: bytes, at: int) -> tuple[int, int]:
+    """A number of 6 bits a byte, low ones first; a table that ends within it ends the number."""
+    value = shift = 0
+    while at < len(table) and shift < 60:
+        byte = table[at]
+        at += 1
+        value |= (byte & 63) << shift
+        shift += 6
+        if not byte & 64:
+            break
+    return value, at

@@ -1,0 +1,289 @@
+"""Finds CPython in a process and checks on the live process that its structures are as expected."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from sltrace.symbols.elf import Elf
+from sltrace.symbols.mappings import Mapping, MappingRecorder
+from sltrace.target.memory import Memory, Unreadable
+from sltrace.target.python.layout import (
+    DEBUG_OFFSETS_BYTES,
+    Layout,
+    UnknownLayout,
+    is_free_threaded,
+    layout_for,
+)
+from sltrace.target.python.objects import Objects
+
+MAX_THREADS = 1 << 14
+_MAX_INTERPRETERS = 64
+_FRAMES_CHECKED = 8
+_ATTEMPTS = 5
+_PYTHON = re.compile(r"(lib)?python(\d)\.(\d+)")
+_OTHERS = {"pypy": "PyPy", "graalpy": "GraalPy", "jython": "Jython", "micropython": "MicroPython"}
+
+
+class NotPython(Exception):
+    """There is no CPython in the process."""
+
+
+class Refused(Exception):
+    """There is a Python that is not looked into; the message says why."""
+
+
+class NotReady(Exception):
+    """CPython has not begun, or does not hold still: worth another try."""
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """A recognised CPython.
+
+    Attributes:
+        version: As `3.11.7`; `3.10` where the process does not say more.
+        exe: Executable of the process.
+        build_id: Of the file that holds the interpreter.
+        path: Of that file.
+        bias: What to add to its linked addresses.
+        layout: Its structures.
+        runtime: Address of `_PyRuntime`.
+        main: Address of the main interpreter's state.
+        gil: Address of the main interpreter's GIL.
+        interpreters: How many there were.
+        code_type: Address of the type `code`; 0 if no thread was in Python code.
+    """
+
+    version: str
+    exe: str
+    build_id: str
+    path: str
+    bias: int
+    layout: Layout
+    runtime: int
+    main: int
+    gil: int
+    interpreters: int
+    code_type: int
+
+
+def find(pid: int, memory: Memory, proc: Path = Path("/proc")) -> Interpreter:
+    """Looks for CPython in a process.
+
+    Raises:
+        NotPython: There is none.
+        Refused: There is one that cannot be looked into.
+        NotReady: Ask again.
+        Unreadable: The process is gone.
+    """
+    maps = MappingRecorder(proc)
+    mappings = maps.read_maps(pid)
+    exe = _exe(pid, proc)
+    if not mappings:
+        raise NotReady("it has no memory yet, or is gone")
+    for word, name in _OTHERS.items():
+        if any(_name(m.path).startswith((word, f"lib{word}")) for m in mappings):
+            raise Refused(f"{name} is not CPython")
+    mapping, elf = _file(pid, mappings, maps)
+    symbol = elf.symbol("_PyRuntime")
+    if symbol is None:
+        raise Refused(f"{_name(mapping.path)} has no symbol _PyRuntime")
+    linked = elf.address_of(mapping.offset)
+    bias = mapping.start - (linked or 0)
+    version, minor = _version(memory, elf, bias, mapping.path)
+    runtime = symbol.value + bias
+    head = memory.read(runtime, DEBUG_OFFSETS_BYTES)
+    if is_free_threaded(head):
+        raise Refused(
+            f"Python {version} is a free-threaded build: it has no GIL, its stacks are not read"
+        )
+    try:
+        layout = layout_for(minor, head)
+    except UnknownLayout as err:
+        raise Refused(str(err)) from err
+    main, gil, count, code_type = _checked(pid, memory, layout, runtime, version, proc)
+    return Interpreter(
+        version, exe, elf.build_id, mapping.path, bias, layout, runtime, main, gil, count, code_type
+    )
+
+
+def threads(memory: Memory, layout: Layout, interpreter: int) -> Iterator[int]:
+    """Addresses of the thread states of an interpreter; at most MAX_THREADS.
+
+    Raises:
+        Unreadable: The list changed while it was read.
+    """
+    state = memory.u64(interpreter + layout.threads)
+    for _ in range(MAX_THREADS):
+        if not state:
+            return
+        yield state
+        state = memory.u64(state + layout.thread_next)
+
+
+def _name(path: str) -> str:
+    return PurePosixPath(path.removesuffix(" (deleted)")).name
+
+
+def _exe(pid: int, proc: Path) -> str:
+    try:
+        return str((proc / str(pid) / "exe").readlink())
+    except OSError:
+        return ""
+
+
+def _file(pid: int, mappings: list[Mapping], maps: MappingRecorder) -> tuple[Mapping, Elf]:
+    """The mapping of the file that holds the interpreter."""
+    named = [m for m in mappings if _PYTHON.match(_name(m.path))]
+    # The executable is a shim where there is a library.
+    named.sort(key=lambda m: not _name(m.path).startswith("lib"))
+    # Whoever embeds CPython statically exports its symbols: extension modules need them.
+    first = next((m for m in mappings if m.path.startswith("/")), None)
+    if not named and first:
+        named = [first]
+    for mapping in named:
+        elf = maps.open_elf(pid, mapping)
+        if elf and elf.symbol("_PyRuntime"):
+            return mapping, elf
+    raise NotPython("no mapped file has _PyRuntime")
+
+
+def _version(memory: Memory, elf: Elf, bias: int, path: str) -> tuple[str, int]:
+    symbol = elf.symbol("Py_Version")
+    if symbol:  # 3.11 and later
+        number = memory.u32(symbol.value + bias)
+        major, minor, micro = number >> 24, number >> 16 & 0xFF, number >> 8 & 0xFF
+        version = f"{major}.{minor}.{micro}"
+    else:
+        found = _PYTHON.match(_name(path))
+        if not found:
+            raise Refused("an embedded CPython older than 3.11 does not say its version")
+        major, minor = int(found[2]), int(found[3])
+        version = f"{major}.{minor}"
+    if major != 3 or minor < 10:
+        raise Refused(f"Python {version} is older than 3.10")
+    return version, minor
+
+
+def _checked(
+    pid: int, memory: Memory, layout: Layout, runtime: int, version: str, proc: Path
+) -> tuple[int, int, int, int]:
+    """Main interpreter, GIL, number of interpreters, type of code objects.
+
+    The process runs meanwhile, so a check that fails is tried again.
+    """
+    error: Exception = NotReady("")
+    for attempt in range(_ATTEMPTS):
+        if attempt:
+            time.sleep(0.002)
+        try:
+            return _check(pid, memory, layout, runtime, proc)
+        except NotReady as err:
+            error = err
+        except (Unreadable, ValueError) as err:
+            error = err
+    if isinstance(error, NotReady):
+        raise error
+    raise Refused(f"layout of Python {version} not recognised: {error}")
+
+
+def _check(
+    pid: int, memory: Memory, layout: Layout, runtime: int, proc: Path
+) -> tuple[int, int, int, int]:
+    head = memory.u64(runtime + layout.interpreters)
+    if not head:
+        raise NotReady("no interpreter yet")
+    main, count = _main_interpreter(memory, layout, head)
+    states = list(threads(memory, layout, main))
+    if not states:
+        raise NotReady("no thread yet")
+    _check_threads(pid, memory, layout, states, proc)
+    code_type = _check_frames(memory, layout, states)
+    gil = memory.u64(main + layout.gil) if layout.gil_is_pointer else runtime + layout.gil
+    holder, locked = memory.u64(gil + 8), memory.u32(gil + 16)
+    if locked not in (0, 1, 0xFFFFFFFF):
+        raise ValueError("the GIL is neither locked nor free")
+    if (
+        holder
+        and locked == 1
+        and holder not in states
+        and holder not in threads(memory, layout, main)
+    ):
+        raise ValueError("the GIL is held by no thread")
+    return main, gil, count, code_type
+
+
+def _main_interpreter(memory: Memory, layout: Layout, head: int) -> tuple[int, int]:
+    state, main, count = head, 0, 0
+    while state and count < _MAX_INTERPRETERS:
+        count += 1
+        if memory.u64(state + layout.interpreter_id) == 0:
+            main = state
+        state = memory.u64(state + layout.interpreter_next)
+    if not main:
+        raise ValueError("no main interpreter")
+    return main, count
+
+
+def _check_threads(pid: int, memory: Memory, layout: Layout, states: list[int], proc: Path) -> None:
+    """At least one thread state must be that of a thread there is."""
+    tids = _native_ids(pid, proc)
+    for state in states[:64]:
+        address = memory.u64(state + layout.thread_id)
+        try:
+            # A thread's own structure begins with its address, in glibc and in musl.
+            is_thread = address != 0 and memory.u64(address) == address
+        except Unreadable:
+            continue
+        if is_thread and (not layout.native_id or memory.u64(state + layout.native_id) in tids):
+            _check_context(memory, layout, state)
+            return
+    raise ValueError("no thread state fits a thread")
+
+
+def _check_context(memory: Memory, layout: Layout, state: int) -> None:
+    context = memory.u64(state + layout.context)
+    if context and "Context" not in Objects(memory, layout).type_name(context):
+        raise ValueError("a thread's context is none")
+
+
+def _check_frames(memory: Memory, layout: Layout, states: list[int]) -> int:
+    """The frames of the first thread that has some must have code objects; their type."""
+    objects = Objects(memory, layout)
+    for state in states[:64]:
+        frame = memory.u64(state + layout.frame)
+        if layout.cframe and frame:
+            frame = memory.u64(frame + layout.cframe_current)
+        found = 0
+        for _ in range(_FRAMES_CHECKED):
+            if not frame:
+                break
+            owner = memory.read(frame + layout.owner, 1)[0] if layout.owner else 0
+            code = memory.u64(frame + layout.frame_code)
+            if layout.tagged:
+                code &= ~3
+            if not layout.skip_from or owner < layout.skip_from:
+                if objects.type_name(code) != "code":
+                    raise ValueError("a frame has no code object")
+                found = objects.type_of(code)
+            frame = memory.u64(frame + layout.back)
+        if found:
+            return found
+    return 0
+
+
+def _native_ids(pid: int, proc: Path) -> set[int]:
+    """Thread ids of a process as its own pid namespace numbers them."""
+    found: set[int] = set()
+    try:
+        for task in (proc / str(pid) / "task").iterdir():
+            for line in (task / "status").read_text(errors="replace").splitlines():
+                if line.startswith("NSpid:"):
+                    found.add(int(line.split()[-1]))
+    except (OSError, ValueError):
+        pass
+    return found

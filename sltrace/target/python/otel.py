@@ -1,0 +1,146 @@
+"""Where a Python process keeps the OpenTelemetry context of its threads and tasks.
+
+The SDK's names for it are private, so each step is checked; where one is not as expected there
+are no trace ids, and the reason is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sltrace.target.memory import Memory, Unreadable
+from sltrace.target.python.interpreter import Interpreter, threads
+from sltrace.target.python.objects import Objects
+
+_BITMAP, _ARRAY = "hamt_bitmap_node", "hamt_array_node"
+_NEARBY = 4096
+_VAR_HASH = 56
+_HELPER = "sltrace.otel"
+
+
+class NoOpenTelemetry(Exception):
+    """The process has not imported it (yet)."""
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A ContextVar: its address, and its hash as the contexts' tree uses it."""
+
+    address: int
+    hash: int
+
+
+@dataclass(frozen=True)
+class OTel:
+    """OpenTelemetry's context variable and what is in it.
+
+    Attributes:
+        variable: ContextVar of the current context.
+        span_key: Address of the str under which a context has the current span.
+        span_context: Address of the type SpanContext.
+    """
+
+    variable: Variable
+    span_key: int
+    span_context: int
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Types of the nodes of a context's tree of variables; `array` is 0 if it was not found."""
+
+    bitmap: int
+    array: int
+
+
+def find_otel(memory: Memory, interpreter: Interpreter) -> OTel:
+    """Looks the SDK's own variables up in its modules.
+
+    Raises:
+        NoOpenTelemetry: They are not imported.
+        Unreadable: They are not as expected, or change.
+    """
+    objects = Objects(memory, interpreter.layout)
+    modules = memory.u64(interpreter.main + interpreter.layout.modules)
+    context = _module(memory, objects, modules, "opentelemetry.context")
+    propagation = _module(memory, objects, modules, "opentelemetry.trace.propagation")
+    span = _module(memory, objects, modules, "opentelemetry.trace.span")
+    runtime_context = objects.dict_get(context, "_RUNTIME_CONTEXT")
+    variable = objects.attribute(runtime_context, "_current_context")
+    return OTel(
+        variable=_variable(memory, objects, variable),
+        span_key=objects.dict_get(propagation, "_SPAN_KEY"),
+        span_context=objects.dict_get(span, "SpanContext"),
+    )
+
+
+def find_record(memory: Memory, interpreter: Interpreter) -> Variable:
+    """The variable of the optional helper `sltrace.otel`.
+
+    Raises:
+        NoOpenTelemetry: It is not imported.
+        Unreadable: It is not as expected, or changes.
+    """
+    objects = Objects(memory, interpreter.layout)
+    modules = memory.u64(interpreter.main + interpreter.layout.modules)
+    return _variable(
+        memory, objects, objects.dict_get(_module(memory, objects, modules, _HELPER), "RECORD")
+    )
+
+
+def find_nodes(memory: Memory, interpreter: Interpreter) -> Nodes | None:
+    """The types of nodes, from any thread's context; None while no thread has one.
+
+    Raises:
+        Unreadable: The threads change.
+    """
+    objects = Objects(memory, interpreter.layout)
+    for state in threads(memory, interpreter.layout, interpreter.main):
+        try:
+            context = memory.u64(state + interpreter.layout.context)
+            variables = memory.u64(context + 24) if context else 0
+            root = memory.u64(variables + 16) if variables else 0
+            found = objects.type_of(root) if root else 0
+            name = objects.name_of_type(found) if found else ""
+        except Unreadable:
+            continue
+        if name in (_BITMAP, _ARRAY):
+            other = _neighbour(memory, objects, found, _ARRAY if name == _BITMAP else _BITMAP)
+            return Nodes(found, other) if name == _BITMAP else Nodes(other, found)
+    return None
+
+
+def _neighbour(memory: Memory, objects: Objects, type_: int, wanted: str) -> int:
+    """The types are static objects of one source file, so they lie close together."""
+    raw = memory.read(max(type_ - _NEARBY, 8), 2 * _NEARBY)
+    names: dict[int, bool] = {}
+    for at in range(0, len(raw) - 8, 8):
+        pointer = int.from_bytes(raw[at : at + 8], "little")
+        if not pointer or pointer in names:
+            continue
+        try:
+            names[pointer] = memory.text(pointer, 32) == wanted
+        except Unreadable:
+            names[pointer] = False
+        if names[pointer]:
+            # tp_name is the first member after the object's head.
+            return type_ - _NEARBY + at - 24
+    return 0
+
+
+def _module(memory: Memory, objects: Objects, modules: int, name: str) -> int:
+    """Address of a module's dict."""
+    try:
+        module = objects.dict_get(modules, name)
+    except Unreadable:
+        raise NoOpenTelemetry(f"{name} is not imported") from None
+    return memory.u64(module + 16)
+
+
+def _variable(memory: Memory, objects: Objects, address: int) -> Variable:
+    if "ContextVar" not in objects.type_name(address):
+        raise Unreadable("no ContextVar")
+    value = memory.i64(address + _VAR_HASH) & (1 << 64) - 1
+    short = (value ^ value >> 32) & 0xFFFFFFFF
+    # -1 means an error in C, so no hash is.
+    return Variable(address, 0xFFFFFFFE if short == 0xFFFFFFFF else short)

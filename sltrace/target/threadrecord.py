@@ -1,0 +1,79 @@
+"""Where a thread keeps the record of OTEP 4947, `otel_thread_ctx_v1`: ids of its current span."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sltrace.symbols.mappings import MappingRecorder
+from sltrace.target.memory import Memory, Unreadable
+
+SYMBOL = "otel_thread_ctx_v1"
+
+_DTPMOD64, _DTPOFF64, _TPOFF64, _TLSDESC = 16, 17, 18, 36
+_STATIC_MIN = -(1 << 30)
+_MAX_MODULES = 4096
+_MAX_FILES = 512
+
+
+@dataclass(frozen=True)
+class ThreadRecord:
+    """Place of the pointer to the record.
+
+    Attributes:
+        module: Index in the thread's dynamic vector; 0 if the place is `offset` from the thread
+            pointer.
+        offset: Bytes.
+    """
+
+    module: int
+    offset: int
+
+
+def find_thread_record(
+    pid: int, memory: Memory, seen: set[str], proc: Path = Path("/proc")
+) -> ThreadRecord | None:
+    """Looks for a library that publishes the record; None if there is none, or not yet.
+
+    Args:
+        pid: Process.
+        memory: Its memory.
+        seen: Files that were looked at in vain; added to.
+        proc: Where /proc is.
+    """
+    maps = MappingRecorder(proc)
+    for mapping in maps.read_maps(pid)[:_MAX_FILES]:
+        if mapping.file in seen or not mapping.path.startswith("/"):
+            continue
+        seen.add(mapping.file)
+        elf = maps.open_elf(pid, mapping)
+        relocations = elf.relocations(SYMBOL) if elf else []
+        linked = elf.address_of(mapping.offset) if elf else None
+        if linked is None:
+            continue
+        for relocation in relocations:
+            try:
+                found = _resolve(
+                    memory, relocation.type, mapping.start - linked + relocation.address
+                )
+            except Unreadable:
+                continue
+            if found:
+                return found
+    return None
+
+
+def _resolve(memory: Memory, kind: int, slot: int) -> ThreadRecord | None:
+    """What the loader wrote for a relocation."""
+    if kind == _TPOFF64:
+        return ThreadRecord(0, memory.i64(slot))
+    if kind == _DTPMOD64:
+        module, offset = memory.u64(slot), memory.u64(slot + 8)
+    elif kind == _TLSDESC:
+        argument = memory.i64(slot + 8)
+        if _STATIC_MIN < argument < 0:
+            return ThreadRecord(0, argument)
+        module, offset = memory.u64(argument), memory.u64(argument + 8)
+    else:
+        return None
+    return ThreadRecord(module, offset) if 0 < module < _MAX_MODULES else None

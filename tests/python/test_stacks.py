@@ -1,0 +1,116 @@
+"""Python stacks of sleeping threads against what the process itself and py-spy see."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sltrace.trace.reader import Trace
+from tests.kernel.conftest import Record
+from tests.support.pythons import WANTED, service
+
+pytestmark = pytest.mark.bpf
+
+Stack = tuple[tuple[str, int, str], ...]
+"""Name, line and file of each frame, innermost first."""
+
+_DEPTH = 128
+
+
+def _stacks(trace: Trace) -> dict[int, dict[Stack, int]]:
+    """By thread, how often it slept with each stack."""
+    rows = trace.sql(
+        "SELECT w.tid, w.end_ns, w.stack_runtime AS id, any_value(k.addresses) AS addresses, "
+        "any_value(k.pid) AS pid FROM waits w JOIN stacks k ON k.stack_id = w.stack_runtime "
+        "WHERE w.kind = 'blocked' AND w.reason = 'sleep' GROUP BY ALL"
+    ).to_pylist()
+    frames = {
+        (r["pid"], r["address"]): (r["name"].rpartition(".")[2], r["line"], r["file"])
+        for r in trace.sql("SELECT * FROM frames WHERE language = 'python'").to_pylist()
+    }
+    found: dict[int, dict[Stack, int]] = {}
+    for row in rows:
+        stack = tuple(frames[row["pid"], a] for a in row["addresses"])
+        mine = found.setdefault(row["tid"], {})
+        mine[stack] = mine.get(stack, 0) + 1
+    return found
+
+
+def _py_spy(pid: int) -> dict[int, Stack]:
+    """By pthread_self(): the tid it does not know of 3.10."""
+    path = shutil.which("py-spy") or str(Path(sys.executable).parent / "py-spy")
+    done = subprocess.run(
+        [path, "dump", "--json", "--nonblocking", "--pid", str(pid)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    threads: list[dict[str, Any]] = json.loads(done.stdout)
+    return {
+        t["thread_id"]: tuple(
+            (f["name"].rpartition(".")[2], f["line"], f["filename"]) for f in t["frames"]
+        )
+        for t in threads
+    }
+
+
+@pytest.mark.parametrize("version", WANTED)
+def test_stacks_are_those_the_process_and_py_spy_see(
+    version: str, record: Record, tmp_path: Path
+) -> None:
+    log = tmp_path / "log.json"
+    with service(version, "sleepers", log, 30) as process:
+        with record("--pid", process.pid, "--python-rate", 0) as recording:
+            time.sleep(1.5)
+        spied = _py_spy(process.pid)
+    logged = {
+        int(tid): (ident, tuple((name, line, file) for name, line, file in frames))
+        for tid, (ident, frames) in json.loads(log.read_text()).items()
+    }
+    found = _stacks(recording.trace)
+    checked = 0
+    for tid, (ident, expected) in logged.items():
+        assert set(found[tid]) == {expected[:_DEPTH]}, f"thread {tid}"
+        checked += sum(found[tid].values())
+        # py-spy names a frame's line by its own decoder, and cuts no stack this deep.
+        if len(expected) < _DEPTH:
+            assert set(found[tid]) == {spied[ident]}, f"thread {tid}"
+    assert checked > 500
+    counted = recording.trace.meta["sources"]["python"]["counters"]
+    assert counted["python_stacks_cut"] > 0, "the deepest thread's stacks"
+    assert counted["python_stacks_failed"] == 0
+    print(
+        f"\n{version}: {checked} stacks, {counted['python_ns'] / counted['python_switches']:.0f} ns"
+    )
+
+
+def test_the_cap_is_kept_and_said(record: Record, tmp_path: Path) -> None:
+    with (
+        service("3.11", "sleepers", tmp_path / "log.json", 30) as process,
+        record("--pid", process.pid, "--python-rate", 200) as recording,
+    ):
+        time.sleep(1.5)
+    described = recording.trace.meta["sources"]["python"]
+    assert described["stack_rate_per_cpu"] == 200
+    # Two a window of 10 ms on each CPU; CPU samples are not capped.
+    taken = described["counters"]["python_stacks"]
+    waits = recording.trace.sql(
+        "SELECT count(*) AS n, count(stack_runtime) AS stacks FROM waits WHERE reason = 'sleep'"
+    ).to_pylist()[0]
+    seconds = recording.trace.meta["overhead"]["wall_ns"] / 1e9
+    cpus = recording.trace.meta["cpus"]
+    assert 0 < waits["stacks"] < waits["n"]
+    assert taken <= (200 + 99) * cpus * (seconds + 1)
+    assert described["counters"]["python_stacks_capped"] > 0
+    rows = recording.trace.sql(
+        "SELECT sum(value)::BIGINT AS n FROM counters WHERE name = 'python_stacks_capped' "
+        "AND class = 'discard'"
+    ).to_pylist()
+    assert rows[0]["n"] == described["counters"]["python_stacks_capped"]

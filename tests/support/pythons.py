@@ -1,0 +1,111 @@
+"""The CPythons of this machine, and small services that run on them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+PROGRAMS = Path(__file__).parents[1] / "python" / "programs"
+
+MINORS = ("3.10", "3.11", "3.12", "3.13")
+WANTED = (*MINORS, "stripped 3.11")
+"""One of each minor version that is looked into, and a distribution's stripped build."""
+
+_PLACES = ("/usr/bin", "/usr/local/bin")
+_PYENVS = (Path.home() / ".pyenv", Path(os.environ.get("PYENV_ROOT", "/opt/pyenv")))
+
+
+@cache
+def _found() -> dict[str, str]:
+    """Path by entry of WANTED, for those that are here and run."""
+    candidates = [
+        path
+        for root in _PYENVS
+        for minor in MINORS
+        for path in sorted(root.glob(f"versions/{minor}.*/bin/python{minor}"), reverse=True)
+    ]
+    candidates += [Path(place) / f"python{minor}" for place in _PLACES for minor in MINORS]
+    found: dict[str, str] = {}
+    for path in candidates:
+        if not path.exists():
+            continue
+        minor = path.name.removeprefix("python")
+        name = minor if path.parent.parent.parent.name == "versions" else f"stripped {minor}"
+        if name not in found and _runs(path, minor):
+            found[name] = str(path)
+    for minor in MINORS:
+        if minor not in found and (distribution := found.get(f"stripped {minor}")):
+            found[minor] = distribution
+    return found
+
+
+def _runs(path: Path, minor: str) -> bool:
+    code = "import sys; print('%d.%d' % sys.version_info[:2])"
+    done = subprocess.run([path, "-c", code], capture_output=True, text=True, check=False)
+    return done.stdout.strip() == minor
+
+
+def interpreter(name: str) -> str:
+    """Path of an interpreter of WANTED; skips the test where there is none."""
+    path = _found().get(name)
+    if path is None:
+        pytest.skip(f"no CPython {name} on this machine: what it would show is NOT TESTED")
+    return path
+
+
+@cache
+def _packages() -> Path:
+    """Site packages of this environment that are plain Python, for every interpreter to import."""
+    import tempfile
+
+    import opentelemetry.sdk
+
+    site = Path(opentelemetry.sdk.__file__).parents[2]
+    folder = Path(tempfile.mkdtemp(prefix="sltrace-packages-"))
+    for name in ("opentelemetry", "typing_extensions.py", "importlib_metadata", "zipp"):
+        if (site / name).exists():
+            (folder / name).symlink_to(site / name)
+    for info in site.glob("opentelemetry_*.dist-info"):
+        (folder / info.name).symlink_to(info)
+    return folder
+
+
+@contextmanager
+def service(
+    name: str,
+    program: str,
+    *arguments: object,
+    packages: bool = False,
+    env: Mapping[str, str] | None = None,
+    prefix: Sequence[str] = (),
+) -> Iterator[subprocess.Popen[str]]:
+    """Runs a program of tests/python/programs on an interpreter; inside the block it is ready.
+
+    Ready is the first line it prints. It is killed at the end of the block.
+    """
+    variables = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    if packages:
+        variables["PYTHONPATH"] = str(_packages())
+    path = sys.executable if name == "this" else interpreter(name)
+    process = subprocess.Popen(
+        [*prefix, path, str(PROGRAMS / f"{program}.py"), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**variables, **(env or {})},
+    )
+    assert process.stdout
+    try:
+        process.said = process.stdout.readline()  # type: ignore[attr-defined]
+        assert process.said, f"{program} did not start"
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
