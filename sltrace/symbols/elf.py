@@ -224,6 +224,19 @@ class Elf:
                 return segment.address + offset - segment.offset
         return None
 
+    def bias(self, start: int, offset: int) -> int | None:
+        """What is added to linked addresses where the page at a file offset is mapped at `start`.
+
+        A segment need not begin where its first page does, and two can share that page: the
+        mapping is of the one that begins in it.
+        """
+        page = mmap.PAGESIZE
+        for segment in self.segments:
+            if segment.offset // page * page == offset:
+                return start + segment.offset - offset - segment.address
+        linked = self.address_of(offset)
+        return None if linked is None else start - linked
+
     def offset_of(self, address: int) -> int | None:
         """File offset of a linked address; None outside of what is mapped."""
         for segment in self.segments:

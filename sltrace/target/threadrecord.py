@@ -48,14 +48,12 @@ def find_thread_record(
         seen.add(mapping.file)
         elf = maps.open_elf(pid, mapping)
         relocations = elf.relocations(SYMBOL) if elf else []
-        linked = elf.address_of(mapping.offset) if elf else None
-        if linked is None:
+        bias = elf.bias(mapping.start, mapping.offset) if elf else None
+        if bias is None:
             continue
         for relocation in relocations:
             try:
-                found = _resolve(
-                    memory, relocation.type, mapping.start - linked + relocation.address
-                )
+                found = _resolve(memory, relocation.type, bias + relocation.address)
             except Unreadable:
                 continue
             if found:

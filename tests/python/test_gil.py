@@ -86,7 +86,7 @@ def test_totals_are_those_of_take_gil(
 
 def _differences(pid: int, roles: dict[int, str], record: Record, witness: Path) -> list[str]:
     """One recording: what differs by more than 3 %."""
-    with _take_gil(pid, witness) as calls, record("--pid", pid) as recording:
+    with _take_gil(pid, witness) as calls, record("--pid", pid, "--python-rate", 0) as recording:
         time.sleep(0.3)
         start = time.monotonic_ns()
         time.sleep(2)
@@ -111,9 +111,9 @@ def _differences(pid: int, roles: dict[int, str], record: Record, witness: Path)
             off.append(f"{role} {mine['ns']} of {truth[tid]}")
         if truth[tid] > 200_000_000:
             assert mine["runq"] < mine["ns"]
-            # The GIL may be free at the moment of the look, and stacks are capped.
+            # The GIL may be free at the moment of the look.
             assert mine["held"] > 0.4 * mine["n"]
-            assert mine["stacks"] > 0.8 * mine["n"]
+            assert mine["stacks"] == mine["n"]
     return off
 
 

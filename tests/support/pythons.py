@@ -65,9 +65,9 @@ def _packages() -> Path:
     """Site packages of this environment that are plain Python, for every interpreter to import."""
     import tempfile
 
-    import opentelemetry.sdk
+    import opentelemetry.trace
 
-    site = Path(opentelemetry.sdk.__file__).parents[2]
+    site = Path(opentelemetry.trace.__file__).parents[2]
     folder = Path(tempfile.mkdtemp(prefix="sltrace-packages-"))
     for name in ("opentelemetry", "typing_extensions.py", "importlib_metadata", "zipp"):
         if (site / name).exists():

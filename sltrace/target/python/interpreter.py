@@ -92,8 +92,7 @@ def find(pid: int, memory: Memory, proc: Path = Path("/proc")) -> Interpreter:
     symbol = elf.symbol("_PyRuntime")
     if symbol is None:
         raise Refused(f"{_name(mapping.path)} has no symbol _PyRuntime")
-    linked = elf.address_of(mapping.offset)
-    bias = mapping.start - (linked or 0)
+    bias = elf.bias(mapping.start, mapping.offset) or 0
     version, minor = _version(memory, elf, bias, mapping.path)
     runtime = symbol.value + bias
     head = memory.read(runtime, DEBUG_OFFSETS_BYTES)
