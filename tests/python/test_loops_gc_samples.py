@@ -1,0 +1,124 @@
+"""Event loops, the garbage collector and CPU samples against what the process itself measured."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.kernel.conftest import Record
+from tests.support.pythons import MINORS, PROGRAMS, service
+
+pytestmark = pytest.mark.bpf
+
+
+def _record(record: Record, *service_: Any, options: tuple[str, ...] = ()) -> Any:
+    """Records a whole run of a program that logs to its first argument; trace and log."""
+    version, program, log = service_
+    with service(version, program, log, 3) as process:
+        with record("--pid", process.pid, *options) as recording:
+            process.wait(30)
+            recording.wait()
+        return recording.trace, json.loads(Path(log).read_text())
+
+
+@pytest.mark.parametrize("version", ["3.10", "3.13"])
+def test_iterations_are_those_of_the_loop_itself(
+    version: str, record: Record, tmp_path: Path
+) -> None:
+    trace, log = _record(record, version, "loop", tmp_path / "log", options=("--python-loops",))
+    rows = trace.sql(
+        "SELECT end_ns, wait_ns, reason, stack_runtime FROM waits WHERE kind = 'loop' "
+        "ORDER BY end_ns"
+    ).to_pylist()
+    begin, end = rows[0]["end_ns"], rows[-1]["end_ns"]
+    logged = np.array([(a, b) for a, b in log["iterations"] if begin - 5e4 < b < end + 5e4])
+    lags = [lag for ns, lag in log["lags"] if begin < ns - lag and ns < end]
+    assert {r["reason"] for r in rows} == {"iteration"}
+    mine = np.array([r["wait_ns"] for r in rows])
+    theirs = logged[:, 1] - logged[:, 0]
+    print(
+        f"\n{version}: {len(mine)} iterations of {len(theirs)}, sums {mine.sum()} {theirs.sum()}, "
+        f"longest {mine.max()} {theirs.max()}, heartbeat {max(lags)}"
+    )
+    assert abs(len(mine) - len(theirs)) <= 2
+    # The log is written in Python, inside the iteration: each is a few microseconds shorter.
+    assert mine.sum() == pytest.approx(theirs.sum(), rel=0.05, abs=20_000 * len(mine))
+    for quantile in (0.5, 0.9, 0.99):
+        expected = np.quantile(theirs, quantile)
+        assert np.quantile(mine, quantile) == pytest.approx(expected, rel=0.05, abs=50_000)
+    assert mine.max() == pytest.approx(theirs.max(), rel=0.05, abs=100_000)
+    # A heartbeat is late by what else runs: at most the longest iteration, and about that once.
+    assert 0.5 * mine.max() < max(lags) < 1.1 * mine.max() + 5_000_000
+
+
+def test_without_system_calls_it_is_an_upper_bound(record: Record, tmp_path: Path) -> None:
+    trace, log = _record(record, "3.12", "loop", tmp_path / "log")
+    rows = trace.sql("SELECT * FROM waits WHERE kind = 'loop'").to_pylist()
+    assert {r["reason"] for r in rows} == {"busy period"}
+    longest = max(b - a for a, b in log["iterations"])
+    assert max(r["wait_ns"] for r in rows) >= 0.95 * longest
+    assert len(rows) <= len(log["iterations"]) + 2
+    # Who held the loop for long is seen by the samples and switches in it.
+    slow = trace.sql(
+        "SELECT f.name FROM waits w JOIN stacks k ON k.stack_id = w.stack_runtime "
+        "JOIN frames f ON f.pid = k.pid AND list_contains(k.addresses, f.address) "
+        "WHERE w.kind = 'loop' AND w.wait_ns > 25000000"
+    ).to_pylist()
+    assert "rude" in {r["name"] for r in slow}
+
+
+@pytest.mark.parametrize("version", MINORS)
+def test_collections_are_those_of_gc_callbacks(
+    version: str, record: Record, tmp_path: Path
+) -> None:
+    trace, log = _record(record, version, "collect", tmp_path / "log")
+    rows = trace.sql(
+        "SELECT end_ns, wait_ns, reason FROM waits WHERE kind = 'stw' ORDER BY end_ns"
+    ).to_pylist()
+    assert {r["reason"] for r in rows} == {"gc"}
+    first = rows[0]["end_ns"] - rows[0]["wait_ns"]
+    logged = [(a, b) for a, b in log if a > first - 1_000_000]
+    inside = [r for r in rows if r["end_ns"] < logged[-1][1] + 1_000_000]
+    mine, theirs = sum(r["wait_ns"] for r in inside), sum(b - a for a, b in logged)
+    print(f"\n{version}: {len(inside)} of {len(logged)}, {mine / 1e6:.2f} {theirs / 1e6:.2f} ms")
+    assert len(inside) == pytest.approx(len(logged), abs=2)
+    assert mine == pytest.approx(theirs, rel=0.05)
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.13"])
+def test_samples_are_99_a_second_and_on_the_right_lines(
+    version: str, record: Record, tmp_path: Path
+) -> None:
+    trace, log = _record(record, version, "shares", tmp_path / "log")
+    source = (PROGRAMS / "shares.py").read_text().splitlines()
+    lines = {w: source.index(f"            spin(2000)  # {w}") + 1 for w in ("three", "one")}
+    rows = trace.sql(
+        "SELECT f.line, count(*) AS n FROM samples s JOIN stacks k ON k.stack_id = s.stack_runtime "
+        "JOIN frames f ON f.pid = k.pid AND list_contains(k.addresses, f.address) "
+        "WHERE s.source = 'cpu' AND f.name = 'main' GROUP BY f.line"
+    ).to_pylist()
+    by_line = {r["line"]: r["n"] for r in rows}
+    samples = trace.sql(
+        "SELECT count(*) AS n, sum(weight_ns)::BIGINT AS ns, min(ns) AS first, max(ns) AS last "
+        "FROM samples"
+    ).to_pylist()[0]
+    cpu = [spent for ns, spent in log["cpu"] if samples["first"] <= ns <= samples["last"]]
+    used = cpu[-1] - cpu[0]
+    print(f"\n{version}: {samples} of {used / 1e9:.2f} s CPU, by line {by_line}")
+    assert samples["ns"] == pytest.approx(used, rel=0.1)
+    ratio = by_line[lines["three"]] / (by_line[lines["three"]] + by_line[lines["one"]])
+    expected = log["three"] / (log["three"] + log["one"])
+    # Three standard deviations of so many samples.
+    assert ratio == pytest.approx(expected, abs=3 * (0.25 * 0.75 / samples["n"]) ** 0.5)
+
+
+def test_a_loop_rests(record: Record, tmp_path: Path) -> None:
+    """A thread that never polls has no iterations."""
+    with service("3.12", "contend", 30, 1) as process, record("--pid", process.pid) as recording:
+        time.sleep(0.5)
+    assert not recording.trace.sql("SELECT 1 FROM waits WHERE kind = 'loop'").num_rows
