@@ -129,7 +129,9 @@ def _gil_waits(trace: Trace, start: int, end: int) -> list[dict[str, int]]:
     """Waits for the GIL by thread, those that reach over an end of the interval in part."""
     return trace.sql(
         "SELECT tid, count(*) AS n, "
-        "sum(least(end_ns, $2) - greatest(end_ns - wait_ns, $1))::BIGINT AS ns, sum(runq_ns)::BIGINT AS runq, count(culprit_tid) AS held, "
+        "sum(least(end_ns, $2) "
+        "- greatest(end_ns - wait_ns, $1))::BIGINT AS ns, "
+        "sum(runq_ns)::BIGINT AS runq, count(culprit_tid) AS held, "
         "count(stack_runtime) AS stacks FROM waits WHERE kind = 'gil' AND end_ns > $1 "
         "AND end_ns - wait_ns < $2 GROUP BY tid",
         (start, end),

@@ -49,7 +49,7 @@ roles = [hog] * int(sys.argv[2]) + [sleeper, locker, locker, reader, writer]
 threads = [threading.Thread(target=role, daemon=True) for role in roles]
 for thread in threads:
     thread.start()
-named = {t.native_id: r.__name__ for t, r in zip(threads, roles)}  # noqa: B905
+named = {t.native_id: r.__name__ for t, r in zip(threads, roles)}
 print(json.dumps(named), flush=True)
 time.sleep(float(sys.argv[1]))
 stop = True

@@ -1,4 +1,4 @@
-"""An asyncio service whose iterations are logged: when select() returned, when it was next called."""
+"""An asyncio service that logs its iterations: select() returned, select() was called again."""
 
 import asyncio
 import json

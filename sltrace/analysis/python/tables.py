@@ -1,0 +1,300 @@
+"""The figures behind `sltrace python`: who held the GIL, who waited, loops, locks, collections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sltrace.analysis.meta import clock_ns
+
+if TYPE_CHECKING:
+    from sltrace.trace.reader import Trace
+
+_FRAME = (
+    "SELECT k.stack_id, any_value(f.name || CASE WHEN f.module <> '' THEN ' (' || f.module || "
+    "coalesce(':' || f.line, '') || ')' ELSE '' END) AS place, any_value(f.module) AS module "
+    "FROM stacks k JOIN frames f ON f.pid = k.pid AND f.address = k.addresses[1] "
+    "WHERE k.space = 'python' GROUP BY k.stack_id"
+)
+"""The innermost Python frame of each stack."""
+
+_OF_PYTHON = "pid IN (SELECT pid FROM targets WHERE runtime = 'python' AND level IS NOT NULL)"
+
+SLOW_NS = 50_000_000
+"""An iteration of this length is felt: whatever else is on the loop is late by as much."""
+
+_OWN = "(wait_ns - coalesce(runq_ns, 0) - coalesce(gil_ns, 0))"
+"""What an iteration took itself, without what it waited for a CPU and for the GIL."""
+
+_IDLE_MODULES = (
+    "threading.py",
+    "queue.py",
+    "thread.py",
+    "_base.py",
+    "pool.py",
+    "synchronize.py",
+    "connection.py",
+    "weakref.py",
+)
+"""Files of the standard library in which idle workers wait for something to do."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process that was looked into, or could not be."""
+
+    pid: int
+    version: str
+    exe: str
+    level: int | None
+    why: str
+
+
+@dataclass(frozen=True)
+class GilThread:
+    """A thread and the GIL.
+
+    Attributes:
+        waited_ns: How long it waited for it, in `waits` waits; p99 and the longest of them.
+        runq_ns: Part of that in which it had been woken and had no CPU.
+        held_ns: How long others waited while it held the GIL: seen when they began to wait, and
+            every 5 ms.
+        holding: The place in which it was then, for most of that time.
+    """
+
+    pid: int
+    tid: int
+    comm: str
+    waits: int
+    waited_ns: int
+    p99_ns: int
+    longest_ns: int
+    runq_ns: int
+    held_ns: int
+    holding: str | None
+
+
+@dataclass(frozen=True)
+class GilTrace:
+    """GIL waits of one OpenTelemetry trace."""
+
+    trace_id: str
+    waits: int
+    waited_ns: int
+
+
+@dataclass(frozen=True)
+class Loop:
+    """An event loop.
+
+    Attributes:
+        exact: Its system calls were seen; otherwise iterations that did not sleep in between are
+            one, and all figures are upper bounds.
+        slow_ns: Total of what iterations took themselves, without waits for a CPU or the GIL, where
+            that is SLOW_NS and more; `place` is where the thread was last seen in these.
+        blocked_ns: How long the thread slept for something else than events or the GIL; the
+            longest of these sleeps, and the place of most of them.
+    """
+
+    pid: int
+    tid: int
+    comm: str
+    exact: bool
+    iterations: int
+    busy_ns: int
+    p50_ns: int
+    p99_ns: int
+    longest_ns: int
+    gil_ns: int
+    runq_ns: int
+    slow_ns: int
+    place: str | None
+    blocked_ns: int
+    blocked_longest_ns: int
+    blocked_in: str | None
+
+
+@dataclass(frozen=True)
+class Collector:
+    """Garbage collections of a process."""
+
+    pid: int
+    collections: int
+    total_ns: int
+    longest_ns: int
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A place in the code where threads wait for a lock (not for the GIL).
+
+    Attributes:
+        idle: A queue or condition of the standard library: workers that have nothing to do.
+    """
+
+    pid: int
+    place: str
+    idle: bool
+    threads: int
+    waits: int
+    waited_ns: int
+    longest_ns: int
+
+
+@dataclass(frozen=True)
+class Quota:
+    """A process that ran out of CPU quota."""
+
+    pid: int
+    cgroup: str
+    threads: int
+    waited_ns: int
+    quota_us: int | None
+    period_us: int | None
+
+
+def wall_ns(trace: Trace) -> int:
+    """Length of the recording, at least 1."""
+    return max(clock_ns(trace, "end_ns") - clock_ns(trace, "start_ns"), 1)
+
+
+def processes(trace: Trace) -> list[Process]:
+    """Python processes, those looked into first."""
+    rows = trace.sql(
+        "SELECT pid, coalesce(version, '') AS version, coalesce(exe, '') AS exe, level, "
+        "coalesce(why, '') AS why FROM targets WHERE runtime = 'python' "
+        "ORDER BY level IS NULL, pid, from_ns"
+    )
+    return [Process(**r) for r in rows.to_pylist()]
+
+
+def gil_threads(trace: Trace, limit: int) -> list[GilThread]:
+    """Threads by how long others waited for them, then by how long they waited for the GIL."""
+    rows = trace.sql(
+        f"""
+        WITH places AS ({_FRAME}),
+        waited AS (
+          SELECT pid, tid, mode(comm) AS comm, count(*) AS waits, sum(wait_ns)::BIGINT AS waited_ns,
+            quantile_disc(wait_ns, 0.99) AS p99_ns, max(wait_ns) AS longest_ns,
+            coalesce(sum(runq_ns), 0)::BIGINT AS runq_ns
+          FROM waits WHERE kind = 'gil' GROUP BY pid, tid
+        ),
+        by_place AS (
+          SELECT culprit_pid AS pid, culprit_tid AS tid, mode(culprit_comm) AS comm, place,
+            sum(culprit_ns)::BIGINT AS ns
+          FROM waits LEFT JOIN places ON stack_id = culprit_stack
+          WHERE kind = 'gil' AND culprit_tid IS NOT NULL GROUP BY culprit_pid, culprit_tid, place
+        ),
+        held AS (
+          SELECT pid, tid, mode(comm) AS comm, sum(ns)::BIGINT AS held_ns,
+            arg_max(place, ns) FILTER (place IS NOT NULL) AS holding
+          FROM by_place GROUP BY pid, tid
+        )
+        SELECT coalesce(w.pid, h.pid) AS pid, coalesce(w.tid, h.tid) AS tid,
+          coalesce(w.comm, h.comm, '') AS comm, coalesce(waits, 0) AS waits,
+          coalesce(waited_ns, 0) AS waited_ns, coalesce(p99_ns, 0) AS p99_ns,
+          coalesce(longest_ns, 0) AS longest_ns, coalesce(runq_ns, 0) AS runq_ns,
+          coalesce(held_ns, 0) AS held_ns, holding
+        FROM waited w FULL JOIN held h ON w.pid = h.pid AND w.tid = h.tid
+        ORDER BY held_ns DESC, waited_ns DESC, 1, 2 LIMIT ?
+        """,
+        [limit],
+    )
+    return [GilThread(**r) for r in rows.to_pylist()]
+
+
+def gil_traces(trace: Trace, limit: int) -> list[GilTrace]:
+    """Traces that waited longest for the GIL."""
+    rows = trace.sql(
+        "SELECT trace_id, count(*) AS waits, sum(wait_ns)::BIGINT AS waited_ns FROM waits "
+        "WHERE kind = 'gil' AND trace_id IS NOT NULL GROUP BY trace_id "
+        "ORDER BY waited_ns DESC, trace_id LIMIT ?",
+        [limit],
+    )
+    return [GilTrace(**r) for r in rows.to_pylist()]
+
+
+def loops(trace: Trace, limit: int) -> list[Loop]:
+    """Event loops, the one with the longest iteration first."""
+    rows = trace.sql(
+        f"""
+        WITH places AS ({_FRAME}),
+        iterations AS (
+          SELECT pid, tid, mode(comm) AS comm, bool_and(reason = 'iteration') AS exact,
+            count(*) AS iterations, sum(wait_ns)::BIGINT AS busy_ns,
+            quantile_disc(wait_ns, 0.5) AS p50_ns, quantile_disc(wait_ns, 0.99) AS p99_ns,
+            max(wait_ns) AS longest_ns, coalesce(sum(gil_ns), 0)::BIGINT AS gil_ns,
+            coalesce(sum(runq_ns), 0)::BIGINT AS runq_ns,
+            coalesce(sum({_OWN}) FILTER ({_OWN} >= {SLOW_NS}), 0)::BIGINT AS slow_ns
+          FROM waits WHERE kind = 'loop' GROUP BY pid, tid
+        ),
+        slow_places AS (
+          SELECT pid, tid, place, sum(wait_ns) AS ns FROM waits
+          JOIN places ON stack_id = stack_runtime
+          WHERE kind = 'loop' AND {_OWN} >= {SLOW_NS} GROUP BY pid, tid, place
+        ),
+        slow AS (SELECT pid, tid, arg_max(place, ns) AS place FROM slow_places GROUP BY pid, tid),
+        sleeps AS (
+          SELECT pid, tid, place, sum(wait_ns) AS ns, max(wait_ns) AS longest FROM waits
+          LEFT JOIN places ON stack_id = stack_runtime
+          WHERE kind = 'blocked' AND reason IN ('sleep', 'io', 'lock', 'process')
+          GROUP BY pid, tid, place
+        ),
+        blocked AS (
+          SELECT pid, tid, sum(ns)::BIGINT AS blocked_ns, max(longest) AS blocked_longest_ns,
+            arg_max(place, ns) FILTER (place IS NOT NULL) AS blocked_in
+          FROM sleeps GROUP BY pid, tid
+        )
+        SELECT i.*, place, coalesce(blocked_ns, 0) AS blocked_ns,
+          coalesce(blocked_longest_ns, 0) AS blocked_longest_ns, blocked_in
+        FROM iterations i LEFT JOIN slow USING (pid, tid) LEFT JOIN blocked USING (pid, tid)
+        ORDER BY longest_ns DESC, pid, tid LIMIT ?
+        """,
+        [limit],
+    )
+    return [Loop(**r) for r in rows.to_pylist()]
+
+
+def collectors(trace: Trace) -> list[Collector]:
+    """Garbage collections by process."""
+    rows = trace.sql(
+        "SELECT pid, count(*) AS collections, sum(wait_ns)::BIGINT AS total_ns, "
+        "max(wait_ns) AS longest_ns FROM waits WHERE kind = 'stw' AND reason = 'gc' GROUP BY pid "
+        "ORDER BY total_ns DESC, pid"
+    )
+    return [Collector(**r) for r in rows.to_pylist()]
+
+
+def locks(trace: Trace, limit: int) -> list[Lock]:
+    """Places where threads wait for locks, most time first; idle workers last."""
+    idle = ", ".join("?" * len(_IDLE_MODULES))
+    rows = trace.sql(
+        f"""
+        WITH places AS ({_FRAME})
+        SELECT pid, place, bool_or(module IN ({idle})) AS idle, count(DISTINCT tid) AS threads,
+          count(*) AS waits, sum(wait_ns)::BIGINT AS waited_ns, max(wait_ns) AS longest_ns
+        FROM waits JOIN places ON stack_id = stack_runtime
+        WHERE kind = 'blocked' AND reason = 'lock' GROUP BY pid, place
+        ORDER BY idle, waited_ns DESC, pid, place LIMIT ?
+        """,
+        [*_IDLE_MODULES, limit],
+    )
+    return [Lock(**r) for r in rows.to_pylist()]
+
+
+def quotas(trace: Trace) -> list[Quota]:
+    """Python processes that waited for CPU quota."""
+    rows = trace.sql(
+        f"""
+        WITH limits AS (
+          SELECT cgroup_id, max(quota_us) AS quota_us, max(period_us) AS period_us
+          FROM cgroups GROUP BY cgroup_id
+        )
+        SELECT pid, coalesce(mode(cgroup), '') AS cgroup, count(DISTINCT tid) AS threads,
+          sum(wait_ns)::BIGINT AS waited_ns, any_value(quota_us) AS quota_us,
+          any_value(period_us) AS period_us
+        FROM waits LEFT JOIN limits USING (cgroup_id)
+        WHERE kind = 'throttled' AND {_OF_PYTHON} GROUP BY pid ORDER BY waited_ns DESC, pid
+        """
+    )
+    return [Quota(**r) for r in rows.to_pylist()]

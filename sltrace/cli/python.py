@@ -1,0 +1,130 @@
+"""`sltrace python`: wiring only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from sltrace.cli import output
+
+if TYPE_CHECKING:
+    from sltrace.analysis.python.report import PythonReport
+
+
+@click.command()
+@click.argument("path", metavar="TRACE")
+@click.option("--top", type=click.IntRange(min=1), default=20, help="Rows of each table to show.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document; times in ns.")
+def command(path: str, top: int, as_json: bool) -> None:
+    """Who held the GIL and who waited for it, event loops, locks and collections, in TRACE.
+
+    Findings come first: what is over its threshold, and where in the code.
+    """
+    from sltrace.analysis.python.report import python_report
+    from sltrace.trace.reader import Trace
+
+    report = python_report(Trace.open(path), top)
+    if as_json:
+        output.print_json(report.to_json())
+        return
+    _show(report)
+
+
+def _show(report: PythonReport) -> None:
+    for process in report.processes:
+        name = f"{process.pid}: Python {process.version}" if process.version else f"{process.pid}:"
+        click.echo(f"{name} {output.text(process.why)}" if process.why else name)
+    if not report.processes:
+        click.echo("no Python process in this trace; record one with --pid or -- COMMAND")
+    for finding in report.findings:
+        click.echo()
+        click.echo(f"{finding.name}: {output.text(finding.what)}")
+        click.echo(
+            f"  {finding.value:.3g} {finding.unit}, threshold {finding.threshold:.3g}; "
+            f"cure: {finding.advice}"
+        )
+    if report.processes and not report.findings:
+        click.echo("no findings: nothing is over its threshold")
+    _gil(report)
+    _loops(report)
+    _locks(report)
+    click.echo()
+    for collector in report.collectors:
+        click.echo(
+            f"garbage collector of {collector.pid}: {output.number(collector.collections)} times, "
+            f"{output.duration(collector.total_ns)} in all, longest "
+            f"{output.duration(collector.longest_ns)}"
+        )
+    output.notes(report.notes)
+    click.echo(f"losses: {report.losses.sentence}")
+
+
+def _gil(report: PythonReport) -> None:
+    rows = [
+        [
+            f"{output.text(t.comm)} ({t.tid})",
+            output.text(t.holding),
+            output.duration(t.held_ns),
+            output.number(t.waits),
+            output.duration(t.waited_ns),
+            output.duration(t.runq_ns),
+            output.duration(t.p99_ns),
+            output.duration(t.longest_ns),
+        ]
+        for t in report.gil
+    ]
+    if rows:
+        headers = ["GIL: THREAD", "HOLDS IT IN", "OTHERS WAITED", "WAITS", "WAITED", "NO CPU",
+                   "P99", "MAX"]  # fmt: skip
+        click.echo()
+        click.echo(output.table(headers, rows, names=2))
+    if report.gil_traces:
+        rows = [
+            [t.trace_id, output.number(t.waits), output.duration(t.waited_ns)]
+            for t in report.gil_traces
+        ]
+        click.echo()
+        click.echo(output.table(["GIL: TRACE", "WAITS", "WAITED"], rows, names=1))
+
+
+def _loops(report: PythonReport) -> None:
+    rows = [
+        [
+            f"{output.text(loop.comm)} ({loop.tid})",
+            output.text(loop.place),
+            output.number(loop.iterations),
+            *map(output.duration, (loop.p50_ns, loop.p99_ns, loop.longest_ns)),
+            *map(output.duration, (loop.gil_ns, loop.runq_ns, loop.blocked_ns)),
+        ]
+        for loop in report.loops
+    ]
+    if rows:
+        headers = ["LOOP: THREAD", "SLOW IN", "ITERATIONS", "P50", "P99", "MAX", "GIL", "NO CPU",
+                   "BLOCKED"]  # fmt: skip
+        click.echo()
+        click.echo(output.table(headers, rows, names=2))
+        if not all(loop.exact for loop in report.loops):
+            click.echo(
+                "note: iterations are upper bounds: those that found something to do at once are "
+                "taken together; --python-loops times each"
+            )
+
+
+def _locks(report: PythonReport) -> None:
+    rows = [
+        [
+            output.text(lock.place),
+            str(lock.pid),
+            output.number(lock.threads),
+            output.number(lock.waits),
+            output.duration(lock.waited_ns),
+            output.duration(lock.longest_ns),
+        ]
+        for lock in report.locks
+        if not lock.idle
+    ]
+    if rows:
+        click.echo()
+        headers = ["LOCK: PLACE", "PID", "THREADS", "WAITS", "WAITED", "MAX"]
+        click.echo(output.table(headers, rows, names=1))

@@ -1,0 +1,70 @@
+"""Services with a known disease: each is named, with the place; each cure is silent."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kernel.conftest import Record
+from tests.support.cgroups import cgroup
+from tests.support.programs import ROOT
+from tests.support.pythons import started
+from tests.support.recorder import sltrace
+
+pytestmark = pytest.mark.bpf
+
+_SECONDS = "3"
+_FIRST = ["nice", "-n", "-20"]
+"""Whatever else runs on this machine must not look like a disease."""
+
+DISEASES = {
+    "python_gil_hog": ("gil-hog", "compute (service.py"),
+    "python_blocking_coroutine": ("loop-blocked", "fetch (service.py"),
+    "python_lock_convoy": ("lock-convoy", "record_slowly (service.py"),
+    "python_fanout": ("loop-busy", ""),
+}
+
+
+def _findings(path: Path) -> list[dict[str, Any]]:
+    done = sltrace("python", path, "--json")
+    assert done.code == 0, done.err
+    found: list[dict[str, Any]] = json.loads(done.out)["findings"]
+    return found
+
+
+def _run(record: Record, name: str, mode: str) -> list[dict[str, Any]]:
+    service = ROOT / "examples" / name / "service.py"
+    command = [*_FIRST, sys.executable, str(service), mode, _SECONDS]
+    with record("--quiet", "--", *command) as recording:
+        recording.wait()
+    return _findings(recording.path)
+
+
+@pytest.mark.parametrize("name", DISEASES)
+def test_the_disease_is_named_and_the_cure_is_silent(name: str, record: Record) -> None:
+    disease, place = DISEASES[name]
+    found = _run(record, name, "disease")
+    print(f"\n{name}: {[f['what'] for f in found]}")
+    assert [f["name"] for f in found] == [disease]
+    assert place in found[0]["what"]
+    assert found[0]["value"] >= found[0]["threshold"]
+    cured = _run(record, name, "cure")
+    assert cured == []
+
+
+def test_too_many_threads_for_the_quota(record: Record) -> None:
+    service = ROOT / "examples" / "python_quota_threads" / "service.py"
+    for mode, names in (("disease", ["cpu-quota"]), ("cure", [])):
+        with cgroup("oneCPU", cpus=1.0) as limited:
+            command = [sys.executable, str(service), mode, "4"]
+            with started(command, limited) as process:
+                with record("--pid", process.pid) as recording:
+                    process.wait(20)
+                    recording.wait()
+        found = _findings(recording.path)
+        print(f"\n{mode}: {[f['what'] for f in found]}")
+        assert [f["name"] for f in found] == names
