@@ -7,7 +7,7 @@ import asyncio
 import sys
 import time
 
-ITEMS = 8_000
+ITEMS = 30_000
 AT_ONCE = 10
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ import pytest
 from tests.kernel.conftest import Record
 from tests.support.cgroups import cgroup
 from tests.support.programs import ROOT
-from tests.support.pythons import started
 from tests.support.recorder import sltrace
 
 pytestmark = pytest.mark.bpf
@@ -39,7 +39,7 @@ def _findings(path: Path) -> list[dict[str, Any]]:
 def _run(record: Record, name: str, mode: str) -> list[dict[str, Any]]:
     service = ROOT / "examples" / name / "service.py"
     command = [*_FIRST, sys.executable, str(service), mode, _SECONDS]
-    with record("--quiet", "--", *command) as recording:
+    with record("--", *command) as recording:
         recording.wait()
     return _findings(recording.path)
 
@@ -49,22 +49,31 @@ def test_the_disease_is_named_and_the_cure_is_silent(name: str, record: Record) 
     disease, place = DISEASES[name]
     found = _run(record, name, "disease")
     print(f"\n{name}: {[f['what'] for f in found]}")
-    assert [f["name"] for f in found] == [disease]
-    assert place in found[0]["what"]
-    assert found[0]["value"] >= found[0]["threshold"]
+    # Others may follow from it: tasks without number are work for the collector.
+    named = [f for f in found if f["name"] == disease]
+    assert len(named) == 1
+    assert place in named[0]["what"]
+    assert named[0]["value"] >= named[0]["threshold"]
     cured = _run(record, name, "cure")
     assert cured == []
 
 
 def test_too_many_threads_for_the_quota(record: Record) -> None:
     service = ROOT / "examples" / "python_quota_threads" / "service.py"
-    for mode, names in (("disease", ["cpu-quota"]), ("cure", [])):
+    for mode in ("disease", "cure"):
         with cgroup("oneCPU", cpus=1.0) as limited:
             command = [sys.executable, str(service), mode, "4"]
-            with started(command, limited) as process:
+            joining = ["/bin/sh", "-c", 'echo $$ > "$0" && exec "$@"', limited.procs, *command]
+            process = subprocess.Popen(joining)
+            try:
                 with record("--pid", process.pid) as recording:
                     process.wait(20)
                     recording.wait()
+            finally:
+                process.kill()
+                process.wait()
         found = _findings(recording.path)
         print(f"\n{mode}: {[f['what'] for f in found]}")
-        assert [f["name"] for f in found] == names
+        names = {f["name"] for f in found}
+        # Whoever is held back while it has the GIL holds back the others: that may be named too.
+        assert ("cpu-quota" in names) if mode == "disease" else not names

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from sltrace.target.memory import Memory, Unreadable
-from sltrace.target.python.code import Code, read_code
+from sltrace.target.python.code import Code, Signature, code_signature, read_code
 from sltrace.target.python.interpreter import Interpreter
 from sltrace.trace.schema import arrow_schema
 
@@ -27,7 +28,10 @@ Memories = Callable[[int], list[tuple[Memory, Interpreter]]]
 
 
 class FrameTable:
-    """Reads each code object once, soon after it was seen: it may not be there for long.
+    """Reads code objects soon after they were seen: they may not be there for long.
+
+    Code that is freed makes room for other code at the same address, so what is known of an
+    address is checked against the process once for each lot of stacks.
 
     Args:
         memories: Where code objects of a process can be read.
@@ -35,16 +39,12 @@ class FrameTable:
 
     def __init__(self, memories: Memories) -> None:
         self._memories = memories
-        self._ids: dict[tuple[int, int, int], int] = {}
-        self._codes: dict[tuple[int, int], Code | None] = {}
+        self._ids: dict[tuple[int, int, Code | None], int] = {}
+        self._codes: dict[tuple[int, int], tuple[Signature, Code]] = {}
+        self._lot: dict[int, Code | None] = {}
         self._stacks: set[int] = set()
         self.unreadable = 0
         self.refused = 0
-
-    def forget(self, pid: int) -> None:
-        """The process has another program now: its addresses mean something else."""
-        self._ids = {k: v for k, v in self._ids.items() if k[0] != pid}
-        self._codes = {k: v for k, v in self._codes.items() if k[0] != pid}
 
     def add(self, records: NDArray[Any]) -> tuple[pa.Table, pa.Table]:
         """Rows of stacks and frames for `struct python_stack`s."""
@@ -52,15 +52,17 @@ class FrameTable:
 
         stacks: list[dict[str, Any]] = []
         frames: list[dict[str, Any]] = []
-        for record in records:
-            stack_id = int(record["id"])
+        # By process, so that one lot has the code of one.
+        for record in records[np.argsort(records["pid"], kind="stable")]:
+            stack_id, pid = int(record["id"]), int(record["pid"])
             if stack_id in self._stacks:
                 continue
             if len(self._stacks) >= MAX_STACKS or len(self._ids) >= MAX_FRAMES:
                 self.refused += 1
                 continue
+            if not stacks or stacks[-1]["pid"] != pid:
+                self._lot = {}
             self._stacks.add(stack_id)
-            pid = int(record["pid"])
             inner = record["frames"][: int(record["depth"])]
             pairs = zip(inner["code"].tolist(), inner["instr"].tolist(), strict=True)
             addresses = [self._id(pid, code, instr, frames) for code, instr in pairs]
@@ -72,14 +74,16 @@ class FrameTable:
             pa.Table.from_pylist(frames, schema=arrow_schema("frames")),
         )
 
-    def _id(self, pid: int, code: int, instr: int, frames: list[dict[str, Any]]) -> int:
+    def _id(self, pid: int, address: int, instr: int, frames: list[dict[str, Any]]) -> int:
         """Id of a place in the code; a new one gets its row."""
-        key = (pid, code, instr)
+        if address not in self._lot:
+            self._lot[address] = self._code(pid, address)
+        code = self._lot[address]
+        key = (pid, instr if code else 0, code)
         known = self._ids.get(key)
         if known is not None:
             return known
         number = self._ids[key] = _FIRST_ID + len(self._ids)
-        found = self._code(pid, code)
         row: dict[str, Any] = {
             "space": "python",
             "pid": pid,
@@ -89,28 +93,28 @@ class FrameTable:
             "build_id": "",
             "language": "python",
         }
-        if found:
+        if code:
             row |= {
-                "name": found.name,
-                "module": PurePosixPath(found.file).name,
-                "file": found.file,
-                "line": found.line(instr),
+                "name": code.name,
+                "module": PurePosixPath(code.file).name,
+                "file": code.file,
+                "line": code.line(instr),
             }
-        else:
-            self.unreadable += 1
         frames.append(row)
         return number
 
     def _code(self, pid: int, address: int) -> Code | None:
-        key = (pid, address)
-        if key not in self._codes:
-            self._codes[key] = self._read(pid, address)
-        return self._codes[key]
-
-    def _read(self, pid: int, address: int) -> Code | None:
         for memory, interpreter in self._memories(pid):
             try:
-                return read_code(memory, interpreter.layout, address, interpreter.code_type)
+                signature = code_signature(
+                    memory, interpreter.layout, address, interpreter.code_type
+                )
+                known = self._codes.get((pid, address))
+                if known is None or known[0] != signature:
+                    known = signature, read_code(memory, interpreter.layout, address)
+                    self._codes[pid, address] = known
             except Unreadable:
                 continue
+            return known[1]
+        self.unreadable += 1
         return None

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sltrace.capture.python import rows
 from sltrace.capture.python.frames import FrameTable
 from sltrace.capture.python.probes import SAMPLE_HZ, PythonProbes
-from sltrace.capture.python.targets import EXEC, Target, Targets
+from sltrace.capture.python.targets import Target, Targets
 from sltrace.capture.ring import Ring
 from sltrace.capture.sources import Context, Rows
 from sltrace.errors import CannotRecord
@@ -99,8 +99,6 @@ class PythonSource:
             yield from zip(("stacks", "frames"), self._frames.add(stacks), strict=True)
         if events is not None:
             self._targets.feed(events)
-            for pid in events["pid"][events["kind"] == EXEC].tolist():
-                self._frames.forget(pid)
         self._targets.look()
         if (waits := self._take("waits")) is not None:
             yield "waits", rows.waits(waits, self._context.tasks, self._context.groups)

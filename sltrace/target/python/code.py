@@ -9,6 +9,9 @@ from sltrace.target.memory import Memory, Unreadable
 from sltrace.target.python.layout import Layout
 from sltrace.target.python.objects import Objects
 
+Signature = tuple[int, int, int, int]
+"""Addresses of name, file and line table, and the first line."""
+
 _MAX_TABLE = 1 << 20
 _CODE_BYTES = 208
 
@@ -38,8 +41,8 @@ class Code:
         return line_3_11(self.table, (instruction - self.start) // 2, self.first_line)
 
 
-def read_code(memory: Memory, layout: Layout, address: int, code_type: int = 0) -> Code:
-    """Reads a code object.
+def code_signature(memory: Memory, layout: Layout, address: int, code_type: int = 0) -> Signature:
+    """What tells a code object from another that was at the same address before.
 
     Args:
         memory: Of the process.
@@ -50,7 +53,6 @@ def read_code(memory: Memory, layout: Layout, address: int, code_type: int = 0) 
     Raises:
         Unreadable: It is no code object, or it is gone.
     """
-    objects = Objects(memory, layout)
     raw = memory.read(address, _CODE_BYTES)
     if code_type and struct.unpack_from("<Q", raw, 8)[0] != code_type:
         raise Unreadable(f"no code object at {address:#x}")
@@ -58,7 +60,17 @@ def read_code(memory: Memory, layout: Layout, address: int, code_type: int = 0) 
         struct.unpack_from("<Q", raw, at)[0]
         for at in (layout.name, layout.filename, layout.linetable)
     )
-    (first_line,) = struct.unpack_from("<i", raw, layout.first_line)
+    return name, file, table, struct.unpack_from("<i", raw, layout.first_line)[0]
+
+
+def read_code(memory: Memory, layout: Layout, address: int) -> Code:
+    """Reads a code object.
+
+    Raises:
+        Unreadable: It is no code object, or it is gone.
+    """
+    objects = Objects(memory, layout)
+    name, file, table, first_line = code_signature(memory, layout, address)
     return Code(
         name=objects.text(name),
         file=objects.text(file),
