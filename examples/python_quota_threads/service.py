@@ -10,7 +10,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-BLOCK = b"." * (4 << 20)
+BLOCK = bytes(16 << 20)
 
 
 def checksum(_: int) -> str:
