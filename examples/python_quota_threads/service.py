@@ -1,8 +1,8 @@
-"""A batch every 800 ms in a container with one CPU, on as many threads as somebody liked.
+"""A batch every 800 ms in a container with half a CPU, on as many threads as somebody liked.
 
-The batch needs 320 ms of CPU: 0.4 CPUs on average, of the one that is allowed.
+The batch needs 160 ms of CPU: 0.2 CPUs on average, of the half that is allowed.
 
-Usage: service.py disease|cure SECONDS, in a cgroup with a quota of one CPU
+Usage: service.py disease|cure SECONDS, in a cgroup with a quota of half a CPU
 """
 
 import hashlib
@@ -10,25 +10,28 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-BLOCK = bytes(16 << 20)
+BLOCK = bytes(2 << 20)
+PAUSE = 0.06
 
 
-def checksum(_: int) -> str:
-    """40 ms of CPU, most of it without the GIL."""
+def checksum(pause: float) -> str:
+    """20 ms of CPU, most of it without the GIL."""
     digest = hashlib.sha256()
-    end = time.thread_time() + 0.04
+    end = time.thread_time() + 0.02
     while time.thread_time() < end:
         digest.update(BLOCK)
+    time.sleep(pause)
     return digest.hexdigest()
 
 
 def main(mode: str, seconds: float) -> None:
-    """With eight threads the quota of 100 ms is gone in 50 ms, and all wait for the next period."""
+    """Eight threads use up the 50 ms of a period at once, and all wait for the next one."""
     until = time.monotonic() + seconds
-    with ThreadPoolExecutor(8 if mode == "disease" else 1) as pool:
+    threads, pause = (8, 0.0) if mode == "disease" else (1, PAUSE)
+    with ThreadPoolExecutor(threads) as pool:
         while time.monotonic() < until:
             begin = time.monotonic()
-            list(pool.map(checksum, range(8)))
+            list(pool.map(checksum, [pause] * 8))
             time.sleep(max(0.0, 0.8 - (time.monotonic() - begin)))
 
 

@@ -61,7 +61,7 @@ def test_the_disease_is_named_and_the_cure_is_silent(name: str, record: Record) 
 def test_too_many_threads_for_the_quota(record: Record) -> None:
     service = ROOT / "examples" / "python_quota_threads" / "service.py"
     for mode in ("disease", "cure"):
-        with cgroup("oneCPU", cpus=1.0) as limited:
+        with cgroup("half", cpus=0.5) as limited:
             command = [sys.executable, str(service), mode, "4"]
             joining = ["/bin/sh", "-c", 'echo $$ > "$0" && exec "$@"', limited.procs, *command]
             process = subprocess.Popen(joining)
