@@ -247,7 +247,8 @@ static __always_inline void trace_ids(struct python_process *p, u64 state, struc
 	if (state && p->record_var) {
 		/* sltrace.otel keeps the record in a bytes object, its contents from byte 32 on. */
 		record = context_value(p, state, p->record_var, p->record_hash);
-		if (record && record_ids(record + 32, tag, ID_CONTEXTVARS))
+		if (record && read_u64(record + 16) == RECORD_BYTES &&
+		    record_ids(record + 32, tag, ID_THREAD_CONTEXT))
 			return;
 	}
 	if (state && otel_ids(p, state, tag))

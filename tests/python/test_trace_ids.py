@@ -12,6 +12,7 @@ import pytest
 
 from sltrace.trace.reader import Trace
 from tests.kernel.conftest import Record
+from tests.support.programs import ROOT
 from tests.support.pythons import WANTED, service
 
 pytestmark = pytest.mark.bpf
@@ -78,6 +79,26 @@ def test_no_wait_has_another_span_than_its_thread(
     assert found.outside > 100
     target = recording.trace.sql("SELECT level, why FROM targets").to_pylist()
     assert target == [{"level": 2, "why": ""}]
+
+
+def test_the_helper_gives_the_same_ids_by_contract(record: Record, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    arguments = (log, 4, "helper", ROOT)
+    with service("3.13", "spans", *arguments, packages=True) as process:
+        with record("--pid", process.pid, "--python-rate", 0) as recording:
+            time.sleep(2)
+        process.wait(20)
+    found = _check(recording.trace, log)
+    print(f"\nhelper: {found}")
+    assert found.wrong == 0
+    assert found.missing == 0
+    assert found.right > 2_000
+    rows = recording.trace.sql(
+        "SELECT id_source AS s, count(*) AS n FROM waits WHERE id_source IS NOT NULL GROUP BY 1"
+    ).to_pylist()
+    sources = {r["s"]: r["n"] for r in rows}
+    # A thread may be switched out when its span is current and the record not yet written.
+    assert sources["thread_context"] > 100 * sources.get("contextvars", 0)
 
 
 def test_waits_before_opentelemetry_is_imported_have_no_ids(record: Record) -> None:
