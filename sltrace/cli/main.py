@@ -23,7 +23,6 @@ _COMMANDS = {
     "diff": "What is slower in one trace, or part of one, than in another.",
     "check": "Test a trace against rules, for pipelines and canaries.",
     "merge": "Make one trace of several of one incident.",
-
     "python": "Who held Python's GIL and who waited, event loops, locks, collections.",
     "report": "Make an HTML page with heatmap and flame graphs.",
     "export": "Convert a trace to pprof, folded stacks, Parquet or JSON.",

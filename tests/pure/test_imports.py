@@ -10,9 +10,14 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # Each layer may import from itself and from those below it.
 LAYERS = (
-    {"sltrace.model", "sltrace.buckets", "sltrace.durations", "sltrace.errors", "sltrace"},
-
-    {"sltrace.model", "sltrace.buckets", "sltrace.errors", "sltrace.otel", "sltrace"},
+    {
+        "sltrace.model",
+        "sltrace.buckets",
+        "sltrace.durations",
+        "sltrace.errors",
+        "sltrace.otel",
+        "sltrace",
+    },
     {"sltrace.trace"},
     {"sltrace.names"},
     {"sltrace.symbols"},

@@ -50,6 +50,7 @@ class PythonProbes:
         self.attached: list[str] = []
         self.not_attached: list[tuple[str, str]] = []
         self._collectors: set[str] = set()
+        self._closed = False
         cpus = libbpf.possible_cpus()
         self._object = libbpf.Object(path)
         try:
@@ -102,7 +103,7 @@ class PythonProbes:
 
     def attach_collector(self, build_id: str, path: str, offset: int) -> None:
         """Times the garbage collector of an interpreter's file; once for each file."""
-        if build_id in self._collectors:
+        if self._closed or build_id in self._collectors:
             return
         self._collectors.add(build_id)
 
@@ -120,8 +121,10 @@ class PythonProbes:
             self.not_attached.append((name, err.message))
 
     def set_process(self, pid: int, process: NDArray[Any]) -> None:
-        """What is known of a process (`struct python_process`)."""
-        self._object.maps["python_processes"].update(pid.to_bytes(4, "little"), process.tobytes())
+        """What is known of a process (`struct python_process`); nothing once it is closed."""
+        if not self._closed:
+            table = self._object.maps["python_processes"]
+            table.update(pid.to_bytes(4, "little"), process.tobytes())
 
     def counters(self) -> NDArray[np.uint64]:
         """Counter values now; shape (CPUs, counters)."""
@@ -130,4 +133,5 @@ class PythonProbes:
 
     def close(self) -> None:
         """Detaches everything; counters and rings stay readable."""
+        self._closed = True
         self._object.close()
