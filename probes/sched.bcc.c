@@ -23,7 +23,8 @@ static __always_inline u32 leading_zeros(u64 v)
 
 #define __builtin_clzll(v) leading_zeros(v)
 /* All is inlined here, and more would be too complex for the verifier. */
-#define SEARCH_BLOCKS 2
+#define SEARCH_SEGMENTS 128
+#define SEARCH_BLOCKS   2
 #include "wait_state.h"
 
 #define CFG(field) CFG_##field

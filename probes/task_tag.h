@@ -20,11 +20,11 @@ enum id_source {
 /* sltrace.model.Reason: what a thread that blocked was waiting for, where a runtime knows. */
 enum wait_reason {
 	REASON_NONE = 0,
-	REASON_GIL = 1,	    /* Python's global interpreter lock */
+	REASON_GIL = 1,     /* Python's global interpreter lock */
 	REASON_LOCK = 2,    /* a futex */
 	REASON_SLEEP = 3,   /* a time */
 	REASON_POLL = 4,    /* one of many files, or a time */
-	REASON_IO = 5,	    /* one file, pipe or socket */
+	REASON_IO = 5,      /* one file, pipe or socket */
 	REASON_PROCESS = 6, /* the end of a child */
 	REASON_FAULT = 7,   /* a page of memory */
 };

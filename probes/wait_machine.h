@@ -241,14 +241,18 @@ SUBPROGRAM int tally_blocks(u32 here_cpu, u32 cpu, u32 newest)
 			here->search.others = 1;
 		for (j = 0; j < CANDIDATES; j++) {
 			struct candidate *k = &b->candidates[j];
+			u64 ns = at_least_zero(k->ns - before);
 
-			add_candidate(here_cpu, k->tid, k->pid, k->cgroup,
-				      at_least_zero(k->ns - before));
+			add_candidate(here_cpu, k->tid, k->pid, k->cgroup, ns);
+			if (before)
+				here->search.unseen -= ns;
 		}
-		if (FRESH(b->start_ns) <= FRESH(here->search.from)) {
-			here->search.partial = before != 0;
+		if (before)
 			break;
-		}
+		here->search.unseen -= FRESH(here->search.end) - FRESH(b->start_ns);
+		here->search.end = FRESH(b->start_ns);
+		if (FRESH(here->search.end) <= FRESH(here->search.from))
+			break;
 	}
 	return 0;
 }
@@ -267,24 +271,24 @@ SUBPROGRAM int tally(u32 here_cpu, u32 cpu, u64 from, u64 now)
 		return 0;
 	here->search.from = from;
 	here->search.end = now;
+	here->search.unseen = now - from;
 	here->search.others = 0;
-	here->search.partial = 1;
 	for (i = 0; i < CANDIDATES; i++)
 		here->search.candidates[i].ns = 0;
-	LONG_LOOP for (i = 1; i < SEGMENTS && i <= c->head; i++)
+	LONG_LOOP for (i = 1; i < SEARCH_SEGMENTS && i <= c->head; i++)
 	{
 		struct segment *seg = &c->segments[(c->head - i) & (SEGMENTS - 1)];
 		u64 start = latest(FRESH(seg->start_ns), FRESH(here->search.from));
+		u64 ns = at_least_zero(FRESH(here->search.end) - start);
 
-		add_candidate(here_cpu, seg->tid, seg->pid, seg->cgroup,
-			      at_least_zero(FRESH(here->search.end) - start));
+		add_candidate(here_cpu, seg->tid, seg->pid, seg->cgroup, ns);
+		here->search.unseen -= ns;
 		here->search.end = FRESH(seg->start_ns);
-		if (FRESH(here->search.end) <= FRESH(here->search.from)) {
-			here->search.partial = 0;
+		if (FRESH(here->search.end) <= FRESH(here->search.from))
 			return 0;
-		}
 		/* All before this segment is in blocks. */
-		if (i >= BLOCK_SEGMENTS && !((c->head - i) & (BLOCK_SEGMENTS - 1))) {
+		if (i >= SEARCH_SEGMENTS - BLOCK_SEGMENTS &&
+		    !((c->head - i) & (BLOCK_SEGMENTS - 1))) {
 			if (c->head > i)
 				tally_blocks(here_cpu, cpu, (c->head - i) / BLOCK_SEGMENTS - 1);
 			return 0;
@@ -318,7 +322,7 @@ static __always_inline void blame(struct task_state *s, struct cpu_state *here, 
 		return;
 	}
 	tally(here_cpu, cpu, from, now);
-	if (here->search.partial)
+	if (here->search.unseen > (now - from) / 8)
 		s->culprit_flags |= CULPRIT_PARTIAL;
 	if (!s->culprit_known) {
 		s->culprit_ns = 0;
@@ -555,7 +559,7 @@ static __always_inline void switch_in(struct cpu_state *c, struct task_struct *n
 		 * unless it began anew on another queue. Its clock was read after the last switch
 		 * on this CPU, which bounds its lag.
 		 */
-		if (!ran && !(s->out_flags & MOVED_ASLEEP))
+		if (last && !ran && !(s->out_flags & MOVED_ASLEEP))
 			high = least(high, kernel_wait_ns(next) + at_least_zero(now - c->last_ns));
 		missed(c, next, cpu, MISSED_UNSTAMPED, 0, high, now);
 		s->in_ns = now;

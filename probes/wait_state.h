@@ -9,14 +9,18 @@
  * What a CPU remembers of who ran: its last SEGMENTS run segments one by one, and before those
  * blocks of BLOCK_SEGMENTS, of each the CANDIDATES that ran most. All powers of two.
  */
-#define SEGMENTS       64
-#define BLOCK_SEGMENTS 32
-#define BLOCKS         32
+#define SEGMENTS       512
+#define BLOCK_SEGMENTS 64
+#define BLOCKS         64
 #define CANDIDATES     4
 
-/* Blocks looked at in a search. The one that is being filled stands where the oldest one was. */
-#ifndef SEARCH_BLOCKS
-#define SEARCH_BLOCKS (BLOCKS - 2)
+/*
+ * How many of them a search looks at. The newest blocks cover what it has seen by segment, and the
+ * one that is being filled stands where the oldest was.
+ */
+#ifndef SEARCH_SEGMENTS
+#define SEARCH_SEGMENTS SEGMENTS
+#define SEARCH_BLOCKS   (BLOCKS - SEGMENTS / BLOCK_SEGMENTS - 1)
 #endif
 
 #define TASK_STATE_DEAD 0x80 /* TASK_DEAD: the last switch-out (include/linux/sched.h) */
@@ -86,9 +90,9 @@ struct block {
 /* A search for a culprit under way, kept here and not in registers: see FRESH. */
 struct search {
 	u64 from;
-	u64 end; /* all after it has been looked at */
-	u32 others;
-	u32 partial;
+	u64 end;    /* all after it has been looked at */
+	u64 unseen; /* of the time searched, what no candidate or other was found for */
+	u64 others; /* whether there was no room for some */
 	struct candidate candidates[CANDIDATES];
 };
 

@@ -107,7 +107,7 @@ class Flag(IntFlag):
     MIGRATED_QUEUED = 4
     """Moved to another CPU's queue while it waited."""
     CULPRIT_PARTIAL = 8
-    """More run segments than the probe looks back: the culprit is from the latest ones."""
+    """Over an eighth of the wait is further back than the probe remembers who ran."""
     YIELDED = 16
     """Gave the CPU up or was rescheduled on return to user space, not preempted in the kernel."""
     FOREIGN_WAKE = 32

@@ -157,6 +157,7 @@ class Kernel:
         self.tasks: dict[int, Task] = {}
         self.waits: list[Wait] = []
         self.seen: dict[int, int] = {}
+        self.heard: dict[int, int] = {}
         self._idle = [TaskStruct(cpu=cpu, prio=120) for cpu in range(cpus)]
 
     # ---- what the machine is told ----
@@ -230,6 +231,7 @@ class Kernel:
         self._tell("host_switch", cpu, int(how == "preempt" and before is not None), prev,
                    following, state)  # fmt: skip
         if not self.hidden:
+            self.heard.setdefault(cpu, self.now)
             for task in (before, to):
                 if task:
                     self.seen[task.tid] = self.now
@@ -270,6 +272,10 @@ class Kernel:
         task.struct.cpu = cpu
 
     # ---- who ran ----
+
+    def switched_on(self, cpu: int, start: int, end: int) -> int:
+        """Switches on a CPU within a window."""
+        return sum(start <= begin <= end for begin, _ in self.runs[cpu])
 
     def ran_on(self, cpu: int, start: int, end: int) -> dict[int, int]:
         """CPU time by tid (0: idle) on a CPU within a window."""
