@@ -92,7 +92,6 @@ class Recording:
     ) -> None:
         self.path = path
         self._settings = settings
-        _run_first()
         self._segment: Segment | None = None
         self._waits = 0
         # Appended to by one thread and taken from by the other; each count has one writer.
@@ -123,6 +122,8 @@ class Recording:
             # Only now, so that a recording that cannot start replaces nothing.
             description = self._describe(loader, command_line or [])
             self._writer = TraceWriter.create(path, description, force=force)
+            # Loading and verifying take seconds of CPU, and are in no hurry.
+            _run_first()
             self._begin()
         except BaseException:
             self.abandon()
@@ -228,6 +229,7 @@ class Recording:
         self._drain(limit=None)
         self._closing.set()
         writing.join()
+        _run_as_anyone()
         if self._failure:
             raise self._failure
 
@@ -453,8 +455,8 @@ def _run_first() -> None:
     """A starved recorder loses waits.
 
     Among 700 runnable threads even nice -20 was kept off the CPU for 1.8 s (measured), so it asks
-    for the lowest real-time priority. The threads it starts inherit that; a command that is
-    recorded was started before.
+    for the lowest real-time priority while it reads and writes. The threads it starts inherit
+    that; a command that is recorded was started before.
     """
     try:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
@@ -462,3 +464,10 @@ def _run_first() -> None:
         # A v1 cpu cgroup without real-time budget refuses; so does a container.
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, 0, -20)
+
+
+def _run_as_anyone() -> None:
+    """Takes that back: what is left, naming symbols above all, nobody waits for."""
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
