@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -131,6 +134,20 @@ def test_however_it_ends_the_terminal_and_the_folder_are_as_before(
     assert screen.raw.rstrip().endswith((b"\x1b[?1049l\r\x1b[?1l\x1b>", b"\x1b>"))
     assert b"\x1b[?1049l" in screen.raw
     assert folders() == before
+
+
+def test_a_killed_view_leaves_no_recorder_behind(tmp_path: Path, sltrace: list[str]) -> None:
+    before = folders()
+    with terminal([*sltrace, "top"], cwd=tmp_path) as screen:
+        screen.wait_for(lambda s: "q quit" in s.lines[-1], "the picture")
+        (folder,) = folders() - before
+        screen.process.kill()
+    meta = folder / "live.slt" / "meta.json"
+    deadline = time.monotonic() + 20
+    while not json.loads(meta.read_text())["finished"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from pathlib import Path
 from sltrace.errors import CannotRecord, OutputError, SltraceError, TargetError, UsageError
 
 _PATIENCE_S = 30
+_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _ERRORS = {e.exit_code: e for e in (UsageError, CannotRecord, TargetError, OutputError)}
 
 
@@ -70,6 +71,13 @@ class LiveRecorder:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
+def _end_with_parent() -> None:
+    """In a new process: it gets SIGINT when the one that started it is gone, however that ended."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
+
+
 def _record(path: Path, options: list[str], stderr: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "sltrace", "record", "-q", "-o", str(path), *options],
@@ -78,6 +86,7 @@ def _record(path: Path, options: list[str], stderr: int) -> subprocess.Popen[byt
         stderr=stderr,
         # Ctrl-C in the terminal is for the view, which then ends this.
         start_new_session=True,
+        preexec_fn=_end_with_parent,
     )
 
 
