@@ -25,6 +25,7 @@ _COMMANDS = {
     "merge": "Make one trace of several of one incident.",
     "python": "Who held Python's GIL and who waited, event loops, locks, collections.",
     "report": "Make an HTML page with heatmap and flame graphs.",
+    "serve": "Show a trace in the browser, exact at any zoom.",
     "export": "Convert a trace to pprof, folded stacks, Parquet or JSON.",
     "doctor": "Say what this machine can record, and what is missing.",
     "completion": "Print the script that completes sltrace's commands in a shell.",

@@ -1,0 +1,136 @@
+"""What `sltrace serve` answers: the analyses by name, their parameters as a URL has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sltrace.analysis.selection import Selection
+from sltrace.cli.selecting import Choice
+from sltrace.errors import UsageError
+
+if TYPE_CHECKING:
+    from sltrace.trace.reader import Trace
+
+Query = Mapping[str, Sequence[str]]
+"""Parameters of a URL; one may be there several times."""
+
+_MAX_LIMIT = 100_000
+_COMMON = ("after", "before", "min_wait", "max_wait", "only")
+
+
+def answer(trace: Trace, name: str, query: Query) -> dict[str, Any] | None:
+    """The answer to a question, in plain JSON values; None where there is no such question.
+
+    Raises:
+        UsageError: A parameter that cannot be.
+    """
+    question = _QUESTIONS.get(name)
+    if question is None:
+        return None
+    wanted, ask = question
+    if unknown := sorted(set(query) - {*wanted, *_COMMON}):
+        raise UsageError(f"no parameter {unknown[0][:80]!r}", f"{name} has {', '.join(wanted)}")
+    return ask(trace, query, _selection(trace, query))
+
+
+def _selection(trace: Trace, query: Query) -> Selection:
+    times = {name: _number(query, name) for name in _COMMON if name != "only"}
+    return Choice(
+        times["after"],
+        times["before"],
+        times["min_wait"],
+        times["max_wait"],
+        tuple(query.get("only", ())),
+    ).selection(trace)
+
+
+def _heat(trace: Trace, query: Query, selection: Selection) -> dict[str, Any]:
+    from sltrace.analysis.zoom import LATENCY, heat
+
+    columns = _number(query, "columns")
+    by = _one(query, "by") or LATENCY
+    return heat(trace, by, selection, columns=1000 if columns is None else columns).to_json()
+
+
+def _stat(trace: Trace, query: Query, selection: Selection) -> dict[str, Any]:
+    from sltrace.analysis.latency import stat
+
+    names = [n for n in (_one(query, "by") or "kind").split(",") if n]
+    return stat(trace, names, selection, limit=_limit(query)).to_json()
+
+
+def _blame(trace: Trace, query: Query, selection: Selection) -> dict[str, Any]:
+    from sltrace.analysis.blame import blame
+
+    return blame(trace, _one(query, "by") or "cgroup", selection, limit=_limit(query)).to_json()
+
+
+def _flame(trace: Trace, query: Query, selection: Selection) -> dict[str, Any]:
+    from sltrace.analysis.flame import flame
+
+    which = _one(query, "stack") or "victim"
+    if which not in ("victim", "waker"):
+        raise UsageError(f"no stack {which[:80]!r}", "victim or waker")
+    roots = [n for n in (_one(query, "root") or "").split(",") if n]
+    found = flame(trace, selection, which=which, roots=roots, limit=_limit(query) or _MAX_LIMIT)  # type: ignore[arg-type]
+    return {
+        "names": found.names,
+        "stacks": found.stacks,
+        "counts": found.counts,
+        "wait_ns": found.wait_ns,
+    }
+
+
+def _diagnosis(trace: Trace, query: Query, selection: Selection) -> dict[str, Any]:
+    from sltrace.analysis.diagnosis import diagnose
+
+    return diagnose(trace).to_json()
+
+
+def _traces(trace: Trace, query: Query, selection: Selection) -> dict[str, Any]:
+    from sltrace.analysis.timeline import slowest
+
+    return slowest(trace, selection, limit=_limit(query) or 20).to_json()
+
+
+def _trace(trace: Trace, query: Query, selection: Selection) -> dict[str, Any]:
+    from sltrace.analysis.timeline import normal_id, timeline
+
+    return timeline(trace, normal_id(_one(query, "id") or "")).to_json()
+
+
+_QUESTIONS: Mapping[
+    str, tuple[tuple[str, ...], Callable[[Trace, Query, Selection], dict[str, Any]]]
+] = {
+    "heat": (("by", "columns"), _heat),
+    "stat": (("by", "limit"), _stat),
+    "blame": (("by", "limit"), _blame),
+    "flame": (("stack", "root", "limit"), _flame),
+    "diagnosis": ((), _diagnosis),
+    "traces": (("limit",), _traces),
+    "trace": (("id",), _trace),
+}
+
+
+def _one(query: Query, name: str) -> str | None:
+    values = query.get(name, ())
+    if len(values) > 1:
+        raise UsageError(f"{name} is given twice", "give it once")
+    return values[0] if values else None
+
+
+def _number(query: Query, name: str) -> int | None:
+    text = _one(query, name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise UsageError(f"{name}={text[:80]} is not a number", "times are whole ns")
+    return int(text)
+
+
+def _limit(query: Query) -> int | None:
+    limit = _number(query, "limit")
+    if limit is not None and not 1 <= limit <= _MAX_LIMIT:
+        raise UsageError(f"limit={limit} cannot be", f"1 to {_MAX_LIMIT:,}")
+    return limit

@@ -1,0 +1,58 @@
+"""`sltrace serve`: wiring only."""
+
+from __future__ import annotations
+
+import ipaddress
+import signal
+import sys
+from types import FrameType
+
+import click
+
+from sltrace.cli import output
+from sltrace.errors import UsageError
+
+
+@click.command()
+@click.argument("path", metavar="TRACE")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="Port.  [default: a free one]"
+)
+@click.option(
+    "--listen",
+    "address",
+    metavar="ADDRESS",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address; another than a loopback one is seen from the network.",
+)
+def command(path: str, port: int, address: str) -> None:
+    """Show TRACE in the browser, with answers from all of it at any zoom, until Ctrl-C.
+
+    The address that is printed has a random token in it: whoever has it can read the trace.
+    """
+    from heatmaps.page import build_page
+    from sltrace.cli.web import Server
+    from sltrace.trace.reader import Trace
+
+    try:
+        loopback = ipaddress.IPv4Address(address).is_loopback
+    except ValueError:
+        raise UsageError(f"{address!r} is not an IPv4 address", "as --listen 127.0.0.1") from None
+    trace = Trace.open(path)
+    page = build_page(trace)
+    with Server(trace, page.html, address, port) as server:
+        signal.signal(signal.SIGTERM, _leave)
+        output.notes((*page.notes, *trace.notes))
+        if not loopback:
+            output.notes(["whoever reads this network's traffic can read the token: no TLS"])
+        click.echo(server.url)
+        sys.stdout.flush()
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            return
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)

@@ -1,0 +1,304 @@
+"""serve: exact answers for whoever has the token, and nothing for anybody else."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from sltrace.analysis.selection import Selection
+from sltrace.analysis.zoom import heat
+from sltrace.buckets import bucket_of
+from sltrace.cli.web import Server
+from sltrace.errors import OutputError
+from sltrace.trace.reader import Trace
+from tests.pure.test_analysis_latency import random_waits
+from tests.pure.test_cli_main import ROOT, sltrace
+from tests.support.traces import SECOND, make_trace
+
+RUNQ = ("runq_wakeup", "runq_preempt")
+PAGE = b"<!doctype html><title>page</title>"
+
+
+@pytest.fixture(scope="module")
+def served(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Server, pd.DataFrame]]:
+    frame = random_waits(71, 4000)
+    folder = tmp_path_factory.mktemp("served")
+    path = make_trace(folder, pa.Table.from_pandas(frame, preserve_index=False))
+    with Server(Trace.open(path), PAGE, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server, frame
+        server.shutdown()
+        thread.join()
+
+
+def get(
+    server: Server, path: str, headers: dict[str, str] | None = None, method: str = "GET"
+) -> tuple[int, dict[str, str], bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+    try:
+        connection.request(method, path, headers=headers or {})
+        answer = connection.getresponse()
+        return answer.status, dict(answer.getheaders()), answer.read()
+    finally:
+        connection.close()
+
+
+def ask(server: Server, name: str, **query: Any) -> Any:
+    path = f"/{server.token}/api/{name}?{urlencode(query, doseq=True)}"
+    status, headers, body = get(server, path)
+    assert status == 200, body
+    assert headers["Content-Type"] == "application/json"
+    return json.loads(body)
+
+
+def test_the_page_and_its_headers(served: tuple[Server, pd.DataFrame]) -> None:
+    server, _ = served
+    status, headers, body = get(server, f"/{server.token}/")
+    assert (status, body) == (200, PAGE)
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["X-Frame-Options"] == "DENY"
+    assert "Access-Control-Allow-Origin" not in headers
+    assert get(server, f"/{server.token}/", method="HEAD")[2] == b""
+
+
+def test_answers_are_pandas(served: tuple[Server, pd.DataFrame]) -> None:
+    server, frame = served
+    part = frame[
+        frame["end_ns"].between(2 * SECOND, 5 * SECOND, inclusive="left")
+        & (frame["wait_ns"] >= 1000)
+        & frame["comm"].isin(["web", "db"])
+    ]
+    query = {
+        "after": 2 * SECOND,
+        "before": 5 * SECOND,
+        "min_wait": 1000,
+        "only": ["comm=web", "comm=db"],
+    }
+    stat = ask(server, "stat", by="cgroup", **query)
+    runq = part[part["kind"].isin(RUNQ)]
+    assert {g["keys"]["cgroup"]: g["total_ns"] for g in stat["groups"]} == (
+        runq.groupby("cgroup")["wait_ns"].sum().to_dict()
+    )
+    flame = ask(server, "flame", root="comm", **query)
+    assert (sum(flame["counts"]), sum(flame["wait_ns"])) == (len(part), part["wait_ns"].sum())
+    blame = ask(server, "blame", **query)
+    assert blame["total_ns"] == part[part["kind"] != "blocked"]["wait_ns"].sum()
+    known = part[part["trace_id"].notna()]
+    traces = ask(server, "traces", **query)
+    assert traces["count"] == known["trace_id"].nunique()
+    one = ask(server, "trace", id="ab" * 16)
+    assert len(one["waits"]) == (frame["trace_id"] == "ab" * 16).sum()
+    assert ask(server, "diagnosis")["losses"]["lost"] == 0
+
+
+@pytest.mark.parametrize("by", ["latency", "cpu", "tid", "trace_id", "comm"])
+def test_the_heatmap_is_pandas_at_any_zoom(served: tuple[Server, pd.DataFrame], by: str) -> None:
+    server, frame = served
+    for after, before, columns in ((0, 10 * SECOND, 100), (3_000_000_001, 3_040_000_000, 7)):
+        found = ask(server, "heat", by=by, after=after, before=before, columns=columns)
+        assert (found["start_ns"], found["column_ns"]) == (after, -(-(before - after) // columns))
+        part = frame[frame["end_ns"].between(after, before, inclusive="left")]
+        column = (part["end_ns"] - after) // found["column_ns"]
+        if by == "latency":
+            row = pd.Series(bucket_of(part["wait_ns"]), index=part.index)
+        else:
+            times = part.groupby(by, dropna=False)["wait_ns"].sum().sort_values(ascending=False)
+            values = [None if v is None or v != v else v for v in times.index]
+            assert found["rows"] == values
+            row = pd.Series([values.index(v) for v in part[by]], index=part.index)
+        want = part.groupby([column, row])["wait_ns"].agg(["size", "sum", "max"])
+        cells = found["cells"]
+        names = ("column", "row", "count", "sum_ns", "max_ns")
+        got = list(zip(*(cells[name] for name in names), strict=True))
+        figures = want.to_numpy().tolist()
+        expected = [(*i, *v) for i, v in zip(want.index, figures, strict=True)]
+        assert sorted(got) == sorted(expected)
+
+
+def test_many_values_share_the_last_row(tmp_path: Path) -> None:
+    rows = [{"tid": i, "wait_ns": 10_000 - i} for i in range(1, 701)]
+    found = heat(Trace.open(make_trace(tmp_path, rows)), "tid", Selection(), columns=1)
+    assert (len(found.rows), found.others, found.rows[-1]) == (501, 200, None)
+    counts = dict(zip(found.cells["row"], found.cells["count"], strict=True))
+    assert counts[500] == 200
+    assert sum(counts.values()) == 700
+    assert found.rows[:2] == [1, 2]
+
+
+def test_without_the_token_there_is_nothing(served: tuple[Server, pd.DataFrame]) -> None:
+    server, _ = served
+    token = server.token
+    for path in (
+        "/",
+        "",
+        "//",
+        "/favicon.ico",
+        "/api/stat",
+        f"/{token[:-1]}/",
+        f"/{token}",
+        f"/{token}x/",
+        f"/{'x' * len(token)}/",
+        f"/%2e%2e/{token}/",
+        "/%c3%a9/",
+    ):
+        status, _, body = get(server, path or "*")
+        assert (status, body) == (404, b"not found"), path
+    for path in (f"/{token}/x", f"/{token}/api", f"/{token}/api/stat/x", f"/{token}/../etc/passwd"):
+        assert get(server, path)[0] == 404
+    assert get(server, f"/{token}/api/meta")[0] == 404
+    assert len(token) >= 32
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "evil.example:80"},
+        {"Host": "127.0.0.1"},
+        {"Host": "localhost:1"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+def test_other_sites_are_refused_even_with_the_token(
+    served: tuple[Server, pd.DataFrame], headers: dict[str, str]
+) -> None:
+    server, _ = served
+    host = {"Host": f"127.0.0.1:{server.server_port}"}
+    for path in (f"/{server.token}/", f"/{server.token}/api/stat"):
+        status, _, body = get(server, path, host | headers)
+        assert status == 403
+        assert b"page" not in body.replace(b"its own page only", b"")
+    own = {"Origin": f"http://127.0.0.1:{server.server_port}", "Sec-Fetch-Site": "same-origin"}
+    assert get(server, f"/{server.token}/", host | own)[0] == 200
+    assert get(server, f"/{server.token}/", {"Host": f"localhost:{server.server_port}"})[0] == 200
+
+
+def test_from_the_network_it_goes_by_addresses_only(
+    served: tuple[Server, pd.DataFrame],
+) -> None:
+    server, _ = served
+    port = server.server_port
+    assert not server.goes_by(f"192.0.2.1:{port}")
+    with Server(server.trace, PAGE, "0.0.0.0", 0) as public:
+        port = public.server_port
+        assert public.goes_by(f"192.0.2.1:{port}")
+        assert public.goes_by(f"localhost:{port}")
+        for host in ("evil.example", f"evil.example:{port}", f"192.0.2.1:{port}1", "192.0.2.1"):
+            assert not public.goes_by(host)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "by=colour",
+        "by=cgroup&by=comm",
+        "after=soon",
+        "after=-5",
+        "after=" + "9" * 40,
+        "only=cpu",
+        "only=cpu%3Dx",
+        "only=colour%3Dred",
+        "limit=0",
+        "limit=999999999",
+        "sql=SELECT+1",
+        "&".join(f"only=cpu%3D{i}" for i in range(300)),
+        "by=%ff",
+    ],
+)
+def test_a_wrong_question_is_one_error(served: tuple[Server, pd.DataFrame], query: str) -> None:
+    server, _ = served
+    status, _, body = get(server, f"/{server.token}/api/stat?{query}")
+    assert status == 400
+    assert list(json.loads(body)) == ["error"]
+    assert len(body) < 1000
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "CONNECT"])
+def test_it_only_reads(served: tuple[Server, pd.DataFrame], method: str) -> None:
+    server, _ = served
+    status, headers, _ = get(server, f"/{server.token}/", method=method)
+    assert status == 501
+    assert "Access-Control-Allow-Origin" not in headers
+
+
+def test_many_at_once_and_noise(served: tuple[Server, pd.DataFrame]) -> None:
+    server, frame = served
+    silent = [socket.create_connection(("127.0.0.1", server.server_port)) for _ in range(20)]
+    silent[0].sendall(b"\x16\x03\x01 not http\r\n\r\n")
+    silent[1].sendall(b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\n\r\n")
+    results: list[int] = []
+
+    def look() -> None:
+        found = ask(server, "stat", by="kind")
+        results.append(sum(t["count"] for t in found["totals"].values()))
+
+    threads = [threading.Thread(target=look) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [len(frame)] * 12
+    for connection in silent:
+        connection.close()
+
+
+def test_a_port_that_is_taken_is_one_error(served: tuple[Server, pd.DataFrame]) -> None:
+    server, _ = served
+    with pytest.raises(OutputError, match="cannot listen on"):
+        Server(server.trace, PAGE, "127.0.0.1", server.server_port)
+    done = sltrace("serve", str(server.trace.path), "--listen", "example.org")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    done = sltrace("serve", "nowhere.slt")
+    assert done.returncode == 5
+
+
+def test_the_command_serves_the_report(tmp_path: Path) -> None:
+    waits = [{"wait_ns": i * 1000, "end_ns": i * SECOND // 10} for i in range(1, 50)]
+    path = make_trace(tmp_path, waits)
+    with subprocess.Popen(
+        [sys.executable, "-m", "sltrace", "serve", str(path)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout
+            lines = iter(process.stdout.readline, "")
+            url = next(line for line in lines if line.startswith("http"))
+            match = re.fullmatch(r"http://127\.0\.0\.1:(\d+)(/[\w-]{32,}/)\n", url)
+            assert match
+            connection = http.client.HTTPConnection("127.0.0.1", int(match[1]), timeout=20)
+            connection.request("GET", match[2])
+            answer = connection.getresponse()
+            assert answer.status == 200
+            assert b"sltrace: testhost" in answer.read()
+            connection.request("GET", f"{match[2]}api/stat?by={quote('kind')}")
+            found = json.loads(connection.getresponse().read())
+            assert found["totals"]["runq"]["total_ns"] == sum(w["wait_ns"] for w in waits)
+            connection.close()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
