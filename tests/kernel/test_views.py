@@ -16,6 +16,7 @@ from sltrace.analysis.bounds import measure
 from sltrace.analysis.diagnosis import Finding, diagnose
 from sltrace.analysis.diff import diff
 from sltrace.analysis.flame import flame
+from sltrace.analysis.losses import losses
 from sltrace.analysis.rules import parse_rule
 from sltrace.analysis.selection import Selection
 from sltrace.analysis.sides import two_traces
@@ -313,3 +314,26 @@ def test_two_recordings_become_one(sick: Sick, tmp_path: Path) -> None:
     )
     later = flame(merged, Selection(values={"comm": ("later",)}))
     assert later == flame(recording.trace, Selection(values={"comm": ("later",)}))
+
+
+def test_what_a_full_ring_lost_is_counted_by_the_histograms(tmp_path: Path) -> None:
+    """Two threads that wake each other faster than a ring of 64 kB is emptied."""
+    path = tmp_path / "lossy.slt"
+    with cgroup("pairs") as pairs:
+        with recorder(path, "--buffer", "64k") as recording:
+            outcome = run(
+                "pingpong", "--duration", 1, "--ping-cpu", allowed_cpus()[0], within=pairs
+            )
+        name = pairs.name
+    trace = recording.trace
+    lost = losses(trace).lost
+    assert lost > 100
+    rows = trace.sql("SELECT count(*) AS n FROM waits WHERE cgroup = ?", (name,))["n"][0].as_py()
+    slices = sum(t.timeslices for t in outcome.threads)
+    count = measure(trace, parse_rule(f"count(runq where cgroup={name}) > 1"))
+    assert rows < slices
+    # The threads' births and deaths, before and after what they report, are in it as well.
+    assert count.high is not None
+    assert slices <= count.high
+    assert count.low <= slices + 40
+    assert count.high - count.low < lost
