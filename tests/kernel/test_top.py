@@ -76,7 +76,10 @@ def test_a_load_is_seen_sorted_filtered_and_recorded(
         screen.press("v/OURS")
         screen.wait_for(lambda s: "filter: OURS_" in s.lines[-1], "the filter being typed")
         screen.press("\r")
-        screen.wait_for(lambda s: "CGROUPS /OURS" in s.text and not row(s, "/theirs"), "the filter")
+        screen.wait_for(
+            lambda s: re.search(r"CGROUPS, \d+ s /OURS", s.text) and not row(s, "/theirs"),
+            "the filter",
+        )
         screen.press("s")
         screen.wait_for(lambda s: "WAITS/s*" in s.text, "the sorting")
         screen.press("k")

@@ -171,9 +171,29 @@ def test_a_pause_stops_the_picture_and_not_the_taking(
     monkeypatch.setattr(time, "monotonic_ns", lambda: (last + 2 * KEPT_S) * SECOND)
     writer.append("waits", pa.Table.from_pandas(later, preserve_index=False))
     feed.take()
-    (rows,) = feed._db.execute("SELECT count(*) FROM live").fetchone()  # type: ignore[misc]
-    assert rows == 0
+    for table in ("live", "heat"):
+        (rows,) = feed._db.execute(f"SELECT count(*) FROM {table}").fetchone()  # type: ignore[misc]
+        assert rows == 0
     assert feed.losses.total == 7
+
+
+def test_too_much_is_forgotten_from_the_oldest_on(
+    live: tuple[Path, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, frame = live
+    monkeypatch.setattr("sltrace.cli.live.feed.MAX_ROWS", 2000)
+    feed = Feed(path)
+    feed.take()
+    (rows,) = feed._db.execute("SELECT count(*) FROM live").fetchone()  # type: ignore[misc]
+    assert 1000 < rows <= 2000
+    window = feed.known(60)
+    assert window < 15
+    part = chosen(frame, "runq", feed.last_s, window)
+    lines = feed.lines("runq", "cgroups", 60, sort="waited", wanted="", limit=9)
+    whole = sum(line.waited for line in lines) * window
+    assert whole == pytest.approx(float(part["wait_ns"].sum()))
+    # The picture above has all of it.
+    assert feed.heat("runq", 60).sum() == len(chosen(frame, "runq", feed.last_s, 60))
 
 
 HOSTILE = "\x1b[2J\x07‮漢字" + "x" * 500

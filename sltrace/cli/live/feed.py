@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 KEPT_S = 300
 """Seconds that are kept."""
+MAX_ROWS = 2_000_000
+"""Sums that are kept, 150 MB: on a machine of many threads they are of fewer seconds than that."""
 _SECOND = 1_000_000_000
 _P99 = dict(QUANTILES)["p99"]
 
@@ -75,6 +77,8 @@ class Feed:
             "CREATE TABLE live (s BIGINT, class VARCHAR, cgroup VARCHAR, thread VARCHAR, "
             "culprit VARCHAR, bucket INTEGER, n BIGINT, ns BIGINT, longest BIGINT, held BIGINT)"
         )
+        self._db.execute("CREATE TABLE heat (s BIGINT, class VARCHAR, bucket INTEGER, n BIGINT)")
+        self._lines_from_s = 0
         self._lost: dict[int, int] = {}
         self._lost_before = 0
         self.first_s = 0
@@ -113,7 +117,7 @@ class Feed:
         if advance:
             self.last_s = known
         if fresh:
-            self._db.execute("DELETE FROM live WHERE s < ?", [known - KEPT_S])
+            self._forget(known - KEPT_S)
         for second in [s for s in self._lost if s < known - KEPT_S]:
             self._lost_before += self._lost.pop(second)
 
@@ -130,6 +134,23 @@ class Feed:
             "FROM read_parquet(?) GROUP BY ALL",
             [str(segment)],
         )
+        self._db.execute(
+            f"INSERT INTO heat SELECT end_ns // {_SECOND}, {kinds}, {bucket_sql('wait_ns')}, "
+            "count(*) FROM read_parquet(?) GROUP BY ALL",
+            [str(segment)],
+        )
+
+    def _forget(self, before_s: int) -> None:
+        """Drops what is old, and the oldest of what is too much."""
+        self._db.execute("DELETE FROM heat WHERE s < ?", [before_s])
+        rows = self._db.execute(
+            "SELECT s, sum(count(*)) OVER (ORDER BY s DESC) FROM live GROUP BY s ORDER BY s DESC"
+        ).fetchall()
+        too_many = [s for s, so_far in rows if so_far > MAX_ROWS]
+        if too_many:
+            before_s = max(before_s, too_many[0] + 1)
+            self._lines_from_s = before_s
+        self._db.execute("DELETE FROM live WHERE s < ?", [before_s])
 
     def _take_losses(self, segment: Path) -> None:
         rows = self._db.execute(
@@ -151,12 +172,17 @@ class Feed:
         """What the recorder lost, as far as it is known yet."""
         return Losses(self._lost_before + sum(self._lost.values()), frozenset(self._lost))
 
+    def known(self, window: int) -> int:
+        """How many of the last `window` seconds are known, at least 1."""
+        first = max(self.first_s, self._lines_from_s - 1)
+        return max(1, min(window, self.last_s - first))
+
     def heat(self, of: str, seconds: int) -> NDArray[np.int64]:
         """Waits by latency bucket and second, the latest second last; (N_BUCKETS, seconds)."""
         cells = np.zeros((N_BUCKETS, seconds), np.int64)
         start = self.last_s - seconds
         rows = self._db.execute(
-            "SELECT bucket, s - ? - 1, sum(n)::BIGINT FROM live WHERE class = ? AND s > ? "
+            "SELECT bucket, s - ? - 1, sum(n)::BIGINT FROM heat WHERE class = ? AND s > ? "
             "AND s <= ? GROUP BY ALL",
             [start, of, start, self.last_s],
         ).fetchall()
@@ -177,8 +203,7 @@ class Feed:
             wanted: Only names with this in them, whatever the case.
             limit: How many.
         """
-        # What was before the recording is not known, and no time without waits.
-        window = max(1, min(window, self.last_s - self.first_s))
+        window = self.known(window)
         column, since = VIEWS[view], self.last_s - window
         other = "cgroup" if column == "culprit" else "culprit"
         time_of = "held" if column == "culprit" else "ns"

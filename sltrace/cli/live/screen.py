@@ -135,7 +135,7 @@ def _table(feed: Feed, state: State, width: int, room: int) -> list[Text]:
     )
     heads = {"waited": "WAITED/s", "waits": "WAITS/s", "p99": "P99", "max": "MAX"}
     by = heads[state.sort]
-    name = state.view.upper()
+    name = f"{state.view.upper()}, {feed.known(state.window)} s"
     if state.wanted or state.typing:
         name += f" /{output.text(state.wanted) if state.wanted else ''}"
     because = "WHO WAITED" if state.view == "culprits" else "BECAUSE OF"
