@@ -82,6 +82,8 @@ AS_THEY_ARE = [
     "source",
     "weight_ns",
     "item",
+    "gil_ns",
+    "runq_ns",
 ]
 
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 KEPT_S = 300
 """Seconds that are kept."""
 MAX_ROWS = 2_000_000
-"""Sums that are kept, 280 MB (measured): on a machine of many threads they are of fewer seconds than that."""
+"""Sums that are kept, 280 MB (measured): on a machine of many threads they are of fewer
+seconds than that."""
 _SECOND = 1_000_000_000
 _P99 = dict(QUANTILES)["p99"]
 
