@@ -53,6 +53,8 @@ def command(no_blocked: bool, loader: str, **filters: tuple[str, ...]) -> None:
     try:
         _await_begin(recorder)
         _watch(recorder)
+        if recorder.ended():
+            click.echo("the recorded processes have exited")
     finally:
         recorder.close()
     if recorder.kept_path:
@@ -65,8 +67,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 def _await_begin(recorder: LiveRecorder) -> None:
     """Waits for the trace, so that what keeps it from being recorded is said on a whole screen."""
-    while not (recorder.path / "meta.json").exists():
-        recorder.check()
+    while not (recorder.path / "meta.json").exists() and not recorder.ended():
         time.sleep(0.02)
 
 
@@ -99,8 +100,7 @@ def _loop(window: Any, recorder: LiveRecorder, feed: Feed, state: State) -> None
     with contextlib.suppress(curses.error):
         curses.curs_set(0)
     drawn_s, pressed = 0, True
-    while not state.over:
-        recorder.check()
+    while not state.over and not recorder.ended():
         # Segments are taken also while it stands still: they would fill the disk.
         feed.take(advance=not state.paused)
         if pressed or feed.last_s != drawn_s:

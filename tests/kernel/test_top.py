@@ -139,6 +139,17 @@ def test_however_it_ends_the_terminal_and_the_folder_are_as_before(
     assert folders() == before
 
 
+def test_it_ends_with_what_it_watches(tmp_path: Path, sltrace: list[str]) -> None:
+    with (
+        load("victim", "--duration", 60) as victim,
+        terminal([*sltrace, "top", "--pid", str(victim.pid)], cwd=tmp_path) as screen,
+    ):
+        screen.wait_for(lambda s: row(s, "/"), "the picture")
+        victim.stop()
+        assert screen.end() == 0
+        assert "the recorded processes have exited" in screen.raw.decode()
+
+
 def test_a_killed_view_leaves_no_recorder_behind(tmp_path: Path, sltrace: list[str]) -> None:
     before = folders()
     with terminal([*sltrace, "top"], cwd=tmp_path) as screen:

@@ -36,11 +36,15 @@ class LiveRecorder:
         self._kept: subprocess.Popen[bytes] | None = None
         self.kept_path: Path | None = None
 
-    def check(self) -> None:
-        """Raises what the recorder ended with, if it ended."""
+    def ended(self) -> bool:
+        """Whether the recorder has come to its end: the processes it recorded have exited.
+
+        Raises:
+            SltraceError: It failed, with what it said.
+        """
         code = self._process.poll()
-        if code is None:
-            return
+        if not code:
+            return code == 0
         lines = os.pread(self._said.fileno(), 1 << 16, 0).decode("utf-8", "replace").splitlines()
         said = [line for line in lines if line.startswith("sltrace: ")]
         message = said[-1].removeprefix("sltrace: ") if said else f"the recorder ended with {code}"
