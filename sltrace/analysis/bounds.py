@@ -16,7 +16,7 @@ import numpy as np
 
 from sltrace.analysis.histograms import from_histograms, histogram_counts
 from sltrace.analysis.losses import losses
-from sltrace.analysis.meta import clock_ns, min_latency_ns
+from sltrace.analysis.meta import clock_ns, min_latency_ns, recorded_ns
 from sltrace.analysis.missing import SCHEDULER, Missing, missing_waits
 from sltrace.analysis.selection import Selection, tables
 from sltrace.buckets import N_BUCKETS, lower_bounds
@@ -286,7 +286,7 @@ class _Waits:
         )
 
     def _wall_ns(self) -> int:
-        return max(0, clock_ns(self._trace, "end_ns") - clock_ns(self._trace, "start_ns"))
+        return recorded_ns(self._trace)
 
     def _rows(self) -> int:
         """What percentiles are over."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sltrace.analysis.contention import contention, moves, one_cpu, quota
 from sltrace.analysis.finding import Finding
 from sltrace.analysis.losses import Losses, losses
-from sltrace.analysis.meta import clock_ns, min_latency_ns
+from sltrace.analysis.meta import min_latency_ns, recorded_ns
 from sltrace.analysis.stalls import blocked_io, steal, wakeup
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def diagnose(trace: Trace, *, most: int = 3) -> Diagnosis:
         trace: Where from. Without single waits only steal is looked for.
         most: Findings of one name, those with the most time lost.
     """
-    wall_ns = clock_ns(trace, "end_ns") - clock_ns(trace, "start_ns")
+    wall_ns = recorded_ns(trace)
     if wall_ns <= 0:
         return Diagnosis((), losses(trace), ("the trace does not say how long it is",))
     looked = [steal(trace, wall_ns)]

@@ -6,6 +6,7 @@ are exact, and each difference has an interval from `sltrace.analysis.confidence
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from sltrace.analysis.blame import BLAMED_KINDS
 from sltrace.analysis.confidence import GRID, GRID_SQL, LEVEL, Blocks, Redrawn, Spread, blocks_of
 from sltrace.analysis.latency import RUNQ, stat
 from sltrace.analysis.losses import Losses, losses
-from sltrace.analysis.meta import min_latency_ns
+from sltrace.analysis.meta import min_latency_ns, recorded_ns
 from sltrace.analysis.ranges import QUANTILES, Group
 from sltrace.analysis.selection import Dimension, Value, dimensions, tables
 from sltrace.analysis.sides import Per, Side
@@ -213,7 +214,9 @@ def _by_block(side: Side, key: str, count: int, used: Sequence[Dimension] = ()) 
 
 def _sizes(side: Side, count: int) -> NDArray[np.float64]:
     if side.per == "second":
-        return np.full(count, side.span_ns / count / 1e9)
+        edges = [side.start_ns + side.span_ns * i // count for i in range(count + 1)]
+        pairs = itertools.pairwise(edges)
+        return np.array([recorded_ns(side.trace, a, b) / 1e9 for a, b in pairs])
     condition, parameters = side.selection.where()
     rows = side.trace.sql(
         "SELECT greatest(0, least(?, (first - ?)::HUGEINT * ? // ?))::INTEGER AS block, "

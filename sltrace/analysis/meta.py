@@ -19,5 +19,32 @@ def clock_ns(trace: Trace, name: str) -> int:
     return _natural(clock.get(name)) if isinstance(clock, dict) else 0
 
 
+def recorded_ns(trace: Trace, start_ns: int | None = None, end_ns: int | None = None) -> int:
+    """How long was recorded within a stretch of CLOCK_MONOTONIC, without gaps of a merged trace.
+
+    Args:
+        trace: Where from.
+        start_ns: Where the stretch begins; the recording's start by default.
+        end_ns: Where it ends; the recording's end by default.
+    """
+    first = clock_ns(trace, "start_ns") if start_ns is None else start_ns
+    last = clock_ns(trace, "end_ns") if end_ns is None else end_ns
+    recorded, reached = 0, first
+    for start, end in _recordings(trace):
+        begin, stop = max(start, reached), min(end, last)
+        if begin < stop:
+            recorded, reached = recorded + stop - begin, stop
+    return recorded
+
+
+def _recordings(trace: Trace) -> list[tuple[int, int]]:
+    """Start and end of each recording that is in the trace, by start."""
+    merged = trace.meta.get("merged")
+    parts = [m for m in merged if isinstance(m, dict)] if isinstance(merged, list) else []
+    if not parts:
+        return [(clock_ns(trace, "start_ns"), clock_ns(trace, "end_ns"))]
+    return sorted((_natural(m.get("start_ns")), _natural(m.get("end_ns"))) for m in parts)
+
+
 def _natural(value: object) -> int:
     return value if isinstance(value, int) and 0 <= value < 2**63 else 0

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from sltrace.analysis.bucket import Bucket
-from sltrace.analysis.meta import clock_ns, min_latency_ns
+from sltrace.analysis.meta import clock_ns, min_latency_ns, recorded_ns
 from sltrace.analysis.selection import EVERYTHING, Selection, tables
 from sltrace.errors import UsageError
 
@@ -49,9 +49,10 @@ class Side:
 
     @cached_property
     def size(self) -> float:
-        """Its length in seconds, or how many traces it has; more than 0."""
+        """Its recorded seconds, or how many traces it has; more than 0."""
         if self.per == "second":
-            return self.span_ns / 1e9
+            recorded = recorded_ns(self.trace, self.start_ns, self.start_ns + self.span_ns)
+            return max(1, recorded) / 1e9
         condition, parameters = self.selection.where()
         count = self.trace.sql(
             f"SELECT count(DISTINCT trace_id) AS n FROM {tables(self.selection.dimensions)} "

@@ -11,9 +11,15 @@ import pytest
 from click.testing import CliRunner
 
 from sltrace.analysis.blame import blame
+from sltrace.analysis.check import check
+from sltrace.analysis.diagnosis import diagnose
+from sltrace.analysis.diff import diff
 from sltrace.analysis.flame import flame
 from sltrace.analysis.latency import stat
 from sltrace.analysis.losses import losses
+from sltrace.analysis.meta import recorded_ns
+from sltrace.analysis.rules import parse_rule
+from sltrace.analysis.sides import two_traces
 from sltrace.cli.merge import command
 from sltrace.errors import OutputError, TraceError, UsageError
 from sltrace.model import PID_SPACE
@@ -284,6 +290,31 @@ def test_one_machine_keeps_its_ids_and_names(tmp_path: Path) -> None:
     # A reboot makes it another machine.
     rebooted = trace_of(tmp_path, "c", [{"end_ns": 101 * SECOND}], "one", UNIX + 900 * SECOND)
     assert [p.label for p in merge([a, rebooted], tmp_path / "n.slt")] == ["one", "one#2"]
+
+
+def test_time_that_was_not_recorded_is_not_counted(tmp_path: Path) -> None:
+    """Two recordings of 10 s an hour apart, in each of which one cgroup waited for 1 s."""
+    hog = {"culprit_pid": 9, "culprit_tid": 9, "culprit_comm": "hog", "culprit_ns": SECOND // 2}
+    row = {"wait_ns": SECOND, "tid": 1, **hog}
+    a = trace_of(tmp_path, "a", [{"end_ns": 105 * SECOND, **row}], "one", UNIX)
+    later = {"clock": clock(UNIX, 3700 * SECOND)}
+    b = trace_of(tmp_path, "b", [{"end_ns": 3705 * SECOND, **row}], "one", 0, meta=later)
+    merge([a, b], tmp_path / "m.slt")
+    merged = Trace.open(tmp_path / "m.slt")
+    assert recorded_ns(merged) == 20 * SECOND
+    assert recorded_ns(merged, 105 * SECOND, 3702 * SECOND) == 7 * SECOND
+    assert recorded_ns(merged, 200 * SECOND, 300 * SECOND) == 0
+    assert recorded_ns(a) == 10 * SECOND
+    (found,) = diagnose(merged).findings
+    assert (found.name, found.lost) == ("contention", 0.1)
+    for figure, value in (("share", "10%"), ("rate", "0.1/s")):
+        for operator, verdict in ((">=", "pass"), (">", "fail")):
+            rule = parse_rule(f"{figure}(runq) {operator} {value}")
+            assert check(merged, [rule]).verdict == verdict
+    waited = {c.name: c for c in diff(two_traces(a, merged)).classes["runq"]}["total_ns"]
+    assert (waited.a, waited.b) == (SECOND / 10, SECOND / 10)
+    merged.meta["merged"] = [None, 7, {"start_ns": "x"}, {"start_ns": -1, "end_ns": 10**30}]
+    assert recorded_ns(merged) == 0
 
 
 def test_what_cannot_be_counted_together_is_refused(tmp_path: Path) -> None:
