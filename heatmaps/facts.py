@@ -1,4 +1,5 @@
-"""What the page says about a recording before it shows anything: where, when, how, what is missing.
+"""What the page says about a recording before it shows anything: where, when, how, what is missing
+and what is wrong.
 
 Metadata comes from a file that anyone may have written: every value is checked or made text.
 """
@@ -48,6 +49,25 @@ def facts(trace: Trace, cube: Cube) -> dict[str, Any]:
         "overhead": {k: _natural(v) for k, v in _mapping(meta.get("overhead")).items()},
         "notes": [bounded(n) for n in (*cube.notes, *trace.notes, *_list(meta.get("limits")))],
         "not_attached": _not_attached(_mapping(meta.get("probes")).get("not_attached")),
+    }
+
+
+def diagnosis(trace: Trace) -> dict[str, Any]:
+    """What is wrong, with the waits each finding is about, and what could not be looked into."""
+    from sltrace.analysis.diagnosis import diagnose
+
+    found = diagnose(trace)
+    return {
+        "findings": [
+            {
+                "name": f.name,
+                "sentence": bounded(f.sentence),
+                "advice": bounded(f.advice),
+                "values": {k: [bounded(v) for v in values] for k, values in f.values.items()},
+            }
+            for f in found.findings
+        ],
+        "notes": [bounded(n) for n in found.notes],
     }
 
 

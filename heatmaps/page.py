@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from heatmaps.encode import ColumnBlock, bounded, embedded_json
-from heatmaps.facts import facts
+from heatmaps.facts import diagnosis, facts
 from heatmaps.figure import base_figure
 from heatmaps.trie import Trie
 
@@ -50,6 +50,7 @@ _SCRIPTS = (
     "figures.js",
     "blame.js",
     "traces.js",
+    "diagnosis.js",
     "facts.js",
     "main.js",
 )
@@ -94,6 +95,7 @@ def build_page(trace: Trace, cube: Cube | None = None, *, profiles: Sequence[Pro
         cube = merge_profiles(trace, cube, profiles)
     block, data = _data(cube)
     data["facts"] = facts(trace, cube)
+    data["diagnosis"] = diagnosis(trace)
     data["figure"] = base_figure(cube.n_bins * cube.bin_ns / _SECOND, cube.n_bins)
     scripts = [_PLOTLY.read_text(encoding="utf-8")]
     scripts += [(_ASSETS / name).read_text(encoding="utf-8") for name in _SCRIPTS]

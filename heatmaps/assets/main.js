@@ -86,6 +86,7 @@
     byId("traces-panel").hidden = !cube.traces.length;
     Facts.draw(cube);
     byId("loss-help").hidden = !cube.losses.length;
+    Diagnosis.draw(cube, view);
     controls(cube, view, flame);
     let shown = null;
     const draw = async () => {

@@ -86,6 +86,7 @@ class View {
     if ("axis" in changes && changes.axis !== this.axis) {
       this.axis = changes.axis;
       this.cursor = null;
+      this.target = "a";
       // Rows mean something else now; the selected time stays.
       for (const name of ["cells", "other"]) {
         if (this[name]) this[name] = { ...this[name], y0: 0, y1: this.axisNow.size - 1 };

@@ -1,0 +1,48 @@
+"use strict";
+// What is wrong, in sentences; each leads to the waits it is about.
+const Diagnosis = (() => {
+  const el = Text.element;
+  const TITLES = {
+    contention: "Contention", quota: "CPU quota", steal: "Stolen by the host", placement: "Placement", migration: "Migration",
+    wakeup: "Slow wakeups", io: "I/O",
+  };
+  // Columns of waits that are rows of the heatmap, the most telling first.
+  const AXES = ["cgroup", "comm", "cpu", "policy"];
+
+  function draw(cube, view) {
+    const { findings, notes } = cube.diagnosis;
+    const node = document.getElementById("diagnosis");
+    node.append(...findings.map((f) => {
+      const changes = target(view, f);
+      const show = changes && el("button", { type: "button", class: "show" }, "Show these waits");
+      if (show) show.addEventListener("click", () => view.set({ ...changes, cursor: null, target: "a", other: null }));
+      return el("li", { class: "finding" }, el("details", {},
+        el("summary", {}, el("b", {}, (TITLES[f.name] || Text.safe(f.name)) + ":"), " ", said(f.sentence)),
+        el("p", {}, Text.short(f.advice, 900))), show || "");
+    }));
+    // On paper nothing can be opened.
+    window.addEventListener("beforeprint", () => node.querySelectorAll("details").forEach((d) => { d.open = true; }));
+    const nothing = document.getElementById("nothing-wrong");
+    nothing.hidden = findings.length > 0;
+    nothing.textContent = ["Nothing is wrong, as far as this recording shows.", ...notes.map((n) => Text.safe(n) + ".")].join(" ");
+  }
+
+  // The sentence begins with the name that is its title.
+  const said = (text) => Text.short(text.replace(/^[A-Z][\w/ ]{1,20}: /, ""), 900);
+
+  // The view of the waits that a finding is about: their row over all of the time.
+  function target(view, { values }) {
+    for (const name of AXES) {
+      const axis = view.axes[name];
+      if (!axis || !values[name] || values[name].length !== 1) continue;
+      const key = view.cube.names[name].indexOf(String(values[name][0]));
+      if (key < 0 || !axis.keys.includes(key)) continue;
+      const y = axis.place[key];
+      const kinds = values.kind ? view.cube.kinds.filter((k) => values.kind.includes(k)) : view.defaults.kinds;
+      return { axis: name, kinds: kinds.length ? kinds : view.defaults.kinds, cells: { x0: 0, x1: view.cube.bins - 1, y0: y, y1: y } };
+    }
+    return null;
+  }
+
+  return { draw };
+})();

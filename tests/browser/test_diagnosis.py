@@ -1,0 +1,50 @@
+"""The diagnosis on the page leads to the waits it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.browser.report import HOSTILE, Report
+from tests.support.traces import SECOND
+
+pytestmark = pytest.mark.browser
+
+
+def starved(cgroup: str) -> list[dict[str, Any]]:
+    """Two seconds of ten lost to one neighbour, and 300 waits of others that are nothing."""
+    culprit = {
+        "culprit_tid": 7,
+        "culprit_pid": 7,
+        "culprit_comm": "hog",
+        "culprit_cgroup": "/noisy",
+    }
+    long = {"wait_ns": 20_000_000, "cgroup": cgroup, "culprit_ns": 19_000_000, **culprit}
+    return [long | {"end_ns": (i + 1) * SECOND // 10} for i in range(100)] + [
+        {"wait_ns": 1000, "end_ns": i * SECOND // 30, "cgroup": "/calm"} for i in range(300)
+    ]
+
+
+@pytest.mark.parametrize("cgroup", ["/victim", HOSTILE[0], HOSTILE[4]])
+def test_a_finding_shows_its_waits(open_report: Callable[..., Report], cgroup: str) -> None:
+    report = open_report(starved(cgroup))
+    finding = report.page.locator(".finding").first
+    assert "2.00 s" in finding.inner_text()
+    assert report.page.is_hidden("#nothing-wrong")
+    assert not finding.locator("p").is_visible()
+    finding.locator("summary").click()
+    assert "cpu.weight" in finding.locator("p").inner_text()
+    finding.locator(".show").click()
+    figures = report.figures
+    assert figures["rows"] == [cgroup]
+    assert (figures["count"], figures["ns"]) == (100, 2 * SECOND)
+    assert report.page.evaluate("window.pwned") is None
+    assert not set(report.text("#diagnosis")) & {"\u202e", "\u2066", "\x1b"}
+
+
+def test_nothing_is_said_where_nothing_is_wrong(open_report: Callable[..., Report]) -> None:
+    report = open_report([row for row in starved("/x") if row["cgroup"] == "/calm"])
+    assert report.page.locator(".finding").count() == 0
+    assert report.text("#nothing-wrong") == "Nothing is wrong, as far as this recording shows."
