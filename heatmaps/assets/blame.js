@@ -13,7 +13,7 @@ const Blame = (() => {
 
   const nameOf = (party, by) => {
     const [what, cgroup] = party;
-    if (what === "quota") return "CPU quota of " + (cgroup || "its cgroup");
+    if (what === "quota") return "quota of " + (cgroup || "its cgroup");
     return WHAT[what] || party[FIELD[by]] || "unknown";
   };
 
@@ -106,7 +106,7 @@ const Blame = (() => {
 
   function matrix({ left, right, cells, total }) {
     const most = Math.max(...cells.flat().map((c) => c.ns));
-    const head = el("tr", {}, el("td", {}), ...right.map((c) => el("th", { scope: "col" }, Text.name(c.name, 18))), el("th", { scope: "col", class: "sum" }, "total"));
+    const head = el("tr", {}, el("td", {}), ...right.map((c) => el("th", { scope: "col" }, Text.name(c.name, 16))), el("th", { scope: "col", class: "sum" }, "total"));
     const rows = left.map((v, i) => el("tr", {}, el("th", { scope: "row" }, Text.name(v.name, 24)),
       ...cells[i].map((c) => {
         const text = c.ns ? Text.duration(c.ns) : "";

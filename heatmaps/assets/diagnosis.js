@@ -6,6 +6,7 @@ const Diagnosis = (() => {
     contention: "Contention", quota: "CPU quota", steal: "Stolen by the host", placement: "Placement", migration: "Migration",
     wakeup: "Slow wakeups", io: "I/O",
   };
+  const SHOWN = 4;
   // Columns of waits that are rows of the heatmap, the most telling first.
   const AXES = ["cgroup", "comm", "cpu", "policy"];
 
@@ -20,8 +21,21 @@ const Diagnosis = (() => {
         el("summary", {}, el("b", {}, (TITLES[f.name] || Text.safe(f.name)) + ":"), " ", said(f.sentence)),
         el("p", {}, Text.short(f.advice, 900))), show || "");
     }));
+    const rest = [...node.children].slice(SHOWN);
+    const more = document.getElementById("more-findings");
+    const all = () => {
+      for (const item of rest) item.hidden = false;
+      more.hidden = true;
+    };
+    for (const item of rest) item.hidden = true;
+    more.hidden = !rest.length;
+    more.textContent = `Show all ${findings.length} findings`;
+    more.addEventListener("click", all);
     // On paper nothing can be opened.
-    window.addEventListener("beforeprint", () => node.querySelectorAll("details").forEach((d) => { d.open = true; }));
+    window.addEventListener("beforeprint", () => {
+      all();
+      for (const details of node.querySelectorAll("details")) details.open = true;
+    });
     const nothing = document.getElementById("nothing-wrong");
     nothing.hidden = findings.length > 0;
     nothing.textContent = ["Nothing is wrong, as far as this recording shows.", ...notes.map((n) => Text.safe(n) + ".")].join(" ");

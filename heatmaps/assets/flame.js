@@ -144,7 +144,7 @@ class Flame {
   describeBoth(at) {
     const { scale, root } = this.tree;
     const [a, b] = [at.a * scale.a, at.b * scale.b];
-    const change = a && b ? `${(b / a).toLocaleString("en", { maximumSignificantDigits: 3 })} times A's` : a ? "only in A" : "only in B";
+    const change = Math.abs(a - b) < 1e-9 * (a + b) ? "the same" : a && b ? `${(b / a).toLocaleString("en", { maximumSignificantDigits: 3 })} times A's` : a ? "only in A" : "only in B";
     return [
       Text.short(at.name, 300),
       `A ${this.format(at.a)}, ${Text.percent(at.a, root.a) || "0 %"}`,

@@ -8,6 +8,7 @@ class Heatmap {
     this.drawn = "";
     this.summed = "";
     window.addEventListener("resize", () => this.resize());
+    window.addEventListener("beforeprint", () => Plotly.Plots.resize(node));
   }
 
   // Sums by cell, cell y * bins + x. The longest wait of a cell is kept whatever was merged in it.

@@ -40,6 +40,7 @@
     byId("heat-title").textContent = `Waits over time, by ${view.axisNow.title}`;
     byId("heatmap").setAttribute("aria-label", `Heatmap of waits: time by ${view.axisNow.title}`);
     byId("flame-title").textContent = (view.stack === "waker" ? "Who woke them" : "Where they waited") + (view.other ? ": B against A" : "");
+    byId("blame-title").textContent = "Because of whom" + (view.other ? ", selection A" : "");
     byId("keys-one").hidden = Boolean(view.other);
     byId("keys-two").hidden = !view.other;
     byId("profile-label").hidden = !cube.profiles.length;

@@ -44,6 +44,20 @@ def test_a_finding_shows_its_waits(open_report: Callable[..., Report], cgroup: s
     assert not set(report.text("#diagnosis")) & {"\u202e", "\u2066", "\x1b"}
 
 
+def test_many_findings_are_few_at_first(open_report: Callable[..., Report]) -> None:
+    rows = [row for i in range(3) for row in starved(f"/victim-{i}")]
+    throttled = {"kind": "throttled", "wait_ns": 50_000_000}
+    rows += [
+        throttled | {"cgroup": f"/limited-{i % 3}", "end_ns": i * SECOND // 20} for i in range(150)
+    ]
+    report = open_report(rows)
+    found = report.page.locator(".finding")
+    assert found.count() > 5
+    assert report.page.locator(".finding:visible").count() == 4
+    report.page.click("#more-findings")
+    assert report.page.locator(".finding:visible").count() == found.count()
+
+
 def test_nothing_is_said_where_nothing_is_wrong(open_report: Callable[..., Report]) -> None:
     report = open_report([row for row in starved("/x") if row["cgroup"] == "/calm"])
     assert report.page.locator(".finding").count() == 0

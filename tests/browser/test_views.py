@@ -93,7 +93,7 @@ def blamed(report: Report, victim: str, culprit: str, where: str) -> dict[tuple[
             ELSE least(culprit_ns, wait_ns) END AS held
           FROM waits WHERE kind IN ('runq_wakeup', 'runq_preempt', 'throttled') AND {where})
         SELECT v, c, sum(ns)::BIGINT AS ns FROM (
-          SELECT {victim} AS v, CASE WHEN kind = 'throttled' THEN 'CPU quota of ' || cgroup
+          SELECT {victim} AS v, CASE WHEN kind = 'throttled' THEN 'quota of ' || cgroup
             WHEN culprit_tid IS NULL THEN 'not seen' WHEN culprit_tid = 0 THEN 'idle CPU'
             ELSE {culprit} END AS c, held AS ns FROM w
           UNION ALL SELECT {victim}, CASE WHEN culprit_others > 0 AND flags & 8 = 0
