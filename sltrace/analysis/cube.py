@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from sltrace.analysis import cubeaxes
-from sltrace.analysis.cells import OTHER, Cells, Step, summed_cells
-from sltrace.analysis.cubeaxes import OTHER_NAME, Origin
+from sltrace.analysis.cells import Step, summed_cells
+from sltrace.analysis.cubeaxes import ALL_CPUS, OTHER_NAME, Origin
 from sltrace.analysis.cubeblame import BlameTable, blame_table
 from sltrace.analysis.cubenodes import node_of_cpu
+from sltrace.analysis.cubenotes import MAX_LOSSES, aggregation_notes
 from sltrace.analysis.cubestacks import FrameTable, rank_stacks
 from sltrace.analysis.losses import losses
-from sltrace.analysis.meta import min_latency_ns
 from sltrace.analysis.slowtraces import SlowTraces, slow_traces
 from sltrace.buckets import lower_bounds
 
@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 800_000
 """Rows of a cube: at most 12 bytes each on a page (measured), which may be 15 MB."""
-MAX_LOSSES = 20_000
 _MAX_BINS = 10_000
-_MAX_CPUS = 1 << 16
 _MAX_STACKS = 20_000
 
 
@@ -126,7 +124,7 @@ _LADDER: tuple[Step, ...] = (
     (("cpu", 64), ("cgroup", 5)),
     (("b", 8),),
     (("comm", 0), ("stack", 1), ("waker_stack", 1)),
-    (("cpu", _MAX_CPUS),),
+    (("cpu", ALL_CPUS),),
     (("t", 8),),
     (("stack", 0), ("waker_stack", 0)),
     (("b", 32), ("policy", 0)),
@@ -220,7 +218,7 @@ def build_cube(trace: Trace, *, max_rows: int = MAX_ROWS, time_bins: int = 300) 
         },
         totals=_totals(trace, origin),
         source=origin.source,
-        notes=_notes(trace, origin, cells, bin_ns, len(lost.intervals)),
+        notes=aggregation_notes(trace, origin, cells, bin_ns, len(lost.intervals)),
     )
 
 
@@ -270,38 +268,3 @@ def _totals(trace: Trace, origin: Origin) -> dict[str, dict[str, int | None]]:
             "GROUP BY 1 ORDER BY 1"
         )
     return {row.pop("kind"): row for row in trace.sql(query).to_pylist()}
-
-
-def _notes(trace: Trace, origin: Origin, cells: Cells, bin_ns: int, intervals: int) -> list[str]:
-    merged = cells.level.get("b", 1)
-    notes = [f"time is in bins of {bin_ns / 1e6:,.3g} ms, latency in 8 steps per power of two"]
-    if merged > 1:
-        notes[0] += f", {merged} of them put together"
-    if origin.source == "histograms":
-        notes.append("only histograms were recorded: sums are of the middle of each bucket")
-    elif threshold := min_latency_ns(trace):
-        notes.append(f"only waits of {threshold / 1e3:,.3g} us or more were kept")
-    if (group := cells.level.get("cpu", 1)) > 1:
-        notes.append(
-            f"CPUs are put together, {group if group < _MAX_CPUS else 'all of them'} at a time"
-        )
-    whole = max(int(cells.sum_ns.sum()), 1)
-    for axis, what in (
-        ("cgroup", "cgroups"),
-        ("comm", "threads"),
-        ("policy", "policies"),
-        ("kind", "kinds"),
-        ("bucket", "trace ids"),
-        ("stack", "stacks"),
-        ("waker_stack", "waker stacks"),
-    ):
-        others = cells.digits.get(axis, np.ones(1)) == OTHER
-        if others.any():
-            share = int(cells.sum_ns[others].sum()) / whole
-            notes.append(
-                f"{what} with little time, {share:.2%} of it all, are put together as "
-                f"{cubeaxes.OTHER_NAME}"
-            )
-    if intervals > MAX_LOSSES:
-        notes.append(f"of {intervals:,} intervals with losses the first {MAX_LOSSES:,} are shown")
-    return notes

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 OTHER_NAME = "(other)"
 
+ALL_CPUS = 1 << 16
+"""More CPUs than any machine has: a group of so many is all of them."""
+
 _BOUNDS = "sltrace_cube_bounds"
 _MAX_NAMES = 2000
 

@@ -1,0 +1,70 @@
+"""What a cube's notes say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sltrace.analysis import cubeaxes
+from sltrace.analysis.cells import OTHER
+from sltrace.analysis.cubeaxes import ALL_CPUS
+from sltrace.analysis.meta import min_latency_ns
+
+if TYPE_CHECKING:
+    from sltrace.analysis.cells import Cells
+    from sltrace.analysis.cubeaxes import Origin
+    from sltrace.trace.reader import Trace
+
+MAX_LOSSES = 20_000
+"""Intervals with losses that a cube has."""
+
+
+def _sampled(trace: Trace) -> list[str]:
+    rows = trace.sql(
+        "SELECT kind, max(sampled) AS most FROM waits WHERE sampled > 1 AND kind IS NOT NULL "
+        "GROUP BY kind ORDER BY kind"
+    ).to_pylist()
+    return [
+        f"{row['kind']}: one wait in {row['most']} became a row; counts and times are the rows'"
+        for row in rows
+    ]
+
+
+def aggregation_notes(
+    trace: Trace, origin: Origin, cells: Cells, bin_ns: int, intervals: int
+) -> list[str]:
+    """What was aggregated, and what the rows do not stand for, a sentence each."""
+    merged = cells.level.get("b", 1)
+    notes = [f"time is in bins of {bin_ns / 1e6:,.3g} ms, latency in 8 steps per power of two"]
+    if merged > 1:
+        notes[0] += f", {merged} of them put together"
+    if origin.source == "histograms":
+        notes.append("only histograms were recorded: sums are of the middle of each bucket")
+    elif threshold := min_latency_ns(trace):
+        notes.append(f"only waits of {threshold / 1e3:,.3g} us or more were kept")
+    notes += _sampled(trace)
+    if (group := cells.level.get("cpu", 1)) > 1:
+        notes.append(
+            f"CPUs are put together, {group if group < ALL_CPUS else 'all of them'} at a time"
+        )
+    whole = max(int(cells.sum_ns.sum()), 1)
+    for axis, what in (
+        ("cgroup", "cgroups"),
+        ("comm", "threads"),
+        ("policy", "policies"),
+        ("kind", "kinds"),
+        ("bucket", "trace ids"),
+        ("stack", "stacks"),
+        ("waker_stack", "waker stacks"),
+    ):
+        others = cells.digits.get(axis, np.ones(1)) == OTHER
+        if others.any():
+            share = int(cells.sum_ns[others].sum()) / whole
+            notes.append(
+                f"{what} with little time, {share:.2%} of it all, are put together as "
+                f"{cubeaxes.OTHER_NAME}"
+            )
+    if intervals > MAX_LOSSES:
+        notes.append(f"of {intervals:,} intervals with losses the first {MAX_LOSSES:,} are shown")
+    return notes
