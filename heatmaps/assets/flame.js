@@ -189,5 +189,6 @@ class Flame {
 Flame.ROW = 19;
 Flame.HIGHEST = 30;
 Flame.LETTER = 6.6;
-Flame.NARROWEST = 1;
+// Pixels. Narrower frames cost most of the time and show nothing; zooming draws them.
+Flame.NARROWEST = 2;
 Flame.KINDS = ["kernel", "native", "jit", "go", "python", "other"];
