@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from sltrace.analysis.latency import stat
 from tests.browser.report import FRAMES, HOSTILE, KINDS, STACKS, Report, limits, waits
 from tests.support.traces import SECOND
 
@@ -16,6 +17,9 @@ def test_all_of_it_without_a_selection(open_report: Callable[..., Report]) -> No
     report = open_report()
     figures = report.figures
     assert (figures["count"], figures["ns"]) == report.by_duckdb()
+    assert report.frames["all"] == sum(
+        total.total_ns for kind, total in stat(report.trace).totals.items() if kind != "blocked"
+    )
     assert report.text("#losses") == "Nothing was lost."
     assert "testhost" in report.text("h1")
     assert "6.18.0" in report.text("#recorded")
