@@ -87,6 +87,8 @@ AS_THEY_ARE = [
     "why",
     "source",
     "weight_ns",
+    "runq_ns",
+    "gil_ns",
     "item",
     "gil_ns",
     "runq_ns",
