@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -148,14 +149,14 @@ def command(
     # NumPy's worker threads would keep the capabilities that this thread gives up.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from sltrace.capture.settings import Filters, Python, Settings, Stacks
-    from sltrace.names.processes import resolve_pid, with_children
+    from sltrace.names.processes import resolve_pid
 
     if histogram_only and (stacks != "none" or waker_stacks):
         raise UsageError("--histogram-only keeps no stacks", "leave --stacks out")
     kernel, user = _STACKS[stacks]
     settings = Settings(
         filters=Filters(
-            pids=with_children(resolve_pid(pid) for pid in pids),
+            pids=tuple(resolve_pid(pid) for pid in pids),
             cgroups=cgroups,
             comms=comms,
             cpus=_cpu_list(cpus),
@@ -191,10 +192,15 @@ def _record(
     from sltrace.capture.ending import Ending
     from sltrace.capture.runtimes import sources
     from sltrace.capture.session import Recording
+    from sltrace.names.processes import with_children
 
     with Ending(command_line, settings.filters.pids, duration_ns) as ending:
         if ending.child_pid:
             settings = ending.only_child(settings)
+        else:
+            # Only those that were named decide when it ends.
+            pids = with_children(settings.filters.pids)
+            settings = replace(settings, filters=replace(settings.filters, pids=pids))
         try:
             recording = Recording(
                 path,
@@ -210,6 +216,9 @@ def _record(
             from sltrace.capture.checkup import reason
 
             raise reason(err) from err
+        # Those that were born while the probes were loaded.
+        for pid in with_children(settings.filters.pids):
+            recording.want_pid(pid)
         try:
             recording.drop_privileges()
             if not quiet:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sltrace.capture.python import rows
 from sltrace.capture.python.frames import FrameTable
 from sltrace.capture.python.probes import SAMPLE_HZ, PythonProbes
-from sltrace.capture.python.targets import Target, Targets
+from sltrace.capture.python.targets import EXIT, Target, Targets
 from sltrace.capture.ring import Ring
 from sltrace.capture.sources import Context, Rows
 from sltrace.errors import CannotRecord
@@ -93,12 +93,14 @@ class PythonSource:
         """What became known since the last call."""
         if self._probes is None or self._targets is None:
             return
-        # Stacks before events: a process that is gone by now was there when they were taken.
         stacks, events = self._take("stacks"), self._take("events")
+        # A child's stacks need its fork; a process that has ended since left its stacks before.
+        if events is not None:
+            self._targets.feed(events[events["kind"] != EXIT])
         if stacks is not None:
             yield from zip(("stacks", "frames"), self._frames.add(stacks), strict=True)
         if events is not None:
-            self._targets.feed(events)
+            self._targets.feed(events[events["kind"] == EXIT])
         self._targets.look()
         if (waits := self._take("waits")) is not None:
             yield "waits", rows.waits(waits, self._context.tasks, self._context.groups)

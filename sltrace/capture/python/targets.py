@@ -31,6 +31,8 @@ STACKS, TRACES = 1, 2
 """Values of `level` in the targets table."""
 
 MAX_TARGETS = 1024
+MAX_LOOKS = 64
+"""New programs looked at in one go, the latest first."""
 _PATIENCE_NS = 10_000_000_000
 _LOOK_NS = 1_000_000_000
 _LOOKS = 60
@@ -125,10 +127,17 @@ class Targets:
     def look(self) -> None:
         """Tries again what was not ready, and looks for trace ids; a few times a second."""
         now = time.monotonic_ns()
+        fresh = [t for t in self.current.values() if not t.settled]
+        # A shell that starts hundreds of programs a second must not keep the recorder busy.
+        for target in fresh[-MAX_LOOKS:]:
+            self._examine(target)
         for target in list(self.current.values()):
-            if not target.settled:
-                self._examine(target)
-            elif target.python and now >= target.next_look_ns and target.looks < _LOOKS:
+            if (
+                target.settled
+                and target.python
+                and now >= target.next_look_ns
+                and target.looks < _LOOKS
+            ):
                 self._look_for_traces(target, now)
 
     def memories(self, pid: int) -> list[tuple[Memory, Interpreter]]:
@@ -161,7 +170,7 @@ class Targets:
             return
         child = Target(pid, named=False, from_ns=ns, parent=before)
         # The kernel copied what it had been told of the parent.
-        for name in ("python", "why", "settled", "otel", "nodes", "record", "tls"):
+        for name in ("python", "settled", "otel", "nodes", "record", "tls"):
             setattr(child, name, getattr(before, name))
         self.current[pid] = child
 
@@ -177,7 +186,6 @@ class Targets:
             del self.ended[:-MAX_TARGETS]
         if follow:
             self.current[pid] = Target(pid, named=target.named, from_ns=ns)
-            self._examine(self.current[pid])
 
     def _examine(self, target: Target) -> None:
         try:
@@ -212,6 +220,9 @@ class Targets:
         before = (target.otel, target.nodes, target.record, target.tls)
         try:
             target.memory = target.memory or Memory(target.pid)
+        except Unreadable:
+            return
+        try:
             memory, found = target.memory, target.python
             target.tls = target.tls or find_thread_record(target.pid, memory, target.files)
             with contextlib.suppress(NoOpenTelemetry):

@@ -1,0 +1,28 @@
+"""Forks, and then becomes another program: `changes.py SECONDS [INTERPRETER]`."""
+
+import os
+import sys
+import time
+
+if len(sys.argv) > 2 and sys.argv[2] != "last":
+    print(os.getpid(), flush=True)
+    time.sleep(2)
+    if os.fork() == 0:
+
+        def in_the_child():
+            time.sleep(0.02)
+
+        until = time.monotonic() + 1.5
+        while time.monotonic() < until:
+            in_the_child()
+        os._exit(0)
+    os.execv(sys.argv[2], [sys.argv[2], __file__, sys.argv[1], "last"])
+
+
+def after_the_exec():
+    time.sleep(0.02)
+
+
+until = time.monotonic() + float(sys.argv[1])
+while time.monotonic() < until:
+    after_the_exec()

@@ -1,0 +1,103 @@
+"""What cannot be looked into is said, and the kernel's view is there all the same."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.conftest import Record
+from tests.support.pythons import interpreter, service
+
+pytestmark = pytest.mark.bpf
+
+
+def _target(record: Record, *command: str) -> tuple[dict[str, object], int]:
+    """The only target, and how many waits there are of it."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    try:
+        time.sleep(0.3)
+        with record("--pid", process.pid) as recording:
+            time.sleep(0.7)
+    finally:
+        process.kill()
+        process.communicate()
+    rows = recording.trace.sql("SELECT * FROM targets WHERE pid = ?", (process.pid,)).to_pylist()
+    waits = recording.trace.sql("SELECT count(*) AS n FROM waits").to_pylist()
+    assert len(rows) == 1
+    return rows[0], waits[0]["n"]
+
+
+def test_a_program_that_is_no_python(record: Record) -> None:
+    target, waits = _target(record, "sh", "-c", "while :; do sleep 0.01; done")
+    assert target["level"] is None
+    assert target["why"] == "no CPython in it: no mapped file has _PyRuntime"
+    assert waits > 10
+
+
+def test_a_python_that_is_too_old(record: Record) -> None:
+    old = sorted(Path.home().glob(".pyenv/versions/3.[6-9].*/bin/python3"))
+    if not old:
+        pytest.skip("no Python before 3.10 on this machine: its refusal is NOT TESTED")
+    code = "import time\nwhile True: time.sleep(0.01)"
+    target, waits = _target(record, str(old[-1]), "-c", code)
+    assert target["level"] is None
+    assert "is older than 3.10" in str(target["why"])
+    assert waits > 10
+
+
+def test_a_name_alone_makes_no_python(record: Record, tmp_path: Path) -> None:
+    fake = tmp_path / "python3.12"
+    fake.write_bytes(Path("/bin/sleep").read_bytes())
+    fake.chmod(0o755)
+    target, _ = _target(record, str(fake), "5")
+    assert target["level"] is None
+    assert "no mapped file has _PyRuntime" in str(target["why"])
+
+
+def test_a_process_that_ends_while_it_is_looked_at(record: Record) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.4)"])
+    try:
+        with record("--pid", process.pid) as recording:
+            recording.wait()
+    finally:
+        process.kill()
+        process.wait()
+    assert recording.done
+    assert recording.done.code == 0
+    assert "Traceback" not in recording.done.err
+
+
+def test_a_fork_and_an_exec_are_followed(record: Record) -> None:
+    other = interpreter("3.13")
+    with (
+        service("3.11", "changes", 1.2, other) as process,
+        record("--pid", process.pid) as recording,
+    ):
+        process.wait(20)
+        recording.wait()
+    rows = recording.trace.sql(
+        "SELECT DISTINCT w.pid, f.name FROM waits w JOIN stacks k ON k.stack_id = w.stack_runtime "
+        "JOIN frames f ON f.pid = k.pid AND f.address = k.addresses[1] "
+        "WHERE w.reason = 'sleep'"
+    ).to_pylist()
+    named = {(r["pid"] == process.pid, r["name"]) for r in rows}
+    assert (True, "after_the_exec") in named
+    assert (False, "in_the_child") in named
+    targets = recording.trace.sql("SELECT pid, version FROM targets ORDER BY from_ns").to_pylist()
+    mine = [t["version"][:4] for t in targets if t["pid"] == process.pid]
+    assert mine == ["3.11", "3.13"]
+    assert [t["version"][:4] for t in targets if t["pid"] != process.pid] == ["3.11"]
+
+
+def test_it_can_be_left_out(record: Record) -> None:
+    with (
+        service("3.12", "contend", 30, 1) as process,
+        record("--pid", process.pid, "--no-python") as recording,
+    ):
+        time.sleep(0.5)
+    assert not recording.trace.sql("SELECT 1 FROM targets").num_rows
+    assert "python" not in recording.trace.meta["sources"]
