@@ -45,7 +45,7 @@ check: setup-test ## style and types: ruff, mypy, clang-format
 
 bench: setup-test ## measure every performance claim; results in bench/results/
 	$(Q)scripts/apt-install $(APT_BENCH)
-	$(Q)for part in overhead recorder reading report; do $(SUDO) $(BIN)/python -m bench.$$part || exit; done
+	$(Q)for part in overhead recorder reading report python; do $(SUDO) $(BIN)/python -m bench.$$part || exit; done
 
 probes: $(OBJECTS) ## build the BPF objects
 

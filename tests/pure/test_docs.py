@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+from sltrace.capture.python.rows import CLASSES as PYTHON_CLASSES
 from sltrace.capture.tallies import CLASSES
 from sltrace.trace.schema import TABLES, VERSION
 
