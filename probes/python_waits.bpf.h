@@ -16,6 +16,9 @@
 /* A thread that has run this long since it was woken is not asking for the GIL any more. */
 #define GIL_TAKEN_NS 100000ULL
 
+/* A busy period that is longer is told in pieces. */
+#define BUSY_MAX_NS 1000000000ULL
+
 #define SYS_FUTEX 202
 
 struct {
@@ -274,6 +277,11 @@ static __always_inline void loop_out(struct task_struct *t, struct python_thread
 	if (!polls) {
 		if (th->loop_start_ns && tag->stack_runtime)
 			th->loop_tag = *tag;
+		/* A loop that always has something to do never sleeps. */
+		if (!CFG(loops) && th->loop_start_ns && now - th->loop_start_ns > BUSY_MAX_NS) {
+			loop_end(t, th, now);
+			loop_begin(th, now);
+		}
 		return;
 	}
 	if (!CFG(loops))

@@ -14,7 +14,7 @@ AT_ONCE = 10
 async def store(item: int) -> None:
     """One item: a little formatting, then the network."""
     str(item) * 10
-    await asyncio.sleep(0.0005)
+    await asyncio.sleep(0.02)
 
 
 async def fan_out() -> None:

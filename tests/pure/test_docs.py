@@ -39,3 +39,8 @@ def test_schema_document_names_the_version() -> None:
 def test_every_counter_is_explained_with_its_class() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \|", (DOCS / "measured.md").read_text(), re.M)
     assert dict(rows) == CLASSES
+
+
+def test_every_counter_of_the_python_probes_is_explained_with_its_class() -> None:
+    rows = re.findall(r"^\| `(python_\w+)` \| (\w+) \|", (DOCS / "python.md").read_text(), re.M)
+    assert dict(rows) == PYTHON_CLASSES

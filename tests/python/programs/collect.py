@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import signal
 import sys
 import time
 
@@ -26,12 +27,18 @@ class Node:
 
 kept = [Node() for _ in range(60_000)]
 gc.callbacks.append(note)
+
+
+def end(*_):
+    with open(sys.argv[1], "w") as out:
+        json.dump(log, out)
+    os._exit(0)
+
+
+signal.signal(signal.SIGTERM, end)
 print(os.getpid(), flush=True)
 until = time.monotonic() + float(sys.argv[2])
 while time.monotonic() < until:
     [Node() for _ in range(2_000)]
     gc.collect()
     time.sleep(0.02)
-gc.callbacks.clear()
-with open(sys.argv[1], "w") as out:
-    json.dump(log, out)

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import selectors
+import signal
 import sys
 import time
 
@@ -53,8 +54,13 @@ async def main(until):
     await asyncio.gather(heartbeat(until), rude(until), *[polite(until) for _ in range(8)])
 
 
+def end(*_):
+    with open(sys.argv[1], "w") as out:
+        json.dump({"iterations": log, "lags": lags}, out)
+    os._exit(0)
+
+
+signal.signal(signal.SIGTERM, end)
 print(os.getpid(), flush=True)
 loop = asyncio.SelectorEventLoop(Logged())
 loop.run_until_complete(main(time.monotonic() + float(sys.argv[2])))
-with open(sys.argv[1], "w") as out:
-    json.dump({"iterations": log, "lags": lags}, out)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 import time
 
@@ -13,8 +14,10 @@ def spin(n):
     return x
 
 
+spent = {"three": 0, "one": 0, "cpu": []}
+
+
 def main(until):
-    spent = {"three": 0, "one": 0, "cpu": []}
     while time.monotonic() < until:
         begin = time.thread_time_ns()
         for _ in range(30):
@@ -26,10 +29,14 @@ def main(until):
         spent["three"] += middle - begin
         spent["one"] += end - middle
         spent["cpu"].append((time.monotonic_ns(), time.process_time_ns()))
-    return spent
 
 
+def end(*_):
+    with open(sys.argv[1], "w") as out:
+        json.dump(spent, out)
+    os._exit(0)
+
+
+signal.signal(signal.SIGTERM, end)
 print(os.getpid(), flush=True)
-spent = main(time.monotonic() + float(sys.argv[2]))
-with open(sys.argv[1], "w") as out:
-    json.dump(spent, out)
+main(time.monotonic() + float(sys.argv[2]))
