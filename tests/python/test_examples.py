@@ -17,7 +17,7 @@ from tests.support.recorder import sltrace
 
 pytestmark = pytest.mark.bpf
 
-_SECONDS = "3"
+_SECONDS = "2.5"
 _FIRST = ["nice", "-n", "-20"]
 """Whatever else runs on this machine must not look like a disease."""
 

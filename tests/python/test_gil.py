@@ -65,7 +65,7 @@ def _take_gil(pid: int, path: Path) -> Iterator[NDArray[np.void]]:
         probes.close()
 
 
-@pytest.mark.parametrize(("version", "hogs"), [*((v, 2) for v in MINORS), ("3.12", 1)])
+@pytest.mark.parametrize(("version", "hogs"), [*((v, 2) for v in MINORS[1:]), ("3.10", 1)])
 def test_totals_are_those_of_take_gil(
     version: str, hogs: int, record: Record, witness_object: Path
 ) -> None:
@@ -89,7 +89,7 @@ def _differences(pid: int, roles: dict[int, str], record: Record, witness: Path)
     with _take_gil(pid, witness) as calls, record("--pid", pid, "--python-rate", 0) as recording:
         time.sleep(0.3)
         start = time.monotonic_ns()
-        time.sleep(2)
+        time.sleep(1.5)
         end = time.monotonic_ns()
         time.sleep(0.3)
         taken = calls[calls["end_ns"] > 0].copy()

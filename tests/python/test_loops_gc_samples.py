@@ -21,14 +21,14 @@ def _record(record: Record, *service_: Any, options: tuple[str, ...] = ()) -> An
     version, program, log = service_
     with service(version, program, log, 60, prefix=["nice", "-n", "-20"]) as process:
         with record("--pid", process.pid, *options) as recording:
-            time.sleep(2)
+            time.sleep(1.5)
             process.terminate()
             process.wait(30)
             recording.wait()
         return recording.trace, json.loads(Path(log).read_text())
 
 
-@pytest.mark.parametrize("version", ["3.10", "3.13"])
+@pytest.mark.parametrize("version", ["3.13"])
 def test_iterations_are_those_of_the_loop_itself(
     version: str, record: Record, tmp_path: Path
 ) -> None:
@@ -92,7 +92,7 @@ def test_collections_are_those_of_gc_callbacks(
     assert mine == pytest.approx(theirs, rel=0.05)
 
 
-@pytest.mark.parametrize("version", ["3.11", "3.13"])
+@pytest.mark.parametrize("version", ["3.12"])
 def test_samples_are_99_a_second_and_on_the_right_lines(
     version: str, record: Record, tmp_path: Path
 ) -> None:

@@ -66,9 +66,9 @@ def test_no_wait_has_another_span_than_its_thread(
     version: str, record: Record, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
-    with service(version, "spans", log, 4.5, packages=True) as process:
+    with service(version, "spans", log, 4, packages=True) as process:
         with record("--pid", process.pid, "--python-rate", 0) as recording:
-            time.sleep(3)
+            time.sleep(2.2)
         process.wait(20)
     found = _check(recording.trace, log)
     print(f"\n{version}: {found}")
