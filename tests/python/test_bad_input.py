@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -77,6 +78,8 @@ def test_a_fork_and_an_exec_are_followed(record: Record) -> None:
         service("3.11", "changes", 1.2, other) as process,
         record("--pid", process.pid) as recording,
     ):
+        time.sleep(0.5)
+        process.send_signal(signal.SIGUSR1)
         process.wait(20)
         recording.wait()
     rows = recording.trace.sql(

@@ -47,10 +47,13 @@ def _run(record: Record, name: str, mode: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("name", DISEASES)
 def test_the_disease_is_named_and_the_cure_is_silent(name: str, record: Record) -> None:
     disease, place = DISEASES[name]
-    found = _run(record, name, "disease")
-    print(f"\n{name}: {[f['what'] for f in found]}")
-    # Others may follow from it: tasks without number are work for the collector.
-    named = [f for f in found if f["name"] == disease]
+    for _ in range(2):  # on a machine that others use it may not get the CPU to fall ill
+        found = _run(record, name, "disease")
+        print(f"\n{name}: {[f['what'] for f in found]}")
+        # Others may follow from it: tasks without number are work for the collector.
+        named = [f for f in found if f["name"] == disease]
+        if named:
+            break
     assert len(named) == 1
     assert place in named[0]["what"]
     assert named[0]["value"] >= named[0]["threshold"]

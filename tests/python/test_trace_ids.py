@@ -66,9 +66,10 @@ def test_no_wait_has_another_span_than_its_thread(
     version: str, record: Record, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
-    with service(version, "spans", log, 4, packages=True) as process:
+    with service(version, "spans", log, 60, packages=True) as process:
         with record("--pid", process.pid, "--python-rate", 0) as recording:
-            time.sleep(2.2)
+            time.sleep(3)
+        process.terminate()
         process.wait(20)
     found = _check(recording.trace, log)
     print(f"\n{version}: {found}")
@@ -83,10 +84,11 @@ def test_no_wait_has_another_span_than_its_thread(
 
 def test_the_helper_gives_the_same_ids_by_contract(record: Record, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    arguments = (log, 4, "helper", ROOT)
+    arguments = (log, 60, "helper", ROOT)
     with service("3.13", "spans", *arguments, packages=True) as process:
         with record("--pid", process.pid, "--python-rate", 0) as recording:
             time.sleep(2)
+        process.terminate()
         process.wait(20)
     found = _check(recording.trace, log)
     print(f"\nhelper: {found}")
@@ -115,9 +117,10 @@ def test_waits_before_opentelemetry_is_imported_have_no_ids(record: Record) -> N
 def test_the_thread_record_of_another_tracer_is_read(record: Record, tmp_path: Path) -> None:
     """OTEP 4947 with ddtrace as its writer: no OpenTelemetry SDK in the process."""
     log = tmp_path / "log"
-    with service("this", "ddspans", log, 4) as process:
+    with service("this", "ddspans", log, 60) as process:
         with record("--pid", process.pid, "--python-rate", 0) as recording:
             time.sleep(2)
+        process.terminate()
         process.wait(20)
     found = _check(recording.trace, log)
     print(f"\nddtrace: {found}")

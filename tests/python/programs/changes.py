@@ -1,12 +1,14 @@
-"""Forks, and then becomes another program: `changes.py SECONDS [INTERPRETER]`."""
+"""At SIGUSR1 forks, and then becomes another program: `changes.py SECONDS [INTERPRETER]`."""
 
 import os
+import signal
 import sys
 import time
 
 if len(sys.argv) > 2 and sys.argv[2] != "last":
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
     print(os.getpid(), flush=True)
-    time.sleep(2)
+    signal.sigwait([signal.SIGUSR1])
     if os.fork() == 0:
 
         def in_the_child():

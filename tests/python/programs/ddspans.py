@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -32,8 +33,9 @@ def worker():
 
 for _ in range(3):
     threading.Thread(target=worker, daemon=True).start()
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 print(os.getpid(), flush=True)
-time.sleep(float(sys.argv[2]))
+signal.sigtimedwait([signal.SIGTERM], float(sys.argv[2]))
 stop = True
 time.sleep(0.1)
 with open(sys.argv[1], "w") as out:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import signal
 import sys
 import threading
 import time
@@ -74,8 +75,9 @@ def remote_parent():
 
 for target in (worker, worker, remote_parent, lambda: asyncio.run(handlers())):
     threading.Thread(target=target, daemon=True).start()
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 print(os.getpid(), flush=True)
-time.sleep(float(sys.argv[2]))
+signal.sigtimedwait([signal.SIGTERM], float(sys.argv[2]))
 stop = True
 time.sleep(0.1)
 with open(sys.argv[1], "w") as out:
