@@ -52,7 +52,7 @@ const Text = (() => {
   // The kinds of sltrace.model.Kind in words; one from elsewhere stays as it is.
   const KINDS = {
     runq_wakeup: "woken", runq_preempt: "preempted", throttled: "CPU quota", blocked: "blocked", goroutine: "goroutine queue",
-    stw: "Go stop the world", gil: "Python GIL", loop: "asyncio loop",
+    stw: "stop the world", gil: "Python GIL", loop: "asyncio loop",
   };
   const MEANINGS = {
     runq_wakeup: "woken, waiting for a CPU", runq_preempt: "lost the CPU, waiting to get one back",
