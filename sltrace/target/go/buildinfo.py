@@ -1,0 +1,72 @@
+"""Go version and modules of an executable, from its build info (debug/buildinfo in Go)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sltrace.symbols.elf import ElfError
+from sltrace.target.go.errors import NotGoError
+from sltrace.target.go.image import Image
+
+_MAGIC = b"\xff Go buildinf:"
+_INLINE = 2
+_HEADER = 32
+_MAX_STRING = 1 << 20
+_MAX_VARINT = 5
+
+
+@dataclass(frozen=True)
+class BuildInfo:
+    """What the linker wrote.
+
+    Attributes:
+        version: As `go1.26.6`; may carry more, as experiments.
+        modules: Version of each module linked in, by path.
+    """
+
+    version: str
+    modules: dict[str, str] = field(default_factory=dict)
+
+
+def read_buildinfo(image: Image) -> BuildInfo:
+    """Reads it.
+
+    Raises:
+        NotGoError: There is none.
+        ElfError: It is damaged, or of Go before 1.18.
+    """
+    section = image.sections.get(".go.buildinfo")
+    if section is None:
+        raise NotGoError("no Go build info")
+    blob = bytes(image.data[section.offset : section.offset + section.size])
+    if not blob.startswith(_MAGIC) or len(blob) < _HEADER:
+        raise NotGoError("no Go build info")
+    if not blob[15] & _INLINE:
+        raise ElfError("its build info is of Go before 1.18")
+    version, position = _string(blob, _HEADER)
+    modules, _ = _string(blob, position)
+    return BuildInfo(version.decode(errors="replace")[:100], _modules(modules))
+
+
+def _string(blob: bytes, position: int) -> tuple[bytes, int]:
+    length = 0
+    for i in range(_MAX_VARINT):
+        if position >= len(blob):
+            return b"", position
+        byte = blob[position]
+        position += 1
+        length |= (byte & 0x7F) << (7 * i)
+        if byte < 0x80:
+            break
+    length = min(length, _MAX_STRING)
+    return blob[position : position + length], position + length
+
+
+def _modules(raw: bytes) -> dict[str, str]:
+    """Lines `dep`, path and version, tab-separated, between two markers of 16 bytes."""
+    found: dict[str, str] = {}
+    for line in raw[16:-16].decode(errors="replace").splitlines():
+        kind, path, version, *_ = [*line.split("\t"), "", "", ""]
+        if kind in ("dep", "=>") and path:
+            found[path] = version
+    return found

@@ -1,0 +1,11 @@
+"""Why a Go process cannot be looked into."""
+
+from __future__ import annotations
+
+
+class NotGoError(Exception):
+    """The executable is not of Go's own linker."""
+
+
+class RefusedError(Exception):
+    """A Go process whose runtime is not what is known; the message says why, in a sentence."""

@@ -1,0 +1,205 @@
+"""Where the runtime's variables are, and where to probe: found in its code, without symbols.
+
+Variables are operands of functions that are in every program. Each is found by decoding the
+function from its start, and the ones that matter most in two functions that must agree.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+from sltrace.symbols.elf import ElfError
+from sltrace.target.go.errors import RefusedError
+from sltrace.target.go.image import Image
+from sltrace.target.go.offsets import Offsets
+from sltrace.target.go.pclntab import Pclntab
+from sltrace.target.go.x86 import Instruction, decode, is_emulated
+
+_MOV, _LEA = 0x8B, 0x8D
+_PUSH_RBP = b"\x55"
+_TEST_RBX = b"\x48\x85\xdb"
+_FRAME = (b"\x55", b"\x48\x89\xe5")
+_MAX_CODE = 1 << 16
+RECORD = "runtime.(*timeHistogram).record"
+CASGSTATUS = "runtime.casgstatus"
+
+
+@dataclass(frozen=True)
+class Variables:
+    """Linked addresses of variables of the runtime.
+
+    Attributes:
+        sched: `runtime.sched`.
+        allp: The slice header of all Ps.
+        allgs: The pointer of the slice of all goroutines.
+        allgs_len: Its length.
+        wait_reasons: Table of the words for why a goroutine waits.
+        tls: Offset of the current goroutine from the thread pointer.
+    """
+
+    sched: int
+    allp: int
+    allgs: int
+    allgs_len: int
+    wait_reasons: int
+    tls: int
+
+
+@dataclass(frozen=True)
+class Sites:
+    """Linked addresses to probe; None with the reason in `why` where there is none.
+
+    Attributes:
+        record: The runtime notes a wait: histogram in RAX, nanoseconds in RBX.
+        tracked: A goroutine that is tracked changes its state: arguments in the caller's frame.
+        every: Any goroutine changes its state: goroutine, old and new state in RAX, RBX, RCX.
+        why: Reasons by name.
+    """
+
+    record: int | None
+    tracked: int | None
+    every: int | None
+    why: dict[str, str]
+
+
+def code_of(image: Image, table: Pclntab, name: str) -> list[Instruction]:
+    """A function, decoded from its start.
+
+    Raises:
+        RefusedError: It has no such function.
+    """
+    found = table.function(name)
+    if found is None or not 0 < found[1] - found[0] <= _MAX_CODE:
+        raise RefusedError(f"its runtime has no {name}")
+    try:
+        return list(decode(image.read(found[0], found[1] - found[0]), found[0]))
+    except ElfError as err:
+        raise RefusedError(f"{name} cannot be read: {err}") from err
+
+
+def variables(image: Image, table: Pclntab, offsets: Offsets) -> Variables:
+    """Finds them.
+
+    Raises:
+        RefusedError: One is not where it is known to be.
+    """
+
+    def operands(name: str, *opcodes: int) -> list[int]:
+        return [
+            i.target
+            for i in code_of(image, table, name)
+            if i.target is not None and i.opcode in opcodes
+        ]
+
+    sched = _first(operands("runtime.pidleget", _MOV), "runtime.sched") - offsets.s_pidle
+    if sched + offsets.s_nmspinning not in operands("runtime.resetspinning", _LEA):
+        raise RefusedError("its runtime.sched is not laid out as in the Go version it names")
+    if sched + offsets.s_time_to_run not in operands(CASGSTATUS, _LEA):
+        raise RefusedError("its histogram of waits is not where it is in the Go version it names")
+    allp = operands("runtime.preemptall", _MOV)
+    if len(allp) < 2 or allp[1] != allp[0] + 8:
+        raise RefusedError("its runtime.allp was not found")
+    allgs = operands("runtime.forEachG", _MOV)
+    if len(allgs) < 2:
+        raise RefusedError("its runtime.allgs was not found")
+    reasons = operands("runtime.waitReason.String", _LEA)
+    if len(reasons) < 2:
+        raise RefusedError("its words for wait reasons were not found")
+    return Variables(
+        sched,
+        allp[0],
+        allgs[0],
+        allgs[1],
+        reasons[1],
+        _tls(code_of(image, table, "runtime.stackcheck")),
+    )
+
+
+def _first(found: list[int], what: str) -> int:
+    if not found:
+        raise RefusedError(f"its {what} was not found")
+    return found[0]
+
+
+def _tls(code: list[Instruction]) -> int:
+    """From `mov %fs:OFFSET,%rax`, or `mov $OFFSET,%rcx; mov %fs:(%rcx),%rax`."""
+    for first, second in pairwise(code):
+        if first.code[:5] == b"\x64\x48\x8b\x04\x25" or first.code[:5] == b"\x64\x4c\x8b\x34\x25":
+            return int(struct.unpack_from("<i", first.code, 5)[0])
+        if first.code[:3] == b"\x48\xc7\xc1" and second.code[:1] == b"\x64":
+            return int(struct.unpack_from("<i", first.code, 3)[0])
+    raise RefusedError("where a thread keeps its goroutine was not found")
+
+
+def sites(image: Image, table: Pclntab, offsets: Offsets) -> Sites:
+    """Finds the places to probe; none is within an instruction or on one that is single-stepped."""
+    why: dict[str, str] = {}
+
+    def found(name: str, find: Callable[[], Instruction]) -> int | None:
+        try:
+            site = find()
+        except RefusedError as err:
+            why[name] = str(err)
+            return None
+        if not is_emulated(site):
+            why[name] = f"the instruction at {site.address:#x} cannot be probed cheaply"
+            return None
+        return site.address
+
+    return Sites(
+        found("record", lambda: _record(code_of(image, table, RECORD))),
+        found("tracked", lambda: _tracked(code_of(image, table, CASGSTATUS), offsets)),
+        found("every", lambda: _entry(code_of(image, table, CASGSTATUS))),
+        why,
+    )
+
+
+def _record(code: list[Instruction]) -> Instruction:
+    """The first instruction, or the branch after `test %rbx,%rbx`: no argument is lost yet."""
+    if code and code[0].code == _PUSH_RBP:
+        return code[0]
+    if len(code) > 1 and code[0].code == _TEST_RBX and code[1].opcode in (0x7C, 0x0F8C):
+        return code[1]
+    raise RefusedError(f"{RECORD} begins in an unknown way")
+
+
+def _entry(code: list[Instruction]) -> Instruction:
+    if tuple(i.code for i in code[:2]) != _FRAME:
+        raise RefusedError(f"{CASGSTATUS} begins in an unknown way")
+    return code[0]
+
+
+def _tracked(code: list[Instruction], offsets: Offsets) -> Instruction:
+    """The branch on the old state that only tracked goroutines reach."""
+    _entry(code)
+    _check_spills(code[:12])
+    tracking = b"\x80\xbf" + struct.pack("<I", offsets.g_tracking) + b"\0"  # cmpb $0,...(%rdi)
+    for at, instruction in enumerate(code):
+        if instruction.code != tracking:
+            continue
+        for first, second in zip(code[at + 1 : at + 12], code[at + 2 : at + 13], strict=False):
+            compares = (
+                first.opcode == 0x83 and first.code[-2] & 0xF8 == 0xF8 and first.code[-1] == 1
+            )
+            if compares and second.opcode in (0x74, 0x0F84):
+                return second
+    raise RefusedError(f"{CASGSTATUS} does not track goroutines in the known way")
+
+
+def _check_spills(code: list[Instruction]) -> None:
+    """The probe reads the arguments from the caller's frame: they must have been stored there."""
+    frame = next((i.code[-1] for i in code if i.code[:3] == b"\x48\x83\xec"), None)
+    if frame is None:
+        raise RefusedError(f"{CASGSTATUS} has an unknown frame")
+    # From the stack pointer: over the frame, the saved frame pointer and the return address.
+    first = frame + 16
+    wanted = {
+        b"\x48\x89\x44\x24" + bytes([first]),
+        b"\x89\x5c\x24" + bytes([first + 8]),
+        b"\x89\x4c\x24" + bytes([first + 12]),
+    }
+    if first + 12 > 127 or not wanted <= {i.code for i in code}:
+        raise RefusedError(f"{CASGSTATUS} does not store its arguments in the known way")

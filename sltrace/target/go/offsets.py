@@ -1,0 +1,124 @@
+"""Where the fields of the runtime's structures are, by Go version, in bytes.
+
+Only fields near the beginning of each structure are used: those further down moved within minor
+versions (m.alllink between 1.24.3 and 1.24.11). Each is checked on the live process before it is
+trusted: see sltrace.target.go.verify.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from sltrace.target.go.errors import RefusedError
+
+G_STACK_LO, G_STACK_HI, G_M, G_SCHED_SP, G_SCHED_PC = 0, 8, 48, 56, 64
+P_ID, P_STATUS, P_SCHEDTICK, P_SYSCALLTICK = 0, 4, 16, 20
+SCHED_BYTES = 512
+"""Of runtime.sched, what is read at once: all fields but the histograms."""
+HISTOGRAM_BUCKETS = 160
+HISTOGRAM_BYTES = 8 * (HISTOGRAM_BUCKETS + 2)
+STW_NAMES = ("stopping_gc", "stopping_other", "total_gc", "total_other")
+"""The four histograms of stopped worlds, in the runtime's order."""
+
+
+@dataclass(frozen=True)
+class Offsets:
+    """Offsets within g, m, p and schedt; -1 for a field this version does not have."""
+
+    g_sched_bp: int
+    g_syscallsp: int
+    g_syscallbp: int
+    g_status: int
+    g_goid: int
+    g_waitreason: int
+    g_tracking: int
+    g_tracking_stamp: int
+    g_parent: int
+    g_startpc: int
+    g_lockedm: int
+    g_labels: int
+    m_procid: int
+    m_curg: int
+    m_p: int
+    p_m: int
+    p_runqhead: int
+    s_nmidle: int
+    s_pidle: int
+    s_npidle: int
+    s_nmspinning: int
+    s_runqsize: int
+    s_gcwaiting: int
+    s_time_to_run: int
+    s_stw: int
+    labels_are_map: bool
+    exact_zeros: bool
+    """Whether a wait of 0 ns is one: up to 1.25 it is a return from a system call."""
+
+    @property
+    def p_runq(self) -> int:
+        """The ring of 256 goroutines, after its head and tail."""
+        return self.p_runqhead + 8
+
+    @property
+    def p_runnext(self) -> int:
+        """The goroutine that runs next."""
+        return self.p_runqhead + 8 + 2048
+
+
+_1_21 = Offsets(
+    g_sched_bp=104, g_syscallsp=112, g_syscallbp=-1, g_status=144, g_goid=152, g_waitreason=176,
+    g_tracking=187, g_tracking_stamp=192, g_parent=272, g_startpc=296, g_lockedm=208,
+    g_labels=344,
+    m_procid=72, m_curg=192, m_p=208, p_m=56, p_runqhead=400,
+    s_nmidle=40, s_pidle=80, s_npidle=88, s_nmspinning=92, s_runqsize=120, s_gcwaiting=232,
+    s_time_to_run=320, s_stw=-1, labels_are_map=True, exact_zeros=False,
+)  # fmt: skip
+_1_22 = replace(_1_21, g_tracking=190, s_stw=1632)
+_1_23 = replace(
+    _1_22, g_syscallbp=128, g_status=152, g_goid=160, g_waitreason=184, g_tracking=198,
+    g_tracking_stamp=200, g_parent=280, g_startpc=304, g_lockedm=216, g_labels=352,
+    p_m=48, p_runqhead=392,
+)  # fmt: skip
+_1_24 = replace(_1_23, labels_are_map=False)
+_1_25 = replace(
+    _1_24, g_sched_bp=96, g_syscallsp=104, g_syscallbp=120, g_status=144, g_goid=152,
+    g_waitreason=176, g_tracking=190, g_tracking_stamp=192, g_parent=272, g_startpc=296,
+    g_lockedm=208, g_labels=344, m_procid=64, m_curg=184, m_p=200,
+    s_nmidle=48, s_pidle=88, s_npidle=96, s_nmspinning=100, s_runqsize=128, s_gcwaiting=248,
+    s_time_to_run=344, s_stw=1656,
+)  # fmt: skip
+_1_26 = replace(
+    _1_25, g_parent=280, g_startpc=304, g_labels=352, m_p=208, p_runqhead=400,
+    s_nmidle=64, s_pidle=104, s_npidle=112, s_nmspinning=116, s_runqsize=144, s_gcwaiting=264,
+    s_time_to_run=360, s_stw=1672, exact_zeros=True,
+)  # fmt: skip
+OFFSETS = {
+    (1, 21): _1_21,
+    (1, 22): _1_22,
+    (1, 23): _1_23,
+    (1, 24): _1_24,
+    (1, 25): _1_25,
+    (1, 26): _1_26,
+    (1, 27): _1_26,
+}
+
+
+def offsets_of(version: str) -> Offsets:
+    """Offsets for a version as the executable names it.
+
+    Raises:
+        RefusedError: It is not one of those known.
+    """
+    found = re.match(r"go(\d+)\.(\d+)(?![\d])", version)
+    known = f"Go {'.'.join(map(str, min(OFFSETS)))} to {'.'.join(map(str, max(OFFSETS)))} is known"
+    if not found:
+        raise RefusedError(f"it was built by {version!r}, no released Go; {known}")
+    number = (int(found[1]), int(found[2]))
+    if number not in OFFSETS:
+        raise RefusedError(f"it was built by {version}; {known}")
+    if "X:" in version:
+        raise RefusedError(
+            f"it was built by {version}: experiments change the runtime's structures"
+        )
+    return OFFSETS[number]

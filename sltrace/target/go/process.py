@@ -1,0 +1,155 @@
+"""A Go process that can be looked into: recognised, located, verified."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sltrace.symbols.elf import Elf, ElfError
+from sltrace.target.go import locate, verify
+from sltrace.target.go.buildinfo import read_buildinfo
+from sltrace.target.go.errors import NotGoError, RefusedError
+from sltrace.target.go.image import Image
+from sltrace.target.go.memory import Memory, UnreadableError
+from sltrace.target.go.offsets import Offsets, offsets_of
+from sltrace.target.go.pclntab import Pclntab
+
+_DEAD = "it has ended, or was replaced"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What is known of a Go process before its runtime is looked at.
+
+    Attributes:
+        pid: Process id.
+        exe: Path of its executable, as the kernel says.
+        version: As `go1.26.6`.
+        build_id: GNU build id, hex; empty if it has none.
+        modules: Versions of the modules in it.
+    """
+
+    pid: int
+    exe: str
+    version: str
+    build_id: str
+    modules: dict[str, str]
+
+
+@dataclass(frozen=True)
+class GoProcess:
+    """A Go process whose runtime is where and as it should be. Addresses are as loaded.
+
+    Attributes:
+        identity: Who it is.
+        image: Its executable.
+        table: Its functions.
+        offsets: Of the runtime's structures.
+        bias: Loaded minus linked address.
+        variables: Where the runtime's variables are, linked.
+        sites: Where to probe, linked.
+        reasons: The runtime's words for wait reasons, by number.
+        memory: Its memory.
+        started: When it was started, in the kernel's ticks: tells it from a later one.
+    """
+
+    identity: Identity
+    image: Image
+    table: Pclntab
+    offsets: Offsets
+    bias: int
+    variables: locate.Variables
+    sites: locate.Sites
+    reasons: list[str]
+    memory: Memory
+    started: int
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self.identity.pid
+
+    @property
+    def sched(self) -> int:
+        """Address of runtime.sched."""
+        return self.variables.sched + self.bias
+
+    def is_alive(self) -> bool:
+        """Whether the process is still the same program."""
+        try:
+            return started_at(self.pid) == self.started and exe_of(self.pid) == self.identity.exe
+        except OSError:
+            return False
+
+
+def exe_of(pid: int) -> str:
+    """Path of a process's executable; " (deleted)" at the end where it is gone."""
+    return str(Path(f"/proc/{pid}/exe").readlink())
+
+
+def started_at(pid: int) -> int:
+    """When a process was started, in ticks since boot."""
+    stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    return int(stat.rpartition(")")[2].split()[19])
+
+
+def identify(pid: int) -> Identity:
+    """Recognises a Go process.
+
+    Raises:
+        NotGoError: It is none, or has ended.
+    """
+    path = Path(f"/proc/{pid}/exe")
+    try:
+        image = Image.from_file(path)
+        info = read_buildinfo(image)
+        return Identity(pid, exe_of(pid), info.version, Elf(image.data).build_id, info.modules)
+    except (OSError, ElfError) as err:
+        raise NotGoError(str(err)) from err
+
+
+def look_into(identity: Identity) -> GoProcess:
+    """Finds the runtime of a Go process and checks that it is what it should be.
+
+    Raises:
+        RefusedError: It is not, or the process cannot be read; the message says why.
+    """
+    pid = identity.pid
+    offsets = offsets_of(identity.version)
+    try:
+        started = started_at(pid)
+        image = Image.from_file(Path(f"/proc/{pid}/exe"))
+        table = Pclntab(image)
+        found = locate.variables(image, table, offsets)
+        memory = Memory(pid)
+        bias = _load_address(pid) - image.base if image.pie else 0
+        verify.verify(memory, offsets, found.sched + bias, found.allp + bias, found.allgs + bias)
+        return GoProcess(
+            identity=identity,
+            image=image,
+            table=table,
+            offsets=offsets,
+            bias=bias,
+            variables=found,
+            sites=locate.sites(image, table, offsets),
+            reasons=verify.wait_reasons(memory, found.wait_reasons + bias),
+            memory=memory,
+            started=started,
+        )
+    except ElfError as err:
+        raise RefusedError(f"its executable cannot be read: {err}") from err
+    except UnreadableError as err:
+        raise RefusedError(f"its memory cannot be read: {err}") from err
+    except OSError as err:
+        raise RefusedError(f"{_DEAD}: {err.strerror}") from err
+
+
+def _load_address(pid: int) -> int:
+    """Lowest address at which the executable is mapped."""
+    status = Path(f"/proc/{pid}/exe").stat()
+    with open(f"/proc/{pid}/maps", errors="replace") as maps:
+        for line in maps:
+            fields = line.split(maxsplit=5)
+            if len(fields) >= 5 and fields[4] == str(status.st_ino) and int(fields[2], 16) == 0:
+                return int(fields[0].partition("-")[0], 16)
+    raise RefusedError("where its executable is mapped is not known")
