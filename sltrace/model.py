@@ -29,6 +29,9 @@ class Kind(IntEnum):
     LOOP = 7
     """One iteration of an asyncio event loop: all else scheduled on the loop waits for it."""
 
+    GOROUTINE_BLOCKED = 8
+    """A goroutine that is parked: channel, lock, network, timer ..."""
+
     @property
     def label(self) -> str:
         """Name in the trace file, e.g. `runq_wakeup`."""
@@ -115,6 +118,8 @@ class Flag(IntFlag):
     MOVED_ASLEEP = 64
     """Moved to another CPU's queue while it slept: since 6.12 (152e11f6df29) sleepers stay on the
     queue for a while, and the kernel's run delay counts their sleep after such a move."""
+    LOCKED_THREAD = 128
+    """A goroutine that is locked to its thread (runtime.LockOSThread)."""
 
 
 STATES = {

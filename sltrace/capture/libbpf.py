@@ -12,6 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sltrace.errors import CannotRecord
 
 _P = c.c_void_p
@@ -29,6 +32,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_program__attach_perf_event": (_P, (_P, c.c_int)),
     "bpf_program__attach_uprobe": (_P, (_P, c.c_bool, c.c_int, c.c_char_p, c.c_size_t)),
     "bpf_program__fd": (c.c_int, (_P,)),
+    "bpf_program__set_expected_attach_type": (c.c_int, (_P, c.c_int)),
     "bpf_link__fd": (c.c_int, (_P,)),
     "bpf_link__destroy": (c.c_int, (_P,)),
     "bpf_iter_create": (c.c_int, (c.c_int,)),
@@ -42,6 +46,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         c.c_int,
         (c.c_int, c.c_char_p, c.c_uint32, c.c_uint32, c.c_uint32, _P),
     ),
+    "bpf_map_lookup_elem": (c.c_int, (c.c_int, _P, _P)),
     "bpf_map_update_elem": (c.c_int, (c.c_int, _P, _P, c.c_uint64)),
     "bpf_obj_get_info_by_fd": (c.c_int, (c.c_int, _P, c.POINTER(c.c_uint32))),
     "bpf_enable_stats": (c.c_int, (c.c_int,)),
@@ -150,6 +155,13 @@ def update_map(fd: int, key: bytes, value: bytes) -> None:
         raise OSError(number, f"BPF map: {os.strerror(number)}")
 
 
+def lookup(fd: int, key: bytes, size: int) -> NDArray[np.uint8]:
+    """Value of one element, as bytes; zeros where there is none."""
+    value = np.zeros(size, np.uint8)
+    library().bpf_map_lookup_elem(fd, key, value.ctypes.data)
+    return value
+
+
 def create_ring(size: int) -> int:
     """A ring buffer map of `size` bytes (a power of two, whole pages); its file descriptor."""
     return _create_map("a ring buffer", _MAP_TYPE_RINGBUF, b"wait_ring", 0, 0, size)
@@ -184,6 +196,10 @@ class Program:
     def autoload(self, wanted: bool) -> None:
         """Whether loading the object loads this program."""
         library().bpf_program__set_autoload(self._pointer, wanted)
+
+    def expect_attach(self, kind: int) -> None:
+        """Sets what it will be attached to, `enum bpf_attach_type`; only before loading."""
+        library().bpf_program__set_expected_attach_type(self._pointer, kind)
 
     def attach(self) -> int:
         """Attaches by the program's section; the link."""
@@ -244,6 +260,11 @@ class Object:
             # Data sections are called OBJECT.rodata and the like.
             self.maps[re.sub(r"^[^.]+(?=\.)", "", name)] = Map(pointer)
         self._links: list[int] = []
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was not closed yet."""
+        return bool(self._pointer)
 
     def _walk(self, following: Callable[[int, int | None], int | None]) -> list[int]:
         found: list[int] = []

@@ -104,9 +104,9 @@ def object_path(name: str = "sched") -> Path:
     raise CannotRecord("the probes are not built", "run make probes, or install the wheel")
 
 
-def counter_names(layouts: Btf) -> list[str]:
-    """Names of the counters in the order of `enum counter`, lower case."""
-    numbers = layouts.enumerators("counter")
+def counter_names(layouts: Btf, enum: str = "counter") -> list[str]:
+    """Names of the counters in the order of their enum, lower case."""
+    numbers = layouts.enumerators(enum)
     # The last enumerator is their number.
     return [n.lower() for n in sorted(numbers, key=numbers.__getitem__)][:-1]
 

@@ -10,7 +10,7 @@ from sltrace.capture.sources import Source
 
 def sources(pids: Sequence[int], settings: Settings) -> list[Source]:
     """Sources for the processes asked for; empty where none has a runtime that is looked into."""
-    return [source for find in (_python,) if (source := find(pids, settings)) is not None]
+    return [source for find in (_go, _python) if (source := find(pids, settings)) is not None]
 
 
 def _python(pids: Sequence[int], settings: Settings) -> Source | None:
@@ -19,3 +19,9 @@ def _python(pids: Sequence[int], settings: Settings) -> Source | None:
     if not pids or not settings.python.wanted or settings.histogram_only:
         return None
     return PythonSource(pids)
+
+
+def _go(pids: Sequence[int], settings: Settings) -> Source | None:
+    from sltrace.capture.golang.source import go_source
+
+    return go_source(pids, settings)

@@ -69,6 +69,19 @@ class Python:
 
 
 @dataclass(frozen=True)
+class Go:
+    """How much is recorded of Go processes.
+
+    Attributes:
+        level: 0 memory reads only, 1 one probe, 2 also the tracked path.
+        trace_labels: pprof labels that hold a trace id.
+    """
+
+    level: int = 1
+    trace_labels: tuple[str, ...] = ("trace_id", "trace id", "otel_traceid")
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that shapes a recording.
 
@@ -82,6 +95,7 @@ class Settings:
     filters: Filters = field(default_factory=Filters)
     stacks: Stacks = field(default_factory=Stacks)
     python: Python = field(default_factory=Python)
+    go: Go = field(default_factory=Go)
     min_latency_ns: int = 0
     histogram_only: bool = False
     blocked: bool = True

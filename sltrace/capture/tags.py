@@ -57,6 +57,7 @@ def columns(tags: NDArray[Any], spread: Spread = lambda values: values) -> dict[
         values = spread(tags[name].astype(np.int64))
         return pa.array(values, mask=values == 0)
 
+    held = spread(tags["held_p"])
     source = spread(np.minimum(tags["id_source"], len(_SOURCES) - 1)).astype(np.int32)
     return {
         "trace_id": hex_ids(spread(tags["trace_id"])),
@@ -66,4 +67,6 @@ def columns(tags: NDArray[Any], spread: Spread = lambda values: values) -> dict[
         ),
         "goid": number("goid"),
         "stack_runtime": number("stack_runtime"),
+        "held_p": pa.array(held.astype(np.int32) - 1, mask=held == 0),
+        "queued": pa.array(spread(tags["queued"]), mask=held == 0),
     }

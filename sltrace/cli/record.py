@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sltrace.capture.session import Status
-    from sltrace.capture.settings import Settings
+    from sltrace.capture.settings import Go, Settings
 
 _STACKS = {
     "none": (False, False),
@@ -109,6 +109,20 @@ _STACKS = {
     help="Time each iteration of Python event loops exactly: costs every system call.",
 )
 @click.option(
+    "--go-level",
+    type=click.IntRange(0, 2),
+    default=1,
+    show_default=True,
+    help="Of Go processes: 0 memory reads only, 1 one probe, 2 who woke whom.",
+)
+@click.option(
+    "--go-trace-label",
+    "go_trace_labels",
+    multiple=True,
+    metavar="KEY",
+    help="pprof label that holds a Go service's trace id.  [default: trace_id, and others]",
+)
+@click.option(
     "--loader",
     type=click.Choice(["libbpf", "bcc"]),
     default="libbpf",
@@ -137,6 +151,8 @@ def command(
     python: bool,
     python_rate: int,
     python_loops: bool,
+    go_level: int,
+    go_trace_labels: tuple[str, ...],
     loader: str,
     buffer: str | None,
     quiet: bool,
@@ -170,6 +186,7 @@ def command(
             rate_per_cpu=stack_rate,
         ),
         python=Python(wanted=python, rate_per_cpu=python_rate, loops=python_loops),
+        go=_go(go_level, go_trace_labels),
         min_latency_ns=min_latency,
         histogram_only=histogram_only,
         blocked=not no_blocked,
@@ -235,6 +252,14 @@ def _record(
 
         print_summary(path, ending.reason)
     return ending.exit_code
+
+
+def _go(level: int, labels: tuple[str, ...]) -> Go:
+    from sltrace.capture.settings import Go
+
+    if len(labels) > 4 or any(not 0 < len(key.encode()) <= 24 for key in labels):
+        raise UsageError("--go-trace-label: at most 4 keys of 1 to 24 bytes", "give fewer")
+    return Go(level, labels or Go.trace_labels)
 
 
 def _progress(quiet: bool) -> Callable[[Status], None]:

@@ -35,7 +35,7 @@ WAITS = (
         "kind",
         "dict",
         "what was waited for: runq_wakeup, runq_preempt, throttled, blocked, goroutine, stw, gil, "
-        "loop",
+        "loop, goroutine_blocked",
     ),
     Column("pid", "int32", "process (thread group) id, in the recorder's pid namespace's root"),
     Column("tid", "int32", "thread id"),
@@ -78,6 +78,8 @@ WAITS = (
     Column("culprit_stack", "int64", "stack id of what the culprit was doing; null if none"),
     Column("goid", "int64", "goroutine; null for other waits"),
     Column("waker_goid", "int64", "goroutine that ended the wait; null where unknown"),
+    Column("held_p", "int32", "Go P that the thread held while it was off the CPU; null if none"),
+    Column("queued", "uint16", "goroutines queued behind that P when the thread lost the CPU"),
     Column("task", "dict", "asyncio task; null for other waits"),
     Column("reason", "dict", "what for, in the runtime's words: chan receive, select, lock ..."),
     Column(

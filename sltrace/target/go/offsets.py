@@ -52,8 +52,6 @@ class Offsets:
     s_time_to_run: int
     s_stw: int
     labels_are_map: bool
-    exact_zeros: bool
-    """Whether a wait of 0 ns is one: up to 1.25 it is a return from a system call."""
 
     @property
     def p_runq(self) -> int:
@@ -72,7 +70,7 @@ _1_21 = Offsets(
     g_labels=344,
     m_procid=72, m_curg=192, m_p=208, p_m=56, p_runqhead=400,
     s_nmidle=40, s_pidle=80, s_npidle=88, s_nmspinning=92, s_runqsize=120, s_gcwaiting=232,
-    s_time_to_run=320, s_stw=-1, labels_are_map=True, exact_zeros=False,
+    s_time_to_run=320, s_stw=-1, labels_are_map=True,
 )  # fmt: skip
 _1_22 = replace(_1_21, g_tracking=190, s_stw=1632)
 _1_23 = replace(
@@ -91,7 +89,7 @@ _1_25 = replace(
 _1_26 = replace(
     _1_25, g_parent=280, g_startpc=304, g_labels=352, m_p=208, p_runqhead=400,
     s_nmidle=64, s_pidle=104, s_npidle=112, s_nmspinning=116, s_runqsize=144, s_gcwaiting=264,
-    s_time_to_run=360, s_stw=1672, exact_zeros=True,
+    s_time_to_run=360, s_stw=1672,
 )  # fmt: skip
 OFFSETS = {
     (1, 21): _1_21,

@@ -100,6 +100,12 @@ class Pclntab:
         inside = (addresses >= self._starts[0]) & (addresses < self._starts[-1])
         return np.where(inside, np.minimum(index, len(self) - 1), -1)
 
+    def is_start(self, addresses: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether each address is the first of a function."""
+        index = np.searchsorted(self._starts, addresses)
+        same: NDArray[np.bool_] = self._starts[np.minimum(index, len(self))] == addresses
+        return same
+
     def name(self, index: int) -> str:
         """Name of a function by its number."""
         at = self._names + int(self._name_offsets[index])

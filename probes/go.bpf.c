@@ -1,0 +1,412 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What goroutines wait for: probes within the Go runtime, and the goroutine of each thread that
+ * loses its CPU. Go's own calling convention: arguments in RAX, RBX, RCX; the running goroutine
+ * in R14, which within the scheduler is the thread's own, g0.
+ */
+#include "kernel_types.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+#include <bpf/bpf_core_read.h>
+#include "go.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+#define G_M             48
+#define G_SCHED_PC      64
+#define HISTOGRAM_BYTES 1296
+#define G_RUNNABLE      1
+#define G_RUNNING       2
+#define G_WAITING       4
+#define MAX_TARGETS     64
+#define MAX_TRACKED     65536
+#define SEEN_STACKS     (1 << 15)
+
+/* User space's registers as a uprobe sees them: uapi/asm/ptrace.h. */
+struct pt_regs {
+	u64 r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax, ip, cs,
+	    flags, sp, ss;
+};
+
+struct thread_struct {
+	u64 fsbase;
+} __attribute__((preserve_access_index));
+
+struct task_struct___thread {
+	struct thread_struct thread;
+} __attribute__((preserve_access_index));
+
+const volatile struct go_config cfg = {};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_TARGETS);
+	__type(key, u32);
+	__type(value, struct go_target);
+} go_targets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, GO_COUNTERS);
+	__type(key, u32);
+	__type(value, u64);
+} go_counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 8 << 20);
+} go_ring SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4 << 20);
+} go_stack_ring SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SEEN_STACKS);
+	__type(key, u32);
+	__type(value, u64);
+} go_seen_stacks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct go_stack);
+} go_stack_scratch SEC(".maps");
+
+/* User space makes this map and gives it to every object. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct task_tag);
+} task_tags SEC(".maps");
+
+struct tracked_key {
+	u64 g;
+	u64 pid;
+};
+
+struct tracked {
+	u64 blocked_at;
+	u64 ready_at;
+	u64 waker_goid;
+	u64 waker_stack;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_TRACKED);
+	__type(key, struct tracked_key);
+	__type(value, struct tracked);
+} go_tracked SEC(".maps");
+
+/* Only so that the object's BTF describes them. */
+const struct go_record *go_record_layout;
+const struct go_stack *go_stack_layout;
+const enum go_counter *go_counter_layout;
+
+static __always_inline void count(u32 what)
+{
+	u64 *value = bpf_map_lookup_elem(&go_counters, &what);
+
+	if (value)
+		(*value)++;
+}
+
+static __always_inline struct go_target *target_of(u32 pid)
+{
+	return bpf_map_lookup_elem(&go_targets, &pid);
+}
+
+/* 0 where it cannot be read: nothing here is at address 0. */
+static __always_inline u64 word_at(u64 address)
+{
+	u64 value = 0;
+
+	if (bpf_probe_read_user(&value, sizeof(value), (void *)address))
+		count(GO_UNREADABLE);
+	return value;
+}
+
+#include "go_labels.bpf.h"
+
+/* Hands the stack in the scratch buffer over unless that was done before; returns its id. */
+static __always_inline u64 stack_intern(struct go_stack *stack, u32 pid, u32 depth)
+{
+	u64 hash = 0x2545f4914f6cdd1dULL ^ pid, *seen;
+	u32 i, index;
+
+	for (i = 0; i < GO_STACK_DEPTH; i++) {
+		if (i >= depth)
+			break;
+		hash = (hash ^ stack->addresses[i]) * 0xff51afd7ed558ccdULL;
+		hash ^= hash >> 32;
+	}
+	/* 63 bits, so that it fits the signed column; 0 means no stack. */
+	hash = hash >> 1 ? hash >> 1 : 1;
+	index = hash & (SEEN_STACKS - 1);
+	seen = bpf_map_lookup_elem(&go_seen_stacks, &index);
+	if (!seen || *seen == hash)
+		return hash;
+	stack->id = hash;
+	stack->pid = pid;
+	stack->depth = depth;
+	if (bpf_ringbuf_output(&go_stack_ring, stack, sizeof(*stack), BPF_RB_NO_WAKEUP)) {
+		count(GO_STACK_RING_FULL);
+		return 0;
+	}
+	*seen = hash;
+	return hash;
+}
+
+/*
+ * The stack of a goroutine that is off its thread, by frame pointers. One that has not run yet
+ * has none, and its address is that of its function, where others are behind a call.
+ */
+static __noinline u64 stack_of(u64 g, u32 pid, u32 sched_bp)
+{
+	u64 frame = word_at(g + sched_bp), next[2];
+	struct go_stack *stack;
+	u32 zero = 0, depth = 1, i;
+
+	stack = bpf_map_lookup_elem(&go_stack_scratch, &zero);
+	if (!stack)
+		return 0;
+	stack->addresses[0] = word_at(g + G_SCHED_PC) + !frame;
+	for (i = 1; i < GO_STACK_DEPTH; i++) {
+		if (!frame || bpf_probe_read_user(next, sizeof(next), (void *)frame) || !next[1])
+			break;
+		stack->addresses[i] = next[1];
+		depth = i + 1;
+		/* Stacks grow down: anything else is no frame. */
+		if (next[0] <= frame)
+			break;
+		frame = next[0];
+	}
+	return stack_intern(stack, pid, depth);
+}
+
+static __always_inline u64 cgroup_of(struct task_struct *t)
+{
+	u64 id;
+
+	if (cfg.cgroup_v1)
+		id = BPF_CORE_READ(t, sched_task_group, css.cgroup, kn, id);
+	else
+		id = BPF_CORE_READ(t, cgroups, dfl_cgrp, kn, id);
+	return id ? id : 1;
+}
+
+static __always_inline struct go_record *record_reserve(u64 wait_ns, u8 kind)
+{
+	struct task_struct *t = (void *)bpf_get_current_task();
+	u64 id = bpf_get_current_pid_tgid();
+	struct go_record *r = bpf_ringbuf_reserve(&go_ring, sizeof(*r), 0);
+
+	if (!r) {
+		count(GO_RING_FULL);
+		return NULL;
+	}
+	__builtin_memset(r, 0, sizeof(*r));
+	r->end_ns = bpf_ktime_get_ns();
+	r->wait_ns = wait_ns;
+	r->kind = kind;
+	r->pid = id >> 32;
+	r->tid = id;
+	r->cpu = bpf_get_smp_processor_id();
+	r->cgroup = cgroup_of(t);
+	r->prio = BPF_CORE_READ(t, prio);
+	r->policy = BPF_CORE_READ(t, policy);
+	count(GO_RECORDS);
+	return r;
+}
+
+/* What level 2 has seen of a goroutine that got a P. */
+static __always_inline void take_tracked(struct go_record *r, u64 g)
+{
+	struct tracked_key key = {.g = g, .pid = r->pid};
+	struct tracked *seen = bpf_map_lookup_elem(&go_tracked, &key);
+
+	if (!seen)
+		return;
+	if (seen->ready_at) {
+		if (seen->blocked_at && seen->ready_at > seen->blocked_at)
+			r->blocked_ns = seen->ready_at - seen->blocked_at;
+		r->waker_goid = seen->waker_goid;
+		r->waker_stack = seen->waker_stack;
+	}
+	bpf_map_delete_elem(&go_tracked, &key);
+}
+
+static __always_inline void record_run(const struct go_target *t, u64 g0, u64 wait_ns)
+{
+	u64 g = word_at(word_at(g0 + G_M) + t->m_curg);
+	struct go_record *r;
+
+	if (!g || !(r = record_reserve(wait_ns, GO_RUN)))
+		return;
+	r->goid = word_at(g + t->g_goid);
+	r->pc = word_at(g + G_SCHED_PC);
+	r->locked = word_at(g + t->g_lockedm) != 0;
+	bpf_probe_read_user(&r->reason, 1, (void *)(g + t->g_waitreason));
+	labels_take(t, g, &r->tag);
+	r->stack = stack_of(g, r->pid, t->g_sched_bp);
+	if (t->level >= 2)
+		take_tracked(r, g);
+	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
+}
+
+/* runtime.(*timeHistogram).record: a wait of a goroutine, or a stopped world. */
+SEC("uprobe")
+int go_record_hit(struct pt_regs *ctx)
+{
+	struct go_target *t = target_of(bpf_get_current_pid_tgid() >> 32);
+	u64 histogram = ctx->ax, wait_ns = ctx->bx, number;
+	struct go_record *r;
+
+	count(GO_HITS);
+	if (!t || (s64)wait_ns < 0)
+		return 0;
+	if (histogram == t->time_to_run) {
+		if (!wait_ns)
+			count(GO_ZEROS);
+		else
+			record_run(t, ctx->r14, wait_ns);
+		return 0;
+	}
+	number = (histogram - t->stw) / HISTOGRAM_BYTES;
+	if (!t->stw || histogram < t->stw || number >= GO_STW_HISTOGRAMS) {
+		count(GO_STRANGE);
+		return 0;
+	}
+	r = record_reserve(wait_ns, GO_STW);
+	if (r) {
+		r->reason = number;
+		bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
+	}
+	return 0;
+}
+
+/* Within runtime.casgstatus, where only goroutines come that the runtime tracks: one in 8. */
+SEC("uprobe")
+int go_tracked_hit(struct pt_regs *ctx)
+{
+	u32 pid = bpf_get_current_pid_tgid() >> 32;
+	struct go_target *t = target_of(pid);
+	struct tracked fresh = {}, *seen;
+	struct tracked_key key = {.pid = pid};
+	struct {
+		u64 g;
+		u32 from;
+		u32 to;
+	} change;
+	u64 waker;
+
+	count(GO_TRACKED_HITS);
+	if (!t)
+		return 0;
+	/* The arguments, in the caller's frame: over the saved frame pointer and return address. */
+	if (bpf_probe_read_user(&change, sizeof(change), (void *)(ctx->bp + 16))) {
+		count(GO_UNREADABLE);
+		return 0;
+	}
+	key.g = change.g;
+	if (change.from == G_RUNNING && change.to == G_WAITING) {
+		fresh.blocked_at = bpf_ktime_get_ns();
+		bpf_map_update_elem(&go_tracked, &key, &fresh, BPF_ANY);
+		return 0;
+	}
+	if (change.from != G_WAITING || change.to != G_RUNNABLE)
+		return 0;
+	seen = bpf_map_lookup_elem(&go_tracked, &key);
+	if (!seen)
+		return 0;
+	seen->ready_at = bpf_ktime_get_ns();
+	/* On the scheduler's own stack; no goroutine when a timer or the network woke it. */
+	waker = word_at(word_at(ctx->r14 + G_M) + t->m_curg);
+	if (waker && waker != change.g) {
+		seen->waker_goid = word_at(waker + t->g_goid);
+		seen->waker_stack = stack_of(waker, pid, t->g_sched_bp);
+	}
+	return 0;
+}
+
+/* How many goroutines are queued behind a P. */
+static __always_inline u32 queued_on(const struct go_target *t, u64 p)
+{
+	u32 queue[2] = {}, length;
+
+	bpf_probe_read_user(queue, sizeof(queue), (void *)(p + t->p_runqhead));
+	length = queue[1] - queue[0];
+	return (length <= 256 ? length : 0) + (word_at(p + t->p_runnext) != 0);
+}
+
+/* The goroutine, P and trace of a thread that leaves its CPU: what its next wait is about. */
+SEC("tp_btf/sched_switch")
+int BPF_PROG(go_switch, bool preempt, struct task_struct *prev)
+{
+	struct task_struct___thread *thread = (void *)prev;
+	struct go_target *t = target_of(prev->tgid);
+	struct task_tag tag = {};
+	struct go_stack *stack;
+	u64 g, m, p, curg;
+	u32 tid = prev->pid, zero = 0;
+	long bytes;
+
+	if (!t)
+		return 0;
+	count(GO_SWITCHES);
+	/* The kernel's copy is right: Go never sets the register itself. */
+	g = word_at(thread->thread.fsbase + t->tls);
+	m = g ? word_at(g + G_M) : 0;
+	curg = m ? word_at(m + t->m_curg) : 0;
+	if (curg) {
+		tag.goid = word_at(curg + t->g_goid);
+		labels_take(t, curg, &tag);
+	}
+	p = m ? word_at(m + t->m_p) : 0;
+	if (p) {
+		u32 id = 0;
+
+		bpf_probe_read_user(&id, sizeof(id), (void *)p);
+		tag.held_p = id + 1;
+		tag.queued = queued_on(t, p);
+	}
+	stack = t->switch_stacks && curg ? bpf_map_lookup_elem(&go_stack_scratch, &zero) : NULL;
+	if (stack) {
+		bytes = bpf_get_stack(ctx, stack->addresses, sizeof(stack->addresses),
+				      BPF_F_USER_STACK);
+		if (bytes > 0)
+			tag.stack_runtime = stack_intern(stack, prev->tgid, bytes / sizeof(u64));
+	}
+	if (bpf_map_update_elem(&task_tags, &tid, &tag, BPF_ANY))
+		count(GO_TAGS_FULL);
+	return 0;
+}
+
+/* A thread's number is used again; a process's target is that of its program. */
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(go_exit, struct task_struct *t)
+{
+	u32 tid = t->pid, pid = t->tgid;
+
+	if (!target_of(pid))
+		return 0;
+	bpf_map_delete_elem(&task_tags, &tid);
+	if (tid == pid)
+		bpf_map_delete_elem(&go_targets, &pid);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(go_exec, struct task_struct *t)
+{
+	u32 pid = t->tgid;
+
+	if (!bpf_map_delete_elem(&go_targets, &pid))
+		bpf_map_delete_elem(&task_tags, &pid);
+	return 0;
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the Go probes and their reader share. Offsets are in bytes, within the runtime's structs. */
+#ifndef SLTRACE_GO_H
+#define SLTRACE_GO_H
+
+#include "task_tag.h"
+
+#define GO_STW_HISTOGRAMS 4
+#define GO_STACK_DEPTH    64
+#define GO_LABEL_BYTES    24
+#define GO_LABEL_KEYS     4
+
+/* Where things are in one process. */
+struct go_target {
+	u64 time_to_run; /* address of the histogram of waits */
+	u64 stw;         /* of the first of those of stopped worlds; 0: this version has none */
+	s32 tls;         /* the current goroutine, from the thread pointer */
+	u16 g_sched_bp;
+	u16 g_status;
+	u16 g_goid;
+	u16 g_waitreason;
+	u16 g_lockedm;
+	u16 g_labels;
+	u16 m_curg;
+	u16 m_p;
+	u16 p_runqhead;
+	u16 p_runnext;
+	u8 labels_are_map;
+	u8 level;
+	u8 switch_stacks;
+};
+
+struct go_label_key {
+	char text[GO_LABEL_BYTES]; /* padded with zeros */
+	u64 length;
+};
+
+struct go_config {
+	struct go_label_key trace_keys[GO_LABEL_KEYS];
+	struct go_label_key span_keys[GO_LABEL_KEYS];
+	u8 cgroup_v1;
+};
+
+enum go_kind {
+	GO_RUN = 1, /* a goroutine got a P */
+	GO_STW = 2, /* the world was stopped; reason is the histogram's number */
+};
+
+struct go_record {
+	u64 end_ns;
+	u64 wait_ns;
+	u64 blocked_ns; /* before it, where level 2 saw it whole */
+	u64 goid;
+	u64 waker_goid;
+	u64 pc; /* where the goroutine will go on: tells why it had stopped */
+	u64 stack;
+	u64 waker_stack;
+	u64 cgroup;
+	u32 pid;
+	u32 tid;
+	u16 cpu;
+	s16 prio;
+	u8 policy;
+	u8 kind;
+	u8 reason;
+	u8 locked; /* to its thread */
+	struct task_tag tag;
+};
+
+struct go_stack {
+	u64 id; /* hash of the addresses and the pid; never 0 */
+	u32 pid;
+	u32 depth;
+	u64 addresses[GO_STACK_DEPTH];
+};
+
+enum go_counter {
+	GO_HITS,         /* of the probe on the runtime's histograms */
+	GO_TRACKED_HITS, /* of that on tracked goroutines */
+	GO_SWITCHES,     /* switches of threads of the processes looked into */
+	GO_RECORDS,
+	GO_ZEROS,   /* waits of 0 ns: the goroutine was never runnable */
+	GO_STRANGE, /* histograms that are none of those known */
+	GO_RING_FULL,
+	GO_STACK_RING_FULL,
+	GO_UNREADABLE, /* memory that was not in core */
+	GO_TAGS_FULL,
+	GO_COUNTERS,
+};
+
+#endif

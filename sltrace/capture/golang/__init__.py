@@ -1,0 +1,1 @@
+"""Go processes as a source of waits."""

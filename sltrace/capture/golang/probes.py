@@ -1,0 +1,150 @@
+"""The Go object: loaded once for all Go processes of a recording, attached to each."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sltrace.capture import libbpf, uprobes
+from sltrace.capture.btf import Btf
+from sltrace.capture.probes import counter_names, object_path
+from sltrace.capture.ring import Ring
+from sltrace.errors import CannotRecord
+from sltrace.target.go.process import GoProcess
+
+RING_BYTES = 8 << 20
+STACK_RING_BYTES = 4 << 20
+TRACE_KEYS = ("trace_id", "trace id", "otel_traceid")
+SPAN_KEYS = ("span_id", "span id")
+_SWITCH = ("go_switch", "go_exit", "go_exec")
+_RECORD, _TRACKED = "go_record_hit", "go_tracked_hit"
+
+
+class GoProbes:
+    """The programs and their maps.
+
+    Args:
+        tags_fd: The map of tags that all objects share.
+        cgroup_v1: Whether cgroups are those of the v1 cpu tree.
+        trace_keys: pprof labels that hold a trace id, most common first.
+
+    Raises:
+        CannotRecord: The kernel refused.
+    """
+
+    def __init__(self, tags_fd: int, *, cgroup_v1: bool, trace_keys: tuple[str, ...]) -> None:
+        path = object_path("go")
+        layouts = Btf.of_object(path)
+        self._target = layouts.dtype("go_target")
+        self._object = libbpf.Object(path)
+        self._links: list[int] = []
+        self._counters_seen: dict[str, int] = {}
+        try:
+            maps = self._object.maps
+            maps["task_tags"].reuse(tags_fd)
+            config = _config(layouts.dtype("go_config"), trace_keys, cgroup_v1)
+            maps[".rodata"].write_initial(layouts.variable_offset(".rodata", "cfg"), config)
+            for name in (_RECORD, _TRACKED):
+                self._object.programs[name].expect_attach(uprobes.UPROBE_MULTI)
+            self._object.load()
+            self.ring = Ring(maps["go_ring"].fd, RING_BYTES, layouts.dtype("go_record"))
+            self.stack_ring = Ring(
+                maps["go_stack_ring"].fd, STACK_RING_BYTES, layouts.dtype("go_stack")
+            )
+            self._names = counter_names(layouts, "go_counter")
+            self.hit_ns = uprobes.hit_cost_ns(self._object.programs[_RECORD].fd)
+            self._calibration_hits = self._read_counters().get("go_hits", 0)
+        except BaseException:
+            self.close()
+            raise
+
+    def begin(self) -> None:
+        """Attaches what is not within a process: the goroutine of each thread switched out."""
+        for name in _SWITCH:
+            self._object.attach(name)
+
+    def add(self, process: GoProcess, level: int, *, switch_stacks: bool) -> tuple[int, str]:
+        """Attaches to a process as much as can be.
+
+        Returns:
+            The level it is at, and why it is not the one asked for.
+        """
+        self._tell(process, level, switch_stacks)
+        wanted = [(1, _RECORD, "record", process.sites.record)]
+        wanted += [(2, _TRACKED, "tracked", process.sites.tracked)]
+        reached, why = 0, ""
+        for at_level, program, name, address in wanted[:level]:
+            offset = None if address is None else process.image.offset_of(address)
+            if offset is None:
+                why = process.sites.why.get(name, "what to probe is not in its file")
+                break
+            try:
+                self._links.append(
+                    uprobes.attach(
+                        self._object.programs[program].fd,
+                        Path(f"/proc/{process.pid}/exe"),
+                        [offset],
+                        process.pid,
+                    )
+                )
+            except CannotRecord as err:
+                why = str(err)
+                break
+            reached = at_level
+        return reached, why
+
+    def _tell(self, process: GoProcess, level: int, switch_stacks: bool) -> None:
+        o = process.offsets
+        target = np.zeros(1, self._target)
+        values = {
+            "time_to_run": process.sched + o.s_time_to_run,
+            "stw": process.sched + o.s_stw if o.s_stw >= 0 else 0,
+            "tls": process.variables.tls,
+            "labels_are_map": o.labels_are_map,
+            "level": level,
+            "switch_stacks": switch_stacks,
+        }
+        for name in ("g_sched_bp", "g_status", "g_goid", "g_waitreason", "g_lockedm", "g_labels",
+                     "m_curg", "m_p", "p_runqhead", "p_runnext"):  # fmt: skip
+            values[name] = getattr(o, name)
+        for name, value in values.items():
+            target[name] = value
+        key = process.pid.to_bytes(4, "little")
+        self._object.maps["go_targets"].update(key, target.tobytes())
+
+    def counters(self) -> dict[str, int]:
+        """What was counted so far, by name, without the calibration's own hits."""
+        if self._object.is_open:
+            self._counters_seen = self._read_counters()
+            self._counters_seen["go_hits"] -= self._calibration_hits
+        return self._counters_seen
+
+    def _read_counters(self) -> dict[str, int]:
+        fd = self._object.maps["go_counters"].fd
+        cpus = libbpf.possible_cpus()
+        return {
+            name: int(libbpf.lookup(fd, i.to_bytes(4, "little"), 8 * cpus).view(np.uint64).sum())
+            for i, name in enumerate(self._names)
+        }
+
+    def close(self) -> None:
+        """Detaches everything; counters stay as they were last."""
+        while self._links:
+            os.close(self._links.pop())
+        if self._object.is_open and hasattr(self, "_calibration_hits"):
+            self.counters()
+        self._object.close()
+
+
+def _config(layout: np.dtype[Any], trace_keys: tuple[str, ...], cgroup_v1: bool) -> bytes:
+    config = np.zeros(1, layout)
+    config["cgroup_v1"] = cgroup_v1
+    for field, keys in (("trace_keys", trace_keys), ("span_keys", SPAN_KEYS)):
+        slots: NDArray[Any] = config[field][0]
+        for slot, key in zip(slots, keys, strict=False):
+            slot["text"], slot["length"] = key.encode(), len(key.encode())
+    return config.tobytes()

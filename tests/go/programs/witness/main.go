@@ -1,0 +1,189 @@
+// Does what it is told on standard input, and tells what its own runtime counted meanwhile.
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/metrics"
+	"runtime/pprof"
+	"strings"
+	"sync"
+	"time"
+)
+
+var sink []byte
+
+func burn(d time.Duration) {
+	for begin := time.Now(); time.Since(begin) < d; {
+	}
+}
+
+func goid() string {
+	var text [64]byte
+	return strings.Fields(string(text[:runtime.Stack(text[:], false)]))[1]
+}
+
+// Timers, channels, locks, garbage and a few busy goroutines.
+func work(d time.Duration) {
+	stop := time.Now().Add(d)
+	var all sync.WaitGroup
+	var lock sync.Mutex
+	values := make(chan int, 4)
+	for i := 0; i < 12; i++ {
+		all.Add(1)
+		go func(i int) {
+			defer all.Done()
+			for n := i * 37; time.Now().Before(stop); n++ {
+				switch i % 4 {
+				case 0:
+					burn(time.Duration(n%300) * time.Microsecond)
+					time.Sleep(time.Duration(n%3000) * time.Microsecond)
+				case 1:
+					lock.Lock()
+					burn(time.Duration(n%30) * time.Microsecond)
+					lock.Unlock()
+					time.Sleep(time.Duration(n%500) * time.Microsecond)
+				case 2:
+					select {
+					case values <- i:
+					case <-time.After(time.Millisecond):
+					}
+				case 3:
+					select {
+					case <-values:
+						burn(5 * time.Microsecond)
+					case <-time.After(time.Millisecond):
+					}
+					sink = make([]byte, 1<<18)
+				}
+			}
+		}(i)
+	}
+	all.Wait()
+}
+
+// Goroutines that each handle one trace after the other, and log which.
+func traced(d time.Duration) {
+	stop := time.Now().Add(d)
+	var all sync.WaitGroup
+	var lock sync.Mutex
+	log := [][2]string{}
+	for i := 0; i < 6; i++ {
+		all.Add(1)
+		go func(i int) {
+			defer all.Done()
+			me := goid()
+			for n := 0; time.Now().Before(stop); n++ {
+				id := fmt.Sprintf("%016x%016x", i+1, n+1)
+				labels := pprof.Labels("trace_id", id, "span_id", id[16:], "route", "/api")
+				lock.Lock()
+				log = append(log, [2]string{me, id})
+				lock.Unlock()
+				pprof.Do(context.Background(), labels, func(context.Context) {
+					for k := 0; k < 10; k++ {
+						burn(100 * time.Microsecond)
+						time.Sleep(200 * time.Microsecond)
+					}
+				})
+			}
+		}(i)
+	}
+	all.Wait()
+	answer(log)
+}
+
+var (
+	never   = make(chan int)
+	neither = make(chan int)
+	held    sync.Mutex
+)
+
+func receives() { <-never }
+
+func selects() {
+	select {
+	case <-never:
+	case <-neither:
+	}
+}
+
+func locks() { held.Lock() }
+
+func park(n int) {
+	held.Lock()
+	for i := 0; i < n; i++ {
+		go []func(){receives, selects, locks}[i%3]()
+	}
+	time.Sleep(200 * time.Millisecond)
+}
+
+// One goroutine wakes another over a channel, always after 3 ms; nobody else does.
+func handOver(times int) {
+	ready, taken := make(chan int), make(chan string)
+	go func() {
+		me := goid()
+		for i := 0; i < times; i++ {
+			<-ready
+		}
+		taken <- me
+	}()
+	for i := 0; i < times; i++ {
+		time.Sleep(3 * time.Millisecond)
+		ready <- i
+	}
+	answer([]string{goid(), <-taken})
+}
+
+func counted() map[string][]uint64 {
+	samples := []metrics.Sample{
+		{Name: "/sched/latencies:seconds"},
+		{Name: "/sched/pauses/total/gc:seconds"},
+		{Name: "/sched/pauses/total/other:seconds"},
+		{Name: "/sched/pauses/stopping/gc:seconds"},
+	}
+	metrics.Read(samples)
+	found := map[string][]uint64{}
+	for _, s := range samples {
+		if s.Value.Kind() == metrics.KindFloat64Histogram {
+			found[s.Name] = s.Value.Float64Histogram().Counts
+		}
+	}
+	return found
+}
+
+func answer(value any) {
+	text, _ := json.Marshal(value)
+	fmt.Println(string(text))
+}
+
+func main() {
+	answer(os.Getpid())
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		var command string
+		var n int
+		fmt.Sscan(in.Text(), &command, &n)
+		d := time.Duration(n) * time.Millisecond
+		switch command {
+		case "work":
+			work(d)
+			answer("done")
+		case "traced":
+			traced(d)
+		case "park":
+			park(n)
+			answer("done")
+		case "handover":
+			handOver(n)
+		case "metrics":
+			answer(counted())
+		case "goroutines":
+			var text strings.Builder
+			pprof.Lookup("goroutine").WriteTo(&text, 1)
+			answer(text.String())
+		}
+	}
+}

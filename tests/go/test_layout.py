@@ -1,0 +1,219 @@
+"""What is found in Go executables without symbols, against what the toolchains' own tools say."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sltrace.symbols.elf import ElfError
+from sltrace.target.go import locate
+from sltrace.target.go.buildinfo import read_buildinfo
+from sltrace.target.go.errors import NotGoError, RefusedError
+from sltrace.target.go.image import Image
+from sltrace.target.go.offsets import OFFSETS, offsets_of
+from sltrace.target.go.pclntab import Pclntab
+from sltrace.target.go.process import identify, look_into
+from sltrace.target.go.x86 import decode, is_emulated
+from tests.support.golang import MODES, TOOLCHAINS, VERSIONS, go_program, witness
+from tests.support.programs import ROOT
+
+WITNESS = ROOT / "tests" / "go" / "programs" / "witness"
+MATRIX = [(v, m) for v in VERSIONS for m in MODES]
+
+
+def symbols(path: Path) -> dict[str, int]:
+    """nm's."""
+    text = subprocess.run(["nm", path], capture_output=True, text=True, check=True).stdout
+    return {m[2]: int(m[1], 16) for m in re.finditer(r"^(\w{16}) \w (\S+)$", text, re.M)}
+
+
+@pytest.mark.parametrize("mode", ["plain", "pie", "cgo"])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_finds_what_nm_lists(version: str, mode: str) -> None:
+    path = go_program(WITNESS, version, mode)
+    known = symbols(path)
+    image = Image.from_file(path)
+    table = Pclntab(image)
+    assert read_buildinfo(image).version == f"go{version}"
+    found = locate.variables(image, table, offsets_of(f"go{version}"))
+    assert found.sched == known["runtime.sched"]
+    assert (found.allp, found.allgs) == (known["runtime.allp"], known["runtime.allgs"])
+    assert found.wait_reasons == known["runtime.waitReasonStrings"]
+    for name in ("runtime.casgstatus", "runtime.gopark", "main.work", "main.main"):
+        assert (table.function(name) or (0, 0))[0] == known[name]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_places_to_probe_begin_an_instruction(version: str) -> None:
+    """objdump decodes the same functions; every place is one of its lines, and emulated."""
+    path = go_program(WITNESS, version)
+    image = Image.from_file(path)
+    table = Pclntab(image)
+    sites = locate.sites(image, table, offsets_of(f"go{version}"))
+    assert not sites.why
+    for name, places in (
+        (locate.RECORD, [sites.record]),
+        (locate.CASGSTATUS, [sites.tracked, sites.every]),
+    ):
+        start, end = table.function(name) or (0, 0)
+        text = subprocess.run(
+            ["objdump", "-d", f"--start-address={start}", f"--stop-address={end}", path],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        lines = {int(m[1], 16): m[2] for m in re.finditer(r"^\s+(\w+):\t[\w ]+\t(\w+)", text, re.M)}
+        for place in places:
+            assert place is not None
+            assert lines[place][0] == "j" or lines[place] == "push"
+
+
+def test_decodes_as_objdump_does() -> None:
+    """Every instruction of the runtime begins where objdump says."""
+    path = go_program(WITNESS)
+    text = subprocess.run(
+        ["objdump", "-d", "-w", "--no-show-raw-insn", path],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    image, table = Image.from_file(path), Pclntab(Image.from_file(path))
+    compared = 0
+    for block in re.split(r"\n\n(?=\w{16} <runtime\.)", text)[1:400]:
+        lines = [int(m, 16) for m in re.findall(r"^\s+(\w+):\t", block.split("\n\n")[0], re.M)]
+        index = table.index_of(np.array(lines[:1]))
+        if not len(lines) or index[0] < 0:
+            continue
+        ours = decode(image.read(lines[0], lines[-1] - lines[0] + 1), lines[0])
+        theirs = set(lines)
+        for instruction in ours:
+            assert instruction.address in theirs, hex(instruction.address)
+            compared += 1
+    assert compared > 10_000
+
+
+def test_emulated_is_what_the_kernel_emulates() -> None:
+    """As in arch/x86/kernel/uprobes.c."""
+    emulated = ["55", "57", "90", "7c65", "0f8400000000", "e800000000"]
+    stepped = ["4885db", "493b6610", "c3", "5d", "6690", "48ffc0"]
+    for code in emulated:
+        assert is_emulated(next(decode(bytes.fromhex(code), 0)))
+    for code in stepped:
+        assert not is_emulated(next(decode(bytes.fromhex(code), 0)))
+
+
+@pytest.mark.parametrize(("version", "mode"), MATRIX)
+def test_accepts_live_processes(version: str, mode: str) -> None:
+    with witness(version, mode) as running:
+        running.ask("park 6")
+        process = look_into(identify(running.pid))
+        assert process.identity.version == f"go{version}"
+        assert {"chan receive", "select", "sync.Mutex.Lock"} <= set(process.reasons)
+        assert not process.sites.why
+
+
+def test_lines_are_those_of_addr2line() -> None:
+    path = go_program(WITNESS)
+    table = Pclntab(Image.from_file(path))
+    go = TOOLCHAINS / VERSIONS[-1] / "go"
+    start, end = table.function("main.work") or (0, 0)
+    addresses = list(range(start, end, 7))
+    said = subprocess.run(
+        [go / "bin" / "go", "tool", "addr2line", path],
+        input="\n".join(map(hex, addresses)),
+        capture_output=True,
+        text=True,
+        env={"GOROOT": str(go), "PATH": os.environ["PATH"], "HOME": "/tmp",
+             "GOCACHE": str(ROOT / "build" / "go-cache"), "GOTOOLCHAIN": "local"},
+        check=False,
+    )  # fmt: skip
+    if said.returncode:
+        pytest.skip(said.stderr[:200])
+    lines = said.stdout.splitlines()
+    for address, function, place in zip(addresses, lines[::2], lines[1::2], strict=True):
+        where = table.locate(address)
+        assert where is not None
+        assert f"{where.file}:{where.line}" == place
+        assert where.function == function
+
+
+@pytest.mark.parametrize("version", ["go1.28.0", "go1.20", "devel +abc", "go1.26.1 X:greenteagc"])
+def test_refuses_versions_it_does_not_know(version: str) -> None:
+    with pytest.raises(RefusedError, match="built by"):
+        offsets_of(version)
+
+
+def test_refuses_a_runtime_that_is_not_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the offsets of another version the live process does not pass."""
+    for wrong in ((1, 21), (1, 25)):
+        monkeypatch.setitem(OFFSETS, (1, 27), OFFSETS[wrong])
+        with witness() as running, pytest.raises(RefusedError):
+            look_into(identify(running.pid))
+
+
+def test_knows_what_is_not_go() -> None:
+    with pytest.raises(NotGoError):
+        identify(os.getpid())
+    with pytest.raises(NotGoError):
+        identify(1 << 22)
+    assert shutil.which("sh")
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_damaged_executables_are_refused_not_crashed_on(data: st.DataObject) -> None:
+    """Bytes of headers, build info, tables of functions and code are overwritten at random."""
+    raw = _whole()
+    damaged = bytearray(raw)
+    image = Image(raw)
+    regions = [(0, 4096), *((s.offset, min(s.size, 1 << 16)) for s in image.sections.values())]
+    for _ in range(data.draw(st.integers(1, 12))):
+        offset, size = data.draw(st.sampled_from(regions))
+        at = offset + data.draw(st.integers(0, max(size - 9, 0)))
+        value = data.draw(st.sampled_from([0, 1, 0xFF, 0x7FFFFFFFFFFFFFFF, 1 << 63, 1 << 32]))
+        damaged[at : at + 8] = struct.pack("<Q", value)
+    cut = data.draw(st.sampled_from([len(raw), len(raw) // 2, 5000, 70, 3]))
+    try:
+        image = Image(bytes(damaged[:cut]))
+        read_buildinfo(image)
+        table = Pclntab(image)
+        found = offsets_of(f"go{VERSIONS[-1]}")
+        locate.variables(image, table, found)
+        locate.sites(image, table, found)
+        for index in range(0, len(table), max(len(table) // 20, 1)):
+            table.name(index)
+        for address in range(table.text, table.text + 100_000, 3001):
+            table.locate(address)
+    except (ElfError, NotGoError, RefusedError):
+        return
+
+
+def _whole(cache: dict[str, bytes] = {}) -> bytes:  # noqa: B006
+    if not cache:
+        cache["raw"] = go_program(WITNESS, mode="stripped").read_bytes()
+    return cache["raw"]
+
+
+def test_modules_are_listed() -> None:
+    """Against `go version -m`, of the go tool itself."""
+    go = TOOLCHAINS / VERSIONS[-1] / "go" / "bin" / "go"
+    info = read_buildinfo(Image.from_file(go))
+    said = subprocess.run(
+        [go, "version", "-m", "-json", go],
+        capture_output=True,
+        text=True,
+        env={"GOROOT": str(go.parents[1]), "HOME": "/tmp", "GOTOOLCHAIN": "local"},
+        check=True,
+    ).stdout
+    deps = json.loads(said).get("Deps") or []
+    assert info.modules == {d["Path"]: d["Version"] for d in deps}

@@ -1,0 +1,251 @@
+"""Recordings of Go programs against what the programs' own runtime says of themselves."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sltrace.capture.golang.sampler import LATENCIES, STW_HISTOGRAMS, bucket_bounds
+from sltrace.trace.reader import Trace
+from tests.support.golang import VERSIONS, witness
+from tests.support.recorder import recorder, sltrace
+
+pytestmark = pytest.mark.bpf
+
+STOPPING_GC, _, TOTAL_GC, TOTAL_OTHER = STW_HISTOGRAMS
+BUCKETS = 160
+
+
+def difference(after: dict[str, list[int]], before: dict[str, list[int]], name: str) -> list[int]:
+    """Counts per bucket, without the runtime's bucket below 0."""
+    pairs = zip(after[name], before[name], strict=True)
+    return [a - b for a, b in pairs][1 : BUCKETS + 1]
+
+
+def bucketed(waits: Any) -> list[int]:
+    """The same from single waits, by the bounds that runtime/metrics documents."""
+    low = bucket_bounds()[0][:BUCKETS]
+    return np.bincount(np.searchsorted(low, waits, side="right") - 1, minlength=BUCKETS).tolist()
+
+
+def column(trace: Trace, query: str) -> Any:
+    return trace.sql(query).column(0).to_numpy()
+
+
+def counters_of(trace: Trace) -> dict[str, int]:
+    found: dict[str, int] = trace.meta["sources"]["go"]["counters"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("version", "mode"), [*((v, "plain") for v in VERSIONS), ("1.26.6", "cgo"), ("1.24.11", "pie")]
+)
+def test_waits_are_the_runtimes_own(tmp_path: Path, version: str, mode: str) -> None:
+    """Bucket by bucket what /sched/latencies:seconds and the pauses say, read within the program.
+
+    A wait of 0 ns is no row but counted: the runtime notes one when a goroutine's state changed
+    without it ever being runnable. Writes that end between two of the program's own readings of
+    its histograms are on either side of them, so a few may differ.
+    """
+    with witness(version, mode) as running:
+        running.ask("work 50")
+        with recorder(tmp_path / "w.slt", "--pid", running.pid) as recording:
+            time.sleep(0.3)
+            before = running.ask("metrics")
+            running.ask("work 1500")
+            after = running.ask("metrics")
+        trace = recording.trace
+    counts = counters_of(trace)
+    assert counts["go_ring_full"] == counts["go_strange"] == 0
+    mine = bucketed(column(trace, "SELECT wait_ns FROM waits WHERE kind = 'goroutine'"))
+    theirs = difference(after, before, LATENCIES)
+    assert sum(theirs) > 500
+    mine[0] += counts["go_zeros"]
+    # Outside of the work the program only answers: a dozen waits, more with background workers.
+    outside = [a - b for a, b in zip(mine, theirs, strict=True)]
+    if version < "1.26":
+        # Up to 1.25 each return from a system call counts as 0 ns.
+        outside[0] = max(outside[0], 0)
+    assert min(outside) >= 0
+    assert sum(outside[1:]) <= 60
+    pauses = bucketed(
+        column(trace, "SELECT wait_ns FROM waits WHERE kind = 'stw' AND reason = 'GC'")
+    )
+    assert pauses == difference(after, before, TOTAL_GC)
+    assert sum(pauses) > 0
+
+
+def test_level_0_reads_the_same_histograms(tmp_path: Path) -> None:
+    with witness() as running:
+        with recorder(tmp_path / "l0.slt", "--pid", running.pid, "--go-level", 0) as recording:
+            time.sleep(0.3)
+            before = running.ask("metrics")
+            running.ask("work 1500")
+            after = running.ask("metrics")
+        trace = recording.trace
+    assert counters_of(trace)["go_hits"] == 0
+    for name, least in ((LATENCIES, 500), (TOTAL_GC, 1), (STOPPING_GC, 1)):
+        total = sum(difference(after, before, name))
+        read = int(
+            column(
+                trace, f"SELECT sum(count)::BIGINT FROM runtime_histograms WHERE name = '{name}'"
+            )[0]
+        )
+        assert least <= total <= read <= total + 60
+
+
+def test_goroutines_are_those_of_pprof(tmp_path: Path) -> None:
+    """By addresses of the whole stack: its debug=1 text has the same return addresses."""
+    with witness() as running:
+        running.ask("park 90")
+        with recorder(tmp_path / "g.slt", "--pid", running.pid) as recording:
+            time.sleep(1.5)
+            profile = running.ask("goroutines")
+        trace = recording.trace
+    theirs = {
+        tuple(int(a, 16) for a in m[2].split()): int(m[1])
+        for m in re.finditer(r"^(\d+) @((?: 0x\w+)+)$", profile, re.M)
+    }
+    table = trace.sql(
+        "WITH last AS (SELECT max(ns) AS ns FROM samples) SELECT addresses, reason, count "
+        "FROM samples JOIN last USING (ns) JOIN stacks ON stack_runtime = stack_id "
+        "WHERE state = 'waiting'"
+    ).to_pylist()
+    mine: Counter[tuple[int, ...]] = Counter()
+    for row in table:
+        # The profile expands functions that were inlined and leaves the runtime's own end out.
+        mine[tuple(row["addresses"])] += row["count"]
+    parked = [row for row in table if row["count"] == 30]
+    assert sorted(row["reason"] for row in parked) == [
+        "chan receive",
+        "select",
+        "sync.Mutex.Lock",
+    ]
+    for row in parked:
+        addresses = set(row["addresses"])
+        same = [count for stack, count in theirs.items() if set(stack) & addresses == set(stack)]
+        assert 30 in same
+    names = trace.sql("SELECT DISTINCT name, file FROM frames WHERE name LIKE 'main.%'").to_pylist()
+    assert {"main.receives", "main.selects", "main.locks"} <= {n["name"] for n in names}
+    assert all(n["file"].endswith("witness/main.go") for n in names)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_trace_ids_are_those_logged(tmp_path: Path, version: str) -> None:
+    """None is wrong, and nearly all waits of goroutines within a trace have theirs."""
+    with witness(version) as running:
+        with recorder(tmp_path / "t.slt", "--pid", running.pid) as recording:
+            log = running.ask("traced 1500")
+        trace = recording.trace
+    logged = {(int(goid), trace_id) for goid, trace_id in log}
+    within = {goid for goid, _ in logged}
+    rows = trace.sql(
+        "SELECT kind, goid, trace_id, span_id, id_source FROM waits WHERE goid IS NOT NULL"
+    ).to_pylist()
+    tagged = [r for r in rows if r["trace_id"]]
+    assert len(tagged) > 200
+    for row in tagged:
+        assert (row["goid"], row["trace_id"]) in logged
+        assert row["trace_id"].endswith(row["span_id"])
+        assert row["id_source"] == "pprof_labels"
+    for kinds in (("goroutine",), ("runq_wakeup", "runq_preempt", "blocked")):
+        theirs = [r for r in rows if r["goid"] in within and r["kind"] in kinds]
+        have = sum(1 for r in theirs if r["trace_id"])
+        assert have >= 0.95 * len(theirs), kinds
+
+
+def test_stat_groups_by_trace(tmp_path: Path) -> None:
+    with witness() as running:
+        with recorder(tmp_path / "s.slt", "--pid", running.pid) as recording:
+            log = running.ask("traced 600")
+        path = recording.path
+    said = sltrace("stat", path, "--by", "trace_id", "--only", "kind=goroutine", "--json")
+    assert said.code == 0, said.err
+    ids = {i for _, i in log}
+    assert ids & set(re.findall(r"[0-9a-f]{32}", said.out))
+    assert set(re.findall(r'"([0-9a-f]{32})"', said.out)) <= ids
+
+
+def test_level_2_knows_who_woke_whom(tmp_path: Path) -> None:
+    """A goroutine that only ever another one wakes, every 3 ms."""
+    with witness() as running:
+        with recorder(tmp_path / "l2.slt", "--pid", running.pid, "--go-level", 2) as recording:
+            waker, woken = (int(g) for g in running.ask("handover 400"))
+        trace = recording.trace
+    rows = trace.sql(
+        "SELECT wait_ns, waker_goid, reason, stack_runtime, waker_stack_runtime FROM waits "
+        f"WHERE kind = 'goroutine_blocked' AND goid = {woken}"
+    ).to_pylist()
+    assert 400 / 8 * 0.5 < len(rows) < 400 / 8 * 2
+    assert {r["waker_goid"] for r in rows} <= {waker}
+    assert {r["reason"] for r in rows} == {"chan receive"}
+    assert sorted(r["wait_ns"] for r in rows)[len(rows) // 2] >= 3_000_000
+    names = trace.sql(
+        "SELECT DISTINCT name FROM stacks, frames WHERE list_contains(addresses, address) AND "
+        f"stack_id = {rows[0]['waker_stack_runtime']}"
+    ).to_pylist()
+    assert "main.handOver" in {n["name"] for n in names}
+
+
+def test_a_killed_recorder_leaves_the_service_as_it_was(tmp_path: Path) -> None:
+    with witness() as running:
+        for number in (signal.SIGKILL, signal.SIGINT):
+            path = tmp_path / f"{number}.slt"
+            with recorder(path, "--pid", running.pid, "--go-level", 2) as recording:
+                running.tell("work 600")
+                time.sleep(0.3)
+                recording.end(number)
+                assert running.answer() == "done"
+            assert running.ask("work 100") == "done"
+            assert running.process.poll() is None
+            assert _breakpoints(running.pid) == 0
+
+
+def _breakpoints(pid: int) -> int:
+    """Of the functions probed, those whose code in memory is not that of the file."""
+    from sltrace.target.go.process import identify, look_into
+
+    process = look_into(identify(pid))
+    sites = [process.sites.record, process.sites.tracked]
+    changed = 0
+    for site in sites:
+        assert site is not None
+        changed += process.memory.read(site + process.bias, 1) != process.image.read(site, 1)
+    return changed
+
+
+def test_a_service_that_ends_is_no_error(tmp_path: Path) -> None:
+    with witness() as running, recorder(tmp_path / "e.slt", "--pid", running.pid) as recording:
+        running.ask("work 300")
+        running.process.kill()
+        running.process.wait()
+        time.sleep(1.2)
+        assert recording.end().code == 0
+        target = recording.trace.sql("SELECT level, why, until_ns FROM targets").to_pylist()[0]
+    assert target["level"] == 1
+    assert target["until_ns"]
+
+
+def test_lost_p_is_seen_by_the_kernel_join(tmp_path: Path) -> None:
+    """Two Ps on one CPU with a busy process: threads lose it while they hold a P."""
+    cpu = {min(os.sched_getaffinity(0))}
+    with witness() as running:
+        for tid in os.listdir(f"/proc/{running.pid}/task"):
+            os.sched_setaffinity(int(tid), cpu)
+        with recorder(tmp_path / "p.slt", "--pid", running.pid) as recording:
+            running.ask("work 1200")
+        rows = recording.trace.sql(
+            "SELECT count(*) AS n, count(goid) AS goids, count(held_p) AS ps, "
+            "max(held_p) AS p FROM waits WHERE kind = 'runq_preempt'"
+        ).to_pylist()[0]
+    assert rows["n"] > 50
+    assert rows["ps"] > 0.5 * rows["n"]
+    assert rows["p"] < (os.cpu_count() or 1)

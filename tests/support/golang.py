@@ -1,0 +1,111 @@
+"""Builds and drives the Go programs of the tests, with the toolchains that the Makefile fetched."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tests.support.programs import ROOT, BuildError
+
+TOOLCHAINS = ROOT / "build" / "go"
+VERSIONS = ("1.22.10", "1.24.11", "1.26.6", "1.27.3")
+MODES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "plain": ("0", ()),
+    "stripped": ("0", ("-ldflags=-s -w",)),
+    "pie": ("0", ("-buildmode=pie",)),
+    "cgo": ("1", ()),
+}
+"""CGO_ENABLED and options of `go build`."""
+
+
+@cache
+def go_program(folder: Path, version: str = VERSIONS[-1], mode: str = "plain") -> Path:
+    """Builds the main package in `folder` unless that was done since it changed.
+
+    Raises:
+        BuildError: The toolchain is not there (make setup-test), or it refused.
+    """
+    go = TOOLCHAINS / version / "go" / "bin" / "go"
+    if not go.exists():
+        raise BuildError(f"Go {version} is not there; get it with: make setup-test")
+    cgo, options = MODES[mode]
+    output = ROOT / "build" / "programs" / f"{folder.name}-{version}-{mode}"
+    newest = max(p.stat().st_mtime_ns for p in folder.glob("*.go"))
+    if output.exists() and output.stat().st_mtime_ns >= newest:
+        return output
+    output.parent.mkdir(parents=True, exist_ok=True)
+    environment = {
+        **os.environ,
+        "GOROOT": str(TOOLCHAINS / version / "go"),
+        "GOCACHE": str(ROOT / "build" / "go-cache"),
+        "GOFLAGS": "-mod=mod",
+        "GOPROXY": "off",
+        "GOTOOLCHAIN": "local",
+        "GO111MODULE": "off",
+        "CGO_ENABLED": cgo,
+    }
+    with tempfile.TemporaryDirectory(dir=output.parent) as partial:
+        built = Path(partial) / "built"
+        sources = sorted(str(p) for p in folder.glob("*.go") if cgo == "1" or p.name != "cgo.go")
+        done = subprocess.run(
+            [go, "build", *options, "-o", built, *sources],
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=False,
+        )
+        if done.returncode:
+            raise BuildError(f"Go {version} cannot build {folder.name}:\n{done.stderr}")
+        built.rename(output)
+    return output
+
+
+@dataclass
+class Witness:
+    """The witness program, running."""
+
+    process: subprocess.Popen[str]
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid
+
+    def tell(self, command: str) -> None:
+        """Sends a command."""
+        assert self.process.stdin
+        self.process.stdin.write(command + "\n")
+        self.process.stdin.flush()
+
+    def answer(self) -> Any:
+        """What it says next."""
+        assert self.process.stdout
+        return json.loads(self.process.stdout.readline())
+
+    def ask(self, command: str) -> Any:
+        """Sends a command; its answer."""
+        self.tell(command)
+        return self.answer()
+
+
+@contextmanager
+def witness(version: str = VERSIONS[-1], mode: str = "plain") -> Iterator[Witness]:
+    """Runs tests/go/programs/witness; it ends with the block."""
+    path = go_program(ROOT / "tests" / "go" / "programs" / "witness", version, mode)
+    with subprocess.Popen(
+        [path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            running = Witness(process)
+            running.answer()
+            yield running
+        finally:
+            process.kill()
