@@ -24,6 +24,8 @@ _COMMANDS = {
     "check": "Test a trace against rules, for pipelines and canaries.",
     "merge": "Make one trace of several of one incident.",
     "python": "Who held Python's GIL and who waited, event loops, locks, collections.",
+    "go": "What is wrong with the scheduling of Go processes in a trace.",
+    "chain": "Who blocked whom among goroutines.",
     "report": "Make an HTML page with heatmap and flame graphs.",
     "serve": "Show a trace in the browser, exact at any zoom.",
     "export": "Convert a trace to pprof, folded stacks, Parquet or JSON.",

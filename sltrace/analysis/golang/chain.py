@@ -1,0 +1,176 @@
+"""Who blocked whom: goroutines, why they were parked, and who made them go on.
+
+From recordings at level 2. The runtime tracks one stop in eight, so times are of those: multiply
+by `sampled` for an estimate of all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from sltrace.analysis.golang.reasons import explain
+from sltrace.analysis.golang.sites import UNKNOWN, Site, sites
+from sltrace.analysis.losses import Losses, losses
+from sltrace.analysis.meta import clock_ns
+from sltrace.errors import UsageError
+
+if TYPE_CHECKING:
+    from sltrace.trace.reader import Trace
+
+NOBODY = "network, timer or runtime"
+NOT_RECORDED = "-"
+_MAX_STEPS = 10_000
+
+
+@dataclass(frozen=True)
+class Link:
+    """One kind of waiting for one kind of waker, summed.
+
+    Attributes:
+        where: Function the waiting goroutines were parked in; `started` is their first.
+        started: Likewise.
+        reason: The runtime's word for it, and in plain words.
+        words: Likewise.
+        waker: Function that made them go on; NOBODY where it was no goroutine, NOT_RECORDED where
+            they were not parked or that was not recorded.
+        waker_started: First function of the waking goroutine.
+        count: Waits, of those sampled.
+        blocked_ns: How long they were parked.
+        runq_ns: How long they then waited for a P.
+    """
+
+    where: str
+    started: str
+    reason: str
+    words: str
+    waker: str
+    waker_started: str
+    count: int
+    blocked_ns: int
+    runq_ns: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One wait of a path: as in Link, with its times from the start of the recording."""
+
+    start_ns: int
+    end_ns: int
+    kind: str
+    goid: int
+    where: str
+    reason: str
+    words: str
+    waker_goid: int | None
+    waker: str
+    trace_id: str | None
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Attributes: links, most time first; steps in order; what must be said beside them."""
+
+    links: tuple[Link, ...]
+    steps: tuple[Step, ...]
+    sampled: int
+    losses: Losses
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values; all times in ns."""
+        return {
+            "links": [asdict(link) for link in self.links],
+            "steps": [asdict(step) for step in self.steps],
+            "sampled": self.sampled,
+            "losses": self.losses.to_json(),
+            "notes": list(self.notes),
+        }
+
+
+def chain(
+    trace: Trace, trace_id: str | None = None, goid: int | None = None, limit: int = 1000
+) -> Chain:
+    """Links over the whole recording, or of one trace id or goroutine with its path.
+
+    Raises:
+        UsageError: The trace has no goroutine waits, or none that match.
+    """
+    terms = ["kind IN ('goroutine', 'goroutine_blocked')"]
+    parameters: list[object] = []
+    for column, value in (("trace_id", trace_id), ("goid", goid)):
+        if value is not None:
+            terms.append(f"{column} = ?")
+            parameters.append(value)
+    condition = " AND ".join(terms)
+    rows = trace.sql(
+        "SELECT stack_runtime AS stack, waker_stack_runtime AS waker, reason, "
+        "waker_goid IS NOT NULL AS has_waker, "
+        "count(*) FILTER (WHERE kind = 'goroutine') AS n, "
+        "coalesce(sum(wait_ns) FILTER (WHERE kind = 'goroutine_blocked'), 0)::BIGINT AS blocked, "
+        "coalesce(sum(wait_ns) FILTER (WHERE kind = 'goroutine'), 0)::BIGINT AS runq "
+        f"FROM waits WHERE {condition} GROUP BY ALL",
+        parameters,
+    ).to_pylist()
+    if not rows:
+        raise UsageError(
+            "no goroutine waits match" if len(terms) > 1 else "this trace has no goroutine waits",
+            "record a Go process with --pid PID --go-level 2",
+        )
+    named = sites(trace, [r[k] for r in rows for k in ("stack", "waker")])
+    summed: dict[tuple[str, ...], list[int]] = {}
+    for row in rows:
+        site = named.get(row["stack"] or 0, UNKNOWN)
+        waker = named.get(row["waker"] or 0, UNKNOWN)
+        nobody = (NOBODY, NOBODY) if row["blocked"] else (NOT_RECORDED, NOT_RECORDED)
+        by = (waker.where, waker.started) if row["has_waker"] else nobody
+        key = (site.where, site.started, row["reason"] or "", *by)
+        totals = summed.setdefault(key, [0, 0, 0])
+        for i, name in enumerate(("n", "blocked", "runq")):
+            totals[i] += row[name]
+    links = [
+        Link(where, started, reason, explain(reason).words, waker, waker_started, *totals)
+        for (where, started, reason, waker, waker_started), totals in summed.items()
+    ]
+    links.sort(key=lambda link: (-link.blocked_ns - link.runq_ns, link.where, link.reason))
+    steps = _steps(trace, condition, parameters) if len(terms) > 1 else []
+    return Chain(tuple(links[:limit]), tuple(steps), 8, losses(trace), _notes(trace, links))
+
+
+def _steps(trace: Trace, condition: str, parameters: list[object]) -> list[Step]:
+    origin = clock_ns(trace, "start_ns")
+    rows = trace.sql(
+        "SELECT end_ns - wait_ns AS begin, end_ns AS finish, kind, goid, stack_runtime AS stack, "
+        "reason, waker_goid, waker_stack_runtime AS waker, trace_id FROM waits "
+        f"WHERE {condition} ORDER BY end_ns LIMIT {_MAX_STEPS}",
+        parameters,
+    ).to_pylist()
+    named = sites(trace, [r[k] for r in rows for k in ("stack", "waker")])
+    return [
+        Step(
+            start_ns=row["begin"] - origin,
+            end_ns=row["finish"] - origin,
+            kind=row["kind"],
+            goid=row["goid"] or 0,
+            where=named.get(row["stack"] or 0, UNKNOWN).where,
+            reason=row["reason"] or "",
+            words=explain(row["reason"]).words,
+            waker_goid=row["waker_goid"],
+            waker=_waker(row, named),
+            trace_id=row["trace_id"],
+        )
+        for row in rows
+    ]
+
+
+def _waker(row: dict[str, Any], named: dict[int, Site]) -> str:
+    if row["waker_goid"]:
+        return named.get(row["waker"] or 0, UNKNOWN).where
+    return NOBODY if row["kind"] == "goroutine_blocked" else NOT_RECORDED
+
+
+def _notes(trace: Trace, links: list[Link]) -> tuple[str, ...]:
+    notes = [*trace.notes, "the runtime tracks 1 stop in 8: counts and times are of those"]
+    if not any(link.blocked_ns for link in links):
+        notes.append("who woke whom is not in this trace: record with --go-level 2")
+    return tuple(notes)

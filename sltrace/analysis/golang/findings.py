@@ -1,0 +1,325 @@
+"""What is wrong with a Go process's scheduling: each finding with its threshold and evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sltrace.analysis.golang.sites import UNKNOWN, sites
+from sltrace.analysis.meta import clock_ns
+
+if TYPE_CHECKING:
+    from sltrace.trace.reader import Trace
+
+_WINDOW_NS = 1_000_000_000
+HOLD_NS = 100_000_000
+"""The runtime asks a goroutine for its P after 10 ms: this is ten times that."""
+BACKLOG = 16.0
+"""Goroutines queued per P, over a second. A service that keeps up has below 1."""
+LOST_SHARE = 0.2
+"""Of the time of all Ps; another busy process on a shared CPU takes some of it anywhere."""
+QUOTA_SHARE = 0.02
+LEAK_GROWTH = 100
+_LEAK_SCANS = 4
+AMPLIFIED = 3.0
+_AMPLIFIED_AT_LEAST = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong.
+
+    Attributes:
+        name: Which: see docs/go.md.
+        pid: Of which process.
+        start_ns: First seen, from the start of the recording; likewise end_ns.
+        threshold: What it would have to stay below, in words.
+        sentence: What is wrong.
+        evidence: The numbers; times in ns.
+    """
+
+    name: str
+    pid: int
+    start_ns: int
+    end_ns: int
+    threshold: str
+    sentence: str
+    evidence: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+
+def findings(trace: Trace) -> tuple[Finding, ...]:
+    """All of them, by time."""
+    checks: tuple[Callable[[Trace], list[Finding]], ...] = (
+        leaks,
+        hoarding,
+        lost_p,
+        backlog,
+        amplification,
+    )
+    found = [f for check in checks for f in check(trace)]
+    return tuple(sorted(found, key=lambda f: (f.start_ns, f.name, f.pid)))
+
+
+def leaks(trace: Trace) -> list[Finding]:
+    """A stack with ever more goroutines waiting in it."""
+    origin = clock_ns(trace, "start_ns")
+    rows = trace.sql(
+        "SELECT pid, stack_runtime AS stack, reason, list(ns ORDER BY ns) AS ns, "
+        "list(n ORDER BY ns) AS counts FROM (SELECT pid, stack_runtime, reason, ns, "
+        "sum(count)::BIGINT AS n FROM samples WHERE state = 'waiting' GROUP BY ALL) "
+        "GROUP BY pid, stack, reason HAVING count(*) >= ? AND max(n) - min(n) >= ?",
+        [_LEAK_SCANS, LEAK_GROWTH],
+    ).to_pylist()
+    named = sites(trace, [r["stack"] for r in rows])
+    found = []
+    for row in rows:
+        counts = np.array(row["counts"])
+        steps = np.diff(counts)
+        # Counts of a sample of the goroutines go up and down by some per cent.
+        falls = steps < -0.05 * counts[:-1]
+        growing = steps > 0
+        if falls.any() or growing.mean() < 0.6 or counts[-1] - counts[0] < LEAK_GROWTH:
+            continue
+        site = named.get(row["stack"], UNKNOWN)
+        seconds = (row["ns"][-1] - row["ns"][0]) / 1e9
+        found.append(
+            Finding(
+                "goroutine leak",
+                row["pid"],
+                row["ns"][0] - origin,
+                row["ns"][-1] - origin,
+                f"a stack must not only grow, by {LEAK_GROWTH} or more",
+                f"goroutines waiting in {site.where} ({row['reason']}) grew from {counts[0]} to "
+                f"{counts[-1]} in {seconds:.0f} s and never fell",
+                {
+                    "where": site.where,
+                    "started": site.started,
+                    "reason": row["reason"],
+                    "counts": counts.tolist(),
+                },
+            )
+        )
+    return found
+
+
+def hoarding(trace: Trace) -> list[Finding]:
+    """A P that one goroutine keeps, longer than the runtime lets it."""
+    origin = clock_ns(trace, "start_ns")
+    rows = trace.sql(
+        """
+        WITH held AS (
+          SELECT h.pid, h.item AS p, h.ns, h.value AS hold, g.value::BIGINT AS goid,
+            s.value AS state
+          FROM gauges h JOIN gauges g ON h.pid = g.pid AND h.ns = g.ns AND h.item = g.item
+            AND g.name = 'p_goid'
+          JOIN gauges s ON h.pid = s.pid AND h.ns = s.ns AND h.item = s.item
+            AND s.name = 'p_state'
+          WHERE h.name = 'p_hold_ns'
+        ), longest AS (
+          SELECT pid, p, goid, arg_max(state, hold) AS state, max(hold)::BIGINT AS hold,
+            arg_max(ns, hold) AS ns
+          FROM held GROUP BY pid, p, goid, ns - hold::BIGINT
+        ), kernel AS (
+          SELECT pid, held_p AS p, goid, end_ns, wait_ns, stack_runtime FROM waits
+          WHERE held_p IS NOT NULL AND kind IN ('runq_preempt', 'runq_wakeup', 'throttled')
+        )
+        SELECT l.*, coalesce(sum(k.wait_ns), 0)::BIGINT AS off, mode(k.stack_runtime) AS stack
+        FROM longest l LEFT JOIN kernel k ON k.pid = l.pid AND k.goid = l.goid
+          AND k.end_ns BETWEEN l.ns - l.hold AND l.ns + 1000000000
+        WHERE l.hold >= ? GROUP BY ALL ORDER BY l.hold DESC
+        """,
+        [HOLD_NS],
+    ).to_pylist()
+    named = sites(trace, [r["stack"] for r in rows])
+    best: dict[tuple[int, int], Finding] = {}
+    for row in rows:
+        # A thread that the kernel does not let run cannot give its P away: that is a lost P.
+        ran = row["hold"] - row["off"]
+        key = (row["pid"], row["goid"])
+        if ran < HOLD_NS or key in best:
+            continue
+        site = named.get(row["stack"] or 0, UNKNOWN)
+        what = "in one system call" if row["state"] == 2 else "without a break"
+        best[key] = Finding(
+            "P hoarding",
+            row["pid"],
+            row["ns"] - row["hold"] - origin,
+            row["ns"] - origin,
+            f"no goroutine may keep a P for {HOLD_NS // 1_000_000} ms",
+            f"goroutine {row['goid']} kept P {row['p']} for {row['hold'] / 1e6:.0f} ms {what}, "
+            f"in {site.where}, started by {site.started}",
+            {
+                "goid": row["goid"],
+                "p": row["p"],
+                "hold_ns": row["hold"],
+                "off_cpu_ns": row["off"],
+                "where": site.where,
+                "started": site.started,
+            },
+        )
+    return list(best.values())
+
+
+def lost_p(trace: Trace) -> list[Finding]:
+    """Threads that the kernel takes off the CPU while they hold a P."""
+    origin, end = clock_ns(trace, "start_ns"), clock_ns(trace, "end_ns")
+    rows = trace.sql(
+        """
+        WITH ps AS (
+          SELECT pid, max(value) AS ps FROM gauges WHERE name = 'gomaxprocs' GROUP BY pid
+        )
+        SELECT w.pid, any_value(ps.ps) AS ps, min(end_ns - wait_ns) AS first, max(end_ns) AS last,
+          coalesce(sum(wait_ns) FILTER (WHERE kind = 'throttled'), 0)::BIGINT AS throttled,
+          coalesce(sum(wait_ns) FILTER (WHERE kind <> 'throttled'), 0)::BIGINT AS preempted,
+          sum(wait_ns::HUGEINT * queued)::DOUBLE AS behind,
+          mode(culprit_comm) FILTER (WHERE kind <> 'throttled') AS culprit,
+          any_value(g.quota_us / g.period_us) AS cpus
+        FROM waits w JOIN ps ON w.pid = ps.pid LEFT JOIN (SELECT cgroup_id,
+          max(quota_us) AS quota_us, max(period_us) AS period_us FROM cgroups GROUP BY ALL) g
+          ON g.cgroup_id = w.cgroup_id
+        WHERE held_p IS NOT NULL AND kind IN ('runq_preempt', 'throttled') GROUP BY w.pid
+        """
+    ).to_pylist()
+    found = []
+    for row in rows:
+        available = (end - origin) * row["ps"]
+        by_quota, by_others = row["throttled"] / available, row["preempted"] / available
+        if by_quota < QUOTA_SHARE and by_others < LOST_SHARE:
+            continue
+        quota = row["cpus"]
+        why = (
+            f"the CPU quota ({quota:g} CPUs for {row['ps']:.0f} Ps)"
+            if by_quota >= QUOTA_SHARE and quota
+            else "the CPU quota"
+            if by_quota >= QUOTA_SHARE
+            else f"other tasks, most of all {row['culprit']}"
+        )
+        found.append(
+            Finding(
+                "lost P",
+                row["pid"],
+                row["first"] - origin,
+                row["last"] - origin,
+                f"below {QUOTA_SHARE:.0%} of the Ps' time to the quota, {LOST_SHARE:.0%} to others",
+                f"threads that held a P were off the CPU for {by_quota + by_others:.0%} of the "
+                f"Ps' time because of {why}; at most {row['behind'] / 1e9:.2f} goroutine-seconds "
+                "were queued behind them",
+                {
+                    "throttled_ns": row["throttled"],
+                    "preempted_ns": row["preempted"],
+                    "queued_behind_ns": round(row["behind"]),
+                    "gomaxprocs": round(row["ps"]),
+                    "quota_cpus": quota,
+                    "culprit": row["culprit"],
+                },
+            )
+        )
+    return found
+
+
+def backlog(trace: Trace) -> list[Finding]:
+    """More goroutines become runnable than the Ps can run."""
+    origin = clock_ns(trace, "start_ns")
+    rows = trace.sql(
+        """
+        WITH ticks AS (
+          SELECT pid, ns, max(value) FILTER (WHERE name = 'gomaxprocs') AS ps,
+            sum(value) FILTER (WHERE name IN ('runq_local', 'runq_global')) AS queued,
+            max(value) FILTER (WHERE name = 'idle_ps') AS idle,
+            max(value) FILTER (WHERE name = 'spinning_ms') AS spinning
+          FROM gauges GROUP BY pid, ns HAVING ps > 0
+        ), seconds AS (
+          SELECT pid, (ns - ?) // ? AS s, min(ns) AS first, max(ns) AS last,
+            avg(queued / ps) AS queued, avg(idle / ps) AS idle, avg(spinning / ps) AS spinning
+          FROM ticks GROUP BY ALL HAVING count(*) >= 5
+        )
+        SELECT pid, min(first) AS first, max(last) AS last, max(queued) AS queued,
+          avg(idle) AS idle, avg(spinning) AS spinning, count(*) AS seconds
+        FROM seconds WHERE queued >= ? GROUP BY pid HAVING count(*) >= 2
+        """,
+        [origin, _WINDOW_NS, BACKLOG],
+    ).to_pylist()
+    found = []
+    for row in rows:
+        waits = trace.sql(
+            "SELECT reason, any_value(stack_runtime) AS stack, count(*) AS n, "
+            "sum(wait_ns)::BIGINT AS total, quantile_disc(wait_ns, 0.99) AS p99 FROM waits "
+            "WHERE kind = 'goroutine' AND pid = ? AND end_ns BETWEEN ? AND ? "
+            "GROUP BY reason ORDER BY total DESC",
+            [row["pid"], row["first"], row["last"]],
+        ).to_pylist()
+        top = waits[0] if waits else None
+        network = next((w for w in waits if w["reason"] == "IO wait"), None)
+        starved = bool(network and top and network["total"] >= 0.5 * top["total"])
+        site = sites(trace, [top["stack"]] if top else []).get(top["stack"] if top else 0, UNKNOWN)
+        what = f"; those who waited most were {top['reason']}, as in {site.started}" if top else ""
+        found.append(
+            Finding(
+                "netpoller starvation" if starved else "goroutine backlog",
+                row["pid"],
+                row["first"] - origin,
+                row["last"] - origin,
+                f"fewer than {BACKLOG:.0f} goroutines queued per P, over a second",
+                f"up to {row['queued']:.0f} goroutines were queued per P for {row['seconds']} s, "
+                f"while {row['idle']:.0%} of the Ps were idle{what}",
+                {
+                    "queued_per_p": row["queued"],
+                    "idle_share": row["idle"],
+                    "spinning_per_p": row["spinning"],
+                    "by_reason": [
+                        {k: w[k] for k in ("reason", "n", "total", "p99")} for w in waits
+                    ],
+                },
+            )
+        )
+    return found
+
+
+def amplification(trace: Trace) -> list[Finding]:
+    """Goroutines locked to a thread that stood still much longer than the world was stopped."""
+    from sltrace.model import Flag
+
+    origin = clock_ns(trace, "start_ns")
+    rows = trace.sql(
+        """
+        SELECT g.pid, min(s.end_ns) AS first, max(s.end_ns) AS last, count(*) AS n,
+          quantile_disc(g.wait_ns / s.wait_ns, [0.5, 0.9, 0.99]) AS factors,
+          median(s.wait_ns) AS pause, median(g.wait_ns) AS still, mode(g.stack_runtime) AS stack
+        FROM waits g JOIN waits s ON g.pid = s.pid AND s.kind = 'stw' AND s.wait_ns > 0
+          AND g.end_ns >= s.end_ns AND g.end_ns - g.wait_ns <= s.end_ns
+          AND g.end_ns - g.wait_ns >= s.end_ns - s.wait_ns - 100000
+        WHERE g.kind = 'goroutine' AND g.flags & ? <> 0 GROUP BY g.pid HAVING count(*) >= ?
+        """,
+        [int(Flag.LOCKED_THREAD), _AMPLIFIED_AT_LEAST],
+    ).to_pylist()
+    named = sites(trace, [r["stack"] for r in rows])
+    return [
+        Finding(
+            "GC jitter amplification",
+            row["pid"],
+            row["first"] - origin,
+            row["last"] - origin,
+            f"a median factor below {AMPLIFIED:.0f}",
+            f"goroutines locked to their thread stood still {row['factors'][0]:.1f} times as long "
+            f"as the world was stopped ({row['still'] / 1e3:.0f} us against "
+            f"{row['pause'] / 1e3:.0f} us, medians of {row['n']}), in "
+            f"{named.get(row['stack'] or 0, UNKNOWN).where}",
+            {
+                "waits": row["n"],
+                "factor_p50": row["factors"][0],
+                "factor_p90": row["factors"][1],
+                "factor_p99": row["factors"][2],
+                "pause_ns": row["pause"],
+                "stood_still_ns": row["still"],
+            },
+        )
+        for row in rows
+        if row["factors"][0] >= AMPLIFIED
+    ]

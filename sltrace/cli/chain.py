@@ -1,0 +1,78 @@
+"""`sltrace chain`: wiring only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from sltrace.cli import output
+
+if TYPE_CHECKING:
+    from sltrace.analysis.golang.chain import Chain
+
+
+@click.command()
+@click.argument("path", metavar="TRACE")
+@click.option("--trace-id", metavar="ID", help="Only waits of this trace, and their path.")
+@click.option("--goid", type=int, metavar="N", help="Only waits of this goroutine, and their path.")
+@click.option("--top", type=click.IntRange(min=1), help="Lines to show; 20 unless --json.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document; times in ns.")
+def command(
+    path: str, trace_id: str | None, goid: int | None, top: int | None, as_json: bool
+) -> None:
+    """Who blocked whom among the goroutines of TRACE: why, where, and who made them go on.
+
+    Needs a recording with --go-level 2. Times are of the waits the runtime tracks, 1 in 8.
+    """
+    from sltrace.analysis.golang.chain import chain
+    from sltrace.trace.reader import Trace
+
+    result = chain(
+        Trace.open(path),
+        trace_id.lower() if trace_id else None,
+        goid,
+        top or (10_000 if as_json else 20),
+    )
+    if as_json:
+        output.print_json(result.to_json())
+        return
+    _show(result, top or 20)
+
+
+def _show(result: Chain, top: int) -> None:
+    rows = [
+        [
+            output.text(link.where),
+            output.text(link.words),
+            output.text(link.waker),
+            output.duration(link.blocked_ns),
+            output.duration(link.runq_ns),
+            output.number(link.count),
+        ]
+        for link in result.links
+    ]
+    headers = ["WAITS IN", "WHY", "WOKEN BY", "PARKED", "THEN FOR A P", "WAITS"]
+    click.echo(output.table(headers, rows, names=3))
+    if result.steps:
+        click.echo()
+        steps = [
+            [
+                output.duration(step.start_ns),
+                str(step.goid),
+                output.text(step.where),
+                "waits for a P" if step.kind == "goroutine" else output.text(step.words),
+                output.text(step.waker)
+                + (f" (goroutine {step.waker_goid})" if step.waker_goid else ""),
+                output.duration(step.end_ns - step.start_ns),
+            ]
+            for step in result.steps[:top]
+        ]
+        click.echo(
+            output.table(["FROM", "GOROUTINE", "IN", "WHY", "WOKEN BY", "FOR"], steps, names=5)
+        )
+        if len(result.steps) > top:
+            click.echo(f"and {len(result.steps) - top:,} more; --top {len(result.steps)} shows all")
+    click.echo()
+    output.notes(result.notes)
+    click.echo(f"losses: {result.losses.sentence}")

@@ -1,0 +1,97 @@
+"""`sltrace go`: wiring only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from sltrace.cli import output
+from sltrace.cli.durations import DURATION
+from sltrace.export.text import printable
+
+if TYPE_CHECKING:
+    from sltrace.analysis.golang.health import Window
+
+
+@click.command()
+@click.argument("path", metavar="TRACE")
+@click.option(
+    "--window", type=DURATION, default="30s", show_default=True, help="Length of a line's time."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document; times in ns.")
+def command(path: str, window: int, as_json: bool) -> None:
+    """What is wrong with the scheduling of Go processes in TRACE, with the evidence.
+
+    Says nothing is wrong where no finding is beyond its threshold. Times are from the start of the
+    recording.
+    """
+    from dataclasses import asdict
+
+    from sltrace.analysis.golang.findings import findings
+    from sltrace.analysis.golang.health import windows
+    from sltrace.analysis.losses import losses
+    from sltrace.errors import UsageError
+    from sltrace.trace.reader import Trace
+
+    trace = Trace.open(path)
+    targets = trace.sql("SELECT * FROM targets WHERE runtime = 'go' ORDER BY pid").to_pylist()
+    if not targets:
+        raise UsageError(f"{path} has no Go process", "record one with sltrace record --pid PID")
+    found, lines, lost = findings(trace), windows(trace, max(window, 1)), losses(trace)
+    own = trace.meta.get("sources", {}).get("go", {})
+    if as_json:
+        output.print_json(
+            {
+                "processes": targets,
+                "windows": [asdict(w) for w in lines],
+                "findings": [f.to_json() for f in found],
+                "sampled": own.get("sampled"),
+                "losses": lost.to_json(),
+                "source": own,
+                "notes": list(trace.notes),
+            }
+        )
+        return
+    for target in targets:
+        level = "nothing" if target["level"] is None else f"level {target['level']}"
+        why = f": {target['why']}" if target["why"] else ""
+        click.echo(
+            f"process {target['pid']}  {output.text(target['exe'])}  "
+            f"{output.text(target['version'])}  {level}{printable(why)}"
+        )
+    click.echo()
+    headers = [
+        "PROCESS",
+        "FROM",
+        "P BUSY",
+        "QUEUED/P",
+        "MEAN WAIT",
+        "P99 WAIT",
+        "WAITS",
+        "SPINNING",
+    ]
+    click.echo(output.table(headers, [_line(w) for w in lines], names=1))
+    click.echo()
+    for finding in found:
+        span = f"{output.duration(finding.start_ns)} to {output.duration(finding.end_ns)}"
+        click.echo(printable(f"{finding.name}: {finding.sentence}"))
+        click.echo(f"  process {finding.pid}, {span}; threshold: {finding.threshold}")
+    if not found:
+        click.echo("nothing is beyond its threshold")
+    click.echo()
+    output.notes([*trace.notes, "waits of goroutines are those the runtime tracks: 1 stop in 8"])
+    click.echo(f"losses: {lost.sentence}")
+
+
+def _line(w: Window) -> list[str]:
+    return [
+        str(w.pid),
+        output.duration(w.start_ns),
+        "-" if w.p_utilisation is None else f"{w.p_utilisation:.0%}",
+        "-" if w.runnable_per_p is None else f"{w.runnable_per_p:.1f}",
+        "-" if w.mean_wait_ns is None else output.duration(round(w.mean_wait_ns)),
+        "-" if w.p99_wait_ns is None else output.duration(w.p99_wait_ns),
+        output.number(w.waits),
+        "-" if w.spinning is None else f"{w.spinning:.0%}",
+    ]
