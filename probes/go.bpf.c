@@ -17,6 +17,7 @@ char LICENSE[] SEC("license") = "GPL";
 #define HISTOGRAM_BYTES 1296
 #define G_RUNNABLE      1
 #define G_RUNNING       2
+#define G_SYSCALL       3
 #define G_WAITING       4
 #define MAX_TARGETS     64
 #define MAX_TRACKED     65536
@@ -368,6 +369,9 @@ int BPF_PROG(go_switch, bool preempt, struct task_struct *prev)
 		labels_take(t, curg, &tag);
 	}
 	p = m ? word_at(m + t->m_p) : 0;
+	/* In a system call it keeps its P only until another thread wants it. */
+	if (curg && (word_at(curg + t->g_status) & 0xfff) == G_SYSCALL)
+		p = 0;
 	if (p) {
 		u32 id = 0;
 

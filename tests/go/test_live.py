@@ -132,9 +132,11 @@ def test_goroutines_are_those_of_pprof(tmp_path: Path) -> None:
         assert len(addresses) >= 4
         same = [count for stack, count in theirs.items() if addresses <= set(stack)]
         assert 30 in same
-    names = trace.sql("SELECT DISTINCT name, file FROM frames WHERE name LIKE 'main.%'").to_pylist()
-    assert {"main.receives", "main.selects", "main.locks"} <= {n["name"] for n in names}
-    assert all(n["file"].endswith("witness/main.go") for n in names)
+    named = trace.sql("SELECT DISTINCT name, file FROM frames WHERE name LIKE 'main.%'").to_pylist()
+    # Within main.locks is the inlined Lock of a file of the library.
+    assert {"main.receives", "main.selects", "main.locks"} <= {n["name"] for n in named}
+    for row in named:
+        assert row["file"].endswith("witness/main.go") or row["name"] == "main.locks"
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -127,12 +127,14 @@ def hoarding(trace: Trace) -> list[Finding]:
             arg_max(ns, hold) AS ns
           FROM held GROUP BY pid, p, goid, ns - hold::BIGINT
         ), kernel AS (
-          SELECT pid, held_p AS p, goid, end_ns, wait_ns, stack_runtime FROM waits
-          WHERE held_p IS NOT NULL AND kind IN ('runq_preempt', 'runq_wakeup', 'throttled')
+          SELECT pid, goid, kind, end_ns, wait_ns, stack_runtime FROM waits
+          WHERE goid IS NOT NULL
+            AND kind IN ('runq_preempt', 'runq_wakeup', 'throttled', 'blocked')
         )
         SELECT l.*, coalesce(sum(k.wait_ns), 0)::BIGINT AS off, mode(k.stack_runtime) AS stack
         FROM longest l LEFT JOIN kernel k ON k.pid = l.pid AND k.goid = l.goid
           AND k.end_ns BETWEEN l.ns - l.hold AND l.ns + 1000000000
+          AND (l.state <> 2 OR k.kind <> 'blocked')
         WHERE l.hold >= ? GROUP BY ALL ORDER BY l.hold DESC
         """,
         [HOLD_NS],
@@ -140,7 +142,8 @@ def hoarding(trace: Trace) -> list[Finding]:
     named = sites(trace, [r["stack"] for r in rows])
     best: dict[tuple[int, int], Finding] = {}
     for row in rows:
-        # A thread that the kernel does not let run cannot give its P away: that is a lost P.
+        # A thread that the kernel does not let run, or that waits for the world to stop, cannot
+        # give its P away: that is no fault of the goroutine.
         ran = row["hold"] - row["off"]
         key = (row["pid"], row["goid"])
         if ran < HOLD_NS or key in best:
@@ -259,7 +262,9 @@ def backlog(trace: Trace) -> list[Finding]:
         network = next((w for w in waits if w["reason"] == "IO wait"), None)
         starved = bool(network and top and network["total"] >= 0.5 * top["total"])
         site = sites(trace, [top["stack"]] if top else []).get(top["stack"] if top else 0, UNKNOWN)
-        what = f"; those who waited most were {top['reason']}, as in {site.started}" if top else ""
+        what = (
+            f"; most time went to waits after: {top['reason']}, as in {site.started}" if top else ""
+        )
         found.append(
             Finding(
                 "netpoller starvation" if starved else "goroutine backlog",
