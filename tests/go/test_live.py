@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import pytest
 
 from sltrace.capture.golang.sampler import LATENCIES, STW_HISTOGRAMS, bucket_bounds
 from sltrace.trace.reader import Trace
-from tests.support.golang import VERSIONS, witness
+from tests.support.golang import VERSIONS, go_program, witness
+from tests.support.programs import ROOT
 from tests.support.recorder import recorder, sltrace
 
 pytestmark = pytest.mark.bpf
@@ -133,13 +135,14 @@ def test_goroutines_are_those_of_pprof(tmp_path: Path) -> None:
         same = [count for stack, count in theirs.items() if addresses <= set(stack)]
         assert 30 in same
     named = trace.sql("SELECT DISTINCT name, file FROM frames WHERE name LIKE 'main.%'").to_pylist()
-    # Within main.locks is the inlined Lock of a file of the library.
-    assert {"main.receives", "main.selects", "main.locks"} <= {n["name"] for n in named}
-    for row in named:
-        assert row["file"].endswith("witness/main.go") or row["name"] == "main.locks"
+    files = {n["name"]: n["file"] for n in named}
+    for name in ("main.receives", "main.selects"):
+        assert files[name].endswith("witness/main.go")
+    # What waits there is the library's Lock, inlined.
+    assert files["main.locks"].endswith("sync/mutex.go")
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", [VERSIONS[0], VERSIONS[-1]])
 def test_trace_ids_are_those_logged(tmp_path: Path, version: str) -> None:
     """None is wrong, and nearly all waits of goroutines within a trace have theirs."""
     with witness(version) as running:
@@ -233,6 +236,27 @@ def test_a_service_that_ends_is_no_error(tmp_path: Path) -> None:
         target = recording.trace.sql("SELECT level, why, until_ns FROM targets").to_pylist()[0]
     assert target["level"] == 1
     assert target["until_ns"]
+
+
+def test_a_version_from_the_future_is_refused(tmp_path: Path) -> None:
+    """The rest of the recording is whole, and the reason is told."""
+    whole = go_program(ROOT / "tests" / "go" / "programs" / "witness").read_bytes()
+    future = tmp_path / "future"
+    future.write_bytes(whole.replace(VERSIONS[-1].encode(), b"1.99.3"))
+    future.chmod(0o755)
+    with subprocess.Popen([future], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        try:
+            time.sleep(0.2)
+            with recorder(tmp_path / "f.slt", "--pid", process.pid) as recording:
+                time.sleep(0.5)
+            assert process.poll() is None
+        finally:
+            process.kill()
+    target = recording.trace.sql("SELECT version, level, why FROM targets").to_pylist()[0]
+    assert target["version"] == "go1.99.3"
+    assert target["level"] is None
+    assert "Go 1.21 to 1.27 is known" in target["why"]
+    assert recording.trace.meta["finished"]
 
 
 def test_lost_p_is_seen_by_the_kernel_join(tmp_path: Path) -> None:

@@ -1,0 +1,87 @@
+"""What recording a Go service costs it, by level, beside the runtime's own execution tracer.
+
+    sudo python -m bench.golang [--rounds 7] [--seconds 1.5]
+
+One process serves HTTP to itself (JSON, a goroutine and a channel per request), then passes a
+value between two goroutines: the worst case. Each round measures nothing, each level and the
+execution tracer, in an order that turns around, and compares with the same round's nothing. What
+counts is the process's own CPU time, which other processes of the machine disturb least.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import tempfile
+from collections import defaultdict
+from contextlib import nullcontext
+from pathlib import Path
+
+from bench.results import spread, write
+from tests.support.golang import VERSIONS, go_program
+from tests.support.programs import ROOT
+from tests.support.recorder import recorder
+
+WAYS = ("nothing", "level 0", "level 1", "level 2", "execution tracer")
+LOADS = {"http": "HTTP, us per request", "switch": "channels, ns per switch"}
+
+
+def measured(process: subprocess.Popen[str], load: str, way: str, seconds: float) -> float:
+    """CPU ns per request or switch."""
+    assert process.stdin
+    assert process.stdout
+    level = way.removeprefix("level ")
+    with tempfile.TemporaryDirectory() as folder:
+        recording = (
+            recorder(Path(folder) / "go.slt", "--pid", process.pid, "--go-level", level)
+            if way.startswith("level")
+            else nullcontext()
+        )
+        with recording:
+            traced = "traced" if way == "execution tracer" else ""
+            process.stdin.write(f"{load} {seconds * 1000:.0f} {traced}\n")
+            process.stdin.flush()
+            used, count = map(int, process.stdout.readline().split())
+    return used / count
+
+
+def main() -> None:
+    """Measures, prints and writes the result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=1.5)
+    options = parser.parse_args()
+    costs: dict[tuple[str, str], list[float]] = defaultdict(list)
+    program = go_program(ROOT / "bench" / "go_cost", VERSIONS[2])
+    for load in LOADS:
+        with subprocess.Popen(
+            [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            try:
+                assert process.stdout
+                process.stdout.readline()
+                for number in range(options.rounds):
+                    for way in WAYS if number % 2 else reversed(WAYS):
+                        costs[load, way].append(measured(process, load, way, options.seconds))
+            finally:
+                process.kill()
+    rows = []
+    for load, title in LOADS.items():
+        base, unit = costs[load, "nothing"], 1000 if load == "http" else 1
+        for way in WAYS:
+            ratios = [c / b for c, b in zip(costs[load, way], base, strict=True)]
+            values = [c / unit for c in costs[load, way]]
+            rows.append([title, way, spread(values, 1), spread(ratios)])
+    print(
+        write(
+            "golang",
+            f"A Go service's own CPU time (Go {VERSIONS[2]}, {options.rounds} rounds)",
+            ("load", "recorded", "CPU: median [min-max]", "times nothing"),
+            rows,
+            {"costs_ns": {f"{load}, {way}": v for (load, way), v in costs.items()}},
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

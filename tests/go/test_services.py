@@ -1,0 +1,126 @@
+"""A service that nobody here wrote, recorded under load: Caddy, stripped, from its own wheel."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.programs import ROOT
+from tests.support.recorder import recorder
+
+pytestmark = pytest.mark.bpf
+
+CADDY = ROOT / "build" / "caddy" / "bin" / "caddy"
+
+
+@dataclass(frozen=True)
+class Caddy:
+    pid: int
+    port: int
+    admin: int
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+        return port
+
+
+@contextmanager
+def caddy(folder: Path) -> Iterator[Caddy]:
+    port, admin = free_port(), free_port()
+    (folder / "Caddyfile").write_text(
+        f"{{\n admin localhost:{admin}\n auto_https off\n}}\n"
+        f'http://127.0.0.1:{port} {{\n respond "hello"\n}}\n'
+    )
+    with (
+        open(folder / "log", "wb") as log,
+        subprocess.Popen(
+            [CADDY, "run", "--config", folder / "Caddyfile"],
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "HOME": str(folder)},
+        ) as process,
+    ):
+        try:
+            for _ in range(100):
+                with socket.socket() as trying:
+                    if not trying.connect_ex(("127.0.0.1", port)):
+                        break
+                time.sleep(0.1)
+            yield Caddy(process.pid, port, admin)
+        finally:
+            process.kill()
+
+
+def ask(port: int, seconds: float) -> tuple[int, int]:
+    """Good and bad answers to 8 connections that ask all the time."""
+    request = f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
+    answers: list[bool] = []
+
+    def client() -> None:
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            stop = time.monotonic() + seconds
+            while time.monotonic() < stop:
+                connection.sendall(request)
+                answers.append(connection.recv(4096).endswith(b"hello"))
+
+    clients = [threading.Thread(target=client) for _ in range(8)]
+    for one in clients:
+        one.start()
+    for one in clients:
+        one.join()
+    return sum(answers), len(answers) - sum(answers)
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+def test_caddy_is_recorded_and_unharmed(tmp_path: Path, end: signal.Signals) -> None:
+    """Its own profile has the goroutines the recording saw; no answer is lost or wrong."""
+    with caddy(tmp_path) as service:
+        options = ("--pid", service.pid, "--go-level", 2)
+        with recorder(tmp_path / "c.slt", *options) as recording:
+            good, bad = ask(service.port, 2.5)
+            url = f"http://localhost:{service.admin}/debug/pprof/goroutine?debug=1"
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                profile = answer.read().decode()
+            recording.end(end)
+        assert (good > 100, bad) == (True, 0)
+        good, bad = ask(service.port, 0.5)
+        assert (good > 20, bad) == (True, 0)
+    trace = recording.trace
+    if end == signal.SIGKILL:
+        # What the recorder had written stays readable.
+        assert not trace.meta["finished"]
+        assert trace.sql("SELECT count(*) AS n FROM waits WHERE kind = 'goroutine'")["n"][0].as_py()
+        return
+    target = trace.sql("SELECT version, level, why FROM targets").to_pylist()[0]
+    assert target["version"].startswith("go1.26")
+    assert (target["level"], target["why"]) == (2, "")
+    reasons = {
+        r["reason"]: r["n"]
+        for r in trace.sql(
+            "SELECT reason, count(*) AS n FROM waits WHERE kind = 'goroutine' GROUP BY ALL"
+        ).to_pylist()
+    }
+    assert reasons["IO wait"] > 10
+    names = {r["name"] for r in trace.sql("SELECT DISTINCT name FROM frames").to_pylist()}
+    assert "net/http.(*conn).serve" in names
+    total = re.search(r"total (\d+)", profile)
+    assert total
+    seen = trace.sql(
+        "SELECT sum(count)::BIGINT AS n FROM samples GROUP BY ns ORDER BY ns"
+    ).to_pylist()
+    # The runtime's own goroutines are not in the profile; connections come and go.
+    assert int(total[1]) // 2 <= max(s["n"] for s in seen) <= int(total[1]) + 40
