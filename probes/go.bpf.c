@@ -19,6 +19,8 @@ char LICENSE[] SEC("license") = "GPL";
 #define G_RUNNING       2
 #define G_SYSCALL       3
 #define G_WAITING       4
+#define GOROUTINE_BYTES 400
+#define SCRATCH_SLOTS   4
 #define MAX_TARGETS     64
 #define MAX_TRACKED     65536
 #define SEEN_STACKS     (1 << 15)
@@ -70,12 +72,30 @@ struct {
 	__type(value, u64);
 } go_seen_stacks SEC(".maps");
 
+/* The beginning of a goroutine: one read of 400 bytes costs what one of 8 does. */
+struct go_goroutine {
+	u8 bytes[GOROUTINE_BYTES];
+};
+
+#include "go_labels.bpf.h"
+
+/*
+ * What does not fit the 512 bytes of BPF's own stack. Probes in user code can be preempted by
+ * others on the same CPU, so each takes a slot that nobody has.
+ */
+struct go_scratch {
+	u64 taken;
+	struct go_goroutine goroutine;
+	struct go_bucket bucket;
+	struct go_stack stack;
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, SCRATCH_SLOTS);
 	__type(key, u32);
-	__type(value, struct go_stack);
-} go_stack_scratch SEC(".maps");
+	__type(value, struct go_scratch);
+} go_scratch_slots SEC(".maps");
 
 /* User space makes this map and gives it to every object. */
 struct {
@@ -132,7 +152,25 @@ static __always_inline u64 word_at(u64 address)
 	return value;
 }
 
-#include "go_labels.bpf.h"
+static __always_inline struct go_scratch *scratch_take(void)
+{
+	u32 i;
+
+	for (i = 0; i < SCRATCH_SLOTS; i++) {
+		u32 slot = i;
+		struct go_scratch *s = bpf_map_lookup_elem(&go_scratch_slots, &slot);
+
+		if (s && !__sync_val_compare_and_swap(&s->taken, 0, 1))
+			return s;
+	}
+	count(GO_SCRATCH_FULL);
+	return NULL;
+}
+
+static __always_inline void scratch_give(struct go_scratch *s)
+{
+	__sync_lock_test_and_set(&s->taken, 0);
+}
 
 /* Hands the stack in the scratch buffer over unless that was done before; returns its id. */
 static __always_inline u64 stack_intern(struct go_stack *stack, u32 pid, u32 depth)
@@ -167,15 +205,11 @@ static __always_inline u64 stack_intern(struct go_stack *stack, u32 pid, u32 dep
  * The stack of a goroutine that is off its thread, by frame pointers. One that has not run yet
  * has none, and its address is that of its function, where others are behind a call.
  */
-static __noinline u64 stack_of(u64 g, u32 pid, u32 sched_bp)
+static __noinline u64 stack_of(struct go_stack *stack, u64 g, u32 pid, u32 sched_bp)
 {
 	u64 frame = word_at(g + sched_bp), next[2];
-	struct go_stack *stack;
-	u32 zero = 0, depth = 1, i;
+	u32 depth = 1, i;
 
-	stack = bpf_map_lookup_elem(&go_stack_scratch, &zero);
-	if (!stack)
-		return 0;
 	stack->addresses[0] = word_at(g + G_SCHED_PC) + !frame;
 	for (i = 1; i < GO_STACK_DEPTH; i++) {
 		if (!frame || bpf_probe_read_user(next, sizeof(next), (void *)frame) || !next[1])
@@ -195,15 +229,15 @@ static __always_inline u64 cgroup_of(struct task_struct *t)
 	u64 id;
 
 	if (cfg.cgroup_v1)
-		id = BPF_CORE_READ(t, sched_task_group, css.cgroup, kn, id);
+		id = t->sched_task_group->css.cgroup->kn->id;
 	else
-		id = BPF_CORE_READ(t, cgroups, dfl_cgrp, kn, id);
+		id = t->cgroups->dfl_cgrp->kn->id;
 	return id ? id : 1;
 }
 
 static __always_inline struct go_record *record_reserve(u64 wait_ns, u8 kind)
 {
-	struct task_struct *t = (void *)bpf_get_current_task();
+	struct task_struct *t = (void *)bpf_get_current_task_btf();
 	u64 id = bpf_get_current_pid_tgid();
 	struct go_record *r = bpf_ringbuf_reserve(&go_ring, sizeof(*r), 0);
 
@@ -219,8 +253,8 @@ static __always_inline struct go_record *record_reserve(u64 wait_ns, u8 kind)
 	r->tid = id;
 	r->cpu = bpf_get_smp_processor_id();
 	r->cgroup = cgroup_of(t);
-	r->prio = BPF_CORE_READ(t, prio);
-	r->policy = BPF_CORE_READ(t, policy);
+	r->prio = t->prio;
+	r->policy = t->policy;
 	count(GO_RECORDS);
 	return r;
 }
@@ -242,22 +276,47 @@ static __always_inline void take_tracked(struct go_record *r, u64 g)
 	bpf_map_delete_elem(&go_tracked, &key);
 }
 
+/* A word of it: offsets are multiples of 8 below its size. */
+static __always_inline u64 field_of(const struct go_goroutine *g, u32 offset)
+{
+	return offset <= GOROUTINE_BYTES - 8 ? *(u64 *)(g->bytes + (offset & 0x1f8)) : 0;
+}
+
+static __always_inline void record_fill(const struct go_target *t, struct go_scratch *s, u64 g,
+					struct go_record *r)
+{
+	struct go_goroutine *read = &s->goroutine;
+
+	r->goid = field_of(read, t->g_goid);
+	r->pc = field_of(read, G_SCHED_PC);
+	r->locked = field_of(read, t->g_lockedm) != 0;
+	r->reason = field_of(read, t->g_waitreason);
+	labels_take(t, field_of(read, t->g_labels), &s->bucket, &r->tag);
+	if (t->level >= 2) {
+		r->stack = stack_of(&s->stack, g, r->pid, t->g_sched_bp);
+		take_tracked(r, g);
+	} else {
+		/* Only its function, which begins there: other addresses are behind a call. */
+		s->stack.addresses[0] = field_of(read, t->g_startpc) + 1;
+		r->stack = stack_intern(&s->stack, r->pid, 1);
+	}
+}
+
 static __always_inline void record_run(const struct go_target *t, u64 g0, u64 wait_ns)
 {
 	u64 g = word_at(word_at(g0 + G_M) + t->m_curg);
+	struct go_scratch *s = g ? scratch_take() : NULL;
 	struct go_record *r;
 
-	if (!g || !(r = record_reserve(wait_ns, GO_RUN)))
+	if (!s)
 		return;
-	r->goid = word_at(g + t->g_goid);
-	r->pc = word_at(g + G_SCHED_PC);
-	r->locked = word_at(g + t->g_lockedm) != 0;
-	bpf_probe_read_user(&r->reason, 1, (void *)(g + t->g_waitreason));
-	labels_take(t, g, &r->tag);
-	r->stack = stack_of(g, r->pid, t->g_sched_bp);
-	if (t->level >= 2)
-		take_tracked(r, g);
-	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
+	if (bpf_probe_read_user(&s->goroutine, sizeof(s->goroutine), (void *)g)) {
+		count(GO_UNREADABLE);
+	} else if ((r = record_reserve(wait_ns, GO_RUN))) {
+		record_fill(t, s, g, r);
+		bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
+	}
+	scratch_give(s);
 }
 
 /* runtime.(*timeHistogram).record: a wait of a goroutine, or a stopped world. */
@@ -299,6 +358,7 @@ int go_tracked_hit(struct pt_regs *ctx)
 	struct go_target *t = target_of(pid);
 	struct tracked fresh = {}, *seen;
 	struct tracked_key key = {.pid = pid};
+	struct go_scratch *s;
 	struct {
 		u64 g;
 		u32 from;
@@ -330,7 +390,11 @@ int go_tracked_hit(struct pt_regs *ctx)
 	waker = word_at(word_at(ctx->r14 + G_M) + t->m_curg);
 	if (waker && waker != change.g) {
 		seen->waker_goid = word_at(waker + t->g_goid);
-		seen->waker_stack = stack_of(waker, pid, t->g_sched_bp);
+		s = scratch_take();
+		if (s) {
+			seen->waker_stack = stack_of(&s->stack, waker, pid, t->g_sched_bp);
+			scratch_give(s);
+		}
 	}
 	return 0;
 }
@@ -352,9 +416,9 @@ int BPF_PROG(go_switch, bool preempt, struct task_struct *prev)
 	struct task_struct___thread *thread = (void *)prev;
 	struct go_target *t = target_of(prev->tgid);
 	struct task_tag tag = {};
-	struct go_stack *stack;
+	struct go_scratch *s;
 	u64 g, m, p, curg;
-	u32 tid = prev->pid, zero = 0;
+	u32 tid = prev->pid;
 	long bytes;
 
 	if (!t)
@@ -364,9 +428,10 @@ int BPF_PROG(go_switch, bool preempt, struct task_struct *prev)
 	g = word_at(thread->thread.fsbase + t->tls);
 	m = g ? word_at(g + G_M) : 0;
 	curg = m ? word_at(m + t->m_curg) : 0;
-	if (curg) {
+	s = curg ? scratch_take() : NULL;
+	if (s) {
 		tag.goid = word_at(curg + t->g_goid);
-		labels_take(t, curg, &tag);
+		labels_take(t, word_at(curg + t->g_labels), &s->bucket, &tag);
 	}
 	p = m ? word_at(m + t->m_p) : 0;
 	/* In a system call it keeps its P only until another thread wants it. */
@@ -379,13 +444,15 @@ int BPF_PROG(go_switch, bool preempt, struct task_struct *prev)
 		tag.held_p = id + 1;
 		tag.queued = queued_on(t, p);
 	}
-	stack = t->switch_stacks && curg ? bpf_map_lookup_elem(&go_stack_scratch, &zero) : NULL;
-	if (stack) {
-		bytes = bpf_get_stack(ctx, stack->addresses, sizeof(stack->addresses),
+	if (s && t->switch_stacks) {
+		bytes = bpf_get_stack(ctx, s->stack.addresses, sizeof(s->stack.addresses),
 				      BPF_F_USER_STACK);
 		if (bytes > 0)
-			tag.stack_runtime = stack_intern(stack, prev->tgid, bytes / sizeof(u64));
+			tag.stack_runtime =
+			    stack_intern(&s->stack, prev->tgid, bytes / sizeof(u64));
 	}
+	if (s)
+		scratch_give(s);
 	if (bpf_map_update_elem(&task_tags, &tid, &tag, BPF_ANY))
 		count(GO_TAGS_FULL);
 	return 0;

@@ -19,6 +19,7 @@ struct go_target {
 	u16 g_status;
 	u16 g_goid;
 	u16 g_waitreason;
+	u16 g_startpc;
 	u16 g_lockedm;
 	u16 g_labels;
 	u16 m_curg;
@@ -85,6 +86,7 @@ enum go_counter {
 	GO_STACK_RING_FULL,
 	GO_UNREADABLE, /* memory that was not in core */
 	GO_TAGS_FULL,
+	GO_SCRATCH_FULL, /* more probes at once on one CPU than there is room for */
 	GO_COUNTERS,
 };
 

@@ -24,13 +24,6 @@ struct go_bucket {
 	struct go_string values[8];
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, struct go_bucket);
-} label_scratch SEC(".maps");
-
 static __always_inline bool same_key(const char *text, u64 length,
 				     const volatile struct go_label_key *key)
 {
@@ -111,15 +104,13 @@ static __always_inline void take_list(u64 labels, struct task_tag *tag)
 	}
 }
 
-static __always_inline void take_map(u64 labels, struct task_tag *tag)
+static __always_inline void take_map(u64 labels, struct go_bucket *bucket, struct task_tag *tag)
 {
 	u64 map = 0, buckets = 0;
-	struct go_bucket *bucket;
-	u32 zero = 0, i;
+	u32 i;
 	u8 b = 0;
 
-	bucket = bpf_map_lookup_elem(&label_scratch, &zero);
-	if (!bucket || bpf_probe_read_user(&map, sizeof(map), (void *)labels) || !map ||
+	if (bpf_probe_read_user(&map, sizeof(map), (void *)labels) || !map ||
 	    bpf_probe_read_user(&b, sizeof(b), (void *)(map + MAP_B)) || b ||
 	    bpf_probe_read_user(&buckets, sizeof(buckets), (void *)(map + MAP_BUCKETS)) ||
 	    bpf_probe_read_user(bucket, sizeof(*bucket), (void *)buckets))
@@ -132,14 +123,13 @@ static __always_inline void take_map(u64 labels, struct task_tag *tag)
 	}
 }
 
-static __always_inline void labels_take(const struct go_target *t, u64 g, struct task_tag *tag)
+static __always_inline void labels_take(const struct go_target *t, u64 labels,
+					struct go_bucket *bucket, struct task_tag *tag)
 {
-	u64 labels = 0;
-
-	if (bpf_probe_read_user(&labels, sizeof(labels), (void *)(g + t->g_labels)) || !labels)
+	if (!labels)
 		return;
 	if (t->labels_are_map)
-		take_map(labels, tag);
+		take_map(labels, bucket, tag);
 	else
 		take_list(labels, tag);
 }

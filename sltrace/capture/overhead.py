@@ -18,7 +18,7 @@ from sltrace.capture import libbpf
 from sltrace.capture.probes import Probes
 
 _ROUNDS = 1500
-_STATS_RUN_TIME = 0
+STATS_RUN_TIME = 0
 # struct bpf_prog_info (include/uapi/linux/bpf.h)
 _INFO_BYTES = 232
 _RUN_TIME, _RUN_COUNT, _MISSES = 192, 200, 208
@@ -39,7 +39,7 @@ class Calibration:
 
 def calibrate(probes: Probes) -> Calibration:
     """Measures with a load of its own; unknown (0) where the kernel has no run statistics."""
-    stats = int(libbpf.library().bpf_enable_stats(_STATS_RUN_TIME))
+    stats = int(libbpf.library().bpf_enable_stats(STATS_RUN_TIME))
     if stats < 0:
         return Calibration()
     try:
@@ -53,7 +53,7 @@ def calibrate(probes: Probes) -> Calibration:
 
 def missed_runs(probes: Probes) -> int:
     """Program runs the kernel skipped because the program was already running on that CPU."""
-    return sum(_info(fd)[2] for fd in probes.program_fds())
+    return sum(run_statistics(fd)[2] for fd in probes.program_fds())
 
 
 def _switches(probes: Probes) -> int:
@@ -61,10 +61,10 @@ def _switches(probes: Probes) -> int:
 
 
 def _run_time(probes: Probes) -> int:
-    return sum(_info(fd)[0] for fd in probes.program_fds())
+    return sum(run_statistics(fd)[0] for fd in probes.program_fds())
 
 
-def _info(fd: int) -> tuple[int, int, int]:
+def run_statistics(fd: int) -> tuple[int, int, int]:
     """Run time in ns, runs and skipped runs of a program."""
     info = c.create_string_buffer(_INFO_BYTES)
     size = c.c_uint32(_INFO_BYTES)

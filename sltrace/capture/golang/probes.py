@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sltrace.capture import libbpf, uprobes
+from sltrace.capture import libbpf, overhead, uprobes
 from sltrace.capture.btf import Btf
 from sltrace.capture.probes import counter_names, object_path
 from sltrace.capture.ring import Ring
@@ -22,6 +23,13 @@ TRACE_KEYS = ("trace_id", "trace id", "otel_traceid")
 SPAN_KEYS = ("span_id", "span id")
 _SWITCH = ("go_switch", "go_exit", "go_exec")
 _RECORD, _TRACKED = "go_record_hit", "go_tracked_hit"
+_COUNTED_BY = {
+    _RECORD: ("go_hits", True),
+    _TRACKED: ("go_tracked_hits", True),
+    "go_switch": ("go_switches", False),
+}
+"""Counter of each program's runs, and whether one costs a breakpoint too."""
+_MEASURED_S = 0.5
 
 
 class GoProbes:
@@ -42,6 +50,8 @@ class GoProbes:
         self._target = layouts.dtype("go_target")
         self._object = libbpf.Object(path)
         self._links: list[int] = []
+        self._statistics = -1
+        self.program_ns = dict.fromkeys(_COUNTED_BY, 0.0)
         self._counters_seen: dict[str, int] = {}
         try:
             maps = self._object.maps
@@ -66,6 +76,8 @@ class GoProbes:
         """Attaches what is not within a process: the goroutine of each thread switched out."""
         for name in _SWITCH:
             self._object.attach(name)
+        self._statistics = int(libbpf.library().bpf_enable_stats(overhead.STATS_RUN_TIME))
+        self._began = time.monotonic()
 
     def add(self, process: GoProcess, level: int, *, switch_stacks: bool) -> tuple[int, str]:
         """Attaches to a process as much as can be.
@@ -108,7 +120,8 @@ class GoProbes:
             "level": level,
             "switch_stacks": switch_stacks,
         }
-        for name in ("g_sched_bp", "g_status", "g_goid", "g_waitreason", "g_lockedm", "g_labels",
+        for name in ("g_sched_bp", "g_status", "g_goid", "g_waitreason", "g_startpc",
+                     "g_lockedm", "g_labels",
                      "m_curg", "m_p", "p_runqhead", "p_runnext"):  # fmt: skip
             values[name] = getattr(o, name)
         for name, value in values.items():
@@ -116,9 +129,30 @@ class GoProbes:
         key = process.pid.to_bytes(4, "little")
         self._object.maps["go_targets"].update(key, target.tobytes())
 
+    def _measure_programs(self) -> None:
+        """What each program takes, from the services' own first second; then it costs no more."""
+        if self._statistics < 0 or time.monotonic() - self._began < _MEASURED_S:
+            return
+        for name in self.program_ns:
+            spent, runs, _ = overhead.run_statistics(self._object.programs[name].fd)
+            self.program_ns[name] = spent / runs if runs else 0.0
+        os.close(self._statistics)
+        self._statistics = -1
+
+    def cost_ns(self) -> int:
+        """What the probes have cost the services so far, estimated: runs times ns per run."""
+        counters = self.counters()
+        return round(
+            sum(
+                counters.get(counter, 0) * (self.program_ns[name] + self.hit_ns * is_hit)
+                for name, (counter, is_hit) in _COUNTED_BY.items()
+            )
+        )
+
     def counters(self) -> dict[str, int]:
         """What was counted so far, by name, without the calibration's own hits."""
         if self._object.is_open:
+            self._measure_programs()
             self._counters_seen = self._read_counters()
             self._counters_seen["go_hits"] -= self._calibration_hits
         return self._counters_seen
@@ -135,6 +169,9 @@ class GoProbes:
         """Detaches everything; counters stay as they were last."""
         while self._links:
             os.close(self._links.pop())
+        if self._statistics >= 0:
+            os.close(self._statistics)
+            self._statistics = -1
         if self._object.is_open and hasattr(self, "_calibration_hits"):
             self.counters()
         self._object.close()

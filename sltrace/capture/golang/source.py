@@ -25,10 +25,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MAX_STACKS = 1 << 18
-_SWITCH_NS = 700.0
-"""Of the program on context switches of a Go thread; measured, see docs/go.md."""
-_PROGRAM_NS = {"go_hits": 600.0, "go_tracked_hits": 300.0}
-"""Of the programs behind the probes, beside the hit itself; likewise."""
 
 
 class GoSource:
@@ -174,9 +170,6 @@ class GoSource:
         """Levels, counts and what it costs the services: hits times what one was measured to."""
         counters = self._probes.counters() if self._probes else {}
         hit_ns = self._probes.hit_ns if self._probes else 0.0
-        probe_ns = counters.get("go_switches", 0) * _SWITCH_NS + sum(
-            counters.get(name, 0) * (hit_ns + extra) for name, extra in _PROGRAM_NS.items()
-        )
         return {
             "level_asked_for": self._level,
             "processes": [
@@ -191,7 +184,10 @@ class GoSource:
             "sampled": go_rows.SAMPLED,
             "labels": {"trace": list(self._trace_keys), "span": list(SPAN_KEYS)},
             "hit_ns": round(hit_ns, 1),
-            "probe_ns": round(probe_ns),
+            "program_ns": {n: round(v) for n, v in self._probes.program_ns.items()}
+            if self._probes
+            else {},
+            "probe_ns": self._probes.cost_ns() if self._probes else 0,
             "sampler_cpu_ns": sum(s.cpu_ns for s in self._samplers.values()),
             "sampler_ticks": sum(s.ticks for s in self._samplers.values()),
             "counters": counters,
