@@ -55,9 +55,31 @@ def print_summary(path: Path, reason: str) -> None:
         click.echo(f"  top culprit        {_culprit(blame(trace, 'comm', limit=20))}")
     click.echo(f"  losses             {whole.losses.sentence}")
     click.echo(f"  overhead           {_overhead(trace)}")
+    _go(trace)
     for note in whole.notes:
         click.echo(f"  note: {output.text(note)}")
     click.echo(f"next: sltrace report {click.format_filename(path)}")
+
+
+def _go(trace: Trace) -> None:
+    """What was recorded of Go processes, and what that cost them."""
+    source = trace.meta.get("sources", {}).get("go")
+    if not source:
+        return
+    for process in source["processes"]:
+        level = "nothing" if process["level"] is None else f"level {process['level']}"
+        why = f": {process['why']}" if process["why"] else ""
+        click.echo(
+            f"  go                 process {process['pid']}, "
+            + output.text(f"{process['version']}, {level}{why}")
+        )
+    wall = trace.meta["overhead"]["wall_ns"] or 1
+    lost = source["counters"].get("go_ring_full", 0)
+    click.echo(
+        f"  go overhead        probes {source['probe_ns'] / wall:.2%} of a CPU (estimate: "
+        f"{source['hit_ns']:.0f} ns a hit and its program), sampler "
+        f"{source['sampler_cpu_ns'] / wall:.2%}; {lost:,} waits lost"
+    )
 
 
 def _worst(whole: Stat) -> str:

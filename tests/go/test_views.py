@@ -1,0 +1,135 @@
+"""Chains, windows and findings of traces made by hand, with a known answer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from sltrace.analysis.golang.chain import NOBODY, chain
+from sltrace.analysis.golang.findings import findings
+from sltrace.analysis.golang.health import windows
+from sltrace.analysis.golang.reasons import explain
+from sltrace.cli.main import cli
+from sltrace.errors import UsageError
+from sltrace.trace.reader import Trace
+from tests.support.traces import SECOND, make_trace
+
+FRAMES = {
+    1: "runtime.gopark",
+    2: "main.waits",
+    3: "main.start",
+    4: "runtime.goexit",
+    5: "main.wakes",
+}
+STACKS = {11: [1, 2, 3, 4], 12: [5, 3, 4]}
+TARGET = {"pid": 100, "runtime": "go", "version": "go1.27.3", "exe": "/x", "level": 2, "why": ""}
+
+
+def made(folder: Path, waits: list[dict[str, Any]] = [], **tables: Any) -> Trace:  # noqa: B006
+    return Trace.open(
+        make_trace(
+            folder,
+            waits,
+            targets=[TARGET],
+            stacks=[
+                {"stack_id": i, "space": "go", "pid": 100, "addresses": a} for i, a in STACKS.items()
+            ],
+            frames=[
+                {"space": "go", "pid": 100, "address": a, "name": n, "module": "x",
+                 "build_id": "", "language": "go"}
+                for a, n in FRAMES.items()
+            ],
+            **tables,
+        )
+    )  # fmt: skip
+
+
+def waited(kind: str, ns: int, **more: Any) -> dict[str, Any]:
+    return {"kind": kind, "wait_ns": ns, "goid": 7, "stack_runtime": 11, "sampled": 8, **more}
+
+
+def test_chain_sums_by_where_why_and_waker(tmp_path: Path) -> None:
+    woken = {"reason": "chan receive", "waker_goid": 9, "waker_stack_runtime": 12}
+    trace = made(
+        tmp_path,
+        [
+            waited("goroutine_blocked", 5000, trace_id="a" * 32, **woken),
+            waited("goroutine", 300, trace_id="a" * 32, **woken),
+            waited("goroutine_blocked", 7000, **woken),
+            waited("goroutine", 100, **woken),
+            waited("goroutine_blocked", 900, reason="sleep"),
+            waited("goroutine", 50, reason="sleep"),
+            waited("runq_wakeup", 10**9),
+        ],
+    )
+    first, second = chain(trace).links
+    assert (first.where, first.started, first.waker) == ("main.waits", "main.start", "main.wakes")
+    assert (first.count, first.blocked_ns, first.runq_ns) == (2, 12_000, 400)
+    assert (second.waker, second.blocked_ns) == (NOBODY, 900)
+    path = chain(trace, trace_id="a" * 32).steps
+    assert [(s.kind, s.waker_goid) for s in path] == [("goroutine_blocked", 9), ("goroutine", 9)]
+    with pytest.raises(UsageError, match="no goroutine waits match"):
+        chain(trace, goid=99)
+
+
+def test_a_leak_only_grows(tmp_path: Path) -> None:
+    def scans(counts: list[int]) -> list[dict[str, Any]]:
+        return [
+            {"ns": i * SECOND, "source": "wall", "pid": 100, "state": "waiting", "reason": "select",
+             "count": n, "stack_runtime": 11}
+            for i, n in enumerate(counts)
+        ]  # fmt: skip
+
+    (found,) = findings(made(tmp_path, samples=scans([10, 60, 110, 160, 210])))
+    assert found.name == "goroutine leak"
+    assert found.evidence["where"] == "main.waits"
+    for healthy in ([10, 200, 20, 210, 30, 220], [500, 500, 501, 500, 500], [10, 210]):
+        assert not findings(made(tmp_path, samples=scans(healthy)))
+
+
+def test_time_lost_with_a_p_is_that_of_threads_that_held_one(tmp_path: Path) -> None:
+    ps = [{"ns": 0, "pid": 100, "name": "gomaxprocs", "value": 2.0}]
+    lost = {"kind": "runq_preempt", "end_ns": 5 * SECOND, "wait_ns": 4 * SECOND, "queued": 3}
+    assert not findings(made(tmp_path, [lost], gauges=ps))
+    # 4 s of 2 Ps' 10 s each.
+    (found,) = findings(made(tmp_path, [{**lost, "held_p": 0}] * 2, gauges=ps))
+    assert found.name == "lost P"
+    assert found.evidence["preempted_ns"] == 8 * SECOND
+    assert found.evidence["queued_behind_ns"] == 24 * SECOND
+
+
+def test_windows_count_idle_ps_and_waits(tmp_path: Path) -> None:
+    gauges = [
+        {"ns": t * SECOND, "pid": 100, "name": name, "value": value}
+        for t in (1, 2, 6)
+        for name, value in (("gomaxprocs", 4.0), ("idle_ps", float(t)), ("spinning_ms", 1.0),
+                            ("runq_local", 0.0), ("runq_global", 0.0))
+    ]  # fmt: skip
+    trace = made(tmp_path, [waited("goroutine", 100), waited("goroutine", 300)], gauges=gauges)
+    first, second = windows(trace, 5 * SECOND)
+    assert first.p_utilisation == pytest.approx(1 - 1.5 / 4)
+    assert (first.waits, first.mean_wait_ns, first.spinning) == (2, 200, 1.0)
+    assert (second.waits, second.start_ns) == (0, 5 * SECOND)
+
+
+def test_reasons_have_plain_words() -> None:
+    assert explain("system call").system_call
+    assert explain("chan send").words == "waits until a channel takes its value"
+    assert explain("something new").words == "something new"
+
+
+def test_commands_say_what_to_record(tmp_path: Path) -> None:
+    trace = make_trace(tmp_path, [{}])
+    for command in ("go", "chain"):
+        done = CliRunner().invoke(cli, [command, str(trace)])
+        assert isinstance(done.exception, UsageError)
+        assert "--pid PID" in str(done.exception)
+    healthy = made(tmp_path)
+    done = CliRunner().invoke(cli, ["go", str(healthy.path)])
+    assert "nothing is beyond its threshold" in done.output
+    document = json.loads(CliRunner().invoke(cli, ["go", str(healthy.path), "--json"]).output)
+    assert document["findings"] == []
