@@ -36,7 +36,8 @@ def made(folder: Path, waits: list[dict[str, Any]] = [], **tables: Any) -> Trace
             waits,
             targets=[TARGET],
             stacks=[
-                {"stack_id": i, "space": "go", "pid": 100, "addresses": a} for i, a in STACKS.items()
+                {"stack_id": number, "space": "go", "pid": 100, "addresses": addresses}
+                for number, addresses in STACKS.items()
             ],
             frames=[
                 {"space": "go", "pid": 100, "address": a, "name": n, "module": "x",
