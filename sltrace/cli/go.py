@@ -80,7 +80,7 @@ def command(path: str, window: int, as_json: bool) -> None:
     if not found:
         click.echo("nothing is beyond its threshold")
     click.echo()
-    output.notes([*trace.notes, "waits of goroutines are those the runtime tracks: 1 stop in 8"])
+    output.notes(trace.notes)
     click.echo(f"losses: {lost.sentence}")
 
 

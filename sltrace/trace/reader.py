@@ -28,7 +28,8 @@ class Trace:
     Attributes:
         path: Its folder.
         meta: `meta.json`; keys as in docs/schema.md.
-        notes: What could not be read, one sentence each; empty for a whole trace.
+        notes: What could not be read, and `sampling`, one sentence each; empty for a whole trace.
+        sampling: What is there only in part.
         connection: DuckDB connection with one view per table of the schema.
     """
 
@@ -40,6 +41,8 @@ class Trace:
         self.notes: list[str] = []
         if not meta.get("finished"):
             self.notes.append("the recorder was killed: up to the last second is missing")
+        self.sampling = _sampling(meta)
+        self.notes += self.sampling
         self.connection: duckdb.DuckDBPyConnection = duckdb.connect(
             config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
         )
@@ -164,6 +167,16 @@ _REQUIRED = {"waits": ("end_ns", "wait_ns", "kind")}
 """Columns without which a segment, or a row, means nothing."""
 
 _RERECORD = "record again, or copy the trace again from where it was recorded"
+
+
+def _sampling(meta: dict[str, Any]) -> list[str]:
+    """What is not whole because only a part was recorded, in sentences."""
+    sources = meta.get("sources")
+    go = sources.get("go") if isinstance(sources, dict) else None
+    one_in = go.get("sampled") if isinstance(go, dict) else None
+    if not isinstance(one_in, int) or not 1 < one_in < 1 << 16:
+        return []
+    return [f"of waits of goroutines the runtime notes 1 in {one_in}: these are those"]
 
 
 def _read_meta(path: Path) -> dict[str, Any]:

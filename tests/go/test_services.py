@@ -105,7 +105,9 @@ def test_caddy_is_recorded_and_unharmed(tmp_path: Path, end: signal.Signals) -> 
         assert not trace.meta["finished"]
         assert trace.sql("SELECT count(*) AS n FROM waits WHERE kind = 'goroutine'")["n"][0].as_py()
         return
-    target = trace.sql("SELECT version, level, why FROM targets").to_pylist()[0]
+    target = trace.sql("SELECT version, level, why FROM targets WHERE runtime = 'go'").to_pylist()[
+        0
+    ]
     assert target["version"].startswith("go1.26")
     assert (target["level"], target["why"]) == (2, "")
     reasons = {

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from sltrace.analysis.cube import build_cube
 from sltrace.analysis.golang.chain import NOBODY, chain
 from sltrace.analysis.golang.findings import findings
 from sltrace.analysis.golang.health import windows
@@ -134,3 +135,12 @@ def test_commands_say_what_to_record(tmp_path: Path) -> None:
     assert "nothing is beyond its threshold" in done.output
     document = json.loads(CliRunner().invoke(cli, ["go", str(healthy.path), "--json"]).output)
     assert document["findings"] == []
+
+
+def test_every_view_says_that_goroutines_are_sampled(tmp_path: Path) -> None:
+    source = {"sources": {"go": {"sampled": 8, "processes": [], "counters": {}}}}
+    path = str(make_trace(tmp_path, [waited("goroutine", 5)], targets=[TARGET], meta=source))
+    for command in (["stat"], ["go"], ["chain"], ["stat", "--json"]):
+        done = CliRunner().invoke(cli, [command[0], path, *command[1:]])
+        assert "1 in 8" in done.output, command
+    assert any("1 in 8" in note for note in build_cube(Trace.open(path)).notes)

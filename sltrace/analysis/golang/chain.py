@@ -69,11 +69,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Chain:
-    """Attributes: links, most time first; steps in order; what must be said beside them."""
+    """Attributes: links, most time first; steps in order; one wait in `sampled` is in them."""
 
     links: tuple[Link, ...]
     steps: tuple[Step, ...]
-    sampled: int
+    sampled: int | None
     losses: Losses
     notes: tuple[str, ...]
 
@@ -134,7 +134,14 @@ def chain(
     ]
     links.sort(key=lambda link: (-link.blocked_ns - link.runq_ns, link.where, link.reason))
     steps = _steps(trace, condition, parameters) if len(terms) > 1 else []
-    return Chain(tuple(links[:limit]), tuple(steps), 8, losses(trace), _notes(trace, links))
+    sampled = trace.sql(f"SELECT max(sampled) AS n FROM waits WHERE {condition}", parameters)
+    return Chain(
+        tuple(links[:limit]),
+        tuple(steps),
+        sampled["n"][0].as_py(),
+        losses(trace),
+        _notes(trace, links),
+    )
 
 
 def _steps(trace: Trace, condition: str, parameters: list[object]) -> list[Step]:
@@ -170,7 +177,7 @@ def _waker(row: dict[str, Any], named: dict[int, Site]) -> str:
 
 
 def _notes(trace: Trace, links: list[Link]) -> tuple[str, ...]:
-    notes = [*trace.notes, "the runtime tracks 1 stop in 8: counts and times are of those"]
+    notes = [*trace.notes]
     if not any(link.blocked_ns for link in links):
         notes.append("who woke whom is not in this trace: record with --go-level 2")
     return tuple(notes)
