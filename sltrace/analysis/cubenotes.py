@@ -20,21 +20,10 @@ MAX_LOSSES = 20_000
 """Intervals with losses that a cube has."""
 
 
-def _sampled(trace: Trace) -> list[str]:
-    rows = trace.sql(
-        "SELECT kind, max(sampled) AS most FROM waits WHERE sampled > 1 AND kind IS NOT NULL "
-        "GROUP BY kind ORDER BY kind"
-    ).to_pylist()
-    return [
-        f"{row['kind']}: one wait in {row['most']} became a row; counts and times are the rows'"
-        for row in rows
-    ]
-
-
 def aggregation_notes(
     trace: Trace, origin: Origin, cells: Cells, bin_ns: int, intervals: int
 ) -> list[str]:
-    """What was aggregated, and what the rows do not stand for, a sentence each."""
+    """What was aggregated, a sentence each."""
     merged = cells.level.get("b", 1)
     notes = [f"time is in bins of {bin_ns / 1e6:,.3g} ms, latency in 8 steps per power of two"]
     if merged > 1:
@@ -43,7 +32,6 @@ def aggregation_notes(
         notes.append("only histograms were recorded: sums are of the middle of each bucket")
     elif threshold := min_latency_ns(trace):
         notes.append(f"only waits of {threshold / 1e3:,.3g} us or more were kept")
-    notes += _sampled(trace)
     if (group := cells.level.get("cpu", 1)) > 1:
         notes.append(
             f"CPUs are put together, {group if group < ALL_CPUS else 'all of them'} at a time"

@@ -147,11 +147,3 @@ def test_histograms_only(tmp_path: Path) -> None:
     assert cube.totals["runq_wakeup"]["sum_ns"] == 77
     assert sorted(set(cube.rows["b"].tolist())) == list(range(50))
     assert any("histograms" in note for note in cube.notes)
-
-
-def test_sampled_kinds_are_said(tmp_path: Path) -> None:
-    rows = [{"kind": "goroutine", "sampled": 8}, {"kind": "runq_wakeup", "sampled": 1}, {}]
-    cube = build_cube(Trace.open(make_trace(tmp_path, rows)))
-    assert [n for n in cube.notes if "one wait in" in n] == [
-        "goroutine: one wait in 8 became a row; counts and times are the rows'"
-    ]
