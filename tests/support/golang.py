@@ -26,23 +26,21 @@ MODES: dict[str, tuple[str, tuple[str, ...]]] = {
 """CGO_ENABLED and options of `go build`."""
 
 
-@cache
-def go_program(folder: Path, version: str = VERSIONS[-1], mode: str = "plain") -> Path:
-    """Builds the main package in `folder` unless that was done since it changed.
+def go_command(version: str = VERSIONS[-1]) -> Path:
+    """The `go` of a toolchain; run it with `go_environment`.
 
     Raises:
-        BuildError: The toolchain is not there (make setup-test), or it refused.
+        BuildError: The toolchain is not there (make setup-test).
     """
     go = TOOLCHAINS / version / "go" / "bin" / "go"
     if not go.exists():
         raise BuildError(f"Go {version} is not there; get it with: make setup-test")
-    cgo, options = MODES[mode]
-    output = ROOT / "build" / "programs" / f"{folder.name}-{version}-{mode}"
-    newest = max(p.stat().st_mtime_ns for p in folder.glob("*.go"))
-    if output.exists() and output.stat().st_mtime_ns >= newest:
-        return output
-    output.parent.mkdir(parents=True, exist_ok=True)
-    environment = {
+    return go
+
+
+def go_environment(version: str = VERSIONS[-1]) -> dict[str, str]:
+    """This process's environment, with what keeps Go to its toolchain and off the network."""
+    return {
         **os.environ,
         "GOROOT": str(TOOLCHAINS / version / "go"),
         "GOCACHE": str(ROOT / "build" / "go-cache"),
@@ -50,8 +48,24 @@ def go_program(folder: Path, version: str = VERSIONS[-1], mode: str = "plain") -
         "GOPROXY": "off",
         "GOTOOLCHAIN": "local",
         "GO111MODULE": "off",
-        "CGO_ENABLED": cgo,
     }
+
+
+@cache
+def go_program(folder: Path, version: str = VERSIONS[-1], mode: str = "plain") -> Path:
+    """Builds the main package in `folder` unless that was done since it changed.
+
+    Raises:
+        BuildError: The toolchain is not there (make setup-test), or it refused.
+    """
+    go = go_command(version)
+    cgo, options = MODES[mode]
+    output = ROOT / "build" / "programs" / f"{folder.name}-{version}-{mode}"
+    newest = max(p.stat().st_mtime_ns for p in folder.glob("*.go"))
+    if output.exists() and output.stat().st_mtime_ns >= newest:
+        return output
+    output.parent.mkdir(parents=True, exist_ok=True)
+    environment = go_environment(version) | {"CGO_ENABLED": cgo}
     with tempfile.TemporaryDirectory(dir=output.parent) as partial:
         built = Path(partial) / "built"
         sources = sorted(str(p) for p in folder.glob("*.go") if cgo == "1" or p.name != "cgo.go")
