@@ -69,7 +69,7 @@ def test_disease_is_named(tmp_path: Path, name: str) -> None:
             assert evidence["where"].startswith(("main.finalize", "main.spin"))
         case "go_quota":
             assert evidence["quota_cpus"] == 0.5
-            assert evidence["throttled_ns"] > 500_000_000
+            assert evidence["throttled_ns"] < evidence["preempted_ns"]
         case "go_fanout":
             assert evidence["by_reason"][0]["reason"] == "new goroutine"
 
@@ -91,12 +91,8 @@ def test_cures_are_silent(tmp_path: Path) -> None:
         pids = [o for pid in (a, b, c, d, e, f) for o in ("--pid", pid)]
         with recorder(tmp_path / "c.slt", *pids, "-d", SECONDS) as recording:
             recording.wait()
-    assert (
-        recording.trace.sql("SELECT count(*) AS n FROM targets WHERE runtime = 'go'")["n"][
-            0
-        ].as_py()
-        == 6
-    )
+    targets = recording.trace.sql("SELECT level FROM targets WHERE runtime = 'go'").to_pylist()
+    assert [t["level"] for t in targets] == [1] * 6
     beyond = [f for f in findings(tmp_path / "c.slt") if f["name"] != "lost P"]
     assert not beyond
     for finding in findings(tmp_path / "c.slt"):
