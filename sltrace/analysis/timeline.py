@@ -12,6 +12,7 @@ import numpy as np
 from sltrace.analysis.losses import Losses, losses
 from sltrace.analysis.meta import clock_ns
 from sltrace.analysis.selection import EVERYTHING, Selection, tables
+from sltrace.durations import format_duration
 from sltrace.errors import UsageError
 from sltrace.model import RUNQ_KINDS, Kind
 
@@ -246,7 +247,24 @@ def timeline(trace: Trace, trace_id: str) -> Timeline:
         causes=time_by_cause(waits, start, end),
         start_unix_ns=clock_ns(trace, "start_unix_ns"),
         losses=losses(trace),
-        notes=tuple(trace.notes),
+        notes=(*trace.notes, *_missed(trace, trace_id, origin + start, origin + end)),
+    )
+
+
+def _missed(trace: Trace, trace_id: str, start_ns: int, end_ns: int) -> tuple[str, ...]:
+    """A sentence about waits of the trace's threads that were not seen whole; empty if all were."""
+    row = trace.sql(
+        "SELECT count(*) AS n, coalesce(sum(low_ns), 0)::BIGINT AS low, "
+        "coalesce(sum(high_ns), 0)::BIGINT AS high FROM missed WHERE end_ns > ? "
+        "AND end_ns - high_ns < ? AND tid IN (SELECT tid FROM waits WHERE trace_id = ?)",
+        [start_ns, end_ns, trace_id],
+    ).to_pylist()[0]
+    if not row["n"]:
+        return ()
+    low, high = format_duration(row["low"]), format_duration(row["high"])
+    return (
+        f"{row['n']:,} waits of these threads were not seen whole, {low} to {high} together: they "
+        "are in what looks like running",
     )
 
 

@@ -321,6 +321,22 @@ def test_every_kind_says_because_of_whom(tmp_path: Path) -> None:
         assert words in out, out
 
 
+def test_waits_that_were_not_seen_whole_are_said(tmp_path: Path) -> None:
+    """Of the threads and the time of the trace only."""
+    row = {"tid": 100, "cause": "hole", "low_ns": 5, "high_ns": 40}
+    missed = [
+        {**row, "end_ns": 130},
+        {**row, "end_ns": 100},
+        {**row, "end_ns": 171},
+        {**row, "end_ns": 130, "tid": 7},
+    ]
+    waits = [{"trace_id": ID, "end_ns": 130, "wait_ns": 30}]
+    path = make_trace(tmp_path, waits, missed=missed)
+    (note,) = timeline(Trace.open(path), ID).notes
+    assert note.startswith("1 waits of these threads were not seen whole, 5 ns to 40 ns together")
+    assert note in shown(path, "--trace-id", ID)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
