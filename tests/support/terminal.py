@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pyte
 
-_PATIENCE_S = 30
+_PATIENCE_S = 60
+"""The machine may be full of others' work."""
 
 
 class Terminal:
