@@ -9,6 +9,8 @@
 #include <bpf/bpf_tracing.h>
 #include <bpf/bpf_core_read.h>
 #include "go.h"
+#include "stack_id.h"
+#include "task_tags.bpf.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -97,14 +99,6 @@ struct {
 	__type(value, struct go_scratch);
 } go_scratch_slots SEC(".maps");
 
-/* User space makes this map and gives it to every object. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, struct task_tag);
-} task_tags SEC(".maps");
-
 struct tracked_key {
 	u64 g;
 	u64 pid;
@@ -181,11 +175,9 @@ static __always_inline u64 stack_intern(struct go_stack *stack, u32 pid, u32 dep
 	for (i = 0; i < GO_STACK_DEPTH; i++) {
 		if (i >= depth)
 			break;
-		hash = (hash ^ stack->addresses[i]) * 0xff51afd7ed558ccdULL;
-		hash ^= hash >> 32;
+		hash = stack_id_add(hash, stack->addresses[i]);
 	}
-	/* 63 bits, so that it fits the signed column; 0 means no stack. */
-	hash = hash >> 1 ? hash >> 1 : 1;
+	hash = stack_id_end(hash);
 	index = hash & (SEEN_STACKS - 1);
 	seen = bpf_map_lookup_elem(&go_seen_stacks, &index);
 	if (!seen || *seen == hash)

@@ -17,6 +17,8 @@ const volatile struct python_config cfg = {};
 #define UNKNOWN_WAIT    (1ULL << 62)
 #define TASK_STATE_DEAD 0x80
 
+#include "stack_id.h"
+#include "task_tags.bpf.h"
 #include "tasks.bpf.h"
 #include "python_state.bpf.h"
 #include "python_stack.bpf.h"

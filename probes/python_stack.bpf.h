@@ -83,12 +83,6 @@ struct walk {
 	u8 failed;
 };
 
-static __always_inline u64 mix(u64 hash, u64 value)
-{
-	hash = (hash ^ value) * 0xff51afd7ed558ccdULL;
-	return hash ^ hash >> 32;
-}
-
 static long walk_step(u32 i, void *data)
 {
 	struct walk *w = data;
@@ -123,7 +117,7 @@ static long walk_step(u32 i, void *data)
 	}
 	s->stack.frames[depth].code = code;
 	s->stack.frames[depth].instr = instr;
-	w->hash = mix(mix(w->hash, code), instr);
+	w->hash = stack_id_add(stack_id_add(w->hash, code), instr);
 	w->depth = depth + 1;
 	return 0;
 }
@@ -166,8 +160,7 @@ static __noinline u64 python_stack_of(struct python_process *p, u64 state, u32 p
 		count(c, PYTHON_STACKS_CUT);
 	if (!w.depth || w.failed)
 		return 0;
-	/* 63 bits, so that it fits the signed column; 0 means no stack. */
-	w.hash = w.hash >> 1 ? w.hash >> 1 : 1;
+	w.hash = stack_id_end(w.hash);
 	index = w.hash & (SEEN_STACKS - 1);
 	seen = bpf_map_lookup_elem(&python_seen, &index);
 	if (!seen || *seen == w.hash)

@@ -8,6 +8,8 @@
 #ifndef SLTRACE_STACKS_BPF_H
 #define SLTRACE_STACKS_BPF_H
 
+#include "stack_id.h"
+
 #define SEEN_STACKS     (1 << 16)
 #define STACK_WINDOW_NS 10000000ULL
 
@@ -71,11 +73,9 @@ static __always_inline u64 stack_intern(struct cpu_state *c, struct stack_record
 	for (i = 0; i < STACK_DEPTH; i++) {
 		if (i >= depth)
 			break;
-		hash = (hash ^ stack->addresses[i]) * 0xff51afd7ed558ccdULL;
-		hash ^= hash >> 32;
+		hash = stack_id_add(hash, stack->addresses[i]);
 	}
-	/* 63 bits, so that it fits the signed column; 0 means no stack. */
-	hash = hash >> 1 ? hash >> 1 : 1;
+	hash = stack_id_end(hash);
 	index = hash & (SEEN_STACKS - 1);
 	seen = bpf_map_lookup_elem(&seen_stacks, &index);
 	if (!seen || *seen == hash)

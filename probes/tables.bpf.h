@@ -4,6 +4,7 @@
 #define SLTRACE_TABLES_BPF_H
 
 #include "record_tail.h"
+#include "task_tags.bpf.h"
 
 /*
  * A slot per tid in one table: no allocation in the scheduler's path, no lock, nothing left when a
@@ -188,14 +189,6 @@ static __always_inline struct wait_record *record_reserve(u32 cpu)
 		return bpf_ringbuf_reserve(ring, sizeof(struct wait_record), 0);
 	return bpf_ringbuf_reserve(ring, SHORT_RECORD, 0);
 }
-
-/* User space makes this map and gives it to every object. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, struct task_tag);
-} task_tags SEC(".maps");
 
 static __always_inline void tag_take(struct task_struct *t, struct wait_record *r)
 {

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import platform
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sltrace import __version__
-from sltrace.capture import cputimes, kernel, overhead, privileges, stacks, tags
+from sltrace.capture import cputimes, overhead, priority, privileges, stacks, tags
+from sltrace.capture.description import describe
 from sltrace.capture.probes import LibbpfProbes, Probes, Targets
 from sltrace.capture.rows import RowMaker
 from sltrace.capture.settings import Settings
 from sltrace.capture.sources import Context, Rows, Source
-from sltrace.capture.tallies import CLASSES, CounterIntervals, HistogramIntervals
+from sltrace.capture.tallies import CounterIntervals, HistogramIntervals
 from sltrace.names.cgroups import CgroupNames, choose_hierarchy
 from sltrace.names.processes import ProcessNames
 from sltrace.names.topology import read_topology
@@ -87,7 +84,7 @@ class Recording:
         *,
         loader: str = "libbpf",
         force: bool = False,
-        command_line: list[str] | None = None,
+        command_line: Sequence[str] | None = None,
         sources: Sequence[Source] = (),
     ) -> None:
         self.path = path
@@ -120,10 +117,17 @@ class Recording:
         try:
             self._calibration = overhead.calibrate(self._probes)
             # Only now, so that a recording that cannot start replaces nothing.
-            description = self._describe(loader, command_line or [])
+            description = describe(
+                settings,
+                self._hierarchy,
+                self._topology,
+                loader=loader,
+                command_line=command_line or (),
+                clock=self._clock,
+            )
             self._writer = TraceWriter.create(path, description, force=force)
             # Loading and verifying take seconds of CPU, and are in no hurry.
-            _run_first()
+            priority.raise_for_reading()
             self._begin()
         except BaseException:
             self.abandon()
@@ -229,7 +233,7 @@ class Recording:
         self._drain(limit=None)
         self._closing.set()
         writing.join()
-        _run_as_anyone()
+        priority.lower()
         if self._failure:
             raise self._failure
 
@@ -395,7 +399,7 @@ class Recording:
             probe_share=fresh * self._calibration.ns_per_switch / interval_ns,
         )
 
-    # ---- description -------------------------------------------------------------------------
+    # ---- accounts ----------------------------------------------------------------------------
 
     def _counted(self, name: str) -> int:
         return self._counters.total(name) - int(self._baseline[name])
@@ -415,59 +419,3 @@ class Recording:
 
     def _describe_sources(self) -> dict[str, Any]:
         return {source.name: source.describe() for source in self._sources}
-
-    def _describe(self, loader: str, command_line: list[str]) -> dict[str, Any]:
-        settings = self._settings
-        uname = platform.uname()
-        return {
-            "sltrace": __version__,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command_line": command_line,
-            "host": uname.node,
-            "kernel": uname.release,
-            "arch": uname.machine,
-            "cpus": len(self._topology.cpus),
-            "nodes": {str(n): list(cpus) for n, cpus in self._topology.nodes.items()},
-            "clock": self._clock,
-            "loader": loader,
-            "filters": settings.filters.as_meta(),
-            "cgroup": {
-                "hierarchy": self._hierarchy.kind,
-                "mount": str(self._hierarchy.mount),
-                "why": self._hierarchy.why,
-            },
-            "stacks": {
-                "kernel": settings.stacks.kernel,
-                "user": settings.stacks.user,
-                "waker": settings.stacks.waker,
-                "min_ns": settings.stacks.min_ns,
-                "rate_per_cpu": settings.stacks.rate_per_cpu,
-            },
-            "histogram_only": settings.histogram_only,
-            "min_latency_ns": settings.min_latency_ns,
-            "blocked": settings.blocked,
-            "counter_classes": CLASSES,
-            "limits": kernel.limits(),
-        }
-
-
-def _run_first() -> None:
-    """A starved recorder loses waits.
-
-    Among 700 runnable threads even nice -20 was kept off the CPU for 1.8 s (measured), so it asks
-    for the lowest real-time priority while it reads and writes. The threads it starts inherit
-    that; a command that is recorded was started before.
-    """
-    try:
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
-    except OSError:
-        # A v1 cpu cgroup without real-time budget refuses; so does a container.
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, 0, -20)
-
-
-def _run_as_anyone() -> None:
-    """Takes that back: what is left, naming symbols above all, nobody waits for."""
-    with contextlib.suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-        os.setpriority(os.PRIO_PROCESS, 0, 0)
