@@ -53,11 +53,21 @@ def columns(tags: NDArray[Any], spread: Spread = lambda values: values) -> dict[
     """Columns of `waits` for an array of tags, but for the reason."""
     import pyarrow as pa
 
+    held = spread(tags["held_p"])
+    return identity(tags, spread) | {
+        "held_p": pa.array(held.astype(np.int32) - 1, mask=held == 0),
+        "queued": pa.array(spread(tags["queued"]), mask=held == 0),
+    }
+
+
+def identity(tags: NDArray[Any], spread: Spread = lambda values: values) -> dict[str, pa.Array]:
+    """The columns that `samples` has too: what was worked on, and where."""
+    import pyarrow as pa
+
     def number(name: str) -> pa.Array:
         values = spread(tags[name].astype(np.int64))
         return pa.array(values, mask=values == 0)
 
-    held = spread(tags["held_p"])
     source = spread(np.minimum(tags["id_source"], len(_SOURCES) - 1)).astype(np.int32)
     return {
         "trace_id": hex_ids(spread(tags["trace_id"])),
@@ -67,6 +77,4 @@ def columns(tags: NDArray[Any], spread: Spread = lambda values: values) -> dict[
         ),
         "goid": number("goid"),
         "stack_runtime": number("stack_runtime"),
-        "held_p": pa.array(held.astype(np.int32) - 1, mask=held == 0),
-        "queued": pa.array(spread(tags["queued"]), mask=held == 0),
     }

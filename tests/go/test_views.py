@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from heatmaps.facts import facts
 from sltrace.analysis.cube import build_cube
 from sltrace.analysis.golang.chain import NOBODY, chain
 from sltrace.analysis.golang.findings import findings
@@ -143,4 +144,5 @@ def test_every_view_says_that_goroutines_are_sampled(tmp_path: Path) -> None:
     for command in (["stat"], ["go"], ["chain"], ["stat", "--json"]):
         done = CliRunner().invoke(cli, [command[0], path, *command[1:]])
         assert "1 in 8" in done.output, command
-    assert any("1 in 8" in note for note in build_cube(Trace.open(path)).notes)
+    trace = Trace.open(path)
+    assert any("1 in 8" in note for note in facts(trace, build_cube(trace))["notes"])

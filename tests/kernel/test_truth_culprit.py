@@ -39,8 +39,8 @@ def _share(cells: list[dict[str, Any]], victim: str, what: str, culprit: str) ->
 def test_a_hog_on_the_same_cpu_is_named(record: Record, policy: str) -> None:
     cpu = allowed_cpus()[-1]
     hog = ["--duration", 9, "--cpu", cpu, "--policy", policy, "--comm", "thehog"]
-    # SCHED_BATCH does not preempt when it wakes: it waits for the hog's slice to end.
-    patient = "batch"
+    # SCHED_IDLE does not preempt when it wakes: it waits for the hog's slice to end.
+    patient = "idle"
     if policy == "fifo":
         # Of lower priority, so that it waits for the hog and for nothing else on this machine.
         patient = "rr"
@@ -69,7 +69,7 @@ def test_the_neighbours_cgroup_is_named(record: Record) -> None:
         # What runs outside of it must not be what the victim waits for.
         loud.weigh(100)
         with load(
-            "quota", "--duration", 9, "--threads", 3, prefix=[*_FIRST, *_on(cpu)], within=loud
+            "quota", "--duration", 9, "--threads", 1, prefix=[*_FIRST, *_on(cpu)], within=loud
         ) as noise:
             options = ("--duration", 3, "--period-us", 3000, "--burst-us", 500)
             run("victim", *options, "--policy", "idle", prefix=_on(cpu), within=meek)

@@ -90,8 +90,8 @@ AS_THEY_ARE = [
     "runq_ns",
     "gil_ns",
     "item",
-    "gil_ns",
-    "runq_ns",
+    "held_p",
+    "queued",
 ]
 
 

@@ -87,7 +87,6 @@ def samples(records: NDArray[Any]) -> pa.Table:
     import pyarrow as pa
 
     n = len(records)
-    columns = tags.columns(records["tag"])
     return pa.table(
         {
             "ns": pa.array(records["ns"].astype(np.int64)),
@@ -96,7 +95,7 @@ def samples(records: NDArray[Any]) -> pa.Table:
             "tid": pa.array(records["tid"].astype(np.int32)),
             "weight_ns": pa.array(np.full(n, 1_000_000_000 // SAMPLE_HZ)),
             "count": pa.array(np.ones(n, np.int64)),
-            **columns,
+            **tags.identity(records["tag"]),
         }
     )
 
