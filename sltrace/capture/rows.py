@@ -84,7 +84,7 @@ class RowMaker:
 
         def names(field: str, mask: NDArray[np.bool_] | None = None) -> pa.Array:
             indices, known = self._tasks.comms_for(records[field].astype(np.int32), end)
-            return _named(spread(indices), known, mask)
+            return named(spread(indices), known, mask)
 
         def ids(field: str, mask: NDArray[np.bool_] | None = None) -> pa.Array:
             return pa.array(spread(records[field].astype(np.int32)), mask=mask)
@@ -104,7 +104,7 @@ class RowMaker:
             "migrated": pa.array(spread(records["cpu"] != records["prev_cpu"])),
             "wake_ns": pa.array(wake, mask=not_queued | (wake == 0)),
             "cgroup_id": pa.array(spread(cgroup)),
-            "cgroup": _named(spread(own), paths),
+            "cgroup": named(spread(own), paths),
             "policy": _labels(spread(records["policy"]), POLICIES),
             "prio": pa.array(spread(records["prio"])),
             "nice": pa.array(spread(records["nice"])),
@@ -122,7 +122,7 @@ class RowMaker:
             "culprit_cgroup_id": pa.array(
                 parts.throttle_or(cgroup, culprit_cgroup), mask=no_culprit_cgroup
             ),
-            "culprit_cgroup": _named(
+            "culprit_cgroup": named(
                 parts.throttle_or(own + np.int32(len(other_paths)), other),
                 other_paths + paths,
                 no_culprit_cgroup,
@@ -160,7 +160,7 @@ class RowMaker:
                 "cpu": pa.array(records["cpu"]),
                 "pid": pa.array(records["pid"].astype(np.int32)),
                 "tid": pa.array(tid),
-                "comm": _named(*self._tasks.comms_for(tid, end)),
+                "comm": named(*self._tasks.comms_for(tid, end)),
                 "cause": _labels(records["kind"], _MISSED),
                 "end_ns": pa.array(end),
                 "low_ns": pa.array(low),
@@ -244,14 +244,15 @@ def _labels(
     size = max(int(values.max(initial=0)), max(int(k) for k in names)) + 1
     if size <= 2048:
         labels = [names.get(i, str(i)) for i in range(size)]
-        return _named(values.astype(np.int32), labels, mask)
+        return named(values.astype(np.int32), labels, mask)
     present, indices = np.unique(values, return_inverse=True)
-    return _named(indices.astype(np.int32), [names.get(int(v), str(v)) for v in present], mask)
+    return named(indices.astype(np.int32), [names.get(int(v), str(v)) for v in present], mask)
 
 
-def _named(
+def named(
     indices: NDArray[np.int32], names: list[str], mask: NDArray[np.bool_] | None = None
 ) -> pa.Array:
+    """Indices into a list of names as a dictionary-encoded column; null where `mask`."""
     import pyarrow as pa
 
     return pa.DictionaryArray.from_arrays(

@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sltrace.buckets import lower_bounds
+from sltrace.capture.rows import GroupNames, named
 from sltrace.model import POLICIES, SCHEDULER_KINDS
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from sltrace.capture.rows import GroupNames
 
 CLASSES = {
     "switches": "info",
@@ -137,9 +136,7 @@ class HistogramIntervals:
             "start_ns": pa.array(np.full(len(row), start_ns)),
             "end_ns": pa.array(np.full(len(row), end_ns)),
             "cgroup_id": pa.array(ids),
-            "cgroup": pa.DictionaryArray.from_arrays(
-                pa.array(indices), pa.array(paths, pa.string())
-            ),
+            "cgroup": named(indices, paths),
             "policy": pa.array(policies).take(pa.array(keys[1][row])).dictionary_encode(),
             "kind": pa.array(_KINDS).take(pa.array(kind)).dictionary_encode(),
         }

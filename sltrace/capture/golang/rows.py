@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sltrace.capture import tags
 from sltrace.capture.golang.sampler import SCAN_S, Samples, bucket_bounds
-from sltrace.capture.rows import GroupNames, TaskNames
+from sltrace.capture.rows import GroupNames, TaskNames, named
 from sltrace.model import POLICIES, Flag, Kind
 from sltrace.target.go.process import GoProcess
 from sltrace.trace.schema import arrow_schema
@@ -90,14 +90,14 @@ def waits(
         {
             "end_ns": pa.array(np.where(second, end - wait, end)),
             "wait_ns": pa.array(np.where(second, spread["blocked_ns"].astype(np.int64), wait)),
-            "kind": _dictionary(kind.astype(np.int32), labels),
+            "kind": named(kind.astype(np.int32), labels),
             "pid": pa.array(spread["pid"].astype(np.int32)),
             "tid": pa.array(spread["tid"].astype(np.int32)),
-            "comm": _dictionary(comm, comms),
+            "comm": named(comm.astype(np.int32), comms),
             "cpu": pa.array(spread["cpu"]),
             "cgroup_id": pa.array(spread["cgroup"].astype(np.int64)),
-            "cgroup": _dictionary(group, paths),
-            "policy": _dictionary(
+            "cgroup": named(group.astype(np.int32), paths),
+            "policy": named(
                 spread["policy"].astype(np.int32), [POLICIES.get(i, str(i)) for i in range(256)]
             ),
             "prio": pa.array(spread["prio"]),
@@ -124,14 +124,6 @@ def _reasons(
         if pid in reasons:
             text[mine] = reasons[pid].of(spread["pc"][mine], spread["reason"][mine])
     return text
-
-
-def _dictionary(indices: NDArray[Any], names: list[str]) -> pa.Array:
-    import pyarrow as pa
-
-    return pa.DictionaryArray.from_arrays(
-        pa.array(indices.astype(np.int32)), pa.array(names, pa.string())
-    )
 
 
 def stacks(pid: int, found: dict[int, list[int]]) -> pa.Table:

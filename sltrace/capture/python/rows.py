@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 
 from sltrace.capture import tags
 from sltrace.capture.python.probes import SAMPLE_HZ
+from sltrace.capture.rows import GroupNames, TaskNames, named
 from sltrace.model import Kind
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from sltrace.capture.rows import GroupNames, TaskNames
 
 CLASSES = {
     "python_switches": "info",
@@ -58,24 +57,24 @@ def waits(records: NDArray[Any], tasks: TaskNames, groups: GroupNames) -> pa.Tab
         {
             "end_ns": pa.array(end),
             "wait_ns": pa.array(records["wait_ns"].astype(np.int64)),
-            "kind": _named(label, [k.label for k in _KINDS]),
+            "kind": named(label, [k.label for k in _KINDS]),
             "pid": pa.array(records["pid"].astype(np.int32)),
             "tid": pa.array(tid),
-            "comm": _named(comms, names),
+            "comm": named(comms, names),
             "cpu": pa.array(records["cpu"]),
             "cgroup_id": pa.array(cgroup),
-            "cgroup": _named(paths, path_names),
+            "cgroup": named(paths, path_names),
             "culprit_pid": pa.array(records["pid"].astype(np.int32), mask=unknown),
             "culprit_tid": pa.array(culprit, mask=unknown),
-            "culprit_comm": _named(culprits, culprit_names, unknown),
+            "culprit_comm": named(culprits, culprit_names, unknown),
             "culprit_cgroup_id": pa.array(cgroup, mask=unknown),
-            "culprit_cgroup": _named(paths, path_names, unknown),
+            "culprit_cgroup": named(paths, path_names, unknown),
             "culprit_ns": pa.array(records["culprit_ns"].astype(np.int64), mask=alone),
             "culprit_others": pa.array(records["culprit_others"], mask=alone),
             "culprit_stack": pa.array(stack, mask=stack == 0),
             "runq_ns": pa.array(records["runq_ns"].astype(np.int64), mask=kind == Kind.STW),
             "gil_ns": pa.array(records["gil_ns"].astype(np.int64), mask=~is_loop),
-            "reason": _named(reason, _REASONS, kind == Kind.GIL),
+            "reason": named(reason, _REASONS, kind == Kind.GIL),
             "flags": pa.array(np.zeros(len(records), np.uint8)),
             **tags.columns(records["tag"]),
         }
@@ -90,7 +89,7 @@ def samples(records: NDArray[Any]) -> pa.Table:
     return pa.table(
         {
             "ns": pa.array(records["ns"].astype(np.int64)),
-            "source": _named(np.zeros(n, np.int32), ["cpu"]),
+            "source": named(np.zeros(n, np.int32), ["cpu"]),
             "pid": pa.array(records["pid"].astype(np.int32)),
             "tid": pa.array(records["tid"].astype(np.int32)),
             "weight_ns": pa.array(np.full(n, 1_000_000_000 // SAMPLE_HZ)),
@@ -110,18 +109,8 @@ def counters(names: list[str], change: NDArray[np.int64], start_ns: int, end_ns:
             "start_ns": pa.array(np.full(len(cpu), start_ns)),
             "end_ns": pa.array(np.full(len(cpu), end_ns)),
             "cpu": pa.array(cpu.astype(np.uint16)),
-            "name": _named(name.astype(np.int32), names),
+            "name": named(name.astype(np.int32), names),
             "class": pa.array([CLASSES[names[i]] for i in name.tolist()]).dictionary_encode(),
             "value": pa.array(change[cpu, name]),
         }
-    )
-
-
-def _named(
-    indices: NDArray[np.int32], names: list[str], mask: NDArray[np.bool_] | None = None
-) -> pa.Array:
-    import pyarrow as pa
-
-    return pa.DictionaryArray.from_arrays(
-        pa.array(indices, mask=mask), pa.array(names, pa.string())
     )
