@@ -6,6 +6,7 @@ compared with the one that has none.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -97,9 +98,13 @@ def test_the_victims_cgroup_beside_a_hog_outside(filtered: Filtered) -> None:
     assert filtered.tids("cgroup") == {victim.tid}
     rows = filtered.rows("cgroup", victim)
     assert {(r["cgroup"], r["cgroup_id"]) for r in rows} == {(filtered.cgroup, filtered.cgroup_id)}
-    hog = [r for r in rows if r["culprit_tid"] == filtered.hog.tid]
-    # The hog is outside, yet it is what is blamed; ten recorders are the rest.
-    assert sum(r["wait_ns"] for r in hog) > 0.5 * sum(r["wait_ns"] for r in rows)
+    # The hog is outside, yet blamed as by the recorder that looks at everybody. Its share is not
+    # ours to fix: ten recorders are the other culprits.
+    inside, everybody = (_blamed(filtered, name) for name in ("cgroup", "all"))
+    hog = filtered.hog.tid
+    assert inside[hog] > 0, inside
+    assert inside[hog] == pytest.approx(everybody[hog], rel=0.05), (inside, everybody)
+    assert victim.tid not in inside
 
 
 def test_all_see_the_same_waits(filtered: Filtered) -> None:
@@ -171,6 +176,14 @@ def test_histogram_only(filtered: Filtered) -> None:
 def test_no_blocked(filtered: Filtered) -> None:
     rows = rows_of(filtered.traces["no_blocked"], filtered.victim)
     assert {r["kind"] for r in rows} == {"runq_wakeup", "runq_preempt"}
+
+
+def _blamed(filtered: Filtered, name: str) -> Counter[int | None]:
+    """Nanoseconds that the victim waited for each thread, as one recorder saw it."""
+    blamed: Counter[int | None] = Counter()
+    for row in filtered.rows(name, filtered.victim):
+        blamed[row["culprit_tid"]] += row["wait_ns"]
+    return blamed
 
 
 def _in_histograms(trace: Trace, cgroup_id: int) -> int:
