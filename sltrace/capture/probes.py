@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -220,6 +221,7 @@ class LibbpfProbes:
         slots = sizes.histogram_slots(cpus)
         tasks = sizes.task_slots()
         ring_bytes = self.settings.ring_bytes or sizes.ring_bytes(cpus)
+        stack_ring_bytes = STACK_RING_BYTES if self.settings.stacks.any else mmap.PAGESIZE
         maps = self._object.maps
         for name, entries in {
             "cpu_table": cpus,
@@ -228,6 +230,7 @@ class LibbpfProbes:
             "slot_index": slots,
             "wait_rings": cpus,
             "wanted_cpus": cpus,
+            "stack_ring": stack_ring_bytes,
         }.items():
             maps[name].resize(entries)
         config = config_bytes(
@@ -253,7 +256,7 @@ class LibbpfProbes:
             maps["wait_rings"].update(cpu.to_bytes(4, "little"), fd.to_bytes(4, "little"))
             self.wait_rings.append(Ring(fd, ring_bytes, waits))
         self.stack_ring: Ring | None = Ring(
-            maps["stack_ring"].fd, STACK_RING_BYTES, layouts.dtype("stack_record")
+            maps["stack_ring"].fd, stack_ring_bytes, layouts.dtype("stack_record")
         )
         self.task_ring: Ring | None = Ring(
             maps["task_ring"].fd, TASK_RING_BYTES, layouts.dtype("task_event")

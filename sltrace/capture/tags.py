@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,9 +15,6 @@ if TYPE_CHECKING:
 
 MAX_TASKS = 1 << 16
 """Threads with a tag at once: 7 MB."""
-
-Spread = Callable[[NDArray[Any]], NDArray[Any]]
-"""From one value a tag to one a row."""
 
 _BYTES = 48
 _HEX = np.array([f"{i:02x}" for i in range(256)], "S2")
@@ -39,39 +35,39 @@ def hex_ids(ids: NDArray[np.uint8]) -> pa.Array:
     return pa.array(text.astype(str), pa.string(), mask=~ids.any(axis=1))
 
 
-def reasons(tags: NDArray[Any], spread: Spread, blocked: NDArray[np.bool_]) -> pa.Array:
+def reasons(tags: NDArray[Any], blocked: NDArray[np.bool_]) -> pa.Array:
     """Column `reason` of `waits`; only what is `blocked` has one."""
     import pyarrow as pa
 
-    reason = spread(np.minimum(tags["reason"], len(_REASONS) - 1)).astype(np.int32)
+    reason = np.minimum(tags["reason"], len(_REASONS) - 1).astype(np.int32)
     return pa.DictionaryArray.from_arrays(
         pa.array(reason, mask=(reason == Reason.NONE) | ~blocked), pa.array(_REASONS)
     )
 
 
-def columns(tags: NDArray[Any], spread: Spread = lambda values: values) -> dict[str, pa.Array]:
+def columns(tags: NDArray[Any]) -> dict[str, pa.Array]:
     """Columns of `waits` for an array of tags, but for the reason."""
     import pyarrow as pa
 
-    held = spread(tags["held_p"])
-    return identity(tags, spread) | {
+    held = tags["held_p"]
+    return identity(tags) | {
         "held_p": pa.array(held.astype(np.int32) - 1, mask=held == 0),
-        "queued": pa.array(spread(tags["queued"]), mask=held == 0),
+        "queued": pa.array(np.ascontiguousarray(tags["queued"]), mask=held == 0),
     }
 
 
-def identity(tags: NDArray[Any], spread: Spread = lambda values: values) -> dict[str, pa.Array]:
+def identity(tags: NDArray[Any]) -> dict[str, pa.Array]:
     """The columns that `samples` has too: what was worked on, and where."""
     import pyarrow as pa
 
     def number(name: str) -> pa.Array:
-        values = spread(tags[name].astype(np.int64))
+        values = tags[name].astype(np.int64)
         return pa.array(values, mask=values == 0)
 
-    source = spread(np.minimum(tags["id_source"], len(_SOURCES) - 1)).astype(np.int32)
+    source = np.minimum(tags["id_source"], len(_SOURCES) - 1).astype(np.int32)
     return {
-        "trace_id": hex_ids(spread(tags["trace_id"])),
-        "span_id": hex_ids(spread(tags["span_id"])),
+        "trace_id": hex_ids(tags["trace_id"]),
+        "span_id": hex_ids(tags["span_id"]),
         "id_source": pa.DictionaryArray.from_arrays(
             pa.array(source, mask=source == IdSource.NONE), pa.array(_SOURCES)
         ),

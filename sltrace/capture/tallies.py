@@ -51,16 +51,14 @@ class CounterIntervals:
         change = (values - self._last).astype(np.int64)
         self._last = values
         cpu, name = np.nonzero(change)
-        labels = pa.array(self._names)
-        classes = pa.array([CLASSES[n] for n in self._names])
-        indices = pa.array(name.astype(np.int32))
+        index = name.astype(np.int32)
         return pa.table(
             {
                 "start_ns": pa.array(np.full(len(cpu), start_ns)),
                 "end_ns": pa.array(np.full(len(cpu), end_ns)),
                 "cpu": pa.array(cpu.astype(np.uint16)),
-                "name": labels.take(indices).dictionary_encode(),
-                "class": classes.take(indices).dictionary_encode(),
+                "name": named(index, self._names),
+                "class": named(index, [CLASSES[n] for n in self._names]),
                 "value": pa.array(change[cpu, name]),
             }
         )
@@ -131,12 +129,13 @@ class HistogramIntervals:
 
         ids = keys[0][row]
         indices, paths = self._groups.paths_for(ids)
+        policy = keys[1][row].astype(np.int32)
         policies = [POLICIES.get(i, str(i)) for i in range(max(POLICIES) + 1)]
         return {
             "start_ns": pa.array(np.full(len(row), start_ns)),
             "end_ns": pa.array(np.full(len(row), end_ns)),
             "cgroup_id": pa.array(ids),
             "cgroup": named(indices, paths),
-            "policy": pa.array(policies).take(pa.array(keys[1][row])).dictionary_encode(),
-            "kind": pa.array(_KINDS).take(pa.array(kind)).dictionary_encode(),
+            "policy": named(policy, policies),
+            "kind": named(kind.astype(np.int32), _KINDS),
         }

@@ -60,7 +60,7 @@ def merge(traces: Sequence[Trace], path: Path, *, force: bool = False) -> list[P
         segment = None
         for part in parts:
             for batch in _moved(part, table, several):
-                segment = segment or writer.segment(table)
+                segment = segment or writer.segment(table, nullable=True)
                 segment.add(batch)
         if segment:
             segment.close()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sltrace.capture.golang import rows as go_rows
 from sltrace.capture.golang.probes import SPAN_KEYS, GoProbes
 from sltrace.capture.golang.sampler import Sampler, SamplerThread
+from sltrace.capture.ring import join
 from sltrace.capture.settings import Settings
 from sltrace.capture.sources import Context, Rows
 from sltrace.errors import CannotRecord
@@ -102,7 +103,7 @@ class GoSource:
     def rows(self) -> Rows:
         """Waits, stacks, gauges, samples and histograms since the last call."""
         if self._drained:
-            records = np.concatenate([self._drained.popleft() for _ in range(len(self._drained))])
+            records = join([self._drained.popleft() for _ in range(len(self._drained))])
             yield "waits", go_rows.waits(records, self._reasons, self._tasks, self._groups)
         for _ in range(len(self._stacks_drained)):
             yield from self._stack_rows(self._stacks_drained.popleft())

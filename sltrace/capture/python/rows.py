@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sltrace.capture import tags
 from sltrace.capture.python.probes import SAMPLE_HZ
-from sltrace.capture.rows import GroupNames, TaskNames, named
+from sltrace.capture.rows import GroupNames, Nulls, TaskNames, named
 from sltrace.model import Kind
 
 if TYPE_CHECKING:
@@ -66,15 +66,15 @@ def waits(records: NDArray[Any], tasks: TaskNames, groups: GroupNames) -> pa.Tab
             "cgroup": named(paths, path_names),
             "culprit_pid": pa.array(records["pid"].astype(np.int32), mask=unknown),
             "culprit_tid": pa.array(culprit, mask=unknown),
-            "culprit_comm": named(culprits, culprit_names, unknown),
+            "culprit_comm": named(culprits, culprit_names, Nulls(unknown)),
             "culprit_cgroup_id": pa.array(cgroup, mask=unknown),
-            "culprit_cgroup": named(paths, path_names, unknown),
+            "culprit_cgroup": named(paths, path_names, Nulls(unknown)),
             "culprit_ns": pa.array(records["culprit_ns"].astype(np.int64), mask=alone),
             "culprit_others": pa.array(records["culprit_others"], mask=alone),
             "culprit_stack": pa.array(stack, mask=stack == 0),
             "runq_ns": pa.array(records["runq_ns"].astype(np.int64), mask=kind == Kind.STW),
             "gil_ns": pa.array(records["gil_ns"].astype(np.int64), mask=~is_loop),
-            "reason": named(reason, _REASONS, kind == Kind.GIL),
+            "reason": named(reason, _REASONS, Nulls(kind == Kind.GIL)),
             "flags": pa.array(np.zeros(len(records), np.uint8)),
             **tags.columns(records["tag"]),
         }

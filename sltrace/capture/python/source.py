@@ -15,7 +15,7 @@ from sltrace.capture.python import rows
 from sltrace.capture.python.frames import FrameTable
 from sltrace.capture.python.probes import SAMPLE_HZ, PythonProbes
 from sltrace.capture.python.targets import EXIT, Target, Targets
-from sltrace.capture.ring import Ring
+from sltrace.capture.ring import Ring, join
 from sltrace.capture.sources import Context, Rows
 from sltrace.errors import CannotRecord
 from sltrace.symbols.elf import Elf, ElfError
@@ -165,7 +165,7 @@ class PythonSource:
         parts = [drained.popleft() for _ in range(len(drained))]
         if not parts:
             return None
-        records = np.concatenate(parts)
+        records = join(parts)
         self._written_bytes += records.nbytes
         return records
 
