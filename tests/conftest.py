@@ -36,11 +36,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    if getattr(item, "execution_count", 1) > 1:
+        _record_again(item)
     if item.get_closest_marker("bpf") and (why := why_no_bpf()):
         reason = f"cannot record here: {why}"
         if "bpf" in REQUIRED:
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
+
+
+def _record_again(item: pytest.Item) -> None:
+    """Lets go of the recordings that tests share: looking at the same one again proves nothing."""
+    if not isinstance(item, pytest.Function):
+        return
+    for definitions in item._fixtureinfo.name2fixturedefs.values():
+        for fixture in definitions:
+            if fixture.scope != "function" and fixture.baseid.startswith("tests"):
+                fixture.finish(item._request)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
