@@ -101,10 +101,12 @@ PROGRAM(sched_waking)
 	struct cpu_state *c = cpu_find(bpf_get_smp_processor_id());
 	u64 current_ids = bpf_get_current_pid_tgid();
 	struct task_struct t;
+	struct task_state *s;
 
 	task_copy_of(&t, ctx->args[0]);
-	if (c)
-		on_waking(ctx, c, &t, (u32)current_ids, current_ids >> 32, waker_context(c));
+	s = state_if_selected(&t);
+	if (c && s)
+		on_waking(ctx, c, s, (u32)current_ids, current_ids >> 32, waker_context(c));
 	return 0;
 }
 

@@ -53,11 +53,16 @@ int BPF_PROG(sched_switch_before_5_18, bool preempt, struct task_struct *prev,
 SEC("tp_btf/sched_waking")
 int BPF_PROG(sched_waking, struct task_struct *t)
 {
-	struct cpu_state *c = cpu_find(bpf_get_smp_processor_id());
-	u64 current = bpf_get_current_pid_tgid();
+	struct task_state *s = state_if_selected(t);
+	struct cpu_state *c;
+	u64 current;
 
+	if (!s)
+		return 0;
+	c = cpu_find(bpf_get_smp_processor_id());
+	current = bpf_get_current_pid_tgid();
 	if (c)
-		on_waking(ctx, c, t, (u32)current, current >> 32, waker_context(c));
+		on_waking(ctx, c, s, (u32)current, current >> 32, waker_context(c));
 	return 0;
 }
 

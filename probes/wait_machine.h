@@ -74,15 +74,19 @@ static __always_inline bool selected(struct task_state *s, struct task_struct *t
 
 /* ---- wakeups ---------------------------------------------------------------------------- */
 
-static __always_inline void on_waking(void *ctx, struct cpu_state *c, struct task_struct *t,
-				      u32 waker_tid, u32 waker_pid, u8 context)
+/* The state of a task that is asked for; NULL for any other. */
+static __always_inline struct task_state *state_if_selected(struct task_struct *t)
 {
 	struct task_state *s = state_claim(task_tid(t));
-	u64 now;
 
-	if (!s || !selected(s, t))
-		return;
-	now = now_ns();
+	return s && selected(s, t) ? s : NULL;
+}
+
+static __always_inline void on_waking(void *ctx, struct cpu_state *c, struct task_state *s,
+				      u32 waker_tid, u32 waker_pid, u8 context)
+{
+	u64 now = now_ns();
+
 	s->waking_ns = now;
 	s->waker_tid = waker_tid;
 	s->waker_pid = waker_pid;
@@ -96,10 +100,10 @@ static __always_inline void on_waking(void *ctx, struct cpu_state *c, struct tas
 
 static __always_inline void on_wakeup(struct task_struct *t)
 {
-	struct task_state *s = state_claim(task_tid(t));
+	struct task_state *s = state_if_selected(t);
 	u64 now;
 
-	if (!s || !selected(s, t))
+	if (!s)
 		return;
 	/*
 	 * Preempted between setting its state and scheduling: it never left the queue. Unless it
@@ -136,7 +140,7 @@ static __always_inline void on_migrate(struct task_struct *t, u32 cpu, u32 to_cp
 		return;
 	}
 	now = now_ns();
-	if (here)
+	if (here && !CFG(histogram_only))
 		blame(s, here, cpu, task_cpu(t), s->queued_ns, now);
 	s->culprit_flags |= MIGRATED_QUEUED;
 	s->throttled_ns += at_least_zero(throttle_clock(t) - s->throttle_mark);
@@ -433,7 +437,8 @@ static __always_inline void on_switch(void *ctx, u32 cpu, bool preempt, struct t
 		switch_out(ctx, c, prev, cpu, preempt, prev_state, now);
 	if (task_tid(next))
 		switch_in(c, next, cpu, now, cgroup);
-	push_segment(c, task_tid(next), task_pid(next), cgroup, now);
+	if (!CFG(histogram_only))
+		push_segment(c, task_tid(next), task_pid(next), cgroup, now);
 	c->last_ns = now;
 	c->switch_no = switch_no;
 	c->seen = 1;

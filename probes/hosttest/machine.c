@@ -183,8 +183,11 @@ void host_switch(u64 now, u32 cpu, u32 preempt, struct task_struct *prev, struct
 
 void host_waking(u64 now, u32 cpu, struct task_struct *t, u32 waker_tid, u32 context)
 {
+	struct task_state *s = state_if_selected(t);
+
 	clock_ns = now;
-	on_waking(NULL, &cpus[cpu], t, waker_tid, waker_tid, context);
+	if (s)
+		on_waking(NULL, &cpus[cpu], s, waker_tid, waker_tid, context);
 }
 
 void host_wakeup(u64 now, struct task_struct *t)

@@ -25,6 +25,7 @@ from sltrace.capture.probes import (
     STACK_RING_BYTES,
     TASK_NAMES,
     TASK_RING_BYTES,
+    WAKERS,
     WITHOUT,
     Targets,
     config_bytes,
@@ -159,14 +160,14 @@ class BccProbes:
         self._programs, failed = bcc_compiler.compile_programs(
             bcc_compiler.source_path(),
             [f"-D{name}={value}" for name, value in defines.items()],
-            (*TASK_NAMES, *CGROUP_NAMES, *CONTEXT, *CORE, _SWITCH),
+            (*TASK_NAMES, *CGROUP_NAMES, *CONTEXT, *WAKERS, *CORE, _SWITCH),
             tuple(self._maps.values()),
         )
         return failed
 
     def _attach(self, failed: dict[str, str]) -> None:
         # Names first, so that nobody is born unnamed; the switch last, when wakeups are seen.
-        for name in (*TASK_NAMES, *CGROUP_NAMES, *CONTEXT, *CORE, _SWITCH):
+        for name in (*TASK_NAMES, *CGROUP_NAMES, *CONTEXT, *WAKERS, *CORE, _SWITCH):
             try:
                 if name in failed:
                     raise CannotRecord(failed[name], "sltrace doctor says what this kernel lacks")

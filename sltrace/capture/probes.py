@@ -22,7 +22,8 @@ STACK_RING_BYTES = 8 << 20
 TASK_RING_BYTES = 4 << 20
 CGROUP_RING_BYTES = 1 << 20
 
-CORE = ("sched_waking", "sched_wakeup", "sched_wakeup_new", "sched_migrate_task")
+CORE = ("sched_wakeup", "sched_wakeup_new", "sched_migrate_task")
+WAKERS = ("sched_waking",)
 SWITCH = ("sched_switch", "sched_switch_before_5_18")
 TASK_NAMES = ("sched_process_fork", "sched_process_exec", "sched_process_exit", "task_rename")
 CGROUP_NAMES = ("cgroup_mkdir", "cgroup_rmdir", "cgroup_rename")
@@ -285,19 +286,23 @@ class LibbpfProbes:
 
     def _attach(self) -> None:
         # Names first, so that nobody is born unnamed; the switch last, when wakeups are seen.
-        for name in (*TASK_NAMES, *CGROUP_NAMES, *CONTEXT):
+        for name in (*TASK_NAMES, *CGROUP_NAMES, *self._of_records(CONTEXT)):
             try:
                 self._object.attach(name)
                 self.attached.append(name)
             except CannotRecord as err:
                 self.not_attached.append((name, f"{err.message}: {WITHOUT[name]}"))
-        for name in (*CORE, self._switch):
+        for name in (*self._of_records(WAKERS), *CORE, self._switch):
             self._object.attach(name)
             self.attached.append(name)
         try:
             self._object.programs[ITERATOR].run_iterator()
         except CannotRecord as err:
             self.not_attached.append((ITERATOR, f"{err.message}: {WITHOUT[ITERATOR]}"))
+
+    def _of_records(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Programs that only records need: histograms do not say who woke whom."""
+        return () if self.settings.histogram_only else names
 
     def counters(self) -> NDArray[np.uint64]:
         """Counter values now; shape (CPUs, counters)."""
