@@ -1,7 +1,8 @@
 """Puts a report together: one HTML file that needs nothing else, ever.
 
-Its content security policy names the hash of each script in it and allows no connection, so a name
-from the trace that found a way into the markup would still not run, and could not tell anyone.
+Its content security policy names the hash of each script in it and allows no connection (of a page
+that is served, to its own server), so a name from the trace that found a way into the markup would
+still not run, and could not tell anyone.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ _SCRIPTS = (
     "traces.js",
     "diagnosis.js",
     "facts.js",
+    "exact.js",
     "main.js",
 )
 """In the order of their dependence."""
@@ -74,17 +76,27 @@ class Page:
     notes: tuple[str, ...]
 
 
-def build_page(trace: Trace, cube: Cube | None = None, *, profiles: Sequence[Profile] = ()) -> Page:
+def build_page(
+    trace: Trace,
+    cube: Cube | None = None,
+    *,
+    profiles: Sequence[Profile] = (),
+    served: bool = False,
+) -> Page:
     """Makes the report of a trace.
 
     Args:
         trace: Where from.
         cube: Its aggregation, by default made here with the default limits.
         profiles: Time on the CPU to show beside the waits.
+        served: Whether the server it comes from answers questions about the trace
+            (`sltrace serve`): the page then asks that, and still nobody else.
 
     Raises:
         TraceError: The trace is damaged.
     """
+    from sltrace.analysis.meta import clock_ns
+
     if cube is None:
         from sltrace.analysis.cube import build_cube
 
@@ -93,7 +105,10 @@ def build_page(trace: Trace, cube: Cube | None = None, *, profiles: Sequence[Pro
         from sltrace.analysis.cubeprofiles import merge_profiles
 
         cube = merge_profiles(trace, cube, profiles)
-    block, data = _data(cube)
+    block, data = cube_data(cube)
+    data["served"] = served
+    # What the server's times count from.
+    data["since_ns"] = cube.start_ns - clock_ns(trace, "start_ns")
     data["facts"] = facts(trace, cube)
     data["diagnosis"] = diagnosis(trace)
     data["figure"] = base_figure(cube.n_bins * cube.bin_ns / _SECOND, cube.n_bins)
@@ -103,7 +118,7 @@ def build_page(trace: Trace, cube: Cube | None = None, *, profiles: Sequence[Pro
     page = (_ASSETS / "page.html").read_text(encoding="utf-8")
     for mark, content in (
         ("title", html.escape(title)),
-        ("policy", _policy(scripts)),
+        ("policy", _policy(scripts, "'self'" if served else "'none'")),
         ("style", (_ASSETS / "page.css").read_text(encoding="utf-8")),
         ("data", embedded_json(data)),
         ("columns", block),
@@ -115,7 +130,7 @@ def build_page(trace: Trace, cube: Cube | None = None, *, profiles: Sequence[Pro
     return Page(page.encode("utf-8", "backslashreplace"), len(cube.rows["t"]), tuple(cube.notes))
 
 
-def _policy(scripts: list[str]) -> str:
+def _policy(scripts: list[str], connect: str) -> str:
     hashes = " ".join(
         f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'"
         for s in scripts
@@ -123,11 +138,12 @@ def _policy(scripts: list[str]) -> str:
     # Plotly writes style elements and attributes, and makes its PNG download from data: and blob:.
     return (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; "
-        "img-src data: blob:; connect-src 'none'; base-uri 'none'; form-action 'none'"
+        f"img-src data: blob:; connect-src {connect}; base-uri 'none'; form-action 'none'"
     )
 
 
-def _data(cube: Cube) -> tuple[str, dict[str, Any]]:
+def cube_data(cube: Cube) -> tuple[str, dict[str, Any]]:
+    """What the page draws a cube from: its columns as text, and all else as plain JSON values."""
     block = ColumnBlock()
     for name, column in cube.rows.items():
         if name != "sum_ns":

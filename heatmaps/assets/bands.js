@@ -31,8 +31,8 @@ const Bands = (() => {
     const bin = cube.bin_ns / 1e9;
     const edge = cube.bins * bin / MIN_SHARE;
     return joined(cube).flatMap(({ x0, x1 }) => {
-      const from = x0 * bin;
-      const to = Math.max((x1 + 1) * bin, from + edge);
+      const from = cube.offset_ns / 1e9 + x0 * bin;
+      const to = Math.max(from + (x1 + 1 - x0) * bin, from + edge);
       let path = "";
       for (let i = 0; i < LINES; i++) path += `M${from},${i / LINES}L${to},${(i + 1) / LINES}`;
       const box = { type: "rect", xref: "x", yref: "paper", x0: from, x1: to };

@@ -4,25 +4,52 @@
 // is one pass over typed arrays: 400,000 rows in a few milliseconds.
 class Cube {
   constructor(data) {
+    this.load(data);
+  }
+
+  // Becomes the cube of this data: of the whole recording at first, later of a part of its time.
+  load(data) {
+    const kinds = this.kinds;
     Object.assign(this, data);
     this.row = Cube.group(data.columns, "rows");
     this.length = this.row.t.length;
     const sum = this.row.sum_ns = new Float64Array(this.length);
     for (let i = 0; i < this.length; i++) sum[i] = this.row.max_ns[i] + this.row.rest_ns[i];
     this.blame = Cube.group(data.columns, "blame");
+    if (kinds) this.keepKinds(kinds);
+    this.origin_ns = this.origin_ns || data.start_ns;
+    // From the start of the recording to that of time bin 0.
+    this.offset_ns = Number(BigInt(data.start_ns) - BigInt(this.origin_ns));
     this.ran = Cube.group(data.columns, "profiles");
     // Histograms know buckets only: no longest wait, no CPU, no thread.
     this.exact = data.source === "waits";
     this.duration_ns = this.bins * this.bin_ns;
-    const last = Math.max(0, (data.facts.cpus || 1) - 1);
+    const last = Math.max(0, (this.facts.cpus || 1) - 1);
     const cpuName = data.cpu_group > 1 ? (c) => `${c}–${Math.max(c, Math.min(last, c + data.cpu_group - 1))}` : String;
     this.names = {
       cpu: data.cpus.map(cpuName), cgroup: data.cgroups, comm: data.comms, policy: data.policies, kind: data.kinds, bucket: data.buckets,
     };
     this.scratch = new Uint32Array(this.length);
-    this.hasStacks = data.columns["trie.frame"].length > 1;
-    this.hasTraces = data.buckets.some((b) => b.startsWith("ids ending in"));
+    // What the recording has, its parts are shown with.
+    this.hasStacks = this.hasStacks || data.columns["trie.frame"].length > 1;
+    this.hasTraces = this.hasTraces || data.buckets.some((b) => b.startsWith("ids ending in"));
   }
+
+  // The kinds of a part, by the numbers they have in the whole recording.
+  keepKinds(kinds) {
+    const other = Math.max(0, kinds.indexOf("(other)"));
+    const number = this.kinds.map((k) => kinds.includes(k) ? kinds.indexOf(k) : other);
+    for (const { kind } of [this.row, this.blame]) kind.forEach((k, i) => { kind[i] = number[k]; });
+    this.kinds = kinds;
+  }
+
+  // Time within this cube (ns), in words, as time since the recording began; finer than its bins.
+  when(ns) {
+    const places = Math.min(9, Math.max(3, 10 - Math.ceil(Math.log10(this.bin_ns))));
+    return ((this.offset_ns + ns) / 1e9).toFixed(places).replace(/\.?0+$/, "") + " s";
+  }
+
+  get whole() { return this.part ? `From ${this.when(0)} to ${this.when(this.duration_ns)}` : "The whole recording"; }
 
   // Columns `name.*` by what follows the dot.
   static group(columns, name) {

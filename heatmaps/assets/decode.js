@@ -16,15 +16,20 @@ const Decode = (() => {
     return new Response(stream).arrayBuffer();
   }
 
-  // Resolves to the JSON object, its `columns` replaced by typed arrays by name.
+  // Resolves to the page's own data.
   async function data() {
     if (typeof DecompressionStream === "undefined") {
       throw new Error("this browser is too old for this report: it has no DecompressionStream (Chrome 80, Firefox 113, Safari 16.4 have)");
     }
     const block = document.getElementById("columns");
-    const json = JSON.parse(document.getElementById("data").textContent);
-    const buffer = await inflated(bytesOf(block.textContent.trim()));
+    const found = await unpacked(JSON.parse(document.getElementById("data").textContent), block.textContent);
     block.remove();
+    return found;
+  }
+
+  // Resolves to the JSON object, its `columns` replaced by typed arrays by name.
+  async function unpacked(json, block) {
+    const buffer = await inflated(bytesOf(block.trim()));
     const columns = {};
     for (const [name, { at, type, length }] of Object.entries(json.columns)) {
       columns[name] = new TYPES[type](buffer, at, length);
@@ -32,5 +37,5 @@ const Decode = (() => {
     return Object.assign(json, { columns });
   }
 
-  return { data };
+  return { data, unpacked };
 })();

@@ -14,9 +14,9 @@ const Diagnosis = (() => {
     const { findings, notes } = cube.diagnosis;
     const node = document.getElementById("diagnosis");
     node.append(...findings.map((f) => {
-      const changes = target(view, f);
-      const show = changes && el("button", { type: "button", class: "show" }, "Show these waits");
-      if (show) show.addEventListener("click", () => view.set({ ...changes, cursor: null, target: "a", other: null }));
+      const show = target(view, f) && el("button", { type: "button", class: "show" }, "Show these waits");
+      // Looked for when asked: rows have other places in a part of the recording.
+      if (show) show.addEventListener("click", () => view.set({ ...target(view, f), cursor: null, target: "a", other: null }));
       return el("li", { class: "finding" }, el("details", {},
         el("summary", {}, el("b", {}, (TITLES[f.name] || Text.safe(f.name)) + ":"), " ", said(f.sentence)),
         el("p", {}, Text.short(f.advice, 900))), show || "");

@@ -17,7 +17,7 @@ const Figures = (() => {
     const tables = names.map((name) => group(cube, name, cube.by(name, a), one.total));
     const kinds = one.kinds.map((k) => ({ ...k, name: Text.kind(k.name) }));
     document.getElementById("tables").replaceChildren(group(cube, "kind", kinds, one.total), ...tables);
-    const which = b ? "Of selection A" : view.cells ? "Of the selection" : "Of the whole recording";
+    const which = b ? "Of selection A" : view.cells ? "Of the selection" : cube.part ? "Of this part of the recording" : "Of the whole recording";
     document.getElementById("tables-title").textContent = which;
   }
 
@@ -36,7 +36,7 @@ const Figures = (() => {
     }
     const longest = () => cube.exact ? Text.duration(total.max) : Text.between(...cube.quantile(total, 1));
     figures.push(["longest", total.count ? longest() : "–"]);
-    const title = cells ? view.words(cells) : "The whole recording";
+    const title = cells ? view.words(cells) : cube.whole;
     const label = name ? el("b", { class: "which " + name.toLowerCase() }, name) : "";
     return el("div", { class: "figures" },
       el("p", { class: "figures-title" }, label, cells && !name ? "Selected: " : "", title),
@@ -60,7 +60,7 @@ const Figures = (() => {
     const list = selected.length ? [...new Set(selected.flatMap((s) => cube.lossesIn(s.x0, s.x1)))] : cube.losses;
     const lost = list.reduce((sum, l) => sum + l.value, 0);
     const cpus = [...new Set(list.map((l) => l.cpu))].sort((x, y) => x - y);
-    const when = selected.length ? "in this time range" : "in the recording";
+    const when = selected.length ? "in this time range" : cube.part ? "in this part of the recording" : "in the recording";
     node.hidden = !lost && !selected.length;
     node.className = lost ? "bad" : "good";
     node.textContent = lost

@@ -4,17 +4,20 @@ class Heatmap {
   constructor(node, cube, view, tip) {
     Object.assign(this, { node, cube, view, tip });
     this.figure = cube.figure;
-    this.bin = cube.bin_ns / 1e9;
     this.drawn = "";
     this.summed = "";
     window.addEventListener("resize", () => this.resize());
     window.addEventListener("beforeprint", () => Plotly.Plots.resize(node));
   }
 
+  // Seconds.
+  get bin() { return this.cube.bin_ns / 1e9; }
+  get from() { return this.cube.offset_ns / 1e9; }
+
   // Sums by cell, cell y * bins + x. The longest wait of a cell is kept whatever was merged in it.
   sum() {
     const { axisNow: axis, kindsOn } = this.view;
-    const key = this.view.axis + "|" + this.view.kinds.join();
+    const key = [this.view.axis, this.view.kinds.join(), this.cube.part].join("|");
     if (key === this.summed) return;
     this.summed = key;
     const { bins, row: { t, kind, count, sum_ns, max_ns } } = this.cube;
@@ -45,6 +48,8 @@ class Heatmap {
     }));
     return {
       ...this.figure.data[0],
+      x0: this.from + this.bin / 2,
+      dx: this.bin,
       z,
       zmin: scale.low,
       zmax: scale.high,
@@ -68,6 +73,8 @@ class Heatmap {
     return {
       ...this.figure.layout,
       height: this.height(),
+      // What a drag does is the reader's choice, whatever is drawn next.
+      dragmode: (this.node.layout || this.figure.layout).dragmode,
       plot_bgcolor: plot,
       font: { family: getComputedStyle(document.body).fontFamily, color: text, size: 12 },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: line, activecolor: text },
@@ -75,8 +82,8 @@ class Heatmap {
       shapes: this.shapes(),
       newselection: { line: { color: text, width: 1, dash: "dash" } },
       // New rows begin unzoomed; a new colour keeps the zoom.
-      uirevision: this.view.axis + "|" + this.view.kinds.join(),
-      xaxis: { ...this.figure.layout.xaxis, ...look },
+      uirevision: [this.view.axis, this.view.kinds.join(), this.cube.part].join("|"),
+      xaxis: { ...this.figure.layout.xaxis, ...look, range: [this.from, this.from + this.cube.bins * this.bin] },
       yaxis: {
         ...this.figure.layout.yaxis, ...look, range: [low - 0.5, high + 0.5],
         tickvals: ticks.at, ticktext: ticks.text, minallowed: -0.5, maxallowed: axis.size - 0.5,
@@ -95,7 +102,7 @@ class Heatmap {
     const colours = Theme.colours();
     const { line, cursor, plot } = colours;
     const box = ({ x0, x1, y0, y1 }, edge, fillcolor, more) => ({
-      type: "rect", x0: x0 * this.bin, x1: (x1 + 1) * this.bin, y0: y0 - 0.5, y1: y1 + 0.5, line: edge, fillcolor, ...more,
+      type: "rect", x0: this.from + x0 * this.bin, x1: this.from + (x1 + 1) * this.bin, y0: y0 - 0.5, y1: y1 + 0.5, line: edge, fillcolor, ...more,
     });
     const out = Bands.shapes(this.cube, colours);
     for (const y of this.view.axisNow.breaks()) {
@@ -117,7 +124,7 @@ class Heatmap {
   }
 
   async draw() {
-    const key = [this.view.axis, this.view.measure, this.view.scale, this.view.kinds.join(), Theme.now()].join("|");
+    const key = [this.view.axis, this.view.measure, this.view.scale, this.view.kinds.join(), this.cube.part, Theme.now()].join("|");
     if (key === this.drawn) {
       await Plotly.relayout(this.node, { shapes: this.shapes(), selections: [] });
       return;
@@ -156,7 +163,7 @@ class Heatmap {
       const high = Math.max(...values) / unit + offset;
       return [clip(Math.floor(low + edge), size), clip(Math.ceil(high - edge) - 1, size)];
     };
-    const [x0, x1] = cell(xs, this.bin, 0, this.cube.bins);
+    const [x0, x1] = cell(xs.map((x) => x - this.from), this.bin, 0, this.cube.bins);
     const [y0, y1] = cell(ys, 1, 0.5, this.view.axisNow.size);
     this.view.set(this.view.choice({ x0, x1: Math.max(x0, x1), y0, y1: Math.max(y0, y1) }));
   }
@@ -170,7 +177,7 @@ class Heatmap {
     const lost = this.cube.lossesIn(x, x).reduce((sum, l) => sum + l.value, 0);
     const lines = [
       Text.short(this.view.axisNow.label(y), 80),
-      Text.seconds(from) + " – " + Text.seconds(from + this.cube.bin_ns) + this.clock(from),
+      this.cube.when(from) + " – " + this.cube.when(from + this.cube.bin_ns) + this.clock(from),
       count[i] ? `${Text.waits(count[i])}, ${Text.duration(time[i])} lost${longest}` : "no waits",
     ];
     if (lost) lines.push(Text.waits(lost) + " lost in a loss interval here");

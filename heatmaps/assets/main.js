@@ -79,8 +79,10 @@
 
   try {
     const cube = new Cube(await Decode.data());
+    const exact = cube.served && cube.exact ? new Exact(cube) : null;
+    if (exact) await exact.begin();
     const view = new View(cube, Axes.all(cube));
-    const stacks = FlameTree.stacks(cube);
+    let stacks = FlameTree.stacks(cube);
     const heatmap = new Heatmap(byId("heatmap"), cube, view, Tip);
     const flame = new Flame(byId("flame"), Tip, byId("flame-status"));
     const traces = new Traces(byId("traces"), cube, view, Tip);
@@ -100,13 +102,21 @@
         Figures.draw(cube, view, a, b);
         drawFlame(cube, view, flame, stacks, a, b);
         Blame.draw(cube, view, Tip);
-        if (cube.traces.length) traces.draw();
+        traces.draw();
+        if (exact) exact.refine(view);
       }
       await heatmap.draw();
     };
     view.onChange(draw);
     Theme.attach(byId("theme"), draw);
     await draw();
+    if (exact) {
+      exact.attach(view, heatmap, () => {
+        view.axes = Axes.all(cube);
+        stacks = FlameTree.stacks(cube);
+        traces.renew();
+      });
+    }
     Keyboard.attach(byId("heatmap"), heatmap, view, byId("heat-status"));
   } catch (error) {
     byId("failure").hidden = false;

@@ -3,10 +3,15 @@
 class Traces {
   constructor(node, cube, view, tip) {
     Object.assign(this, { node, cube, view, tip });
-    this.waits = Cube.group(cube.columns, "traces");
-    this.first = cube.traces.map((_, i) => Cube.firstFrom(this.waits.trace, i));
     this.width = 0;
+    this.renew();
     new ResizeObserver(() => { if (this.chosen && node.clientWidth !== this.width) this.draw(); }).observe(node);
+  }
+
+  // The cube is another one now.
+  renew() {
+    this.waits = Cube.group(this.cube.columns, "traces");
+    this.first = this.cube.traces.map((_, i) => Cube.firstFrom(this.waits.trace, i));
   }
 
   // Traces that waited within the selected time.
@@ -21,14 +26,14 @@ class Traces {
     const el = Text.element;
     this.width = this.node.clientWidth;
     const shown = this.inSelection();
-    const when = this.view.cells ? "that waited in the selected time" : "of the recording";
+    const when = this.view.cells ? "that waited in the selected time" : this.cube.part ? "that waited in this part" : "of the recording";
     const kept = this.cube.traces.length;
     const note = `The ${kept < this.cube.traces_of ? `${kept} slowest of ${Text.number(this.cube.traces_of)} traces` : "traces"} ${when}, by time lost.`;
     this.chosen = this.cube.traces.find((t) => t.id === this.view.trace) || null;
     const heads = ["trace", "time lost", "waits", "longest", "blocked", "threads", "from first to last", "began"];
     const list = Table.make("", heads, shown.map((t) => [
       this.button(t), Table.bar(Text.duration(t.ns), t.ns, shown[0].ns), Text.number(t.count), Text.duration(t.max), Text.duration(t.blocked),
-      Text.number(t.lanes), Text.duration(t.end - t.start), Text.seconds(Math.max(0, t.start)),
+      Text.number(t.lanes), Text.duration(t.end - t.start), this.cube.when(Math.max(0, t.start)),
     ]));
     this.node.replaceChildren(el("p", { class: "help" }, note), list, ...(this.chosen ? this.one(this.chosen) : []));
     this.node.dataset.shown = shown.map((t) => t.id).join(" ");

@@ -79,6 +79,7 @@ class View {
       if (cells) hash.set(name, `${cells.x0}-${cells.x1},${cells.y0}-${cells.y1}`);
     }
     if (this.trace) hash.set("trace", this.trace);
+    if (this.cube.part) hash.set("part", this.cube.part);
     return hash.toString().replace(/%2C/g, ",");
   }
 
@@ -106,7 +107,7 @@ class View {
 
   // What a selection is, in words.
   words(cells) {
-    const time = Text.seconds(cells.x0 * this.cube.bin_ns) + " to " + Text.seconds((cells.x1 + 1) * this.cube.bin_ns);
+    const time = this.cube.when(cells.x0 * this.cube.bin_ns) + " to " + this.cube.when((cells.x1 + 1) * this.cube.bin_ns);
     return this.axisNow.range(cells.y0, cells.y1) + ", " + time;
   }
 }

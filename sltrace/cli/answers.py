@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sltrace.analysis.meta import min_latency_ns
 from sltrace.analysis.selection import Selection
 from sltrace.cli.selecting import Choice
 from sltrace.errors import UsageError
@@ -53,11 +54,22 @@ def _heat(trace: Trace, query: Query, selection: Selection) -> dict[str, Any]:
     return heat(trace, by, selection, columns=1000 if columns is None else columns).to_json()
 
 
+def _part(trace: Trace, query: Query, selection: Selection) -> dict[str, Any]:
+    from heatmaps.part import part_data
+
+    if unusable := [n for n in _COMMON if n in query and n not in ("after", "before")]:
+        raise UsageError(f"part is of all waits, without {unusable[0]}", "give after and before")
+    return part_data(trace, selection.start_ns, selection.end_ns)
+
+
 def _stat(trace: Trace, query: Query, selection: Selection) -> dict[str, Any]:
     from sltrace.analysis.latency import stat
 
-    names = [n for n in (_one(query, "by") or "kind").split(",") if n]
-    return stat(trace, names, selection, limit=_limit(query)).to_json()
+    by = _one(query, "by")
+    # An empty one asks for one group of everything.
+    names = [n for n in ("kind" if by is None else by).split(",") if n]
+    kept = min_latency_ns(trace) > 0 and _one(query, "kept") == "1"
+    return stat(trace, names, selection, limit=_limit(query), kept_only=kept).to_json()
 
 
 def _blame(trace: Trace, query: Query, selection: Selection) -> dict[str, Any]:
@@ -104,7 +116,8 @@ _QUESTIONS: Mapping[
     str, tuple[tuple[str, ...], Callable[[Trace, Query, Selection], dict[str, Any]]]
 ] = {
     "heat": (("by", "columns"), _heat),
-    "stat": (("by", "limit"), _stat),
+    "part": ((), _part),
+    "stat": (("by", "limit", "kept"), _stat),
     "blame": (("by", "limit"), _blame),
     "flame": (("stack", "root", "limit"), _flame),
     "diagnosis": ((), _diagnosis),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import signal
 import sys
 from types import FrameType
@@ -40,7 +41,7 @@ def command(path: str, port: int, address: str) -> None:
     except ValueError:
         raise UsageError(f"{address!r} is not an IPv4 address", "as --listen 127.0.0.1") from None
     trace = Trace.open(path)
-    page = build_page(trace)
+    page = build_page(trace, served=True)
     with Server(trace, page.html, address, port) as server:
         signal.signal(signal.SIGTERM, _leave)
         output.notes((*page.notes, *trace.notes))
@@ -51,8 +52,9 @@ def command(path: str, port: int, address: str) -> None:
         try:
             server.serve_forever()
         except KeyboardInterrupt:
-            return
+            # Not by way of the interpreter's end, which a query that is under way would disturb.
+            os._exit(0)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    sys.exit(128 + number)
+    os._exit(128 + number)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import hmac
 import json
 import secrets
+import select
+import socket
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -132,6 +134,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             with self.server.one_at_a_time:
+                if self._left():
+                    self.close_connection = True
+                    return
                 found = answer(self.server.trace, name, parameters)
         except UsageError as err:
             self._send_json(HTTPStatus.BAD_REQUEST, {"error": str(err)})
@@ -145,6 +150,14 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send_json(HTTPStatus.NOT_FOUND, {"error": "no such question"})
             else:
                 self._send_json(HTTPStatus.OK, found)
+
+    def _left(self) -> bool:
+        """Whether who asked went away while others were answered."""
+        readable, _, _ = select.select([self.connection], [], [], 0)
+        try:
+            return bool(readable) and not self.connection.recv(1, socket.MSG_PEEK)
+        except OSError:
+            return True
 
     def _send_json(self, status: HTTPStatus, value: dict[str, Any]) -> None:
         self._send(status, "application/json", json.dumps(value, separators=(",", ":")).encode())

@@ -62,7 +62,7 @@ def open_report(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Repo
         file = tmp_path / "report.html"
         file.write_bytes(build_page(trace, profiles=profiles).html)
         page = browser.new_page(viewport={"width": 1400, "height": 1000}, color_scheme=scheme)
-        pages.append(Report(page, file, trace))
+        pages.append(Report(page, file.as_uri(), trace))
         return pages[-1]
 
     yield opened

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,12 +86,12 @@ def limits(text: str) -> tuple[float, float]:
 class Report:
     """A page open in the browser, and what it said and asked for meanwhile."""
 
-    def __init__(self, page: Page, file: Path, trace: Trace) -> None:
+    def __init__(self, page: Page, url: str, trace: Trace) -> None:
         self.page = page
         self.trace = trace
         self.complaints: list[str] = []
         self.requests: list[str] = []
-        self.url = file.as_uri()
+        self.url = url
         page.on("console", lambda m: self.complaints.append(f"{m.type}: {m.text}"))
         page.on("pageerror", lambda e: self.complaints.append(str(e)))
         page.on("request", lambda r: self.requests.append(r.url))
@@ -120,25 +119,29 @@ class Report:
         return self.page.locator(selector).inner_text()
 
     def drag(self, left: float, top: float, right: float, bottom: float) -> None:
-        """Drags over a part of the plot, in shares of its width and height."""
-        box = self.page.locator("#heatmap .nsewdrag").bounding_box()
-        assert box
-
-        def at(x: float, y: float) -> tuple[float, float]:
-            return box["x"] + x * box["width"], box["y"] + y * box["height"]
-
+        """Selects a part of the plot, in shares of its width and height."""
         before = self.page.url
-        self.page.mouse.move(*at(left, top))
-        self.page.mouse.down()
-        self.page.mouse.move(*at((left + right) / 2, (top + bottom) / 2), steps=3)
-        self.page.mouse.move(*at(right, bottom), steps=3)
-        self.page.mouse.up()
+        self.drag_any(left, top, right, bottom)
         # Not wait_for_function: the page's policy forbids evaluating text.
         for _ in range(100):
             if self.page.url != before:
                 return
             self.page.wait_for_timeout(20)
         pytest.fail("nothing was selected")
+
+    def drag_any(self, left: float, top: float, right: float, bottom: float) -> None:
+        """Drags, whatever that does."""
+        box = self.page.locator("#heatmap .nsewdrag").bounding_box()
+        assert box
+
+        def at(x: float, y: float) -> tuple[float, float]:
+            return box["x"] + x * box["width"], box["y"] + y * box["height"]
+
+        self.page.mouse.move(*at(left, top))
+        self.page.mouse.down()
+        self.page.mouse.move(*at((left + right) / 2, (top + bottom) / 2), steps=3)
+        self.page.mouse.move(*at(right, bottom), steps=3)
+        self.page.mouse.up()
 
     def by_duckdb(self, where: str = "true", kinds: tuple[str, ...] = AWAKE) -> tuple[int, int]:
         """Count and total of the waits in the page's selection, from the trace itself."""

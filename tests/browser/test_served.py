@@ -1,16 +1,19 @@
-"""The report as `sltrace serve` serves it, in a browser."""
+"""The report as `sltrace serve` serves it, in a browser: exact at any zoom, and what if it goes."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from heatmaps.page import build_page
 from sltrace.cli.web import Server
 from sltrace.trace.reader import Trace
+from tests.browser.report import AWAKE, FRAMES, HOSTILE, STACKS, Report, waits
 from tests.support.traces import SECOND, make_trace
 
 if TYPE_CHECKING:
@@ -18,23 +21,171 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 
+GONE = "does not answer any more"
 
-def test_the_page_works_over_http_and_asks_nobody_else(browser: Browser, tmp_path: Path) -> None:
-    waits = [{"wait_ns": i * 1000, "end_ns": i * SECOND // 10} for i in range(1, 50)]
-    trace = Trace.open(make_trace(tmp_path, waits))
-    with Server(trace, build_page(trace).html, "127.0.0.1", 0) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        page = browser.new_page()
-        asked: list[str] = []
-        complaints: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(server.url)
-        assert "testhost" in page.inner_text("h1")
-        page.wait_for_selector("#heatmap .plot-container")
-        page.close()
-        server.shutdown()
-        thread.join()
-    assert complaints == []
-    assert all(url.startswith(f"http://127.0.0.1:{server.server_port}/") for url in asked)
+
+class Served(Report):
+    """A page of a server, and the server."""
+
+    def __init__(self, browser: Browser, trace: Trace) -> None:
+        self.server = Server(trace, build_page(trace, served=True).html, "127.0.0.1", 0)
+        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
+        self.thread.start()
+        self.running = True
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        # The witness looks at the trace through a connection of its own.
+        super().__init__(page, self.server.url, Trace.open(trace.path))
+
+    def stop(self) -> None:
+        if self.running:
+            self.running = False
+            self.server.shutdown()
+            self.server.server_close()
+            self.thread.join()
+
+    @property
+    def status(self) -> str:
+        return self.text("#zoom-status")
+
+    def until(self, happened: Callable[[], bool]) -> None:
+        for _ in range(200):
+            if happened():
+                return
+            self.page.wait_for_timeout(25)
+        pytest.fail(f"it did not happen; the page says {self.status!r}")
+
+    def zoom(self, left: float, right: float) -> None:
+        """Drags over these shares of the plot's width with Plotly's own zoom."""
+        self.page.locator("#heatmap .modebar-btn[data-val=zoom]").click()
+        before = self.page.url
+        # Nearly level: Plotly then zooms the time only.
+        self.drag_any(left, 0.5, right, 0.502)
+        self.until(lambda: self.page.url != before)
+        self.page.locator("#heatmap .modebar-btn[data-val=select]").click()
+
+    def exact(self, line: int = 0) -> dict[str, int]:
+        """The exact figures in the tiles of a selection."""
+        tiles = f"#figures > .figures:nth-child({line + 1}) .figure[data-exact]"
+        self.until(lambda: self.page.locator(tiles).count() == 5)
+        found = self.page.locator(tiles).evaluate_all(
+            "all => all.map(f => [f.dataset.name, +f.dataset.exact])"
+        )
+        return dict(found)
+
+    def percentiles(self, where: str = "true") -> dict[str, int]:
+        """The same from the trace, by DuckDB."""
+        figures = self.figures
+        (row,) = self.trace.sql(
+            "SELECT quantile_disc(wait_ns, 0.5) AS p50, quantile_disc(wait_ns, 0.9) AS p90, "
+            'quantile_disc(wait_ns, 0.99) AS p99, quantile_disc(wait_ns, 0.999) AS "p99.9", '
+            f"max(wait_ns) AS longest FROM waits WHERE kind IN {AWAKE!r} AND end_ns >= ? "
+            f"AND end_ns < ? AND ({where})",
+            [figures["from"], figures["to"]],
+        ).to_pylist()
+        return row
+
+
+@pytest.fixture
+def serve(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Served]]:
+    pages: list[Served] = []
+
+    def served(rows: Any = None, **tables: Any) -> Served:
+        rows = waits() if rows is None else rows
+        pages.append(Served(browser, Trace.open(make_trace(tmp_path, rows, **tables))))
+        return pages[-1]
+
+    yield served
+    for page in pages:
+        page.page.close()
+        page.stop()
+        own = page.server.url
+        assert [url for url in page.requests if not url.startswith((own, "about:"))] == []
+        # What the browser itself says of a server that is gone is no complaint of the page.
+        assert [c for c in page.complaints if "net::ERR_" not in c] == []
+
+
+def test_zooming_in_asks_for_finer_cells_that_are_duckdb_s(serve: Callable[..., Served]) -> None:
+    page = serve(stacks=STACKS, frames=FRAMES)
+    assert page.exact() == page.percentiles()
+    coarse = page.figures["to"] - page.figures["from"]
+    page.zoom(0.4, 0.45)
+    figures = page.figures
+    assert figures["to"] - figures["from"] < coarse / 15
+    assert abs(figures["from"] - 4 * SECOND) < 0.1 * SECOND
+    assert (figures["count"], figures["ns"]) == page.by_duckdb()
+    assert figures["count"] > 50
+    assert page.exact() == page.percentiles()
+    assert sum(page.frames.values()) >= figures["ns"]
+    assert "counted from all its waits" in page.status
+    # Again, to a hundred thousandth of the recording, and a selection there.
+    page.zoom(0.2, 0.6)
+    page.drag(0.1, 0.1, 0.7, 0.9)
+    figures = page.figures
+    assert figures["to"] - figures["from"] < coarse / 50
+    assert (figures["count"], figures["ns"]) == page.by_duckdb(page.latency())
+    assert page.exact() == page.percentiles(page.latency())
+
+
+def test_a_burst_that_was_one_cell_is_seen_wait_by_wait(serve: Callable[..., Served]) -> None:
+    ends = 5 * SECOND + np.arange(40) * 100_000
+    burst = [{"end_ns": int(end), "wait_ns": 50_000 + i} for i, end in enumerate(ends)]
+    page = serve([{"end_ns": SECOND}, *burst, {"end_ns": 9 * SECOND}])
+    columns = "() => new Set([...document.querySelectorAll('#heatmap')].flatMap(n => n.data[0].z"
+    columns += ".flatMap(row => row.flatMap((v, x) => v === null ? [] : [x])))).size"
+    assert page.page.evaluate(columns) == 3
+    from_ns = page.figures["from"]
+    part = f"{5 * SECOND - from_ns}-{5 * SECOND + 4_000_000 - from_ns}"
+    page.visit(f"{page.server.url}#part={part}")
+    assert page.figures["count"] == 40
+    assert page.page.evaluate(columns) == 40
+    page.page.locator("#zoom-out").click()
+    page.until(lambda: page.figures["count"] == 42)
+    assert "part" not in page.page.url
+    # The selected time, and out again by Plotly's own gesture.
+    page.visit(f"{page.server.url}#cells=130-136,0-1")
+    page.page.locator("#zoom-in").click()
+    page.until(lambda: page.figures["count"] == 40)
+    page.page.locator("#heatmap .modebar-btn[data-val=zoom]").click()
+    page.page.locator("#heatmap .nsewdrag").dblclick()
+    page.until(lambda: page.figures["count"] == 42)
+
+
+def test_every_axis_is_exact_where_it_can_be_and_says_so(serve: Callable[..., Served]) -> None:
+    page = serve()
+    for axis, column in (("cpu", "cpu"), ("cgroup", "cgroup")):
+        page.visit(f"{page.server.url}#axis={axis}&cells=30-200,0-0")
+        (name,) = page.figures["rows"]
+        where = f"{column} = {name}" if axis == "cpu" else f"{column} = '{name}'"
+        assert (page.figures["count"], page.figures["ns"]) == page.by_duckdb(where)
+        assert page.exact() == page.percentiles(where)
+    page.visit(f"{page.server.url}#cells=30-80,0-90&with=100-200,0-90")
+    assert page.exact(0) == page.percentiles(page.latency())
+    assert page.exact(1) != page.exact(0)
+
+
+def test_without_the_server_the_page_goes_on_and_says_so(serve: Callable[..., Served]) -> None:
+    page = serve()
+    page.exact()
+    page.stop()
+    page.page.context.set_offline(True)
+    page.page.locator("#heatmap .modebar-btn[data-val=zoom]").click()
+    page.drag_any(0.4, 0.3, 0.5, 0.7)
+    page.until(lambda: GONE in page.status)
+    page.page.locator("#heatmap .modebar-btn[data-val=select]").click()
+    page.drag(0.2, 0.2, 0.8, 0.8)
+    figures = page.figures
+    assert (figures["count"], figures["ns"]) == page.by_duckdb(page.latency())
+    assert page.page.locator(".figure[data-exact]").count() == 0
+
+
+def test_hostile_names_come_through_the_server_as_text(serve: Callable[..., Served]) -> None:
+    rows = [
+        {"end_ns": (1 + i) * SECOND, "wait_ns": 1000 * (1 + i), "cgroup": name, "comm": name}
+        for i, name in enumerate(HOSTILE)
+    ]
+    page = serve(rows)
+    page.zoom(0.05, 0.9)
+    assert page.page.evaluate("() => window.pwned") is None
+    page.visit(f"{page.server.url}#axis=cgroup&cells=0-299,0-0")
+    page.exact()
+    assert page.page.evaluate("() => window.pwned") is None

@@ -165,7 +165,9 @@ def test_own_scripts_are_small_and_cannot_end_their_element() -> None:
         assert len(text.splitlines()) <= 300, script.name
         assert "</script" not in text.lower()
         assert "innerHTML" not in text
-        assert not re.search(r"\b(fetch|XMLHttpRequest|eval|Function)\(", text), script.name
+        # exact.js asks the server that the page came from; the policy of a file allows it nothing.
+        known = "XMLHttpRequest|eval|Function" + "|fetch" * (script.name != "exact.js")
+        assert not re.search(rf"\b({known})\(", text), script.name
 
 
 def test_report_writes_beside_and_never_over(

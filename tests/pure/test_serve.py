@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import http.client
 import json
 import re
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -22,6 +25,7 @@ import pytest
 from sltrace.analysis.selection import Selection
 from sltrace.analysis.zoom import heat
 from sltrace.buckets import bucket_of
+from sltrace.cli.answers import answer
 from sltrace.cli.web import Server
 from sltrace.errors import OutputError
 from sltrace.trace.reader import Trace
@@ -131,6 +135,51 @@ def test_the_heatmap_is_pandas_at_any_zoom(served: tuple[Server, pd.DataFrame], 
         figures = want.to_numpy().tolist()
         expected = [(*i, *v) for i, v in zip(want.index, figures, strict=True)]
         assert sorted(got) == sorted(expected)
+
+
+def test_a_part_is_the_page_of_its_time(served: tuple[Server, pd.DataFrame]) -> None:
+    server, frame = served
+    after, before = 3_000_000_001, 3_040_000_000
+    found = ask(server, "part", after=after, before=before)
+    assert (found["start_ns"], found["bins"]) == (str(after), 300)
+    part = frame[frame["end_ns"].between(after, after + 300 * found["bin_ns"], inclusive="left")]
+    assert 0 <= 300 * found["bin_ns"] - (before - after) < 300
+    rows = unpacked(found["block"], found["columns"])
+    longest, rest = (np.array(rows[f"rows.{n}"], np.int64) for n in ("max_ns", "rest_ns"))
+    assert (sum(rows["rows.count"]), (longest + rest).sum()) == (len(part), part["wait_ns"].sum())
+    assert {k: t["sum_ns"] for k, t in found["totals"].items()} == (
+        part.groupby("kind")["wait_ns"].sum().to_dict()
+    )
+    seen = pd.Series(rows["rows.count"]).groupby(np.array(rows["rows.t"])).sum()
+    assert seen.to_dict() == (
+        part.groupby((part["end_ns"] - after) // found["bin_ns"]).size().to_dict()
+    )
+
+
+def unpacked(block: str, directory: dict[str, dict[str, Any]]) -> dict[str, list[float]]:
+    """Columns of a page's data, as the page unpacks them."""
+    data = gzip.decompress(base64.b64decode(block))
+    return {
+        name: np.frombuffer(data, "<" + c["type"], c["length"], c["at"]).tolist()
+        for name, c in directory.items()
+    }
+
+
+@pytest.mark.parametrize("query", ["after=5&before=5", "after=6&before=5", "only=cpu%3D1"])
+def test_a_part_that_cannot_be_is_one_error(
+    served: tuple[Server, pd.DataFrame], query: str
+) -> None:
+    server, _ = served
+    status, _, body = get(server, f"/{server.token}/api/part?{query}")
+    assert (status, list(json.loads(body))) == (400, ["error"])
+
+
+def test_one_group_of_everything_and_of_a_trace_that_kept_long_waits(tmp_path: Path) -> None:
+    waits = [{"wait_ns": 1000 * i} for i in range(1, 101)]
+    path = make_trace(tmp_path, waits, meta={"min_latency_ns": 1000})
+    query = {"by": [""], "kept": ["1"], "only": ["kind=runq_wakeup"], "before": [str(5 * SECOND)]}
+    (group,) = (answer(Trace.open(path), "stat", query) or {})["groups"]
+    assert (group["count"], group["p50_ns"], group["p99_ns"]) == (100, 50_000, 99_000)
 
 
 def test_many_values_share_the_last_row(tmp_path: Path) -> None:
@@ -293,7 +342,9 @@ def test_the_command_serves_the_report(tmp_path: Path) -> None:
             connection.request("GET", match[2])
             answer = connection.getresponse()
             assert answer.status == 200
-            assert b"sltrace: testhost" in answer.read()
+            page = answer.read()
+            assert b"sltrace: testhost" in page
+            assert b"connect-src 'self'" in page
             connection.request("GET", f"{match[2]}api/stat?by={quote('kind')}")
             found = json.loads(connection.getresponse().read())
             assert found["totals"]["runq"]["total_ns"] == sum(w["wait_ns"] for w in waits)
