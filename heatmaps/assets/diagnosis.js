@@ -4,11 +4,14 @@ const Diagnosis = (() => {
   const el = Text.element;
   const TITLES = {
     contention: "Contention", quota: "CPU quota", steal: "Stolen by the host", placement: "Placement", migration: "Migration",
-    wakeup: "Slow wakeups", io: "I/O",
+    wakeup: "Slow wakeups", io: "I/O", goroutine_leak: "Goroutine leak", p_hoarding: "P hoarding", lost_p: "Lost P",
+    goroutine_backlog: "Goroutine backlog", netpoller_starvation: "Netpoller starvation", gc_amplification: "GC jitter amplification",
+    gil_hog: "GIL hog", gil_crowd: "GIL crowd", loop_blocked: "Blocked event loop", loop_busy: "Busy event loop", lock_convoy: "Lock convoy",
+    python_gc: "Garbage collection",
   };
   const SHOWN = 4;
   // Columns of waits that are rows of the heatmap, the most telling first.
-  const AXES = ["cgroup", "comm", "cpu", "policy"];
+  const AXES = ["cgroup", "comm", "cpu", "policy", "kind"];
 
   function draw(cube, view) {
     const { findings, notes } = cube.diagnosis;
@@ -42,7 +45,7 @@ const Diagnosis = (() => {
   }
 
   // The sentence begins with the name that is its title.
-  const said = (text) => Text.short(text.replace(/^[A-Z][\w/ ]{1,20}: /, ""), 900);
+  const said = (text) => Text.short(text.replace(/^[A-Z][\w/ ]{1,30}: /, ""), 900);
 
   // The view of the waits that a finding is about: their row over all of the time.
   function target(view, { values }) {

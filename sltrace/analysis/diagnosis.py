@@ -1,11 +1,14 @@
 """What is wrong with this machine or service, in sentences: nothing where nothing is wrong.
 
-Each finding has its own threshold (`sltrace.analysis.contention`, `.stalls`; docs/cli.md). They
+Each finding has its own threshold (`sltrace.analysis.contention`, `.stalls`, `.runtimes`;
+docs/cli.md). They
 are about what was seen: losses can hide a finding, never make one.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +16,13 @@ from sltrace.analysis.contention import contention, moves, one_cpu, quota
 from sltrace.analysis.finding import Finding
 from sltrace.analysis.losses import Losses, losses
 from sltrace.analysis.meta import min_latency_ns, recorded_ns
+from sltrace.analysis.runtimes import go, python
 from sltrace.analysis.stalls import blocked_io, steal, wakeup
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
 
-_ABOUT_WAITS = (contention, quota, one_cpu, moves, wakeup, blocked_io)
+_ABOUT_WAITS = (contention, quota, one_cpu, moves, wakeup, blocked_io, go, python)
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,15 @@ def diagnose(trace: Trace, *, most: int = 3) -> Diagnosis:
         looked += [look(trace, wall_ns) for look in _ABOUT_WAITS]
         if threshold := min_latency_ns(trace):
             notes.append(f"waits under {threshold:,} ns were not kept, and not looked into")
-    found = [finding for findings in looked for finding in findings[:most]]
+    found = [finding for findings in looked for finding in _first(findings, most)]
     found.sort(key=lambda f: -f.lost)
     return Diagnosis(tuple(found), losses(trace), tuple(notes))
+
+
+def _first(findings: Sequence[Finding], most: int) -> Iterator[Finding]:
+    """The first `most` of each name."""
+    seen: Counter[str] = Counter()
+    for finding in findings:
+        seen[finding.name] += 1
+        if seen[finding.name] <= most:
+            yield finding

@@ -16,7 +16,27 @@ LONG_NS = 1_000_000
 
 _LONGEST_NAME = 80
 
-Name = Literal["contention", "quota", "steal", "placement", "migration", "wakeup", "io"]
+Name = Literal[
+    "contention",
+    "quota",
+    "steal",
+    "placement",
+    "migration",
+    "wakeup",
+    "io",
+    "goroutine_leak",
+    "p_hoarding",
+    "lost_p",
+    "goroutine_backlog",
+    "netpoller_starvation",
+    "gc_amplification",
+    "gil_hog",
+    "gil_crowd",
+    "loop_blocked",
+    "loop_busy",
+    "lock_convoy",
+    "python_gc",
+]
 
 
 @dataclass(frozen=True)

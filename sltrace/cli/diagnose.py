@@ -17,8 +17,9 @@ _WIDEST = 100
 def command(path: str, as_json: bool) -> None:
     """Say in sentences what is wrong in TRACE, and what to do about it.
 
-    Contention, CPU quota, steal, placement and migration, slow wakeups, I/O: with numbers, most
-    time lost first. Nothing is said where nothing is wrong; docs/cli.md has the thresholds.
+    Contention, CPU quota, steal, placement and migration, slow wakeups, I/O, goroutines, the GIL,
+    event loops and collections: with numbers, most time lost first. Nothing is said where
+    nothing is wrong; docs/cli.md has the thresholds.
     """
     from sltrace.analysis.diagnosis import diagnose
     from sltrace.trace.reader import Trace

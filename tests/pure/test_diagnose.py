@@ -10,9 +10,11 @@ import pytest
 from click.testing import CliRunner
 
 from sltrace.analysis.diagnosis import Diagnosis, diagnose
+from sltrace.analysis.runtimes import _GO, _PYTHON
 from sltrace.cli.diagnose import command
 from sltrace.trace.reader import Trace
 from tests.pure.test_analysis_latency import random_waits
+from tests.pure.test_cli_main import ROOT
 from tests.support.traces import SECOND, make_trace
 
 MS = 1_000_000
@@ -228,3 +230,46 @@ def test_the_command_is_safe_and_has_everything(tmp_path: Path) -> None:
     document = json.loads(shown(path, "--json"))
     assert document["findings"][0]["numbers"]["waits"] == 60
     assert document["findings"][0]["values"]["cgroup"] == [hostile]
+
+
+GO = {"pid": 50, "runtime": "go", "version": "go1.26", "exe": "/usr/bin/svc", "level": 1}
+PYTHON = {"pid": 60, "runtime": "python", "version": "3.11", "exe": "/usr/bin/py", "level": 1}
+
+
+def parked(counts: list[int]) -> list[dict[str, Any]]:
+    """Goroutines that wait at one place, counted every second."""
+    row = {"source": "wall", "pid": 50, "state": "waiting", "reason": "chan receive"}
+    return [
+        {**row, "ns": (i + 1) * SECOND, "count": n, "weight_ns": 0, "stack_runtime": 1}
+        for i, n in enumerate(counts)
+    ]
+
+
+def test_what_a_runtime_suffers_from_is_found_with_the_rest(tmp_path: Path) -> None:
+    gil = {"kind": "gil", "pid": 60, "wait_ns": SECOND}
+    waits = [{**gil, "tid": 61 + i, "end_ns": (i % 8 + 2) * SECOND} for i in range(10)]
+    tables = {"targets": [GO, PYTHON], "samples": parked([10, 40, 80, 109])}
+    assert names(of(tmp_path, waits[1:], **tables)) == []
+    tables["samples"] = parked([10, 40, 80, 110])
+    crowd, leak = of(tmp_path, behind_hog(49) + waits, **tables).findings
+    assert (crowd.name, crowd.lost, crowd.values["kind"]) == ("gil_crowd", 1.0, ("gil",))
+    assert crowd.sentence.startswith("GIL crowd: py (60): 1.0 threads waited")
+    assert "more processes" in crowd.advice
+    assert (leak.name, leak.lost, leak.values) == ("goroutine_leak", 0.0, {"pid": (50,)})
+    assert "svc (50): goroutines waiting" in leak.sentence
+    assert "grew from 10 to 110 in 3 s" in leak.sentence
+    assert "deadline" in leak.advice
+
+
+def test_without_such_a_process_its_findings_are_not_looked_for(tmp_path: Path) -> None:
+    gil = [{"kind": "gil", "pid": 60, "wait_ns": SECOND, "end_ns": 9 * SECOND}] * 20
+    assert names(of(tmp_path, gil, samples=parked([0, 100, 200, 300]))) == []
+
+
+@pytest.mark.parametrize(
+    ("table", "known"), [("go.md", set(_GO)), ("python.md", {*_PYTHON, "cpu-quota"})]
+)
+def test_every_finding_of_a_runtime_has_its_place(table: str, known: set[str]) -> None:
+    text = (ROOT / "docs" / table).read_text().partition("\n## Findings\n")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1].strip(" `") for line in text.splitlines() if line[:2] == "| "]
+    assert set(rows[1:]) == known

@@ -1,0 +1,149 @@
+"""What is wrong inside Go and Python processes, among all that is wrong with a service.
+
+The findings, with their thresholds and evidence, are those of `sltrace go` and `sltrace python`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from sltrace.analysis.finding import Finding, Name
+from sltrace.model import Kind
+
+if TYPE_CHECKING:
+    from sltrace.analysis.golang.findings import Finding as GoFinding
+    from sltrace.analysis.python.findings import Finding as PythonFinding
+    from sltrace.trace.reader import Trace
+
+_SECOND = 1_000_000_000
+_LONGEST = 600
+_GOROUTINES = (Kind.GOROUTINE.label,)
+_OFF_CPU = (Kind.RUNQ_PREEMPT.label, Kind.THROTTLED.label)
+_ALL_OF_GO = "`sltrace go` has the evidence."
+_ALL_OF_PYTHON = "`sltrace python` has the tables."
+
+_GO: Mapping[str, tuple[Name, str, tuple[str, ...]]] = {
+    "goroutine leak": (
+        "goroutine_leak",
+        "Give whoever waits there a way out: a context, a deadline, or a channel that is closed.",
+        (),
+    ),
+    "P hoarding": (
+        "p_hoarding",
+        "Split that computation up, or let it call runtime.Gosched(); a finalizer or a system call "
+        "that takes long belongs on a goroutine of its own.",
+        (),
+    ),
+    "lost P": (
+        "lost_p",
+        "Set GOMAXPROCS to the CPUs that the process really gets (from 1.25 on it follows the "
+        "quota), raise the quota, or keep the other tasks off these CPUs.",
+        _OFF_CPU,
+    ),
+    "goroutine backlog": (
+        "goroutine_backlog",
+        "Start fewer goroutines at once, with a worker pool or a semaphore, or give the process "
+        "more CPUs.",
+        _GOROUTINES,
+    ),
+    "netpoller starvation": (
+        "netpoller_starvation",
+        "Goroutines whose network is ready wait behind others: bound how many compute at once.",
+        _GOROUTINES,
+    ),
+    "GC jitter amplification": (
+        "gc_amplification",
+        "Do without runtime.LockOSThread where it is not needed, and allocate less where it is.",
+        _GOROUTINES,
+    ),
+}
+"""Of each finding of `sltrace go`: its name here, what to do, and the kinds it is about."""
+
+_PYTHON: Mapping[str, tuple[Name, str, tuple[str, ...]]] = {
+    "gil-hog": ("gil_hog", "GIL hog", (Kind.GIL.label,)),
+    "gil-crowd": ("gil_crowd", "GIL crowd", (Kind.GIL.label,)),
+    "loop-blocked": ("loop_blocked", "Blocked event loop", ()),
+    "loop-busy": ("loop_busy", "Busy event loop", (Kind.LOOP.label,)),
+    "lock-convoy": ("lock_convoy", "Lock convoy", ()),
+    "gc": ("python_gc", "Garbage collection", ()),
+}
+"""Of each finding of `sltrace python`: its name here, its title, and the kinds it is about.
+
+Its cpu-quota is not among them: the quota of a cgroup is found for every process alike.
+"""
+
+
+def go(trace: Trace, wall_ns: int) -> list[Finding]:
+    """What the Go processes suffer from; nothing where there are none."""
+    if not (names := _processes(trace, "go")):
+        return []
+    from sltrace.analysis.golang.findings import findings
+
+    return _sorted(_of_go(f, names, wall_ns) for f in findings(trace) if f.name in _GO)
+
+
+def python(trace: Trace, wall_ns: int) -> list[Finding]:
+    """What the Python processes suffer from; nothing where there are none."""
+    if not (names := _processes(trace, "python")):
+        return []
+    from sltrace.analysis.python.report import python_report
+
+    found = python_report(trace).findings
+    return _sorted(_of_python(f, names, wall_ns) for f in found if f.name in _PYTHON)
+
+
+def _of_go(found: GoFinding, names: Mapping[int, str], wall_ns: int) -> Finding:
+    name, advice, kinds = _GO[found.name]
+    title = found.name[0].upper() + found.name[1:]
+    numbers = {
+        k: v
+        for k, v in found.evidence.items()
+        if isinstance(v, int | float) and not isinstance(v, bool)
+    }
+    return Finding(
+        name=name,
+        lost=_lost_ns(found.evidence) / wall_ns,
+        sentence=f"{title}: {names.get(found.pid, found.pid)}: {found.sentence[:_LONGEST]}.",
+        advice=f"{advice} {_ALL_OF_GO}",
+        numbers={"pid": found.pid, **numbers},
+        values={"pid": (found.pid,), **({"kind": kinds} if kinds else {})},
+    )
+
+
+def _lost_ns(evidence: Mapping[str, Any]) -> float:
+    """Time lost because of a Go finding, as far as its evidence tells; a leak loses none."""
+    if "by_reason" in evidence:
+        return float(sum(w["total"] for w in evidence["by_reason"]))
+    if "hold_ns" in evidence:
+        return float(evidence["hold_ns"] - evidence["off_cpu_ns"])
+    if "stood_still_ns" in evidence:
+        return float(evidence["waits"] * evidence["stood_still_ns"])
+    return float(evidence.get("throttled_ns", 0) + evidence.get("preempted_ns", 0))
+
+
+def _of_python(found: PythonFinding, names: Mapping[int, str], wall_ns: int) -> Finding:
+    name, title, kinds = _PYTHON[found.name]
+    # Threads waiting on average, or a share of the recording; of a blocked loop its longest sleep.
+    lost = found.value * 1e6 / wall_ns if found.unit.startswith("ms") else found.value
+    return Finding(
+        name=name,
+        lost=lost,
+        sentence=f"{title}: {names.get(found.pid, found.pid)}: {found.what[:_LONGEST]}.",
+        advice=f"{found.advice[0].upper()}{found.advice[1:]}. {_ALL_OF_PYTHON}",
+        numbers={"pid": found.pid, "value": found.value, "threshold": found.threshold},
+        values={"pid": (found.pid,), **({"kind": kinds} if kinds else {})},
+    )
+
+
+def _processes(trace: Trace, runtime: str) -> dict[int, str]:
+    """Processes of a runtime that were looked into, as `name (pid)`."""
+    rows = trace.sql(
+        "SELECT pid, any_value(exe) AS exe FROM targets WHERE runtime = ? GROUP BY pid", [runtime]
+    ).to_pylist()
+    names = {r["pid"]: (r["exe"] or "").rpartition("/")[2][:80] for r in rows}
+    return {pid: f"{name} ({pid})" if name else f"process {pid}" for pid, name in names.items()}
+
+
+def _sorted(found: Iterator[Finding]) -> list[Finding]:
+    return sorted(found, key=lambda f: -f.lost)
