@@ -21,6 +21,7 @@ from heatmaps.encode import ColumnBlock, bounded, embedded_json
 from heatmaps.facts import diagnosis, facts
 from heatmaps.figure import base_figure
 from heatmaps.trie import Trie
+from sltrace.model import LOST_KINDS
 
 if TYPE_CHECKING:
     from sltrace.analysis.cube import Cube
@@ -171,6 +172,7 @@ def cube_data(cube: Cube) -> tuple[str, dict[str, Any]]:
         "comms": [bounded(n) for n in cube.comms],
         "policies": [bounded(n) for n in cube.policies],
         "kinds": [bounded(n) for n in cube.kinds],
+        "lost_kinds": LOST_KINDS,
         "buckets": [bounded(n) for n in cube.buckets],
         "cpus": [int(c) for c in cube.cpus],
         "cpu_group": cube.cpu_group,

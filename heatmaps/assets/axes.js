@@ -91,7 +91,7 @@ const Axes = (() => {
       if (name === "cpu") {
         return cube.cpus.map((_, key) => key).sort((a, b) => cube.nodes[a] - cube.nodes[b] || cube.cpus[a] - cube.cpus[b]);
       }
-      const awake = new Set(cube.kinds.filter((k) => k !== "blocked"));
+      const awake = new Set(cube.lostKinds);
       const everywhere = { column: cube.row.kind, place: new Int32Array(cube.kinds.length) };
       const order = cube.by(name, cube.selected(awake, everywhere, null)).map((s) => s.key);
       const known = new Set(order);

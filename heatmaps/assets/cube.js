@@ -49,6 +49,8 @@ class Cube {
     return ((this.offset_ns + ns) / 1e9).toFixed(places).replace(/\.?0+$/, "") + " s";
   }
 
+  get lostKinds() { return this.kinds.filter((k) => this.lost_kinds.includes(k)); }
+
   get whole() { return this.part ? `From ${this.when(0)} to ${this.when(this.duration_ns)}` : "The whole recording"; }
 
   // Columns `name.*` by what follows the dot.

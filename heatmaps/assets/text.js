@@ -52,12 +52,13 @@ const Text = (() => {
   // The kinds of sltrace.model.Kind in words; one from elsewhere stays as it is.
   const KINDS = {
     runq_wakeup: "woken", runq_preempt: "preempted", throttled: "CPU quota", blocked: "blocked", goroutine: "goroutine queue",
-    stw: "stop the world", gil: "Python GIL", loop: "asyncio loop",
+    stw: "stop the world", gil: "Python GIL", loop: "asyncio loop", goroutine_blocked: "goroutine parked",
   };
   const MEANINGS = {
     runq_wakeup: "woken, waiting for a CPU", runq_preempt: "lost the CPU, waiting to get one back",
     throttled: "the cgroup's CPU quota was used up", blocked: "asleep: I/O, locks, timers",
     goroutine: "a runnable goroutine, waiting for a P", stw: "the world of a Go process stopped",
+    goroutine_blocked: "a parked goroutine: channel, lock, network, timer",
     gil: "waiting for Python's global interpreter lock", loop: "one iteration of an asyncio loop",
   };
   const kind = (name) => KINDS[name] || name;

@@ -60,7 +60,7 @@ class Traces {
       const kindName = this.cube.trace_kinds[kind[i]];
       const one = { kind: kindName, from: end_ns[i] - wait_ns[i], ns: wait_ns[i], culprit: this.cube.trace_culprits[culprit[i]] };
       lanes.get(lane[i]).waits.push(one);
-      if (kindName !== "blocked") lanes.get(lane[i]).lost += one.ns;
+      if (this.cube.lost_kinds.includes(kindName)) lanes.get(lane[i]).lost += one.ns;
     }
     return [...lanes.values()].sort((a, b) => b.lost - a.lost);
   }

@@ -6,11 +6,11 @@ class View {
     this.cube = cube;
     this.axes = axes;
     this.listeners = [];
-    // Sleeping is not latency: blocked is off until asked for.
-    const awake = cube.kinds.filter((k) => k !== "blocked");
+    // Sleeping is not latency, nor is an iteration of a loop: off until asked for.
+    const lost = cube.lostKinds;
     this.defaults = {
       axis: "latency", measure: "time", scale: "log", stack: "victim", weight: "time", order: "root", split: "none",
-      compare: "share", blame: "cgroup", profile: "with", kinds: awake.length ? awake : cube.kinds,
+      compare: "share", blame: "cgroup", profile: "with", kinds: lost.length ? lost : cube.kinds,
     };
     this.read();
     window.addEventListener("hashchange", () => {

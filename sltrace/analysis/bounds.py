@@ -168,14 +168,18 @@ class _Waits:
             groups = from_histograms(self._trace, (), self._selection)
             n = groups[0].count if groups else 0
             return {"n": n, "total": groups[0].total_ns if groups else 0}
-        # Of a sampled source each row stands for several waits.
         row: dict[str, int] = self._trace.sql(
-            "SELECT coalesce(sum(coalesce(sampled, 1)), 0)::BIGINT AS n, coalesce(sum(wait_ns * "
-            "coalesce(sampled, 1)), 0)::BIGINT AS total, count(*) AS rows, "
-            f"coalesce(max(wait_ns), 0) AS longest {self._from}",
+            "SELECT count(*) AS n, coalesce(sum(wait_ns), 0)::BIGINT AS total, "
+            f"coalesce(max(sampled), 1) AS one_in {self._from}",
             self._parameters,
         ).to_pylist()[0]
         return row
+
+    @property
+    def _sampled(self) -> str:
+        """Why how many there were is not known; empty where all became rows."""
+        one_in = self._sums.get("one_in", 1)
+        return f"one wait in {one_in} became a row" if one_in > 1 else ""
 
     @cached_property
     def _buckets(self) -> NDArray[np.int64]:
@@ -197,12 +201,16 @@ class _Waits:
     def count(self) -> Bounds:
         """How many."""
         n, missing = self._sums["n"], self.missing
+        if self._sampled:
+            return Bounds(Decimal(n), None, self._sampled)
         low = n + missing.count if missing.certain else n
         return Bounds(Decimal(low), Decimal(n + missing.count), missing.why)
 
     def total(self) -> Bounds:
         """Their sum, ns."""
         total, missing = self._sums["total"], self.missing
+        if self._sampled:
+            return Bounds(Decimal(total), None, self._sampled)
         high = None if missing.high_ns is None else Decimal(total + missing.high_ns)
         return Bounds(Decimal(total + missing.low_ns), high, missing.why)
 
@@ -212,13 +220,16 @@ class _Waits:
         if not wall:
             return unknown("the trace does not say how long it is")
         count = self.count()
-        assert count.high is not None
         scale = Decimal(_SECOND) / wall
-        return Bounds(count.low * scale, count.high * scale, count.why)
+        high = None if count.high is None else count.high * scale
+        return Bounds(count.low * scale, high, count.why)
 
     def mean(self) -> Bounds:
-        """ns; 0 where there are none."""
+        """ns; 0 where there are none. Of a sample, the sample's."""
         n, missing = self._sums["n"], self.missing
+        if self._sampled:
+            mean = Decimal(self._sums["total"]) / n
+            return Bounds(mean, mean)
         total = self.total()
         most = n + missing.count
         low = total.low / most if most else Decimal(0)
@@ -231,15 +242,17 @@ class _Waits:
         """ns; 0 where there are none."""
         missing = self.missing
         seen = self._ranked(self._sums["n"])
+        if self._sampled:
+            return Bounds(seen.low, None, self._sampled)
         if missing.longest_ns is None or seen.high is None:
             return Bounds(seen.low, None, missing.why or seen.why)
         high = max(seen.high, Decimal(missing.longest_ns))
         return Bounds(seen.low, high, missing.why if high > seen.high else seen.why)
 
     def percentile(self, quantile: Decimal) -> Bounds:
-        """Nearest rank, ns; 0 where there are none."""
+        """Nearest rank, ns; 0 where there are none. Of a sample, the sample's."""
         missing = self.missing
-        n, m = self._rows(), missing.count
+        n, m = self._sums["n"], missing.count
         if not n + m:
             return Bounds(Decimal(0), Decimal(0))
         rank = int((quantile * (n + m)).to_integral_value(ROUND_CEILING))
@@ -278,8 +291,8 @@ class _Waits:
         )
         if min_latency_ns(self._trace):
             return Bounds(covered / wall, Decimal(1), "waits under --min-latency are not known")
-        if missing.high_ns is None or self._lost.lost:
-            why = missing.why or f"{self._lost.lost:,} waits were lost"
+        if self._sampled or missing.high_ns is None or self._lost.lost:
+            why = self._sampled or missing.why or f"{self._lost.lost:,} waits were lost"
             return Bounds(covered / wall, Decimal(1), why)
         return Bounds(
             covered / wall, min(Decimal(1), (covered + missing.high_ns) / wall), missing.why
@@ -288,16 +301,12 @@ class _Waits:
     def _wall_ns(self) -> int:
         return recorded_ns(self._trace)
 
-    def _rows(self) -> int:
-        """What percentiles are over."""
-        return self._sums["n"] if self._bucketed else self._sums["rows"]
-
     def _ranked(self, rank: int) -> Bounds:
         """The wait of this rank, 1 for the shortest; 0 where there are none."""
         if rank < 1:
             return Bounds(Decimal(0), Decimal(0))
         if not self._bucketed:
-            rank = min(rank, self._rows())
+            rank = min(rank, self._sums["n"])
             row = self._trace.sql(
                 f"SELECT wait_ns {self._from} ORDER BY wait_ns LIMIT 1 OFFSET ?",
                 [*self._parameters, rank - 1],
@@ -318,15 +327,3 @@ class _Waits:
             [*self._parameters, *self.missing.parameters, rank - 1],
         )
         return Decimal(row["ns"][0].as_py())
-
-
-def sampled(trace: Trace) -> tuple[str, ...]:
-    """A sentence for each kind of which not every wait became a row."""
-    rows = trace.sql(
-        "SELECT kind, max(sampled) AS most FROM waits WHERE sampled > 1 GROUP BY kind ORDER BY kind"
-    ).to_pylist()
-    return tuple(
-        f"{row['kind']}: one wait in {row['most']} became a row; counts and totals are scaled, "
-        "percentiles are the sample's"
-        for row in rows
-    )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from sltrace.analysis.bounds import Bounds, measure, sampled
+from sltrace.analysis.bounds import Bounds, measure
 from sltrace.analysis.losses import Losses, losses
 from sltrace.analysis.rules import Rule
 from sltrace.errors import UsageError
@@ -95,7 +95,6 @@ def check(trace: Trace, rules: Sequence[Rule], baseline: Trace | None = None) ->
         if rule.factor and baseline is None:
             raise UsageError(f"{rule.text!r} needs a baseline", "add --baseline PATH")
     notes = [*trace.notes, *(f"baseline: {n}" for n in (baseline.notes if baseline else ()))]
-    notes += sampled(trace)
     return Check(
         outcomes=tuple(_outcome(trace, rule, baseline) for rule in rules),
         losses=losses(trace),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from sltrace.model import Kind
+from sltrace.model import BLOCKED_KINDS, LOST_KINDS, Kind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,10 +28,10 @@ class SlowTrace:
 
     Attributes:
         trace_id: 32 hex digits.
-        count: Its waits without the blocked ones; so too the next two.
+        count: Its waits of LOST_KINDS; so too the next two.
         wait_ns: Their total.
         max_ns: The longest.
-        blocked_ns: Total of the blocked ones.
+        blocked_ns: Total of those of BLOCKED_KINDS.
         start_ns: Start of its first wait (CLOCK_MONOTONIC).
         end_ns: End of its last wait.
         lanes: Threads, goroutines and tasks that waited for it.
@@ -74,7 +74,7 @@ class SlowTraces:
 def slow_traces(trace: Trace, most: int = MAX_TRACES) -> SlowTraces:
     """The `most` traces that lost most time; none where the trace has no ids."""
     length = "greatest(coalesce(wait_ns, 0), 0)"
-    lost = f"kind <> '{Kind.BLOCKED.label}'"
+    lost = f"kind IN {LOST_KINDS!r}"
     lane = (
         "CASE WHEN goid IS NOT NULL THEN 'goroutine ' || goid "
         "WHEN coalesce(task, '') <> '' THEN task || ' (asyncio)' "
@@ -85,7 +85,8 @@ def slow_traces(trace: Trace, most: int = MAX_TRACES) -> SlowTraces:
         SELECT trace_id, count(*) FILTER (WHERE {lost}) AS count, count(*) AS n,
           coalesce(sum({length}) FILTER (WHERE {lost}), 0)::BIGINT AS wait_ns,
           coalesce(max({length}) FILTER (WHERE {lost}), 0)::BIGINT AS max_ns,
-          coalesce(sum({length}) FILTER (WHERE NOT {lost}), 0)::BIGINT AS blocked_ns,
+          coalesce(sum({length}) FILTER (WHERE kind IN {BLOCKED_KINDS!r}), 0)::BIGINT
+            AS blocked_ns,
           min(end_ns - {length}) AS start_ns, max(end_ns) AS end_ns,
           count(DISTINCT {lane}) AS lanes, count(*) OVER () AS of
         FROM waits WHERE trace_id <> '' AND end_ns IS NOT NULL AND kind IS NOT NULL

@@ -14,7 +14,7 @@ from sltrace.analysis.meta import clock_ns
 from sltrace.analysis.selection import EVERYTHING, Selection, tables
 from sltrace.durations import format_duration
 from sltrace.errors import UsageError
-from sltrace.model import RUNQ_KINDS, Kind
+from sltrace.model import BLOCKED_KINDS, LOST_KINDS, RUNQ_KINDS, Kind
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
@@ -25,16 +25,13 @@ CAUSES = {
     "goroutine": (Kind.GOROUTINE.label,),
     "quota": (Kind.THROTTLED.label,),
     "runq": RUNQ_KINDS,
-    "blocked": (Kind.BLOCKED.label,),
+    "blocked": BLOCKED_KINDS,
 }
 """What time can go to besides running, and its kinds. Where waits overlap (a thread that waits for
 the GIL is blocked, too), the moment is the first's. An iteration of an event loop is no wait of
 the trace it works for, so it is not here."""
 
 _CAUSE_OF = {kind: cause for cause, kinds in CAUSES.items() for kind in kinds}
-_LOST = tuple(kind for cause, kinds in CAUSES.items() if cause != "blocked" for kind in kinds)
-"""Kinds whose time a request loses: it could have run. Blocked time may be what it came for."""
-
 MAX_WAITS = 100_000
 """Waits of one trace that are looked at, the earliest."""
 
@@ -49,8 +46,8 @@ class Traced:
         end_ns: When its last one ended.
         waits: How many.
         threads: Threads that waited.
-        lost_ns: Their time in all waits but blocked ones, added up.
-        blocked_ns: Blocked time.
+        lost_ns: Their time in waits of LOST_KINDS, added up.
+        blocked_ns: Their time in waits of BLOCKED_KINDS.
     """
 
     trace_id: str
@@ -115,7 +112,7 @@ class Wait:
     @property
     def lane(self) -> tuple[int, int]:
         """What waited: process, and the thread, or the goroutine as a negative number."""
-        return self.pid, -self.goid if self.goid and self.kind == "goroutine" else self.tid
+        return self.pid, -self.goid if self.goid and self.kind.startswith("goroutine") else self.tid
 
 
 @dataclass(frozen=True)
@@ -196,9 +193,9 @@ def slowest(trace: Trace, selection: Selection = EVERYTHING, *, limit: int = 20)
     rows = trace.sql(
         "SELECT trace_id, min(end_ns - wait_ns) - ? AS start_ns, max(end_ns) - ? AS end_ns, "
         "count(*) AS waits, count(DISTINCT tid) AS threads, "
-        f"coalesce(sum(wait_ns) FILTER (WHERE kind IN {_LOST!r}), 0)::BIGINT AS lost_ns, "
-        "coalesce(sum(wait_ns) FILTER (WHERE kind = 'blocked'), 0)::BIGINT AS blocked_ns, "
-        f"count(*) OVER () AS traces FROM {source} AND trace_id IS NOT NULL "
+        f"coalesce(sum(wait_ns) FILTER (WHERE kind IN {LOST_KINDS!r}), 0)::BIGINT AS lost_ns, "
+        f"coalesce(sum(wait_ns) FILTER (WHERE kind IN {BLOCKED_KINDS!r}), 0)::BIGINT AS "
+        f"blocked_ns, count(*) OVER () AS traces FROM {source} AND trace_id IS NOT NULL "
         "GROUP BY trace_id ORDER BY lost_ns DESC, waits DESC, trace_id LIMIT ?",
         [origin, origin, *parameters, limit],
     ).to_pylist()

@@ -10,6 +10,7 @@ import click
 from sltrace.cli import output
 from sltrace.cli.strips import LETTERS, strip
 from sltrace.errors import UsageError
+from sltrace.model import BLOCKED_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -177,7 +178,7 @@ def _show_waits(seen: Timeline, top: int) -> None:
 
 
 def _blocked(wait: Wait) -> str:
-    if wait.kind != "blocked":
+    if wait.kind not in BLOCKED_KINDS:
         return output.text(wait.kind)
     return f"blocked: {output.text(wait.reason)}" if wait.reason else "blocked"
 

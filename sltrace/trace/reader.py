@@ -176,7 +176,10 @@ def _sampling(meta: dict[str, Any]) -> list[str]:
     one_in = go.get("sampled") if isinstance(go, dict) else None
     if not isinstance(one_in, int) or not 1 < one_in < 1 << 16:
         return []
-    return [f"of waits of goroutines the runtime notes 1 in {one_in}: these are those"]
+    return [
+        f"of waits of goroutines the runtime notes 1 in {one_in}: counts and times are of those, "
+        "nothing is scaled up"
+    ]
 
 
 def _read_meta(path: Path) -> dict[str, Any]:

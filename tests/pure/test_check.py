@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from sltrace.analysis.bounds import Bounds, measure
 from sltrace.analysis.check import check
+from sltrace.analysis.latency import stat
 from sltrace.analysis.rules import parse_rule
 from sltrace.cli.check import command
 from sltrace.cli.main import run
@@ -239,13 +240,28 @@ def test_what_was_not_recorded_is_not_known(tmp_path: Path) -> None:
     assert figure(damaged, "p99(runq)").why == "1 parts of the trace cannot be read"
 
 
-def test_sampled_waits_are_scaled_and_said(tmp_path: Path) -> None:
-    rows = [{"kind": "goroutine", "wait_ns": 100, "sampled": 8}] * 3
+def test_how_many_there_were_of_a_sample_is_known_from_below(tmp_path: Path) -> None:
+    rows = [{"kind": "goroutine", "wait_ns": 100 * i, "sampled": 8} for i in (1, 2, 3)]
     trace = Trace.open(make_trace(tmp_path, rows))
-    assert exact(trace, "count(goroutine)") == 24
-    assert exact(trace, "total(goroutine)") == 2400
-    (note,) = check(trace, [parse_rule("count(goroutine) < 30")]).notes
-    assert note.startswith("goroutine: one wait in 8")
+    for what, rows_have in (("count", 3), ("total", 600), ("rate", Decimal("0.3"))):
+        found = figure(trace, f"{what}(goroutine)")
+        assert (found.low, found.high, found.why) == (
+            rows_have,
+            None,
+            "one wait in 8 became a row",
+        )
+    # As `stat` counts them.
+    (group,) = stat(trace, ["kind"]).groups
+    assert (group.count, group.total_ns) == (3, 600)
+    assert figure(trace, "share(goroutine)").high == 1
+    assert verdict(trace, "count(goroutine) < 1000") == "unknown"
+    assert verdict(trace, "count(goroutine) < 3") == "fail"
+    assert exact(trace, "mean(goroutine)") == 200
+    assert exact(trace, "p50(goroutine)") == 200
+    assert (figure(trace, "max(goroutine)").low, figure(trace, "max(goroutine)").high) == (
+        300,
+        None,
+    )
 
 
 def test_a_baseline_is_measured_as_the_trace_is(tmp_path: Path) -> None:

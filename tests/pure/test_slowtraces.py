@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from sltrace.analysis.slowtraces import MAX_WAITS, slow_traces
+from sltrace.analysis.timeline import CAUSES, slowest
+from sltrace.model import LOST_KINDS, Kind
 from sltrace.trace.reader import Trace
 from tests.support.traces import SECOND, make_trace
 
@@ -76,3 +78,21 @@ def test_goroutines_and_tasks_are_lanes(tmp_path: Path) -> None:
 def test_no_ids_no_traces(tmp_path: Path) -> None:
     found = slow_traces(Trace.open(make_trace(tmp_path, [{}, {}])))
     assert (found.traces, found.of, len(found.waits["trace"])) == ([], 0, 0)
+
+
+def test_time_lost_is_the_same_everywhere(tmp_path: Path) -> None:
+    known = [kind.label for kind in Kind]
+    rows = [
+        {"kind": kind, "wait_ns": 1 << i, "trace_id": "ab" * 16, "tid": i}
+        for i, kind in enumerate([*known, "of another version"])
+    ]
+    trace = Trace.open(make_trace(tmp_path, rows))
+    left_out = {"blocked", "goroutine_blocked", "loop", "of another version"}
+    want = sum(row["wait_ns"] for row in rows if row["kind"] not in left_out)
+    (slow,), (listed,) = slow_traces(trace).traces, slowest(trace).traces
+    assert (slow.wait_ns, listed.lost_ns) == (want, want)
+    asleep = sum(1 << known.index(k) for k in ("blocked", "goroutine_blocked"))
+    assert (slow.blocked_ns, listed.blocked_ns) == (asleep, asleep)
+    # Every kind that is lost is something that time can go to, and the other way round.
+    causes = {kind for cause, kinds in CAUSES.items() if cause != "blocked" for kind in kinds}
+    assert causes == set(LOST_KINDS) == set(known) - left_out
