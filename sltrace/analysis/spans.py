@@ -80,7 +80,14 @@ def read_spans(path: str | Path) -> list[Span]:
         raise UsageError(f"{file} is not text", _HINT) from err
     try:
         spans = [s for document in _documents(text) for s in _spans(document)]
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as err:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as err:
         raise UsageError(f"{file} has no spans that can be read", _HINT) from err
     if not spans:
         raise UsageError(f"{file} has no spans", _HINT)
@@ -214,14 +221,15 @@ def _spans(document: Any) -> Iterator[Span]:
 
 
 def _otlp(span: dict[str, Any], service: str) -> Span:
+    start = _moment(span["startTimeUnixNano"])
     return Span(
         trace_id=normal_id(str(span["traceId"])),
         span_id=_span_id(span["spanId"]),
         parent_id=_span_id(span.get("parentSpanId") or ""),
         name=str(span.get("name", "")),
         service=service,
-        start_unix_ns=int(span["startTimeUnixNano"]),
-        end_unix_ns=int(span["endTimeUnixNano"]),
+        start_unix_ns=start,
+        end_unix_ns=max(start, _moment(span["endTimeUnixNano"])),
     )
 
 
@@ -234,7 +242,7 @@ def _service(resource: dict[str, Any]) -> str:
 
 def _jaeger(span: dict[str, Any], service: str) -> Span:
     parents = [r["spanID"] for r in span.get("references") or () if r.get("refType") == "CHILD_OF"]
-    start = int(span["startTime"]) * 1000
+    start = _moment(int(span["startTime"]) * 1000)
     return Span(
         trace_id=normal_id(str(span["traceID"])),
         span_id=_span_id(span["spanID"]),
@@ -242,8 +250,16 @@ def _jaeger(span: dict[str, Any], service: str) -> Span:
         name=str(span.get("operationName", "")),
         service=service,
         start_unix_ns=start,
-        end_unix_ns=start + int(span["duration"]) * 1000,
+        end_unix_ns=_moment(start + max(0, int(span["duration"])) * 1000),
     )
+
+
+def _moment(value: Any) -> int:
+    """Wall clock, ns; ValueError for what no clock shows."""
+    ns = int(value)
+    if not 0 <= ns < 1 << 63:
+        raise ValueError
+    return ns
 
 
 def _span_id(value: object) -> str:

@@ -233,6 +233,17 @@ def test_spans_that_are_each_others_parents(tmp_path: Path) -> None:
         b'{"data": [{"spans": [{"traceID": "x"}]}]}',
         b'{"data": {"spans": [{"traceID": "ab", "spanID": "1", "startTime": "soon"}]}}',
         b"[" * 100_000,
+        b'{"data": {"spans": [{"traceID": "ab", "spanID": "1", "startTime": 1e999}]}}',
+        *(
+            json.dumps(
+                {
+                    "data": {
+                        "spans": [{"traceID": "ab", "spanID": "1", "startTime": t, "duration": d}]
+                    }
+                }
+            ).encode()
+            for t, d in ((-1, 1), (1, 10**400), (10**17, 1))
+        ),
     ],
 )
 def test_a_file_of_something_else_is_one_error(tmp_path: Path, content: bytes) -> None:
@@ -240,6 +251,18 @@ def test_a_file_of_something_else_is_one_error(tmp_path: Path, content: bytes) -
     file.write_bytes(content)
     with pytest.raises(UsageError, match="give OTLP/JSON"):
         read_spans(file)
+
+
+def test_a_span_that_ends_before_it_begins_has_no_time(tmp_path: Path) -> None:
+    file = tmp_path / "spans.json"
+    file.write_text(json.dumps(otlp([otlp_span("0a" * 8, "", 300, 50)])))
+    trace = recorded(tmp_path)
+    (found,) = explain_spans(trace, timeline(trace, ID), read_spans(file))
+    assert (found.end_ns - found.start_ns, found.running_ns, sum(found.causes.values())) == (
+        0,
+        0,
+        0,
+    )
 
 
 def test_ids_are_written_in_many_ways() -> None:

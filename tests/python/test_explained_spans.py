@@ -1,0 +1,82 @@
+"""Spans that the SDK itself exported, and what their time went to by the process's own clocks."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sltrace.analysis.spans import explain_spans, read_spans
+from sltrace.analysis.timeline import timeline
+from tests.kernel.conftest import Record
+from tests.support.pythons import service
+from tests.support.recorder import sltrace
+
+pytestmark = pytest.mark.bpf
+
+
+def exported(file: Path) -> dict[str, dict[str, Any]]:
+    """By trace id its spans, as name to span, from the file as the exporter wrote it."""
+    traces: dict[str, dict[str, Any]] = {}
+    for line in file.read_text().splitlines():
+        for resource in json.loads(line)["resourceSpans"]:
+            for scope in resource["scopeSpans"]:
+                for span in scope["spans"]:
+                    traces.setdefault(span["traceId"], {})[span["name"]] = span
+    return traces
+
+
+def used(span: dict[str, Any]) -> int:
+    """CPU time, ns, that the span's thread counted itself."""
+    (value,) = (a["value"]["intValue"] for a in span["attributes"] if a["key"] == "cpu_ns")
+    return int(value)
+
+
+def test_the_time_of_spans_of_the_sdk_is_told_apart(record: Record, tmp_path: Path) -> None:
+    file = tmp_path / "spans.jsonl"
+    with service("this", "exported", file, 60) as process:
+        with record("--pid", process.pid) as recording:
+            time.sleep(2.4)
+        process.terminate()
+        process.wait(20)
+    traces = exported(file)
+    clock = recording.trace.meta["clock"]
+    # Ids are there from a second after the first span on.
+    low, high = clock["start_unix_ns"] + 1_200_000_000, clock["end_unix_ns"]
+    whole = [
+        trace_id
+        for trace_id, spans in traces.items()
+        if len(spans) == 4
+        and int(spans["request"]["startTimeUnixNano"]) > low
+        and int(spans["request"]["endTimeUnixNano"]) < high
+    ]
+    assert len(whole) >= 2
+    trace, spans = recording.trace, read_spans(file)
+    ran = waited = 0
+    for trace_id in whole:
+        explained = explain_spans(trace, timeline(trace, trace_id), spans)
+        found = {s.span.name: s for s in explained}
+        assert found["request"].span.service == "shop"
+        assert [s.depth for s in found.values()] == [0, 1, 1, 1]
+        for name, span in found.items():
+            length = span.end_ns - span.start_ns
+            assert length == pytest.approx(
+                int(traces[trace_id][name]["endTimeUnixNano"])
+                - int(traces[trace_id][name]["startTimeUnixNano"]),
+                abs=1000,
+            )
+            assert span.running_ns + sum(span.causes.values()) == length
+            assert span.running_ns == pytest.approx(
+                used(traces[trace_id][name]), rel=0.1, abs=3_000_000
+            )
+        assert found["sleep"].causes["blocked"] >= 60_000_000
+        ran += found["contend"].running_ns
+        waited += found["contend"].causes["gil"]
+    # Two threads that only compute have the GIL in turns.
+    assert waited > 0.3 * ran
+    done = sltrace("explain", recording.path, "--trace-id", whole[-1], "--spans", file)
+    assert done.code == 0, done.err
+    assert all(name in done.out for name in ("shop: request", "  shop: sleep", "GIL", "RUNNING"))
