@@ -93,8 +93,7 @@ def measure(trace: Trace, rule: Rule) -> Bounds:
 
 
 def _not_recorded(trace: Trace, rule: Rule) -> str:
-    damaged = len(trace.notes) - (not trace.meta.get("finished"))
-    if damaged > 0:
+    if damaged := len(trace.damage):
         return f"{damaged} parts of the trace cannot be read"
     if Kind.BLOCKED.label in rule.kinds and trace.meta.get("blocked") is False:
         return "recorded with --no-blocked"

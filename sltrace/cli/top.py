@@ -105,7 +105,8 @@ def _loop(window: Any, recorder: LiveRecorder, feed: Feed, state: State) -> None
         feed.take(advance=not state.paused)
         if pressed or feed.last_s != drawn_s:
             height, width = window.getmaxyx()
-            status = f"recording into {recorder.kept_path}" if recorder.keeping else ""
+            kept = recorder.kept_path
+            status = f"recording {kept.name}" if kept and recorder.keeping else ""
             _paint(window, draw(feed, state, width=width, height=height, status=status), styles)
             drawn_s = feed.last_s
         pressed = _take_key(window, state)

@@ -123,10 +123,9 @@ def _refuse_unlike(traces: Sequence[Trace]) -> None:
     if len(traces) < 2:
         raise UsageError("there is nothing to merge", "name two traces or more")
     for trace in traces:
-        damaged = len(trace.notes) - (not trace.meta.get("finished"))
-        if damaged > 0:
+        if trace.damage:
             raise UsageError(
-                f"parts of {trace.path} cannot be read: {trace.notes[-1]}",
+                f"parts of {trace.path} cannot be read: {trace.damage[-1]}",
                 "a merged trace could not say so; copy it again, or leave it out",
             )
     for key, option in (

@@ -28,7 +28,8 @@ class Trace:
     Attributes:
         path: Its folder.
         meta: `meta.json`; keys as in docs/schema.md.
-        notes: What could not be read, and `sampling`, one sentence each; empty for a whole trace.
+        notes: What is not whole, a sentence each: `damage`, `sampling`, and an end that is missing.
+        damage: What could not be read.
         sampling: What is there only in part.
         connection: DuckDB connection with one view per table of the schema.
     """
@@ -39,6 +40,7 @@ class Trace:
         self.path = path
         self.meta = meta
         self.notes: list[str] = []
+        self.damage: list[str] = []
         if not meta.get("finished"):
             self.notes.append("the recorder was killed: up to the last second is missing")
         self.sampling = _sampling(meta)
@@ -120,9 +122,13 @@ class Trace:
         try:
             self._view(table, [segment], columns)
         except duckdb.Error as err:
-            self.notes.append(f"{table}/{segment.name} is damaged: {_first_line(err)}")
+            self._leave_out(f"{table}/{segment.name} is damaged: {_first_line(err)}")
             return False
         return True
+
+    def _leave_out(self, why: str) -> None:
+        self.damage.append(why)
+        self.notes.append(why)
 
     def _sound_segments(self, table: str) -> tuple[list[Path], set[str]]:
         """Segments whose footer can be read and fits the schema, and the columns they share."""
@@ -136,12 +142,12 @@ class Trace:
             try:
                 schema = pq.read_schema(segment)
             except (pa.ArrowException, OSError, UnicodeDecodeError) as err:
-                self.notes.append(f"{table}/{segment.name} is damaged: {_first_line(err)}")
+                self._leave_out(f"{table}/{segment.name} is damaged: {_first_line(err)}")
                 continue
             shared = set(schema.names) & set(wanted.names)
             strange = [n for n in shared if schema.field(n).type != wanted.field(n).type]
             if strange or not shared or not shared.issuperset(_REQUIRED.get(table, ())):
-                self.notes.append(f"{table}/{segment.name} does not have the columns of a trace")
+                self._leave_out(f"{table}/{segment.name} does not have the columns of a trace")
                 continue
             sound.append(segment)
             columns = shared if columns is None else columns & shared
@@ -172,13 +178,17 @@ _RERECORD = "record again, or copy the trace again from where it was recorded"
 def _sampling(meta: dict[str, Any]) -> list[str]:
     """What is not whole because only a part was recorded, in sentences."""
     sources = meta.get("sources")
-    go = sources.get("go") if isinstance(sources, dict) else None
-    one_in = go.get("sampled") if isinstance(go, dict) else None
-    if not isinstance(one_in, int) or not 1 < one_in < 1 << 16:
-        return []
+    found = set()
+    for name, source in sources.items() if isinstance(sources, dict) else ():
+        # In a merged trace a source is called `TRACE: go`.
+        go = name.rpartition(": ")[2] == "go" and isinstance(source, dict)
+        one_in = source.get("sampled") if go else None
+        if isinstance(one_in, int) and 1 < one_in < 1 << 16:
+            found.add(one_in)
     return [
         f"of waits of goroutines the runtime notes 1 in {one_in}: counts and times are of those, "
         "nothing is scaled up"
+        for one_in in sorted(found)
     ]
 
 

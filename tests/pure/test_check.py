@@ -264,6 +264,13 @@ def test_how_many_there_were_of_a_sample_is_known_from_below(tmp_path: Path) -> 
     )
 
 
+def test_what_is_sampled_on_purpose_is_not_damage(tmp_path: Path) -> None:
+    go = {"sources": {"go": {"sampled": 8}}}
+    trace = Trace.open(make_trace(tmp_path, [{"wait_ns": 1000}], meta=go))
+    assert len(trace.notes) == 1
+    assert verdict(trace, "p99(runq) < 5ms") == "pass"
+
+
 def test_a_baseline_is_measured_as_the_trace_is(tmp_path: Path) -> None:
     old = Trace.open(make_trace(tmp_path, [{"wait_ns": 1000 * i} for i in range(1, 101)]))
     for name in "bc":

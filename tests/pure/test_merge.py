@@ -365,6 +365,17 @@ def test_hostile_metadata_is_no_trouble(tmp_path: Path) -> None:
     assert names == {"one:/", f"{hostile['host']}:/"}
 
 
+def test_traces_of_go_are_merged_and_say_what_is_sampled(tmp_path: Path) -> None:
+    go = {"sources": {"go": {"sampled": 8}}}
+    paths = [
+        trace_of(tmp_path, name, [{"end_ns": 101 * SECOND}], name, UNIX, meta=go).path
+        for name in "ab"
+    ]
+    result = CliRunner().invoke(command, [*map(str, paths), "-o", str(tmp_path / "m.slt")])
+    assert result.exit_code == 0, result.exception
+    assert "1 in 8" in Trace.open(tmp_path / "m.slt").sampling[0]
+
+
 def test_the_command_says_what_it_did(tmp_path: Path) -> None:
     a = trace_of(tmp_path, "a", [{"end_ns": 101 * SECOND}], "one", UNIX)
     b = trace_of(tmp_path, "b", [{"end_ns": 101 * SECOND}], "two", UNIX + 5 * SECOND)

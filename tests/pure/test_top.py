@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sltrace.buckets import lower_bounds
 from sltrace.cli import output
 from sltrace.cli.live.feed import CLASSES, KEPT_S, SORTS, VIEWS, Feed
-from sltrace.cli.live.screen import draw, rows_of, shade
+from sltrace.cli.live.screen import draw, rows_for, rows_of, shade
 from sltrace.cli.live.state import WINDOWS, State
 from sltrace.trace.writer import TraceWriter
 from tests.pure.test_analysis_latency import random_waits
@@ -117,13 +117,16 @@ def test_lines_are_sorted_and_cut(live: tuple[Path, pd.DataFrame], sort: str) ->
     assert feed.lines("runq", "threads", 60, sort=sort, wanted="' OR 1=1", limit=9) == []
 
 
-def test_the_heatmap_is_every_wait(live: tuple[Path, pd.DataFrame]) -> None:
+@pytest.mark.parametrize(("height", "rows"), [(24, 8), (50, 15)])
+def test_the_heatmap_is_every_wait(live: tuple[Path, pd.DataFrame], height: int, rows: int) -> None:
     path, frame = live
     feed = Feed(path)
     feed.take()
-    cells = rows_of(feed.heat("runq", 15))
+    steps = [start for start, _ in rows_for(height)]
+    cells = rows_of(feed.heat("runq", 15), steps)
+    assert len(cells) == rows
     part = chosen(frame, "runq", feed.last_s, 15)
-    edges = [0, 1000, 10**4, 10**5, 10**6, 10**7, 10**8, 10**9, 10**19]
+    edges = [*steps, 10**19]
     low = lower_bounds()
     for column in range(15):
         second = feed.last_s - 14 + column

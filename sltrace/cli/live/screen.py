@@ -22,18 +22,21 @@ Style = Literal["plain", "title", "dim", "warn", "bad", "cool"]
 _SHADES = " .:-=+*#%@"
 """From no wait to the most in a cell of the picture; by the logarithm of how many."""
 _LABEL = 8
-_STEPS = (
-    0,
-    1_000,
-    10_000,
-    100_000,
-    1_000_000,
-    10_000_000,
-    100_000_000,
-    1_000_000_000,
+_DECADES = (
+    (0, "0"),
+    (1_000, "1 us"),
+    (10_000, "10 us"),
+    (100_000, "100 us"),
+    (1_000_000, "1 ms"),
+    (10_000_000, "10 ms"),
+    (100_000_000, "100 ms"),
+    (1_000_000_000, "1 s"),
 )
-"""Rows of the heatmap: from these latencies (ns) on. A wait is in a row by its bucket's start."""
-_NAMES = ("", "1 us", "10 us", "100 us", "1 ms", "10 ms", "100 ms", "1 s")
+"""Rows of the heatmap: from which latency (ns) on, and its name. A wait is in a row by its bucket's
+start."""
+_SLOW_NS, _BAD_NS = 1_000_000, 10_000_000
+_TALL = 40
+"""Lines of a terminal from which on there is room for two rows a decade."""
 _TITLES = {"runq": "run queue", "throttled": "quota", "blocked": "blocked"}
 _KEYS = "q quit  p pause  v view  k kind  s sort  w window  / filter  r record  ? help"
 _HELP = (
@@ -73,7 +76,7 @@ def draw(feed: Feed, state: State, *, width: int, height: int, status: str) -> l
     if state.help:
         shown += [Text(line) for line in _HELP]
     else:
-        shown += _heatmap(feed, state, max(10, width - _LABEL - 1))
+        shown += _heatmap(feed, state, max(10, width - _LABEL - 1), rows_for(height))
         shown += _table(feed, state, width, height - len(shown) - 2)
     # The last line first: on a small terminal the keys and losses stay.
     body = shown[: max(0, height - 2)]
@@ -95,14 +98,22 @@ def _title(feed: Feed, state: State) -> Text:
     )
 
 
-def _heatmap(feed: Feed, state: State, columns: int) -> list[Text]:
-    cells = rows_of(feed.heat(state.of, columns))
+def rows_for(height: int) -> list[tuple[int, str]]:
+    """Where the heatmap's rows begin, and what they are called, the shortest waits first."""
+    if height < _TALL:
+        return list(_DECADES)
+    halves = [(3 * start, "") for start, _ in _DECADES if start]
+    return sorted([*_DECADES, *halves])
+
+
+def _heatmap(feed: Feed, state: State, columns: int, steps: list[tuple[int, str]]) -> list[Text]:
+    cells = rows_of(feed.heat(state.of, columns), [start for start, _ in steps])
     most = max(1, int(cells.max()))
     rows: list[Text] = [Text(f"{_TITLES[state.of]}, waits by latency and second", "dim")]
-    for i in reversed(range(len(_STEPS))):
-        style: Style = "bad" if i >= 5 else "warn" if i >= 4 else "cool"
-        shades = "".join(shade(int(n), most) for n in cells[i])
-        rows.append(Text(f"{_NAMES[i]:>{_LABEL}}|{shades}", style))
+    for (start, name), counts in reversed(list(zip(steps, cells, strict=True))):
+        style: Style = "bad" if start >= _BAD_NS else "warn" if start >= _SLOW_NS else "cool"
+        shades = "".join(shade(int(n), most) for n in counts)
+        rows.append(Text(f"{name:>{_LABEL}}|{shades}", style))
     losses = feed.losses.seconds
     first = feed.last_s - columns + 1
     marks = "".join("!" if first + i in losses else "-" for i in range(columns))
@@ -110,10 +121,10 @@ def _heatmap(feed: Feed, state: State, columns: int) -> list[Text]:
     return rows
 
 
-def rows_of(heat: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Latency buckets summed into the rows of the picture, the shortest waits first."""
-    row = np.searchsorted(_STEPS, lower_bounds(), side="right") - 1
-    cells = np.zeros((len(_STEPS), heat.shape[1]), np.int64)
+def rows_of(heat: NDArray[np.int64], steps: Sequence[int]) -> NDArray[np.int64]:
+    """Latency buckets summed into rows that begin at `steps` (ns, from 0 on)."""
+    row = np.searchsorted(steps, lower_bounds(), side="right") - 1
+    cells = np.zeros((len(steps), heat.shape[1]), np.int64)
     np.add.at(cells, row, heat)
     return cells
 
@@ -142,7 +153,14 @@ def _table(feed: Feed, state: State, width: int, room: int) -> list[Text]:
     headers = [name, because, *(f"{h}*" if h == by else h for h in heads.values())]
     rows = [_row(line) for line in lines]
     table = output.table(headers, rows, names=2, columns=width).splitlines()
-    return [Text(table[0], "title"), *(Text(line) for line in table[1:])]
+    none = [] if rows else [Text(_nothing(state), "dim")]
+    return [Text(table[0], "title"), *(Text(line) for line in table[1:]), *none]
+
+
+def _nothing(state: State) -> str:
+    if state.view == "culprits" and state.of != "runq":
+        return f"{_TITLES[state.of]}: nobody ran instead; v shows cgroups and threads"
+    return "no such waits in this time" + (", or none of that name" if state.wanted else "")
 
 
 def _row(line: Line) -> Sequence[str]:
