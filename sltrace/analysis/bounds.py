@@ -95,6 +95,8 @@ def measure(trace: Trace, rule: Rule) -> Bounds:
 def _not_recorded(trace: Trace, rule: Rule) -> str:
     if damaged := len(trace.damage):
         return f"{damaged} parts of the trace cannot be read"
+    if _rows_are_gone(trace):
+        return "the waits that it counted are not in the trace"
     if Kind.BLOCKED.label in rule.kinds and trace.meta.get("blocked") is False:
         return "recorded with --no-blocked"
     runtime = not SCHEDULER.issuperset(rule.kinds)
@@ -103,6 +105,15 @@ def _not_recorded(trace: Trace, rule: Rule) -> str:
     if trace.meta.get("histogram_only"):
         return _beyond_histograms(rule)
     return ""
+
+
+def _rows_are_gone(trace: Trace) -> bool:
+    """Whether no wait is there of those that the histograms count: a copy that is not whole."""
+    if trace.meta.get("histogram_only") or min_latency_ns(trace):
+        return False
+    if trace.sql("SELECT 1 AS one FROM waits LIMIT 1").num_rows:
+        return False
+    return losses(trace).kept > 0
 
 
 def _beyond_histograms(rule: Rule) -> str:

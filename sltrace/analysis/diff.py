@@ -281,8 +281,9 @@ def _group_blocks(side: Side, dimension: Dimension, keys: Sequence[Value]) -> Bl
 
 def _notes(sides: tuple[Side, Side]) -> tuple[str, ...]:
     notes = []
-    for label, side in zip("AB", sides, strict=True):
-        notes += [f"{label}: {note}" for note in side.trace.notes]
+    a, b = (side.trace.notes for side in sides)
+    notes += [f"A and B: {note}" if note in b else f"A: {note}" for note in a]
+    notes += [f"B: {note}" for note in b if note not in a]
     if shortest := max(min_latency_ns(s.trace) for s in sides):
         notes.append(f"only waits of {shortest:,} ns or more are compared")
     if min(blocks_of(s.span_ns) for s in sides) < 10:

@@ -49,17 +49,22 @@ class Side:
 
     @cached_property
     def size(self) -> float:
-        """Its recorded seconds, or how many traces it has; more than 0."""
+        """Its recorded seconds, or how many traces it has; 1 for none."""
         if self.per == "second":
             recorded = recorded_ns(self.trace, self.start_ns, self.start_ns + self.span_ns)
             return max(1, recorded) / 1e9
+        return float(self.traces or 1)
+
+    @cached_property
+    def traces(self) -> int:
+        """How many traces it has waits of."""
         condition, parameters = self.selection.where()
-        count = self.trace.sql(
+        count: int = self.trace.sql(
             f"SELECT count(DISTINCT trace_id) AS n FROM {tables(self.selection.dimensions)} "
             f"WHERE {condition}",
             parameters,
         )["n"][0].as_py()
-        return float(count or 1)
+        return count
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""

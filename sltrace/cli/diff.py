@@ -140,7 +140,7 @@ def _show(result: Diff) -> None:
     for label, side in (("A", result.a), ("B", result.b)):
         size = f"{side.span_ns / 1e9:.1f} s"
         if side.per == "trace":
-            size += f", {output.number(int(side.size))} traces"
+            size += f", {output.number(side.traces)} {'trace' if side.traces == 1 else 'traces'}"
         click.echo(f"{label}: {output.text(side.name)} ({size})")
     if not result.classes:
         click.echo("no waits: the traces have none, or none that match")

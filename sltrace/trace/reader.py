@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _MAX_META = 16 << 20
+_MOST_DAMAGE = 5
+"""Parts that cannot be read that are named, each in a note."""
 
 
 class Trace:
@@ -50,6 +52,9 @@ class Trace:
         )
         for table in TABLES:
             self._create_view(table)
+        self.notes += self.damage[:_MOST_DAMAGE]
+        if (more := len(self.damage) - _MOST_DAMAGE) > 0:
+            self.notes.append(f"{more:,} more parts cannot be read")
 
     @classmethod
     def open(cls, path: str | Path) -> Trace:
@@ -122,13 +127,9 @@ class Trace:
         try:
             self._view(table, [segment], columns)
         except duckdb.Error as err:
-            self._leave_out(f"{table}/{segment.name} is damaged: {_first_line(err)}")
+            self.damage.append(f"{table}/{segment.name} is damaged: {_first_line(err)}")
             return False
         return True
-
-    def _leave_out(self, why: str) -> None:
-        self.damage.append(why)
-        self.notes.append(why)
 
     def _sound_segments(self, table: str) -> tuple[list[Path], set[str]]:
         """Segments whose footer can be read and fits the schema, and the columns they share."""
@@ -142,12 +143,12 @@ class Trace:
             try:
                 schema = pq.read_schema(segment)
             except (pa.ArrowException, OSError, UnicodeDecodeError) as err:
-                self._leave_out(f"{table}/{segment.name} is damaged: {_first_line(err)}")
+                self.damage.append(f"{table}/{segment.name} is damaged: {_first_line(err)}")
                 continue
             shared = set(schema.names) & set(wanted.names)
             strange = [n for n in shared if schema.field(n).type != wanted.field(n).type]
             if strange or not shared or not shared.issuperset(_REQUIRED.get(table, ())):
-                self._leave_out(f"{table}/{segment.name} does not have the columns of a trace")
+                self.damage.append(f"{table}/{segment.name} does not have the columns of a trace")
                 continue
             sound.append(segment)
             columns = shared if columns is None else columns & shared
@@ -223,4 +224,5 @@ def _quoted(name: str) -> str:
 
 
 def _first_line(err: BaseException) -> str:
-    return str(err).strip().splitlines()[0][:200] if str(err).strip() else type(err).__name__
+    text = str(err).strip()
+    return text.splitlines()[0][:200].rstrip(".") if text else type(err).__name__

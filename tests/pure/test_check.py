@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import tempfile
 from decimal import Decimal
 from pathlib import Path
@@ -269,6 +270,18 @@ def test_what_is_sampled_on_purpose_is_not_damage(tmp_path: Path) -> None:
     trace = Trace.open(make_trace(tmp_path, [{"wait_ns": 1000}], meta=go))
     assert len(trace.notes) == 1
     assert verdict(trace, "p99(runq) < 5ms") == "pass"
+
+
+def test_a_copy_without_the_waits_passes_nothing(tmp_path: Path) -> None:
+    sums = [{"kind": "runq_wakeup", "count": 7, "sum_ns": 7000, "policy": "OTHER"}]
+    path = make_trace(tmp_path, [{"wait_ns": 1000}] * 7, histogram_sums=sums)
+    assert verdict(Trace.open(path), "p99(runq) < 5s") == "pass"
+    shutil.rmtree(path / "waits")
+    assert verdict(Trace.open(path), "p99(runq) < 5s") == "unknown"
+    assert "are not in the trace" in figure(Trace.open(path), "count(runq)").why
+    # Where nothing waited at all, every rule is about nothing.
+    shutil.rmtree(path / "histogram_sums")
+    assert verdict(Trace.open(path), "p99(runq) < 5s") == "pass"
 
 
 def test_a_baseline_is_measured_as_the_trace_is(tmp_path: Path) -> None:
