@@ -1,22 +1,13 @@
-"""Puts a report together: one HTML file that needs nothing else, ever.
-
-Its content security policy names the hash of each script in it and allows no connection, so a name
-from the trace that found a way into the markup would still not run, and could not tell anyone.
-"""
+"""The report of a trace as one HTML file."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from heatmaps.encode import ColumnBlock, bounded, embedded_json
+from heatmaps.assemble import assemble
+from heatmaps.encode import ColumnBlock, bounded
 from heatmaps.facts import diagnosis, facts
 from heatmaps.figure import base_figure
 from heatmaps.trie import Trie
@@ -26,10 +17,6 @@ if TYPE_CHECKING:
     from sltrace.analysis.cubeblame import Party
     from sltrace.profiles.pprof import Profile
     from sltrace.trace.reader import Trace
-
-_HERE = Path(__file__).parent
-_PLOTLY = _HERE / "vendor" / "plotly-cartesian.min.js"
-_ASSETS = _HERE / "assets"
 
 _SCRIPTS = (
     "text.js",
@@ -101,37 +88,12 @@ def build_page(trace: Trace, cube: Cube | None = None, *, profiles: Sequence[Pro
     data["facts"] = facts(trace, cube)
     data["diagnosis"] = diagnosis(trace)
     data["figure"] = base_figure(cube.n_bins * cube.bin_ns / _SECOND, cube.n_bins)
-    scripts = [_PLOTLY.read_text(encoding="utf-8")]
-    scripts += [(_ASSETS / name).read_text(encoding="utf-8") for name in _SCRIPTS]
     title = f"sltrace: {bounded(trace.meta.get('host'))[:80]} {trace.path.name[:80]}"
-    page = (_ASSETS / "page.html").read_text(encoding="utf-8")
-    for mark, content in (
-        ("title", html.escape(title)),
-        ("policy", _policy(scripts)),
-        ("style", (_ASSETS / "page.css").read_text(encoding="utf-8")),
-        ("data", embedded_json(data)),
-        ("columns", block),
-        ("scripts", "\n".join(f"<script>{script}</script>" for script in scripts)),
-    ):
-        # Split at the mark, not str.replace: content may hold a later mark's text.
-        before, after = page.split(f"<!--{mark}-->")
-        page = before + content + after
-    return Page(page.encode("utf-8", "backslashreplace"), len(cube.rows["t"]), tuple(cube.notes))
+    page = assemble("page.html", ("vendor/plotly-cartesian.min.js", *_SCRIPTS), title, data, block)
+    return Page(page, len(cube.rows["t"]), tuple(cube.notes))
 
 
-def _policy(scripts: list[str]) -> str:
-    hashes = " ".join(
-        f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'"
-        for s in scripts
-    )
-    # Plotly writes style elements and attributes, and makes its PNG download from data: and blob:.
-    return (
-        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; "
-        "img-src data: blob:; connect-src 'none'; base-uri 'none'; form-action 'none'"
-    )
-
-
-def _data(cube: Cube) -> tuple[str, dict[str, Any]]:
+def _data(cube: Cube) -> tuple[ColumnBlock, dict[str, Any]]:
     block = ColumnBlock()
     for name, column in cube.rows.items():
         if name != "sum_ns":
@@ -140,7 +102,7 @@ def _data(cube: Cube) -> tuple[str, dict[str, Any]]:
     block.add("rows.rest_ns", cube.rows["sum_ns"] - cube.rows["max_ns"])
     for name, column in cube.blame.rows.items():
         block.add(f"blame.{name}", column)
-    trie = Trie.of(cube.stacks)
+    Trie.of(cube.stacks).pack(block)
     for name in ("profile", "stack", "owner", "value"):
         block.add(f"profiles.{name}", cube.profile_rows.get(name, ()))
     # One more than the number or time: 0 is none.
@@ -149,10 +111,6 @@ def _data(cube: Cube) -> tuple[str, dict[str, Any]]:
     slow = cube.slow_traces
     for name, column in slow.waits.items():
         block.add(f"traces.{name}", column)
-    # A node is mostly the child of the one before it.
-    block.add("trie.back", np.arange(len(trie.parent)) - trie.parent)
-    block.add("trie.frame", trie.frame)
-    block.add("trie.stacks", trie.node_of_stack)
     data = {
         "start_ns": str(cube.start_ns),
         "bin_ns": cube.bin_ns,
@@ -213,9 +171,8 @@ def _data(cube: Cube) -> tuple[str, dict[str, Any]]:
         ],
         "totals": {bounded(kind): total for kind, total in cube.totals.items()},
         "source": cube.source,
-        "columns": block.directory,
     }
-    return block.text(), data
+    return block, data
 
 
 def _party(party: Party) -> list[str]:

@@ -138,7 +138,7 @@ const Blame = (() => {
   function sankey({ left, right, cells, total }, tip) {
     const width = 560;
     const label = 170;
-    const svg = make("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, class: "sankey", role: "img", "aria-label": "Who waited (left) for whom (right); the table has the numbers" });
+    const svg = Text.svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, class: "sankey", role: "img", "aria-label": "Who waited (left) for whom (right); the table has the numbers" });
     const tall = HEIGHT - 20 - GAP * (Math.max(left.length, right.length) - 1);
     const places = (parties) => {
       let y = 18;
@@ -157,7 +157,7 @@ const Blame = (() => {
       const [a, b] = [from[i].y + from[i].used, to[j].y + to[j].used];
       from[i].used += h;
       to[j].used += h;
-      const band = make("path", {
+      const band = Text.svg("path", {
         d: `M${x0},${a}C${middle},${a} ${middle},${b} ${x1},${b}v${h}C${middle},${b + h} ${middle},${a + h} ${x0},${a + h}Z`,
         class: "band c" + (j % 8),
       });
@@ -169,26 +169,20 @@ const Blame = (() => {
       svg.append(band);
     }));
     const side = (parties, spots, x, anchor, at, dark) => parties.forEach((p, i) => {
-      svg.append(make("rect", { x, y: spots[i].y, width: BOX, height: Math.max(1, spots[i].h), class: "box " + dark(i) }));
+      svg.append(Text.svg("rect", { x, y: spots[i].y, width: BOX, height: Math.max(1, spots[i].h), class: "box " + dark(i) }));
       if (spots[i].h < 7 && i > 3) return;
-      const text = make("text", { x: at, y: spots[i].y + spots[i].h / 2 + 4, "text-anchor": anchor });
+      const text = Text.svg("text", { x: at, y: spots[i].y + spots[i].h / 2 + 4, "text-anchor": anchor });
       text.textContent = Text.short(p.name, 24);
       svg.append(text);
     });
     side(left, from, label, "end", label - 5, () => "victim");
     side(right, to, x1, "start", x1 + BOX + 5, (i) => "c" + (i % 8));
     for (const [x, anchor, text] of [[label + BOX, "end", "waited"], [x1, "start", "had the CPU meanwhile"]]) {
-      const title = make("text", { x, y: 10, "text-anchor": anchor, class: "side" });
+      const title = Text.svg("text", { x, y: 10, "text-anchor": anchor, class: "side" });
       title.textContent = text;
       svg.append(title);
     }
     return svg;
-  }
-
-  function make(tag, attributes) {
-    const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-    return node;
   }
 
   return { draw, rows, nameOf, open };

@@ -5,13 +5,13 @@
 class Cube {
   constructor(data) {
     Object.assign(this, data);
-    this.row = Cube.group(data.columns, "rows");
+    this.row = Decode.group(data.columns, "rows");
     this.length = this.row.t.length;
     const sum = this.row.sum_ns = new Float64Array(this.length);
     for (let i = 0; i < this.length; i++) sum[i] = this.row.max_ns[i] + this.row.rest_ns[i];
-    this.blame = Cube.group(data.columns, "blame");
-    this.ran = Cube.group(data.columns, "profiles");
-    this.owner = Cube.group(data.columns, "owners");
+    this.blame = Decode.group(data.columns, "blame");
+    this.ran = Decode.group(data.columns, "profiles");
+    this.owner = Decode.group(data.columns, "owners");
     this.hasRan = data.profiles.some((p) => p.on_cpu);
     this.hasCulprits = this.blame.stack.some((s) => s > 0);
     // Histograms know buckets only: no longest wait, no CPU, no thread.
@@ -25,15 +25,6 @@ class Cube {
     this.scratch = new Uint32Array(this.length);
     this.hasStacks = data.columns["trie.frame"].length > 1;
     this.hasTraces = data.buckets.some((b) => b.startsWith("ids ending in"));
-  }
-
-  // Columns `name.*` by what follows the dot.
-  static group(columns, name) {
-    const out = {};
-    for (const [key, column] of Object.entries(columns)) {
-      if (key.startsWith(name + ".")) out[key.slice(name.length + 1)] = column;
-    }
-    return out;
   }
 
   // Longest wait of bucket b, or null for the last one, which has no end.

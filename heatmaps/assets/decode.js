@@ -32,5 +32,14 @@ const Decode = (() => {
     return Object.assign(json, { columns });
   }
 
-  return { data };
+  // Columns `name.*` by what follows the dot.
+  function group(columns, name) {
+    const out = {};
+    for (const [key, column] of Object.entries(columns)) {
+      if (key.startsWith(name + ".")) out[key.slice(name.length + 1)] = column;
+    }
+    return out;
+  }
+
+  return { data, group };
 })();

@@ -67,7 +67,7 @@ class Flame {
     this.roomDrawn = this.room();
     this.row = Math.max(Flame.ROW, Math.min(Flame.HIGHEST, Math.floor(this.roomDrawn / rows)));
     const height = rows * this.row + 1;
-    const svg = this.make("svg", { width: this.width, height, "aria-hidden": "true" });
+    const svg = Text.svg("svg", { width: this.width, height, "aria-hidden": "true" });
     this.placed.forEach((place, i) => svg.append(this.frame(place, i)));
     this.node.replaceChildren(svg);
     this.mark();
@@ -98,17 +98,17 @@ class Flame {
     const y = depth * this.row;
     const look = this.tree.two ? "both" : Flame.KINDS.includes(at.kind) ? at.kind : "other";
     const classes = ["frame", look, faded ? "faded" : "", this.matches(at.name) ? "match" : ""].join(" ").trim();
-    const group = this.make("g", { class: classes, "data-i": i, "data-value": at.a, ...(this.tree.two ? { "data-other": at.b } : {}) });
-    const rect = this.make("rect", { x: x + 0.25, y: y + 0.5, width: Math.max(0.5, w - 0.5), height: this.row - 1, rx: 1.5 });
+    const group = Text.svg("g", { class: classes, "data-i": i, "data-value": at.a, ...(this.tree.two ? { "data-other": at.b } : {}) });
+    const rect = Text.svg("rect", { x: x + 0.25, y: y + 0.5, width: Math.max(0.5, w - 0.5), height: this.row - 1, rx: 1.5 });
     if (this.tree.two) rect.style.fill = this.colour(at);
     group.append(rect);
     if (at.ran) {
       group.dataset.ran = at.ran;
-      group.append(this.make("rect", { x: x + 0.25, y: y + this.row - 5, width: Math.max(0.5, (w - 0.5) * at.ran / at.a), height: 4, class: "ran" }));
+      group.append(Text.svg("rect", { x: x + 0.25, y: y + this.row - 5, width: Math.max(0.5, (w - 0.5) * at.ran / at.a), height: 4, class: "ran" }));
     }
     const letters = Math.floor((w - 6) / Flame.LETTER);
     if (letters >= 3) {
-      const label = this.make("text", { x: x + 4, y: y + this.row / 2 + 4 });
+      const label = Text.svg("text", { x: x + 4, y: y + this.row / 2 + 4 });
       label.textContent = Text.short(at.name, letters);
       group.append(label);
     }
@@ -178,12 +178,6 @@ class Flame {
     else if (event.key === "Escape") this.zoom(this.zoomed.parent || this.root);
     else return;
     event.preventDefault();
-  }
-
-  make(tag, attributes) {
-    const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-    return node;
   }
 }
 Flame.ROW = 19;
