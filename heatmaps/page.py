@@ -35,6 +35,7 @@ _SCRIPTS = (
     "flame.js",
     "table.js",
     "flametable.js",
+    "versus.js",
     "figures.js",
     "blame.js",
     "profiles.js",

@@ -40,10 +40,10 @@ const Blame = (() => {
     return { rows: out.slice(0, n), exact };
   }
 
-  // Sums of the selection: cells by victim and culprit, each most time first, the rest together.
-  function sums(cube, view) {
+  // Sums of a selection by victim and culprit, whose numbers are places in the lists of names.
+  function sums(cube, view, cells) {
     const { victim, culprit, count, sum_ns } = cube.blame;
-    const found = rows(cube, view, view.cells);
+    const found = rows(cube, view, cells);
     const names = { victim: groups(cube.victims, view.blame), culprit: groups(cube.culprits, view.blame) };
     const width = names.culprit.list.length;
     const ns = new Float64Array(names.victim.list.length * width);
@@ -53,7 +53,7 @@ const Blame = (() => {
       ns[cell] += sum_ns[i];
       waits[cell] += count[i];
     }
-    return { ...ranked(names.victim.list, names.culprit.list, ns, waits), exact: found.exact };
+    return { victims: names.victim.list, culprits: names.culprit.list, ns, waits, exact: found.exact };
   }
 
   // Parties with the same name are one.
@@ -67,7 +67,8 @@ const Blame = (() => {
     return { of, list: [...index.keys()] };
   }
 
-  function ranked(victims, culprits, ns, waits) {
+  // Cells by victim and culprit, each most time first, the rest together.
+  function ranked({ victims, culprits, ns, waits }) {
     const width = culprits.length;
     const totals = (n, value) => Array.from({ length: n }, (_, i) => value(i));
     const rows = totals(victims.length, (v) => culprits.reduce((sum, _, c) => sum + ns[v * width + c], 0));
@@ -98,16 +99,34 @@ const Blame = (() => {
   function draw(cube, view, tip) {
     const node = document.getElementById("blame-view");
     const note = document.getElementById("blame-note");
-    const found = sums(cube, view);
+    const one = sums(cube, view, view.cells);
+    const two = view.other && sums(cube, view, view.other);
+    const found = ranked(one);
     node.dataset.total = found.total;
     note.textContent = !cube.exact ? "Histograms do not tell who ran meanwhile."
-      : !found.exact ? open(cube, view) : "";
+      : !one.exact || (two && !two.exact) ? open(cube, view) : "";
     note.hidden = !note.textContent;
+    node.classList.toggle("two", Boolean(two));
+    if (two) {
+      node.replaceChildren(compared(cube, view, one, two));
+      return;
+    }
     if (!found.total) {
       node.replaceChildren(el("p", { class: "help" }, cube.exact ? "No time on a run queue, over a quota or for a GIL here, so nobody is to blame." : ""));
       return;
     }
     node.replaceChildren(sankey(found, tip), matrix(found));
+  }
+
+  // Who waited for whom in both selections, the largest change first.
+  function compared(cube, view, a, b) {
+    const list = ({ ns }) => [...ns.keys()].filter((i) => ns[i] > 0).map((key) => ({ key, ns: ns[key], name: key }));
+    const totals = [a, b].map(({ ns }) => ns.reduce((sum, v) => sum + v, 0));
+    const width = a.culprits.length;
+    const lines = Versus.joined(list(a), list(b)).map((s) => ({
+      ...s, heads: [Text.name(a.victims[Math.floor(s.name / width)]), Text.name(a.culprits[s.name % width])],
+    }));
+    return Versus.table("", ["waited", "had it meanwhile"], lines, Versus.measure(cube, view, totals));
   }
 
   function open(cube, view) {
@@ -177,7 +196,7 @@ const Blame = (() => {
     });
     side(left, from, label, "end", label - 5, () => "victim");
     side(right, to, x1, "start", x1 + BOX + 5, (i) => "c" + (i % 8));
-    for (const [x, anchor, text] of [[label + BOX, "end", "waited"], [x1, "start", "had the CPU meanwhile"]]) {
+    for (const [x, anchor, text] of [[label + BOX, "end", "waited"], [x1, "start", "had it meanwhile"]]) {
       const title = Text.svg("text", { x, y: 10, "text-anchor": anchor, class: "side" });
       title.textContent = text;
       svg.append(title);

@@ -7,14 +7,13 @@ const Changes = (() => {
   const isCount = (change) => change.name === "waits";
   const amount = (v) => v.toLocaleString("en", { maximumFractionDigits: 1 });
   const formatOf = (change) => (isCount(change) ? amount : Text.duration);
-  const signed = (value, format) => (value > 0 ? "+" : value < 0 ? "−" : "") + format(Math.abs(value));
 
   // name: what the first column says.
   function line(change, name, format = formatOf(change)) {
     const { a, b, low, high, difference } = change;
     const value = (v) => (v === null ? "–" : format(v));
-    const between = low === null ? "" : `${signed(low, format)} to ${signed(high, format)}`;
-    return [name, value(a), value(b), difference === null ? "–" : signed(difference, format), between, whisker(change), verdict(change)];
+    const between = low === null ? "" : `${Text.signed(low, format)} to ${Text.signed(high, format)}`;
+    return [name, value(a), value(b), difference === null ? "–" : Text.signed(difference, format), between, whisker(change), verdict(change)];
   }
 
   // A table of lines, which may be wider than its place: it scrolls by keyboard, too.
@@ -48,5 +47,5 @@ const Changes = (() => {
     return svg;
   }
 
-  return { line, table, signed };
+  return { line, table };
 })();

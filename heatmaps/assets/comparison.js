@@ -63,7 +63,7 @@
       .sort((x, y) => ratio(y.c) - ratio(x.c));
     byId("verdict").replaceChildren(...certain.slice(0, 4).map(({ name, c }) => {
       const change = `${Text.duration(c.a)} in A, ${Text.duration(c.b)} in B`;
-      const between = `${Changes.signed(c.low, Text.duration)} to ${Changes.signed(c.high, Text.duration)}`;
+      const between = `${Text.signed(c.low, Text.duration)} to ${Text.signed(c.high, Text.duration)}`;
       return el("li", { class: "finding" }, el("span", {}, el("b", { class: c.low > 0 ? "worse" : "better" }, c.low > 0 ? "Slower: " : "Faster: "),
         `${className(name)}, ${figureName(data, c.name)}: ${change} (${between})`));
     }));

@@ -29,10 +29,16 @@ class Curves {
     for (const [side, name] of [[a, "a"], [b, "b"]]) {
       if (side.low) svg.append(Text.svg("path", { d: Curves.path(at, side.high, x, y) + Curves.path([...at].reverse(), [...side.low].reverse(), x, y).replace("M", "L") + "Z", class: "spread side-" + name }));
     }
-    for (const [side, name] of [[a, "a"], [b, "b"]]) svg.append(Text.svg("path", { d: Curves.path(at, side.value, x, y), class: "curve side-" + name }));
+    for (const [side, name] of [[a, "a"], [b, "b"]]) svg.append(Text.svg("path", { d: Curves.path(at.slice(0, Curves.end(side)), side.value, x, y), class: "curve side-" + name }));
     svg.addEventListener("mousemove", (event) => this.hover(event, x));
     svg.addEventListener("mouseleave", () => this.tip.hide());
     this.node.replaceChildren(svg);
+  }
+
+  // Where a curve has come down to nothing.
+  static end({ value }) {
+    const zero = value.findIndex((v) => v <= 0);
+    return zero < 0 ? value.length : zero + 1;
   }
 
   static path(at, values, x, y) {

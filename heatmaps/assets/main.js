@@ -40,7 +40,7 @@
     byId("compare-label").hidden = !view.other;
     byId("heat-title").textContent = `Waits over time, by ${view.axisNow.title}`;
     byId("heatmap").setAttribute("aria-label", `Heatmap of waits: time by ${view.axisNow.title}`);
-    byId("blame-title").textContent = "Because of whom" + (view.other ? ", selection A" : "");
+    byId("blame-title").textContent = "Because of whom" + (view.other ? ": B against A" : "");
     byId("keys-one").hidden = Boolean(view.other);
     byId("keys-two").hidden = !view.other;
     byId("profile-label").hidden = !cube.hasRan;

@@ -68,6 +68,8 @@ const Text = (() => {
   const percent = (part, whole) => whole ? (100 * part / whole).toFixed(1) + " %" : "";
   const seconds = (ns) => (ns / 1e9).toFixed(3).replace(/\.?0+$/, "") + " s";
 
+  const signed = (value, format) => (value > 0 ? "+" : value < 0 ? "−" : "") + format(Math.abs(value));
+
   // An element with text; children may be elements or strings.
   function element(tag, attributes, ...children) {
     const node = document.createElement(tag);
@@ -91,5 +93,5 @@ const Text = (() => {
     return element("span", { class: "name", title: shown === full ? null : full }, shown || "unknown");
   }
 
-  return { safe, short, duration, limit, between, number, waits, kind, meaning, percent, seconds, element, svg, name };
+  return { safe, short, duration, limit, between, number, waits, kind, meaning, percent, seconds, signed, element, svg, name };
 })();

@@ -9,26 +9,30 @@ class Traces {
     new ResizeObserver(() => { if (this.chosen && node.clientWidth !== this.width) this.draw(); }).observe(node);
   }
 
-  // Traces that waited within the selected time.
+  // Traces that waited within the selected times, and in which of them.
   inSelection() {
-    const { cells } = this.view;
+    const { cells, other } = this.view;
     const { bin_ns } = this.cube;
-    const all = this.cube.traces.map((t, i) => ({ ...t, i }));
-    return cells ? all.filter((t) => t.end > cells.x0 * bin_ns && t.start < (cells.x1 + 1) * bin_ns) : all;
+    const within = (t, { x0, x1 }) => t.end > x0 * bin_ns && t.start < (x1 + 1) * bin_ns;
+    const sides = [["A", cells], ["B", other]].filter(([, c]) => c);
+    const all = this.cube.traces.map((t) => ({ ...t, sides: sides.filter(([, c]) => within(t, c)).map(([name]) => name) }));
+    return cells ? all.filter((t) => t.sides.length) : all;
   }
 
   draw() {
     const el = Text.element;
     this.width = this.node.clientWidth;
     const shown = this.inSelection();
-    const when = this.view.cells ? "that waited in the selected time" : "of the recording";
+    const two = Boolean(this.view.other);
+    const when = two ? "that waited in the time of A or of B" : this.view.cells ? "that waited in the selected time" : "of the recording";
     const kept = this.cube.traces.length;
     const note = `The ${kept < this.cube.traces_of ? `${kept} slowest of ${Text.number(this.cube.traces_of)} traces` : "traces"} ${when}, by time lost.`;
     this.chosen = this.cube.traces.find((t) => t.id === this.view.trace) || null;
-    const heads = ["trace", "time lost", "waits", "longest", "blocked", "threads", "from first to last", "began"];
+    const heads = ["trace", "time lost", "waits", "longest", "blocked", "threads", "from first to last", "began", ...(two ? ["in"] : [])];
     const list = Table.make("", heads, shown.map((t) => [
       this.button(t), Table.bar(Text.duration(t.ns), t.ns, shown[0].ns), Text.number(t.count), Text.duration(t.max), Text.duration(t.blocked),
       Text.number(t.lanes), Text.duration(t.end - t.start), Text.seconds(Math.max(0, t.start)),
+      ...(two ? [el("span", {}, ...t.sides.map((s) => el("b", { class: "which " + s.toLowerCase() }, s)))] : []),
     ]));
     this.node.replaceChildren(el("p", { class: "help" }, note), list, ...(this.chosen ? this.one(this.chosen) : []));
     this.node.dataset.shown = shown.map((t) => t.id).join(" ");
@@ -70,7 +74,7 @@ class Traces {
       Text.name(l.name), Text.kind(w.kind), Text.duration(w.from), Text.duration(w.ns), Text.name(w.culprit, 24),
     ]));
     const table = el("details", {}, el("summary", {}, "The same as a table"),
-      Table.make("", ["thread", "waited for", "after", "for", "because of"], rows));
+      Table.make("", ["thread", "waited for", "after", "for", Text.name("because of")], rows));
     return [el("h3", { class: "trace-title" }, "Trace ", Text.name(trace.id, 40)), el("p", { class: "help" }, "Between its waits a thread ran, or worked for something else." + hidden),
       key, this.timeline(trace, lanes), table, ...this.running(trace)];
   }
