@@ -44,7 +44,7 @@ const Blame = (() => {
   function sums(cube, view, cells) {
     const { victim, culprit, count, sum_ns } = cube.blame;
     const found = rows(cube, view, cells);
-    const names = { victim: groups(cube.victims, view.blame), culprit: groups(cube.culprits, view.blame) };
+    const names = { victim: named(cube, "victims", view.blame), culprit: named(cube, "culprits", view.blame) };
     const width = names.culprit.list.length;
     const ns = new Float64Array(names.victim.list.length * width);
     const waits = new Float64Array(ns.length);
@@ -54,6 +54,14 @@ const Blame = (() => {
       waits[cell] += count[i];
     }
     return { victims: names.victim.list, culprits: names.culprit.list, ns, waits, exact: found.exact };
+  }
+
+  // Grouped once: there are thousands.
+  const made = new Map();
+  function named(cube, which, by) {
+    const key = which + " " + by;
+    if (!made.has(key)) made.set(key, groups(cube[which], by));
+    return made.get(key);
   }
 
   // Parties with the same name are one.

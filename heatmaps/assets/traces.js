@@ -5,8 +5,11 @@ class Traces {
     Object.assign(this, { node, cube, view, trie, tip });
     this.waits = Decode.group(cube.columns, "traces");
     this.first = cube.traces.map((_, i) => Cube.firstFrom(this.waits.trace, i));
-    this.width = 0;
-    new ResizeObserver(() => { if (this.chosen && node.clientWidth !== this.width) this.draw(); }).observe(node);
+    new ResizeObserver(() => {
+      const { width } = this;
+      this.width = node.clientWidth;
+      if (this.chosen && width !== this.width) this.draw();
+    }).observe(node);
   }
 
   // Traces that waited within the selected times, and in which of them.
@@ -21,7 +24,7 @@ class Traces {
 
   draw() {
     const el = Text.element;
-    this.width = this.node.clientWidth;
+    if (this.width === undefined) this.width = this.node.clientWidth;
     const shown = this.inSelection();
     const two = Boolean(this.view.other);
     const when = two ? "that waited in the time of A or of B" : this.view.cells ? "that waited in the selected time" : "of the recording";
