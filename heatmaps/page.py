@@ -11,6 +11,7 @@ from heatmaps.encode import ColumnBlock, bounded
 from heatmaps.facts import diagnosis, facts
 from heatmaps.figure import base_figure
 from heatmaps.trie import Trie
+from sltrace.buckets import lower_bounds
 
 if TYPE_CHECKING:
     from sltrace.analysis.cube import Cube
@@ -103,6 +104,11 @@ def _data(cube: Cube) -> tuple[ColumnBlock, dict[str, Any]]:
     block.add("rows.rest_ns", cube.rows["sum_ns"] - cube.rows["max_ns"])
     for name, column in cube.blame.rows.items():
         block.add(f"blame.{name}", column)
+    for axis, grid in cube.grids.items():
+        for name, column in grid.items():
+            if name != "sum_ns":
+                block.add(f"grid-{axis}.{name}", column)
+        block.add(f"grid-{axis}.rest_ns", grid["sum_ns"] - grid["max_ns"])
     Trie.of(cube.stacks).pack(block)
     for name in ("profile", "stack", "owner", "value"):
         block.add(f"profiles.{name}", cube.profile_rows.get(name, ()))
@@ -117,6 +123,8 @@ def _data(cube: Cube) -> tuple[ColumnBlock, dict[str, Any]]:
         "bin_ns": cube.bin_ns,
         "bins": cube.n_bins,
         "low_ns": [int(v) for v in cube.bucket_low_ns],
+        "fine_low_ns": lower_bounds().tolist() if "b" in cube.grids else [],
+        "merged": {"t": cube.time_merged, "b": cube.buckets_merged},
         "cgroups": [bounded(n) for n in cube.cgroups],
         "comms": [bounded(n) for n in cube.comms],
         "policies": [bounded(n) for n in cube.policies],

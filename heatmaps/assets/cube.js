@@ -27,6 +27,13 @@ class Cube {
     this.hasTraces = data.buckets.some((b) => b.startsWith("ids ending in"));
   }
 
+  // The finer heatmap of an axis, if there is one.
+  grid(axis) {
+    const grid = Decode.group(this.columns, "grid-" + axis);
+    if (!grid.t) return null;
+    return { ...grid, sum_ns: Float64Array.from(grid.max_ns, (ns, i) => ns + grid.rest_ns[i]) };
+  }
+
   // Longest wait of bucket b, or null for the last one, which has no end.
   highOf(b) {
     return b + 1 < this.low_ns.length ? this.low_ns[b + 1] - 1 : null;

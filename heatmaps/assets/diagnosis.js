@@ -6,7 +6,7 @@ const Diagnosis = (() => {
     contention: "Contention", quota: "CPU quota", steal: "Stolen by the host", placement: "Placement", migration: "Migration",
     wakeup: "Slow wakeups", io: "I/O",
   };
-  const SHOWN = 4;
+  const SHOWN = 3;
   // Columns of waits that are rows of the heatmap, the most telling first.
   const AXES = ["cgroup", "comm", "cpu", "policy"];
 

@@ -35,10 +35,10 @@
     byId("clear").disabled = !view.cells;
     byId("second").disabled = !view.cells;
     byId("second").setAttribute("aria-pressed", String(view.target === "b"));
-    byId("second").textContent = view.other ? "Change B" : "Compare with …";
+    byId("second").textContent = view.other ? "Change B" : "Compare …";
     byId("target").hidden = view.target !== "b";
     byId("compare-label").hidden = !view.other;
-    byId("heat-title").textContent = `Waits over time, by ${view.axisNow.title}`;
+    byId("heat-title").textContent = `Waits over time, by ${view.axisNow.title}; colour is the ${Heatmap.MEASURES[view.measure]}`;
     byId("heatmap").setAttribute("aria-label", `Heatmap of waits: time by ${view.axisNow.title}`);
     byId("blame-title").textContent = "Because of whom" + (view.other ? ": B against A" : "");
     byId("keys-one").hidden = Boolean(view.other);
