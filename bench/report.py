@@ -3,7 +3,8 @@
     python -m bench.report [--waits 1000000 10000000] [--repeats 3] [--check]
 
 256 CPUs, 2,000 cgroups of very different size, 100,000 distinct stacks. Opening counts until the
-page is drawn; a selection counts from the key that makes it until the frame that shows it.
+page is drawn; a selection counts from the key that makes it until the frame that shows it, and the
+slowest of the gestures must be within the bound.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ def make(folder: Path, waits: int) -> Path:
     writer = TraceWriter.create(path, META | {"clock": clock, "cpus": CPUS, "nodes": nodes})
     rng = np.random.default_rng(1)
     for start in range(0, waits, SEGMENT):
-        writer.append("waits", _waits(rng, min(SEGMENT, waits - start), start / waits))
+        n = min(SEGMENT, waits - start)
+        writer.append("waits", _waits(rng, n, DURATION * start // waits, DURATION * n // waits))
     stacks, frames = _stacks(np.random.default_rng(2))
     writer.append("stacks", stacks)
     writer.append("frames", frames)
@@ -73,7 +75,7 @@ def make(folder: Path, waits: int) -> Path:
     return path
 
 
-def _waits(rng: np.random.Generator, n: int, done: float) -> pa.Table:
+def _waits(rng: np.random.Generator, n: int, start_ns: int, span_ns: int) -> pa.Table:
     def text(index: Any, values: list[str]) -> pa.Array:
         return pa.DictionaryArray.from_arrays(pa.array(index, pa.int32()), pa.array(values))
 
@@ -88,7 +90,7 @@ def _waits(rng: np.random.Generator, n: int, done: float) -> pa.Table:
         for name, value in WAIT.items()
     }
     columns |= {
-        "end_ns": pa.array(np.sort(rng.integers(0, DURATION // 50, n)) + int(done * DURATION)),
+        "end_ns": pa.array(np.sort(rng.integers(0, span_ns, n)) + start_ns),
         "wait_ns": pa.array(wait),
         "kind": text(
             rng.choice(3, n, p=[0.7, 0.2, 0.1]), ["runq_wakeup", "runq_preempt", "throttled"]
@@ -162,7 +164,7 @@ def measure(browser: Browser, folder: Path, waits: int, repeats: int) -> dict[st
         tab.goto(file.as_uri())
         tab.wait_for_selector("#main[aria-busy=false]", timeout=60_000)
         opened.append(time.monotonic() - start)
-        answers += [tab.evaluate(ANSWER, [key, held]) for key, held in KEYS]
+        answers.append([tab.evaluate(ANSWER, [key, held]) for key, held in KEYS])
         tab.close()
     return {
         "waits": waits,
@@ -170,7 +172,8 @@ def measure(browser: Browser, folder: Path, waits: int, repeats: int) -> dict[st
         "build_s": built,
         "bytes": len(page.html),
         "open_s": opened,
-        "answer_ms": answers,
+        # Of each gesture: the slowest one is what a user remembers.
+        "answer_ms": [statistics.median(times) for times in zip(*answers, strict=True)],
         "notes": list(page.notes),
     }
 
@@ -180,7 +183,7 @@ def over(found: dict[str, Any]) -> list[str]:
     bounds = (
         ("size", found["bytes"], MOST_BYTES),
         ("open", statistics.median(found["open_s"]), MOST_OPEN_S),
-        ("answer", statistics.median(found["answer_ms"]), MOST_ANSWER_MS),
+        ("answer", max(found["answer_ms"]), MOST_ANSWER_MS),
     )
     return [name for name, value, most in bounds if value > most]
 

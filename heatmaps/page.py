@@ -1,26 +1,17 @@
-"""Puts a report together: one HTML file that needs nothing else, ever.
-
-Its content security policy names the hash of each script in it and allows no connection (of a page
-that is served, to its own server), so a name from the trace that found a way into the markup would
-still not run, and could not tell anyone.
-"""
+"""The report of a trace as one HTML file."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from heatmaps.encode import ColumnBlock, bounded, embedded_json
+from heatmaps.assemble import assemble
+from heatmaps.encode import ColumnBlock, bounded
 from heatmaps.facts import diagnosis, facts
 from heatmaps.figure import base_figure
 from heatmaps.trie import Trie
+from sltrace.buckets import lower_bounds
 from sltrace.model import LOST_KINDS
 
 if TYPE_CHECKING:
@@ -28,10 +19,6 @@ if TYPE_CHECKING:
     from sltrace.analysis.cubeblame import Party
     from sltrace.profiles.pprof import Profile
     from sltrace.trace.reader import Trace
-
-_HERE = Path(__file__).parent
-_PLOTLY = _HERE / "vendor" / "plotly-cartesian.min.js"
-_ASSETS = _HERE / "assets"
 
 _SCRIPTS = (
     "text.js",
@@ -49,8 +36,13 @@ _SCRIPTS = (
     "flametree.js",
     "flame.js",
     "table.js",
+    "flametable.js",
+    "versus.js",
     "figures.js",
     "blame.js",
+    "profiles.js",
+    "stacks.js",
+    "flameview.js",
     "traces.js",
     "diagnosis.js",
     "facts.js",
@@ -113,38 +105,20 @@ def build_page(
     data["facts"] = facts(trace, cube)
     data["diagnosis"] = diagnosis(trace)
     data["figure"] = base_figure(cube.n_bins * cube.bin_ns / _SECOND, cube.n_bins)
-    scripts = [_PLOTLY.read_text(encoding="utf-8")]
-    scripts += [(_ASSETS / name).read_text(encoding="utf-8") for name in _SCRIPTS]
     title = f"sltrace: {bounded(trace.meta.get('host'))[:80]} {trace.path.name[:80]}"
-    page = (_ASSETS / "page.html").read_text(encoding="utf-8")
-    for mark, content in (
-        ("title", html.escape(title)),
-        ("policy", _policy(scripts, "'self'" if served else "'none'")),
-        ("style", (_ASSETS / "page.css").read_text(encoding="utf-8")),
-        ("data", embedded_json(data)),
-        ("columns", block),
-        ("scripts", "\n".join(f"<script>{script}</script>" for script in scripts)),
-    ):
-        # Split at the mark, not str.replace: content may hold a later mark's text.
-        before, after = page.split(f"<!--{mark}-->")
-        page = before + content + after
-    return Page(page.encode("utf-8", "backslashreplace"), len(cube.rows["t"]), tuple(cube.notes))
-
-
-def _policy(scripts: list[str], connect: str) -> str:
-    hashes = " ".join(
-        f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'"
-        for s in scripts
+    page = assemble(
+        "page.html",
+        ("vendor/plotly-cartesian.min.js", *_SCRIPTS),
+        title,
+        data,
+        block,
+        served=served,
     )
-    # Plotly writes style elements and attributes, and makes its PNG download from data: and blob:.
-    return (
-        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; "
-        f"img-src data: blob:; connect-src {connect}; base-uri 'none'; form-action 'none'"
-    )
+    return Page(page, len(cube.rows["t"]), tuple(cube.notes))
 
 
-def cube_data(cube: Cube) -> tuple[str, dict[str, Any]]:
-    """What the page draws a cube from: its columns as text, and all else as plain JSON values."""
+def cube_data(cube: Cube) -> tuple[ColumnBlock, dict[str, Any]]:
+    """What the page draws a cube from: its columns, and all else as plain JSON values."""
     block = ColumnBlock()
     for name, column in cube.rows.items():
         if name != "sum_ns":
@@ -153,21 +127,27 @@ def cube_data(cube: Cube) -> tuple[str, dict[str, Any]]:
     block.add("rows.rest_ns", cube.rows["sum_ns"] - cube.rows["max_ns"])
     for name, column in cube.blame.rows.items():
         block.add(f"blame.{name}", column)
-    trie = Trie.of(cube.stacks)
-    for name in ("profile", "stack", "ns"):
+    for axis, grid in cube.grids.items():
+        for name, column in grid.items():
+            if name != "sum_ns":
+                block.add(f"grid-{axis}.{name}", column)
+        block.add(f"grid-{axis}.rest_ns", grid["sum_ns"] - grid["max_ns"])
+    Trie.of(cube.stacks).pack(block)
+    for name in ("profile", "stack", "owner", "value"):
         block.add(f"profiles.{name}", cube.profile_rows.get(name, ()))
+    # One more than the number or time: 0 is none.
+    for name in ("trace", "bucket", "comm", "start_ns", "end_ns", "traced"):
+        block.add(f"owners.{name}", [getattr(o, name) + 1 for o in cube.profile_owners])
     slow = cube.slow_traces
     for name, column in slow.waits.items():
         block.add(f"traces.{name}", column)
-    # A node is mostly the child of the one before it.
-    block.add("trie.back", np.arange(len(trie.parent)) - trie.parent)
-    block.add("trie.frame", trie.frame)
-    block.add("trie.stacks", trie.node_of_stack)
     data = {
         "start_ns": str(cube.start_ns),
         "bin_ns": cube.bin_ns,
         "bins": cube.n_bins,
         "low_ns": [int(v) for v in cube.bucket_low_ns],
+        "fine_low_ns": lower_bounds().tolist() if "b" in cube.grids else [],
+        "merged": {"t": cube.time_merged, "b": cube.buckets_merged},
         "cgroups": [bounded(n) for n in cube.cgroups],
         "comms": [bounded(n) for n in cube.comms],
         "policies": [bounded(n) for n in cube.policies],
@@ -186,7 +166,10 @@ def cube_data(cube: Cube) -> tuple[str, dict[str, Any]]:
             {
                 "where": bounded(p.where),
                 "measure": bounded(p.measure),
-                "ns": p.total_ns,
+                "unit": p.unit,
+                "on_cpu": p.on_cpu,
+                "from": p.start_ns,
+                "to": p.end_ns,
                 "sentence": bounded(p.sentence),
             }
             for p in cube.profiles
@@ -221,9 +204,8 @@ def cube_data(cube: Cube) -> tuple[str, dict[str, Any]]:
         ],
         "totals": {bounded(kind): total for kind, total in cube.totals.items()},
         "source": cube.source,
-        "columns": block.directory,
     }
-    return block.text(), data
+    return block, data
 
 
 def _party(party: Party) -> list[str]:

@@ -40,6 +40,7 @@ def part_data(trace: Trace, start_ns: int | None, end_ns: int | None) -> dict[st
     block, data = cube_data(cube)
     return {
         **data,
-        "block": block,
+        "columns": block.directory,
+        "block": block.text(),
         "aggregated": [bounded(n) for n in cube.notes],
     }

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from heatmaps.encode import ColumnBlock
 
 
 @dataclass(frozen=True)
@@ -35,3 +41,10 @@ class Trie:
                 at = found
             ends.append(at)
         return cls(parent, frame, ends)
+
+    def pack(self, block: ColumnBlock) -> None:
+        """Adds its columns, as `trie.*`."""
+        # A node is mostly the child of the one before it.
+        block.add("trie.back", np.arange(len(self.parent)) - self.parent)
+        block.add("trie.frame", self.frame)
+        block.add("trie.stacks", self.node_of_stack)

@@ -5,6 +5,8 @@ const Axes = (() => {
   const MAX_ROWS = 60;
   const MAX_CPUS = 1024;
   const LABEL = 15;
+  // So many rows are named in words, more are counted.
+  const NAMED = 3;
   const REST = "all others";
   // Plotly reads tags and entities in labels: a name is neither.
   const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
@@ -26,7 +28,18 @@ const Axes = (() => {
       this.first = Math.max(0, Math.min(low, high) - 1);
       this.size = high < 0 ? 1 : Math.min(cube.low_ns.length - 1, high + 1) - this.first + 1;
       this.place = Int32Array.from(cube.low_ns, (_, b) => b - this.first);
+      this.grid = this.finer();
       this.blame = cube.blame_coarse.includes("b") ? null : { column: cube.blame.b, place: this.place, whole: true };
+    }
+
+    // Cells that are drawn: so many rows of a finer grid are one of these.
+    finer() {
+      const found = this.cube.grid("b");
+      const rows = this.cube.merged.b;
+      const low = this.cube.fine_low_ns;
+      const place = Int32Array.from(low, (_, b) => b - this.first * rows);
+      const label = (y) => Text.between(low[y + this.first * rows], low[y + 1 + this.first * rows] || null);
+      return found && { ...found, rows, columns: this.cube.merged.t, place, label };
     }
 
     label(y) { return this.range(y, y); }
@@ -84,6 +97,27 @@ const Axes = (() => {
       this.place = new Int32Array(cube.names[name].length).fill(0);
       this.keys.forEach((key, i) => { this.place[key] = this.size - 1 - i; });
       this.blame = this.blamed();
+      this.grid = this.finer();
+    }
+
+    // As of latencies; only CPUs have several rows in one.
+    finer() {
+      const { cube, name, size } = this;
+      const found = cube.grid(name);
+      if (!found) return null;
+      if (name !== "cpu") return { ...found, rows: 1, columns: cube.merged.t, place: this.place };
+      const most = found.y.reduce((a, b) => Math.max(a, b), 0);
+      const rows = Math.min(cube.cpu_group, most + 1);
+      const place = new Int32Array(most + 1);
+      const names = new Map();
+      this.keys.forEach((key) => {
+        for (let i = 0; i < rows; i++) {
+          const cpu = cube.cpus[key] + i;
+          place[cpu] = (this.place[key] + 1) * rows - 1 - i;
+          names.set(place[cpu], this.cpuLabel(key, String(cpu)));
+        }
+      });
+      return this.rest || size * rows > MAX_CPUS ? null : { ...found, rows, columns: cube.merged.t, place, label: (y) => names.get(y) || "" };
     }
 
     order() {
@@ -125,11 +159,17 @@ const Axes = (() => {
     cpuLabel(key, name) {
       const node = this.cube.nodes[key];
       const several = this.cube.nodes.some((n) => n !== this.cube.nodes[0]);
-      return (several && node >= 0 ? `node ${node}, ` : "") + "CPU " + name;
+      if (!several || node < 0) return "CPU " + name;
+      // A range has no room for the word.
+      return `node ${node}` + (name.includes("–") ? ": " : ", CPU ") + name;
     }
 
     label(y) { return Text.safe(this.fullLabel(y)); }
-    range(y0, y1) { return y0 === y1 ? Text.short(this.fullLabel(y0), 60) : `${y1 - y0 + 1} of ${this.size} ${this.unit}`; }
+    range(y0, y1) {
+      if (y0 === 0 && y1 === this.size - 1 && y1) return `all ${this.unit}`;
+      if (y1 - y0 >= NAMED) return `${y1 - y0 + 1} of ${this.size} ${this.unit}`;
+      return Array.from({ length: y1 - y0 + 1 }, (_, i) => Text.short(this.fullLabel(y1 - i), 60 / (y1 - y0 + 1))).join(", ");
+    }
 
     // Names of the rows from y0 to y1; the row of all others has none.
     exactly(y0, y1) {

@@ -17,19 +17,17 @@ const Blame = (() => {
     return WHAT[what] || party[FIELD[by]] || "unknown";
   };
 
-  // Sums of the selection: cells by victim and culprit, each most time first, the rest together.
-  // exact tells whether all axes of the selection are known here; what is not, is left open.
-  function sums(cube, view) {
-    const { t, kind, victim, culprit, count, sum_ns } = cube.blame;
-    const { axisNow: axis, kindsOn, cells } = view;
+  // Numbers of the rows of the blame table in a selection; exact tells whether all axes of the
+  // selection are known here: what is not, is left open.
+  function rows(cube, view, cells) {
+    const { t, kind } = cube.blame;
+    const { axisNow: axis, kindsOn } = view;
     const on = Uint8Array.from(cube.kinds, (k) => kindsOn.has(k));
     const timed = !cube.blame_coarse.includes("t");
     const rowwise = cells && (cells.y0 > 0 || cells.y1 < axis.size - 1) ? axis.blame : null;
     const exact = !cells || (timed && (!rowwise ? cells.y0 <= 0 && cells.y1 >= axis.size - 1 : rowwise.whole));
-    const names = { victim: groups(cube.victims, view.blame), culprit: groups(cube.culprits, view.blame) };
-    const width = names.culprit.list.length;
-    const ns = new Float64Array(names.victim.list.length * width);
-    const waits = new Float64Array(ns.length);
+    const out = new Uint32Array(t.length);
+    let n = 0;
     for (let i = 0; i < t.length; i++) {
       if (!on[kind[i]]) continue;
       if (cells && timed && (t[i] < cells.x0 || t[i] > cells.x1)) continue;
@@ -37,11 +35,33 @@ const Blame = (() => {
         const y = rowwise.place[rowwise.column[i]];
         if (y < cells.y0 || y > cells.y1) continue;
       }
+      out[n++] = i;
+    }
+    return { rows: out.slice(0, n), exact };
+  }
+
+  // Sums of a selection by victim and culprit, whose numbers are places in the lists of names.
+  function sums(cube, view, cells) {
+    const { victim, culprit, count, sum_ns } = cube.blame;
+    const found = rows(cube, view, cells);
+    const names = { victim: named(cube, "victims", view.blame), culprit: named(cube, "culprits", view.blame) };
+    const width = names.culprit.list.length;
+    const ns = new Float64Array(names.victim.list.length * width);
+    const waits = new Float64Array(ns.length);
+    for (const i of found.rows) {
       const cell = names.victim.of[victim[i]] * width + names.culprit.of[culprit[i]];
       ns[cell] += sum_ns[i];
       waits[cell] += count[i];
     }
-    return { ...ranked(names.victim.list, names.culprit.list, ns, waits), exact };
+    return { victims: names.victim.list, culprits: names.culprit.list, ns, waits, exact: found.exact };
+  }
+
+  // Grouped once: there are thousands.
+  const made = new Map();
+  function named(cube, which, by) {
+    const key = which + " " + by;
+    if (!made.has(key)) made.set(key, groups(cube[which], by));
+    return made.get(key);
   }
 
   // Parties with the same name are one.
@@ -55,7 +75,8 @@ const Blame = (() => {
     return { of, list: [...index.keys()] };
   }
 
-  function ranked(victims, culprits, ns, waits) {
+  // Cells by victim and culprit, each most time first, the rest together.
+  function ranked({ victims, culprits, ns, waits }) {
     const width = culprits.length;
     const totals = (n, value) => Array.from({ length: n }, (_, i) => value(i));
     const rows = totals(victims.length, (v) => culprits.reduce((sum, _, c) => sum + ns[v * width + c], 0));
@@ -86,16 +107,34 @@ const Blame = (() => {
   function draw(cube, view, tip) {
     const node = document.getElementById("blame-view");
     const note = document.getElementById("blame-note");
-    const found = sums(cube, view);
+    const one = sums(cube, view, view.cells);
+    const two = view.other && sums(cube, view, view.other);
+    const found = ranked(one);
     node.dataset.total = found.total;
     note.textContent = !cube.exact ? "Histograms do not tell who ran meanwhile."
-      : !found.exact ? open(cube, view) : "";
+      : !one.exact || (two && !two.exact) ? open(cube, view) : "";
     note.hidden = !note.textContent;
+    node.classList.toggle("two", Boolean(two));
+    if (two) {
+      node.replaceChildren(compared(cube, view, one, two));
+      return;
+    }
     if (!found.total) {
-      node.replaceChildren(el("p", { class: "help" }, cube.exact ? "No time on a run queue or over a quota here, so nobody is to blame." : ""));
+      node.replaceChildren(el("p", { class: "help" }, cube.exact ? "No time on a run queue, over a quota or for a GIL here, so nobody is to blame." : ""));
       return;
     }
     node.replaceChildren(sankey(found, tip), matrix(found));
+  }
+
+  // Who waited for whom in both selections, the largest change first.
+  function compared(cube, view, a, b) {
+    const list = ({ ns }) => [...ns.keys()].filter((i) => ns[i] > 0).map((key) => ({ key, ns: ns[key], name: key }));
+    const totals = [a, b].map(({ ns }) => ns.reduce((sum, v) => sum + v, 0));
+    const width = a.culprits.length;
+    const lines = Versus.joined(list(a), list(b)).map((s) => ({
+      ...s, heads: [Text.name(a.victims[Math.floor(s.name / width)]), Text.name(a.culprits[s.name % width])],
+    }));
+    return Versus.table("", ["waited", "had it meanwhile"], lines, Versus.measure(cube, view, totals));
   }
 
   function open(cube, view) {
@@ -117,7 +156,7 @@ const Blame = (() => {
       }), el("td", { class: "sum" }, Text.duration(v.ns))));
     const foot = el("tr", {}, el("th", { scope: "row" }, "total"), ...right.map((c) => el("td", { class: "sum" }, Text.duration(c.ns))),
       el("td", { class: "sum" }, Text.duration(total)));
-    const caption = el("caption", {}, "Rows waited, columns had the CPU (or the quota) meanwhile");
+    const caption = el("caption", {}, "Rows waited, columns had the CPU, the quota or the GIL meanwhile");
     return el("div", { class: "table matrix", tabindex: "0", role: "region", "aria-label": "Victims by culprits" },
       el("table", {}, caption, el("thead", {}, head), el("tbody", {}, ...rows, foot)));
   }
@@ -126,7 +165,7 @@ const Blame = (() => {
   function sankey({ left, right, cells, total }, tip) {
     const width = 560;
     const label = 170;
-    const svg = make("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, class: "sankey", role: "img", "aria-label": "Who waited (left) for whom (right); the table has the numbers" });
+    const svg = Text.svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, class: "sankey", role: "img", "aria-label": "Who waited (left) for whom (right); the table has the numbers" });
     const tall = HEIGHT - 20 - GAP * (Math.max(left.length, right.length) - 1);
     const places = (parties) => {
       let y = 18;
@@ -145,7 +184,7 @@ const Blame = (() => {
       const [a, b] = [from[i].y + from[i].used, to[j].y + to[j].used];
       from[i].used += h;
       to[j].used += h;
-      const band = make("path", {
+      const band = Text.svg("path", {
         d: `M${x0},${a}C${middle},${a} ${middle},${b} ${x1},${b}v${h}C${middle},${b + h} ${middle},${a + h} ${x0},${a + h}Z`,
         class: "band c" + (j % 8),
       });
@@ -157,27 +196,21 @@ const Blame = (() => {
       svg.append(band);
     }));
     const side = (parties, spots, x, anchor, at, dark) => parties.forEach((p, i) => {
-      svg.append(make("rect", { x, y: spots[i].y, width: BOX, height: Math.max(1, spots[i].h), class: "box " + dark(i) }));
+      svg.append(Text.svg("rect", { x, y: spots[i].y, width: BOX, height: Math.max(1, spots[i].h), class: "box " + dark(i) }));
       if (spots[i].h < 7 && i > 3) return;
-      const text = make("text", { x: at, y: spots[i].y + spots[i].h / 2 + 4, "text-anchor": anchor });
+      const text = Text.svg("text", { x: at, y: spots[i].y + spots[i].h / 2 + 4, "text-anchor": anchor });
       text.textContent = Text.short(p.name, 24);
       svg.append(text);
     });
     side(left, from, label, "end", label - 5, () => "victim");
     side(right, to, x1, "start", x1 + BOX + 5, (i) => "c" + (i % 8));
-    for (const [x, anchor, text] of [[label + BOX, "end", "waited"], [x1, "start", "had the CPU meanwhile"]]) {
-      const title = make("text", { x, y: 10, "text-anchor": anchor, class: "side" });
+    for (const [x, anchor, text] of [[label + BOX, "end", "waited"], [x1, "start", "had it meanwhile"]]) {
+      const title = Text.svg("text", { x, y: 10, "text-anchor": anchor, class: "side" });
       title.textContent = text;
       svg.append(title);
     }
     return svg;
   }
 
-  function make(tag, attributes) {
-    const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-    return node;
-  }
-
-  return { draw };
+  return { draw, rows, nameOf, open };
 })();

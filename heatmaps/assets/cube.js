@@ -11,16 +11,19 @@ class Cube {
   load(data) {
     const kinds = this.kinds;
     Object.assign(this, data);
-    this.row = Cube.group(data.columns, "rows");
+    this.row = Decode.group(data.columns, "rows");
     this.length = this.row.t.length;
     const sum = this.row.sum_ns = new Float64Array(this.length);
     for (let i = 0; i < this.length; i++) sum[i] = this.row.max_ns[i] + this.row.rest_ns[i];
-    this.blame = Cube.group(data.columns, "blame");
+    this.blame = Decode.group(data.columns, "blame");
+    this.ran = Decode.group(data.columns, "profiles");
+    this.owner = Decode.group(data.columns, "owners");
     if (kinds) this.keepKinds(kinds);
     this.origin_ns = this.origin_ns || data.start_ns;
     // From the start of the recording to that of time bin 0.
     this.offset_ns = Number(BigInt(data.start_ns) - BigInt(this.origin_ns));
-    this.ran = Cube.group(data.columns, "profiles");
+    this.hasRan = data.profiles.some((p) => p.on_cpu);
+    this.hasCulprits = this.hasCulprits || this.blame.stack.some((s) => s > 0);
     // Histograms know buckets only: no longest wait, no CPU, no thread.
     this.exact = data.source === "waits";
     this.duration_ns = this.bins * this.bin_ns;
@@ -39,7 +42,8 @@ class Cube {
   keepKinds(kinds) {
     const other = Math.max(0, kinds.indexOf("(other)"));
     const number = this.kinds.map((k) => kinds.includes(k) ? kinds.indexOf(k) : other);
-    for (const { kind } of [this.row, this.blame]) kind.forEach((k, i) => { kind[i] = number[k]; });
+    const grids = Object.keys(this.columns).filter((name) => name.startsWith("grid-") && name.endsWith(".kind"));
+    for (const kind of [this.row.kind, this.blame.kind, ...grids.map((name) => this.columns[name])]) kind.forEach((k, i) => { kind[i] = number[k]; });
     this.kinds = kinds;
   }
 
@@ -53,13 +57,11 @@ class Cube {
 
   get whole() { return this.part ? `From ${this.when(0)} to ${this.when(this.duration_ns)}` : "The whole recording"; }
 
-  // Columns `name.*` by what follows the dot.
-  static group(columns, name) {
-    const out = {};
-    for (const [key, column] of Object.entries(columns)) {
-      if (key.startsWith(name + ".")) out[key.slice(name.length + 1)] = column;
-    }
-    return out;
+  // The finer heatmap of an axis, if there is one.
+  grid(axis) {
+    const grid = Decode.group(this.columns, "grid-" + axis);
+    if (!grid.t) return null;
+    return { ...grid, sum_ns: Float64Array.from(grid.max_ns, (ns, i) => ns + grid.rest_ns[i]) };
   }
 
   // Longest wait of bucket b, or null for the last one, which has no end.

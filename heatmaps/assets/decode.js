@@ -37,5 +37,14 @@ const Decode = (() => {
     return Object.assign(json, { columns });
   }
 
-  return { data, unpacked };
+  // Columns `name.*` by what follows the dot.
+  function group(columns, name) {
+    const out = {};
+    for (const [key, column] of Object.entries(columns)) {
+      if (key.startsWith(name + ".")) out[key.slice(name.length + 1)] = column;
+    }
+    return out;
+  }
+
+  return { data, unpacked, group };
 })();

@@ -9,7 +9,7 @@ const Diagnosis = (() => {
     gil_hog: "GIL hog", gil_crowd: "GIL crowd", loop_blocked: "Blocked event loop", loop_busy: "Busy event loop", lock_convoy: "Lock convoy",
     python_gc: "Garbage collection",
   };
-  const SHOWN = 4;
+  const SHOWN = 3;
   // Columns of waits that are rows of the heatmap, the most telling first.
   const AXES = ["cgroup", "comm", "cpu", "policy", "kind"];
 

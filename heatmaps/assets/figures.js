@@ -8,17 +8,22 @@ const Figures = (() => {
   function draw(cube, view, a, b) {
     const one = about(cube, view, view.cells, a);
     const lines = [line(cube, view, view.cells, one, b ? "A" : "")];
-    if (b) lines.push(line(cube, view, view.other, about(cube, view, view.other, b), "B"));
+    const two = b && about(cube, view, view.other, b);
+    if (b) lines.push(line(cube, view, view.other, two, "B"), change(cube, view, one.total, two.total));
     document.getElementById("figures").replaceChildren(...lines);
+    document.getElementById("figures").classList.toggle("two", Boolean(b));
     Object.assign(document.getElementById("figures").dataset, exactly(cube, view, one.total));
     losses(cube, b ? [view.cells, view.other] : [view.cells]);
     const names = ["cgroup", ...(cube.exact ? ["comm"] : []), "policy", ...(cube.exact ? ["cpu"] : [])];
     if (cube.hasTraces) names.push("bucket");
+    document.getElementById("tables-title").textContent = view.cells ? "Of the selection" : cube.part ? "Of this part of the recording" : "Of the whole recording";
+    if (b) {
+      compared(cube, view, ["kind", ...names], [a, b], [one.total.ns, two.total.ns]);
+      return;
+    }
     const tables = names.map((name) => group(cube, name, cube.by(name, a), one.total));
     const kinds = one.kinds.map((k) => ({ ...k, name: Text.kind(k.name) }));
     document.getElementById("tables").replaceChildren(group(cube, "kind", kinds, one.total), ...tables);
-    const which = b ? "Of selection A" : view.cells ? "Of the selection" : cube.part ? "Of this part of the recording" : "Of the whole recording";
-    document.getElementById("tables-title").textContent = which;
   }
 
   function about(cube, view, cells, rows) {
@@ -42,6 +47,31 @@ const Figures = (() => {
       el("p", { class: "figures-title" }, label, cells && !name ? "Selected: " : "", title),
       el("div", { class: "tiles" }, ...figures.map(([what, value]) =>
         el("div", { class: "figure", "data-name": what }, el("b", {}, value), el("span", {}, what)))));
+  }
+
+  function compared(cube, view, names, [a, b], totals) {
+    const measure = Versus.measure(cube, view, totals);
+    document.getElementById("tables-title").textContent = `B against A, ${measure.words}`;
+    document.getElementById("tables").replaceChildren(...names.map((name) => {
+      const sums = Versus.joined(cube.by(name, a), cube.by(name, b));
+      const lines = sums.map((s) => ({ ...s, heads: [Text.name(name === "kind" ? Text.kind(s.name) : s.name)] }));
+      const box = Versus.table(TITLES[name], [headOf(name)], lines, measure);
+      box.dataset.by = name;
+      return box;
+    }));
+  }
+
+  // How much more there is in B: of percentiles, which are known to a bucket, by their middles.
+  function change(cube, view, a, b) {
+    const seconds = (cells) => (cells.x1 - cells.x0 + 1) * cube.bin_ns / 1e9;
+    const [sa, sb] = [seconds(view.cells), seconds(view.other)];
+    const times = (x, y) => x === y ? "the same" : x && y ? "× " + (y / x).toLocaleString("en", { maximumSignificantDigits: 3 }) : "–";
+    const figures = [["waits / s", times(a.count / sa, b.count / sb)], ["time lost / s", times(a.ns / sa, b.ns / sb)]];
+    const middle = ([low, high]) => Math.sqrt(Math.max(1, low) * Math.max(1, high === null ? low : high));
+    for (const [label, q] of QUANTILES) figures.push([label, a.count && b.count ? times(middle(cube.quantile(a, q)), middle(cube.quantile(b, q))) : "–"]);
+    figures.push(["longest", cube.exact ? times(a.max, b.max) : "–"]);
+    return el("div", { class: "figures change" }, el("p", { class: "figures-title" }, "B against A"),
+      el("div", { class: "tiles" }, ...figures.map(([what, value]) => el("div", { class: "figure", "data-change": what }, el("b", {}, value), el("span", {}, what)))));
   }
 
   // The same as plain numbers (ns), for whoever reads the page with a program.
@@ -70,8 +100,10 @@ const Figures = (() => {
 
   const TITLES = { kind: "By kind", cgroup: "By cgroup", comm: "By thread", policy: "By scheduling policy", cpu: "By CPU", bucket: "By trace bucket" };
 
+  const headOf = (name) => (name === "cpu" ? "CPU" : name === "comm" ? "thread" : name === "bucket" ? "trace bucket" : name);
+
   function group(cube, name, sums, total) {
-    const heads = [name === "cpu" ? "CPU" : name === "comm" ? "thread" : name, "waits", "time lost", "share"];
+    const heads = [headOf(name), "waits", "time lost", "share"];
     if (cube.exact) heads.push("longest");
     return Table.make(TITLES[name], heads, sums.map((s) => {
       const cells = [Text.name(s.name), Text.number(s.count), Text.duration(s.ns), Table.bar(Text.percent(s.ns, total.ns), s.ns, total.ns)];

@@ -14,49 +14,57 @@ class Heatmap {
   get bin() { return this.cube.bin_ns / 1e9; }
   get from() { return this.cube.offset_ns / 1e9; }
 
-  // Sums by cell, cell y * bins + x. The longest wait of a cell is kept whatever was merged in it.
+  // Sums by cell of the cube, and of the finer ones that are drawn where there are such.
   sum() {
-    const { axisNow: axis, kindsOn } = this.view;
     const key = [this.view.axis, this.view.kinds.join(), this.cube.part].join("|");
     if (key === this.summed) return;
     this.summed = key;
-    const { bins, row: { t, kind, count, sum_ns, max_ns } } = this.cube;
+    const { cube, view: { axisNow: axis } } = this;
+    this.sums = this.added(cube.row, axis.column, axis.place, axis.size, cube.bins);
+    const { grid } = axis;
+    this.fine = grid
+      ? { ...this.added(grid, grid.y, grid.place, axis.size * grid.rows, cube.bins * grid.columns), rows: grid.rows, columns: grid.columns }
+      : { ...this.sums, rows: 1, columns: 1 };
+  }
+
+  // Cell y * bins + x. The longest wait of a cell is kept whatever was merged in it.
+  added({ t, kind, count, sum_ns, max_ns }, column, place, size, bins) {
+    const { kindsOn } = this.view;
     const on = Uint8Array.from(this.cube.kinds, (k) => kindsOn.has(k));
-    const { column, place } = axis;
-    const cells = () => new Float64Array(axis.size * bins);
-    const sums = this.sums = { count: cells(), time: cells(), max: cells() };
-    for (let i = 0; i < this.cube.length; i++) {
+    const cells = () => new Float64Array(size * bins);
+    const sums = { count: cells(), time: cells(), max: cells(), bins };
+    for (let i = 0; i < t.length; i++) {
       if (!on[kind[i]]) continue;
       const cell = place[column[i]] * bins + t[i];
       sums.count[cell] += count[i];
       sums.time[cell] += sum_ns[i];
       if (max_ns[i] > sums.max[cell]) sums.max[cell] = max_ns[i];
     }
+    return sums;
   }
 
   trace() {
     this.sum();
-    const { bins } = this.cube;
-    const { size } = this.view.axisNow;
-    const values = this.values = this.sums[this.view.measure];
+    const { bins, rows, columns, count } = this.fine;
+    const size = this.view.axisNow.size * rows;
+    const values = this.fine[this.view.measure];
     const scale = Scale.of(this.view.scale, values);
     const write = this.view.measure === "count" ? Text.number : Text.limit;
     const z = Array.from({ length: size }, (_, y) => Array.from({ length: bins }, (_, x) => {
       const i = y * bins + x;
       // A wait of 0 ns is a wait: only cells without any are empty.
-      return this.sums.count[i] ? scale.shade(values[i]) : null;
+      return count[i] ? scale.shade(values[i]) : null;
     }));
     return {
       ...this.figure.data[0],
-      x0: this.from + this.bin / 2,
-      dx: this.bin,
       z,
+      // Coordinates are rows of the cube and seconds, whatever the cells.
+      x0: this.from + this.bin / columns / 2, dx: this.bin / columns, y0: -0.5 + 0.5 / rows, dy: 1 / rows,
       zmin: scale.low,
       zmax: scale.high,
       colorscale: Theme.colours().heat,
       colorbar: {
         ...this.figure.data[0].colorbar,
-        title: { text: Heatmap.MEASURES[this.view.measure], side: "right", font: { color: Theme.colours().text, size: 12 } },
         tickvals: scale.ticks.map(([shade]) => shade),
         ticktext: scale.ticks.map(([, value]) => write(Math.round(value))),
         tickfont: { color: Theme.colours().text, size: 11 },
@@ -140,7 +148,7 @@ class Heatmap {
       if (event && event.range) this.select(event.range.x, event.range.y);
     });
     this.node.on("plotly_click", ({ points: [point] }) => {
-      const [y, x] = point.pointIndex;
+      const [y, x] = [Math.floor(point.pointIndex[0] / this.fine.rows), Math.floor(point.pointIndex[1] / this.fine.columns)];
       this.view.set(this.view.choice({ x0: x, x1: x, y0: y, y1: y }));
     });
     this.node.on("plotly_doubleclick", () => {
@@ -149,7 +157,7 @@ class Heatmap {
     });
     this.node.on("plotly_hover", ({ points: [point], event }) => {
       const [y, x] = point.pointIndex;
-      this.tip.show(event.clientX, event.clientY, this.describe(x, y));
+      this.tip.show(event.clientX, event.clientY, this.describe(x, y, this.fine));
     });
     this.node.on("plotly_unhover", () => this.tip.hide());
   }
@@ -168,16 +176,18 @@ class Heatmap {
     this.view.set(this.view.choice({ x0, x1: Math.max(x0, x1), y0, y1: Math.max(y0, y1) }));
   }
 
-  // Lines about one cell.
-  describe(x, y) {
-    const from = x * this.cube.bin_ns;
-    const i = y * this.cube.bins + x;
-    const { count, time, max } = this.sums;
+  // Lines about one cell, of the cube or of a finer grid.
+  describe(x, y, { count, time, max, bins, rows, columns } = { ...this.sums, rows: 1, columns: 1 }) {
+    const width = this.cube.bin_ns / columns;
+    const from = x * width;
+    const i = y * bins + x;
     const longest = this.cube.exact && count[i] > 1 ? ", the longest " + Text.duration(max[i]) : "";
-    const lost = this.cube.lossesIn(x, x).reduce((sum, l) => sum + l.value, 0);
+    const coarse = Math.floor(x / columns);
+    const lost = this.cube.lossesIn(coarse, coarse).reduce((sum, l) => sum + l.value, 0);
+    const { axisNow: axis } = this.view;
     const lines = [
-      Text.short(this.view.axisNow.label(y), 80),
-      this.cube.when(from) + " – " + this.cube.when(from + this.cube.bin_ns) + this.clock(from),
+      Text.short(rows > 1 ? axis.grid.label(y) : axis.label(Math.floor(y / rows)), 80),
+      this.cube.when(from) + " – " + this.cube.when(from + width) + this.clock(from),
       count[i] ? `${Text.waits(count[i])}, ${Text.duration(time[i])} lost${longest}` : "no waits",
     ];
     if (lost) lines.push(Text.waits(lost) + " lost in a loss interval here");
@@ -186,8 +196,9 @@ class Heatmap {
 
   // The cell with the most of what the colour shows.
   fullest() {
+    const values = this.sums[this.view.measure];
     let best = 0;
-    for (let i = 1; i < this.values.length; i++) if (this.values[i] > this.values[best]) best = i;
+    for (let i = 1; i < values.length; i++) if (values[i] > values[best]) best = i;
     return { x: best % this.cube.bins, y: Math.floor(best / this.cube.bins) };
   }
 
@@ -198,7 +209,7 @@ class Heatmap {
     return " (" + new Date((unix + before + ns) / 1e6).toISOString().slice(11, 23) + " UTC)";
   }
 }
-Heatmap.MEASURES = { time: "time lost in a cell", count: "waits in a cell", max: "longest wait in a cell" };
+Heatmap.MEASURES = { time: "time lost", count: "number of waits", max: "longest wait" };
 Heatmap.LOWEST = 340;
 Heatmap.HIGHEST = 640;
 Heatmap.ABOVE = 360;

@@ -28,7 +28,9 @@ const Table = (() => {
   }
 
   function row(tag, values) {
-    return el("tr", {}, ...values.map((v, i) => el(tag, { class: i ? "number" : null, scope: tag === "th" ? "col" : null }, v)));
+    // Names are text wherever they are.
+    const isText = (v, i) => !i || (v instanceof Element && v.classList.contains("name"));
+    return el("tr", {}, ...values.map((v, i) => el(tag, { class: isText(v, i) ? null : "number", scope: tag === "th" ? "col" : null }, v)));
   }
 
   // A number with a bar behind it, part of whole.

@@ -9,12 +9,17 @@ const Theme = (() => {
   const root = document.documentElement;
   const now = () => root.dataset.theme;
   let chosen = null;
+  let known = {};
 
+  // Asking for a style after a change of the page makes the browser work out all of it: asked once.
   function colours() {
+    if (known.theme === now()) return known.colours;
     const style = getComputedStyle(root);
     const value = (name) => style.getPropertyValue(name).trim();
     const heat = HEAT[now()].map((c, i, all) => [i / (all.length - 1), c]);
-    return { heat, text: value("--text"), line: value("--line"), plot: value("--plot"), cursor: value("--cursor"), loss: value("--bad"), a: value("--a"), b: value("--b") };
+    const found = { heat, text: value("--text"), line: value("--line"), plot: value("--plot"), cursor: value("--cursor"), loss: value("--bad"), a: value("--a"), b: value("--b") };
+    known = { theme: now(), colours: found };
+    return found;
   }
 
   // changed redraws what CSS cannot recolour.

@@ -1,39 +1,47 @@
 "use strict";
 // The slowest distributed traces, and one of them as a timeline of its threads and goroutines.
 class Traces {
-  constructor(node, cube, view, tip) {
+  constructor(node, cube, view, trie, tip) {
     Object.assign(this, { node, cube, view, tip });
-    this.width = 0;
-    this.renew();
-    new ResizeObserver(() => { if (this.chosen && node.clientWidth !== this.width) this.draw(); }).observe(node);
+    this.renew(trie);
+    new ResizeObserver(() => {
+      const { width } = this;
+      this.width = node.clientWidth;
+      if (this.chosen && width !== this.width) this.draw();
+    }).observe(node);
   }
 
   // The cube is another one now.
-  renew() {
-    this.waits = Cube.group(this.cube.columns, "traces");
+  renew(trie) {
+    this.trie = trie;
+    this.waits = Decode.group(this.cube.columns, "traces");
     this.first = this.cube.traces.map((_, i) => Cube.firstFrom(this.waits.trace, i));
   }
 
-  // Traces that waited within the selected time.
+  // Traces that waited within the selected times, and in which of them.
   inSelection() {
-    const { cells } = this.view;
+    const { cells, other } = this.view;
     const { bin_ns } = this.cube;
-    const all = this.cube.traces.map((t, i) => ({ ...t, i }));
-    return cells ? all.filter((t) => t.end > cells.x0 * bin_ns && t.start < (cells.x1 + 1) * bin_ns) : all;
+    const within = (t, { x0, x1 }) => t.end > x0 * bin_ns && t.start < (x1 + 1) * bin_ns;
+    const sides = [["A", cells], ["B", other]].filter(([, c]) => c);
+    const all = this.cube.traces.map((t) => ({ ...t, sides: sides.filter(([, c]) => within(t, c)).map(([name]) => name) }));
+    return cells ? all.filter((t) => t.sides.length) : all;
   }
 
   draw() {
     const el = Text.element;
-    this.width = this.node.clientWidth;
+    if (this.width === undefined) this.width = this.node.clientWidth;
     const shown = this.inSelection();
-    const when = this.view.cells ? "that waited in the selected time" : this.cube.part ? "that waited in this part" : "of the recording";
+    const two = Boolean(this.view.other);
+    const when = two ? "that waited in the time of A or of B" : this.view.cells ? "that waited in the selected time" : this.cube.part ? "that waited in this part" : "of the recording";
     const kept = this.cube.traces.length;
     const note = `The ${kept < this.cube.traces_of ? `${kept} slowest of ${Text.number(this.cube.traces_of)} traces` : "traces"} ${when}, by time lost.`;
     this.chosen = this.cube.traces.find((t) => t.id === this.view.trace) || null;
-    const heads = ["trace", "time lost", "waits", "longest", "blocked", "threads", "from first to last", "began"];
+    const heads = ["trace", "time lost", "waits", "longest", "blocked", "threads", "from first to last", "began", ...(two ? ["in"] : [])];
     const list = Table.make("", heads, shown.map((t) => [
       this.button(t), Table.bar(Text.duration(t.ns), t.ns, shown[0].ns), Text.number(t.count), Text.duration(t.max), Text.duration(t.blocked),
       Text.number(t.lanes), Text.duration(t.end - t.start), this.cube.when(Math.max(0, t.start)),
+      ...(two ? [el("span", {}, ...t.sides.map((s) => el("b", { class: "which " + s.toLowerCase() }, s)))] : []),
     ]));
     this.node.replaceChildren(el("p", { class: "help" }, note), list, ...(this.chosen ? this.one(this.chosen) : []));
     this.node.dataset.shown = shown.map((t) => t.id).join(" ");
@@ -75,9 +83,19 @@ class Traces {
       Text.name(l.name), Text.kind(w.kind), Text.duration(w.from), Text.duration(w.ns), Text.name(w.culprit, 24),
     ]));
     const table = el("details", {}, el("summary", {}, "The same as a table"),
-      Table.make("", ["thread", "waited for", "after", "for", "because of"], rows));
+      Table.make("", ["thread", "waited for", "after", "for", Text.name("because of")], rows));
     return [el("h3", { class: "trace-title" }, "Trace ", Text.name(trace.id, 40)), el("p", { class: "help" }, "Between its waits a thread ran, or worked for something else." + hidden),
-      key, this.timeline(trace, lanes), table];
+      key, this.timeline(trace, lanes), table, ...this.running(trace)];
+  }
+
+  // What profiles saw running for it.
+  running(trace) {
+    const found = Profiles.ofTrace(this.cube, this.trie, this.cube.traces.indexOf(trace));
+    if (!found.length) return [];
+    const all = found.reduce((sum, f) => sum + f.ns, 0);
+    const rows = found.map((f) => [Text.name(f.name, 60), Table.bar(Text.duration(f.ns), f.ns, all)]);
+    return [Text.element("p", { class: "help" }, `On the CPU for it, by the profiles' samples with its id: ${Text.duration(all)}.`),
+      Table.make("", ["function", "ran"], rows)];
   }
 
   timeline(trace, lanes) {
@@ -85,26 +103,26 @@ class Traces {
     const width = Math.max(400, this.width - 4);
     const span = Math.max(1, trace.end - trace.start);
     const x = (ns) => LABEL + (width - LABEL - 10) * ns / span;
-    const svg = this.make("svg", { width, height: TOP + ROW * lanes.length + 4, class: "timeline", role: "img", "aria-label": "Waits of the trace by thread; the table below has the numbers" });
+    const svg = Text.svg("svg", { width, height: TOP + ROW * lanes.length + 4, class: "timeline", role: "img", "aria-label": "Waits of the trace by thread; the table below has the numbers" });
     for (let i = 0; i <= 4; i++) {
-      svg.append(this.make("line", { x1: x(span * i / 4), x2: x(span * i / 4), y1: TOP - 4, y2: TOP + ROW * lanes.length, class: "grid" }));
-      const text = this.make("text", { x: x(span * i / 4), y: 11, "text-anchor": i === 4 ? "end" : "middle", class: "side" });
+      svg.append(Text.svg("line", { x1: x(span * i / 4), x2: x(span * i / 4), y1: TOP - 4, y2: TOP + ROW * lanes.length, class: "grid" }));
+      const text = Text.svg("text", { x: x(span * i / 4), y: 11, "text-anchor": i === 4 ? "end" : "middle", class: "side" });
       text.textContent = Text.duration(span * i / 4);
       svg.append(text);
     }
     lanes.forEach((lane, row) => {
       const y = TOP + row * ROW;
-      const label = this.make("text", { x: LABEL - 8, y: y + ROW / 2 + 4, "text-anchor": "end" });
+      const label = Text.svg("text", { x: LABEL - 8, y: y + ROW / 2 + 4, "text-anchor": "end" });
       label.textContent = Text.short(lane.name, 24);
       const [first, last] = [Math.min(...lane.waits.map((w) => w.from)), Math.max(...lane.waits.map((w) => w.from + w.ns))];
-      svg.append(label, this.make("rect", { x: x(first), y: y + ROW / 2 - 1, width: x(last) - x(first), height: 2, class: "lane" }));
+      svg.append(label, Text.svg("rect", { x: x(first), y: y + ROW / 2 - 1, width: x(last) - x(first), height: 2, class: "lane" }));
       for (const wait of lane.waits) svg.append(this.bar(wait, lane, x, y));
     });
     return svg;
   }
 
   bar(wait, lane, x, y) {
-    const bar = this.make("rect", { x: x(wait.from), y: y + 3, width: Math.max(1, x(wait.from + wait.ns) - x(wait.from)), height: Traces.ROW - 6, class: "wait " + Traces.look(wait.kind), "data-ns": wait.ns });
+    const bar = Text.svg("rect", { x: x(wait.from), y: y + 3, width: Math.max(1, x(wait.from + wait.ns) - x(wait.from)), height: Traces.ROW - 6, class: "wait " + Traces.look(wait.kind), "data-ns": wait.ns });
     bar.addEventListener("mousemove", (event) => this.tip.show(event.clientX, event.clientY, [
       Text.short(lane.name, 80), `${Text.kind(wait.kind)} for ${Text.duration(wait.ns)}, ${Text.duration(wait.from)} after the first wait began`,
       ...(wait.culprit ? [(wait.kind === "blocked" ? "woken by " : "because of ") + Text.short(wait.culprit, 80)] : []),
@@ -114,12 +132,6 @@ class Traces {
   }
 
   static look(kind) { return Traces.KINDS.includes(kind) ? kind : "other"; }
-
-  make(tag, attributes) {
-    const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-    return node;
-  }
 }
 Traces.KINDS = ["runq_wakeup", "runq_preempt", "throttled", "blocked", "goroutine", "stw", "gil", "loop"];
 Traces.LABEL = 190;

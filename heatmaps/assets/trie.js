@@ -13,9 +13,9 @@ class Trie {
     for (let n = 1; n < this.size; n++) this.list[next[parent[n]]++] = n;
   }
 
-  static fromPage(cube) {
-    const { back, frame, stacks } = Cube.group(cube.columns, "trie");
-    return new Trie(Uint32Array.from(back, (b, n) => n - b), frame, stacks, cube.frames, cube.frame_kinds);
+  static fromPage(data) {
+    const { back, frame, stacks } = Decode.group(data.columns, "trie");
+    return new Trie(Uint32Array.from(back, (b, n) => n - b), frame, stacks, data.frames, data.frame_kinds);
   }
 
   // paths: iterables of indices into names, the root's first.

@@ -62,6 +62,15 @@ class Blocks:
         return int((self.counts.sum(1) > 0).sum())
 
 
+@dataclass(frozen=True)
+class Band:
+    """A curve, and between what it lies, to LEVEL; None where that cannot be said."""
+
+    value: NDArray[np.float64]
+    low: NDArray[np.float64] | None
+    high: NDArray[np.float64] | None
+
+
 def blocks_of(span_ns: int) -> int:
     """How many blocks a side of this length is cut into."""
     return max(1, min(BLOCKS, span_ns // SHORTEST_BLOCK_NS))
@@ -109,6 +118,22 @@ class Redrawn:
             redrawn = [_grid_quantile(counts, quantile) for counts in drawn]
             found.append(_spread(redrawn[1] - redrawn[0], point[1] - point[0]))
         return found
+
+    def at_least(self, points: NDArray[np.int64]) -> list[Band]:
+        """Of both sides, waits per size at these grid points or above."""
+        bands = []
+        for side, weights in zip(self._sides, self._weights, strict=True):
+            # From the end: waits at a point or above.
+            beyond = side.counts[:, ::-1].cumsum(1)[:, ::-1][:, points]
+            value = beyond.sum(0) / max(float(side.sizes.sum()), 1e-9)
+            if not self._summable:
+                bands.append(Band(value, None, None))
+                continue
+            size = np.maximum(weights @ side.sizes, 1e-9)
+            drawn = (weights @ beyond) / size[:, None]
+            low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+            bands.append(Band(value, low, high))
+        return bands
 
     def _per_size(self, values: list[NDArray[np.float64]]) -> list[Spread | None]:
         means, points = [], []

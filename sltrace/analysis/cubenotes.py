@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,9 +22,9 @@ MAX_LOSSES = 20_000
 
 
 def aggregation_notes(
-    trace: Trace, origin: Origin, cells: Cells, bin_ns: int, intervals: int
+    trace: Trace, origin: Origin, cells: Cells, bin_ns: int, intervals: int, grids: Sequence[str]
 ) -> list[str]:
-    """What was aggregated, a sentence each."""
+    """What was aggregated, a sentence each; `grids` are the axes that are drawn finer."""
     merged = cells.level.get("b", 1)
     notes = [f"time is in bins of {bin_ns / 1e6:,.3g} ms, latency in 8 steps per power of two"]
     if merged > 1:
@@ -36,6 +37,12 @@ def aggregation_notes(
         notes.append(
             f"CPUs are put together, {group if group < ALL_CPUS else 'all of them'} at a time"
         )
+    if grids:
+        drawn = [
+            what for axis, what in (("b", "all latencies"), ("cpu", "every CPU")) if axis in grids
+        ]
+        fine = ", ".join([f"bins of {origin.bin_ns / 1e6:,.3g} ms", *drawn])
+        notes.append(f"the heatmap is drawn finer than it can be selected: {fine}")
     whole = max(int(cells.sum_ns.sum()), 1)
     for axis, what in (
         ("cgroup", "cgroups"),

@@ -6,25 +6,21 @@ are exact, and each difference has an interval from `sltrace.analysis.confidence
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from sltrace.analysis.blame import BLAMED_KINDS
-from sltrace.analysis.confidence import GRID, GRID_SQL, LEVEL, Blocks, Redrawn, Spread, blocks_of
+from sltrace.analysis.blocks import block_sizes, by_block, of_class, side_blocks
+from sltrace.analysis.confidence import LEVEL, Blocks, Redrawn, Spread, blocks_of
 from sltrace.analysis.latency import RUNQ, stat
 from sltrace.analysis.losses import Losses, losses
-from sltrace.analysis.meta import min_latency_ns, recorded_ns
+from sltrace.analysis.meta import min_latency_ns
 from sltrace.analysis.ranges import QUANTILES, Group
 from sltrace.analysis.selection import Dimension, Value, dimensions, tables
 from sltrace.analysis.sides import Per, Side
-from sltrace.model import RUNQ_KINDS
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 BY = ("kind", "cgroup", "comm")
 """Dimensions whose groups are compared by default."""
@@ -161,8 +157,7 @@ def _totals(side: Side) -> dict[str, Group]:
 def _class(
     sides: tuple[Side, Side], name: str, totals: Sequence[Group | None]
 ) -> tuple[Change, ...]:
-    kinds = RUNQ_KINDS if name == RUNQ else (name,)
-    redrawn = Redrawn(*(_blocks(_of_kinds(side, kinds)) for side in sides))
+    redrawn = Redrawn(*(side_blocks(of_class(side, name)) for side in sides))
     spreads = [redrawn.count(), *redrawn.totals(), *redrawn.quantiles([q for _, q in QUANTILES])]
     names = ["waits", "total_ns", *(f"{n}_ns" for n, _ in QUANTILES), "max_ns"]
     figures = [_figures(group, side.size) for group, side in zip(totals, sides, strict=True)]
@@ -183,51 +178,6 @@ def _change(name: Value, a: float | None, b: float | None, spread: Spread | None
     if spread is None or a is None or b is None:
         return Change(name, a, b)
     return Change(name, a, b, b - a + spread.low, b - a + spread.high)
-
-
-def _of_kinds(side: Side, kinds: Sequence[str]) -> Side:
-    values = {**side.selection.values, "kind": tuple(kinds)}
-    return replace(side, selection=replace(side.selection, values=values))
-
-
-def _blocks(side: Side) -> Blocks:
-    """Its waits by block of time, as one group."""
-    count = blocks_of(side.span_ns)
-    counts = np.zeros((count, GRID))
-    totals = np.zeros((count, 1))
-    for row in _by_block(side, f"least({GRID_SQL}, {GRID - 1}) AS k", count):
-        counts[row["block"], row["k"]] = row["n"]
-        totals[row["block"], 0] += row["total"]
-    return Blocks(counts, totals, _sizes(side, count))
-
-
-def _by_block(side: Side, key: str, count: int, used: Sequence[Dimension] = ()) -> Any:
-    condition, parameters = side.selection.where()
-    # The last block also has what ended while the recording was being finished.
-    block = f"greatest(0, least({count - 1}, (end_ns - ?)::HUGEINT * {count} // ?))::INTEGER"
-    return side.trace.sql(
-        f"SELECT {block} AS block, {key}, count(*) AS n, sum(wait_ns)::DOUBLE AS total "
-        f"FROM {tables({*used, *side.selection.dimensions})} WHERE {condition} GROUP BY ALL",
-        [side.start_ns, side.span_ns, *parameters],
-    ).to_pylist()
-
-
-def _sizes(side: Side, count: int) -> NDArray[np.float64]:
-    if side.per == "second":
-        edges = [side.start_ns + side.span_ns * i // count for i in range(count + 1)]
-        pairs = itertools.pairwise(edges)
-        return np.array([recorded_ns(side.trace, a, b) / 1e9 for a, b in pairs])
-    condition, parameters = side.selection.where()
-    rows = side.trace.sql(
-        "SELECT greatest(0, least(?, (first - ?)::HUGEINT * ? // ?))::INTEGER AS block, "
-        "count(*) AS n FROM (SELECT min(end_ns) AS first FROM "
-        f"{tables(side.selection.dimensions)} WHERE {condition} GROUP BY trace_id) GROUP BY 1",
-        [count - 1, side.start_ns, count, side.span_ns, *parameters],
-    ).to_pylist()
-    sizes = np.zeros(count)
-    for row in rows:
-        sizes[row["block"]] = row["n"]
-    return sizes
 
 
 def _groups(sides: tuple[Side, Side], dimension: Dimension, limit: int) -> Groups:
@@ -273,10 +223,10 @@ def _group_blocks(side: Side, dimension: Dimension, keys: Sequence[Value]) -> Bl
     index = {key: i for i, key in enumerate(keys)}
     totals = np.zeros((count, len(keys)))
     counts = np.zeros((count, 1))
-    for row in _by_block(narrowed, f"{dimension.sql} AS k", count, (dimension,)):
+    for row in by_block(narrowed, f"{dimension.sql} AS k", count, (dimension,)):
         totals[row["block"], index[row["k"]]] = row["total"]
         counts[row["block"], 0] += row["n"]
-    return Blocks(counts, totals, _sizes(side, count))
+    return Blocks(counts, totals, block_sizes(side, count))
 
 
 def _notes(sides: tuple[Side, Side]) -> tuple[str, ...]:

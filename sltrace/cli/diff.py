@@ -49,6 +49,7 @@ _TITLES = {"runq": "run queue"}
 @click.option(
     "--folded", metavar="FILE", help="Also write stacks with both sides' ns, for flamegraph.pl."
 )
+@click.option("-o", "--output", "page", metavar="FILE", help="Also write an HTML page of it.")
 @click.option("-f", "--force", is_flag=True, help="Replace FILE if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document; times in ns.")
 @selection_options
@@ -58,6 +59,7 @@ def command(
     by: str,
     top: int,
     folded: str | None,
+    page: str | None,
     force: bool,
     as_json: bool,
     **choices: object,
@@ -68,15 +70,24 @@ def command(
     95 % confidence interval: a change whose interval holds zero may be chance.
     """
     from sltrace.analysis.diff import diff
+    from sltrace.export.sink import refuse_existing
 
+    if [folded, page, "-" if as_json else ""].count("-") > 1:
+        raise UsageError("several things would go to standard output", "give one of them a FILE")
+    for file in (folded, page):
+        refuse_existing(file or "-", force=force)
     sides = _sides(path_a, path_b, **choices)  # type: ignore[arg-type]
     names = [name.strip() for name in by.split(",") if name.strip()]
     result = diff(sides, names, limit=top)
     if folded:
         _write_folded(sides, folded, force)
+    if page:
+        from heatmaps.comparison import build_comparison
+
+        output.write_page(page, build_comparison(result), "the difference", force=force)
     if as_json:
         output.print_json(result.to_json())
-    elif folded != "-":
+    elif "-" not in (folded, page):
         _show(result)
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sltrace.durations import format_duration
+from sltrace.export.sink import STDOUT
+from sltrace.export.sink import output as opened
 from sltrace.export.text import printable
 
 if TYPE_CHECKING:
@@ -126,3 +128,15 @@ def notes(lines: Iterable[str]) -> None:
 def print_json(value: dict[str, Any]) -> None:
     """One JSON document; ASCII escapes keep hostile names off the terminal."""
     click.echo(json.dumps(value, indent=2))
+
+
+def write_page(file: str, page: bytes, holding: str, *, force: bool) -> None:
+    """Writes an HTML page, and says on standard error where it is and how large.
+
+    Raises:
+        OutputError: It exists, or cannot be written.
+    """
+    with opened(file, force=force, text=True) as out:
+        out.write(page)
+    where = "standard output" if file == STDOUT else text(file)
+    click.echo(f"{where}: {len(page) / 1e6:.1f} MB, {holding}", err=True)

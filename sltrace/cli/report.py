@@ -23,7 +23,7 @@ from sltrace.cli import output
     "profiles",
     metavar="FILE_OR_URL",
     multiple=True,
-    help="A pprof profile whose time is to stand beside the waits: a file, or a URL such as "
+    help="A pprof profile to show beside the waits: a file, or a URL such as "
     "http://HOST:6060/debug/pprof/profile?seconds=10. Repeatable.",
 )
 @click.option("-f", "--force", is_flag=True, help="Replace FILE if it exists.")
@@ -33,23 +33,15 @@ def command(path: str, file: str | None, profiles: tuple[str, ...], force: bool)
     The page needs no network and no other file: mail it, or attach it to a ticket.
     """
     from heatmaps.page import build_page
-    from sltrace.errors import OutputError
-    from sltrace.export.sink import STDOUT
-    from sltrace.export.sink import output as opened
+    from sltrace.export.sink import refuse_existing
     from sltrace.profiles.pprof import read_pprof
     from sltrace.trace.reader import Trace
 
     trace = Trace.open(path)
     file = file or f"{Path(path).absolute().stem}.html"
-    target = Path(file)
-    if file != STDOUT and not force and target.exists():
-        # Before the work, which takes seconds on a long trace; the sink checks again.
-        raise OutputError(f"{target} exists already", "give --force to replace it, or -o")
+    # Before the work, which takes seconds on a long trace.
+    refuse_existing(file, force=force)
     page = build_page(trace, profiles=[read_pprof(where) for where in profiles])
-    with opened(file, force=force, text=True) as out:
-        out.write(page.html)
-    where = "standard output" if file == STDOUT else output.text(file)
-    size = f"{len(page.html) / 1e6:.1f} MB"
-    click.echo(f"{where}: {size}, {output.number(page.rows)} cells", err=True)
+    output.write_page(file, page.html, f"{output.number(page.rows)} cells", force=force)
     for note in (*page.notes, *trace.notes):
         click.echo(f"note: {output.text(note)}", err=True)

@@ -53,8 +53,7 @@ def output(path: str, *, force: bool = False, text: bool = False) -> Iterator[Bi
         return
     target = Path(path)
     with _errors_named(target):
-        if not force and (target.exists() or target.is_symlink()):
-            raise OutputError(f"{target} exists already", "give --force to replace it, or -o")
+        refuse_existing(path, force=force)
         if target.is_dir():
             raise OutputError(f"{target} is a folder", "name a file")
         if target.exists() and not stat.S_ISREG(target.stat().st_mode):
@@ -70,6 +69,17 @@ def output(path: str, *, force: bool = False, text: bool = False) -> Iterator[Bi
         except BaseException:
             Path(partial).unlink(missing_ok=True)
             raise
+
+
+def refuse_existing(path: str, *, force: bool) -> None:
+    """Says now what `output` would say after all the work.
+
+    Raises:
+        OutputError: The file exists.
+    """
+    target = Path(path)
+    if path != STDOUT and not force and (target.exists() or target.is_symlink()):
+        raise OutputError(f"{target} exists already", "give --force to replace it, or -o")
 
 
 @contextmanager

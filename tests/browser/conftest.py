@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from heatmaps.page import build_page
+from sltrace.analysis.cube import MAX_ROWS, build_cube
 from sltrace.trace.reader import Trace
 from tests.browser.report import Report, waits
 from tests.support.traces import make_trace
@@ -55,12 +56,18 @@ def open_report(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Repo
     pages: list[Report] = []
 
     def opened(
-        rows: Any = None, *, scheme: str = "light", profiles: Any = (), **tables: Any
+        rows: Any = None,
+        *,
+        scheme: str = "light",
+        profiles: Any = (),
+        max_rows: int = MAX_ROWS,
+        **tables: Any,
     ) -> Report:
         rows = waits() if rows is None else rows
         trace = Trace.open(make_trace(tmp_path, rows, **tables))
         file = tmp_path / "report.html"
-        file.write_bytes(build_page(trace, profiles=profiles).html)
+        cube = build_cube(trace, max_rows=max_rows)
+        file.write_bytes(build_page(trace, cube, profiles=profiles).html)
         page = browser.new_page(viewport={"width": 1400, "height": 1000}, color_scheme=scheme)
         pages.append(Report(page, file.as_uri(), trace))
         return pages[-1]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.report import FRAMES, STACKS, Report
+from tests.browser.report import FRAMES, STACKS, UNITS, Report
 
 pytestmark = pytest.mark.browser
 
@@ -37,6 +37,33 @@ def inside(report: Report, x0: int, x1: int, y0: int, y1: int) -> str:
     )
 
 
+def number(text: str) -> float:
+    value, unit = text.split()
+    return float(value.replace(",", "")) * ({"%": 1} | UNITS)[unit]
+
+
+def table(report: Report, which: str, names: int) -> dict[tuple[str, ...], list[float]]:
+    """A's and B's value by the names in the first columns."""
+    lines = report.page.locator(f"{which} tbody tr").evaluate_all(
+        "rows => rows.map(r => [...r.cells].map(c => c.textContent))"
+    )
+    return {tuple(line[:names]): [number(v) for v in line[names : names + 2]] for line in lines}
+
+
+def shares(
+    report: Report, column: str, sides: tuple[str, str], whole: list[int]
+) -> dict[tuple[str, ...], list[float]]:
+    """Percentages of the time lost on both sides."""
+    sums: dict[tuple[str, ...], list[float]] = {}
+    for i, where in enumerate(sides):
+        for row in report.trace.sql(
+            f"SELECT {column} AS k, sum(wait_ns)::BIGINT AS ns FROM waits "
+            f"WHERE kind <> 'blocked' AND {where} GROUP BY 1"
+        ).to_pylist():
+            sums.setdefault((row["k"],), [0.0, 0.0])[i] = 100 * row["ns"] / whole[i]
+    return sums
+
+
 def summed(report: Report, where: str) -> tuple[int, int]:
     (row,) = report.trace.sql(
         "SELECT count(*) AS n, coalesce(sum(wait_ns), 0)::BIGINT AS ns FROM waits "
@@ -58,6 +85,33 @@ def test_a_second_rectangle(open_report: Callable[..., Report]) -> None:
     lines = report.page.locator("#figures [data-name=waits] b").all_inner_texts()
     assert [int(n.replace(",", "")) for n in lines] == [summed(report, a)[0], summed(report, b)[0]]
     assert "B against A" in report.text("#flame-title")
+    # Tables and culprits by share, then by time per second, as the flame graph.
+    whole = [summed(report, w)[1] for w in (a, b)]
+    expected_shares = shares(report, "cgroup", (a, b), whole)
+    shown = table(report, "#tables [data-by=cgroup]", 1)
+    assert set(shown) == set(expected_shares)
+    for cgroup, values in expected_shares.items():
+        assert shown[cgroup] == pytest.approx(values, abs=0.051)
+    blame = table(report, "#blame-view", 2)
+    quotas = {f"quota of /service-{i}" for i in range(3)}
+    assert {culprit for _, culprit in blame} == {"unknown", "not seen"} | quotas
+    by_victim: dict[str, list[float]] = {}
+    for (victim, _), values in blame.items():
+        sums = by_victim.setdefault(victim, [0.0, 0.0])
+        sums[:] = [x + y for x, y in zip(sums, values, strict=True)]
+    for (victim,), values in expected_shares.items():
+        assert by_victim[victim] == pytest.approx(values, abs=0.3)
+    report.page.select_option("#compare", "rate")
+    seconds = [(90 - 30 + 1) / 30, (220 - 150 + 1) / 30]
+    changed = report.page.locator("#figures [data-change='time lost / s'] b").inner_text()
+    ratio = whole[1] / seconds[1] / (whole[0] / seconds[0])
+    assert float(changed.removeprefix("× ")) == pytest.approx(ratio, rel=0.01)
+    for (cgroup,), values in table(report, "#tables [data-by=cgroup]", 1).items():
+        per_second = [
+            summed(report, f"{w} AND cgroup = '{cgroup}'")[1] / s
+            for w, s in zip((a, b), seconds, strict=True)
+        ]
+        assert values == pytest.approx(per_second, rel=0.006)
 
 
 def test_by_mouse_and_in_the_address(open_report: Callable[..., Report]) -> None:

@@ -84,3 +84,28 @@ def test_hostile_ids_and_threads(open_report: Callable[..., Report]) -> None:
 
 def test_without_ids_there_is_no_panel(open_report: Callable[..., Report]) -> None:
     assert open_report().page.is_hidden("#traces-panel")
+
+
+def test_of_two_selections(open_report: Callable[..., Report]) -> None:
+    report = open_report(traced())
+    report.visit(report.url + "#axis=policy&cells=60-90,0-1&with=80-150,0-1")
+    figures = report.figures
+    width = (figures["to"] - figures["from"]) // 31
+    start = figures["from"] - 60 * width
+    windows = {"A": (60, 91), "B": (80, 151)}
+    found = report.page.locator("#traces tbody tr").evaluate_all(
+        "rows => rows.map(r => [...r.cells].map(c => c.textContent))"
+    )
+    for line in found:
+        (row,) = report.trace.sql(
+            "SELECT min(end_ns - wait_ns) AS first, max(end_ns) AS last FROM waits "
+            "WHERE trace_id = ?",
+            [line[0]],
+        ).to_pylist()
+        sides = [
+            name
+            for name, (low, high) in windows.items()
+            if row["last"] > start + low * width and row["first"] < start + high * width
+        ]
+        assert line[-1] == "".join(sides)
+    assert {line[-1] for line in found} >= {"A", "B"}

@@ -147,3 +147,42 @@ def test_histograms_only(tmp_path: Path) -> None:
     assert cube.totals["runq_wakeup"]["sum_ns"] == 77
     assert sorted(set(cube.rows["b"].tolist())) == list(range(50))
     assert any("histograms" in note for note in cube.notes)
+
+
+@pytest.mark.parametrize("max_rows", [3000, 700, 300])
+def test_what_is_drawn_stays_fine(trace: Trace, max_rows: int) -> None:
+    """Grids have the finest time, buckets and CPUs, and add up to the coarse rows."""
+    cube = build_cube(trace, max_rows=max_rows)
+    assert cube.time_merged > 1
+    assert set(cube.grids) == {"b", "cpu", "cgroup", "comm", "policy", "kind"}
+    width = cube.bin_ns // cube.time_merged
+    found = {
+        "b": bucket_sql("wait_ns"),
+        "cpu": "cpu",
+        "cgroup": "cgroup",
+        "policy": "policy",
+        "kind": "kind",
+    }
+    for axis, sql in found.items():
+        grid = cube.grids[axis]
+        names = {"cgroup": cube.cgroups, "policy": cube.policies, "kind": cube.kinds}.get(axis)
+        wanted = trace.sql(
+            f"SELECT (end_ns - ?) // ? AS t, {sql} AS y, kind, count(*) AS n, "
+            "sum(wait_ns)::BIGINT AS ns, max(wait_ns) AS longest FROM waits GROUP BY ALL",
+            [cube.start_ns, width],
+        ).to_pylist()
+        sums: dict[tuple[Any, ...], list[int]] = {}
+        for row in wanted:
+            y = row["y"]
+            if names:
+                y = names.index(y if y in names else OTHER_NAME)
+            kind = cube.kinds.index(row["kind"] if row["kind"] in cube.kinds else OTHER_NAME)
+            one = sums.setdefault((row["t"], y, kind), [0, 0, 0])
+            one[:] = [one[0] + row["n"], one[1] + row["ns"], max(one[2], row["longest"])]
+        mine = zip(*(grid[c].tolist() for c in ("t", "y", "kind")), strict=True)
+        values = zip(*(grid[c].tolist() for c in ("count", "sum_ns", "max_ns")), strict=True)
+        assert dict(zip(mine, map(list, values), strict=True)) == sums, axis
+
+
+def test_a_fine_cube_needs_no_grids(trace: Trace) -> None:
+    assert build_cube(trace).grids == {}

@@ -16,9 +16,11 @@ from click.testing import CliRunner
 from sltrace.analysis.bucket import parse_bucket
 from sltrace.analysis.confidence import GRID, STEPS, Blocks, Redrawn
 from sltrace.analysis.diff import Change, diff
+from sltrace.analysis.distributions import distributions
 from sltrace.analysis.selection import DIMENSIONS, Selection
 from sltrace.analysis.sides import before_and_after, in_bucket, two_traces
 from sltrace.cli.diff import command
+from sltrace.cli.main import run
 from sltrace.errors import UsageError
 from sltrace.trace.reader import Trace
 from tests.pure.test_analysis_latency import CGROUPS, random_waits
@@ -339,3 +341,38 @@ def test_wrong_use_is_said(tmp_path: Path, arguments: list[str], message: str) -
     result = CliRunner().invoke(command, [path if a == "T" else a for a in arguments])
     assert isinstance(result.exception, UsageError)
     assert message in str(result.exception)
+
+
+def test_distributions_are_pandas(tmp_path: Path) -> None:
+    a, b = random_waits(31, 4000), random_waits(32, 2000)
+    sides = two_traces(open_trace(tmp_path / "a", a), open_trace(tmp_path / "b", b))
+    found = distributions(sides, ["runq", "blocked", "gil"])
+    for name, kinds in (("runq", RUNQ), ("blocked", ("blocked",))):
+        curve = found[name]
+        assert len(curve.at_ns) > 20
+        for frame, band in ((a, curve.a), (b, curve.b)):
+            waits = frame[frame["kind"].isin(kinds)]["wait_ns"].to_numpy()
+            longer = [(waits >= at).sum() / 10 for at in curve.at_ns]
+            assert band.value.tolist() == pytest.approx(longer)
+            assert band.low is not None
+            assert band.high is not None
+            assert (band.low <= band.value).mean() > 0.9
+            assert (band.high >= band.value).mean() > 0.9
+    assert not found["gil"].a.value.any()
+
+
+def test_the_page_is_written_and_never_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace = str(make_trace(tmp_path, [{"wait_ns": 10 + i, "end_ns": i} for i in range(50)]))
+    page = tmp_path / "page.html"
+    arguments = ["diff", trace, "--at", "5s", "-o", str(page)]
+    assert run(arguments) == 0
+    said = capsys.readouterr()
+    assert "waits per second" in said.out
+    assert "page.html: " in said.err
+    assert page.read_bytes().startswith(b"<!doctype html>")
+    assert run(arguments) == 6
+    assert run([*arguments, "--force"]) == 0
+    assert run(["diff", trace, "--at", "5s", "-o", "-", "--json"]) == 2
+    assert "several things" in capsys.readouterr().err

@@ -1,0 +1,165 @@
+"""The page of `sltrace diff -o`: its numbers are those of `diff --json`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sltrace.cli.main import run
+from tests.browser.report import FRAMES, HOSTILE, STACKS, UNITS, waits
+from tests.support.traces import SECOND, make_trace
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.browser
+
+Compared = Callable[..., tuple["Page", dict[str, Any]]]
+
+
+@pytest.fixture
+def compared(
+    browser: Browser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Compared]:
+    pages: list[Page] = []
+    asked: list[str] = []
+    complaints: list[str] = []
+
+    def opened(a: Path, b: Path) -> tuple[Page, dict[str, Any]]:
+        file = tmp_path / "page.html"
+        assert run(["diff", str(a), str(b), "--json", "-o", str(file)]) == 0
+        page = browser.new_page(viewport={"width": 1366, "height": 768})
+        pages.append(page)
+        page.on("request", lambda r: asked.append(r.url))
+        page.on("console", lambda m: complaints.append(m.text))
+        page.on("pageerror", lambda e: complaints.append(str(e)))
+        page.goto(file.as_uri())
+        page.wait_for_selector("#main[aria-busy=false]")
+        return page, json.loads(capsys.readouterr().out)
+
+    yield opened
+    for page in pages:
+        page.close()
+    assert [url for url in asked if not url.startswith("file:")] == []
+    assert complaints == []
+
+
+def trace(folder: Path, rows: list[dict[str, Any]], **tables: Any) -> Path:
+    folder.mkdir()
+    return make_trace(folder, rows, stacks=STACKS, frames=FRAMES, **tables)
+
+
+def slower() -> list[dict[str, Any]]:
+    """As `waits`, but one cgroup waits three times as long, in one place."""
+    return [
+        row | {"wait_ns": row["wait_ns"] * 3, "stack_kernel": 2}
+        if row["cgroup"][-1] == "1"
+        else row
+        for row in waits()
+    ]
+
+
+def number(text: str) -> float | None:
+    """What is written as `1.5 ms`, `−1,204.5`, or not at all."""
+    found = re.fullmatch(r"([+−]?)([\d,.]+) ?(ns|µs|ms|s)?", text)
+    if not found:
+        return None
+    sign, digits, unit = found.groups()
+    return (-1 if sign == "−" else 1) * float(digits.replace(",", "")) * UNITS[unit or "ns"]
+
+
+def lines(page: Page, table: str) -> dict[str, list[str]]:
+    found = page.locator(f"{table} tbody tr").evaluate_all(
+        "rows => rows.map(r => [...r.cells].map(c => c.textContent))"
+    )
+    return {name: values for name, *values in found}
+
+
+def assert_shown(values: list[str], change: dict[str, Any]) -> None:
+    """Three digits are shown, of counts one after the point."""
+    wanted = [change["a"], change["b"], change["difference"], change["low"], change["high"]]
+    between = values[3].split(" to ") if values[3] else ["", ""]
+    for text, value in zip([*values[:3], *between], wanted, strict=True):
+        assert number(text) == (
+            pytest.approx(value, rel=0.006, abs=0.51) if value is not None else None
+        )
+    assert bool(values[5]) == bool(change["certain"] and change["difference"])
+
+
+def test_its_numbers_are_those_of_the_command(compared: Compared, tmp_path: Path) -> None:
+    page, said = compared(trace(tmp_path / "a", waits()), trace(tmp_path / "b", slower()))
+    names = ["waits / second", "time lost / second", "p50", "p90", "p99", "p99.9", "longest"]
+    for name, changes in said["classes"].items():
+        page.select_option("#class", name)
+        shown = lines(page, "#figures")
+        assert list(shown) == names
+        for values, change in zip(shown.values(), changes, strict=True):
+            assert_shown(values, change)
+        total = next(c for c in changes if c["name"] == "total_ns")
+        flame = page.locator("#flame").evaluate(
+            "node => [+node.dataset.value, +node.dataset.other]"
+        )
+        assert flame == [pytest.approx(total[s] * said[s]["size"]) for s in "ab"]
+        curve = page.locator("#curves-table td").evaluate_all("all => all.map(c => c.textContent)")
+        counts = next(c for c in changes if c["name"] == "waits")
+        # All waits are at least as long as the first point.
+        assert [number(c.split(" per ")[0]) for c in curve[1:3]] == [
+            pytest.approx(counts[s], rel=0.006) for s in "ab"
+        ]
+    for group in said["groups"]:
+        shown = lines(page, f"#groups [data-by={group['by']}]")
+        assert len(shown) == len(group["changes"])
+        for values, change in zip(shown.values(), group["changes"], strict=True):
+            assert_shown(values, change)
+    assert "Slower" in page.inner_text("#verdict")
+    assert page.is_hidden("#no-verdict")
+    page.select_option("#class", "runq")
+    page.select_option("#order", "leaf")
+    url = page.url
+    assert "order=leaf" in url
+    page.focus("#flame")
+    for key in ("ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    assert page.is_enabled("#unzoom")
+    from axe_playwright_python.sync_playwright import Axe
+
+    for _ in range(2):
+        assert Axe().run(page).response["violations"] == []
+        page.click("#theme")
+
+
+def test_a_trace_against_itself_is_zero(compared: Compared, tmp_path: Path) -> None:
+    same = trace(tmp_path / "a", waits(1500))
+    page, said = compared(same, same)
+    assert page.is_visible("#no-verdict")
+    for name in said["classes"]:
+        page.select_option("#class", name)
+        for values in lines(page, "#figures").values():
+            assert values[0] == values[1]
+            assert number(values[2]) == 0
+        for compare in ("rate", "share"):
+            page.select_option("#compare", compare)
+            fills = page.locator("#flame g.both rect").evaluate_all(
+                "all => all.map(r => r.style.fill)"
+            )
+            assert len(fills) > 3
+            assert all(" 0%" in fill for fill in fills)
+
+
+def test_hostile_names(compared: Compared, tmp_path: Path) -> None:
+    rows = waits(600)
+    for i, row in enumerate(rows):
+        row |= {"cgroup": HOSTILE[i % len(HOSTILE)], "comm": HOSTILE[i % len(HOSTILE)]}
+    frames = [f | {"name": HOSTILE[i]} for i, f in enumerate(FRAMES)]
+    (tmp_path / "a").mkdir()
+    one = make_trace(tmp_path / "a", rows, stacks=STACKS, frames=frames, meta={"host": HOSTILE[0]})
+    page, _ = compared(one, trace(tmp_path / "b", [{"end_ns": SECOND}]))
+    page.locator("#flame-table summary").click()
+    assert page.evaluate("window.pwned") is None
+    assert not set(page.inner_text("body")) & {"\u202e", "\u2066", "\x1b"}
+    assert HOSTILE[0] in page.inner_text("#groups")
