@@ -25,6 +25,9 @@ META = "meta.json"
 _TIMES = ("end_ns", "start_ns", "wait_ns", "wake_ns", "culprit_ns")
 """Delta-encoded: half of plain (measured)."""
 
+_PLAIN = ("int64", "list<uint64>", "binary")
+"""Types whose values do not repeat: dictionary pages would only cost CPU."""
+
 
 class TraceWriter:
     """A trace that is being written. Files are 0600 in a 0700 folder.
@@ -141,8 +144,7 @@ class Segment:
             arrow_schema(table),
             # 0.22 us a record against 0.30 with zstd, for 3 % more bytes (measured).
             compression="lz4",
-            # Dictionary pages where values repeat; times and ids would only cost CPU.
-            use_dictionary=[c.name for c in columns if c.type not in ("int64", "list<uint64>")],
+            use_dictionary=[c.name for c in columns if c.type not in _PLAIN],
             column_encoding={c.name: "DELTA_BINARY_PACKED" for c in columns if c.name in _TIMES},
             write_statistics=["end_ns", "wait_ns"] if table == "waits" else False,
         )

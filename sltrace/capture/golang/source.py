@@ -38,6 +38,7 @@ class GoSource:
     """
 
     name = "go"
+    reads_processes = True
 
     def __init__(
         self,

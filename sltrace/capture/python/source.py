@@ -38,6 +38,7 @@ class PythonSource:
     """
 
     name = "python"
+    reads_processes = True
 
     def __init__(self, pids: Sequence[int]) -> None:
         self._pids = tuple(pids)
