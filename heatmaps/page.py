@@ -47,8 +47,12 @@ _SCRIPTS = (
     "flametree.js",
     "flame.js",
     "table.js",
+    "flametable.js",
     "figures.js",
     "blame.js",
+    "profiles.js",
+    "stacks.js",
+    "flameview.js",
     "traces.js",
     "diagnosis.js",
     "facts.js",
@@ -137,8 +141,11 @@ def _data(cube: Cube) -> tuple[str, dict[str, Any]]:
     for name, column in cube.blame.rows.items():
         block.add(f"blame.{name}", column)
     trie = Trie.of(cube.stacks)
-    for name in ("profile", "stack", "ns"):
+    for name in ("profile", "stack", "owner", "value"):
         block.add(f"profiles.{name}", cube.profile_rows.get(name, ()))
+    # One more than the number or time: 0 is none.
+    for name in ("trace", "bucket", "comm", "start_ns", "end_ns", "traced"):
+        block.add(f"owners.{name}", [getattr(o, name) + 1 for o in cube.profile_owners])
     slow = cube.slow_traces
     for name, column in slow.waits.items():
         block.add(f"traces.{name}", column)
@@ -168,7 +175,10 @@ def _data(cube: Cube) -> tuple[str, dict[str, Any]]:
             {
                 "where": bounded(p.where),
                 "measure": bounded(p.measure),
-                "ns": p.total_ns,
+                "unit": p.unit,
+                "on_cpu": p.on_cpu,
+                "from": p.start_ns,
+                "to": p.end_ns,
                 "sentence": bounded(p.sentence),
             }
             for p in cube.profiles

@@ -17,19 +17,17 @@ const Blame = (() => {
     return WHAT[what] || party[FIELD[by]] || "unknown";
   };
 
-  // Sums of the selection: cells by victim and culprit, each most time first, the rest together.
-  // exact tells whether all axes of the selection are known here; what is not, is left open.
-  function sums(cube, view) {
-    const { t, kind, victim, culprit, count, sum_ns } = cube.blame;
-    const { axisNow: axis, kindsOn, cells } = view;
+  // Numbers of the rows of the blame table in a selection; exact tells whether all axes of the
+  // selection are known here: what is not, is left open.
+  function rows(cube, view, cells) {
+    const { t, kind } = cube.blame;
+    const { axisNow: axis, kindsOn } = view;
     const on = Uint8Array.from(cube.kinds, (k) => kindsOn.has(k));
     const timed = !cube.blame_coarse.includes("t");
     const rowwise = cells && (cells.y0 > 0 || cells.y1 < axis.size - 1) ? axis.blame : null;
     const exact = !cells || (timed && (!rowwise ? cells.y0 <= 0 && cells.y1 >= axis.size - 1 : rowwise.whole));
-    const names = { victim: groups(cube.victims, view.blame), culprit: groups(cube.culprits, view.blame) };
-    const width = names.culprit.list.length;
-    const ns = new Float64Array(names.victim.list.length * width);
-    const waits = new Float64Array(ns.length);
+    const out = new Uint32Array(t.length);
+    let n = 0;
     for (let i = 0; i < t.length; i++) {
       if (!on[kind[i]]) continue;
       if (cells && timed && (t[i] < cells.x0 || t[i] > cells.x1)) continue;
@@ -37,11 +35,25 @@ const Blame = (() => {
         const y = rowwise.place[rowwise.column[i]];
         if (y < cells.y0 || y > cells.y1) continue;
       }
+      out[n++] = i;
+    }
+    return { rows: out.slice(0, n), exact };
+  }
+
+  // Sums of the selection: cells by victim and culprit, each most time first, the rest together.
+  function sums(cube, view) {
+    const { victim, culprit, count, sum_ns } = cube.blame;
+    const found = rows(cube, view, view.cells);
+    const names = { victim: groups(cube.victims, view.blame), culprit: groups(cube.culprits, view.blame) };
+    const width = names.culprit.list.length;
+    const ns = new Float64Array(names.victim.list.length * width);
+    const waits = new Float64Array(ns.length);
+    for (const i of found.rows) {
       const cell = names.victim.of[victim[i]] * width + names.culprit.of[culprit[i]];
       ns[cell] += sum_ns[i];
       waits[cell] += count[i];
     }
-    return { ...ranked(names.victim.list, names.culprit.list, ns, waits), exact };
+    return { ...ranked(names.victim.list, names.culprit.list, ns, waits), exact: found.exact };
   }
 
   // Parties with the same name are one.
@@ -92,7 +104,7 @@ const Blame = (() => {
       : !found.exact ? open(cube, view) : "";
     note.hidden = !note.textContent;
     if (!found.total) {
-      node.replaceChildren(el("p", { class: "help" }, cube.exact ? "No time on a run queue or over a quota here, so nobody is to blame." : ""));
+      node.replaceChildren(el("p", { class: "help" }, cube.exact ? "No time on a run queue, over a quota or for a GIL here, so nobody is to blame." : ""));
       return;
     }
     node.replaceChildren(sankey(found, tip), matrix(found));
@@ -117,7 +129,7 @@ const Blame = (() => {
       }), el("td", { class: "sum" }, Text.duration(v.ns))));
     const foot = el("tr", {}, el("th", { scope: "row" }, "total"), ...right.map((c) => el("td", { class: "sum" }, Text.duration(c.ns))),
       el("td", { class: "sum" }, Text.duration(total)));
-    const caption = el("caption", {}, "Rows waited, columns had the CPU (or the quota) meanwhile");
+    const caption = el("caption", {}, "Rows waited, columns had the CPU, the quota or the GIL meanwhile");
     return el("div", { class: "table matrix", tabindex: "0", role: "region", "aria-label": "Victims by culprits" },
       el("table", {}, caption, el("thead", {}, head), el("tbody", {}, ...rows, foot)));
   }
@@ -179,5 +191,5 @@ const Blame = (() => {
     return node;
   }
 
-  return { draw };
+  return { draw, rows, nameOf, open };
 })();

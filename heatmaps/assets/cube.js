@@ -11,6 +11,9 @@ class Cube {
     for (let i = 0; i < this.length; i++) sum[i] = this.row.max_ns[i] + this.row.rest_ns[i];
     this.blame = Cube.group(data.columns, "blame");
     this.ran = Cube.group(data.columns, "profiles");
+    this.owner = Cube.group(data.columns, "owners");
+    this.hasRan = data.profiles.some((p) => p.on_cpu);
+    this.hasCulprits = this.blame.stack.some((s) => s > 0);
     // Histograms know buckets only: no longest wait, no CPU, no thread.
     this.exact = data.source === "waits";
     this.duration_ns = this.bins * this.bin_ns;

@@ -5,49 +5,6 @@ const FlameTree = (() => {
   const NO_STACK = "[no stack recorded]";
   const MAX_GROUPS = 40;
 
-  // What stands in for stacks where there are none: cgroup path, thread, kind and policy.
-  function standIns(cube) {
-    const { cgroup, comm, kind, policy } = cube.row;
-    const names = [];
-    const kinds = [];
-    const index = new Map();
-    const frame = (name, kindOf) => {
-      const key = kindOf + ":" + name;
-      if (!index.has(key)) {
-        index.set(key, names.length);
-        names.push(name);
-        kinds.push(kindOf);
-      }
-      return index.get(key);
-    };
-    const stackOf = new Map();
-    const paths = [];
-    const column = new Uint32Array(cube.length);
-    for (let i = 0; i < cube.length; i++) {
-      const key = ((cgroup[i] * cube.comms.length + comm[i]) * cube.kinds.length + kind[i]) * cube.policies.length + policy[i];
-      let stack = stackOf.get(key);
-      if (stack === undefined) {
-        stackOf.set(key, stack = paths.length);
-        const parts = cube.cgroups[cgroup[i]].split("/").filter(Boolean);
-        paths.push([
-          ...(parts.length ? parts : [""]).map((p) => frame("/" + p, "native")),
-          ...(cube.comms[comm[i]] ? [frame(cube.comms[comm[i]], "other")] : []),
-          frame(Text.kind(cube.kinds[kind[i]]), "kernel"), frame(cube.policies[policy[i]], "other"),
-        ]);
-      }
-      column[i] = stack;
-    }
-    return { trie: Trie.fromPaths(paths, names, kinds), columns: { victim: column, waker: column } };
-  }
-
-  // Tree of frames and which stack each row of the cube has.
-  function stacks(cube) {
-    if (!cube.hasStacks) return standIns(cube);
-    const trie = Trie.fromPage(cube);
-    const { stack, waker_stack } = cube.row;
-    return { trie, columns: { victim: stack, waker: waker_stack } };
-  }
-
   class Node {
     constructor(tree, group, id, parent, name, kind) {
       Object.assign(this, { tree, group, id, parent, name, kind, depth: parent ? parent.depth + 1 : 0 });
@@ -176,8 +133,8 @@ const FlameTree = (() => {
   }
 
   // Values by stack; with a grouping one array for each of its groups.
-  function byStack(rows, column, values, size, groupOf, groups) {
-    const out = Array.from({ length: groups }, () => new Float64Array(size));
+  function byStack(rows, { column, values, trie }, groupOf, groups) {
+    const out = Array.from({ length: groups }, () => new Float64Array(trie.ends.length));
     for (let j = 0; j < rows.length; j++) {
       const i = rows[j];
       out[groupOf ? groupOf[i] : 0][column[i]] += values[i];
@@ -185,26 +142,17 @@ const FlameTree = (() => {
     return out;
   }
 
-  // Time on the CPU by stack, from profiles, where it may stand beside waits: of everything, by time.
-  function ranByStack(cube, view, size) {
-    if (!view.ranShown) return null;
-    const { stack, ns } = cube.ran;
-    const out = new Float64Array(size);
-    for (let i = 0; i < stack.length; i++) out[stack[i]] += ns[i];
-    return out;
-  }
-
   const added = (x, y) => x.map((v, i) => v + y[i]);
 
-  // a, b: rows of the selections; b is null for one. seconds: how long each is.
-  function of(cube, { trie, columns }, view, a, b, seconds) {
-    const values = view.weight === "time" ? cube.row.sum_ns : cube.row.count;
-    const column = columns[view.stack];
+  // source: rows, stacks and values, from Stacks. seconds: how long each of two selections is.
+  function of(source, view, seconds) {
+    const { trie, a, b } = source;
     const shape = view.order === "leaf" ? trie.inverted : trie;
-    const { groupOf, names } = grouping(cube, view, a, b);
-    const ran = ranByStack(cube, view, trie.ends.length);
+    const split = source.splits[view.split];
+    const { groupOf, names } = split ? grouping(source, ...split) : { groupOf: null, names: [""] };
+    const ran = source.ran && byStack(source.ran.rows, { trie, column: source.ran.column, values: source.ran.values }, null, 1)[0];
     const sums = (rows) => {
-      const lists = byStack(rows, column, values, trie.ends.length, groupOf, names.length);
+      const lists = byStack(rows, source, groupOf, names.length);
       if (ran && groupOf) lists.push(ran);
       else if (ran) lists[0] = added(lists[0], ran);
       return lists.map((s) => shape.sums(s));
@@ -215,24 +163,23 @@ const FlameTree = (() => {
     const total = (list) => list.reduce((sum, s) => sum + s.value[0], 0);
     const scale = !b ? { a: 1, b: 0 } : view.compare === "rate" ? { a: 1 / seconds.a, b: 1 / seconds.b }
       : { a: 1 / (total(sumsA) || 1), b: 1 / (total(sumsB) || 1) };
-    return new Tree(shape, groups, view.split !== "none", scale, ran && shape.sums(ran).value);
+    return new Tree(shape, groups, Boolean(split), scale, ran && shape.sums(ran).value);
   }
 
-  // Threads or kinds as groups: a number for each row of the cube. Threads beyond the first are one.
-  function grouping(cube, view, a, b) {
-    if (view.split === "none") return { groupOf: null, names: [""] };
-    if (view.split === "kind") return { groupOf: cube.row.kind, names: cube.kinds.map(Text.kind) };
-    const sums = new Map();
+  // The keys with the most as groups, the others as one: a number for each row.
+  function grouping({ a, b, values }, keys, names) {
+    const sums = new Float64Array(names.length);
     for (const rows of b ? [a, b] : [a]) {
-      for (const s of cube.by("comm", rows)) sums.set(s.key, (sums.get(s.key) || 0) + s.ns);
+      for (let j = 0; j < rows.length; j++) sums[keys[rows[j]]] += values[rows[j]];
     }
-    const top = [...sums].sort((x, y) => y[1] - x[1]).slice(0, MAX_GROUPS - 1).map(([key]) => key);
-    const place = new Uint16Array(cube.comms.length).fill(top.length);
+    const order = [...sums.keys()].filter((key) => sums[key] > 0).sort((x, y) => sums[y] - sums[x]);
+    const top = order.slice(0, MAX_GROUPS - 1);
+    const place = new Uint16Array(names.length).fill(top.length);
     top.forEach((key, i) => { place[key] = i; });
-    const names = top.map((key) => cube.comms[key] || "unknown");
-    if (sums.size > top.length) names.push("all other threads");
-    return { groupOf: Uint16Array.from(cube.row.comm, (c) => place[c]), names };
+    const found = top.map((key) => names[key] || "unknown");
+    if (order.length > top.length || !found.length) found.push("all others");
+    return { groupOf: Uint16Array.from(keys, (key) => place[key]), names: found };
   }
 
-  return { stacks, of };
+  return { of };
 })();

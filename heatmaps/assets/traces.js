@@ -1,8 +1,8 @@
 "use strict";
 // The slowest distributed traces, and one of them as a timeline of its threads and goroutines.
 class Traces {
-  constructor(node, cube, view, tip) {
-    Object.assign(this, { node, cube, view, tip });
+  constructor(node, cube, view, trie, tip) {
+    Object.assign(this, { node, cube, view, trie, tip });
     this.waits = Cube.group(cube.columns, "traces");
     this.first = cube.traces.map((_, i) => Cube.firstFrom(this.waits.trace, i));
     this.width = 0;
@@ -72,7 +72,17 @@ class Traces {
     const table = el("details", {}, el("summary", {}, "The same as a table"),
       Table.make("", ["thread", "waited for", "after", "for", "because of"], rows));
     return [el("h3", { class: "trace-title" }, "Trace ", Text.name(trace.id, 40)), el("p", { class: "help" }, "Between its waits a thread ran, or worked for something else." + hidden),
-      key, this.timeline(trace, lanes), table];
+      key, this.timeline(trace, lanes), table, ...this.running(trace)];
+  }
+
+  // What profiles saw running for it.
+  running(trace) {
+    const found = Profiles.ofTrace(this.cube, this.trie, this.cube.traces.indexOf(trace));
+    if (!found.length) return [];
+    const all = found.reduce((sum, f) => sum + f.ns, 0);
+    const rows = found.map((f) => [Text.name(f.name, 60), Table.bar(Text.duration(f.ns), f.ns, all)]);
+    return [Text.element("p", { class: "help" }, `On the CPU for it, by the profiles' samples with its id: ${Text.duration(all)}.`),
+      Table.make("", ["function", "ran"], rows)];
   }
 
   timeline(trace, lanes) {

@@ -24,8 +24,12 @@ class View {
   get axisNow() { return this.axes[this.axis]; }
   get kindsOn() { return new Set(this.kinds); }
 
-  // Profiles say for how long something ran, not when: they stand beside the waits of everything.
-  get ranShown() { return this.profile === "with" && this.cube.profiles.length > 0 && !this.cells && this.weight === "time" && this.stack === "victim"; }
+  // Whether stacks are of waits, which can be counted; others have one value only.
+  get weighed() { return this.stack === "victim" || this.stack === "waker"; }
+  get counted() { return this.weighed && this.weight === "count"; }
+
+  // Running stands beside the time of who waited, in one selection.
+  get ranShown() { return this.profile === "with" && this.cube.hasRan && !this.other && !this.counted && this.stack === "victim"; }
 
   // The cells of the selection that the next gesture changes.
   get active() { return this.target === "b" ? this.other : this.cells; }
@@ -55,7 +59,7 @@ class View {
   choices() {
     return {
       axis: Object.keys(this.axes), measure: ["time", "count", ...(this.cube.exact ? ["max"] : [])], scale: ["log", "linear", "rank"],
-      stack: ["victim", "waker"], weight: ["time", "count"], order: ["root", "leaf"], split: ["none", ...(this.cube.exact ? ["comm"] : []), "kind"],
+      stack: ["victim", "waker", ...(this.cube.hasCulprits ? ["culprit"] : []), ...this.cube.profiles.flatMap((p, i) => (p.on_cpu ? [] : [`profile-${i}`]))], weight: ["time", "count"], order: ["root", "leaf"], split: ["none", ...(this.cube.exact ? ["comm"] : []), "kind"],
       compare: ["share", "rate"], blame: ["cgroup", "process", "comm"], profile: ["with", "without"],
     };
   }

@@ -18,7 +18,7 @@ from sltrace.analysis.cubeaxes import ALL_CPUS, OTHER_NAME, Origin
 from sltrace.analysis.cubeblame import BlameTable, blame_table
 from sltrace.analysis.cubenodes import node_of_cpu
 from sltrace.analysis.cubenotes import MAX_LOSSES, aggregation_notes
-from sltrace.analysis.cubestacks import FrameTable, rank_stacks
+from sltrace.analysis.cubestacks import FrameTable, RankedStacks, rank_stacks
 from sltrace.analysis.losses import losses
 from sltrace.analysis.slowtraces import SlowTraces, slow_traces
 from sltrace.buckets import lower_bounds
@@ -26,6 +26,7 @@ from sltrace.buckets import lower_bounds
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from sltrace.analysis.cubeowners import Owner
     from sltrace.analysis.cubeprofiles import MergedProfile
     from sltrace.trace.reader import Trace
 
@@ -67,7 +68,8 @@ class Cube:
             the buckets' ends.
         notes: What was aggregated, a sentence each.
         profiles: Profiles whose stacks are among these.
-        profile_rows: Their time: profile, stack, ns.
+        profile_rows: Their values: profile, stack, owner, value.
+        profile_owners: That `profile_rows["owner"]` indexes.
     """
 
     start_ns: int
@@ -96,6 +98,7 @@ class Cube:
     notes: list[str]
     profiles: list[MergedProfile] = field(default_factory=list)
     profile_rows: dict[str, NDArray[Any]] = field(default_factory=dict)
+    profile_owners: list[Owner] = field(default_factory=list)
 
 
 # What is rare goes first: threads, cgroups and stacks with little time. CPUs go before time and
@@ -157,6 +160,7 @@ def build_cube(trace: Trace, *, max_rows: int = MAX_ROWS, time_bins: int = 300) 
             axes.append(cubeaxes.TRACE_BUCKET)
         victims = rank_stacks(trace, "victim", frames, _MAX_STACKS)
         wakers = rank_stacks(trace, "waker", frames, _MAX_STACKS)
+        holders = rank_stacks(trace, "culprit", frames, _MAX_STACKS)
         joins, tables = [n.join for n in names.values()], [n.table for n in names.values()]
         stacks = {"stack": victims, "waker_stack": wakers} if origin.source == "waits" else {}
         for name, ranked in stacks.items():
@@ -167,7 +171,7 @@ def build_cube(trace: Trace, *, max_rows: int = MAX_ROWS, time_bins: int = 300) 
         with cubeaxes.registered(trace, tables):
             source = " ".join([f"{origin.sql} w", *joins])
             cells = summed_cells(trace, axes, source, max_rows, _LADDER)
-            blame = blame_table(trace, origin, names["kind"], cpus, cells.level)
+            blame = blame_table(trace, origin, names["kind"], cpus, holders, cells.level)
     rows = dict(cells.digits)
     if not stacks:
         rows["stack"] = rows["waker_stack"] = np.ones(len(cells.count), np.int64)
@@ -183,8 +187,8 @@ def build_cube(trace: Trace, *, max_rows: int = MAX_ROWS, time_bins: int = 300) 
     rows["cpu"] = np.searchsorted(present, rows["cpu"])
     if "cpu" not in blame.coarse:
         blame.rows["cpu"] = np.searchsorted(present, blame.rows["cpu"])
-    used, rows["stack"], rows["waker_stack"] = _used_stacks(
-        rows["stack"], victims.stacks, rows["waker_stack"], wakers.stacks
+    used, (rows["stack"], rows["waker_stack"], blame.rows["stack"]) = _used_stacks(
+        (rows["stack"], victims), (rows["waker_stack"], wakers), (blame.rows["stack"], holders)
     )
     bin_ns = origin.bin_ns * cells.level.get("t", 1)
     lost = losses(trace)
@@ -237,22 +241,16 @@ def _compact(
 
 
 def _used_stacks(
-    victim: NDArray[np.int64],
-    victims: Sequence[tuple[int, ...]],
-    waker: NDArray[np.int64],
-    wakers: Sequence[tuple[int, ...]],
-) -> tuple[list[tuple[int, ...]], NDArray[np.int64], NDArray[np.int64]]:
-    """Stacks in use, the empty one first, and both columns of ranks as indices of them."""
+    *columns: tuple[NDArray[np.int64], RankedStacks],
+) -> tuple[list[tuple[int, ...]], list[NDArray[np.int64]]]:
+    """Stacks in use, the empty one first, and the columns of ranks as indices of them."""
     index: dict[tuple[int, ...], int] = {(): 0}
-
-    def renumbered(ranks: NDArray[np.int64], stacks: Sequence[tuple[int, ...]]) -> Any:
+    found = []
+    for ranks, ranked in columns:
         present, inverse = np.unique(ranks, return_inverse=True)
-        return np.array([index.setdefault(stacks[rank], len(index)) for rank in present], np.int64)[
-            inverse.ravel()
-        ]
-
-    first, second = renumbered(victim, victims), renumbered(waker, wakers)
-    return list(index), first, second
+        new = [index.setdefault(ranked.stacks[rank], len(index)) for rank in present]
+        found.append(np.array(new, np.int64)[inverse.ravel()])
+    return list(index), found
 
 
 def _totals(trace: Trace, origin: Origin) -> dict[str, dict[str, int | None]]:

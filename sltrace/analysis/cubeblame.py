@@ -1,7 +1,7 @@
 """Who ran while others waited, as a table that a page can select from.
 
 Every nanosecond of run-queue wait and of throttling is in exactly one row, as in
-`sltrace.analysis.blame`.
+`sltrace.analysis.blame`, and so is that of waits for the GIL, which somebody held.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from sltrace.analysis import cubeaxes
 from sltrace.analysis.blame import BLAMED_KINDS
 from sltrace.analysis.cells import OTHER, Axis, Step, summed_cells
 from sltrace.analysis.cubeaxes import OTHER_NAME, Named, Origin
+from sltrace.analysis.cubestacks import NO_STACK, RankedStacks
 from sltrace.model import Flag, Kind
 
 if TYPE_CHECKING:
@@ -26,26 +27,28 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 200_000
 
+KINDS = (*BLAMED_KINDS, Kind.GIL.label)
+
 _MAX_TASKS = 4000
 _WHOLE_AXIS = 1 << 16
 
 # A selection by latency or CPU needs the same steps here as in the cube: the CPU goes when names
 # are few, latency only when there are next to none.
 _LADDER: tuple[Step, ...] = (
-    (("culprit", 1000),),
-    (("victim", 500),),
-    (("culprit", 300),),
+    (("culprit", 1000), ("stack", 4001)),
+    (("victim", 500), ("stack", 1001)),
+    (("culprit", 300), ("stack", 501)),
     (("victim", 200), ("culprit", 150)),
     (("victim", 100), ("culprit", 75)),
     (("cpu", _WHOLE_AXIS),),
     (("victim", 60), ("culprit", 50)),
-    (("victim", 40), ("culprit", 30)),
+    (("victim", 40), ("culprit", 30), ("stack", 201)),
     (("victim", 20), ("culprit", 20)),
     (("victim", 12), ("culprit", 10)),
     (("b", _WHOLE_AXIS),),
-    (("victim", 6), ("culprit", 6)),
+    (("victim", 6), ("culprit", 6), ("stack", 51)),
     (("victim", 3), ("culprit", 3)),
-    (("victim", 0), ("culprit", 0)),
+    (("victim", 0), ("culprit", 0), ("stack", 1)),
     (("t", _WHOLE_AXIS),),
 )
 
@@ -74,8 +77,9 @@ class BlameTable:
     Attributes:
         victims: That `rows["victim"]` indexes.
         culprits: That `rows["culprit"]` indexes.
-        rows: Columns of equal length: t, b, cpu, kind, victim, culprit, count, sum_ns; the first
-            four as in the cube. A wait with two causes counts in two rows.
+        rows: Columns of equal length: t, b, cpu, kind, victim, culprit, stack, count, sum_ns; the
+            first four as in the cube. A wait with two causes counts in two rows. The stack is
+            the culprit's: its rank, which the cube makes one of its own stacks.
         coarse: Axes of t, b, cpu that are coarser than the cube's: all of it is 0.
     """
 
@@ -90,6 +94,7 @@ def blame_table(
     origin: Origin,
     kinds: Named,
     cpus: Axis,
+    stacks: RankedStacks,
     level: dict[str, int],
     max_rows: int = MAX_ROWS,
 ) -> BlameTable:
@@ -100,22 +105,29 @@ def blame_table(
         origin: Of the cube.
         kinds: Its kinds; their table is registered.
         cpus: Its CPUs.
+        stacks: The culprits'.
         level: How coarse the cube is.
         max_rows: Rows at most.
     """
     if origin.source != "waits":
-        names = ("t", "b", "cpu", "kind", "victim", "culprit", "count", "sum_ns")
+        names = ("t", "b", "cpu", "kind", "victim", "culprit", "stack", "count", "sum_ns")
         return BlameTable([], [], {name: np.empty(0, np.int64) for name in names}, [])
     parts = _parts(origin)
     main_threads = _main_threads(trace)
     victims = _ranked(trace, parts, "victim", ("cgroup", "comm", "pid"))
     culprits = _ranked(trace, parts, "culprit", ("what", "c_cgroup", "c_comm", "c_pid"))
     axes = [origin.time, cubeaxes.BUCKETS, cpus, kinds.axis, victims.axis, culprits.axis]
-    source = " ".join([f"{parts} w", kinds.join, victims.join, culprits.join])
+    joins, tables = [kinds.join, victims.join, culprits.join], [victims.table, culprits.table]
+    if stacks.any:
+        axis, join, table = cubeaxes.stack_axis("stack", stacks)
+        axes.append(axis)
+        joins.append(join)
+        tables.append(table)
+    source = " ".join([f"{parts} w", *joins])
     start = {name: n for name, n in level.items() if name in ("t", "b", "cpu", "kind")}
-    with cubeaxes.registered(trace, [victims.table, culprits.table]):
+    with cubeaxes.registered(trace, tables):
         cells = summed_cells(trace, axes, source, max_rows, _LADDER, start)
-    rows = dict(cells.digits)
+    rows = {"stack": np.full(len(cells.count), NO_STACK), **cells.digits}
     coarse = [a for a in ("t", "b", "cpu") if cells.level.get(a, 1) != start.get(a, 1)]
     rest = Party("rest", OTHER_NAME, OTHER_NAME, OTHER_NAME)
 
@@ -133,12 +145,12 @@ def blame_table(
 
 def _parts(origin: Origin) -> str:
     """Waits cut into what the main culprit held and what is left, as a FROM item."""
-    kinds = ", ".join(f"'{k}'" for k in BLAMED_KINDS)
+    kinds = ", ".join(f"'{k}'" for k in KINDS)
     quota = f"(kind = '{Kind.THROTTLED.label}')"
     partial = f"(coalesce(flags, 0) & {int(Flag.CULPRIT_PARTIAL)} <> 0)"
     ran = "(culprit_tid <> 0)"
     main = (
-        "SELECT when_ns, b, cpu, kind, cgroup, comm, pid, "
+        "SELECT when_ns, b, cpu, kind, cgroup, comm, pid, culprit_stack, "
         f"CASE WHEN {quota} THEN 'quota' WHEN culprit_tid = 0 THEN 'idle' "
         "WHEN culprit_tid IS NULL THEN 'unknown' ELSE 'task' END AS what, "
         f"CASE WHEN {quota} THEN coalesce(culprit_cgroup, cgroup) "
@@ -154,9 +166,9 @@ def _parts(origin: Origin) -> str:
     shared = "when_ns, b, cpu, kind, cgroup, comm, pid"
     return (
         f"(WITH parts AS ({main}) "
-        f"SELECT {shared}, what, c_cgroup, c_comm, c_pid, held AS ns, 1 AS n, held AS longest "
-        f"FROM parts UNION ALL SELECT {shared}, remainder, NULL, NULL, NULL, ns - held, 1, "
-        "ns - held FROM parts WHERE ns > held)"
+        f"SELECT {shared}, what, c_cgroup, c_comm, c_pid, held AS ns, 1 AS n, held AS longest, "
+        f"culprit_stack FROM parts UNION ALL SELECT {shared}, remainder, NULL, NULL, NULL, "
+        "ns - held, 1, ns - held, NULL FROM parts WHERE ns > held)"
     )
 
 

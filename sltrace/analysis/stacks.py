@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
     from sltrace.trace.reader import Trace
 
-Which = Literal["victim", "waker"]
-"""Whose stack: of the task that waited, or of the one that woke it."""
+Which = Literal["victim", "waker", "culprit"]
+"""Whose stack: of the task that waited, of the one that woke it, or of the one that had what it
+waited for."""
 
 MAX_DEPTH = 1024
 """Frames kept of one stack, the innermost; the kernel's own limit is 127 unless raised."""
@@ -30,6 +31,7 @@ MAX_DEPTH = 1024
 PARTS: dict[Which, tuple[str, ...]] = {
     "victim": ("stack_runtime", "stack_user", "stack_kernel"),
     "waker": ("waker_stack_runtime", "waker_stack_user", "waker_stack_kernel"),
+    "culprit": ("culprit_stack",),
 }
 """Columns of waits that make up a stack, the outermost first."""
 _TRACING = (
@@ -81,6 +83,7 @@ class Frame:
 _MISSING = {
     "victim": Frame("[no stack recorded]"),
     "waker": Frame("[no waker stack recorded]"),
+    "culprit": Frame("[no culprit stack recorded]"),
 }
 _GONE = Frame("[stack missing from the trace]")
 MAX_GROUPS = 200_000

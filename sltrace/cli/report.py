@@ -23,7 +23,7 @@ from sltrace.cli import output
     "profiles",
     metavar="FILE_OR_URL",
     multiple=True,
-    help="A pprof profile whose time is to stand beside the waits: a file, or a URL such as "
+    help="A pprof profile to show beside the waits: a file, or a URL such as "
     "http://HOST:6060/debug/pprof/profile?seconds=10. Repeatable.",
 )
 @click.option("-f", "--force", is_flag=True, help="Replace FILE if it exists.")

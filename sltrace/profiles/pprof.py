@@ -1,19 +1,25 @@
-"""Reads a pprof profile: stacks with the time they stand for."""
+"""Reads a pprof profile: stacks with the time, or the number of things, they stand for."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+from sltrace.profiles.labels import Labels, labels_of
 from sltrace.profiles.source import ProfileError, read_bytes
 
 MAX_DEPTH = 1024
 """Frames kept of one stack, the innermost."""
 MAX_SAMPLES = 2_000_000
 _MAX_INLINED = 64
+_MOST = 1 << 62
 
 _UNITS = {"nanoseconds": 1, "microseconds": 1_000, "milliseconds": 1_000_000, "seconds": 10**9}
 _UNKNOWN = "[unknown]"
+_ON_CPU = frozenset({"cpu", "cpu-time", "cpu_time", "on-cpu", "oncpu", "process_cpu", "itimer"})
+"""What profilers call time on the CPU; other times (delay, wall) are of waiting, too."""
+
+Unit = Literal["ns", "count"]
 
 
 @dataclass(frozen=True)
@@ -31,40 +37,62 @@ class ProfileFrame:
 
 @dataclass(frozen=True)
 class Profile:
-    """Time by stack.
+    """Time, or a number of things, by stack.
 
     Attributes:
         where: Path or URL it is from.
-        measure: What its time is, as the profile calls it: cpu, delay, wall ...
+        measure: What its values are, as the profile calls it: cpu, delay, goroutine ...
+        unit: What they are in.
         start_unix_ns: When it began; 0 if it does not say.
-        duration_ns: How long it took; 0 if it does not say.
+        duration_ns: How long it took; 0 if it does not say, or was a moment.
         frames: Distinct ones.
-        stacks: Distinct ones, frame indices, root first.
-        ns: Time of each stack.
+        stacks: Frame indices, root first; those with different labels are apart.
+        labels: Of each stack.
+        values: Of each stack.
     """
 
     where: str
     measure: str
+    unit: Unit
     start_unix_ns: int
     duration_ns: int
     frames: list[ProfileFrame]
     stacks: list[tuple[int, ...]]
-    ns: list[int]
+    labels: list[Labels]
+    values: list[int]
 
     @property
-    def total_ns(self) -> int:
+    def total(self) -> int:
         """All of it."""
-        return sum(self.ns)
+        return sum(self.values)
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether its time is time on the CPU."""
+        return self.unit == "ns" and self.measure.lower() in _ON_CPU
 
 
 def read_pprof(where: str) -> Profile:
-    """Reads a profile whose samples are times.
+    """Reads a profile of times, or of counts.
 
     Args:
         where: Path or http(s) URL, packed with gzip or not.
 
     Raises:
-        ProfileError: It is not there, not a profile, or counts something other than time.
+        ProfileError: It is not there, not a profile, or of something else, such as memory.
+    """
+    return parse_pprof(read_bytes(where), where)
+
+
+def parse_pprof(data: bytes, where: str) -> Profile:
+    """Reads an unpacked profile.
+
+    Args:
+        data: The message.
+        where: What to call it.
+
+    Raises:
+        ProfileError: As `read_pprof`.
     """
     from google.protobuf.message import DecodeError
 
@@ -72,7 +100,7 @@ def read_pprof(where: str) -> Profile:
 
     message: Any = pb.Profile()  # type: ignore[attr-defined]
     try:
-        message.ParseFromString(read_bytes(where))
+        message.ParseFromString(data)
     except DecodeError:
         message = None
     if message is None or not message.sample_type or not message.string_table:
@@ -80,6 +108,16 @@ def read_pprof(where: str) -> Profile:
     if len(message.sample) > MAX_SAMPLES:
         raise ProfileError(f"{where} has {len(message.sample):,} samples", "profile for less long")
     return _Reader(where, message).profile()
+
+
+@dataclass(frozen=True)
+class _Column:
+    """Which value of a sample to read, and what it means."""
+
+    index: int
+    measure: str
+    unit: Unit
+    factor: int = 1
 
 
 class _Reader:
@@ -113,40 +151,55 @@ class _Reader:
             found.append(ProfileFrame(at, binary))
         return tuple(self.frames.setdefault(f, len(self.frames)) for f in found)
 
-    def time_column(self) -> tuple[int, str, int]:
-        """Index of the value to read, what it is called, and its unit in ns."""
+    def column(self) -> _Column:
+        """The time, else the time that samples stand for, else a count of things."""
         message = self.message
         types = [(self.text(t.type), self.text(t.unit)) for t in message.sample_type]
-        timed = [i for i, (_, unit) in enumerate(types) if unit in _UNITS]
-        if not timed:
+        preferred = self.text(message.default_sample_type)
+
+        def chosen(indices: list[int]) -> int:
+            # By the format's own rule the last one is the default.
+            return next((i for i in indices if types[i][0] == preferred), indices[-1])
+
+        if timed := [i for i, (_, unit) in enumerate(types) if unit in _UNITS]:
+            index = chosen(timed)
+            return _Column(index, types[index][0], "ns", _UNITS[types[index][1]])
+        counts = [i for i, (_, unit) in enumerate(types) if unit in ("count", "samples")]
+        if len(counts) < len(types):
             kinds = ", ".join(f"{name} in {unit}" for name, unit in types)
             raise ProfileError(
                 f"{self.where} has no time, only {kinds[:200]}",
-                "a CPU, block or mutex profile has",
+                "a CPU, block, mutex or goroutine profile has what can be shown",
             )
-        preferred = self.text(message.default_sample_type)
-        # By the format's own rule the last one is the default.
-        index = next((i for i in timed if types[i][0] == preferred), timed[-1])
-        return index, types[index][0], _UNITS[types[index][1]]
+        index = chosen(counts)
+        name, period = types[index][0], self.text(message.period_type.unit)
+        if name in ("samples", "cpu") and period in _UNITS and message.period > 0:
+            measure = self.text(message.period_type.type) or name
+            return _Column(index, measure, "ns", _UNITS[period] * message.period)
+        return _Column(index, name, "count")
 
     def profile(self) -> Profile:
-        """All of it, samples with the same stack added up."""
-        index, measure, unit = self.time_column()
-        sums: dict[tuple[int, ...], int] = {}
+        """All of it, samples with the same stack and labels added up."""
+        column = self.column()
+        sums: dict[tuple[tuple[int, ...], Labels], int] = {}
         for sample in self.message.sample:
-            if index >= len(sample.value) or sample.value[index] <= 0:
+            if column.index >= len(sample.value) or sample.value[column.index] <= 0:
                 continue
             stack: list[int] = []
             for location in reversed(sample.location_id[:MAX_DEPTH]):
                 stack.extend(self.locations.get(location, ()))
-            key = tuple(stack[-MAX_DEPTH:])
-            sums[key] = sums.get(key, 0) + sample.value[index] * unit
+            key = (tuple(stack[-MAX_DEPTH:]), labels_of(sample.label, self.text))
+            sums[key] = sums.get(key, 0) + sample.value[column.index] * column.factor
+        if sum(sums.values()) > _MOST:
+            raise ProfileError(f"{self.where} has more time than a machine can", "fetch it again")
         return Profile(
             where=self.where,
-            measure=measure,
+            measure=column.measure,
+            unit=column.unit,
             start_unix_ns=max(0, self.message.time_nanos),
             duration_ns=max(0, self.message.duration_nanos),
             frames=list(self.frames),
-            stacks=list(sums),
-            ns=list(sums.values()),
+            stacks=[stack for stack, _ in sums],
+            labels=[labels for _, labels in sums],
+            values=list(sums.values()),
         )

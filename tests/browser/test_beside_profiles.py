@@ -9,8 +9,9 @@ import pytest
 
 from sltrace.profiles.pprof import Profile, read_pprof
 from tests.browser.report import FRAMES, HOSTILE, STACKS, Report
+from tests.browser.test_traces import traced
 from tests.support.profiles import make_pprof
-from tests.support.traces import SECOND
+from tests.support.traces import META, SECOND, WAIT
 
 pytestmark = pytest.mark.browser
 
@@ -50,17 +51,83 @@ def test_a_bar_says_how_long_it_ran_and_waited(
     assert drawn(report)["all"][0] == waited + 120 * SECOND + 5
 
 
-def test_profiles_know_no_selection(open_report: Callable[..., Report], tmp_path: Path) -> None:
-    report = open_report(
-        stacks=STACKS, frames=FRAMES, profiles=[profile(tmp_path, {("work",): [1, SECOND]})]
+def test_labels_follow_the_selection(open_report: Callable[..., Report], tmp_path: Path) -> None:
+    """Each sample's value is a power of two: their sum tells which were let in."""
+    rows = traced()
+    ids = sorted({row["trace_id"] for row in rows})
+    names = [(("work", f"f{i}"), [1, 1 << i], {"trace_id": id_}) for i, id_ in enumerate(ids)]
+    thread = (("work",), [1, 1 << 45], {"thread_name": "other"})
+    cpu = make_pprof(
+        {("work",): [1, 1 << 44]},
+        labelled=[*names, thread],
+        start_unix_ns=META["clock"]["start_unix_ns"],
+        duration_ns=4 * SECOND,
     )
-    report.drag(0.2, 0.1, 0.6, 0.9)
-    assert drawn(report)["all"] == (report.by_duckdb(report.latency())[1], 0)
-    assert "do not say when" in report.text("#flame-note")
+    (tmp_path / "cpu.pb").write_bytes(cpu)
+    report = open_report(
+        [*rows, WAIT | {"comm": "other", "end_ns": 10 * SECOND}],
+        profiles=[read_pprof(str(tmp_path / "cpu.pb"))],
+    )
+
+    def ran() -> int:
+        return drawn(report)["all"][1]
+
+    def traces(having: str, parameters: list[int]) -> int:
+        found = report.trace.sql(
+            "SELECT trace_id FROM waits WHERE trace_id <> '' GROUP BY 1 HAVING " + having,
+            parameters,
+        )
+        return sum(1 << ids.index(i) for i in found.column(0).to_pylist())
+
+    assert ran() == (1 << len(ids)) - 1 + (1 << 44) + (1 << 45)
+    # Its first 4 s are in it whole; then they are not.
+    for first, last, alone in ((0, 149, True), (90, 180, False)):
+        report.visit(f"{report.url}#axis=policy&cells={first}-{last},0-1")
+        window = [report.figures["from"], report.figures["to"]]
+        during = traces("max(end_ns) > ? AND min(end_ns - wait_ns) < ?", window)
+        assert 0 < during < (1 << len(ids)) - 1
+        assert ran() == during + alone * ((1 << 44) + (1 << 45))
+        assert drawn(report)["all"][0] - ran() == report.figures["ns"]
+    assert "Left out" in report.text("#flame-note")
+    report.visit(f"{report.url}#axis=bucket&cells=0-299,1-2")
+    digits = [n[-1] for n in report.figures["rows"] if n.startswith("ids")]
+    assert digits
+    wanted = sum(1 << i for i, id_ in enumerate(ids) if id_[-1] in digits)
+    assert ran() == wanted + (1 << 44) + (1 << 45)
+    assert "by time alone" in report.text("#flame-note")
+    report.visit(f"{report.url}#axis=comm&cells=0-299,1-1")
+    assert report.figures["rows"] == ["web"]
+    assert ran() == (1 << len(ids)) - 1 + (1 << 44)
     report.page.click("#clear")
+    first = report.page.locator("#traces .trace-id").first
+    first.click()
+    number = ids.index(first.inner_text())
+    assert f"f{number}" in report.text("#traces > .table:last-child")
     report.page.select_option("#profile", "without")
-    assert drawn(report)["all"] == (report.by_duckdb()[1], 0)
+    assert ran() == 0
     assert "profile=without" in report.page.url
+
+
+def test_numbers_of_goroutines_are_not_time(
+    open_report: Callable[..., Report], tmp_path: Path
+) -> None:
+    types = [("goroutine", "count")]
+    stacks = {("main.serve", "chan receive"): [30], ("main.serve", "select"): [12]}
+    (tmp_path / "goroutine.pb").write_bytes(make_pprof(stacks, types))
+    report = open_report(
+        stacks=STACKS, frames=FRAMES, profiles=[read_pprof(str(tmp_path / "goroutine.pb"))]
+    )
+    assert drawn(report)["all"] == (report.by_duckdb()[1], 0)
+    assert report.page.is_hidden("#profile-label")
+    report.page.select_option("#stack", "profile-0")
+    assert {n: v for n, (v, _) in drawn(report).items()} == {
+        "all": 42, "main.serve": 42, "chan receive": 30, "select": 12,
+    }  # fmt: skip
+    assert "42 goroutines" in report.text("#flame-status")
+    assert "not times" in report.text("#flame-note")
+    url = report.page.url
+    report.visit(url)
+    assert drawn(report)["all"][0] == 42
 
 
 def test_hostile_functions(open_report: Callable[..., Report], tmp_path: Path) -> None:

@@ -210,3 +210,42 @@ def test_languages_are_told_apart(open_report: Callable[..., Report]) -> None:
     report = open_report(rows, stacks=stacks, frames=frames)
     assert report.page.locator("#flame g.go").text_content() == "main.serve"
     assert report.page.locator("#flame g.python").text_content() == "app.view"
+
+
+def test_what_ran_meanwhile(open_report: Callable[..., Report]) -> None:
+    names = {1: "app.serve", 2: "json.dumps", 3: "re.sub"}
+    frames = [
+        {"space": "python", "pid": 100, "address": a, "name": n, "language": "python"}
+        for a, n in names.items()
+    ]
+    stacks = [
+        {"stack_id": 90 + leaf, "space": "python", "pid": 100, "addresses": [leaf, 1]}
+        for leaf in (2, 3)
+    ]
+    rows = [
+        row
+        | {"kind": "gil", "culprit_stack": 92 + i % 2, "culprit_ns": row["wait_ns"] * (i % 4) // 3}
+        for i, row in enumerate(waits(600))
+    ]
+    report = open_report(rows, stacks=stacks, frames=frames)
+    report.page.select_option("#stack", "culprit")
+
+    def shares(where: str) -> dict[str, int]:
+        found = report.trace.sql(
+            "SELECT culprit_stack AS s, sum(least(culprit_ns, wait_ns))::BIGINT AS held, "
+            f"sum(wait_ns)::BIGINT AS waited FROM waits WHERE {where} GROUP BY 1"
+        ).to_pylist()
+        held = {names[row["s"] - 90]: row["held"] for row in found}
+        waited = sum(row["waited"] for row in found)
+        served = sum(held.values())
+        return {
+            "all": waited, "app.serve": served, "[no stack recorded]": waited - served, **held
+        }  # fmt: skip
+
+    assert report.frames == shares("true")
+    report.drag(0.3, 0.1, 0.7, 0.5)
+    figures = report.figures
+    inside = f"end_ns >= {figures['from']} AND end_ns < {figures['to']} AND {report.latency()}"
+    assert report.frames == shares(inside)
+    assert report.page.is_disabled("#weight")
+    assert "stack=culprit" in report.page.url

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from sltrace.analysis import cubeaxes
+from sltrace.analysis.cube import build_cube
 from sltrace.analysis.cubeaxes import Origin
 from sltrace.analysis.cubeblame import BlameTable, blame_table
 from sltrace.analysis.cubenodes import node_of_cpu
+from sltrace.analysis.cubestacks import FrameTable, rank_stacks
 from sltrace.trace.reader import Trace
 from tests.support.traces import SECOND, make_trace
 
@@ -53,7 +55,9 @@ def table(trace: Trace, max_rows: int) -> BlameTable:
     with cubeaxes.registered(trace, ()):
         kinds = cubeaxes.named(trace, origin, "kind")
     with cubeaxes.registered(trace, [kinds.table]):
-        return blame_table(trace, origin, kinds, cubeaxes.cpus(trace, origin), {}, max_rows)
+        cpus = cubeaxes.cpus(trace, origin)
+        stacks = rank_stacks(trace, "culprit", FrameTable(), 100)
+        return blame_table(trace, origin, kinds, cpus, stacks, {}, max_rows)
 
 
 @pytest.mark.parametrize("max_rows", [100_000, 500, 50, 1])
@@ -110,3 +114,31 @@ def test_nodes_of_whatever_the_file_says(
     tmp_path: Path, nodes: object, expected: dict[int, int]
 ) -> None:
     assert node_of_cpu(Trace.open(make_trace(tmp_path, meta={"nodes": nodes}))) == expected
+
+
+def test_stacks_of_culprits(tmp_path: Path) -> None:
+    waits = [
+        {"kind": "gil", "wait_ns": 100, "culprit_tid": 7, "culprit_ns": 60, "culprit_stack": 1},
+        {"kind": "gil", "wait_ns": 50, "culprit_tid": 8, "culprit_ns": 50, "culprit_stack": 2},
+        {"kind": "gil", "wait_ns": 9, "culprit_others": 2},
+        {"kind": "runq_preempt", "wait_ns": 30, "culprit_tid": 7, "culprit_ns": 30},
+    ]
+    stacks = [
+        {"stack_id": i, "space": "python", "pid": 100, "addresses": [10 + i, 5]} for i in (1, 2)
+    ]
+    frames = [
+        {"space": "python", "pid": 100, "address": a, "name": f"f{a}", "language": "python"}
+        for a in (5, 11, 12)
+    ]
+    trace = Trace.open(make_trace(tmp_path, waits, stacks=stacks, frames=frames))
+    cube = build_cube(trace)
+    sums: Counter[tuple[str, tuple[str, ...]]] = Counter()
+    columns = [cube.blame.rows[c] for c in ("stack", "kind", "sum_ns")]
+    for stack, kind, ns in zip(*columns, strict=True):
+        sums[cube.kinds[kind], tuple(cube.frames[f] for f in cube.stacks[stack])] += int(ns)
+    assert sums == {
+        ("gil", ("f5", "f11")): 60,
+        ("gil", ("f5", "f12")): 50,
+        ("gil", ()): 40 + 9,
+        ("runq_preempt", ()): 30,
+    }

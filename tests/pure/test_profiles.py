@@ -29,6 +29,7 @@ from tests.support.traces import META, SECOND, make_trace
 BURN = """package main
 
 import (
+	"context"
 	"os"
 	"runtime/pprof"
 	"time"
@@ -53,18 +54,36 @@ func outer(stop time.Time) (s int) {
 func main() {
 	f, _ := os.Create(os.Args[1])
 	pprof.StartCPUProfile(f)
-	outer(time.Now().Add(700 * time.Millisecond))
+	outer(time.Now().Add(350 * time.Millisecond))
+	for _, end := range []string{"c", "d"} {
+		id := "0af7651916cd43dd8448eb211c80319" + end
+		labels := pprof.Labels("trace_id", id, "span_id", id[:16])
+		pprof.Do(context.Background(), labels, func(ctx context.Context) {
+			outer(time.Now().Add(200 * time.Millisecond))
+			go func() { select {} }()
+		})
+	}
 	pprof.StopCPUProfile()
 	f.Close()
+	g, _ := os.Create(os.Args[2])
+	pprof.Lookup("goroutine").WriteTo(g, 0)
+	g.Close()
 }
 """
 
 
 def by_name(profile: Profile) -> dict[tuple[str, ...], int]:
-    return {
-        tuple(profile.frames[f].name for f in stack): ns
-        for stack, ns in zip(profile.stacks, profile.ns, strict=True)
-    }
+    sums: Counter[tuple[str, ...]] = Counter()
+    for stack, value in zip(profile.stacks, profile.values, strict=True):
+        sums[tuple(profile.frames[f].name for f in stack)] += value
+    return sums
+
+
+def by_trace(profile: Profile) -> dict[str, int]:
+    sums: Counter[str] = Counter()
+    for labels, value in zip(profile.labels, profile.values, strict=True):
+        sums[labels.trace_id] += value
+    return sums
 
 
 def written(folder: Path, data: bytes) -> str:
@@ -88,7 +107,7 @@ def test_what_export_writes_comes_back(tmp_path: Path) -> None:
     profile = read_pprof(str(tmp_path / "out.pb.gz"))
     assert profile.measure == "wait"
     (whole,) = trace.sql("SELECT sum(wait_ns)::BIGINT AS ns FROM waits").to_pylist()
-    assert profile.total_ns == whole["ns"]
+    assert profile.total == whole["ns"]
     assert by_name(profile) == {
         ("f5", f"f{11 + odd}"): sum(1000 + i for i in range(odd, 100, 2)) for odd in (0, 1)
     }
@@ -107,7 +126,7 @@ def test_a_profile_of_go_by_its_own_reader(tmp_path: Path) -> None:
             timeout=240,
         ).stdout  # fmt: skip
 
-    ran(go_program(folder), "cpu.pb.gz")
+    ran(go_program(folder), "cpu.pb.gz", "goroutine.pb.gz")
     profile = read_pprof(str(tmp_path / "cpu.pb.gz"))
     assert profile.measure == "cpu"
     flat: Counter[str] = Counter()
@@ -122,8 +141,105 @@ def test_a_profile_of_go_by_its_own_reader(tmp_path: Path) -> None:
     for mine, column in ((flat, 0), (cum, 1)):
         theirs = {line[2].removesuffix(" (inline)"): int(line[column]) for line in lines}
         assert theirs == {name: mine[name] for name in cum}
-    assert cum["main.outer"] > profile.total_ns / 2
+    assert cum["main.outer"] > profile.total / 2
     assert all(f.file.endswith((".go", ".s")) for f in profile.frames)
+    goroutines = read_pprof(str(tmp_path / "goroutine.pb.gz"))
+    assert (goroutines.measure, goroutines.unit, goroutines.on_cpu) == ("goroutine", "count", False)
+    assert profile.on_cpu
+    for mine, file in ((profile, "cpu.pb.gz"), (goroutines, "goroutine.pb.gz")):
+        assert by_trace(mine) == raw_by_trace(ran(go_command(), "tool", "pprof", "-raw", file))
+        assert len(by_trace(mine)) == 3
+    assert by_trace(goroutines)["0af7651916cd43dd8448eb211c80319d"] == 1
+    assert {x.span_id for x in profile.labels} == {"", "0af7651916cd43dd"}
+
+
+def raw_by_trace(text: str) -> dict[str, int]:
+    """Last value by trace id, of what `go tool pprof -raw` prints."""
+    sums: Counter[str] = Counter()
+    samples = re.findall(r"^\s+([\d ]+): [\d ]+$\n((?:^\s+\w+:\[.*$\n)*)", text, re.M)
+    for values, labels in samples:
+        found = re.search(r"trace_id:\[(\w+)\]", labels)
+        sums[found[1] if found else ""] += int(values.split()[-1])
+    return sums
+
+
+def test_samples_that_stand_for_time(tmp_path: Path) -> None:
+    data = make_pprof({("a",): [3]}, [("samples", "count")], period=("cpu", "milliseconds", 10))
+    profile = read_pprof(written(tmp_path, data))
+    assert (profile.measure, profile.unit, profile.on_cpu) == ("cpu", "ns", True)
+    assert by_name(profile) == {("a",): 30_000_000}
+
+
+def test_waiting_is_not_running(tmp_path: Path) -> None:
+    types = [("contentions", "count"), ("delay", "nanoseconds")]
+    assert not read_pprof(written(tmp_path, make_pprof({("a",): [1, 5]}, types))).on_cpu
+
+
+A, B, C = ("4bf92f3577b34da6a3ce929d0e0e473" + digit for digit in "67a")
+
+
+def test_whose_a_sample_is(tmp_path: Path) -> None:
+    waits = [
+        {"end_ns": SECOND},
+        {"trace_id": A, "span_id": "a" * 16, "goid": 5, "end_ns": 3 * SECOND, "wait_ns": SECOND},
+        {"trace_id": A, "span_id": "a" * 16, "goid": 5, "end_ns": 4 * SECOND},
+        {"trace_id": B, "span_id": "b" * 16, "goid": 6, "end_ns": 5 * SECOND, "tid": 7},
+        {"goid": 6, "end_ns": 6 * SECOND, "tid": 7, "comm": "a-longer-name-t"},
+    ]
+    trace = Trace.open(make_trace(tmp_path, waits))
+    samples: list[dict[str, str | int]] = [
+        {"trace_id": A.upper()},
+        {"span_id": "b" * 16},
+        {"goroutine": 5},
+        # Waited for a trace, and also for none.
+        {"goid": 6},
+        # Never waited while it was recorded.
+        {"trace_id": C},
+        {"thread_name": "a-longer-name-than-the-kernel-has"},
+        # Had two names.
+        {"tid": 7},
+        {"tid": 100},
+    ]
+    labelled = [(("work",), [1, 1 << i], labels) for i, labels in enumerate(samples)]
+    data = make_pprof({("work",): [1, 1 << 20]}, labelled=labelled)
+    cube = merge_profiles(trace, build_cube(trace), [read_pprof(written(tmp_path, data))])
+    slow = [t.trace_id for t in cube.slow_traces.traces]
+    found = {
+        int(value): (
+            slow[owner.trace] if owner.trace >= 0 else None,
+            cube.buckets[owner.bucket] if owner.bucket >= 0 else None,
+            cube.comms[owner.comm] if owner.comm >= 0 else None,
+            (owner.start_ns + cube.start_ns, owner.end_ns + cube.start_ns)
+            if owner.end_ns >= 0
+            else None,
+            owner.traced,
+        )
+        for value, owner in zip(
+            cube.profile_rows["value"],
+            (cube.profile_owners[i] for i in cube.profile_rows["owner"]),
+            strict=True,
+        )
+    }
+    of_a = (A, "ids ending in 6", None, (2 * SECOND, 4 * SECOND), True)
+    assert found == {
+        1 + 4: of_a,
+        2: (B, "ids ending in 7", None, (5 * SECOND - 1000, 5 * SECOND), True),
+        16: (None, None, None, None, True),
+        32: (None, None, "a-longer-name-t", None, False),
+        128: (None, None, "web", None, False),
+        8 + 64 + (1 << 20): (None, None, None, None, False),
+    }
+    assert cube.profile_rows["value"].sum() == sum(1 << i for i in range(8)) + (1 << 20)
+
+
+def test_labels_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sltrace.analysis.cubeprofiles.MAX_OWNED", 3)
+    trace = Trace.open(make_trace(tmp_path, [{"trace_id": f"{i:032x}"} for i in range(9)]))
+    labelled = [(("f",), [1, 10 + i], {"trace_id": f"{i:032x}"}) for i in range(9)]
+    data = make_pprof({}, labelled=labelled)
+    cube = merge_profiles(trace, build_cube(trace), [read_pprof(written(tmp_path, data))])
+    assert sorted(cube.profile_rows["value"].tolist()) == [16, 17, 18, sum(range(10, 16))]
+    assert "labels of the 6 smallest" in cube.notes[-1]
 
 
 def test_the_default_type_and_its_unit(tmp_path: Path) -> None:
@@ -140,7 +256,8 @@ def test_the_default_type_and_its_unit(tmp_path: Path) -> None:
         (b"hello, this is text", "is not a pprof"),
         (b"\x1f\x8b damaged", "is damaged"),
         (gzip.compress(b"x" * 1000)[:20], "is damaged"),
-        (make_pprof({("a",): [5]}, [("goroutine", "count")]), "no time, only goroutine in count"),
+        (make_pprof({("a",): [5]}, [("space", "bytes")]), "no time, only space in bytes"),
+        (make_pprof({("a",): [1, 2**62], ("b",): [1, 2**62]}), "more time than"),
     ],
 )
 def test_what_is_not_a_profile_of_time(tmp_path: Path, data: bytes, complaint: str) -> None:
@@ -161,7 +278,7 @@ def test_damage_is_an_error_or_a_profile(
         profile = read_pprof(where)
     except ProfileError:
         return
-    assert all(ns > 0 for ns in profile.ns)
+    assert all(value > 0 for value in profile.values)
     assert all(0 <= f < len(profile.frames) for stack in profile.stacks for f in stack)
 
 
@@ -221,7 +338,7 @@ def test_stacks_meet_where_the_outermost_function_is(tmp_path: Path) -> None:
     cube = merge_profiles(trace, build_cube(trace), [read_pprof(written(tmp_path, data))])
     found = {
         tuple(cube.frames[f] for f in cube.stacks[stack]): ns
-        for stack, ns in zip(cube.profile_rows["stack"], cube.profile_rows["ns"], strict=True)
+        for stack, ns in zip(cube.profile_rows["stack"], cube.profile_rows["value"], strict=True)
     }
     assert found == {("runtime.goexit", "main.serve", "main.work"): 40, ("main.other",): 2}
     assert cube.frame_kinds[cube.frames.index("main.work")] == "go"

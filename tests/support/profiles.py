@@ -12,6 +12,8 @@ def make_pprof(
     stacks: Mapping[tuple[str, ...], Sequence[int]],
     types: Sequence[tuple[str, str]] = (("samples", "count"), ("cpu", "nanoseconds")),
     *,
+    labelled: Sequence[tuple[tuple[str, ...], Sequence[int], Mapping[str, str | int]]] = (),
+    period: tuple[str, str, int] | None = None,
     file: str = "",
     start_unix_ns: int = 0,
     duration_ns: int = 0,
@@ -21,6 +23,8 @@ def make_pprof(
     Args:
         stacks: Function names, root first, to a value for each type.
         types: Types and units of the values.
+        labelled: More stacks, with their values and labels.
+        period: Type, unit and number of what a sample stands for.
         file: Source file of all functions.
         start_unix_ns: When it was taken.
         duration_ns: For how long.
@@ -35,15 +39,22 @@ def make_pprof(
     for name, unit in types:
         profile.sample_type.add(type=string(name), unit=string(unit))
     ids: dict[str, int] = {}
-    for stack in stacks:
+    samples = [*((s, v, {}) for s, v in stacks.items()), *labelled]
+    for stack, _, _ in samples:
         for name in stack:
             if name not in ids:
                 ids[name] = len(ids) + 1
                 profile.function.add(id=ids[name], name=string(name), filename=string(file))
                 location = profile.location.add(id=ids[name])
                 location.line.add(function_id=ids[name])
-    for stack, values in stacks.items():
-        profile.sample.add(location_id=[ids[n] for n in reversed(stack)], value=values)
+    for stack, values, labels in samples:
+        sample = profile.sample.add(location_id=[ids[n] for n in reversed(stack)], value=values)
+        for key, value in labels.items():
+            text = {"str": string(value)} if isinstance(value, str) else {"num": value}
+            sample.label.add(key=string(key), **text)
+    if period:
+        profile.period_type.type, profile.period_type.unit = map(string, period[:2])
+        profile.period = period[2]
     profile.time_nanos, profile.duration_nanos = start_unix_ns, duration_ns
     profile.string_table.extend(strings)
     return bytes(profile.SerializeToString())

@@ -1,0 +1,93 @@
+"use strict";
+// Rows of profiles in a selection: by what their samples' labels say where they have some, else by
+// when the whole profile was taken.
+const Profiles = (() => {
+  // which: tells of a profile whether it is wanted. cells: null for everything.
+  // labelled and alone: what was let in by its labels, and by time alone; out: what was not.
+  function selected(cube, view, cells, which) {
+    const { profile, owner, value } = cube.ran;
+    const wanted = cube.profiles.map((p) => which(p));
+    const fits = cells ? cube.profiles.map((p) => within(cube, cells, p)) : null;
+    const owned = cells ? cube.owner.traced.map((_, o) => ownerFits(cube, view, cells, o)) : null;
+    const rows = new Uint32Array(profile.length);
+    let n = 0;
+    const sums = { labelled: 0, alone: 0, out: 0 };
+    for (let i = 0; i < profile.length; i++) {
+      if (!wanted[profile[i]]) continue;
+      // Without labels that decide, the profile's own time does.
+      const verdict = owned ? owned[owner[i]] : ALONE;
+      const alone = verdict === ALONE || verdict === ROW_FITS;
+      if (verdict === OUT || (alone && fits && !fits[profile[i]])) {
+        sums.out += value[i];
+        continue;
+      }
+      rows[n++] = i;
+      sums[verdict === ALONE ? "alone" : "labelled"] += value[i];
+    }
+    return { rows: rows.slice(0, n), ...sums };
+  }
+
+  const OUT = 0;
+  const IN = 1;
+  const ALONE = 2;
+  const ROW_FITS = 3;
+
+  // Selected time in ns; without end where the recording ends, so that a profile that began earlier
+  // is in a selection of all time.
+  function span(cube, { x0, x1 }) {
+    return [x0 === 0 ? -Infinity : x0 * cube.bin_ns, x1 === cube.bins - 1 ? Infinity : (x1 + 1) * cube.bin_ns];
+  }
+
+  function within(cube, cells, profile) {
+    const [from, to] = span(cube, cells);
+    if (profile.from === null) return from === -Infinity && to === Infinity;
+    return profile.from >= from && profile.to <= to;
+  }
+
+  // Columns of owners hold one more than the number or the time; 0 is none.
+  function ownerFits(cube, view, cells, o) {
+    const { bucket, comm, start_ns, end_ns, traced } = cube.owner;
+    const axis = view.axisNow;
+    const inRows = (key) => axis.place[key] >= cells.y0 && axis.place[key] <= cells.y1;
+    const partial = cells.y0 > 0 || cells.y1 < axis.size - 1;
+    let decided = ALONE;
+    if (partial && view.axis === "bucket" && traced[o] > 1) {
+      if (!bucket[o] || !inRows(bucket[o] - 1)) return OUT;
+      decided = ROW_FITS;
+    }
+    if (partial && view.axis === "comm" && comm[o]) {
+      if (!inRows(comm[o] - 1)) return OUT;
+      decided = ROW_FITS;
+    }
+    if (!end_ns[o]) return decided;
+    const [from, to] = span(cube, cells);
+    return end_ns[o] - 1 > from && start_ns[o] - 1 < to ? IN : OUT;
+  }
+
+  // What is shown of the profiles in a selection, in words.
+  function words(view, { labelled, alone, out }, format) {
+    const { cells, axisNow: axis } = view;
+    if (!cells) return "";
+    const parts = [];
+    if (labelled) parts.push(`${format(labelled)} by trace or thread of its samples`);
+    if (alone) parts.push(`${format(alone)} by time alone`);
+    const partial = cells.y0 > 0 || cells.y1 < axis.size - 1;
+    const blind = partial && view.axis !== "bucket" && view.axis !== "comm" ? ` Profiles do not know ${axis.unit}: of all of them.` : "";
+    const left = out ? ` Left out: ${format(out)} of other times, traces or threads, or that cannot be placed within the selected time.` : "";
+    return ` In the selection: ${parts.join(", ") || "nothing"}.${left}${blind}`;
+  }
+
+  // By function, what ran while it worked for one of the slow traces.
+  function ofTrace(cube, trie, number) {
+    const { profile, stack, owner, value } = cube.ran;
+    const sums = new Map();
+    for (let i = 0; i < profile.length; i++) {
+      if (!cube.profiles[profile[i]].on_cpu || cube.owner.trace[owner[i]] !== number + 1) continue;
+      const frame = trie.frame[trie.ends[stack[i]]];
+      sums.set(frame, (sums.get(frame) || 0) + value[i]);
+    }
+    return [...sums].sort((a, b) => b[1] - a[1]).map(([frame, ns]) => ({ name: trie.names[frame], ns }));
+  }
+
+  return { selected, words, ofTrace };
+})();

@@ -1,0 +1,85 @@
+"use strict";
+// Where the flame graph's stacks are from: the cube's waits by who waited or who woke them, the blame
+// table by who ran meanwhile, or a profile.
+const Stacks = (() => {
+  // What stands in for stacks where there are none: cgroup path, thread, kind and policy.
+  function standIns(cube) {
+    const { cgroup, comm, kind, policy } = cube.row;
+    const names = [];
+    const kinds = [];
+    const index = new Map();
+    const frame = (name, kindOf) => {
+      const key = kindOf + ":" + name;
+      if (!index.has(key)) {
+        index.set(key, names.length);
+        names.push(name);
+        kinds.push(kindOf);
+      }
+      return index.get(key);
+    };
+    const stackOf = new Map();
+    const paths = [];
+    const column = new Uint32Array(cube.length);
+    for (let i = 0; i < cube.length; i++) {
+      const key = ((cgroup[i] * cube.comms.length + comm[i]) * cube.kinds.length + kind[i]) * cube.policies.length + policy[i];
+      let stack = stackOf.get(key);
+      if (stack === undefined) {
+        stackOf.set(key, stack = paths.length);
+        const parts = cube.cgroups[cgroup[i]].split("/").filter(Boolean);
+        paths.push([
+          ...(parts.length ? parts : [""]).map((p) => frame("/" + p, "native")),
+          ...(cube.comms[comm[i]] ? [frame(cube.comms[comm[i]], "other")] : []),
+          frame(Text.kind(cube.kinds[kind[i]]), "kernel"), frame(cube.policies[policy[i]], "other"),
+        ]);
+      }
+      column[i] = stack;
+    }
+    return { trie: Trie.fromPaths(paths, names, kinds), columns: { victim: column, waker: column } };
+  }
+
+  // Tree of frames and which stack each row of the cube has.
+  function of(cube) {
+    if (!cube.hasStacks) return standIns(cube);
+    const trie = Trie.fromPage(cube);
+    const { stack, waker_stack } = cube.row;
+    return { trie, columns: { victim: stack, waker: waker_stack } };
+  }
+
+  // Rows of one or both selections with their stacks and values, and what they can be split by: for
+  // each way a key for each row, and the keys' names.
+  function source(cube, view, { trie, columns }, a, b) {
+    if (view.stack === "culprit") return ofCulprits(cube, view, trie);
+    if (view.stack.startsWith("profile-")) return ofProfile(cube, view, trie);
+    return {
+      trie, a, b, column: columns[view.stack], values: view.counted ? cube.row.count : cube.row.sum_ns,
+      splits: { kind: [cube.row.kind, cube.kinds.map(Text.kind)], comm: [cube.row.comm, cube.comms] },
+      ran: view.ranShown ? ran(cube, view) : null,
+    };
+  }
+
+  function ofCulprits(cube, view, trie) {
+    const { stack, sum_ns, kind, culprit } = cube.blame;
+    const [a, b] = [view.cells, view.other].map((cells, i) => (i && !cells ? null : Blame.rows(cube, view, cells)));
+    return {
+      trie, a: a.rows, b: b && b.rows, column: stack, values: sum_ns,
+      splits: { kind: [kind, cube.kinds.map(Text.kind)], comm: [culprit, cube.culprits.map((c) => Blame.nameOf(c, "comm"))] },
+      ran: null, open: a.exact ? "" : Blame.open(cube, view),
+    };
+  }
+
+  function ofProfile(cube, view, trie) {
+    const which = (p) => p === cube.profiles[view.stack.slice(8)];
+    const selected = (cells) => Profiles.selected(cube, view, cells, which);
+    return {
+      trie, a: selected(view.cells).rows, b: view.other && selected(view.other).rows, column: cube.ran.stack, values: cube.ran.value,
+      splits: {}, ran: null, selected,
+    };
+  }
+
+  // Time on the CPU in the selection.
+  function ran(cube, view) {
+    return { ...Profiles.selected(cube, view, view.cells, (p) => p.on_cpu), column: cube.ran.stack, values: cube.ran.value };
+  }
+
+  return { of, source };
+})();

@@ -1,0 +1,131 @@
+"""Which trace, and when, a labelled sample of a profile belongs to, as the recording saw it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from sltrace.profiles.labels import Labels
+
+if TYPE_CHECKING:
+    from sltrace.analysis.cube import Cube
+    from sltrace.trace.reader import Trace
+
+_WANTED = "sltrace_wanted_owners"
+_COMM_BYTES = 15
+"""Of a thread's name the kernel keeps so many."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """What a sample can be selected by.
+
+    Attributes:
+        trace: Its number among the cube's slow traces; -1 if it is none of them.
+        bucket: Its trace's number among the cube's buckets; -1 if there is none.
+        comm: Its thread's number among the cube's threads; -1 if unknown.
+        start_ns: When its trace first waited, from the start of the cube; -1 if it never did.
+        end_ns: When it last did.
+        traced: Whether it has a trace.
+    """
+
+    trace: int = -1
+    bucket: int = -1
+    comm: int = -1
+    start_ns: int = -1
+    end_ns: int = -1
+    traced: bool = False
+
+
+NOBODY = Owner()
+
+
+class Owners:
+    """Owners of labels, looked up for all of them at once.
+
+    A trace is named by its id; or by a span that only it has; or by a goroutine that waited for
+    nothing else. A thread is named by its name, or by an id that had one name only.
+    """
+
+    def __init__(self, trace: Trace, cube: Cube, labels: Iterable[Labels]) -> None:
+        self._cube = cube
+        self._slow = {t.trace_id: i for i, t in enumerate(cube.slow_traces.traces)}
+        self._comms = {name: i for i, name in enumerate(cube.comms)}
+        distinct = {label for label in labels if label}
+        found = _Lookup(trace, cube.source == "waits")
+        one_trace = "count(DISTINCT trace_id) = 1 AND bool_and(trace_id <> '')"
+        self._of_span = found.by(
+            "span_id", "any_value(trace_id)", [x.span_id for x in distinct], one_trace
+        )
+        self._of_goroutine = found.by(
+            "goid::VARCHAR",
+            "any_value(trace_id)",
+            [x.goroutine for x in distinct],
+            f"{one_trace} AND count(trace_id) = count(*) AND count(DISTINCT pid) = 1",
+        )
+        self._of_tid = found.by(
+            "tid::VARCHAR", "any_value(comm)", [x.tid for x in distinct], "count(DISTINCT comm) = 1"
+        )
+        ids = {self._trace_id(x) for x in distinct} - {""}
+        length = "greatest(coalesce(wait_ns, 0), 0)"
+        times = f"[min(end_ns - {length}), max(end_ns)]"
+        self._times = found.by("trace_id", times, sorted(ids), "count(end_ns) > 0")
+        self._owners = {x: self._owner(x) for x in distinct}
+
+    def __getitem__(self, labels: Labels) -> Owner:
+        """The owner of a sample with these labels."""
+        return self._owners.get(labels, NOBODY)
+
+    def _owner(self, labels: Labels) -> Owner:
+        trace_id = self._trace_id(labels)
+        start, end = self._times.get(trace_id, (None, None))
+        began = self._cube.start_ns
+        return Owner(
+            trace=self._slow.get(trace_id, -1),
+            bucket=self._bucket(trace_id),
+            comm=self._comm(labels),
+            start_ns=-1 if start is None else max(0, start - began),
+            end_ns=-1 if end is None else max(0, end - began),
+            traced=bool(trace_id),
+        )
+
+    def _trace_id(self, labels: Labels) -> str:
+        return str(
+            labels.trace_id
+            or self._of_span.get(labels.span_id)
+            or self._of_goroutine.get(labels.goroutine)
+            or ""
+        )
+
+    def _bucket(self, trace_id: str) -> int:
+        name = f"ids ending in {trace_id[-1:]}"
+        return self._cube.buckets.index(name) if name in self._cube.buckets else -1
+
+    def _comm(self, labels: Labels) -> int:
+        name = labels.thread or self._of_tid.get(labels.tid) or ""
+        cut = name.encode("utf-8", "replace")[:_COMM_BYTES].decode("utf-8", "replace")
+        return self._comms.get(name, self._comms.get(cut, -1)) if name else -1
+
+
+class _Lookup:
+    def __init__(self, trace: Trace, possible: bool) -> None:
+        self._trace = trace
+        self._possible = possible
+
+    def by(self, key: str, value: str, wanted: Sequence[str], sure: str) -> dict[str, Any]:
+        """Values by key, of the wanted keys that are sure."""
+        keys = sorted({k for k in wanted if k})
+        if not keys or not self._possible:
+            return {}
+        self._trace.connection.register(_WANTED, pa.table({"wanted": pa.array(keys, pa.string())}))
+        try:
+            rows = self._trace.sql(
+                f"SELECT wanted, {value} AS found FROM waits JOIN {_WANTED} ON {key} = wanted "
+                f"GROUP BY wanted HAVING {sure}"
+            ).to_pylist()
+        finally:
+            self._trace.connection.unregister(_WANTED)
+        return {row["wanted"]: row["found"] for row in rows}
