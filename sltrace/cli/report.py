@@ -36,7 +36,7 @@ def command(path: str, file: str | None, profiles: tuple[str, ...], force: bool)
     from sltrace.errors import OutputError
     from sltrace.export.sink import STDOUT
     from sltrace.export.sink import output as opened
-    from sltrace.profiles.pprof import read_pprof
+    from sltrace.profiles.stored import read_profiles, stored_profiles
     from sltrace.trace.reader import Trace
 
     trace = Trace.open(path)
@@ -45,11 +45,13 @@ def command(path: str, file: str | None, profiles: tuple[str, ...], force: bool)
     if file != STDOUT and not force and target.exists():
         # Before the work, which takes seconds on a long trace; the sink checks again.
         raise OutputError(f"{target} exists already", "give --force to replace it, or -o")
-    page = build_page(trace, profiles=[read_pprof(where) for where in profiles])
+    stored, left_out = stored_profiles(trace)
+    read = [profile for where in profiles for profile in read_profiles(where)]
+    page = build_page(trace, profiles=[*stored, *read])
     with opened(file, force=force, text=True) as out:
         out.write(page.html)
     where = "standard output" if file == STDOUT else output.text(file)
     size = f"{len(page.html) / 1e6:.1f} MB"
     click.echo(f"{where}: {size}, {output.number(page.rows)} cells", err=True)
-    for note in (*page.notes, *trace.notes):
+    for note in (*page.notes, *left_out, *trace.notes):
         click.echo(f"note: {output.text(note)}", err=True)

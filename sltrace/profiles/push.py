@@ -23,6 +23,7 @@ _MAX_TEXT = 256
 _SECOND = 1_000_000_000
 _HINT = "point a pyroscope-io client here, with its CPU profiles"
 _TIME_UNITS = ("nanoseconds", "microseconds", "milliseconds", "seconds")
+_COUNTS = ("count", "samples")
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def checked(
     start_unix_ns: int = 0,
     end_unix_ns: int = 0,
 ) -> Pushed:
-    """A profile, once it is known to be one of time.
+    """A profile, once it is known to be one of time, or of counts only.
 
     Args:
         data: A pprof message, not packed.
@@ -155,7 +156,10 @@ def checked(
     message = _parsed(pb.Profile(), data)  # type: ignore[attr-defined]
     if message is None or not message.sample_type or not message.string_table:
         raise ProfileError("not a pprof profile", _HINT)
-    timed = [name for name, unit in _types(message) if unit in _TIME_UNITS]
+    types = list(_types(message))
+    timed = [name for name, unit in types if unit in _TIME_UNITS]
+    if not timed and all(unit in _COUNTS for _, unit in types):
+        timed = [name for name, _ in types]
     if not timed:
         raise ProfileError("a profile of something other than time", _HINT)
     start, duration = message.time_nanos, message.duration_nanos

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from sltrace.profiles import profile_pb2 as pb
+from sltrace.profiles.stored import stored_profiles
 from tests.kernel.conftest import Record
 from tests.support.pythons import PROGRAMS
 from tests.support.spanlog import checked
@@ -133,6 +134,13 @@ def test_waits_have_their_trace_and_the_profiles_are_there(record: Record, tmp_p
     total = sum(computed.values()) / 1e9
     print(f"{len(profiles)} pushes, {total:.2f} s in compute, {len(computed)} spans")
     assert unlabelled < 0.2 * 1e9 * total
+    (stored,), notes = stored_profiles(trace)
+    assert (stored.where, notes) == ("shop{region=eu}", [])
+    mine = {(x.trace_id, x.span_id): 0 for x in stored.labels}
+    for stack, labels, ns in zip(stored.stacks, stored.labels, stored.values, strict=True):
+        if "compute" in {stored.frames[i].name for i in stack}:
+            mine[labels.trace_id, labels.span_id] += ns
+    assert {ids: ns for ids, ns in mine.items() if ns and ids[0]} == computed
     assert 0.7 * _TASKS * _COMPUTED_S < total < 4 * (trace.meta["overhead"]["wall_ns"] / 1e9)
 
 
