@@ -113,7 +113,7 @@ enum python_counter {
 	PYTHON_STACKS_CAPPED,  /* stacks not taken: over the rate */
 	PYTHON_STACKS_CUT,     /* stacks deeper than the limit: the outermost frames are missing */
 	PYTHON_STACKS_FAILED,  /* stacks that could not be read to their end */
-	PYTHON_STACKS_LOST,    /* new stacks that found no room in the ring */
+	PYTHON_STACKS_LOST,    /* stacks that found no room in the ring, or to be put together */
 	PYTHON_WAITS_LOST,     /* GIL waits and the like that found no room in the ring */
 	PYTHON_SAMPLES_LOST,   /* CPU samples that found no room in the ring */
 	PYTHON_THREADS_LOST,   /* threads beyond the table */
