@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from sltrace.capture.python import rows
 from sltrace.capture.python.frames import FrameTable
 from sltrace.capture.python.probes import SAMPLE_HZ, PythonProbes
-from sltrace.capture.python.targets import EXIT, Target, Targets
+from sltrace.capture.python.target import Target
+from sltrace.capture.python.targets import EXIT, Targets
 from sltrace.capture.ring import Ring
 from sltrace.capture.sources import Context, Rows
 from sltrace.errors import CannotRecord
@@ -117,7 +118,7 @@ class PythonSource:
             self.drain()
             yield from self.rows()
         if self._targets is not None:
-            found = [_row(target) for target in self._targets.all() if _worth_a_row(target)]
+            found = [_row(target) for target in self._targets.told()]
             yield "targets", pa.Table.from_pylist(found, schema=arrow_schema("targets"))
             self._targets.close()
 
@@ -176,10 +177,6 @@ class PythonSource:
         change = (values - self._counters).astype(np.int64)
         start, self._since_ns, self._counters = self._since_ns, now, values
         return rows.counters(self._probes.counter_names, change, start, now)
-
-
-def _worth_a_row(target: Target) -> bool:
-    return bool(target.python or target.named or target.why)
 
 
 def _row(target: Target) -> dict[str, Any]:
