@@ -181,7 +181,7 @@ static __noinline u32 int_digits(u64 address, u32 *digits, u8 minor, u32 most)
 
 __noinline int otel_ids(struct python_process *p, u64 state, struct task_tag *tag)
 {
-	u64 context, span, values, slots[4] = {}, items[2] = {}, found = 0, high, low;
+	u64 context, span, values, slots[4] = {}, items[2] = {}, found = 0, first, high, low;
 	u32 digits[6] = {};
 	int i;
 
@@ -196,7 +196,9 @@ __noinline int otel_ids(struct python_process *p, u64 state, struct task_tag *ta
 		if (!found && slots[i] && read_u64(slots[i] + 8) == p->span_context)
 			found = slots[i];
 	}
-	if (!found || bpf_probe_read_user(items, sizeof(items), (void *)(found + 24)))
+	/* A tuple: 3.14 has its hash before the items. */
+	first = p->minor >= 14 ? 32 : 24;
+	if (!found || bpf_probe_read_user(items, sizeof(items), (void *)(found + first)))
 		return 0;
 	if (!int_digits(items[0], digits, p->minor, 5))
 		return 0;
