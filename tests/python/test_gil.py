@@ -89,7 +89,7 @@ def _differences(pid: int, roles: dict[int, str], record: Record, witness: Path)
     with _take_gil(pid, witness) as calls, record("--pid", pid, "--python-rate", 0) as recording:
         time.sleep(0.3)
         start = time.monotonic_ns()
-        time.sleep(1.5)
+        time.sleep(1.2)
         end = time.monotonic_ns()
         time.sleep(0.3)
         taken = calls[calls["end_ns"] > 0].copy()
@@ -136,6 +136,35 @@ def _gil_waits(trace: Trace, start: int, end: int) -> list[dict[str, int]]:
         "AND end_ns - wait_ns < $2 GROUP BY tid",
         (start, end),
     ).to_pylist()
+
+
+@pytest.mark.parametrize("version", ["stripped 3.11", "3.14"])
+def test_without_symbols_it_is_what_the_kernel_leaves_over(version: str, record: Record) -> None:
+    """A thread that only computes sleeps for nothing but the GIL: all that is neither CPU time nor
+    run delay, as the kernel counts both."""
+    with service(version, "contend", 30, 2, prefix=["nice", "-n", "-20"]) as process:
+        roles = json.loads(process.said)  # type: ignore[attr-defined]
+        hogs = [int(t) for t, r in roles.items() if r == "hog"]
+        with record("--pid", process.pid, "--python-rate", 0) as recording:
+            time.sleep(0.3)
+            first = {t: _schedstat(process.pid, t) for t in hogs}
+            time.sleep(1.2)
+            last = {t: _schedstat(process.pid, t) for t in hogs}
+            time.sleep(0.3)
+    for tid in hogs:
+        (start, busy), (end, busy_then) = first[tid], last[tid]
+        asleep = end - start - (busy_then - busy)
+        (mine,) = [w for w in _gil_waits(recording.trace, start, end) if w["tid"] == tid]
+        print(f"\n{version}: {(mine['ns'] - mine['runq']) / 1e6:.1f} of {asleep / 1e6:.1f} ms")
+        assert asleep > 200_000_000
+        # One wait may reach over each end, with its run delay counted in full.
+        assert mine["ns"] - mine["runq"] == pytest.approx(asleep, rel=0.03, abs=12_000_000)
+
+
+def _schedstat(pid: int, tid: int) -> tuple[int, int]:
+    """When it was read, and for how long the thread ran or waited for a CPU until then, in ns."""
+    ran, delayed, _ = Path(f"/proc/{pid}/task/{tid}/schedstat").read_text().split()
+    return time.monotonic_ns(), int(ran) + int(delayed)
 
 
 def test_the_holder_is_named_with_what_it_did(record: Record) -> None:
