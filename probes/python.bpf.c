@@ -96,7 +96,7 @@ static __noinline int switched_out(struct task_struct *t, struct python_process 
 	if (blocked)
 		call_of(t, &call);
 	found = thread_state(p, th, now);
-	tag.reason = blocked ? reason_of(&call, p) : REASON_NONE;
+	tag.reason = blocked ? reason_of(&call, th) : REASON_NONE;
 	if (stack_allowed(c, now)) {
 		tag.stack_runtime = python_stack_of(p, found);
 		trace_ids(p, found, &tag);

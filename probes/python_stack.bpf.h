@@ -7,10 +7,11 @@
 #ifndef SLTRACE_PYTHON_STACK_BPF_H
 #define SLTRACE_PYTHON_STACK_BPF_H
 
-#define SEARCH_STEPS  2048
-#define SEARCH_MIN_NS 1000000ULL
-#define SEARCH_MAX_NS 1000000000ULL
-#define EXTRA_FRAMES  32 /* the interpreter's own, between those of Python code */
+#define STATE_INTERPRETER 16 /* of a thread state, in every version */
+#define SEARCH_STEPS      2048
+#define SEARCH_MIN_NS     1000000ULL
+#define SEARCH_MAX_NS     1000000000ULL
+#define EXTRA_FRAMES      32 /* the interpreter's own, between those of Python code */
 
 struct search {
 	struct python_process *p;
@@ -42,6 +43,14 @@ static long search_step(u32 i, void *data)
 	return 0;
 }
 
+/* From 3.12 on a sub-interpreter can have its own (PEP 684). */
+static __always_inline u64 gil_of(struct python_process *p, u64 state)
+{
+	u64 gil = p->own_gil ? read_u64(read_u64(state + STATE_INTERPRETER) + p->own_gil) : 0;
+
+	return gil ? gil : p->gil;
+}
+
 /* Address of the current task's thread state; 0 if it has none. */
 __noinline u64 thread_state(struct python_process *p, struct python_thread *th, u64 now)
 {
@@ -60,6 +69,7 @@ __noinline u64 thread_state(struct python_process *p, struct python_thread *th, 
 	s.interpreter = read_u64(p->interpreters);
 	bpf_loop(SEARCH_STEPS, search_step, &s, 0);
 	th->state = s.found;
+	th->gil = s.found ? gil_of(p, s.found) : p->gil;
 	if (!s.found) {
 		th->backoff_ns = th->backoff_ns ? th->backoff_ns * 2 : SEARCH_MIN_NS;
 		if (th->backoff_ns > SEARCH_MAX_NS)

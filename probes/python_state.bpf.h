@@ -31,6 +31,7 @@ struct holder {
 
 struct python_thread {
 	u64 state; /* address of its thread state; 0: has none that is known */
+	u64 gil;   /* address of the GIL of its interpreter */
 	u64 search_ns;
 	u64 backoff_ns;
 	u64 out_ns;

@@ -49,15 +49,15 @@ static __always_inline bool is_event_poll(s64 number)
 }
 
 /* Numbers of arch/x86/entry/syscalls/syscall_64.tbl. */
-__noinline u8 reason_of(struct call *call, struct python_process *p)
+__noinline u8 reason_of(struct call *call, struct python_thread *th)
 {
-	if (!call || !p)
+	if (!call || !th)
 		return REASON_NONE;
 	switch (call->number) {
 	case -1:
 		return REASON_FAULT;
 	case SYS_FUTEX:
-		if (call->argument - p->gil < GIL_END)
+		if (call->argument - th->gil < GIL_END)
 			return REASON_GIL;
 		return REASON_LOCK;
 	case 35:  /* nanosleep */
@@ -176,7 +176,7 @@ __noinline int gil_look(struct python_process *p, struct python_thread *th, u64 
 	if (!p || !th)
 		return 0;
 	th->holder = HOLDERS;
-	if (bpf_probe_read_user(gil, sizeof(gil), (void *)(p->gil + GIL_HOLDER)))
+	if (bpf_probe_read_user(gil, sizeof(gil), (void *)(th->gil + GIL_HOLDER)))
 		return 0;
 	if ((u32)gil[1] != 1 || !gil[0] || gil[0] == state)
 		return 0;
@@ -211,10 +211,10 @@ __noinline int gil_out(struct python_process *p, struct python_thread *th, struc
 	if (!p || !th || !tag)
 		return 0;
 	now = th->now_ns;
-	place = tag->reason == REASON_GIL ? th->call_argument - p->gil : 0;
+	place = tag->reason == REASON_GIL ? th->call_argument - th->gil : 0;
 	if (!place && !th->gil_start_ns)
 		return 0;
-	gil = read_u64(p->gil + GIL_HOLDER);
+	gil = read_u64(th->gil + GIL_HOLDER);
 	had = gil == state;
 	/* A thread that waits only wakes to look: one that ran has had the GIL. */
 	if (th->gil_start_ns && (had || now - th->gil_in_ns > GIL_TAKEN_NS))

@@ -85,6 +85,7 @@ class Target:
         values: dict[str, int] = {
             "interpreters": found.runtime + layout.interpreters,
             "gil": found.gil,
+            "own_gil": layout.gil if layout.gil_is_pointer else 0,
             "interpreter_next": layout.interpreter_next,
             "threads": layout.threads,
             "thread_next": layout.thread_next,

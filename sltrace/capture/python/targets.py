@@ -168,8 +168,6 @@ class Targets:
             return
         target.settled = True
         target.why = ""
-        if target.python.interpreters > 1:
-            target.why = "waits for the GIL of sub-interpreters that have their own are not seen"
         self._recognised(target.pid, target.python)
         self._look_for_traces(target, time.monotonic_ns())
         self._tell(target)
