@@ -48,7 +48,7 @@ check: setup-test ## style and types: ruff, mypy, clang-format
 
 bench: setup-test ## measure every performance claim; results in bench/results/
 	$(Q)scripts/apt-install $(APT_BENCH)
-	$(Q)for part in overhead recorder reading report python golang; do $(SUDO) $(BIN)/python -m bench.$$part || exit; done
+	$(Q)for part in overhead recorder reading report python pythonswitch golang; do $(SUDO) $(BIN)/python -m bench.$$part || exit; done
 
 probes: $(OBJECTS) ## build the BPF objects
 
