@@ -9,6 +9,7 @@
 #include <bpf/bpf_tracing.h>
 #include <bpf/bpf_core_read.h>
 #include "go.h"
+#include "scratch.bpf.h"
 #include "stack_id.h"
 #include "task_tags.bpf.h"
 
@@ -22,7 +23,6 @@ char LICENSE[] SEC("license") = "GPL";
 #define G_SYSCALL       3
 #define G_WAITING       4
 #define GOROUTINE_BYTES 400
-#define SCRATCH_SLOTS   4
 #define MAX_TARGETS     64
 #define MAX_TRACKED     65536
 #define SEEN_STACKS     (1 << 15)
@@ -81,12 +81,8 @@ struct go_goroutine {
 
 #include "go_labels.bpf.h"
 
-/*
- * What does not fit the 512 bytes of BPF's own stack. Probes in user code can be preempted by
- * others on the same CPU, so each takes a slot that nobody has.
- */
 struct go_scratch {
-	u64 taken;
+	struct scratch_slot slot;
 	struct go_goroutine goroutine;
 	struct go_bucket bucket;
 	struct go_stack stack;
@@ -148,22 +144,11 @@ static __always_inline u64 word_at(u64 address)
 
 static __always_inline struct go_scratch *scratch_take(void)
 {
-	u32 i;
+	struct go_scratch *s = scratch_claim(&go_scratch_slots);
 
-	for (i = 0; i < SCRATCH_SLOTS; i++) {
-		u32 slot = i;
-		struct go_scratch *s = bpf_map_lookup_elem(&go_scratch_slots, &slot);
-
-		if (s && !__sync_val_compare_and_swap(&s->taken, 0, 1))
-			return s;
-	}
-	count(GO_SCRATCH_FULL);
-	return NULL;
-}
-
-static __always_inline void scratch_give(struct go_scratch *s)
-{
-	__sync_lock_test_and_set(&s->taken, 0);
+	if (!s)
+		count(GO_SCRATCH_FULL);
+	return s;
 }
 
 /* Hands the stack in the scratch buffer over unless that was done before; returns its id. */
@@ -308,7 +293,7 @@ static __always_inline void record_run(const struct go_target *t, u64 g0, u64 wa
 		record_fill(t, s, g, r);
 		bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
 	}
-	scratch_give(s);
+	scratch_release(s);
 }
 
 /* runtime.(*timeHistogram).record: a wait of a goroutine, or a stopped world. */
@@ -385,7 +370,7 @@ int go_tracked_hit(struct pt_regs *ctx)
 		s = scratch_take();
 		if (s) {
 			seen->waker_stack = stack_of(&s->stack, waker, pid, t->g_sched_bp);
-			scratch_give(s);
+			scratch_release(s);
 		}
 	}
 	return 0;
@@ -444,7 +429,7 @@ int BPF_PROG(go_switch, bool preempt, struct task_struct *prev)
 			    stack_intern(&s->stack, prev->tgid, bytes / sizeof(u64));
 	}
 	if (s)
-		scratch_give(s);
+		scratch_release(s);
 	if (bpf_map_update_elem(&task_tags, &tid, &tag, BPF_ANY))
 		count(GO_TAGS_FULL);
 	return 0;

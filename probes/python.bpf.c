@@ -17,6 +17,7 @@ const volatile struct python_config cfg = {};
 #define UNKNOWN_WAIT    (1ULL << 62)
 #define TASK_STATE_DEAD 0x80
 
+#include "scratch.bpf.h"
 #include "stack_id.h"
 #include "task_tags.bpf.h"
 #include "tasks.bpf.h"
@@ -72,7 +73,7 @@ static __always_inline void forget_thread(u32 tid)
 static __noinline int switched_out(struct task_struct *t, struct python_process *p, bool preempt,
 				   u32 state)
 {
-	u32 pid = t->tgid, tid = t->pid;
+	u32 tid = t->pid;
 	u64 now = bpf_ktime_get_ns(), found;
 	struct python_cpu *c = this_cpu();
 	struct python_thread *th;
@@ -95,17 +96,17 @@ static __noinline int switched_out(struct task_struct *t, struct python_process 
 	if (blocked)
 		call_of(t, &call);
 	found = thread_state(p, th, now);
-	tag.reason = blocked ? reason_of(&call, p) : REASON_NONE;
+	tag.reason = blocked ? reason_of(&call, th) : REASON_NONE;
 	if (stack_allowed(c, now)) {
-		tag.stack_runtime = python_stack_of(p, found, pid, 0);
+		tag.stack_runtime = python_stack_of(p, found);
 		trace_ids(p, found, &tag);
 	}
 	leave_tag(tid, &tag);
 	th->now_ns = now;
 	th->call_argument = call.argument;
 	th->preempted = !blocked;
-	gil_out(t, p, th, &tag, found);
-	loop_out(t, th, &tag, now, blocked && is_event_poll(call.number));
+	gil_out(p, th, &tag, found);
+	loop_out(th, &tag, now, blocked && is_event_poll(call.number));
 	th->out_ns = now;
 	c->counters[PYTHON_NS] += bpf_ktime_get_ns() - now;
 	return 0;
@@ -155,7 +156,7 @@ int python_sample(void *ctx)
 	if (!th)
 		return 0;
 	found = thread_state(p, th, now);
-	tag.stack_runtime = python_stack_of(p, found, pid, 1);
+	tag.stack_runtime = python_stack_of(p, found);
 	trace_ids(p, found, &tag);
 	if (th->loop_start_ns)
 		th->loop_tag = tag;
@@ -184,7 +185,7 @@ int BPF_PROG(python_sys_enter, struct pt_regs *regs, long id)
 		return 0;
 	th = thread_of(tid);
 	if (th)
-		loop_end(bpf_get_current_task_btf(), th, bpf_ktime_get_ns());
+		loop_end(th, bpf_ktime_get_ns());
 	return 0;
 }
 
@@ -227,7 +228,7 @@ int python_gc_end(void *ctx)
 	if (!th || !th->gc_start_ns)
 		return 0;
 	if (th->state)
-		tag.stack_runtime = python_stack_of(p, th->state, both >> 32, 1);
+		tag.stack_runtime = python_stack_of(p, th->state);
 	tell_gc(th, &tag, now);
 	th->gc_start_ns = 0;
 	return 0;

@@ -11,7 +11,7 @@
 /* One process with CPython in it: addresses in it, and offsets in bytes. */
 struct python_process {
 	u64 interpreters; /* address of the pointer to the first interpreter */
-	u64 gil;          /* address of the GIL */
+	u64 gil;          /* address of the GIL, of the main interpreter's from 3.12 on */
 	u64 otel_var;     /* ContextVar of OpenTelemetry's context; 0: not known */
 	u64 otel_key;     /* key of the span in such a context */
 	u64 span_context; /* type of what holds the ids */
@@ -22,6 +22,7 @@ struct python_process {
 	u32 tls_module; /* 0: static */
 	u32 otel_hash;
 	u32 record_hash;
+	u16 own_gil; /* of an interpreter: the pointer to its GIL; 0: they share one */
 	u16 interpreter_next;
 	u16 threads;
 	u16 thread_next;
@@ -41,7 +42,7 @@ struct python_process {
 	u8 minor;
 	u8 ready; /* the rest is filled in */
 	u8 has_tls;
-	u8 reserved;
+	u8 reserved[7];
 };
 
 #define PYTHON_DEPTH 128
@@ -113,7 +114,7 @@ enum python_counter {
 	PYTHON_STACKS_CAPPED,  /* stacks not taken: over the rate */
 	PYTHON_STACKS_CUT,     /* stacks deeper than the limit: the outermost frames are missing */
 	PYTHON_STACKS_FAILED,  /* stacks that could not be read to their end */
-	PYTHON_STACKS_LOST,    /* new stacks that found no room in the ring */
+	PYTHON_STACKS_LOST,    /* stacks that found no room in the ring, or to be put together */
 	PYTHON_WAITS_LOST,     /* GIL waits and the like that found no room in the ring */
 	PYTHON_SAMPLES_LOST,   /* CPU samples that found no room in the ring */
 	PYTHON_THREADS_LOST,   /* threads beyond the table */

@@ -7,10 +7,11 @@
 #ifndef SLTRACE_PYTHON_STACK_BPF_H
 #define SLTRACE_PYTHON_STACK_BPF_H
 
-#define SEARCH_STEPS  2048
-#define SEARCH_MIN_NS 1000000ULL
-#define SEARCH_MAX_NS 1000000000ULL
-#define EXTRA_FRAMES  32 /* the interpreter's own, between those of Python code */
+#define STATE_INTERPRETER 16 /* of a thread state, in every version */
+#define SEARCH_STEPS      2048
+#define SEARCH_MIN_NS     1000000ULL
+#define SEARCH_MAX_NS     1000000000ULL
+#define EXTRA_FRAMES      32 /* the interpreter's own, between those of Python code */
 
 struct search {
 	struct python_process *p;
@@ -42,8 +43,16 @@ static long search_step(u32 i, void *data)
 	return 0;
 }
 
+/* From 3.12 on a sub-interpreter can have its own (PEP 684). */
+static __always_inline u64 gil_of(struct python_process *p, u64 state)
+{
+	u64 gil = p->own_gil ? read_u64(read_u64(state + STATE_INTERPRETER) + p->own_gil) : 0;
+
+	return gil ? gil : p->gil;
+}
+
 /* Address of the current task's thread state; 0 if it has none. */
-static __noinline u64 thread_state(struct python_process *p, struct python_thread *th, u64 now)
+__noinline u64 thread_state(struct python_process *p, struct python_thread *th, u64 now)
 {
 	u64 both = bpf_get_current_pid_tgid(), pointer = current_pointer();
 	struct search s = {.p = p, .pointer = pointer};
@@ -60,6 +69,7 @@ static __noinline u64 thread_state(struct python_process *p, struct python_threa
 	s.interpreter = read_u64(p->interpreters);
 	bpf_loop(SEARCH_STEPS, search_step, &s, 0);
 	th->state = s.found;
+	th->gil = s.found ? gil_of(p, s.found) : p->gil;
 	if (!s.found) {
 		th->backoff_ns = th->backoff_ns ? th->backoff_ns * 2 : SEARCH_MIN_NS;
 		if (th->backoff_ns > SEARCH_MAX_NS)
@@ -138,17 +148,46 @@ static __always_inline bool stack_allowed(struct python_cpu *c, u64 now)
 	return true;
 }
 
-/* Id of the stack of a thread state of the current process; 0 if it is in no Python code. */
-static __noinline u64 python_stack_of(struct python_process *p, u64 state, u32 pid, u32 slot)
+/* Hands the stack of a walk over unless that was done before; its id, 0 if it is none. */
+static __always_inline u64 stack_intern(struct walk *w, struct python_cpu *c, u32 pid)
 {
+	u64 *seen;
+	u32 index;
+
+	if (!w->depth || w->failed)
+		return 0;
+	w->hash = stack_id_end(w->hash);
+	index = w->hash & (SEEN_STACKS - 1);
+	seen = bpf_map_lookup_elem(&python_seen, &index);
+	if (!seen || *seen == w->hash)
+		return w->hash;
+	w->scratch->stack.id = w->hash;
+	w->scratch->stack.pid = pid;
+	w->scratch->stack.depth = w->depth;
+	if (bpf_ringbuf_output(&python_stack_ring, &w->scratch->stack, sizeof(w->scratch->stack),
+			       BPF_RB_NO_WAKEUP)) {
+		count(c, PYTHON_STACKS_LOST);
+		return 0;
+	}
+	*seen = w->hash;
+	return w->hash;
+}
+
+/* Id of the stack of a thread state of the current process; 0 if it is in no Python code. */
+__noinline u64 python_stack_of(struct python_process *p, u64 state)
+{
+	u32 pid = bpf_get_current_pid_tgid() >> 32;
 	struct walk w = {.p = p, .hash = 0x9e3779b97f4a7c15ULL ^ pid};
 	struct python_cpu *c = this_cpu();
-	u32 index;
-	u64 *seen;
+	u64 id;
 
-	w.scratch = bpf_map_lookup_elem(&python_scratch, &slot);
-	if (!p || !c || !w.scratch || !state)
+	if (!p || !c || !state)
 		return 0;
+	w.scratch = scratch_claim(&python_scratch_slots);
+	if (!w.scratch) {
+		count(c, PYTHON_STACKS_LOST);
+		return 0;
+	}
 	w.frame = read_u64(state + p->frame);
 	if (p->cframe && w.frame)
 		w.frame = read_u64(w.frame + p->cframe_current);
@@ -158,23 +197,9 @@ static __noinline u64 python_stack_of(struct python_process *p, u64 state, u32 p
 		count(c, PYTHON_STACKS_FAILED);
 	if (w.cut)
 		count(c, PYTHON_STACKS_CUT);
-	if (!w.depth || w.failed)
-		return 0;
-	w.hash = stack_id_end(w.hash);
-	index = w.hash & (SEEN_STACKS - 1);
-	seen = bpf_map_lookup_elem(&python_seen, &index);
-	if (!seen || *seen == w.hash)
-		return w.hash;
-	w.scratch->stack.id = w.hash;
-	w.scratch->stack.pid = pid;
-	w.scratch->stack.depth = w.depth;
-	if (bpf_ringbuf_output(&python_stack_ring, &w.scratch->stack, sizeof(w.scratch->stack),
-			       BPF_RB_NO_WAKEUP)) {
-		count(c, PYTHON_STACKS_LOST);
-		return 0;
-	}
-	*seen = w.hash;
-	return w.hash;
+	id = stack_intern(&w, c, pid);
+	scratch_release(w.scratch);
+	return id;
 }
 
 #endif

@@ -31,6 +31,7 @@ struct holder {
 
 struct python_thread {
 	u64 state; /* address of its thread state; 0: has none that is known */
+	u64 gil;   /* address of the GIL of its interpreter */
 	u64 search_ns;
 	u64 backoff_ns;
 	u64 out_ns;
@@ -98,18 +99,19 @@ struct {
 	__type(value, u64);
 } python_seen SEC(".maps");
 
-/* Where a stack is put together: too large for the program's own stack. */
+/* Where a stack is put together. */
 struct python_scratch {
+	struct scratch_slot slot;
 	struct python_stack stack;
 	u64 frame[16];
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 2);
+	__uint(max_entries, SCRATCH_SLOTS);
 	__type(key, u32);
 	__type(value, struct python_scratch);
-} python_scratch SEC(".maps");
+} python_scratch_slots SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -138,9 +140,10 @@ static __always_inline struct python_cpu *this_cpu(void)
 	return bpf_map_lookup_elem(&python_cpus, &cpu);
 }
 
+/* Atomic: what runs in user code can be preempted by others on this CPU. */
 static __always_inline void count(struct python_cpu *c, enum python_counter what)
 {
-	c->counters[what]++;
+	__sync_fetch_and_add(&c->counters[what], 1);
 }
 
 static __always_inline u64 read_u64(u64 address)

@@ -59,7 +59,7 @@ static long hamt_step(u32 i, void *data)
 }
 
 /* Address of the value of a context variable in the thread's context; 0 if it has none. */
-static __noinline u64 context_value(struct python_process *p, u64 state, u64 variable, u32 hash)
+__noinline u64 context_value(struct python_process *p, u64 state, u64 variable, u32 hash)
 {
 	struct hamt h = {.p = p, .key = variable, .hash = hash};
 	u64 context, variables;
@@ -100,7 +100,7 @@ static long lookup_step(u32 i, void *data)
 	return 1;
 }
 
-static __noinline u64 dict_value(u64 dict, u64 key, u8 minor)
+__noinline u64 dict_value(u64 dict, u64 key, u8 minor)
 {
 	struct lookup l = {.key = key};
 	u64 keys = read_u64(dict + 32), head[5] = {};
@@ -123,7 +123,7 @@ static __noinline u64 dict_value(u64 dict, u64 key, u8 minor)
 }
 
 /* Where an instance's attributes are, in the order in which its class first got them. */
-static __noinline u64 instance_values(u64 object, u8 minor)
+__noinline u64 instance_values(u64 object, u8 minor)
 {
 	u64 word, values;
 
@@ -179,9 +179,9 @@ static __noinline u32 int_digits(u64 address, u32 *digits, u8 minor, u32 most)
 	return size;
 }
 
-static __noinline int otel_ids(struct python_process *p, u64 state, struct task_tag *tag)
+__noinline int otel_ids(struct python_process *p, u64 state, struct task_tag *tag)
 {
-	u64 context, span, values, slots[4] = {}, items[2] = {}, found = 0, high, low;
+	u64 context, span, values, slots[4] = {}, items[2] = {}, found = 0, first, high, low;
 	u32 digits[6] = {};
 	int i;
 
@@ -196,7 +196,9 @@ static __noinline int otel_ids(struct python_process *p, u64 state, struct task_
 		if (!found && slots[i] && read_u64(slots[i] + 8) == p->span_context)
 			found = slots[i];
 	}
-	if (!found || bpf_probe_read_user(items, sizeof(items), (void *)(found + 24)))
+	/* A tuple: 3.14 has its hash before the items. */
+	first = p->minor >= 14 ? 32 : 24;
+	if (!found || bpf_probe_read_user(items, sizeof(items), (void *)(found + first)))
 		return 0;
 	if (!int_digits(items[0], digits, p->minor, 5))
 		return 0;
@@ -225,7 +227,7 @@ static __always_inline int record_ids(u64 address, struct task_tag *tag, u8 sour
 	return 1;
 }
 
-static __noinline int thread_record_ids(struct python_process *p, struct task_tag *tag)
+__noinline int thread_record_ids(struct python_process *p, struct task_tag *tag)
 {
 	u64 pointer = current_pointer(), block = pointer;
 

@@ -49,15 +49,15 @@ static __always_inline bool is_event_poll(s64 number)
 }
 
 /* Numbers of arch/x86/entry/syscalls/syscall_64.tbl. */
-static __noinline u8 reason_of(struct call *call, struct python_process *p)
+__noinline u8 reason_of(struct call *call, struct python_thread *th)
 {
-	if (!call || !p)
+	if (!call || !th)
 		return REASON_NONE;
 	switch (call->number) {
 	case -1:
 		return REASON_FAULT;
 	case SYS_FUTEX:
-		if (call->argument - p->gil < GIL_END)
+		if (call->argument - th->gil < GIL_END)
 			return REASON_GIL;
 		return REASON_LOCK;
 	case 35:  /* nanosleep */
@@ -101,9 +101,10 @@ static __noinline u8 reason_of(struct call *call, struct python_process *p)
 	return REASON_NONE;
 }
 
-static __always_inline struct python_wait *wait_reserve(struct task_struct *t, u8 kind, u64 start,
-							u64 end)
+/* Of the current task. */
+static __always_inline struct python_wait *wait_reserve(u8 kind, u64 start, u64 end)
 {
+	struct task_struct *t = bpf_get_current_task_btf();
 	struct python_wait *w = bpf_ringbuf_reserve(&python_wait_ring, sizeof(*w), 0);
 	struct python_cpu *c = this_cpu();
 
@@ -124,9 +125,9 @@ static __always_inline struct python_wait *wait_reserve(struct task_struct *t, u
 }
 
 /* Tells the wait for the GIL that ended when the thread last got a CPU. */
-static __noinline int gil_end(struct task_struct *t, struct python_thread *th)
+__noinline int gil_end(struct python_thread *th)
 {
-	struct state_key key = {.pid = t->tgid};
+	struct state_key key = {.pid = bpf_get_current_pid_tgid() >> 32};
 	struct python_wait *w;
 	u64 best = 0;
 	u32 *tid, i, rivals = 0;
@@ -135,7 +136,7 @@ static __noinline int gil_end(struct task_struct *t, struct python_thread *th)
 		return 0;
 	if (th->gil_in_ns <= th->gil_start_ns)
 		goto out;
-	w = wait_reserve(t, PYTHON_GIL, th->gil_start_ns, th->gil_in_ns);
+	w = wait_reserve(PYTHON_GIL, th->gil_start_ns, th->gil_in_ns);
 	if (!w)
 		goto out;
 	w->runq_ns = th->gil_runq_ns;
@@ -167,8 +168,7 @@ out:
 }
 
 /* Notes who holds the GIL now, and what it is doing; its memory is ours, so it can be looked at. */
-static __noinline int gil_look(struct python_process *p, struct python_thread *th, u64 state,
-			       u32 pid)
+__noinline int gil_look(struct python_process *p, struct python_thread *th, u64 state)
 {
 	u64 gil[2] = {};
 	u32 i;
@@ -176,7 +176,7 @@ static __noinline int gil_look(struct python_process *p, struct python_thread *t
 	if (!p || !th)
 		return 0;
 	th->holder = HOLDERS;
-	if (bpf_probe_read_user(gil, sizeof(gil), (void *)(p->gil + GIL_HOLDER)))
+	if (bpf_probe_read_user(gil, sizeof(gil), (void *)(th->gil + GIL_HOLDER)))
 		return 0;
 	if ((u32)gil[1] != 1 || !gil[0] || gil[0] == state)
 		return 0;
@@ -192,7 +192,7 @@ static __noinline int gil_look(struct python_process *p, struct python_thread *t
 			h->ns = 0;
 			h->stack = 0;
 			if (c && stack_allowed(c, bpf_ktime_get_ns()))
-				h->stack = python_stack_of(p, gil[0], pid, 0);
+				h->stack = python_stack_of(p, gil[0]);
 		}
 		th->holder = i;
 		return 0;
@@ -202,8 +202,8 @@ static __noinline int gil_look(struct python_process *p, struct python_thread *t
 }
 
 /* Follows a thread's wait for the GIL through its switch-outs. */
-static __noinline int gil_out(struct task_struct *t, struct python_process *p,
-			      struct python_thread *th, struct task_tag *tag, u64 state)
+__noinline int gil_out(struct python_process *p, struct python_thread *th, struct task_tag *tag,
+		       u64 state)
 {
 	u64 gil, now, place;
 	bool had;
@@ -211,14 +211,14 @@ static __noinline int gil_out(struct task_struct *t, struct python_process *p,
 	if (!p || !th || !tag)
 		return 0;
 	now = th->now_ns;
-	place = tag->reason == REASON_GIL ? th->call_argument - p->gil : 0;
+	place = tag->reason == REASON_GIL ? th->call_argument - th->gil : 0;
 	if (!place && !th->gil_start_ns)
 		return 0;
-	gil = read_u64(p->gil + GIL_HOLDER);
+	gil = read_u64(th->gil + GIL_HOLDER);
 	had = gil == state;
 	/* A thread that waits only wakes to look: one that ran has had the GIL. */
 	if (th->gil_start_ns && (had || now - th->gil_in_ns > GIL_TAKEN_NS))
-		gil_end(t, th);
+		gil_end(th);
 	/*
 	 * drop_gil() uses the same locks: while nobody has had the GIL since this thread, or where
 	 * it waits until someone else has taken it.
@@ -226,11 +226,11 @@ static __noinline int gil_out(struct task_struct *t, struct python_process *p,
 	if (place && (had || place < GIL_COND || (place >= GIL_SWITCH && !th->gil_start_ns)))
 		return 0;
 	if (place >= GIL_SWITCH && place < GIL_SWITCH_MUTEX)
-		return gil_end(t, th);
+		return gil_end(th);
 	if (!place) {
 		/* Preempted on its way to the GIL, or blocked elsewhere because it has had it. */
 		if (!th->gil_start_ns || !th->preempted)
-			return gil_end(t, th);
+			return gil_end(th);
 	} else if (!th->gil_start_ns) {
 		__builtin_memset(th->holders, 0, sizeof(th->holders));
 		th->others = 0;
@@ -240,7 +240,7 @@ static __noinline int gil_out(struct task_struct *t, struct python_process *p,
 		th->gil_tag = *tag;
 	}
 	th->out_gil = 1;
-	return gil_look(p, th, state, t->tgid);
+	return gil_look(p, th, state);
 }
 
 static __always_inline void loop_begin(struct python_thread *th, u64 now)
@@ -251,13 +251,13 @@ static __always_inline void loop_begin(struct python_thread *th, u64 now)
 	__builtin_memset(&th->loop_tag, 0, sizeof(th->loop_tag));
 }
 
-static __noinline int loop_end(struct task_struct *t, struct python_thread *th, u64 now)
+__noinline int loop_end(struct python_thread *th, u64 now)
 {
 	struct python_wait *w;
 
 	if (!th || !th->loop_start_ns)
 		return 0;
-	w = wait_reserve(t, PYTHON_LOOP, th->loop_start_ns, now);
+	w = wait_reserve(PYTHON_LOOP, th->loop_start_ns, now);
 	if (w) {
 		w->runq_ns = th->loop_runq_ns;
 		w->gil_ns = th->loop_gil_ns;
@@ -270,8 +270,8 @@ static __noinline int loop_end(struct task_struct *t, struct python_thread *th, 
 }
 
 /* Without system calls an iteration begins and ends where the loop sleeps: an upper bound. */
-static __always_inline void loop_out(struct task_struct *t, struct python_thread *th,
-				     struct task_tag *tag, u64 now, bool polls)
+static __always_inline void loop_out(struct python_thread *th, struct task_tag *tag, u64 now,
+				     bool polls)
 {
 	th->out_poll = polls;
 	if (!polls) {
@@ -279,13 +279,13 @@ static __always_inline void loop_out(struct task_struct *t, struct python_thread
 			th->loop_tag = *tag;
 		/* A loop that always has something to do never sleeps. */
 		if (!CFG(loops) && th->loop_start_ns && now - th->loop_start_ns > BUSY_MAX_NS) {
-			loop_end(t, th, now);
+			loop_end(th, now);
 			loop_begin(th, now);
 		}
 		return;
 	}
 	if (!CFG(loops))
-		loop_end(t, th, now);
+		loop_end(th, now);
 }
 
 static __noinline int switched_in(struct task_struct *t)
@@ -320,8 +320,7 @@ static __noinline int switched_in(struct task_struct *t)
 
 static __always_inline void tell_gc(struct python_thread *th, struct task_tag *tag, u64 now)
 {
-	struct python_wait *w =
-	    wait_reserve(bpf_get_current_task_btf(), PYTHON_STW, th->gc_start_ns, now);
+	struct python_wait *w = wait_reserve(PYTHON_STW, th->gc_start_ns, now);
 
 	if (!w)
 		return;

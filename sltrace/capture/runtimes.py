@@ -1,4 +1,4 @@
-"""Which sources a recording has besides the scheduler: one for each runtime of its processes."""
+"""Which sources a recording has besides the scheduler: a runtime each, and profiles."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from sltrace.capture.sources import Source
 
 def sources(pids: Sequence[int], settings: Settings) -> list[Source]:
     """Sources for the processes asked for; empty where none has a runtime that is looked into."""
-    return [source for find in (_go, _python) if (source := find(pids, settings)) is not None]
+    return [
+        source for find in (_go, _python, _profiles) if (source := find(pids, settings)) is not None
+    ]
 
 
 def _python(pids: Sequence[int], settings: Settings) -> Source | None:
@@ -25,3 +27,10 @@ def _go(pids: Sequence[int], settings: Settings) -> Source | None:
     from sltrace.capture.golang.source import go_source
 
     return go_source(pids, settings)
+
+
+def _profiles(pids: Sequence[int], settings: Settings) -> Source | None:
+    from sltrace.capture.profiles.source import ProfileSource
+
+    wanted = settings.profiles
+    return ProfileSource(wanted.listen, wanted.files) if wanted.listen or wanted.files else None

@@ -203,7 +203,7 @@ class Recording:
             privileges.needed_after_attach(
                 other_processes=self._settings.stacks.user
                 or self._settings.stacks.waker
-                or bool(self._sources),
+                or any(source.reads_processes for source in self._sources),
                 for_another_user="SUDO_UID" in os.environ,
             )
         )

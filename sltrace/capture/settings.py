@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 
@@ -82,6 +83,19 @@ class Go:
 
 
 @dataclass(frozen=True)
+class Profiles:
+    """Profiles of others that are taken into the trace.
+
+    Attributes:
+        listen: Address and port to receive them on; None for not at all.
+        files: Read when the recording ends.
+    """
+
+    listen: tuple[str, int] | None = None
+    files: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that shapes a recording.
 
@@ -96,6 +110,7 @@ class Settings:
     stacks: Stacks = field(default_factory=Stacks)
     python: Python = field(default_factory=Python)
     go: Go = field(default_factory=Go)
+    profiles: Profiles = field(default_factory=Profiles)
     min_latency_ns: int = 0
     histogram_only: bool = False
     blocked: bool = True

@@ -50,6 +50,8 @@ class Source(Protocol):
 
     name: str
     """Key of its description in meta.json."""
+    reads_processes: bool
+    """Whether it goes on reading the memory of processes after `attach`."""
 
     def attach(self, context: Context) -> None:
         """Loads and attaches, with all privileges; before the scheduler's probes."""

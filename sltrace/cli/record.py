@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sltrace.cli.address import address
 from sltrace.cli.durations import DURATION, SECONDS
 from sltrace.errors import CannotRecord, OutputError, UsageError
 from sltrace.model import POLICIES
@@ -123,6 +124,20 @@ _STACKS = {
     help="pprof label that holds a Go service's trace id.  [default: trace_id, and others]",
 )
 @click.option(
+    "--pyroscope-listen",
+    "listen",
+    metavar="[ADDRESS:]PORT",
+    help="Receive what Pyroscope's clients push, as their server_address http://ADDRESS:PORT.",
+)
+@click.option(
+    "--profile",
+    "profiles",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A pprof profile to take into the trace when the recording ends. Repeatable.",
+)
+@click.option(
     "--loader",
     type=click.Choice(["libbpf", "bcc"]),
     default="libbpf",
@@ -153,6 +168,8 @@ def command(
     python_loops: bool,
     go_level: int,
     go_trace_labels: tuple[str, ...],
+    listen: str | None,
+    profiles: tuple[Path, ...],
     loader: str,
     buffer: str | None,
     quiet: bool,
@@ -164,11 +181,15 @@ def command(
     """
     # NumPy's worker threads would keep the capabilities that this thread gives up.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from sltrace.capture.settings import Filters, Python, Settings, Stacks
+    from sltrace.capture.settings import Filters, Profiles, Python, Settings, Stacks
     from sltrace.names.processes import resolve_pid
 
     if histogram_only and (stacks != "none" or waker_stacks):
         raise UsageError("--histogram-only keeps no stacks", "leave --stacks out")
+    if loader != "libbpf" and (listen or profiles):
+        raise UsageError(
+            f"--loader {loader} takes no profiles in", "give them to `sltrace report --pprof`"
+        )
     kernel, user = _STACKS[stacks]
     settings = Settings(
         filters=Filters(
@@ -187,6 +208,7 @@ def command(
         ),
         python=Python(wanted=python, rate_per_cpu=python_rate, loops=python_loops),
         go=_go(go_level, go_trace_labels),
+        profiles=Profiles(address(listen) if listen else None, profiles),
         min_latency_ns=min_latency,
         histogram_only=histogram_only,
         blocked=not no_blocked,

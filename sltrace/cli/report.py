@@ -34,14 +34,16 @@ def command(path: str, file: str | None, profiles: tuple[str, ...], force: bool)
     """
     from heatmaps.page import build_page
     from sltrace.export.sink import refuse_existing
-    from sltrace.profiles.pprof import read_pprof
+    from sltrace.profiles.stored import read_profiles, stored_profiles
     from sltrace.trace.reader import Trace
 
     trace = Trace.open(path)
     file = file or f"{Path(path).absolute().stem}.html"
     # Before the work, which takes seconds on a long trace.
     refuse_existing(file, force=force)
-    page = build_page(trace, profiles=[read_pprof(where) for where in profiles])
+    stored, left_out = stored_profiles(trace)
+    read = [profile for where in profiles for profile in read_profiles(where)]
+    page = build_page(trace, profiles=[*stored, *read])
     output.write_page(file, page.html, f"{output.number(page.rows)} cells", force=force)
-    for note in (*page.notes, *trace.notes):
+    for note in (*page.notes, *left_out, *trace.notes):
         click.echo(f"note: {output.text(note)}", err=True)

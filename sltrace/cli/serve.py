@@ -34,6 +34,7 @@ def command(path: str, port: int, address: str) -> None:
     """
     from heatmaps.page import build_page
     from sltrace.cli.web import Server
+    from sltrace.profiles.stored import stored_profiles
     from sltrace.trace.reader import Trace
 
     try:
@@ -41,10 +42,11 @@ def command(path: str, port: int, address: str) -> None:
     except ValueError:
         raise UsageError(f"{address!r} is not an IPv4 address", "as --listen 127.0.0.1") from None
     trace = Trace.open(path)
-    page = build_page(trace, served=True)
+    stored, left_out = stored_profiles(trace)
+    page = build_page(trace, profiles=stored, served=True)
     with Server(trace, page.html, address, port) as server:
         signal.signal(signal.SIGTERM, _leave)
-        output.notes((*page.notes, *trace.notes))
+        output.notes((*page.notes, *left_out, *trace.notes))
         if not loopback:
             output.notes(["whoever reads this network's traffic can read the token: no TLS"])
         click.echo(server.url)

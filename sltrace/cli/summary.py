@@ -57,6 +57,7 @@ def print_summary(path: Path, reason: str) -> None:
     click.echo(f"  losses             {whole.losses.sentence}")
     click.echo(f"  overhead           {_overhead(trace)}")
     _go(trace)
+    _profiles(trace)
     for note in whole.notes:
         click.echo(f"  note: {output.text(note)}")
     click.echo(f"next: sltrace report {click.format_filename(path)}")
@@ -81,6 +82,17 @@ def _go(trace: Trace) -> None:
         f"{source['hit_ns']:.0f} ns a hit and its program), sampler "
         f"{source['sampler_cpu_ns'] / wall:.2%}; {lost:,} waits lost"
     )
+
+
+def _profiles(trace: Trace) -> None:
+    """What profiles were taken in, and what was refused."""
+    source = trace.meta.get("sources", {}).get("profiles")
+    if not source:
+        return
+    taken = sum(source["received"].values())
+    click.echo(f"  profiles           {taken:,} taken in, {source['bytes'] / 1e6:.1f} MB")
+    for why, count in source["refused"].items():
+        click.echo(f"  profiles refused   {count:,}: {output.text(why)}")
 
 
 def _worst(whole: Stat) -> str:

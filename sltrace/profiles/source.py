@@ -37,7 +37,7 @@ def read_bytes(where: str) -> bytes:
         data = _fetched(where)
     else:
         data = _from_file(Path(where))
-    return _unpacked(data, where) if data.startswith(_GZIP) else data
+    return unpacked(data, where)
 
 
 def _from_file(path: Path) -> bytes:
@@ -65,15 +65,22 @@ def _fetched(url: str) -> bytes:
         ) from err
 
 
-def _bounded(data: bytes, where: str) -> bytes:
-    if len(data) > MAX_BYTES:
-        raise ProfileError(f"{where} has more than {MAX_BYTES >> 20} MiB", "profile for less long")
+def _bounded(data: bytes, where: str, limit: int = MAX_BYTES) -> bytes:
+    if len(data) > limit:
+        raise ProfileError(f"{where} has more than {limit >> 20} MiB", "profile for less long")
     return data
 
 
-def _unpacked(data: bytes, where: str) -> bytes:
+def unpacked(data: bytes, where: str, limit: int = MAX_BYTES) -> bytes:
+    """Bytes that may be packed with gzip, unpacked.
+
+    Raises:
+        ProfileError: They are more than `limit`, or damaged.
+    """
+    if not data.startswith(_GZIP):
+        return _bounded(data, where, limit)
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as packed:
-            return _bounded(packed.read(MAX_BYTES + 1), where)
+            return _bounded(packed.read(limit + 1), where, limit)
     except (OSError, EOFError, zlib.error) as err:
         raise ProfileError(f"{where} is damaged: {err}", "fetch the profile again") from err

@@ -11,6 +11,7 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import IO, Any
 
 import numpy as np
@@ -25,7 +26,8 @@ _SYMBOL = np.dtype(
      ("value", "<u8"), ("size", "<u8")]
 )  # fmt: skip
 _RELOCATION = np.dtype([("address", "<u8"), ("info", "<u8"), ("addend", "<i8")])
-_PT_LOAD, _PT_NOTE, _SHT_SYMTAB, _SHT_RELA, _SHT_DYNSYM = 1, 4, 2, 4, 11
+_PT_LOAD, _PT_NOTE = 1, 4
+_SHT_SYMTAB, _SHT_RELA, _SHT_NOTE, _SHT_DYNSYM = 2, 4, 7, 11
 _STT_FUNC, _STT_IFUNC = 2, 10
 _NT_GNU_BUILD_ID = 3
 _MAX_SYMBOLS = 1 << 22
@@ -119,7 +121,20 @@ class Elf:
         self._starts, self._ends, self._names_at = self._functions(sections)
 
     def _build_id(self, notes: list[tuple[int, int]]) -> str:
-        for offset, size in notes:
+        for owner, kind, value in self._notes(notes):
+            if owner == b"GNU" and kind == _NT_GNU_BUILD_ID and 4 <= len(value) <= 64:
+                return value.hex()
+        return ""
+
+    def notes(self, owner: bytes, limit: int) -> list[bytes]:
+        """Contents of the notes of one owner in the section table, the first `limit`."""
+        sections = [(s[4], s[5]) for s in self._sections if s[1] == _SHT_NOTE]
+        mine = (value for name, _, value in self._notes(sections) if name == owner)
+        return list(islice(mine, limit))
+
+    def _notes(self, places: list[tuple[int, int]]) -> Iterator[tuple[bytes, int, bytes]]:
+        """Owner, type and contents of the notes at offsets, each with the size of them all."""
+        for offset, size in places:
             end = min(offset + size, len(self._data))
             while offset + _NOTE.size <= end:
                 name_size, value_size, kind = _NOTE.unpack_from(self._data, offset)
@@ -128,10 +143,12 @@ class Elf:
                 offset = value_at + (value_size + 3) // 4 * 4
                 if offset > end:
                     break
-                named_gnu = self._data[name_at : name_at + 4] == b"GNU\0"
-                if kind == _NT_GNU_BUILD_ID and named_gnu and 4 <= value_size <= 64:
-                    return bytes(self._data[value_at : value_at + value_size]).hex()
-        return ""
+                name = bytes(self._data[name_at : name_at + min(name_size, 64)]).rstrip(b"\0")
+                yield (
+                    name,
+                    kind,
+                    bytes(self._data[value_at : value_at + min(value_size, _MAX_NAME)]),
+                )
 
     def _functions(
         self, sections: list[tuple[Any, ...]]

@@ -168,6 +168,7 @@ _SQL_TYPES = {
     "dict": "VARCHAR",
     "string": "VARCHAR",
     "list<uint64>": "UBIGINT[]",
+    "binary": "BLOB",
 }
 
 _REQUIRED = {"waits": ("end_ns", "wait_ns", "kind")}

@@ -250,6 +250,19 @@ RUNTIME_HISTOGRAMS = (
     Column("count", "int64", "values in it, as the runtime counted"),
 )
 
+PROFILES = (
+    Column("ns", "int64", "when it was received or read"),
+    Column("start_ns", "int64", "when the profile began; null if it does not say"),
+    Column("end_ns", "int64", "when it ended; null if it does not say"),
+    Column("source", "dict", "push or ingest: received, and over which request; file"),
+    Column("app", "dict", "service that it is of, as its client names it; the file's name"),
+    Column("labels", "string", "labels of the service, a JSON object"),
+    Column("measure", "dict", "what its time is, as the profile calls it: cpu, wall ..."),
+    Column("samples", "int64", "samples in it"),
+    Column("size", "int64", "bytes of profile"),
+    Column("profile", "binary", "a pprof message (profile.proto), not packed"),
+)
+
 TABLES: dict[str, tuple[Column, ...]] = {
     "waits": WAITS,
     "missed": MISSED,
@@ -265,6 +278,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "samples": SAMPLES,
     "gauges": GAUGES,
     "runtime_histograms": RUNTIME_HISTOGRAMS,
+    "profiles": PROFILES,
 }
 
 NEVER_NULL = {

@@ -92,6 +92,12 @@ AS_THEY_ARE = [
     "item",
     "held_p",
     "queued",
+    "app",
+    "labels",
+    "measure",
+    "samples",
+    "size",
+    "profile",
 ]
 
 

@@ -19,8 +19,10 @@ from sltrace.analysis.cube import build_cube
 from sltrace.analysis.cubeprofiles import merge_profiles
 from sltrace.cli.main import run
 from sltrace.export.pprof import write_pprof
+from sltrace.profiles import push_pb2
 from sltrace.profiles.pprof import Profile, read_pprof
 from sltrace.profiles.source import ProfileError
+from sltrace.profiles.stored import read_profiles, stored_profiles
 from sltrace.trace.reader import Trace
 from tests.support.golang import go_command, go_environment, go_program
 from tests.support.profiles import make_pprof
@@ -362,3 +364,59 @@ def test_other_times_are_said(tmp_path: Path, start: int | None, words: str) -> 
     assert words in cube.notes[-1]
     if start == 0:
         assert "before" not in cube.notes[-1]
+
+
+def _stored(start: int, app: str, data: bytes | None, **more: object) -> dict[str, object]:
+    return {
+        "ns": start,
+        "start_ns": start,
+        "end_ns": start + SECOND,
+        "source": "push",
+        "app": app,
+        "labels": '{"__name__": "process_cpu", "region": "eu"}',
+        "profile": data,
+        **more,
+    }
+
+
+def test_profiles_in_a_trace_are_read_as_those_of_files(tmp_path: Path) -> None:
+    once = make_pprof({("a", "b"): [1, 5], ("a",): [1, 2]}, start_unix_ns=1, duration_ns=7)
+    again = make_pprof({("b",): [1, 1], ("a", "b"): [1, 6]})
+    rows = [
+        _stored(2 * SECOND, "svc", once),
+        _stored(3 * SECOND, "svc", again),
+        _stored(3 * SECOND, "svc", again, labels="[not, labels"),
+        _stored(4 * SECOND, "damaged", b"hello"),
+        _stored(4 * SECOND, "none", None),
+    ]
+    meta = {"sources": {"a: profiles": {"refused": {"too slow": 3}}, "profiles": 5}}
+    path = make_trace(tmp_path, [{}], profiles=rows, meta=meta)
+    found, notes = stored_profiles(Trace.open(path))
+    assert [p.where for p in found] == ["svc", "svc{region=eu}"]
+    both = found[1]
+    assert by_name(both) == {("a", "b"): 11, ("a",): 2, ("b",): 1}
+    # When they were taken is what the trace says, on its own clock.
+    assert both.start_unix_ns == META["clock"]["start_unix_ns"] + 2 * SECOND
+    assert both.duration_ns == 2 * SECOND
+    assert notes == [
+        "profiles that were not taken in: 3, too slow",
+        "a profile in the trace was left out: damaged{region=eu} is not a pprof profile",
+    ]
+
+
+def test_a_saved_push_is_its_profiles(tmp_path: Path) -> None:
+    request = push_pb2.PushRequest()  # type: ignore[attr-defined]
+    for app in ("one", "two"):
+        series = request.series.add()
+        series.labels.add(name="service_name", value=app)
+        series.samples.add(raw_profile=make_pprof({(app,): [1, 5]}))
+    where = written(tmp_path, gzip.compress(request.SerializeToString()))
+    assert [p.where for p in read_profiles(where)] == [f"{where}: one", f"{where}: two"]
+    with pytest.raises(ProfileError, match="not a pprof"):
+        read_profiles(written(tmp_path, b"hello"))
+    page = tmp_path / "page.html"
+    trace = make_trace(tmp_path, [{}], profiles=[_stored(SECOND, "</script>", make_pprof({}))])
+    assert run(["report", str(trace), "-o", str(page), "--pprof", where]) == 5
+    written(tmp_path, gzip.compress(request.SerializeToString()))
+    assert run(["report", str(trace), "-o", str(page), "--pprof", where]) == 0
+    assert page.read_text().count("</script>") == page.read_text().count("<script")

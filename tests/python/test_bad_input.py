@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import signal
 import subprocess
 import sys
@@ -94,6 +95,15 @@ def test_a_fork_and_an_exec_are_followed(record: Record) -> None:
     mine = [t["version"][:4] for t in targets if t["pid"] == process.pid]
     assert mine == ["3.11", "3.13"]
     assert [t["version"][:4] for t in targets if t["pid"] != process.pid] == ["3.11"]
+
+
+def test_only_the_command_itself_is_told_of(record: Record) -> None:
+    """Not the recorder's own fork before it, nor what it was before the interpreter."""
+    script = f'exec {sys.executable} -c "import time; time.sleep(1.2)"'
+    with record("--", "sh", "-c", script) as recording:
+        recording.wait()
+    rows = recording.trace.sql("SELECT version, why FROM targets").to_pylist()
+    assert rows == [{"version": platform.python_version(), "why": ""}]
 
 
 def test_it_can_be_left_out(record: Record) -> None:

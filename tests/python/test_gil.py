@@ -89,7 +89,7 @@ def _differences(pid: int, roles: dict[int, str], record: Record, witness: Path)
     with _take_gil(pid, witness) as calls, record("--pid", pid, "--python-rate", 0) as recording:
         time.sleep(0.3)
         start = time.monotonic_ns()
-        time.sleep(1.5)
+        time.sleep(1.2)
         end = time.monotonic_ns()
         time.sleep(0.3)
         taken = calls[calls["end_ns"] > 0].copy()
@@ -136,6 +136,63 @@ def _gil_waits(trace: Trace, start: int, end: int) -> list[dict[str, int]]:
         "AND end_ns - wait_ns < $2 GROUP BY tid",
         (start, end),
     ).to_pylist()
+
+
+@pytest.mark.parametrize("version", ["stripped 3.11", "3.14"])
+def test_without_symbols_it_is_what_the_kernel_leaves_over(version: str, record: Record) -> None:
+    with service(version, "contend", 30, 2, prefix=["nice", "-n", "-20"]) as process:
+        roles = json.loads(process.said)  # type: ignore[attr-defined]
+        _check_against_schedstat(record, process.pid, [int(t) for t in roles if roles[t] == "hog"])
+
+
+@pytest.mark.parametrize("version", ["3.12", "3.13"])
+def test_an_interpreter_with_a_gil_of_its_own(version: str, record: Record) -> None:
+    """Two threads that only compute: they sleep for their own GIL, which only they hold."""
+    with service(version, "subinterpreters", 30) as process:
+        threads = json.loads(process.said)  # type: ignore[attr-defined]
+        with record("--pid", process.pid) as recording:
+            time.sleep(1.2)
+    trace = recording.trace
+    asleep = trace.sql(
+        "SELECT coalesce(reason, '') AS reason, sum(wait_ns)::BIGINT AS ns FROM waits "
+        "WHERE kind = 'blocked' AND list_contains(?, tid) GROUP BY 1",
+        [threads],
+    ).to_pylist()
+    by_reason = {r["reason"]: r["ns"] for r in asleep}
+    assert by_reason["gil"] > 0.95 * sum(by_reason.values()) > 50_000_000
+    waits = trace.sql(
+        "SELECT DISTINCT tid, culprit_tid AS held_by FROM waits "
+        "WHERE kind = 'gil' AND culprit_tid IS NOT NULL"
+    ).to_pylist()
+    one, other = threads
+    assert {(w["tid"], w["held_by"]) for w in waits} == {(one, other), (other, one)}
+    assert trace.sql("SELECT why FROM targets").to_pylist() == [{"why": ""}]
+
+
+def _check_against_schedstat(record: Record, pid: int, hogs: list[int]) -> Trace:
+    """A thread that only computes sleeps for nothing but the GIL: all that is neither CPU time nor
+    run delay, as the kernel counts both."""
+    with record("--pid", pid, "--python-rate", 0) as recording:
+        time.sleep(0.3)
+        first = {t: _schedstat(pid, t) for t in hogs}
+        time.sleep(1.2)
+        last = {t: _schedstat(pid, t) for t in hogs}
+        time.sleep(0.3)
+    for tid in hogs:
+        (start, busy), (end, busy_then) = first[tid], last[tid]
+        asleep = end - start - (busy_then - busy)
+        (mine,) = [w for w in _gil_waits(recording.trace, start, end) if w["tid"] == tid]
+        print(f"\n{(mine['ns'] - mine['runq']) / 1e6:.1f} of {asleep / 1e6:.1f} ms")
+        assert asleep > 100_000_000
+        # One wait may reach over each end, with its run delay counted in full.
+        assert mine["ns"] - mine["runq"] == pytest.approx(asleep, rel=0.05, abs=25_000_000)
+    return recording.trace
+
+
+def _schedstat(pid: int, tid: int) -> tuple[int, int]:
+    """When it was read, and for how long the thread ran or waited for a CPU until then, in ns."""
+    ran, delayed, _ = Path(f"/proc/{pid}/task/{tid}/schedstat").read_text().split()
+    return time.monotonic_ns(), int(ran) + int(delayed)
 
 
 def test_the_holder_is_named_with_what_it_did(record: Record) -> None:

@@ -68,8 +68,9 @@ def test_stacks_are_those_the_process_and_py_spy_see(
     log = tmp_path / "log.json"
     with service(version, "sleepers", log, 30) as process:
         with record("--pid", process.pid, "--python-rate", 0) as recording:
-            time.sleep(1.5)
-        spied = _py_spy(process.pid)
+            time.sleep(1)
+        # It does not find the version of a process that another loader than the system's began.
+        spied = _py_spy(process.pid) if version != "3.14" else {}
     logged = {
         int(tid): (ident, tuple((name, line, file) for name, line, file in frames))
         for tid, (ident, frames) in json.loads(log.read_text()).items()
@@ -80,7 +81,7 @@ def test_stacks_are_those_the_process_and_py_spy_see(
         assert set(found[tid]) == {expected[:_DEPTH]}, f"thread {tid}"
         checked += sum(found[tid].values())
         # py-spy names a frame's line by its own decoder, and cuts no stack this deep.
-        if len(expected) < _DEPTH:
+        if spied and len(expected) < _DEPTH:
             assert set(found[tid]) == {spied[ident]}, f"thread {tid}"
     assert checked > 500
     counted = recording.trace.meta["sources"]["python"]["counters"]

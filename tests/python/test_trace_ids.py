@@ -3,62 +3,19 @@
 from __future__ import annotations
 
 import time
-from bisect import bisect_right
-from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from sltrace.trace.reader import Trace
 from tests.kernel.conftest import Record
 from tests.support.programs import ROOT
 from tests.support.pythons import WANTED, service
+from tests.support.spanlog import checked
 
 pytestmark = pytest.mark.bpf
 
 _LEAST = 4_000
 """Of each of five interpreters: 20 000 in all."""
-
-
-@dataclass
-class Checked:
-    """Waits that began within a logged interval."""
-
-    right: int = 0
-    wrong: int = 0
-    missing: int = 0
-    outside: int = 0
-
-
-def _check(trace: Trace, log: Path) -> Checked:
-    intervals: dict[int, list[tuple[int, int, str | None, str | None]]] = defaultdict(list)
-    for line in log.read_text().splitlines():
-        tid, begin, end, trace_id, span_id = line.split()
-        ids = (None, None) if trace_id == "-" else (trace_id, span_id)
-        intervals[int(tid)].append((int(begin), int(end), *ids))
-    for known in intervals.values():
-        known.sort()
-    rows = trace.sql(
-        "SELECT tid, end_ns - wait_ns AS began, trace_id, span_id, id_source FROM waits "
-        "WHERE kind IN ('blocked', 'runq_preempt') AND stack_runtime IS NOT NULL"
-    ).to_pylist()
-    found = Checked()
-    for row in rows:
-        known = intervals.get(row["tid"], [])
-        at = bisect_right(known, row["began"], key=lambda i: i[0]) - 1
-        if at < 0 or known[at][1] < row["began"]:
-            continue
-        said = row["trace_id"], row["span_id"]
-        if said == known[at][2:]:
-            found.right += said[0] is not None
-            found.outside += said[0] is None
-            assert (row["id_source"] is None) == (said[0] is None)
-        elif said == (None, None):
-            found.missing += 1
-        else:
-            found.wrong += 1
-    return found
 
 
 @pytest.mark.parametrize("version", WANTED)
@@ -71,7 +28,7 @@ def test_no_wait_has_another_span_than_its_thread(
             time.sleep(3)
         process.terminate()
         process.wait(20)
-    found = _check(recording.trace, log)
+    found = checked(recording.trace, log)
     print(f"\n{version}: {found}")
     assert found.wrong == 0
     assert found.right >= _LEAST
@@ -90,7 +47,7 @@ def test_the_helper_gives_the_same_ids_by_contract(record: Record, tmp_path: Pat
             time.sleep(2)
         process.terminate()
         process.wait(20)
-    found = _check(recording.trace, log)
+    found = checked(recording.trace, log)
     print(f"\nhelper: {found}")
     assert found.wrong == 0
     assert found.missing == 0
@@ -122,7 +79,7 @@ def test_the_thread_record_of_another_tracer_is_read(record: Record, tmp_path: P
             time.sleep(2)
         process.terminate()
         process.wait(20)
-    found = _check(recording.trace, log)
+    found = checked(recording.trace, log)
     print(f"\nddtrace: {found}")
     assert found.wrong == 0
     assert found.missing == 0

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.programs import ROOT
+
 PROGRAMS = Path(__file__).parents[1] / "python" / "programs"
 
 MINORS = ("3.10", "3.11", "3.12", "3.13")
-WANTED = (*MINORS, "stripped 3.11")
+WANTED = (*MINORS, "stripped 3.11", "3.14")
 """One of each minor version that is looked into, and a distribution's stripped build."""
 
 _PLACES = ("/usr/bin", "/usr/local/bin")
@@ -33,6 +35,10 @@ def _found() -> dict[str, str]:
     ]
     candidates += [Path(place) / f"python{minor}" for place in _PLACES for minor in MINORS]
     found: dict[str, str] = {}
+    # A distribution's newest, which `make setup-test` unpacks.
+    newest = ROOT / "build" / "python3.14" / "python3.14"
+    if newest.exists() and _runs(newest, "3.14"):
+        found["3.14"] = str(newest)
     for path in candidates:
         if not path.exists():
             continue

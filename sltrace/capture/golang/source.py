@@ -39,6 +39,7 @@ class GoSource:
     """
 
     name = "go"
+    reads_processes = True
 
     def __init__(
         self,

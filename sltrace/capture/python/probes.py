@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from sltrace.capture.probes import object_path
 from sltrace.capture.ring import Ring
 from sltrace.capture.sources import Context
 from sltrace.errors import CannotRecord
+from sltrace.symbols.usdt import Marker
 
 SAMPLE_HZ = 99
 """Not 100, so that samples do not keep step with what a program does 100 times a second."""
@@ -28,6 +31,21 @@ _RINGS = {
 _TASKS = ("python_fork", "python_exec", "python_exit")
 _CALLS = ("python_sys_enter", "python_sys_exit")
 _SWITCH = ("python_switch", "python_switch_before_5_18")
+
+
+@dataclass(frozen=True)
+class Collector:
+    """Where a file has the garbage collector.
+
+    Attributes:
+        function: Offset of the function, where it is named.
+        begins: Else the marked places where a collection begins.
+        ends: And where it ends.
+    """
+
+    function: int | None = None
+    begins: Sequence[Marker] = ()
+    ends: Sequence[Marker] = ()
 
 
 class PythonProbes:
@@ -101,15 +119,28 @@ class PythonProbes:
         self._object.attach(self._switch)
         self.attached.append(self._switch)
 
-    def attach_collector(self, build_id: str, path: str, offset: int) -> None:
+    def attach_collector(self, build_id: str, path: str, places: Collector) -> None:
         """Times the garbage collector of an interpreter's file; once for each file."""
         if self._closed or build_id in self._collectors:
             return
         self._collectors.add(build_id)
+        at_return = places.function is not None
+        begins = [Marker(places.function, 0)] if places.function is not None else places.begins
+        ends = begins if at_return else places.ends
 
         def attach() -> None:
-            self._object.attach_uprobe("python_gc_begin", path, offset)
-            self._object.attach_uprobe("python_gc_end", path, offset, at_return=True)
+            for marker in begins:
+                self._object.attach_uprobe(
+                    "python_gc_begin", path, marker.offset, semaphore=marker.semaphore
+                )
+            for marker in ends:
+                self._object.attach_uprobe(
+                    "python_gc_end",
+                    path,
+                    marker.offset,
+                    at_return=at_return,
+                    semaphore=marker.semaphore,
+                )
 
         self._optional("python_gc", attach)
 

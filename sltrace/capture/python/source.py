@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 
 from sltrace.capture.python import rows
 from sltrace.capture.python.frames import FrameTable
-from sltrace.capture.python.probes import SAMPLE_HZ, PythonProbes
-from sltrace.capture.python.targets import EXIT, Target, Targets
+from sltrace.capture.python.probes import SAMPLE_HZ, Collector, PythonProbes
+from sltrace.capture.python.target import Target
+from sltrace.capture.python.targets import EXIT, Targets
 from sltrace.capture.ring import Ring, join
 from sltrace.capture.sources import Context, Rows
 from sltrace.errors import CannotRecord
 from sltrace.symbols.elf import Elf, ElfError
 from sltrace.symbols.mappings import open_regular
+from sltrace.symbols.usdt import markers
 from sltrace.target.python.interpreter import Interpreter
 from sltrace.trace.schema import arrow_schema
 
@@ -38,6 +40,7 @@ class PythonSource:
     """
 
     name = "python"
+    reads_processes = True
 
     def __init__(self, pids: Sequence[int]) -> None:
         self._pids = tuple(pids)
@@ -116,7 +119,7 @@ class PythonSource:
             self.drain()
             yield from self.rows()
         if self._targets is not None:
-            found = [_row(target) for target in self._targets.all() if _worth_a_row(target)]
+            found = [_row(target) for target in self._targets.told()]
             yield "targets", pa.Table.from_pylist(found, schema=arrow_schema("targets"))
             self._targets.close()
 
@@ -147,18 +150,17 @@ class PythonSource:
             self._probes.close()
 
     def _recognised(self, pid: int, interpreter: Interpreter) -> None:
-        """Times the collector where the interpreter's file still names it."""
+        """Times the collector where the interpreter's file names or marks it."""
         assert self._probes
         path = Path("/proc") / str(pid) / "root" / interpreter.path.lstrip("/")
         try:
             with open_regular(path) as file:
                 elf = Elf.from_file(file)
+            places = _collector(elf)
         except (OSError, ElfError):
             return
-        symbol = elf.symbol(_COLLECTOR)
-        offset = elf.offset_of(symbol.value) if symbol else None
-        if offset is not None and elf.build_id == interpreter.build_id:
-            self._probes.attach_collector(elf.build_id, str(path), offset)
+        if places and elf.build_id == interpreter.build_id:
+            self._probes.attach_collector(elf.build_id, str(path), places)
 
     def _take(self, name: str) -> NDArray[Any] | None:
         drained = self._drained[name]
@@ -177,8 +179,13 @@ class PythonSource:
         return rows.counters(self._probes.counter_names, change, start, now)
 
 
-def _worth_a_row(target: Target) -> bool:
-    return bool(target.python or target.named or target.why)
+def _collector(elf: Elf) -> Collector | None:
+    symbol = elf.symbol(_COLLECTOR)
+    offset = elf.offset_of(symbol.value) if symbol else None
+    if offset is not None:
+        return Collector(offset)
+    begins, ends = (markers(elf, "python", name) for name in ("gc__start", "gc__done"))
+    return Collector(begins=begins, ends=ends) if begins and ends else None
 
 
 def _row(target: Target) -> dict[str, Any]:

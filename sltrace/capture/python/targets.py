@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sltrace.capture.python.target import Target
+from sltrace.target.go.errors import NotGoError
+from sltrace.target.go.process import identify
 from sltrace.target.memory import Memory, Unreadable
 from sltrace.target.python import interpreter as python
 from sltrace.target.python.interpreter import Interpreter, NotPython, NotReady, Refused
 from sltrace.target.python.otel import (
-    Nodes,
     NoOpenTelemetry,
-    OTel,
-    Variable,
     find_nodes,
     find_otel,
     find_record,
 )
-from sltrace.target.threadrecord import ThreadRecord, find_thread_record
+from sltrace.target.threadrecord import find_thread_record
 
 FORK, EXEC, EXIT = 1, 2, 3
 """enum python_event_kind in probes/python.h"""
-STACKS, TRACES = 1, 2
-"""Values of `level` in the targets table."""
-
 MAX_TARGETS = 1024
 MAX_LOOKS = 64
 """New programs looked at in one go, the latest first."""
@@ -37,49 +35,6 @@ _PATIENCE_NS = 10_000_000_000
 _LOOK_NS = 1_000_000_000
 _LOOKS = 60
 """How often, a second apart and then ever more, the process is asked for OpenTelemetry."""
-
-
-@dataclass
-class Target:
-    """One process.
-
-    Attributes:
-        named: The user named it.
-        python: Its interpreter, once recognised.
-        why: Why not all is recorded of it.
-    """
-
-    pid: int
-    named: bool
-    from_ns: int
-    until_ns: int | None = None
-    memory: Memory | None = None
-    python: Interpreter | None = None
-    why: str = ""
-    parent: Target | None = None
-    settled: bool = False
-    otel: OTel | None = None
-    nodes: Nodes | None = None
-    record: Variable | None = None
-    tls: ThreadRecord | None = None
-    looks: int = 0
-    next_look_ns: int = 0
-    trouble: str = ""
-    files: set[str] = field(default_factory=set)
-
-    @property
-    def level(self) -> int | None:
-        """How much is recorded."""
-        if self.python is None:
-            return None
-        traced = ((self.otel or self.record) and self.nodes) or self.tls
-        return TRACES if traced else STACKS
-
-    def close(self) -> None:
-        """Lets go of its memory."""
-        if self.memory:
-            self.memory.close()
-            self.memory = None
 
 
 class Targets:
@@ -111,7 +66,10 @@ class Targets:
             self.current[pid] = target
             # So that the probes follow its children even if it is no Python itself.
             self._tell(target)
-            self._examine(target)
+            if _is_command(pid):
+                target.settled = True
+            else:
+                self._examine(target)
 
     def feed(self, events: NDArray[Any]) -> None:
         """Takes `struct python_event`s in order."""
@@ -154,13 +112,14 @@ class Targets:
             target = target.parent
         return found
 
-    def all(self) -> list[Target]:
-        """Every process so far."""
-        return [*self.ended, *self.current.values()]
+    def told(self) -> list[Target]:
+        """Every process so far that is told of."""
+        now = (t for t in self.current.values() if t.worth_a_row(replaced=False))
+        return [*self.ended, *now]
 
     def close(self) -> None:
         """Lets go of every process."""
-        for target in self.all():
+        for target in (*self.ended, *self.current.values()):
             target.close()
 
     def _forked(self, pid: int, parent: int, ns: int) -> None:
@@ -180,8 +139,9 @@ class Targets:
             return
         target.until_ns = ns
         target.close()
-        # What never was Python and nobody named is not worth a row.
-        if target.python or target.named or target.why:
+        if target.named and not target.settled and not follow:
+            target.why = target.why or "it ended before it could be looked into"
+        if target.worth_a_row(replaced=follow):
             self.ended.append(target)
             del self.ended[:-MAX_TARGETS]
         if follow:
@@ -192,8 +152,9 @@ class Targets:
             target.memory = target.memory or Memory(target.pid)
             target.python = python.find(target.pid, target.memory)
         except NotPython as err:
-            target.settled = True
-            target.why = f"no CPython in it: {err}" if target.named else ""
+            target.settled = target.foreign = True
+            target.named = target.named and not _is_go(target.pid)
+            target.why = f"no CPython in it: {err}"
             target.close()
             return
         except Refused as err:
@@ -207,8 +168,6 @@ class Targets:
             return
         target.settled = True
         target.why = ""
-        if target.python.interpreters > 1:
-            target.why = "waits for the GIL of sub-interpreters that have their own are not seen"
         self._recognised(target.pid, target.python)
         self._look_for_traces(target, time.monotonic_ns())
         self._tell(target)
@@ -242,51 +201,22 @@ class Targets:
             target.looks = _LOOKS
 
     def _tell(self, target: Target) -> None:
-        process = np.zeros(1, self._layout)
-        if target.python:
-            self._fill(process, target, target.python)
-        self._publish(target.pid, process)
+        self._publish(target.pid, target.described(self._layout))
 
-    def _fill(self, process: NDArray[Any], target: Target, found: Interpreter) -> None:
-        layout = found.layout
-        values: dict[str, int] = {
-            "interpreters": found.runtime + layout.interpreters,
-            "gil": found.gil,
-            "interpreter_next": layout.interpreter_next,
-            "threads": layout.threads,
-            "thread_next": layout.thread_next,
-            "thread_id": layout.thread_id,
-            "context": layout.context,
-            "frame": layout.frame,
-            "cframe": layout.cframe,
-            "cframe_current": layout.cframe_current,
-            "frame_code": layout.frame_code,
-            "back": layout.back,
-            "instr": layout.instr,
-            "owner": layout.owner,
-            "frame_bytes": layout.frame_bytes,
-            "skip_from": layout.skip_from,
-            "instr_is_index": layout.instr_is_index,
-            "tagged": layout.tagged,
-            "minor": layout.minor,
-            "ready": 1,
-        }
-        if target.nodes:
-            values |= {"bitmap_node": target.nodes.bitmap, "array_node": target.nodes.array}
-        if target.otel:
-            values |= {
-                "otel_var": target.otel.variable.address,
-                "otel_hash": target.otel.variable.hash,
-                "otel_key": target.otel.span_key,
-                "span_context": target.otel.span_context,
-            }
-        if target.record:
-            values |= {"record_var": target.record.address, "record_hash": target.record.hash}
-        if target.tls:
-            values |= {
-                "has_tls": 1,
-                "tls_module": target.tls.module,
-                "tls_offset": target.tls.offset,
-            }
-        for name, value in values.items():
-            process[name] = value
+
+def _is_command(pid: int) -> bool:
+    """Whether it is the recorder's own fork, which is to execute the command to record."""
+    try:
+        stat = Path("/proc", str(pid), "stat").read_text(errors="replace")
+    except OSError:
+        return False
+    return int(stat.rpartition(")")[2].split()[1]) == os.getpid()
+
+
+def _is_go(pid: int) -> bool:
+    """Whether another source tells of it."""
+    try:
+        identify(pid)
+    except NotGoError:
+        return False
+    return True

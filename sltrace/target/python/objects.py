@@ -47,8 +47,7 @@ class Objects:
         """
         head = self._memory.read(address, 40)
         (length,) = struct.unpack_from("<Q", head, 16)
-        # 3.14 gave `interned`, which comes first, 16 bits instead of 2.
-        state = head[34] if self._minor >= 14 else head[32] >> 2
+        state = head[32] >> 2  # after `interned`
         kind, compact, ascii_ = state & 7, state >> 3 & 1, state >> 4 & 1
         if not compact or kind not in (1, 2, 4) or length > 1 << 24:
             raise Unreadable("not a compact str")

@@ -1,0 +1,125 @@
+"""One process that is looked into, and what the probes are told of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sltrace.target.memory import Memory
+from sltrace.target.python.interpreter import Interpreter
+from sltrace.target.python.otel import Nodes, OTel, Variable
+from sltrace.target.threadrecord import ThreadRecord
+
+STACKS, TRACES = 1, 2
+"""Values of `level` in the targets table."""
+
+
+@dataclass
+class Target:
+    """One process.
+
+    Attributes:
+        named: The user named it.
+        python: Its interpreter, once recognised.
+        why: Why not all is recorded of it.
+        foreign: There is no Python in it.
+    """
+
+    pid: int
+    named: bool
+    from_ns: int
+    until_ns: int | None = None
+    memory: Memory | None = None
+    python: Interpreter | None = None
+    why: str = ""
+    foreign: bool = False
+    parent: Target | None = None
+    settled: bool = False
+    otel: OTel | None = None
+    nodes: Nodes | None = None
+    record: Variable | None = None
+    tls: ThreadRecord | None = None
+    looks: int = 0
+    next_look_ns: int = 0
+    trouble: str = ""
+    files: set[str] = field(default_factory=set)
+
+    @property
+    def level(self) -> int | None:
+        """How much is recorded."""
+        if self.python is None:
+            return None
+        traced = ((self.otel or self.record) and self.nodes) or self.tls
+        return TRACES if traced else STACKS
+
+    def worth_a_row(self, *, replaced: bool) -> bool:
+        """Whether it is told of: if it is Python, or the user may have thought so.
+
+        Args:
+            replaced: By another program.
+        """
+        if self.python or (self.why and not self.foreign):
+            return True
+        return self.named and not replaced
+
+    def close(self) -> None:
+        """Lets go of its memory."""
+        if self.memory:
+            self.memory.close()
+            self.memory = None
+
+    def described(self, layout: np.dtype[Any]) -> NDArray[Any]:
+        """What the probes are told of it: a `struct python_process`."""
+        process = np.zeros(1, layout)
+        for name, value in self._values().items():
+            process[name] = value
+        return process
+
+    def _values(self) -> dict[str, int]:
+        if (found := self.python) is None:
+            return {}
+        layout = found.layout
+        values: dict[str, int] = {
+            "interpreters": found.runtime + layout.interpreters,
+            "gil": found.gil,
+            "own_gil": layout.gil if layout.gil_is_pointer else 0,
+            "interpreter_next": layout.interpreter_next,
+            "threads": layout.threads,
+            "thread_next": layout.thread_next,
+            "thread_id": layout.thread_id,
+            "context": layout.context,
+            "frame": layout.frame,
+            "cframe": layout.cframe,
+            "cframe_current": layout.cframe_current,
+            "frame_code": layout.frame_code,
+            "back": layout.back,
+            "instr": layout.instr,
+            "owner": layout.owner,
+            "frame_bytes": layout.frame_bytes,
+            "skip_from": layout.skip_from,
+            "instr_is_index": layout.instr_is_index,
+            "tagged": layout.tagged,
+            "minor": layout.minor,
+            "ready": 1,
+        }
+        if self.nodes:
+            values |= {"bitmap_node": self.nodes.bitmap, "array_node": self.nodes.array}
+        if self.otel:
+            values |= {
+                "otel_var": self.otel.variable.address,
+                "otel_hash": self.otel.variable.hash,
+                "otel_key": self.otel.span_key,
+                "span_context": self.otel.span_context,
+            }
+        if self.record:
+            values |= {"record_var": self.record.address, "record_hash": self.record.hash}
+        if self.tls:
+            values |= {
+                "has_tls": 1,
+                "tls_module": self.tls.module,
+                "tls_offset": self.tls.offset,
+            }
+        return values
