@@ -23,6 +23,8 @@ char LICENSE[] SEC("license") = "GPL";
 #define G_WAITING       4
 #define GOROUTINE_BYTES 400
 #define SCRATCH_SLOTS   4
+#define LEVEL_TRACKED   2
+#define LEVEL_EVERY     3 /* what the runtime notes itself is one wait in 8 of those */
 #define MAX_TARGETS     64
 #define MAX_TRACKED     65536
 #define SEEN_STACKS     (1 << 15)
@@ -284,7 +286,7 @@ static __always_inline void record_fill(const struct go_target *t, struct go_scr
 	r->locked = field_of(read, t->g_lockedm) != 0;
 	r->reason = field_of(read, t->g_waitreason);
 	labels_take(t, field_of(read, t->g_labels), &s->bucket, &r->tag);
-	if (t->level >= 2) {
+	if (t->level >= LEVEL_TRACKED) {
 		r->stack = stack_of(&s->stack, g, r->pid, t->g_sched_bp);
 		take_tracked(r, g);
 	} else {
@@ -294,9 +296,8 @@ static __always_inline void record_fill(const struct go_target *t, struct go_scr
 	}
 }
 
-static __always_inline void record_run(const struct go_target *t, u64 g0, u64 wait_ns)
+static __always_inline void record_run(const struct go_target *t, u64 g, u64 wait_ns, u8 kind)
 {
-	u64 g = word_at(word_at(g0 + G_M) + t->m_curg);
 	struct go_scratch *s = g ? scratch_take() : NULL;
 	struct go_record *r;
 
@@ -304,7 +305,7 @@ static __always_inline void record_run(const struct go_target *t, u64 g0, u64 wa
 		return;
 	if (bpf_probe_read_user(&s->goroutine, sizeof(s->goroutine), (void *)g)) {
 		count(GO_UNREADABLE);
-	} else if ((r = record_reserve(wait_ns, GO_RUN))) {
+	} else if ((r = record_reserve(wait_ns, kind))) {
 		record_fill(t, s, g, r);
 		bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
 	}
@@ -323,10 +324,13 @@ int go_record_hit(struct pt_regs *ctx)
 	if (!t || (s64)wait_ns < 0)
 		return 0;
 	if (histogram == t->time_to_run) {
+		if (t->level >= LEVEL_EVERY)
+			return 0;
 		if (!wait_ns)
 			count(GO_ZEROS);
 		else
-			record_run(t, ctx->r14, wait_ns);
+			record_run(t, word_at(word_at(ctx->r14 + G_M) + t->m_curg), wait_ns,
+				   GO_RUN);
 		return 0;
 	}
 	number = (histogram - t->stw) / HISTOGRAM_BYTES;
@@ -342,6 +346,26 @@ int go_record_hit(struct pt_regs *ctx)
 	return 0;
 }
 
+/* A goroutine that was parked can go on: since now, and because of whom. */
+static __always_inline void take_ready(const struct go_target *t, const struct tracked_key *key,
+				       struct tracked *seen, u64 g0)
+{
+	struct go_scratch *s;
+	u64 waker;
+
+	seen->ready_at = bpf_ktime_get_ns();
+	/* On the scheduler's own stack; no goroutine when a timer or the network woke it. */
+	waker = word_at(word_at(g0 + G_M) + t->m_curg);
+	if (!waker || waker == key->g)
+		return;
+	seen->waker_goid = word_at(waker + t->g_goid);
+	s = scratch_take();
+	if (s) {
+		seen->waker_stack = stack_of(&s->stack, waker, key->pid, t->g_sched_bp);
+		scratch_give(s);
+	}
+}
+
 /* Within runtime.casgstatus, where only goroutines come that the runtime tracks: one in 8. */
 SEC("uprobe")
 int go_tracked_hit(struct pt_regs *ctx)
@@ -350,13 +374,11 @@ int go_tracked_hit(struct pt_regs *ctx)
 	struct go_target *t = target_of(pid);
 	struct tracked fresh = {}, *seen;
 	struct tracked_key key = {.pid = pid};
-	struct go_scratch *s;
 	struct {
 		u64 g;
 		u32 from;
 		u32 to;
 	} change;
-	u64 waker;
 
 	count(GO_TRACKED_HITS);
 	if (!t)
@@ -377,16 +399,39 @@ int go_tracked_hit(struct pt_regs *ctx)
 	seen = bpf_map_lookup_elem(&go_tracked, &key);
 	if (!seen)
 		return 0;
-	seen->ready_at = bpf_ktime_get_ns();
-	/* On the scheduler's own stack; no goroutine when a timer or the network woke it. */
-	waker = word_at(word_at(ctx->r14 + G_M) + t->m_curg);
-	if (waker && waker != change.g) {
-		seen->waker_goid = word_at(waker + t->g_goid);
-		s = scratch_take();
-		if (s) {
-			seen->waker_stack = stack_of(&s->stack, waker, pid, t->g_sched_bp);
-			scratch_give(s);
+	take_ready(t, &key, seen, ctx->r14);
+	return 0;
+}
+
+/* runtime.casgstatus: a goroutine, its old state and its new one. Any, not one in 8. */
+SEC("uprobe")
+int go_every_hit(struct pt_regs *ctx)
+{
+	u32 pid = bpf_get_current_pid_tgid() >> 32, from = ctx->bx, to = ctx->cx;
+	struct tracked_key key = {.g = ctx->ax, .pid = pid};
+	struct go_target *t = target_of(pid);
+	struct tracked fresh = {}, *seen;
+
+	count(GO_EVERY_HITS);
+	if (!t)
+		return 0;
+	if (from == G_RUNNING && to == G_WAITING) {
+		fresh.blocked_at = bpf_ktime_get_ns();
+		bpf_map_update_elem(&go_tracked, &key, &fresh, BPF_ANY);
+	} else if (to == G_RUNNABLE) {
+		seen = from == G_WAITING ? bpf_map_lookup_elem(&go_tracked, &key) : NULL;
+		if (seen) {
+			take_ready(t, &key, seen, ctx->r14);
+		} else {
+			fresh.ready_at = bpf_ktime_get_ns();
+			bpf_map_update_elem(&go_tracked, &key, &fresh, BPF_ANY);
 		}
+	} else if (from == G_RUNNABLE && to == G_RUNNING) {
+		seen = bpf_map_lookup_elem(&go_tracked, &key);
+		if (seen && seen->ready_at)
+			record_run(t, key.g, bpf_ktime_get_ns() - seen->ready_at, GO_RUN_EVERY);
+		else
+			count(GO_UNSTAMPED);
 	}
 	return 0;
 }

@@ -73,7 +73,8 @@ class Go:
     """How much is recorded of Go processes.
 
     Attributes:
-        level: 0 memory reads only, 1 one probe, 2 also the tracked path.
+        level: 0 memory reads only, 1 one probe, 2 also the tracked path,
+            3 every change of state.
         trace_labels: pprof labels that hold a trace id.
     """
 

@@ -23,7 +23,8 @@ def command(
 ) -> None:
     """Who blocked whom among the goroutines of TRACE: why, where, and who made them go on.
 
-    Needs a recording with --go-level 2. Times are of the waits the runtime tracks, 1 in 8.
+    Needs a recording with --go-level 2, whose times are of the waits the runtime tracks, 1 in 8; or
+    3, which has all.
     """
     from sltrace.analysis.golang.chain import chain
     from sltrace.trace.reader import Trace

@@ -110,10 +110,10 @@ _STACKS = {
 )
 @click.option(
     "--go-level",
-    type=click.IntRange(0, 2),
+    type=click.IntRange(0, 3),
     default=1,
     show_default=True,
-    help="Of Go processes: 0 memory reads only, 1 one probe, 2 who woke whom.",
+    help="Of Go processes: 0 memory reads only, 1 one probe, 2 who woke whom, 3 every wait.",
 )
 @click.option(
     "--go-trace-label",
@@ -226,6 +226,7 @@ def _record(
                 force=force,
                 command_line=sys.argv,
                 sources=sources(settings.filters.pids, settings) if loader == "libbpf" else (),
+                say=_say(quiet),
             )
         except CannotRecord as err:
             if loader != "libbpf":
@@ -260,6 +261,10 @@ def _go(level: int, labels: tuple[str, ...]) -> Go:
     if len(labels) > 4 or any(not 0 < len(key.encode()) <= 24 for key in labels):
         raise UsageError("--go-trace-label: at most 4 keys of 1 to 24 bytes", "give fewer")
     return Go(level, labels or Go.trace_labels)
+
+
+def _say(quiet: bool) -> Callable[[str], None]:
+    return (lambda line: None) if quiet else (lambda line: click.echo(line, err=True))
 
 
 def _progress(quiet: bool) -> Callable[[Status], None]:

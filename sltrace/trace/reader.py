@@ -173,10 +173,16 @@ def _sampling(meta: dict[str, Any]) -> list[str]:
     """What is not whole because only a part was recorded, in sentences."""
     sources = meta.get("sources")
     go = sources.get("go") if isinstance(sources, dict) else None
-    one_in = go.get("sampled") if isinstance(go, dict) else None
-    if not isinstance(one_in, int) or not 1 < one_in < 1 << 16:
+    if not isinstance(go, dict):
         return []
-    return [f"of waits of goroutines the runtime notes 1 in {one_in}: these are those"]
+    notes = []
+    one_in, counters = go.get("sampled"), go.get("counters")
+    if isinstance(one_in, int) and 1 < one_in < 1 << 16:
+        notes.append(f"of waits of goroutines the runtime notes 1 in {one_in}: these are those")
+    lost = counters.get("go_ring_full") if isinstance(counters, dict) else None
+    if isinstance(lost, int) and lost > 0:
+        notes.append(f"{lost:,} waits of goroutines are missing: the recorder was too slow")
+    return notes
 
 
 def _read_meta(path: Path) -> dict[str, Any]:

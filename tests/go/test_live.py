@@ -21,6 +21,7 @@ from tests.support.recorder import recorder, sltrace
 
 pytestmark = pytest.mark.bpf
 
+WITNESS = ROOT / "tests" / "go" / "programs" / "witness"
 STOPPING_GC, _, TOTAL_GC, TOTAL_OTHER = STW_HISTOGRAMS
 BUCKETS = 160
 
@@ -207,6 +208,64 @@ def test_level_2_knows_who_woke_whom(tmp_path: Path) -> None:
     assert "main.handOver" in {n["name"] for n in names}
 
 
+@pytest.mark.parametrize("version", [VERSIONS[0], VERSIONS[-1]])
+def test_level_3_has_every_wait(tmp_path: Path, version: str) -> None:
+    """As many as the program knows, and as the runtime counts once it is told to count them all.
+
+    That it does where casgstatusAlwaysTrack is set, which the runtime's own tests do; here it is
+    written into the witness, whose symbols tell where it is.
+    """
+    path = go_program(WITNESS, version)
+    listed = subprocess.run(["nm", path], capture_output=True, text=True, check=True).stdout
+    switch = re.search(r"^(\w+) \w runtime.casgstatusAlwaysTrack$", listed, re.M)
+    assert switch
+    with witness(version) as running:
+        running.ask("tick")
+        options = ("--pid", running.pid, "--go-level", 3)
+        with recorder(tmp_path / "l3.slt", *options) as recording:
+            time.sleep(0.4)
+            ticked = (recording.started_ns, time.monotonic_ns())
+            waker, woken = (int(g) for g in running.ask("handover 150"))
+            with open(f"/proc/{running.pid}/mem", "r+b", buffering=0) as memory:
+                memory.seek(int(switch[1], 16))
+                memory.write(b"\1")
+            times = [time.monotonic_ns()]
+            before = running.ask("metrics")
+            times.append(time.monotonic_ns())
+            running.ask("traced 300")
+            times.append(time.monotonic_ns())
+            after = running.ask("metrics")
+            times.append(time.monotonic_ns())
+        trace = recording.trace
+
+    def rows(condition: str) -> int:
+        return int(column(trace, f"SELECT count(*) FROM waits WHERE {condition}")[0])
+
+    handed = f"kind = 'goroutine_blocked' AND goid = {woken}"
+    assert rows(f"{handed} AND reason = 'chan receive' AND waker_goid = {waker}") == 150
+    told = sum(difference(after, before, LATENCIES)[1:])
+    inner, outer = (
+        rows(f"kind = 'goroutine' AND end_ns BETWEEN {times[i]} AND {times[3 - i]}") for i in (1, 0)
+    )
+    # Neither a goroutine's first wait nor one after it was stopped for its stack to be scanned.
+    never = "reason IN ('new goroutine', 'preempted')"
+    untold = rows(f"kind = 'goroutine' AND {never} AND end_ns BETWEEN {times[0]} AND {times[3]}")
+    assert inner - untold <= told <= outer
+    assert 500 < outer <= inner + 0.02 * told + 10
+    assert untold < 0.03 * told + 10
+    assert rows("kind = 'goroutine' AND sampled IS NOT NULL") == 0
+    counts = counters_of(trace)
+    assert counts["go_ring_full"] == counts["go_scratch_full"] == 0
+    # Each wait is three changes of state; and the recorder said how many before it began.
+    expected = trace.meta["sources"]["go"]["expected"]
+    assert recording.done
+    said = f"about {expected['hits_per_s']:,.0f} probe hits a second"
+    assert said in recording.done.err
+    ticks = rows(f"kind = 'goroutine' AND end_ns BETWEEN {ticked[0]} AND {ticked[1]}")
+    happened = 3 * ticks * 1e9 / (ticked[1] - ticked[0])
+    assert 0.4 * happened < expected["hits_per_s"] < 2.5 * happened
+
+
 def test_a_killed_recorder_leaves_the_service_as_it_was(tmp_path: Path) -> None:
     with witness() as running:
         for number in (signal.SIGKILL, signal.SIGINT):
@@ -250,7 +309,7 @@ def test_a_service_that_ends_is_no_error(tmp_path: Path) -> None:
 
 def test_a_version_from_the_future_is_refused(tmp_path: Path) -> None:
     """The rest of the recording is whole, and the reason is told."""
-    whole = go_program(ROOT / "tests" / "go" / "programs" / "witness").read_bytes()
+    whole = go_program(WITNESS).read_bytes()
     future = tmp_path / "future"
     future.write_bytes(whole.replace(VERSIONS[-1].encode(), b"1.99.3"))
     future.chmod(0o755)

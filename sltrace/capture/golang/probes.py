@@ -22,10 +22,18 @@ STACK_RING_BYTES = 4 << 20
 TRACE_KEYS = ("trace_id", "trace id", "otel_traceid")
 SPAN_KEYS = ("span_id", "span id")
 _SWITCH = ("go_switch", "go_exit", "go_exec")
-_RECORD, _TRACKED = "go_record_hit", "go_tracked_hit"
+_RECORD, _TRACKED, _EVERY = "go_record_hit", "go_tracked_hit", "go_every_hit"
+_PROBES: dict[int, tuple[tuple[int, str, str], ...]] = {
+    0: (),
+    1: ((1, _RECORD, "record"),),
+    2: ((1, _RECORD, "record"), (2, _TRACKED, "tracked")),
+    3: ((1, _RECORD, "record"), (3, _EVERY, "every")),
+}
+"""By level: the level each probe brings a process to, its program and the name of its place."""
 _COUNTED_BY = {
     _RECORD: ("go_hits", True),
     _TRACKED: ("go_tracked_hits", True),
+    _EVERY: ("go_every_hits", True),
     "go_switch": ("go_switches", False),
 }
 """Counter of each program's runs, and whether one costs a breakpoint too."""
@@ -58,7 +66,7 @@ class GoProbes:
             maps["task_tags"].reuse(tags_fd)
             config = _config(layouts.dtype("go_config"), trace_keys, cgroup_v1)
             maps[".rodata"].write_initial(layouts.variable_offset(".rodata", "cfg"), config)
-            for name in (_RECORD, _TRACKED):
+            for name in (_RECORD, _TRACKED, _EVERY):
                 self._object.programs[name].expect_attach(uprobes.UPROBE_MULTI)
             self._object.load()
             self.ring = Ring(maps["go_ring"].fd, RING_BYTES, layouts.dtype("go_record"))
@@ -86,28 +94,30 @@ class GoProbes:
             The level it is at, and why it is not the one asked for.
         """
         self._tell(process, level, switch_stacks)
-        wanted = [(1, _RECORD, "record", process.sites.record)]
-        wanted += [(2, _TRACKED, "tracked", process.sites.tracked)]
         reached, why = 0, ""
-        for at_level, program, name, address in wanted[:level]:
-            offset = None if address is None else process.image.offset_of(address)
-            if offset is None:
-                why = process.sites.why.get(name, "what to probe is not in its file")
-                break
-            try:
-                self._links.append(
-                    uprobes.attach(
-                        self._object.programs[program].fd,
-                        Path(f"/proc/{process.pid}/exe"),
-                        [offset],
-                        process.pid,
-                    )
-                )
-            except CannotRecord as err:
-                why = str(err)
+        for at_level, program, name in _PROBES[level]:
+            why = self._probe(process, program, name)
+            if why:
                 break
             reached = at_level
+        if reached < level:
+            self._tell(process, reached, switch_stacks)
         return reached, why
+
+    def _probe(self, process: GoProcess, program: str, name: str) -> str:
+        """Attaches one program; why it could not be."""
+        address = getattr(process.sites, name)
+        offset = None if address is None else process.image.offset_of(address)
+        if offset is None:
+            return process.sites.why.get(name, "what to probe is not in its file")
+        path = Path(f"/proc/{process.pid}/exe")
+        try:
+            self._links.append(
+                uprobes.attach(self._object.programs[program].fd, path, [offset], process.pid)
+            )
+        except CannotRecord as err:
+            return str(err)
+        return ""
 
     def _tell(self, process: GoProcess, level: int, switch_stacks: bool) -> None:
         o = process.offsets

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sltrace.capture.golang import cost
 from sltrace.capture.golang import rows as go_rows
 from sltrace.capture.golang.probes import SPAN_KEYS, GoProbes
 from sltrace.capture.golang.sampler import Sampler, SamplerThread
@@ -18,6 +20,7 @@ from sltrace.capture.sources import Context, Rows
 from sltrace.errors import CannotRecord
 from sltrace.names.cgroups import choose_hierarchy
 from sltrace.target.go.errors import NotGoError, RefusedError
+from sltrace.target.go.offsets import TRACKED_ONE_IN
 from sltrace.target.go.process import GoProcess, Identity, identify, look_into
 from sltrace.trace.schema import arrow_schema
 
@@ -58,6 +61,7 @@ class GoSource:
         self._stacks_drained: deque[NDArray[Any]] = deque()
         self._known_stacks: set[int] = set()
         self._addresses: dict[int, set[int]] = {pid: set() for pid in self._processes}
+        self._expected: cost.Expected | None = None
         self._from_ns = 0
         self._closed = False
 
@@ -67,6 +71,7 @@ class GoSource:
         self._from_ns = time.monotonic_ns()
         if not self._processes:
             return
+        before = cost.noted(list(self._processes.values()))
         self._reasons = {pid: go_rows.Reasons(p) for pid, p in self._processes.items()}
         try:
             self._probes = GoProbes(
@@ -78,11 +83,20 @@ class GoSource:
             # Memory can be read where nothing can be probed.
             self._reached = {pid: (0, str(err)) for pid in self._processes}
             return
+        if self._level:
+            self._tell_cost(context, before)
         for pid, process in self._processes.items():
             self._reached[pid] = self._probes.add(
                 process, self._level, switch_stacks=not context.settings.stacks.user
             )
         self._probes.begin()
+
+    def _tell_cost(self, context: Context, before: cost.Noted) -> None:
+        assert self._probes
+        time.sleep(max(before.at + cost.OBSERVED_S - time.monotonic(), 0))
+        after = cost.noted(list(self._processes.values()))
+        self._expected = cost.expected(self._level, before, after, self._probes.hit_ns)
+        context.say(cost.sentence(self._level, len(self._processes), self._expected))
 
     def drain(self) -> float:
         """Empties the rings; the samplers begin here, with the privileges that are left."""
@@ -181,9 +195,10 @@ class GoSource:
                 {"pid": i.pid, "version": i.version, "level": None, "why": why}
                 for i, why in self._refused
             ],
-            "sampled": go_rows.SAMPLED,
+            "sampled": TRACKED_ONE_IN if self._is_sampled() else None,
             "labels": {"trace": list(self._trace_keys), "span": list(SPAN_KEYS)},
             "hit_ns": round(hit_ns, 1),
+            "expected": asdict(self._expected) if self._expected else None,
             "program_ns": {n: round(v) for n, v in self._probes.program_ns.items()}
             if self._probes
             else {},
@@ -192,6 +207,9 @@ class GoSource:
             "sampler_ticks": sum(s.ticks for s in self._samplers.values()),
             "counters": counters,
         }
+
+    def _is_sampled(self) -> bool:
+        return any(level in (1, 2) for level, _ in self._reached.values())
 
     def close(self) -> None:
         """Detaches everything."""

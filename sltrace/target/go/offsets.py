@@ -18,6 +18,8 @@ SCHED_BYTES = 512
 """Of runtime.sched, what is read at once: all fields but the histograms."""
 HISTOGRAM_BUCKETS = 160
 HISTOGRAM_BYTES = 8 * (HISTOGRAM_BUCKETS + 2)
+TRACKED_ONE_IN = 8
+"""The runtime tracks one stop in this many of each goroutine (gTrackingPeriod)."""
 STW_NAMES = ("stopping_gc", "stopping_other", "total_gc", "total_other")
 """The four histograms of stopped worlds, in the runtime's order."""
 

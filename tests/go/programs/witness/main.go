@@ -96,6 +96,13 @@ func traced(d time.Duration) {
 	answer(log)
 }
 
+// Waits a millisecond at a time, for ever.
+func tick() {
+	for {
+		time.Sleep(time.Millisecond)
+	}
+}
+
 var (
 	never   = make(chan int)
 	neither = make(chan int)
@@ -173,6 +180,9 @@ func main() {
 			answer("done")
 		case "traced":
 			traced(d)
+		case "tick":
+			go tick()
+			answer("done")
 		case "park":
 			park(n)
 			answer("done")
