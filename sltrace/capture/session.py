@@ -233,6 +233,8 @@ class Recording:
             tick = TICK_S / 5 if fill > _BUSY_FILL else TICK_S
         # Before the last reading, so that what is counted and what is handed over agree.
         self._probes.detach()
+        for source in self._sources:
+            source.detach()
         self._clock |= {"end_ns": time.monotonic_ns(), "end_unix_ns": time.time_ns()}
         self._drain(limit=None)
         self._closing.set()

@@ -65,6 +65,12 @@ class Source(Protocol):
     def rows(self) -> Rows:
         """What became known since the last call; on the writing thread, twice a second."""
 
+    def detach(self) -> None:
+        """Takes every probe out at the recording's end; rings and counters stay readable.
+
+        Called on the reading thread while the writing thread may be in `rows`.
+        """
+
     def finish(self) -> Rows:
         """The rest, once nothing is attached any more: names, and what was still under way."""
 

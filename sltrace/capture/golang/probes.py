@@ -175,10 +175,14 @@ class GoProbes:
             for i, name in enumerate(self._names)
         }
 
+    def detach(self) -> None:
+        """Takes every probe out; counters and rings stay readable."""
+        uprobes.detach(self._links)
+        self._object.detach()
+
     def close(self) -> None:
         """Detaches everything; counters stay as they were last."""
-        while self._links:
-            os.close(self._links.pop())
+        self.detach()
         if self._statistics >= 0:
             os.close(self._statistics)
             self._statistics = -1

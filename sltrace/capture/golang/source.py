@@ -148,6 +148,11 @@ class GoSource:
             self._addresses[pid].update(addresses)
         yield "stacks", go_rows.stacks(pid, fresh)
 
+    def detach(self) -> None:
+        """Takes every probe out of the processes; what they told can still be read."""
+        if self._probes is not None:
+            self._probes.detach()
+
     def finish(self) -> Rows:
         """What was drained last, the names of all addresses, and what became of each process."""
         yield from self.rows()
