@@ -316,7 +316,7 @@ def test_a_service_that_ends_is_no_error(tmp_path: Path) -> None:
 
 def test_a_version_from_the_future_is_refused(tmp_path: Path) -> None:
     """The rest of the recording is whole, and the reason is told."""
-    whole = go_program(WITNESS).read_bytes()
+    whole = go_program(WITNESS, mode="stripped").read_bytes()
     future = tmp_path / "future"
     future.write_bytes(whole.replace(VERSIONS[-1].encode(), b"1.99.3"))
     future.chmod(0o755)
@@ -334,6 +334,7 @@ def test_a_version_from_the_future_is_refused(tmp_path: Path) -> None:
     assert target["version"] == "go1.99.3"
     assert target["level"] is None
     assert "Go 1.21 to 1.27 is known" in target["why"]
+    assert "no DWARF" in target["why"]
     assert recording.trace.meta["finished"]
 
 

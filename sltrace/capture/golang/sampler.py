@@ -19,6 +19,7 @@ from sltrace.target.go.offsets import (
     G_STACK_HI,
     HISTOGRAM_BUCKETS,
     HISTOGRAM_BYTES,
+    P_BYTES,
     P_SCHEDTICK,
     P_STATUS,
     SCHED_BYTES,
@@ -120,7 +121,7 @@ class Sampler:
 
         start, count = memory.words(process.variables.allp + process.bias, 2).tolist()
         ps = memory.words(start, min(count, MAX_PS))
-        heads, read = memory.pieces(ps, 64)
+        heads, read = memory.pieces(ps, P_BYTES)
         queues, _ = memory.pieces(ps + np.uint64(o.p_runqhead), 8)
         following, _ = memory.pieces(ps + np.uint64(o.p_runnext), 8)
         ends = queues.view("<u4")

@@ -192,7 +192,13 @@ class GoSource:
         return {
             "level_asked_for": self._level,
             "processes": [
-                {"pid": pid, "version": p.identity.version, "level": level, "why": why}
+                {
+                    "pid": pid,
+                    "version": p.identity.version,
+                    "level": level,
+                    "why": why,
+                    "offsets": p.offsets_from,
+                }
                 for pid, p in self._processes.items()
                 for level, why in [self._reached.get(pid, (0, ""))]
             ]

@@ -14,6 +14,10 @@ from sltrace.target.go.errors import RefusedError
 
 G_STACK_LO, G_STACK_HI, G_M, G_SCHED_SP, G_SCHED_PC = 0, 8, 48, 56, 64
 P_ID, P_STATUS, P_SCHEDTICK, P_SYSCALLTICK = 0, 4, 16, 20
+G_BYTES = 400
+"""Of a goroutine, what the probes read at once (probes/go.bpf.c)."""
+P_BYTES = 64
+"""Of a P, likewise the samplers."""
 SCHED_BYTES = 512
 """Of runtime.sched, what is read at once: all fields but the histograms."""
 HISTOGRAM_BUCKETS = 160

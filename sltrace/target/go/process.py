@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sltrace.symbols.elf import Elf, ElfError
-from sltrace.target.go import locate, verify
+from sltrace.target.go import dwarf, locate, verify
 from sltrace.target.go.buildinfo import read_buildinfo
 from sltrace.target.go.errors import NotGoError, RefusedError
 from sltrace.target.go.image import Image
@@ -45,6 +45,7 @@ class GoProcess:
         image: Its executable.
         table: Its functions.
         offsets: Of the runtime's structures.
+        offsets_from: `dwarf` or `table`: where these are from.
         bias: Loaded minus linked address.
         variables: Where the runtime's variables are, linked.
         sites: Where to probe, linked.
@@ -57,6 +58,7 @@ class GoProcess:
     image: Image
     table: Pclntab
     offsets: Offsets
+    offsets_from: str
     bias: int
     variables: locate.Variables
     sites: locate.Sites
@@ -115,10 +117,10 @@ def look_into(identity: Identity) -> GoProcess:
         RefusedError: It is not, or the process cannot be read; the message says why.
     """
     pid = identity.pid
-    offsets = offsets_of(identity.version)
     try:
         started = started_at(pid)
         image = Image.from_file(Path(f"/proc/{pid}/exe"))
+        offsets, source = find_offsets(image, identity.version)
         table = Pclntab(image)
         found = locate.variables(image, table, offsets)
         memory = Memory(pid)
@@ -129,6 +131,7 @@ def look_into(identity: Identity) -> GoProcess:
             image=image,
             table=table,
             offsets=offsets,
+            offsets_from=source,
             bias=bias,
             variables=found,
             sites=locate.sites(image, table, offsets),
@@ -142,6 +145,25 @@ def look_into(identity: Identity) -> GoProcess:
         raise RefusedError(f"its memory cannot be read: {err}") from err
     except OSError as err:
         raise RefusedError(f"{_DEAD}: {err.strerror}") from err
+
+
+def find_offsets(image: Image, version: str) -> tuple[Offsets, str]:
+    """What the compiler wrote, else what is known of the version; and which, `dwarf` or `table`.
+
+    Raises:
+        RefusedError: Neither is there.
+    """
+    trouble = "it has no DWARF that would tell"
+    try:
+        written = dwarf.offsets_of(image)
+    except dwarf.DwarfError as err:
+        written, trouble = None, str(err)
+    if written is not None:
+        return written, "dwarf"
+    try:
+        return offsets_of(version), "table"
+    except RefusedError as err:
+        raise RefusedError(f"{err}; {trouble}") from err
 
 
 def _load_address(pid: int) -> int:
