@@ -168,6 +168,8 @@ static __always_inline void scratch_give(struct go_scratch *s)
 	__sync_lock_test_and_set(&s->taken, 0);
 }
 
+#include "go_spans.bpf.h"
+
 /* Hands the stack in the scratch buffer over unless that was done before; returns its id. */
 static __always_inline u64 stack_intern(struct go_stack *stack, u32 pid, u32 depth)
 {
@@ -286,6 +288,7 @@ static __always_inline void record_fill(const struct go_target *t, struct go_scr
 	r->locked = field_of(read, t->g_lockedm) != 0;
 	r->reason = field_of(read, t->g_waitreason);
 	labels_take(t, field_of(read, t->g_labels), &s->bucket, &r->tag);
+	span_take(t, r->goid, r->pid, &r->tag);
 	if (t->level >= LEVEL_TRACKED) {
 		r->stack = stack_of(&s->stack, g, r->pid, t->g_sched_bp);
 		take_tracked(r, g);
@@ -436,6 +439,44 @@ int go_every_hit(struct pt_regs *ctx)
 	return 0;
 }
 
+/* newRecordingSpan of the SDK, by the goroutine that begins the span. */
+SEC("uprobe")
+int go_span_begin_hit(struct pt_regs *ctx)
+{
+	u32 pid = bpf_get_current_pid_tgid() >> 32;
+	struct go_target *t = target_of(pid);
+
+	count(GO_SPANS);
+	if (t)
+		span_begin(word_at(ctx->r14 + t->g_goid), pid, ctx->sp, t->span_context_at != 0);
+	return 0;
+}
+
+/* (*recordingSpan).End: the span in RAX. */
+SEC("uprobe")
+int go_span_end_hit(struct pt_regs *ctx)
+{
+	u32 pid = bpf_get_current_pid_tgid() >> 32;
+	struct go_target *t = target_of(pid);
+	struct span_context own;
+	struct go_scratch *s;
+
+	count(GO_SPAN_ENDS);
+	if (!t)
+		return 0;
+	if (!t->span_context_at && (s = scratch_take())) {
+		t->span_context_at = span_learn(s, ctx->ax, word_at(ctx->r14 + t->g_goid), pid);
+		scratch_give(s);
+	}
+	if (!t->span_context_at)
+		return 0;
+	if (bpf_probe_read_user(&own, sizeof(own), (void *)(ctx->ax + t->span_context_at)))
+		count(GO_UNREADABLE);
+	else
+		span_end(&own, pid);
+	return 0;
+}
+
 /* How many goroutines are queued behind a P. */
 static __always_inline u32 queued_on(const struct go_target *t, u64 p)
 {
@@ -469,6 +510,7 @@ int BPF_PROG(go_switch, bool preempt, struct task_struct *prev)
 	if (s) {
 		tag.goid = word_at(curg + t->g_goid);
 		labels_take(t, word_at(curg + t->g_labels), &s->bucket, &tag);
+		span_take(t, tag.goid, prev->tgid, &tag);
 	}
 	p = m ? word_at(m + t->m_p) : 0;
 	/* In a system call it keeps its P only until another thread wants it. */

@@ -26,6 +26,7 @@ struct go_target {
 	u16 m_p;
 	u16 p_runqhead;
 	u16 p_runnext;
+	u16 span_context_at; /* in a span of the SDK; 0 until it was learned */
 	u8 labels_are_map;
 	u8 level;
 	u8 switch_stacks;
@@ -80,11 +81,14 @@ enum go_counter {
 	GO_HITS,         /* of the probe on the runtime's histograms */
 	GO_TRACKED_HITS, /* of that on tracked goroutines */
 	GO_EVERY_HITS,   /* of that on every change of a goroutine's state */
-	GO_SWITCHES,     /* switches of threads of the processes looked into */
+	GO_SPANS,        /* begun, of OpenTelemetry's SDK */
+	GO_SPAN_ENDS,
+	GO_SWITCHES, /* switches of threads of the processes looked into */
 	GO_RECORDS,
-	GO_ZEROS,     /* waits of 0 ns: the goroutine was never runnable */
-	GO_UNSTAMPED, /* goroutines that got a P and had begun to wait unseen */
-	GO_STRANGE,   /* histograms that are none of those known */
+	GO_ZEROS,      /* waits of 0 ns: the goroutine was never runnable */
+	GO_UNSTAMPED,  /* goroutines that got a P and had begun to wait unseen */
+	GO_STRANGE,    /* histograms that are none of those known */
+	GO_SPANS_FULL, /* spans that were not followed, as too many had not ended */
 	GO_RING_FULL,
 	GO_STACK_RING_FULL,
 	GO_UNREADABLE, /* memory that was not in core */

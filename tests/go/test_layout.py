@@ -78,6 +78,34 @@ def test_places_to_probe_begin_an_instruction(version: str) -> None:
             assert lines[place][0] == "j" or lines[place] == "push"
 
 
+def test_places_of_the_tracing_sdk_are_behind_the_check_for_stack() -> None:
+    """In Caddy, where nothing has moved the stack pointer yet."""
+    path = ROOT / "build" / "caddy" / "bin" / "caddy"
+    image = Image.from_file(path)
+    table = Pclntab(image)
+    sites = locate.sites(image, table, offsets_of("go1.26"))
+    assert not sites.why
+    for function, place in (
+        (locate.SPAN_BEGIN, sites.span_begin),
+        (locate.SPAN_END, sites.span_end),
+    ):
+        start, _ = table.function(function) or (0, 0)
+        assert place
+        text = subprocess.run(
+            ["objdump", "-d", f"--start-address={start}", f"--stop-address={place + 1}", path],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        lines = re.findall(r"^\s+\w+:\t[\w ]+\t(\w+) *(.*)$", text, re.M)
+        assert lines[-1][0] == "push"
+        assert {mnemonic for mnemonic, _ in lines[:-1]} <= {"lea", "cmp", "jbe"}
+        assert not any(operands.endswith(",%rsp") for name, operands in lines if name == "lea")
+    witness_image = Image.from_file(go_program(WITNESS))
+    without = locate.sites(witness_image, Pclntab(witness_image), offsets_of(f"go{VERSIONS[-1]}"))
+    assert (without.span_begin, without.span_end, without.why) == (None, None, {})
+
+
 def test_decodes_as_objdump_does() -> None:
     """Every instruction of the runtime begins where objdump says."""
     path = go_program(WITNESS)

@@ -22,6 +22,7 @@ STACK_RING_BYTES = 4 << 20
 TRACE_KEYS = ("trace_id", "trace id", "otel_traceid")
 SPAN_KEYS = ("span_id", "span id")
 _SWITCH = ("go_switch", "go_exit", "go_exec")
+_SPAN_BEGIN, _SPAN_END = "go_span_begin_hit", "go_span_end_hit"
 _RECORD, _TRACKED, _EVERY = "go_record_hit", "go_tracked_hit", "go_every_hit"
 _PROBES: dict[int, tuple[tuple[int, str, str], ...]] = {
     0: (),
@@ -34,6 +35,8 @@ _COUNTED_BY = {
     _RECORD: ("go_hits", True),
     _TRACKED: ("go_tracked_hits", True),
     _EVERY: ("go_every_hits", True),
+    _SPAN_BEGIN: ("go_spans", True),
+    _SPAN_END: ("go_span_ends", True),
     "go_switch": ("go_switches", False),
 }
 """Counter of each program's runs, and whether one costs a breakpoint too."""
@@ -66,7 +69,7 @@ class GoProbes:
             maps["task_tags"].reuse(tags_fd)
             config = _config(layouts.dtype("go_config"), trace_keys, cgroup_v1)
             maps[".rodata"].write_initial(layouts.variable_offset(".rodata", "cfg"), config)
-            for name in (_RECORD, _TRACKED, _EVERY):
+            for name in (_RECORD, _TRACKED, _EVERY, _SPAN_BEGIN, _SPAN_END):
                 self._object.programs[name].expect_attach(uprobes.UPROBE_MULTI)
             self._object.load()
             self.ring = Ring(maps["go_ring"].fd, RING_BYTES, layouts.dtype("go_record"))
@@ -102,7 +105,18 @@ class GoProbes:
             reached = at_level
         if reached < level:
             self._tell(process, reached, switch_stacks)
+        if reached:
+            why = "; ".join(filter(None, (why, self._follow_spans(process))))
         return reached, why
+
+    def _follow_spans(self, process: GoProcess) -> str:
+        """Attaches to where OpenTelemetry's SDK begins and ends spans; why it could not be."""
+        for program, name in ((_SPAN_END, "span_end"), (_SPAN_BEGIN, "span_begin")):
+            if getattr(process.sites, name) is None and name not in process.sites.why:
+                return ""
+            if why := self._probe(process, program, name):
+                return f"no trace ids from its OpenTelemetry SDK: {why}"
+        return ""
 
     def _probe(self, process: GoProcess, program: str, name: str) -> str:
         """Attaches one program; why it could not be."""
