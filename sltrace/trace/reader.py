@@ -182,6 +182,9 @@ def _sampling(meta: dict[str, Any]) -> list[str]:
     lost = counters.get("go_ring_full") if isinstance(counters, dict) else None
     if isinstance(lost, int) and lost > 0:
         notes.append(f"{lost:,} waits of goroutines are missing: the recorder was too slow")
+    left_out = go.get("left_out")
+    if isinstance(left_out, int) and left_out > 0:
+        notes.append(f"{left_out:,} more Go processes were not looked into: they were too many")
     return notes
 
 

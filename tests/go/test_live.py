@@ -16,9 +16,11 @@ import pytest
 from sltrace.capture.golang.sampler import LATENCIES, STW_HISTOGRAMS, bucket_bounds
 from sltrace.target.go.process import GoProcess, identify, look_into
 from sltrace.trace.reader import Trace
+from tests.support.cgroups import cgroup
 from tests.support.golang import VERSIONS, go_program, witness
 from tests.support.programs import ROOT
 from tests.support.recorder import recorder, sltrace
+from tests.support.traces import SECOND
 
 pytestmark = pytest.mark.bpf
 
@@ -353,3 +355,49 @@ def test_lost_p_is_seen_by_the_kernel_join(tmp_path: Path) -> None:
     assert rows["n"] > 50
     assert rows["ps"] > 0.5 * rows["n"]
     assert rows["p"] < (os.cpu_count() or 1)
+
+
+def targets(trace: Trace) -> list[dict[str, Any]]:
+    """Of Go."""
+    return trace.sql("SELECT * FROM targets WHERE runtime = 'go' ORDER BY pid").to_pylist()
+
+
+@pytest.mark.parametrize(("through", "level"), [("", 1), ("sh -c", 0)])
+def test_a_command_is_found_once_it_runs(tmp_path: Path, through: str, level: int) -> None:
+    """By way of a shell only its memory is read: the probes were not loaded for it."""
+    program = f"{go_program(ROOT / 'examples' / 'go_fanout')} -cured -d 1200ms"
+    command = ["sh", "-c", f"{program}; true"] if through else program.split()
+    done = sltrace("record", "-o", tmp_path / "c.slt", "--", *command)
+    assert done.code == 0, done.err
+    trace = Trace.open(tmp_path / "c.slt")
+    (target,) = targets(trace)
+    assert target["level"] == level
+    assert ("--pid" in target["why"]) == (level == 0)
+    assert target["from_ns"] - trace.meta["clock"]["start_ns"] < SECOND
+    waits = column(trace, "SELECT count(*) FROM waits WHERE kind = 'goroutine'")[0]
+    assert (waits > 20) == (level > 0)
+    assert column(trace, "SELECT count(*) FROM samples WHERE source = 'wall'")[0]
+    assert trace.meta["sources"]["go"]["level_asked_for"] == 1
+
+
+def test_what_nobody_named_is_found_and_read_but_not_probed(tmp_path: Path) -> None:
+    """Of the machine, or a cgroup; also what begins meanwhile. Probes are for the asking."""
+    with cgroup("sltrace-go-found") as group, witness() as inside, witness() as outside:
+        group.procs.write_text(str(inside.pid))
+        with recorder(tmp_path / "all.slt") as whole, witness() as late:
+            inside.ask("work 300")
+            for _ in range(30):
+                if f'"pid": {late.pid}' in (tmp_path / "all.slt" / "meta.json").read_text():
+                    break
+                time.sleep(0.1)
+        found = {t["pid"]: (t["level"], t["why"]) for t in targets(whole.trace)}
+        for one in (inside, outside, late):
+            assert found[one.pid] == (0, "")
+        assert counters_of(whole.trace)["go_hits"] == 0
+        # The kernel join needs no probe in the process.
+        joined = f"pid = {inside.pid} AND goid IS NOT NULL"
+        assert column(whole.trace, f"SELECT count(*) FROM waits WHERE {joined}")[0]
+        options = ("--cgroup", group.name, "--go-level", 2)
+        with recorder(tmp_path / "some.slt", *options) as some:
+            inside.ask("work 200")
+    assert [(t["pid"], t["level"]) for t in targets(some.trace)] == [(inside.pid, 2)]

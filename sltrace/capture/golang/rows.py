@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sltrace.capture import tags
-from sltrace.capture.golang.sampler import SCAN_S, Samples, bucket_bounds
+from sltrace.capture.golang.sampler import Samples, bucket_bounds
 from sltrace.capture.rows import GroupNames, TaskNames, named
 from sltrace.model import POLICIES, Flag, Kind
 from sltrace.target.go.offsets import TRACKED_ONE_IN
@@ -217,7 +217,7 @@ def sampled(pid: int, samples: Samples) -> Iterable[tuple[str, pa.Table]]:
                     "reason": pa.array(
                         [r or None for _, r in scan.states], pa.string()
                     ).dictionary_encode(),
-                    "weight_ns": pa.array([round(SCAN_S * 1e9)] * n, pa.int64()),
+                    "weight_ns": pa.array([scan.since_ns] * n, pa.int64()),
                     "count": pa.array(scan.counts, pa.int64()),
                     "stack_runtime": pa.array(scan.stack_ids, pa.int64()),
                 }

@@ -14,6 +14,8 @@ from sltrace.target.go.memory import Memory, UnreadableError
 from sltrace.target.go.offsets import Offsets, offsets_of
 from sltrace.target.go.pclntab import Pclntab
 
+_MAX_PROGRAMS = 8
+_programs: dict[tuple[int, int, int, int], tuple[Image, Pclntab]] = {}
 _DEAD = "it has ended, or was replaced"
 
 
@@ -119,9 +121,8 @@ def look_into(identity: Identity) -> GoProcess:
     pid = identity.pid
     try:
         started = started_at(pid)
-        image = Image.from_file(Path(f"/proc/{pid}/exe"))
+        image, table = _program(pid)
         offsets, source = find_offsets(image, identity.version)
-        table = Pclntab(image)
         found = locate.variables(image, table, offsets)
         memory = Memory(pid)
         bias = _load_address(pid) - image.base if image.pie else 0
@@ -145,6 +146,22 @@ def look_into(identity: Identity) -> GoProcess:
         raise RefusedError(f"its memory cannot be read: {err}") from err
     except OSError as err:
         raise RefusedError(f"{_DEAD}: {err.strerror}") from err
+
+
+def _program(pid: int) -> tuple[Image, Pclntab]:
+    """What a process runs. Processes of one program share it: a large one takes tens of MB."""
+    path = Path(f"/proc/{pid}/exe")
+    status = path.stat()
+    key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    known = _programs.pop(key, None)
+    if known is None:
+        image = Image.from_file(path)
+        known = (image, Pclntab(image))
+    # The latest last.
+    _programs[key] = known
+    while len(_programs) > _MAX_PROGRAMS:
+        del _programs[next(iter(_programs))]
+    return known
 
 
 def find_offsets(image: Image, version: str) -> tuple[Offsets, str]:
