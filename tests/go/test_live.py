@@ -6,14 +6,17 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from sltrace.capture.golang.sampler import LATENCIES, STW_HISTOGRAMS, bucket_bounds
+from sltrace.target.go.errors import RefusedError
 from sltrace.target.go.process import GoProcess, identify, look_into
 from sltrace.trace.reader import Trace
 from tests.support.cgroups import cgroup
@@ -335,26 +338,113 @@ def test_a_version_from_the_future_is_refused(tmp_path: Path) -> None:
     ).to_pylist()[0]
     assert target["version"] == "go1.99.3"
     assert target["level"] is None
-    assert "Go 1.21 to 1.27 is known" in target["why"]
+    assert "Go 1.19 and 1.21 to 1.27 are known" in target["why"]
     assert "no DWARF" in target["why"]
     assert recording.trace.meta["finished"]
 
 
-def test_lost_p_is_seen_by_the_kernel_join(tmp_path: Path) -> None:
-    """Two Ps on one CPU with a busy process: threads lose it while they hold a P."""
+def test_time_lost_with_a_p_is_the_kernels_run_delay(tmp_path: Path) -> None:
+    """Two Ps, busy all the time, on one CPU: what their threads wait for it, they wait with a P.
+
+    How long that was is in /proc/PID/task/TID/schedstat.
+    """
     cpu = {min(os.sched_getaffinity(0))}
     with witness() as running:
         for thread in Path(f"/proc/{running.pid}/task").iterdir():
             os.sched_setaffinity(int(thread.name), cpu)
         with recorder(tmp_path / "p.slt", "--pid", running.pid) as recording:
-            running.ask("work 1200")
-        rows = recording.trace.sql(
-            "SELECT count(*) AS n, count(goid) AS goids, count(held_p) AS ps, "
-            "max(held_p) AS p FROM waits WHERE kind = 'runq_preempt'"
-        ).to_pylist()[0]
-    assert rows["n"] > 50
-    assert rows["ps"] > 0.5 * rows["n"]
-    assert rows["p"] < (os.cpu_count() or 1)
+            begin, before = time.monotonic_ns(), schedstats(running.pid)
+            running.ask("spin 1000")
+            end, after = time.monotonic_ns(), schedstats(running.pid)
+    told = {tid: after[tid] - before.get(tid, 0) for tid in after}
+    # Two work. Others of the runtime's threads only look after them, without a P.
+    busy = [tid for tid, (ran, _) in told.items() if ran > 0.1 * SECOND]
+    assert busy
+    rows = recording.trace.sql(
+        "SELECT tid, count(*) AS n, sum(wait_ns)::BIGINT AS ns, max(held_p) AS p, "
+        "max(queued) AS queued FROM waits WHERE kind IN ('runq_preempt', 'runq_wakeup') "
+        f"AND held_p IS NOT NULL AND end_ns BETWEEN {begin} AND {end} GROUP BY tid"
+    ).to_pylist()
+    seen = {row["tid"]: row for row in rows}
+    for tid in busy:
+        ran, waited = told[tid]
+        assert waited > 0.2 * ran
+        assert 0.9 * waited - 20_000_000 < seen[tid]["ns"] < 1.02 * waited + 20_000_000
+        assert seen[tid]["p"] < (os.cpu_count() or 1)
+        # No more goroutines than two want to run, but for the runtime's own few.
+        assert seen[tid]["queued"] <= 4
+
+
+def schedstats(pid: int) -> dict[int, NDArray[np.int64]]:
+    """Of each thread of a process, how long it ran and waited for a CPU, in ns."""
+    return {
+        int(thread.name): np.array((thread / "schedstat").read_text().split()[:2], np.int64)
+        for thread in Path(f"/proc/{pid}/task").iterdir()
+    }
+
+
+def test_a_service_replaced_by_exec_is_let_go(tmp_path: Path) -> None:
+    """While it is being attached to, and while it is recorded; what it became is left alone."""
+    with witness() as running:
+        identity = identify(running.pid)
+        running.tell("exec")
+        wait_for_program(running.pid, "cat")
+        with pytest.raises(RefusedError, match=r"cannot be read|replaced"):
+            look_into(identity)
+    with (
+        witness() as running,
+        recorder(tmp_path / "x.slt", "--pid", running.pid, "--go-level", 2) as recording,
+    ):
+        running.ask("work 100")
+        running.tell("exec")
+        wait_for_program(running.pid, "cat")
+        time.sleep(1.2)
+        running.tell("still here")
+        assert running.process.stdout
+        assert running.process.stdout.readline() == "still here\n"
+        assert recording.end().code == 0
+    (target,) = targets(recording.trace)
+    assert (target["level"], target["why"]) == (2, "")
+    assert target["until_ns"]
+
+
+def wait_for_program(pid: int, name: str) -> None:
+    for _ in range(200):
+        if Path(f"/proc/{pid}/comm").read_text().strip() == name:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"{pid} never became {name}")
+
+
+TRACER = """
+import ctypes, os, sys
+libc, pid = ctypes.CDLL(None), int(sys.argv[1])
+assert libc.ptrace(0x4206, pid, None, None) == 0  # PTRACE_SEIZE
+print("seized", flush=True)
+while True:
+    _, status = os.waitpid(pid, 0x40000000)  # __WALL
+    if not os.WIFSTOPPED(status):
+        break
+    libc.ptrace(7, pid, None, ctypes.c_void_p(os.WSTOPSIG(status)))  # PTRACE_CONT
+"""
+
+
+def test_a_service_that_a_debugger_traces_is_recorded_all_the_same(tmp_path: Path) -> None:
+    """Neither reading its memory nor probing it is tracing: nobody stands in the other's way."""
+    with witness() as running:
+        debugger = [sys.executable, "-c", TRACER, str(running.pid)]
+        with subprocess.Popen(debugger, stdout=subprocess.PIPE, text=True) as tracer:
+            assert tracer.stdout
+            assert tracer.stdout.readline() == "seized\n"
+            with recorder(tmp_path / "d.slt", "--pid", running.pid, "--go-level", 2) as recording:
+                assert running.ask("work 300") == "done"
+            status = Path(f"/proc/{running.pid}/status").read_text()
+            assert f"TracerPid:\t{tracer.pid}\n" in status
+            running.process.kill()
+            tracer.wait(10)
+    (target,) = targets(recording.trace)
+    assert (target["level"], target["why"]) == (2, "")
+    assert column(recording.trace, "SELECT count(*) FROM waits WHERE kind = 'goroutine'")[0] > 10
 
 
 def targets(trace: Trace) -> list[dict[str, Any]]:

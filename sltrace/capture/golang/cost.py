@@ -50,6 +50,8 @@ def noted(processes: Sequence[GoProcess]) -> Noted:
     """Sums over all that can be read now."""
     waits = zeros = stopped = 0
     for process in processes:
+        if process.offsets.s_time_to_run < 0:
+            continue
         try:
             counts = process.memory.words(
                 process.sched + process.offsets.s_time_to_run, HISTOGRAM_BUCKETS

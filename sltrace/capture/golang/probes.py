@@ -137,7 +137,7 @@ class GoProbes:
         o = process.offsets
         target = np.zeros(1, self._target)
         values = {
-            "time_to_run": process.sched + o.s_time_to_run,
+            "time_to_run": process.sched + o.s_time_to_run if o.s_time_to_run >= 0 else 0,
             "stw": process.sched + o.s_stw if o.s_stw >= 0 else 0,
             "tls": process.variables.tls,
             "labels_are_map": o.labels_are_map,

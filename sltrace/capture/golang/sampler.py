@@ -199,7 +199,9 @@ class Sampler:
 
     def _read_histograms(self, now: int) -> None:
         process, o = self.process, self.process.offsets
-        places = {LATENCIES: process.sched + o.s_time_to_run}
+        places = {}
+        if o.s_time_to_run >= 0:
+            places[LATENCIES] = process.sched + o.s_time_to_run
         if o.s_stw >= 0:
             for i in range(len(STW_NAMES)):
                 places[STW_HISTOGRAMS[i]] = process.sched + o.s_stw + i * HISTOGRAM_BYTES

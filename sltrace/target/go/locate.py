@@ -106,7 +106,8 @@ def variables(image: Image, table: Pclntab, offsets: Offsets) -> Variables:
     sched = _first(operands("runtime.pidleget", _MOV), "runtime.sched") - offsets.s_pidle
     if sched + offsets.s_nmspinning not in operands("runtime.resetspinning", _LEA):
         raise RefusedError("its runtime.sched is not laid out as in the Go version it names")
-    if sched + offsets.s_time_to_run not in operands(CASGSTATUS, _LEA):
+    noted = sched + offsets.s_time_to_run
+    if offsets.s_time_to_run >= 0 and noted not in operands(CASGSTATUS, _LEA):
         raise RefusedError("its histogram of waits is not where it is in the Go version it names")
     allp = operands("runtime.preemptall", _MOV)
     if len(allp) < 2 or allp[1] != allp[0] + 8:

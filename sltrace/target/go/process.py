@@ -127,7 +127,7 @@ def look_into(identity: Identity) -> GoProcess:
         memory = Memory(pid)
         bias = _load_address(pid) - image.base if image.pie else 0
         verify.verify(memory, offsets, found.sched + bias, found.allp + bias, found.allgs + bias)
-        return GoProcess(
+        process = GoProcess(
             identity=identity,
             image=image,
             table=table,
@@ -140,6 +140,9 @@ def look_into(identity: Identity) -> GoProcess:
             memory=memory,
             started=started,
         )
+        if not process.is_alive():
+            raise RefusedError(_DEAD)
+        return process
     except ElfError as err:
         raise RefusedError(f"its executable cannot be read: {err}") from err
     except UnreadableError as err:

@@ -65,7 +65,7 @@ def _problem(memory: Memory, o: Offsets, sched: int, allp: int, allgs: int) -> s
     try:
         return (
             _problem_of_ps(memory, o, memory.words(ps, count))
-            or _problem_of_histogram(memory, sched + o.s_time_to_run)
+            or (o.s_time_to_run >= 0 and _problem_of_histogram(memory, sched + o.s_time_to_run))
             or _problem_of_goroutines(memory, o, allgs)
         )
     except UnreadableError as err:
