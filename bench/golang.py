@@ -22,7 +22,7 @@ from tests.support.golang import VERSIONS, go_program
 from tests.support.programs import ROOT
 from tests.support.recorder import recorder
 
-WAYS = ("nothing", "level 0", "level 1", "level 2", "execution tracer")
+WAYS = ("nothing", "level 0", "level 1", "level 2", "level 3", "execution tracer")
 LOADS = {"http": "HTTP, us per request", "switch": "channels, ns per switch"}
 
 

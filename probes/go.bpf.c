@@ -23,6 +23,8 @@ char LICENSE[] SEC("license") = "GPL";
 #define G_SYSCALL       3
 #define G_WAITING       4
 #define GOROUTINE_BYTES 400
+#define LEVEL_TRACKED   2
+#define LEVEL_EVERY     3 /* what the runtime notes itself is one wait in 8 of those */
 #define MAX_TARGETS     64
 #define MAX_TRACKED     65536
 #define SEEN_STACKS     (1 << 15)
@@ -151,6 +153,8 @@ static __always_inline struct go_scratch *scratch_take(void)
 	return s;
 }
 
+#include "go_spans.bpf.h"
+
 /* Hands the stack in the scratch buffer over unless that was done before; returns its id. */
 static __always_inline u64 stack_intern(struct go_stack *stack, u32 pid, u32 depth)
 {
@@ -269,7 +273,8 @@ static __always_inline void record_fill(const struct go_target *t, struct go_scr
 	r->locked = field_of(read, t->g_lockedm) != 0;
 	r->reason = field_of(read, t->g_waitreason);
 	labels_take(t, field_of(read, t->g_labels), &s->bucket, &r->tag);
-	if (t->level >= 2) {
+	span_take(t, r->goid, r->pid, &r->tag);
+	if (t->level >= LEVEL_TRACKED) {
 		r->stack = stack_of(&s->stack, g, r->pid, t->g_sched_bp);
 		take_tracked(r, g);
 	} else {
@@ -279,9 +284,8 @@ static __always_inline void record_fill(const struct go_target *t, struct go_scr
 	}
 }
 
-static __always_inline void record_run(const struct go_target *t, u64 g0, u64 wait_ns)
+static __always_inline void record_run(const struct go_target *t, u64 g, u64 wait_ns, u8 kind)
 {
-	u64 g = word_at(word_at(g0 + G_M) + t->m_curg);
 	struct go_scratch *s = g ? scratch_take() : NULL;
 	struct go_record *r;
 
@@ -289,7 +293,7 @@ static __always_inline void record_run(const struct go_target *t, u64 g0, u64 wa
 		return;
 	if (bpf_probe_read_user(&s->goroutine, sizeof(s->goroutine), (void *)g)) {
 		count(GO_UNREADABLE);
-	} else if ((r = record_reserve(wait_ns, GO_RUN))) {
+	} else if ((r = record_reserve(wait_ns, kind))) {
 		record_fill(t, s, g, r);
 		bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
 	}
@@ -308,10 +312,13 @@ int go_record_hit(struct pt_regs *ctx)
 	if (!t || (s64)wait_ns < 0)
 		return 0;
 	if (histogram == t->time_to_run) {
+		if (t->level >= LEVEL_EVERY)
+			return 0;
 		if (!wait_ns)
 			count(GO_ZEROS);
 		else
-			record_run(t, ctx->r14, wait_ns);
+			record_run(t, word_at(word_at(ctx->r14 + G_M) + t->m_curg), wait_ns,
+				   GO_RUN);
 		return 0;
 	}
 	number = (histogram - t->stw) / HISTOGRAM_BYTES;
@@ -327,6 +334,26 @@ int go_record_hit(struct pt_regs *ctx)
 	return 0;
 }
 
+/* A goroutine that was parked can go on: since now, and because of whom. */
+static __always_inline void take_ready(const struct go_target *t, const struct tracked_key *key,
+				       struct tracked *seen, u64 g0)
+{
+	struct go_scratch *s;
+	u64 waker;
+
+	seen->ready_at = bpf_ktime_get_ns();
+	/* On the scheduler's own stack; no goroutine when a timer or the network woke it. */
+	waker = word_at(word_at(g0 + G_M) + t->m_curg);
+	if (!waker || waker == key->g)
+		return;
+	seen->waker_goid = word_at(waker + t->g_goid);
+	s = scratch_take();
+	if (s) {
+		seen->waker_stack = stack_of(&s->stack, waker, key->pid, t->g_sched_bp);
+		scratch_release(s);
+	}
+}
+
 /* Within runtime.casgstatus, where only goroutines come that the runtime tracks: one in 8. */
 SEC("uprobe")
 int go_tracked_hit(struct pt_regs *ctx)
@@ -335,13 +362,11 @@ int go_tracked_hit(struct pt_regs *ctx)
 	struct go_target *t = target_of(pid);
 	struct tracked fresh = {}, *seen;
 	struct tracked_key key = {.pid = pid};
-	struct go_scratch *s;
 	struct {
 		u64 g;
 		u32 from;
 		u32 to;
 	} change;
-	u64 waker;
 
 	count(GO_TRACKED_HITS);
 	if (!t)
@@ -362,17 +387,78 @@ int go_tracked_hit(struct pt_regs *ctx)
 	seen = bpf_map_lookup_elem(&go_tracked, &key);
 	if (!seen)
 		return 0;
-	seen->ready_at = bpf_ktime_get_ns();
-	/* On the scheduler's own stack; no goroutine when a timer or the network woke it. */
-	waker = word_at(word_at(ctx->r14 + G_M) + t->m_curg);
-	if (waker && waker != change.g) {
-		seen->waker_goid = word_at(waker + t->g_goid);
-		s = scratch_take();
-		if (s) {
-			seen->waker_stack = stack_of(&s->stack, waker, pid, t->g_sched_bp);
-			scratch_release(s);
+	take_ready(t, &key, seen, ctx->r14);
+	return 0;
+}
+
+/* runtime.casgstatus: a goroutine, its old state and its new one. Any, not one in 8. */
+SEC("uprobe")
+int go_every_hit(struct pt_regs *ctx)
+{
+	u32 pid = bpf_get_current_pid_tgid() >> 32, from = ctx->bx, to = ctx->cx;
+	struct tracked_key key = {.g = ctx->ax, .pid = pid};
+	struct go_target *t = target_of(pid);
+	struct tracked fresh = {}, *seen;
+
+	count(GO_EVERY_HITS);
+	if (!t)
+		return 0;
+	if (from == G_RUNNING && to == G_WAITING) {
+		fresh.blocked_at = bpf_ktime_get_ns();
+		bpf_map_update_elem(&go_tracked, &key, &fresh, BPF_ANY);
+	} else if (to == G_RUNNABLE) {
+		seen = from == G_WAITING ? bpf_map_lookup_elem(&go_tracked, &key) : NULL;
+		if (seen) {
+			take_ready(t, &key, seen, ctx->r14);
+		} else {
+			fresh.ready_at = bpf_ktime_get_ns();
+			bpf_map_update_elem(&go_tracked, &key, &fresh, BPF_ANY);
 		}
+	} else if (from == G_RUNNABLE && to == G_RUNNING) {
+		seen = bpf_map_lookup_elem(&go_tracked, &key);
+		if (seen && seen->ready_at)
+			record_run(t, key.g, bpf_ktime_get_ns() - seen->ready_at, GO_RUN_EVERY);
+		else
+			count(GO_UNSTAMPED);
 	}
+	return 0;
+}
+
+/* newRecordingSpan of the SDK, by the goroutine that begins the span. */
+SEC("uprobe")
+int go_span_begin_hit(struct pt_regs *ctx)
+{
+	u32 pid = bpf_get_current_pid_tgid() >> 32;
+	struct go_target *t = target_of(pid);
+
+	count(GO_SPANS);
+	if (t)
+		span_begin(word_at(ctx->r14 + t->g_goid), pid, ctx->sp, t->span_context_at != 0);
+	return 0;
+}
+
+/* (*recordingSpan).End: the span in RAX. */
+SEC("uprobe")
+int go_span_end_hit(struct pt_regs *ctx)
+{
+	u32 pid = bpf_get_current_pid_tgid() >> 32;
+	struct go_target *t = target_of(pid);
+	struct span_context own;
+	struct go_scratch *s;
+
+	count(GO_SPAN_ENDS);
+	if (!t)
+		return 0;
+	if (!t->span_context_at && (s = scratch_take())) {
+		t->span_context_at = span_learn(s, ctx->ax, word_at(ctx->r14 + t->g_goid), pid);
+		scratch_release(s);
+	}
+	if (!t->span_context_at)
+		return 0;
+	if (bpf_probe_read_user(&own, sizeof(own), (void *)(ctx->ax + t->span_context_at)))
+		count(GO_UNREADABLE);
+	else
+		span_end(&own, pid);
 	return 0;
 }
 
@@ -409,6 +495,7 @@ int BPF_PROG(go_switch, bool preempt, struct task_struct *prev)
 	if (s) {
 		tag.goid = word_at(curg + t->g_goid);
 		labels_take(t, word_at(curg + t->g_labels), &s->bucket, &tag);
+		span_take(t, tag.goid, prev->tgid, &tag);
 	}
 	p = m ? word_at(m + t->m_p) : 0;
 	/* In a system call it keeps its P only until another thread wants it. */

@@ -26,6 +26,7 @@ struct go_target {
 	u16 m_p;
 	u16 p_runqhead;
 	u16 p_runnext;
+	u16 span_context_at; /* in a span of the SDK; 0 until it was learned */
 	u8 labels_are_map;
 	u8 level;
 	u8 switch_stacks;
@@ -43,8 +44,9 @@ struct go_config {
 };
 
 enum go_kind {
-	GO_RUN = 1, /* a goroutine got a P */
-	GO_STW = 2, /* the world was stopped; reason is the histogram's number */
+	GO_RUN = 1,       /* a goroutine got a P */
+	GO_STW = 2,       /* the world was stopped; reason is the histogram's number */
+	GO_RUN_EVERY = 3, /* a goroutine got a P, and each time one does is a record */
 };
 
 struct go_record {
@@ -78,10 +80,15 @@ struct go_stack {
 enum go_counter {
 	GO_HITS,         /* of the probe on the runtime's histograms */
 	GO_TRACKED_HITS, /* of that on tracked goroutines */
-	GO_SWITCHES,     /* switches of threads of the processes looked into */
+	GO_EVERY_HITS,   /* of that on every change of a goroutine's state */
+	GO_SPANS,        /* begun, of OpenTelemetry's SDK */
+	GO_SPAN_ENDS,
+	GO_SWITCHES, /* switches of threads of the processes looked into */
 	GO_RECORDS,
-	GO_ZEROS,   /* waits of 0 ns: the goroutine was never runnable */
-	GO_STRANGE, /* histograms that are none of those known */
+	GO_ZEROS,      /* waits of 0 ns: the goroutine was never runnable */
+	GO_UNSTAMPED,  /* goroutines that got a P and had begun to wait unseen */
+	GO_STRANGE,    /* histograms that are none of those known */
+	GO_SPANS_FULL, /* spans that were not followed, as too many had not ended */
 	GO_RING_FULL,
 	GO_STACK_RING_FULL,
 	GO_UNREADABLE, /* memory that was not in core */

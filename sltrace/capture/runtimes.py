@@ -8,11 +8,16 @@ from sltrace.capture.settings import Settings
 from sltrace.capture.sources import Source
 
 
-def sources(pids: Sequence[int], settings: Settings) -> list[Source]:
-    """Sources for the processes asked for; empty where none has a runtime that is looked into."""
-    return [
-        source for find in (_go, _python, _profiles) if (source := find(pids, settings)) is not None
-    ]
+def sources(pids: Sequence[int], settings: Settings, command: str = "") -> list[Source]:
+    """Sources for the processes asked for; empty where none has a runtime that is looked into.
+
+    Args:
+        pids: Those that are named, or the one that will be the command; empty for all.
+        settings: What to record.
+        command: What the recorder is about to run, if anything.
+    """
+    found = (_go(pids, settings, command), _python(pids, settings), _profiles(pids, settings))
+    return [source for source in found if source is not None]
 
 
 def _python(pids: Sequence[int], settings: Settings) -> Source | None:
@@ -23,10 +28,10 @@ def _python(pids: Sequence[int], settings: Settings) -> Source | None:
     return PythonSource(pids)
 
 
-def _go(pids: Sequence[int], settings: Settings) -> Source | None:
+def _go(pids: Sequence[int], settings: Settings, command: str) -> Source | None:
     from sltrace.capture.golang.source import go_source
 
-    return go_source(pids, settings)
+    return go_source(pids, settings, command)
 
 
 def _profiles(pids: Sequence[int], settings: Settings) -> Source | None:

@@ -75,6 +75,7 @@ class Recording:
         force: Replace a trace that is there.
         command_line: For the trace's description.
         sources: What to record besides the scheduler; needs the libbpf loader.
+        say: Shows a line to the user before the recording begins.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Recording:
         force: bool = False,
         command_line: Sequence[str] | None = None,
         sources: Sequence[Source] = (),
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.path = path
         self._settings = settings
@@ -109,6 +111,7 @@ class Recording:
         self._start_ns = time.monotonic_ns()
         self._clock = {"start_ns": self._start_ns, "start_unix_ns": time.time_ns()}
         self._sources = tuple(sources)
+        self._say = say
         try:
             self._probes = self._load(loader)
         except BaseException:
@@ -160,6 +163,7 @@ class Recording:
             tasks=self._tasks,
             groups=self._groups,
             cgroup_v1=self._hierarchy.kind != "v2",
+            say=self._say,
         )
         for source in self._sources:
             source.attach(context)
@@ -229,6 +233,8 @@ class Recording:
             tick = TICK_S / 5 if fill > _BUSY_FILL else TICK_S
         # Before the last reading, so that what is counted and what is handed over agree.
         self._probes.detach()
+        for source in self._sources:
+            source.detach()
         self._clock |= {"end_ns": time.monotonic_ns(), "end_unix_ns": time.time_ns()}
         self._drain(limit=None)
         self._closing.set()

@@ -74,11 +74,14 @@ class Go:
     """How much is recorded of Go processes.
 
     Attributes:
-        level: 0 memory reads only, 1 one probe, 2 also the tracked path.
+        wanted: Whether they are looked into.
+        level: 0 memory reads only, 1 one probe, 2 also the tracked path,
+            3 every change of state; None for 1 of those that are named, 0 of others.
         trace_labels: pprof labels that hold a trace id.
     """
 
-    level: int = 1
+    wanted: bool = True
+    level: int | None = None
     trace_labels: tuple[str, ...] = ("trace_id", "trace id", "otel_traceid")
 
 

@@ -5,7 +5,7 @@ The session owns the clock, the trace and the two threads; a source owns its pro
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -32,6 +32,7 @@ class Context:
         tasks: Names of threads.
         groups: Paths of cgroups.
         cgroup_v1: The tree of cgroups that ids are from is the v1 one of the CPU controller.
+        say: Shows a line to the user before the recording begins.
     """
 
     settings: Settings
@@ -40,6 +41,7 @@ class Context:
     tasks: TaskNames
     groups: GroupNames
     cgroup_v1: bool = False
+    say: Callable[[str], None] = lambda line: None
 
 
 class Source(Protocol):
@@ -64,6 +66,12 @@ class Source(Protocol):
 
     def rows(self) -> Rows:
         """What became known since the last call; on the writing thread, twice a second."""
+
+    def detach(self) -> None:
+        """Takes every probe out at the recording's end; rings and counters stay readable.
+
+        Called on the reading thread while the writing thread may be in `rows`.
+        """
 
     def finish(self) -> Rows:
         """The rest, once nothing is attached any more: names, and what was still under way."""

@@ -10,6 +10,7 @@ from sltrace.cli import output
 
 if TYPE_CHECKING:
     from sltrace.analysis.golang.chain import Chain
+    from sltrace.trace.reader import Trace
 
 
 @click.command()
@@ -18,26 +19,60 @@ if TYPE_CHECKING:
 @click.option("--goid", type=int, metavar="N", help="Only waits of this goroutine, and their path.")
 @click.option("--top", type=click.IntRange(min=1), help="Lines to show; 20 unless --json.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document; times in ns.")
+@click.option(
+    "-o", "--output", "file", metavar="FILE", help="Make an HTML page of it, - for standard output."
+)
+@click.option("-f", "--force", is_flag=True, help="Replace FILE if it exists.")
 def command(
-    path: str, trace_id: str | None, goid: int | None, top: int | None, as_json: bool
+    path: str,
+    trace_id: str | None,
+    goid: int | None,
+    top: int | None,
+    as_json: bool,
+    file: str | None,
+    force: bool,
 ) -> None:
     """Who blocked whom among the goroutines of TRACE: why, where, and who made them go on.
 
-    Needs a recording with --go-level 2. Times are of the waits the runtime tracks, 1 in 8.
+    Needs a recording with --go-level 2, whose times are of the waits the runtime tracks, 1 in 8; or
+    3, which has all.
     """
     from sltrace.analysis.golang.chain import chain
+    from sltrace.errors import UsageError
     from sltrace.trace.reader import Trace
 
+    if file and as_json:
+        raise UsageError("-o makes a page and --json a document", "leave one of them out")
+    trace = Trace.open(path)
     result = chain(
-        Trace.open(path),
+        trace,
         trace_id.lower() if trace_id else None,
         goid,
-        top or (10_000 if as_json else 20),
+        top or (10_000 if as_json or file else 20),
     )
+    if file:
+        subject = [f"trace {trace_id.lower()}"] if trace_id else []
+        subject += [f"goroutine {goid}"] if goid is not None else []
+        _write(trace, result, ", ".join(subject), file, force=force)
+        return
     if as_json:
         output.print_json(result.to_json())
         return
     _show(result, top or 20)
+
+
+def _write(trace: Trace, result: Chain, subject: str, file: str, *, force: bool) -> None:
+    from heatmaps.chainpage import build_chain_page
+    from sltrace.export.sink import STDOUT
+    from sltrace.export.sink import output as opened
+
+    page = build_chain_page(trace, result, subject)
+    with opened(file, force=force, text=True) as out:
+        out.write(page)
+    where = "standard output" if file == STDOUT else output.text(file)
+    click.echo(
+        f"{where}: {len(page) / 1e3:.0f} kB, {output.number(len(result.links))} links", err=True
+    )
 
 
 def _show(result: Chain, top: int) -> None:

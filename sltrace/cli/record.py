@@ -110,11 +110,16 @@ _STACKS = {
     help="Time each iteration of Python event loops exactly: costs every system call.",
 )
 @click.option(
+    "--go/--no-go",
+    "go",
+    default=True,
+    help="Look into Go processes among those recorded.  [default: --go]",
+)
+@click.option(
     "--go-level",
-    type=click.IntRange(0, 2),
-    default=1,
-    show_default=True,
-    help="Of Go processes: 0 memory reads only, 1 one probe, 2 who woke whom.",
+    type=click.IntRange(0, 3),
+    help="Of Go processes: 0 memory reads only, 1 one probe, 2 who woke whom, 3 every wait.  "
+    "[default: 1 of --pid and COMMAND, else 0]",
 )
 @click.option(
     "--go-trace-label",
@@ -166,7 +171,8 @@ def command(
     python: bool,
     python_rate: int,
     python_loops: bool,
-    go_level: int,
+    go: bool,
+    go_level: int | None,
     go_trace_labels: tuple[str, ...],
     listen: str | None,
     profiles: tuple[Path, ...],
@@ -207,7 +213,7 @@ def command(
             rate_per_cpu=stack_rate,
         ),
         python=Python(wanted=python, rate_per_cpu=python_rate, loops=python_loops),
-        go=_go(go_level, go_trace_labels),
+        go=_go(go, go_level, go_trace_labels),
         profiles=Profiles(address(listen) if listen else None, profiles),
         min_latency_ns=min_latency,
         histogram_only=histogram_only,
@@ -247,7 +253,10 @@ def _record(
                 loader=loader,
                 force=force,
                 command_line=sys.argv,
-                sources=sources(settings.filters.pids, settings) if loader == "libbpf" else (),
+                sources=sources(settings.filters.pids, settings, "".join(command_line[:1]))
+                if loader == "libbpf"
+                else (),
+                say=_say(quiet),
             )
         except CannotRecord as err:
             if loader != "libbpf":
@@ -276,12 +285,16 @@ def _record(
     return ending.exit_code
 
 
-def _go(level: int, labels: tuple[str, ...]) -> Go:
+def _go(wanted: bool, level: int | None, labels: tuple[str, ...]) -> Go:
     from sltrace.capture.settings import Go
 
     if len(labels) > 4 or any(not 0 < len(key.encode()) <= 24 for key in labels):
         raise UsageError("--go-trace-label: at most 4 keys of 1 to 24 bytes", "give fewer")
-    return Go(level, labels or Go.trace_labels)
+    return Go(wanted, level, labels or Go.trace_labels)
+
+
+def _say(quiet: bool) -> Callable[[str], None]:
+    return (lambda line: None) if quiet else (lambda line: click.echo(line, err=True))
 
 
 def _progress(quiet: bool) -> Callable[[Status], None]:

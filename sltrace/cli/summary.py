@@ -66,7 +66,7 @@ def print_summary(path: Path, reason: str) -> None:
 def _go(trace: Trace) -> None:
     """What was recorded of Go processes, and what that cost them."""
     source = trace.meta.get("sources", {}).get("go")
-    if not source:
+    if not source or not source["processes"]:
         return
     for process in source["processes"]:
         level = "nothing" if process["level"] is None else f"level {process['level']}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes as c
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -242,6 +243,21 @@ class CgroupNames:
         mount = str(self._hierarchy.mount)
         # A removed cgroup has no path any more: its link is just "/".
         return path.removeprefix(mount) or "/" if path.startswith(mount) else None
+
+
+def processes_below(names: Iterable[str]) -> tuple[int, ...]:
+    """Processes in cgroups, by their paths as `subtree_ids` takes them, and below; each once."""
+    mount = choose_hierarchy().mount
+    found: dict[int, None] = {}
+    for name in names:
+        inside = name.removeprefix(str(mount)).strip("/")
+        for path, _ in _walk(mount / inside):
+            try:
+                text = (mount / path.strip("/") / "cgroup.procs").read_text()
+            except OSError:
+                continue
+            found |= dict.fromkeys(map(int, text.split()))
+    return tuple(found)
 
 
 class _Handle(c.Structure):

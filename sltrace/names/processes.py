@@ -224,6 +224,11 @@ def with_children(pids: Iterable[int], proc: Path = Path("/proc")) -> tuple[int,
     return tuple(found)
 
 
+def all_processes(proc: Path = Path("/proc")) -> tuple[int, ...]:
+    """Every process that is there."""
+    return tuple(_numbers(proc))
+
+
 def _parent(proc: Path, pid: int) -> int:
     # The name in parentheses may hold anything, also a parenthesis.
     fields = _read(proc / str(pid) / "stat", 1024).rpartition(b")")[2].split()

@@ -180,18 +180,25 @@ _RERECORD = "record again, or copy the trace again from where it was recorded"
 def _sampling(meta: dict[str, Any]) -> list[str]:
     """What is not whole because only a part was recorded, in sentences."""
     sources = meta.get("sources")
-    found = set()
-    for name, source in sources.items() if isinstance(sources, dict) else ():
+    sampled, notes = set(), []
+    for name, go in sources.items() if isinstance(sources, dict) else ():
         # In a merged trace a source is called `TRACE: go`.
-        go = name.rpartition(": ")[2] == "go" and isinstance(source, dict)
-        one_in = source.get("sampled") if go else None
+        if name.rpartition(": ")[2] != "go" or not isinstance(go, dict):
+            continue
+        one_in, counters = go.get("sampled"), go.get("counters")
         if isinstance(one_in, int) and 1 < one_in < 1 << 16:
-            found.add(one_in)
+            sampled.add(one_in)
+        lost = counters.get("go_ring_full") if isinstance(counters, dict) else None
+        if isinstance(lost, int) and lost > 0:
+            notes.append(f"{lost:,} waits of goroutines are missing: the recorder was too slow")
+        left_out = go.get("left_out")
+        if isinstance(left_out, int) and left_out > 0:
+            notes.append(f"{left_out:,} more Go processes were not looked into: they were too many")
     return [
         f"of waits of goroutines the runtime notes 1 in {one_in}: counts and times are of those, "
         "nothing is scaled up"
-        for one_in in sorted(found)
-    ]
+        for one_in in sorted(sampled)
+    ] + notes
 
 
 def _read_meta(path: Path) -> dict[str, Any]:

@@ -16,13 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sltrace.symbols.elf import ElfError
-from sltrace.target.go import locate
+from sltrace.target.go import dwarf, locate
 from sltrace.target.go.buildinfo import read_buildinfo
 from sltrace.target.go.errors import NotGoError, RefusedError
 from sltrace.target.go.image import Image
 from sltrace.target.go.offsets import OFFSETS, offsets_of
 from sltrace.target.go.pclntab import Pclntab
-from sltrace.target.go.process import identify, look_into
+from sltrace.target.go.process import find_offsets, identify, look_into
 from sltrace.target.go.x86 import decode, is_emulated
 from tests.support.golang import MODES, TOOLCHAINS, VERSIONS, go_program, witness
 from tests.support.programs import ROOT
@@ -76,6 +76,34 @@ def test_places_to_probe_begin_an_instruction(version: str) -> None:
         for place in places:
             assert place is not None
             assert lines[place][0] == "j" or lines[place] == "push"
+
+
+def test_places_of_the_tracing_sdk_are_behind_the_check_for_stack() -> None:
+    """In Caddy, where nothing has moved the stack pointer yet."""
+    path = ROOT / "build" / "caddy" / "bin" / "caddy"
+    image = Image.from_file(path)
+    table = Pclntab(image)
+    sites = locate.sites(image, table, offsets_of("go1.26"))
+    assert not sites.why
+    for function, place in (
+        (locate.SPAN_BEGIN, sites.span_begin),
+        (locate.SPAN_END, sites.span_end),
+    ):
+        start, _ = table.function(function) or (0, 0)
+        assert place
+        text = subprocess.run(
+            ["objdump", "-d", f"--start-address={start}", f"--stop-address={place + 1}", path],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        lines = re.findall(r"^\s+\w+:\t[\w ]+\t(\w+) *(.*)$", text, re.M)
+        assert lines[-1][0] == "push"
+        assert {mnemonic for mnemonic, _ in lines[:-1]} <= {"lea", "cmp", "jbe"}
+        assert not any(operands.endswith(",%rsp") for name, operands in lines if name == "lea")
+    witness_image = Image.from_file(go_program(WITNESS))
+    without = locate.sites(witness_image, Pclntab(witness_image), offsets_of(f"go{VERSIONS[-1]}"))
+    assert (without.span_begin, without.span_end, without.why) == (None, None, {})
 
 
 def test_decodes_as_objdump_does() -> None:
@@ -147,6 +175,35 @@ def test_lines_are_those_of_addr2line() -> None:
         assert where.function == function
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_dwarf_says_what_the_table_does(version: str) -> None:
+    for mode in MODES:
+        written = dwarf.offsets_of(Image.from_file(go_program(WITNESS, version, mode)))
+        assert written == (None if mode == "stripped" else offsets_of(f"go{version}")), mode
+
+
+def test_versions_from_the_future_are_known_by_their_dwarf(tmp_path: Path) -> None:
+    """What they call themselves is not asked for then; the live process is checked all the same."""
+    for name in (b"1.99.3", b"devel "):
+        future = tmp_path / name.decode().strip()
+        future.write_bytes(go_program(WITNESS).read_bytes().replace(VERSIONS[-1].encode(), name))
+        future.chmod(0o755)
+        with subprocess.Popen([future], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            try:
+                assert process.stdout
+                process.stdout.readline()
+                found = look_into(identify(process.pid))
+            finally:
+                process.kill()
+        assert found.identity.version == f"go{name.decode()}"
+        assert (found.offsets_from, found.offsets) == ("dwarf", OFFSETS[1, 27])
+        assert not found.sites.why
+    stripped = Image.from_file(go_program(WITNESS, mode="stripped"))
+    assert find_offsets(stripped, f"go{VERSIONS[-1]}")[1] == "table"
+    with pytest.raises(RefusedError, match=r"built by go1\.99\.3.*no DWARF"):
+        find_offsets(stripped, "go1.99.3")
+
+
 @pytest.mark.parametrize("version", ["go1.28.0", "go1.20", "devel +abc", "go1.26.1 X:greenteagc"])
 def test_refuses_versions_it_does_not_know(version: str) -> None:
     with pytest.raises(RefusedError, match="built by"):
@@ -157,7 +214,7 @@ def test_refuses_a_runtime_that_is_not_as_it_says(monkeypatch: pytest.MonkeyPatc
     """With the offsets of another version the live process does not pass."""
     for wrong in ((1, 21), (1, 25)):
         monkeypatch.setitem(OFFSETS, (1, 27), OFFSETS[wrong])
-        with witness() as running, pytest.raises(RefusedError):
+        with witness(mode="stripped") as running, pytest.raises(RefusedError):
             look_into(identify(running.pid))
 
 
@@ -196,6 +253,38 @@ def test_damaged_executables_are_refused_not_crashed_on(data: st.DataObject) -> 
             table.locate(address)
     except (ElfError, NotGoError, RefusedError):
         return
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_damaged_dwarf_is_refused_not_crashed_on(data: st.DataObject, unpacked: Image) -> None:
+    """Of the entries that are read, and of the units around them."""
+    whole = bytes(unpacked.data)
+    damaged = bytearray(whole)
+    info, abbrev = unpacked.sections[".debug_info"], unpacked.sections[".debug_abbrev"]
+    places = [abbrev.offset, info.offset]
+    places += [whole.index(b"runtime.%s\0" % n, info.offset) for n in (b"g", b"m", b"schedt")]
+    for _ in range(data.draw(st.integers(1, 6))):
+        at = data.draw(st.sampled_from(places)) + data.draw(st.integers(-8, 900))
+        damaged[at] = data.draw(st.integers(0, 255))
+    try:
+        found = dwarf.offsets_of(Image(bytes(damaged)))
+    except dwarf.DwarfError:
+        return
+    # What is read all the same is within what is read of the process.
+    assert found is None or max(found.g_labels, found.g_goid) <= 392
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """The witness with DWARF that is not compressed, which says the same."""
+    path = tmp_path_factory.mktemp("dwarf") / "unpacked"
+    program = go_program(WITNESS)
+    subprocess.run(["objcopy", "--decompress-debug-sections", program, path], check=True)
+    image = Image.from_file(path)
+    assert not image.sections[".debug_info"].compressed
+    assert dwarf.offsets_of(image) == dwarf.offsets_of(Image.from_file(program))
+    return image
 
 
 def _whole(cache: dict[str, bytes] = {}) -> bytes:  # noqa: B006

@@ -6,21 +6,28 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from sltrace.capture.golang.sampler import LATENCIES, STW_HISTOGRAMS, bucket_bounds
+from sltrace.target.go.errors import RefusedError
+from sltrace.target.go.process import GoProcess, identify, look_into
 from sltrace.trace.reader import Trace
+from tests.support.cgroups import cgroup
 from tests.support.golang import VERSIONS, go_program, witness
 from tests.support.programs import ROOT
 from tests.support.recorder import recorder, sltrace
+from tests.support.traces import SECOND
 
 pytestmark = pytest.mark.bpf
 
+WITNESS = ROOT / "tests" / "go" / "programs" / "witness"
 STOPPING_GC, _, TOTAL_GC, TOTAL_OTHER = STW_HISTOGRAMS
 BUCKETS = 160
 
@@ -207,25 +214,89 @@ def test_level_2_knows_who_woke_whom(tmp_path: Path) -> None:
     assert "main.handOver" in {n["name"] for n in names}
 
 
+@pytest.mark.parametrize("version", [VERSIONS[0], VERSIONS[-1]])
+def test_level_3_has_every_wait(tmp_path: Path, version: str) -> None:
+    """As many as the program knows, and as the runtime counts once it is told to count them all.
+
+    That it does where casgstatusAlwaysTrack is set, which the runtime's own tests do; here it is
+    written into the witness, whose symbols tell where it is.
+    """
+    path = go_program(WITNESS, version)
+    listed = subprocess.run(["nm", path], capture_output=True, text=True, check=True).stdout
+    switch = re.search(r"^(\w+) \w runtime.casgstatusAlwaysTrack$", listed, re.M)
+    assert switch
+    with witness(version) as running:
+        running.ask("tick")
+        options = ("--pid", running.pid, "--go-level", 3)
+        with recorder(tmp_path / "l3.slt", *options) as recording:
+            time.sleep(0.4)
+            ticked = (recording.started_ns, time.monotonic_ns())
+            waker, woken = (int(g) for g in running.ask("handover 150"))
+            with open(f"/proc/{running.pid}/mem", "r+b", buffering=0) as memory:
+                memory.seek(int(switch[1], 16))
+                memory.write(b"\1")
+            times = [time.monotonic_ns()]
+            before = running.ask("metrics")
+            times.append(time.monotonic_ns())
+            running.ask("traced 300")
+            times.append(time.monotonic_ns())
+            after = running.ask("metrics")
+            times.append(time.monotonic_ns())
+        trace = recording.trace
+
+    def rows(condition: str) -> int:
+        return int(column(trace, f"SELECT count(*) FROM waits WHERE {condition}")[0])
+
+    handed = f"kind = 'goroutine_blocked' AND goid = {woken}"
+    assert rows(f"{handed} AND reason = 'chan receive' AND waker_goid = {waker}") == 150
+    told = sum(difference(after, before, LATENCIES)[1:])
+    inner, outer = (
+        rows(f"kind = 'goroutine' AND end_ns BETWEEN {times[i]} AND {times[3 - i]}") for i in (1, 0)
+    )
+    # Neither a goroutine's first wait nor one after it was stopped for its stack to be scanned.
+    never = "reason IN ('new goroutine', 'preempted')"
+    untold = rows(f"kind = 'goroutine' AND {never} AND end_ns BETWEEN {times[0]} AND {times[3]}")
+    assert inner - untold <= told <= outer
+    assert 500 < outer <= inner + 0.02 * told + 10
+    assert untold < 0.03 * told + 10
+    assert rows("kind = 'goroutine' AND sampled IS NOT NULL") == 0
+    counts = counters_of(trace)
+    assert counts["go_ring_full"] == counts["go_scratch_full"] == 0
+    # Each wait is three changes of state; and the recorder said how many before it began.
+    expected = trace.meta["sources"]["go"]["expected"]
+    assert recording.done
+    said = f"about {expected['hits_per_s']:,.0f} probe hits a second"
+    assert said in recording.done.err
+    ticks = rows(f"kind = 'goroutine' AND end_ns BETWEEN {ticked[0]} AND {ticked[1]}")
+    happened = 3 * ticks * 1e9 / (ticked[1] - ticked[0])
+    assert 0.4 * happened < expected["hits_per_s"] < 2.5 * happened
+
+
 def test_a_killed_recorder_leaves_the_service_as_it_was(tmp_path: Path) -> None:
+    """And it is left at once, killed or not."""
     with witness() as running:
+        process = look_into(identify(running.pid))
         for number in (signal.SIGKILL, signal.SIGINT):
             path = tmp_path / f"{number}.slt"
             with recorder(path, "--pid", running.pid, "--go-level", 2) as recording:
                 running.tell("work 600")
                 time.sleep(0.3)
-                recording.end(number)
+                assert _breakpoints(process) == 2
+                os.kill(recording.pid, number)
+                told = time.monotonic()
+                while _breakpoints(process):
+                    time.sleep(0.002)
+                # 0.06 to 0.08 s on an idle machine, most of it the kernel's own wait.
+                assert time.monotonic() - told < 0.3
+                recording.wait()
                 assert running.answer() == "done"
             assert running.ask("work 100") == "done"
             assert running.process.poll() is None
-            assert _breakpoints(running.pid) == 0
+            assert _breakpoints(process) == 0
 
 
-def _breakpoints(pid: int) -> int:
+def _breakpoints(process: GoProcess) -> int:
     """Of the functions probed, those whose code in memory is not that of the file."""
-    from sltrace.target.go.process import identify, look_into
-
-    process = look_into(identify(pid))
     sites = [process.sites.record, process.sites.tracked]
     changed = 0
     for site in sites:
@@ -250,7 +321,7 @@ def test_a_service_that_ends_is_no_error(tmp_path: Path) -> None:
 
 def test_a_version_from_the_future_is_refused(tmp_path: Path) -> None:
     """The rest of the recording is whole, and the reason is told."""
-    whole = go_program(ROOT / "tests" / "go" / "programs" / "witness").read_bytes()
+    whole = go_program(WITNESS, mode="stripped").read_bytes()
     future = tmp_path / "future"
     future.write_bytes(whole.replace(VERSIONS[-1].encode(), b"1.99.3"))
     future.chmod(0o755)
@@ -267,22 +338,156 @@ def test_a_version_from_the_future_is_refused(tmp_path: Path) -> None:
     ).to_pylist()[0]
     assert target["version"] == "go1.99.3"
     assert target["level"] is None
-    assert "Go 1.21 to 1.27 is known" in target["why"]
+    assert "Go 1.19 and 1.21 to 1.27 are known" in target["why"]
+    assert "no DWARF" in target["why"]
     assert recording.trace.meta["finished"]
 
 
-def test_lost_p_is_seen_by_the_kernel_join(tmp_path: Path) -> None:
-    """Two Ps on one CPU with a busy process: threads lose it while they hold a P."""
+def test_time_lost_with_a_p_is_the_kernels_run_delay(tmp_path: Path) -> None:
+    """Two Ps, busy all the time, on one CPU: what their threads wait for it, they wait with a P.
+
+    How long that was is in /proc/PID/task/TID/schedstat.
+    """
     cpu = {min(os.sched_getaffinity(0))}
     with witness() as running:
         for thread in Path(f"/proc/{running.pid}/task").iterdir():
             os.sched_setaffinity(int(thread.name), cpu)
         with recorder(tmp_path / "p.slt", "--pid", running.pid) as recording:
-            running.ask("work 1200")
-        rows = recording.trace.sql(
-            "SELECT count(*) AS n, count(goid) AS goids, count(held_p) AS ps, "
-            "max(held_p) AS p FROM waits WHERE kind = 'runq_preempt'"
-        ).to_pylist()[0]
-    assert rows["n"] > 50
-    assert rows["ps"] > 0.5 * rows["n"]
-    assert rows["p"] < (os.cpu_count() or 1)
+            begin, before = time.monotonic_ns(), schedstats(running.pid)
+            running.ask("spin 1000")
+            end, after = time.monotonic_ns(), schedstats(running.pid)
+    told = {tid: after[tid] - before.get(tid, 0) for tid in after}
+    # Two work. Others of the runtime's threads only look after them, without a P.
+    busy = [tid for tid, (ran, _) in told.items() if ran > 0.1 * SECOND]
+    assert busy
+    rows = recording.trace.sql(
+        "SELECT tid, count(*) AS n, sum(wait_ns)::BIGINT AS ns, max(held_p) AS p, "
+        "max(queued) AS queued FROM waits WHERE kind IN ('runq_preempt', 'runq_wakeup') "
+        f"AND held_p IS NOT NULL AND end_ns BETWEEN {begin} AND {end} GROUP BY tid"
+    ).to_pylist()
+    seen = {row["tid"]: row for row in rows}
+    for tid in busy:
+        ran, waited = told[tid]
+        assert waited > 0.2 * ran
+        assert 0.9 * waited - 20_000_000 < seen[tid]["ns"] < 1.02 * waited + 20_000_000
+        assert seen[tid]["p"] < (os.cpu_count() or 1)
+        # No more goroutines than two want to run, but for the runtime's own few.
+        assert seen[tid]["queued"] <= 4
+
+
+def schedstats(pid: int) -> dict[int, NDArray[np.int64]]:
+    """Of each thread of a process, how long it ran and waited for a CPU, in ns."""
+    return {
+        int(thread.name): np.array((thread / "schedstat").read_text().split()[:2], np.int64)
+        for thread in Path(f"/proc/{pid}/task").iterdir()
+    }
+
+
+def test_a_service_replaced_by_exec_is_let_go(tmp_path: Path) -> None:
+    """While it is being attached to, and while it is recorded; what it became is left alone."""
+    with witness() as running:
+        identity = identify(running.pid)
+        running.tell("exec")
+        wait_for_program(running.pid, "cat")
+        with pytest.raises(RefusedError, match=r"cannot be read|replaced"):
+            look_into(identity)
+    with (
+        witness() as running,
+        recorder(tmp_path / "x.slt", "--pid", running.pid, "--go-level", 2) as recording,
+    ):
+        running.ask("work 100")
+        running.tell("exec")
+        wait_for_program(running.pid, "cat")
+        time.sleep(1.2)
+        running.tell("still here")
+        assert running.process.stdout
+        assert running.process.stdout.readline() == "still here\n"
+        assert recording.end().code == 0
+    (target,) = targets(recording.trace)
+    assert (target["level"], target["why"]) == (2, "")
+    assert target["until_ns"]
+
+
+def wait_for_program(pid: int, name: str) -> None:
+    for _ in range(200):
+        if Path(f"/proc/{pid}/comm").read_text().strip() == name:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"{pid} never became {name}")
+
+
+TRACER = """
+import ctypes, os, sys
+libc, pid = ctypes.CDLL(None), int(sys.argv[1])
+assert libc.ptrace(0x4206, pid, None, None) == 0  # PTRACE_SEIZE
+print("seized", flush=True)
+while True:
+    _, status = os.waitpid(pid, 0x40000000)  # __WALL
+    if not os.WIFSTOPPED(status):
+        break
+    libc.ptrace(7, pid, None, ctypes.c_void_p(os.WSTOPSIG(status)))  # PTRACE_CONT
+"""
+
+
+def test_a_service_that_a_debugger_traces_is_recorded_all_the_same(tmp_path: Path) -> None:
+    """Neither reading its memory nor probing it is tracing: nobody stands in the other's way."""
+    with witness() as running:
+        debugger = [sys.executable, "-c", TRACER, str(running.pid)]
+        with subprocess.Popen(debugger, stdout=subprocess.PIPE, text=True) as tracer:
+            assert tracer.stdout
+            assert tracer.stdout.readline() == "seized\n"
+            with recorder(tmp_path / "d.slt", "--pid", running.pid, "--go-level", 2) as recording:
+                assert running.ask("work 300") == "done"
+            status = Path(f"/proc/{running.pid}/status").read_text()
+            assert f"TracerPid:\t{tracer.pid}\n" in status
+            running.process.kill()
+            tracer.wait(10)
+    (target,) = targets(recording.trace)
+    assert (target["level"], target["why"]) == (2, "")
+    assert column(recording.trace, "SELECT count(*) FROM waits WHERE kind = 'goroutine'")[0] > 10
+
+
+def targets(trace: Trace) -> list[dict[str, Any]]:
+    """Of Go."""
+    return trace.sql("SELECT * FROM targets WHERE runtime = 'go' ORDER BY pid").to_pylist()
+
+
+@pytest.mark.parametrize(("through", "level"), [("", 1), ("sh -c", 0)])
+def test_a_command_is_found_once_it_runs(tmp_path: Path, through: str, level: int) -> None:
+    """By way of a shell only its memory is read: the probes were not loaded for it."""
+    program = f"{go_program(ROOT / 'examples' / 'go_fanout')} -cured -d 1200ms"
+    command = ["sh", "-c", f"{program}; true"] if through else program.split()
+    done = sltrace("record", "-o", tmp_path / "c.slt", "--", *command)
+    assert done.code == 0, done.err
+    trace = Trace.open(tmp_path / "c.slt")
+    (target,) = targets(trace)
+    assert target["level"] == level
+    assert ("--pid" in target["why"]) == (level == 0)
+    assert target["from_ns"] - trace.meta["clock"]["start_ns"] < SECOND
+    waits = column(trace, "SELECT count(*) FROM waits WHERE kind = 'goroutine'")[0]
+    assert (waits > 20) == (level > 0)
+    assert column(trace, "SELECT count(*) FROM samples WHERE source = 'wall'")[0]
+    assert trace.meta["sources"]["go"]["level_asked_for"] == 1
+
+
+def test_what_nobody_named_is_found_and_read_but_not_probed(tmp_path: Path) -> None:
+    """Of the machine, or a cgroup; also what begins meanwhile. Probes are for the asking."""
+    with cgroup("sltrace-go-found") as group, witness() as inside, witness() as outside:
+        group.procs.write_text(str(inside.pid))
+        with recorder(tmp_path / "all.slt") as whole, witness() as late:
+            inside.ask("work 300")
+            for _ in range(30):
+                if f'"pid": {late.pid}' in (tmp_path / "all.slt" / "meta.json").read_text():
+                    break
+                time.sleep(0.1)
+        found = {t["pid"]: (t["level"], t["why"]) for t in targets(whole.trace)}
+        for one in (inside, outside, late):
+            assert found[one.pid] == (0, "")
+        assert counters_of(whole.trace)["go_hits"] == 0
+        # The kernel join needs no probe in the process.
+        joined = f"pid = {inside.pid} AND goid IS NOT NULL"
+        assert column(whole.trace, f"SELECT count(*) FROM waits WHERE {joined}")[0]
+        options = ("--cgroup", group.name, "--go-level", 2)
+        with recorder(tmp_path / "some.slt", *options) as some:
+            inside.ask("work 200")
+    assert [(t["pid"], t["level"]) for t in targets(some.trace)] == [(inside.pid, 2)]

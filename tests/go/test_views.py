@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from sltrace.analysis.golang.findings import findings
 from sltrace.analysis.golang.health import windows
 from sltrace.analysis.golang.reasons import explain
 from sltrace.cli.main import cli
-from sltrace.errors import UsageError
+from sltrace.errors import OutputError, UsageError
 from sltrace.trace.reader import Trace
 from tests.support.traces import SECOND, make_trace
 
@@ -117,6 +120,43 @@ def test_windows_count_idle_ps_and_waits(tmp_path: Path) -> None:
     assert first.p_utilisation == pytest.approx(1 - 1.5 / 4)
     assert (first.waits, first.mean_wait_ns, first.spinning) == (2, 200, 1.0)
     assert (second.waits, second.start_ns) == (0, 5 * SECOND)
+
+
+def test_the_page_of_chains_has_them_all_and_nothing_that_runs(tmp_path: Path) -> None:
+    hostile = "</script><script>alert(1)</script>"
+    woken = {"reason": "chan receive", "waker_goid": 9, "waker_stack_runtime": 12}
+    trace = made(
+        tmp_path,
+        [waited("goroutine_blocked", 5000, **woken), waited("goroutine", 300, reason=hostile)],
+        meta={"host": hostile},
+    )
+    page = tmp_path / "chain.html"
+    command = ["chain", str(trace.path), "--goid", "7", "-o", str(page)]
+    assert CliRunner().invoke(cli, command).exit_code == 0
+    text = page.read_text()
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
+    assert data
+    found = json.loads(data[1])
+    assert (found["subject"], found["host"]) == ("goroutine 7", hostile)
+    said = [(link.where, link.blocked_ns, link.runq_ns, link.count) for link in chain(trace).links]
+    assert said == [(k["where"], k["blocked"], k["runq"], k["count"]) for k in found["links"]]
+    assert [(s["to"] - s["from"], s["parked"]) for s in found["steps"]] == [
+        (5000, True),
+        (300, False),
+    ]
+    code = re.findall(r"<script>(.*?)</script>", text, re.S)
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)
+    assert policy
+    assert set(re.findall(r"'sha256-([^']+)'", policy[1])) == {
+        base64.b64encode(hashlib.sha256(c.encode()).digest()).decode() for c in code
+    }
+    assert "default-src 'none'" in policy[1]
+    assert not re.search(r'\b(src|href)="', text)
+    # It stays what it is unless told otherwise.
+    assert isinstance(CliRunner().invoke(cli, command).exception, OutputError)
+    assert CliRunner().invoke(cli, [*command, "--force"]).exit_code == 0
+    both = CliRunner().invoke(cli, [*command, "--json"]).exception
+    assert isinstance(both, UsageError)
 
 
 def test_reasons_have_plain_words() -> None:

@@ -50,6 +50,9 @@ class Tags:
     def describe(self) -> dict[str, Any]:
         return {"attached": []}
 
+    def detach(self) -> None:
+        return
+
     def close(self) -> None:
         return
 

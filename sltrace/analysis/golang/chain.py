@@ -1,7 +1,7 @@
 """Who blocked whom: goroutines, why they were parked, and who made them go on.
 
-From recordings at level 2. The runtime tracks one stop in eight, so times are of those: multiply
-by `sampled` for an estimate of all.
+From recordings at level 2 or 3. At 2 they are of the stops that the runtime tracks, one in eight:
+multiply by `sampled` for an estimate of all.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Chain:
-    """Attributes: links, most time first; steps in order; one wait in `sampled` is in them."""
+    """Attributes: links, most time first; steps in order; they are of one wait in `sampled`."""
 
     links: tuple[Link, ...]
     steps: tuple[Step, ...]

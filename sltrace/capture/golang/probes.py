@@ -22,10 +22,21 @@ STACK_RING_BYTES = 4 << 20
 TRACE_KEYS = ("trace_id", "trace id", "otel_traceid")
 SPAN_KEYS = ("span_id", "span id")
 _SWITCH = ("go_switch", "go_exit", "go_exec")
-_RECORD, _TRACKED = "go_record_hit", "go_tracked_hit"
+_SPAN_BEGIN, _SPAN_END = "go_span_begin_hit", "go_span_end_hit"
+_RECORD, _TRACKED, _EVERY = "go_record_hit", "go_tracked_hit", "go_every_hit"
+_PROBES: dict[int, tuple[tuple[int, str, str], ...]] = {
+    0: (),
+    1: ((1, _RECORD, "record"),),
+    2: ((1, _RECORD, "record"), (2, _TRACKED, "tracked")),
+    3: ((1, _RECORD, "record"), (3, _EVERY, "every")),
+}
+"""By level: the level each probe brings a process to, its program and the name of its place."""
 _COUNTED_BY = {
     _RECORD: ("go_hits", True),
     _TRACKED: ("go_tracked_hits", True),
+    _EVERY: ("go_every_hits", True),
+    _SPAN_BEGIN: ("go_spans", True),
+    _SPAN_END: ("go_span_ends", True),
     "go_switch": ("go_switches", False),
 }
 """Counter of each program's runs, and whether one costs a breakpoint too."""
@@ -58,7 +69,7 @@ class GoProbes:
             maps["task_tags"].reuse(tags_fd)
             config = _config(layouts.dtype("go_config"), trace_keys, cgroup_v1)
             maps[".rodata"].write_initial(layouts.variable_offset(".rodata", "cfg"), config)
-            for name in (_RECORD, _TRACKED):
+            for name in (_RECORD, _TRACKED, _EVERY, _SPAN_BEGIN, _SPAN_END):
                 self._object.programs[name].expect_attach(uprobes.UPROBE_MULTI)
             self._object.load()
             self.ring = Ring(maps["go_ring"].fd, RING_BYTES, layouts.dtype("go_record"))
@@ -86,34 +97,47 @@ class GoProbes:
             The level it is at, and why it is not the one asked for.
         """
         self._tell(process, level, switch_stacks)
-        wanted = [(1, _RECORD, "record", process.sites.record)]
-        wanted += [(2, _TRACKED, "tracked", process.sites.tracked)]
         reached, why = 0, ""
-        for at_level, program, name, address in wanted[:level]:
-            offset = None if address is None else process.image.offset_of(address)
-            if offset is None:
-                why = process.sites.why.get(name, "what to probe is not in its file")
-                break
-            try:
-                self._links.append(
-                    uprobes.attach(
-                        self._object.programs[program].fd,
-                        Path(f"/proc/{process.pid}/exe"),
-                        [offset],
-                        process.pid,
-                    )
-                )
-            except CannotRecord as err:
-                why = str(err)
+        for at_level, program, name in _PROBES[level]:
+            why = self._probe(process, program, name)
+            if why:
                 break
             reached = at_level
+        if reached < level:
+            self._tell(process, reached, switch_stacks)
+        if reached:
+            why = "; ".join(filter(None, (why, self._follow_spans(process))))
         return reached, why
+
+    def _follow_spans(self, process: GoProcess) -> str:
+        """Attaches to where OpenTelemetry's SDK begins and ends spans; why it could not be."""
+        for program, name in ((_SPAN_END, "span_end"), (_SPAN_BEGIN, "span_begin")):
+            if getattr(process.sites, name) is None and name not in process.sites.why:
+                return ""
+            if why := self._probe(process, program, name):
+                return f"no trace ids from its OpenTelemetry SDK: {why}"
+        return ""
+
+    def _probe(self, process: GoProcess, program: str, name: str) -> str:
+        """Attaches one program; why it could not be."""
+        address = getattr(process.sites, name)
+        offset = None if address is None else process.image.offset_of(address)
+        if offset is None:
+            return process.sites.why.get(name, "what to probe is not in its file")
+        path = Path(f"/proc/{process.pid}/exe")
+        try:
+            self._links.append(
+                uprobes.attach(self._object.programs[program].fd, path, [offset], process.pid)
+            )
+        except CannotRecord as err:
+            return str(err)
+        return ""
 
     def _tell(self, process: GoProcess, level: int, switch_stacks: bool) -> None:
         o = process.offsets
         target = np.zeros(1, self._target)
         values = {
-            "time_to_run": process.sched + o.s_time_to_run,
+            "time_to_run": process.sched + o.s_time_to_run if o.s_time_to_run >= 0 else 0,
             "stw": process.sched + o.s_stw if o.s_stw >= 0 else 0,
             "tls": process.variables.tls,
             "labels_are_map": o.labels_are_map,
@@ -165,10 +189,14 @@ class GoProbes:
             for i, name in enumerate(self._names)
         }
 
+    def detach(self) -> None:
+        """Takes every probe out; counters and rings stay readable."""
+        uprobes.detach(self._links)
+        self._object.detach()
+
     def close(self) -> None:
         """Detaches everything; counters stay as they were last."""
-        while self._links:
-            os.close(self._links.pop())
+        self.detach()
         if self._statistics >= 0:
             os.close(self._statistics)
             self._statistics = -1

@@ -9,17 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sltrace.capture import tags
-from sltrace.capture.golang.sampler import SCAN_S, Samples, bucket_bounds
+from sltrace.capture.golang.sampler import Samples, bucket_bounds
 from sltrace.capture.rows import GroupNames, TaskNames, named
 from sltrace.model import POLICIES, Flag, Kind
+from sltrace.target.go.offsets import TRACKED_ONE_IN
 from sltrace.target.go.process import GoProcess
 from sltrace.trace.schema import arrow_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SAMPLED = 8
-"""The runtime tracks one stop in this many of each goroutine (gTrackingPeriod)."""
 _RUN, _STW = 1, 2
 _STOPPING = (0, 1)
 _STW_REASONS = ["stopping for GC", "stopping for other", "GC", "other"]
@@ -73,7 +72,7 @@ def waits(
     rows = np.concatenate([np.arange(len(records)), blocked])
     second = np.arange(len(rows)) >= len(records)
     spread = records[rows]
-    run = spread["kind"] == _RUN
+    run = spread["kind"] != _STW
     kind = np.where(run, np.where(second, Kind.GOROUTINE_BLOCKED, Kind.GOROUTINE), Kind.STW)
     end = spread["end_ns"].astype(np.int64)
     wait = spread["wait_ns"].astype(np.int64)
@@ -104,7 +103,9 @@ def waits(
             "goid": number("goid"),
             "waker_goid": number("waker_goid"),
             "reason": pa.array(_reasons(spread, run, reasons)).dictionary_encode(),
-            "sampled": pa.array(np.full(len(rows), SAMPLED, np.uint16), mask=~run),
+            "sampled": pa.array(
+                np.full(len(rows), TRACKED_ONE_IN, np.uint16), mask=spread["kind"] != _RUN
+            ),
             "stack_runtime": number("stack"),
             "waker_stack_runtime": number("waker_stack"),
             "flags": pa.array(
@@ -216,7 +217,7 @@ def sampled(pid: int, samples: Samples) -> Iterable[tuple[str, pa.Table]]:
                     "reason": pa.array(
                         [r or None for _, r in scan.states], pa.string()
                     ).dictionary_encode(),
-                    "weight_ns": pa.array([round(SCAN_S * 1e9)] * n, pa.int64()),
+                    "weight_ns": pa.array([scan.since_ns] * n, pa.int64()),
                     "count": pa.array(scan.counts, pa.int64()),
                     "stack_runtime": pa.array(scan.stack_ids, pa.int64()),
                 }

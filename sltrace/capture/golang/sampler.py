@@ -6,6 +6,7 @@ import struct
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,7 @@ from sltrace.target.go.offsets import (
     G_STACK_HI,
     HISTOGRAM_BUCKETS,
     HISTOGRAM_BYTES,
+    P_BYTES,
     P_SCHEDTICK,
     P_STATUS,
     SCHED_BYTES,
@@ -28,6 +30,10 @@ from sltrace.target.go.process import GoProcess
 
 TICK_S = 0.05
 SCAN_S = 1.0
+_LOOK_S = 1.0
+_EAGER_S = 5.0
+"""How long after the begin processes are looked for at every tick, while there is none: so that a
+command is found as soon as it has begun."""
 MAX_PS = 256
 MAX_GOROUTINES = 1 << 22
 MAX_SCANNED = 2048
@@ -57,6 +63,7 @@ class Scan:
         goids: The goroutine, where the group is one; else 0.
         counts: How many each stands for.
         stack_ids: Stack of each.
+        since_ns: How long before was the last scan.
         stacks: The distinct stacks: addresses by id.
     """
 
@@ -65,6 +72,7 @@ class Scan:
     goids: list[int]
     counts: list[int]
     stack_ids: list[int]
+    since_ns: int
     stacks: dict[int, list[int]]
 
 
@@ -103,6 +111,7 @@ class Sampler:
         self._held: dict[int, tuple[int, int, int]] = {}
         self._baseline: dict[str, NDArray[np.int64]] = {}
         self._last_read = 0
+        self._last_scan = 0
         self._random = np.random.default_rng(1)
 
     def tick(self, now: int) -> None:
@@ -120,7 +129,7 @@ class Sampler:
 
         start, count = memory.words(process.variables.allp + process.bias, 2).tolist()
         ps = memory.words(start, min(count, MAX_PS))
-        heads, read = memory.pieces(ps, 64)
+        heads, read = memory.pieces(ps, P_BYTES)
         queues, _ = memory.pieces(ps + np.uint64(o.p_runqhead), 8)
         following, _ = memory.pieces(ps + np.uint64(o.p_runnext), 8)
         ends = queues.view("<u4")
@@ -184,11 +193,15 @@ class Sampler:
             UnreadableError: The process cannot be read any more.
         """
         self._read_histograms(now)
-        self.samples.scans.append(self._goroutines(now))
+        since = now - self._last_scan if self._last_scan else round(SCAN_S * 1e9)
+        self._last_scan = now
+        self.samples.scans.append(self._goroutines(now, since))
 
     def _read_histograms(self, now: int) -> None:
         process, o = self.process, self.process.offsets
-        places = {LATENCIES: process.sched + o.s_time_to_run}
+        places = {}
+        if o.s_time_to_run >= 0:
+            places[LATENCIES] = process.sched + o.s_time_to_run
         if o.s_stw >= 0:
             for i in range(len(STW_NAMES)):
                 places[STW_HISTOGRAMS[i]] = process.sched + o.s_stw + i * HISTOGRAM_BYTES
@@ -200,7 +213,7 @@ class Sampler:
                 self.samples.histograms.append((self._last_read, now, name, values - before))
         self._last_read = now
 
-    def _goroutines(self, now: int) -> Scan:
+    def _goroutines(self, now: int, since: int) -> Scan:
         process, o = self.process, self.process.offsets
         memory, v = process.memory, process.variables
         start = int(memory.words(v.allgs + process.bias, 1)[0])
@@ -237,6 +250,7 @@ class Sampler:
         names = process.reasons
         return Scan(
             ns=now,
+            since_ns=since,
             states=[
                 (_STATES[int(s)], names[int(r)] if s == _WAITING and r < len(names) else "")
                 for _, s, r in distinct.tolist()
@@ -254,16 +268,22 @@ class Sampler:
 
 
 class SamplerThread:
-    """Runs the samplers of all processes on one thread of its own."""
+    """Runs the samplers of all processes on one thread of its own.
 
-    def __init__(self, samplers: list[Sampler]) -> None:
-        self._samplers = samplers
+    Args:
+        look: Called now and then; samplers of processes that are new.
+    """
+
+    def __init__(self, look: Callable[[], Sequence[Sampler]]) -> None:
+        self._look = look
+        self._samplers: list[Sampler] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sltrace-go", daemon=True)
         self.started = False
 
-    def start(self) -> None:
-        """Begins; only once."""
+    def start(self, samplers: Iterable[Sampler]) -> None:
+        """Begins with these; only once."""
+        self._samplers += samplers
         self.started = True
         self._thread.start()
 
@@ -274,7 +294,8 @@ class SamplerThread:
             self._thread.join()
 
     def _run(self) -> None:
-        next_scan = 0.0
+        next_scan = next_look = 0.0
+        eager_until = time.monotonic() + _EAGER_S
         while True:
             last = self._stop.is_set()
             begin = time.monotonic()
@@ -282,12 +303,19 @@ class SamplerThread:
             for sampler in self._samplers:
                 if sampler.ended_ns is None:
                     self._sample(sampler, scan=due)
+            took = time.monotonic() - begin
             if due:
-                next_scan = begin + SCAN_S
+                next_scan = begin + max(SCAN_S, 20 * took)
             if last:
                 return
+            if begin >= next_look:
+                looking = time.monotonic()
+                self._samplers += self._look()
+                eager = not self._samplers and begin < eager_until
+                wait = TICK_S if eager else _LOOK_S
+                next_look = looking + max(wait, 20 * (time.monotonic() - looking))
             # A scan of many goroutines must not become the machine's main work.
-            self._stop.wait(max(TICK_S, 20 * (time.monotonic() - begin) * (not due)))
+            self._stop.wait(max(TICK_S, 20 * took * (not due)))
 
     def _sample(self, sampler: Sampler, *, scan: bool) -> None:
         before = time.thread_time_ns()

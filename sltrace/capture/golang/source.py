@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sltrace.capture.golang import cost
 from sltrace.capture.golang import rows as go_rows
+from sltrace.capture.golang.finder import Finder, Found
 from sltrace.capture.golang.probes import SPAN_KEYS, GoProbes
 from sltrace.capture.golang.sampler import Sampler, SamplerThread
 from sltrace.capture.ring import join
@@ -18,8 +24,12 @@ from sltrace.capture.settings import Settings
 from sltrace.capture.sources import Context, Rows
 from sltrace.errors import CannotRecord
 from sltrace.names.cgroups import choose_hierarchy
-from sltrace.target.go.errors import NotGoError, RefusedError
-from sltrace.target.go.process import GoProcess, Identity, identify, look_into
+from sltrace.symbols.elf import ElfError
+from sltrace.target.go.buildinfo import read_buildinfo
+from sltrace.target.go.errors import NotGoError
+from sltrace.target.go.image import Image
+from sltrace.target.go.offsets import TRACKED_ONE_IN
+from sltrace.target.go.process import GoProcess, Identity
 from sltrace.trace.schema import arrow_schema
 
 if TYPE_CHECKING:
@@ -32,64 +42,115 @@ class GoSource:
     """Go processes that are recorded.
 
     Args:
-        processes: Those that can be looked into.
-        refused: Those that cannot, with the reason.
+        finder: Knows which.
         level: How much to record.
         trace_keys: pprof labels that hold a trace id.
+        probed: Whether to load the probes where no Go process is there yet.
     """
 
     name = "go"
     reads_processes = True
 
     def __init__(
-        self,
-        processes: Sequence[GoProcess],
-        refused: Sequence[tuple[Identity, str]],
-        level: int,
-        trace_keys: tuple[str, ...],
+        self, finder: Finder, level: int, trace_keys: tuple[str, ...], *, probed: bool
     ) -> None:
-        self._processes = {p.pid: p for p in processes}
-        self._refused = list(refused)
+        self._finder = finder
+        self._first = finder.first_look()
         self._level = level
         self._trace_keys = trace_keys
+        self._probed = probed
+        self._refused: list[tuple[Identity, str, int]] = []
+        self._processes: dict[int, GoProcess] = {}
         self._reached: dict[int, tuple[int, str]] = {}
-        self._samplers = {p.pid: Sampler(p) for p in processes}
-        self._thread = SamplerThread(list(self._samplers.values()))
+        self._from_ns: dict[int, int] = {}
+        self._reasons: dict[int, go_rows.Reasons] = {}
+        self._addresses: dict[int, set[int]] = {}
+        self._samplers: dict[int, Sampler] = {}
+        self._thread = SamplerThread(self._look)
         self._probes: GoProbes | None = None
+        self._not_probed = (
+            "it began when no probes were loaded, as no Go process was there; name it with --pid"
+        )
+        # Of attaching, on the samplers' thread, and detaching.
+        self._lock = threading.Lock()
+        self._detached = False
         self._drained: deque[NDArray[Any]] = deque()
         self._stacks_drained: deque[NDArray[Any]] = deque()
         self._known_stacks: set[int] = set()
-        self._addresses: dict[int, set[int]] = {pid: set() for pid in self._processes}
-        self._from_ns = 0
+        self._expected: cost.Expected | None = None
         self._closed = False
 
+    @property
+    def found_any(self) -> bool:
+        """Whether there was any Go process at the first look."""
+        return bool(self._first.processes or self._first.refused)
+
     def attach(self, context: Context) -> None:
-        """Loads the probes and attaches them to each process."""
+        """Loads the probes and attaches them to each process that is there."""
         self._tasks, self._groups = context.tasks, context.groups
-        self._from_ns = time.monotonic_ns()
-        if not self._processes:
-            return
-        self._reasons = {pid: go_rows.Reasons(p) for pid, p in self._processes.items()}
-        try:
-            self._probes = GoProbes(
-                context.tags_fd,
-                cgroup_v1=choose_hierarchy().kind != "v2",
-                trace_keys=self._trace_keys,
+        self._switch_stacks = not context.settings.stacks.user
+        processes = self._first.processes
+        before = cost.noted(processes)
+        if processes or self._probed:
+            try:
+                self._probes = GoProbes(
+                    context.tags_fd,
+                    cgroup_v1=choose_hierarchy().kind != "v2",
+                    trace_keys=self._trace_keys,
+                )
+            except CannotRecord as err:
+                # Memory can be read where nothing can be probed.
+                self._not_probed = str(err)
+        if self._probes and self._level:
+            self._tell_cost(context, before)
+        self._take(self._first)
+        if self._probes:
+            self._probes.begin()
+
+    def _tell_cost(self, context: Context, before: cost.Noted) -> None:
+        assert self._probes
+        if not self._first.processes:
+            context.say(
+                f"go level {self._level}: a probe hit costs {self._probes.hit_ns:.0f} ns and its "
+                "program; how many there will be is not known before it runs"
             )
-        except CannotRecord as err:
-            # Memory can be read where nothing can be probed.
-            self._reached = {pid: (0, str(err)) for pid in self._processes}
             return
-        for pid, process in self._processes.items():
-            self._reached[pid] = self._probes.add(
-                process, self._level, switch_stacks=not context.settings.stacks.user
-            )
-        self._probes.begin()
+        time.sleep(max(before.at + cost.OBSERVED_S - time.monotonic(), 0))
+        after = cost.noted(self._first.processes)
+        self._expected = cost.expected(self._level, before, after, self._probes.hit_ns)
+        context.say(cost.sentence(self._level, len(self._first.processes), self._expected))
+
+    def _look(self) -> Sequence[Sampler]:
+        """Takes in processes that began meanwhile; their samplers. On the samplers' thread."""
+        return self._take(self._finder.look())
+
+    def _take(self, found: Found) -> Sequence[Sampler]:
+        now = time.monotonic_ns()
+        self._refused += [(identity, why, now) for identity, why in found.refused]
+        # One that was replaced by another program was attached to before.
+        fresh = [p for p in found.processes if p.pid not in self._processes]
+        for process in fresh:
+            pid = process.pid
+            self._reasons[pid] = go_rows.Reasons(process)
+            self._addresses[pid] = set()
+            self._from_ns[pid] = now
+            self._processes[pid] = process
+            self._samplers[pid] = Sampler(process)
+            self._reached[pid] = self._attach_to(process)
+        return [self._samplers[p.pid] for p in fresh]
+
+    def _attach_to(self, process: GoProcess) -> tuple[int, str]:
+        with self._lock:
+            if self._probes is None:
+                return 0, self._not_probed
+            if self._detached:
+                return 0, "the recording was ending"
+            return self._probes.add(process, self._level, switch_stacks=self._switch_stacks)
 
     def drain(self) -> float:
         """Empties the rings; the samplers begin here, with the privileges that are left."""
-        if not self._thread.started and self._samplers:
-            self._thread.start()
+        if not self._thread.started:
+            self._thread.start(self._samplers.values())
         if self._probes is None or self._closed:
             return 0.0
         fill = max(self._probes.ring.fill(), self._probes.stack_ring.fill())
@@ -108,7 +169,7 @@ class GoSource:
             yield "waits", go_rows.waits(records, self._reasons, self._tasks, self._groups)
         for _ in range(len(self._stacks_drained)):
             yield from self._stack_rows(self._stacks_drained.popleft())
-        for pid, sampler in self._samplers.items():
+        for pid, sampler in list(self._samplers.items()):
             for table, data in go_rows.sampled(pid, sampler.samples):
                 if table != "stacks":
                     yield table, data
@@ -136,6 +197,13 @@ class GoSource:
             self._addresses[pid].update(addresses)
         yield "stacks", go_rows.stacks(pid, fresh)
 
+    def detach(self) -> None:
+        """Takes every probe out of the processes; what they told can still be read."""
+        with self._lock:
+            self._detached = True
+            if self._probes is not None:
+                self._probes.detach()
+
     def finish(self) -> Rows:
         """What was drained last, the names of all addresses, and what became of each process."""
         yield from self.rows()
@@ -149,9 +217,13 @@ class GoSource:
 
         rows = []
         known = [
-            (p.identity, *self._reached.get(pid, (0, ""))) for pid, p in self._processes.items()
+            (p.identity, *self._reached.get(pid, (0, "")), self._from_ns[pid])
+            for pid, p in self._processes.items()
         ]
-        for identity, level, why in [*known, *((i, None, why) for i, why in self._refused)]:
+        for identity, level, why, from_ns in [
+            *known,
+            *((identity, None, why, at) for identity, why, at in self._refused),
+        ]:
             sampler = self._samplers.get(identity.pid)
             rows.append(
                 {
@@ -162,7 +234,7 @@ class GoSource:
                     "build_id": identity.build_id,
                     "level": level,
                     "why": why,
-                    "from_ns": self._from_ns,
+                    "from_ns": from_ns,
                     "until_ns": sampler.ended_ns if sampler else None,
                 }
             )
@@ -175,25 +247,36 @@ class GoSource:
         return {
             "level_asked_for": self._level,
             "processes": [
-                {"pid": pid, "version": p.identity.version, "level": level, "why": why}
-                for pid, p in self._processes.items()
+                {
+                    "pid": pid,
+                    "version": p.identity.version,
+                    "level": level,
+                    "why": why,
+                    "offsets": p.offsets_from,
+                }
+                for pid, p in list(self._processes.items())
                 for level, why in [self._reached.get(pid, (0, ""))]
             ]
             + [
                 {"pid": i.pid, "version": i.version, "level": None, "why": why}
-                for i, why in self._refused
+                for i, why, _ in list(self._refused)
             ],
-            "sampled": go_rows.SAMPLED,
+            "left_out": self._finder.left_out,
+            "sampled": TRACKED_ONE_IN if self._is_sampled() else None,
             "labels": {"trace": list(self._trace_keys), "span": list(SPAN_KEYS)},
             "hit_ns": round(hit_ns, 1),
+            "expected": asdict(self._expected) if self._expected else None,
             "program_ns": {n: round(v) for n, v in self._probes.program_ns.items()}
             if self._probes
             else {},
             "probe_ns": self._probes.cost_ns() if self._probes else 0,
-            "sampler_cpu_ns": sum(s.cpu_ns for s in self._samplers.values()),
-            "sampler_ticks": sum(s.ticks for s in self._samplers.values()),
+            "sampler_cpu_ns": sum(s.cpu_ns for s in list(self._samplers.values())),
+            "sampler_ticks": sum(s.ticks for s in list(self._samplers.values())),
             "counters": counters,
         }
+
+    def _is_sampled(self) -> bool:
+        return any(level in (1, 2) for level, _ in list(self._reached.values()))
 
     def close(self) -> None:
         """Detaches everything."""
@@ -206,21 +289,31 @@ class GoSource:
         self._thread.stop()
 
 
-def go_source(pids: Sequence[int], settings: Settings) -> GoSource | None:
-    """The Go processes among these; None where there is none.
+def go_source(pids: Sequence[int], settings: Settings, command: str = "") -> GoSource | None:
+    """The Go processes of a recording; None where there is none and none is expected.
 
     A Go process that cannot be looked into is part of the source, with the reason.
+
+    Args:
+        pids: Processes that are named, or the one that will be the command.
+        settings: What to record.
+        command: What it will run; empty where it is not started by the recorder.
     """
-    processes, refused = [], []
-    for pid in pids:
-        try:
-            identity = identify(pid)
-        except NotGoError:
-            continue
-        try:
-            processes.append(look_into(identity))
-        except RefusedError as err:
-            refused.append((identity, str(err)))
-    if not processes and not refused:
+    wanted = settings.go
+    if not wanted.wanted:
         return None
-    return GoSource(processes, refused, settings.go.level, settings.go.trace_labels)
+    level = wanted.level
+    if level is None:
+        # A probe in a service that nobody named is for its owner to decide.
+        level = 1 if pids else 0
+    probed = bool(command) and _is_go(command)
+    source = GoSource(Finder(settings.filters, pids), level, wanted.trace_labels, probed=probed)
+    return source if source.found_any or command else None
+
+
+def _is_go(command: str) -> bool:
+    path = shutil.which(command)
+    try:
+        return path is not None and bool(read_buildinfo(Image.from_file(Path(path))))
+    except (OSError, ElfError, NotGoError):
+        return False

@@ -72,6 +72,9 @@ class ProfileSource:
         if taken:
             yield "profiles", pa.Table.from_pylist(taken, schema=arrow_schema("profiles"))
 
+    def detach(self) -> None:
+        """Nothing: there are no probes."""
+
     def finish(self) -> Rows:
         """Stops to listen and reads the files."""
         self.close()

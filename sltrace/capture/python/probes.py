@@ -162,6 +162,10 @@ class PythonProbes:
         values: NDArray[np.uint64] = self._cpus["counters"][:, : len(self.counter_names)].copy()
         return values
 
+    def detach(self) -> None:
+        """Lets nothing more happen; all else stays."""
+        self._object.detach()
+
     def close(self) -> None:
         """Detaches everything; counters and rings stay readable."""
         self._closed = True

@@ -144,6 +144,11 @@ class PythonSource:
             }
         return described
 
+    def detach(self) -> None:
+        """Takes every probe out; what it told can still be read."""
+        if self._probes is not None:
+            self._probes.detach()
+
     def close(self) -> None:
         """Detaches everything; what was drained stays."""
         if self._probes is not None:

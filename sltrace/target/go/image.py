@@ -18,17 +18,19 @@ _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SEGMENT = struct.Struct("<IIQQQQQQ")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 _PT_LOAD, _SHT_NOBITS, _ET_DYN, _EM_X86_64 = 1, 8, 3, 62
+_COMPRESSED = 0x800  # SHF_COMPRESSED
 _MAX_TABLE = 4096
 _MAX_NAME = 64
 
 
 @dataclass(frozen=True)
 class Section:
-    """Linked address, offset in the file and length of a section."""
+    """Linked address, offset in the file and length of a section, and whether it is compressed."""
 
     address: int
     offset: int
     size: int
+    compressed: bool = False
 
 
 class Image:
@@ -90,12 +92,12 @@ class Image:
         raw = [_SECTION.unpack_from(self.data, at + i * _SECTION.size) for i in range(count)]
         names_at = raw[names_index][4]
         found: dict[str, Section] = {}
-        for name, kind, _flags, address, offset, size, *_ in raw:
+        for name, kind, flags, address, offset, size, *_ in raw:
             text = bytes(self.data[names_at + name : names_at + name + _MAX_NAME])
             inside = kind != _SHT_NOBITS and offset + size <= len(self.data)
             if inside:
                 label = text.partition(b"\0")[0].decode(errors="replace")
-                found.setdefault(label, Section(address, offset, size))
+                found.setdefault(label, Section(address, offset, size, bool(flags & _COMPRESSED)))
         return found
 
     @property

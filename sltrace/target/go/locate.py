@@ -21,8 +21,13 @@ from sltrace.target.go.x86 import Instruction, decode, is_emulated
 _MOV, _LEA = 0x8B, 0x8D
 _PUSH_RBP = b"\x55"
 _TEST_RBX = b"\x48\x85\xdb"
+# lea -N(%rsp),%r12; cmp 0x10(%r14),%r12 or %rsp; jbe
+_CHECKS = (b"\x4c\x8d\x64\x24", b"\x4c\x8d\xa4\x24", b"\x4d\x3b\x66", b"\x49\x3b\x66",
+           b"\x76", b"\x0f\x86")  # fmt: skip
 _FRAME = (b"\x55", b"\x48\x89\xe5")
 _MAX_CODE = 1 << 16
+SPAN_BEGIN = "go.opentelemetry.io/otel/sdk/trace.(*tracer).newRecordingSpan"
+SPAN_END = "go.opentelemetry.io/otel/sdk/trace.(*recordingSpan).End"
 RECORD = "runtime.(*timeHistogram).record"
 CASGSTATUS = "runtime.casgstatus"
 
@@ -56,12 +61,16 @@ class Sites:
         record: The runtime notes a wait: histogram in RAX, nanoseconds in RBX.
         tracked: A goroutine that is tracked changes its state: arguments in the caller's frame.
         every: Any goroutine changes its state: goroutine, old and new state in RAX, RBX, RCX.
+        span_begin: OpenTelemetry's SDK begins a span: two contexts on the stack; none without SDK.
+        span_end: It ends one, in RAX.
         why: Reasons by name.
     """
 
     record: int | None
     tracked: int | None
     every: int | None
+    span_begin: int | None
+    span_end: int | None
     why: dict[str, str]
 
 
@@ -97,7 +106,8 @@ def variables(image: Image, table: Pclntab, offsets: Offsets) -> Variables:
     sched = _first(operands("runtime.pidleget", _MOV), "runtime.sched") - offsets.s_pidle
     if sched + offsets.s_nmspinning not in operands("runtime.resetspinning", _LEA):
         raise RefusedError("its runtime.sched is not laid out as in the Go version it names")
-    if sched + offsets.s_time_to_run not in operands(CASGSTATUS, _LEA):
+    noted = sched + offsets.s_time_to_run
+    if offsets.s_time_to_run >= 0 and noted not in operands(CASGSTATUS, _LEA):
         raise RefusedError("its histogram of waits is not where it is in the Go version it names")
     allp = operands("runtime.preemptall", _MOV)
     if len(allp) < 2 or allp[1] != allp[0] + 8:
@@ -149,10 +159,17 @@ def sites(image: Image, table: Pclntab, offsets: Offsets) -> Sites:
             return None
         return site.address
 
+    def span(name: str, function: str) -> int | None:
+        if table.function(function) is None:
+            return None
+        return found(name, lambda: _after_check(code_of(image, table, function)))
+
     return Sites(
         found("record", lambda: _record(code_of(image, table, RECORD))),
         found("tracked", lambda: _tracked(code_of(image, table, CASGSTATUS), offsets)),
         found("every", lambda: _entry(code_of(image, table, CASGSTATUS))),
+        span("span_begin", SPAN_BEGIN),
+        span("span_end", SPAN_END),
         why,
     )
 
@@ -170,6 +187,19 @@ def _entry(code: list[Instruction]) -> Instruction:
     if tuple(i.code for i in code[:2]) != _FRAME:
         raise RefusedError(f"{CASGSTATUS} begins in an unknown way")
     return code[0]
+
+
+def _after_check(code: list[Instruction]) -> Instruction:
+    """The `push %rbp` after the check for room on the stack, which may call and begin anew.
+
+    Arguments are all in place there: the check uses no register but r12, and leaves rsp alone.
+    """
+    for instruction in code[:4]:
+        if instruction.code == _PUSH_RBP:
+            return instruction
+        if not instruction.code.startswith(_CHECKS):
+            break
+    raise RefusedError("it begins in an unknown way")
 
 
 def _tracked(code: list[Instruction], offsets: Offsets) -> Instruction:

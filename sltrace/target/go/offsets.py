@@ -14,10 +14,16 @@ from sltrace.target.go.errors import RefusedError
 
 G_STACK_LO, G_STACK_HI, G_M, G_SCHED_SP, G_SCHED_PC = 0, 8, 48, 56, 64
 P_ID, P_STATUS, P_SCHEDTICK, P_SYSCALLTICK = 0, 4, 16, 20
+G_BYTES = 400
+"""Of a goroutine, what the probes read at once (probes/go.bpf.c)."""
+P_BYTES = 64
+"""Of a P, likewise the samplers."""
 SCHED_BYTES = 512
 """Of runtime.sched, what is read at once: all fields but the histograms."""
 HISTOGRAM_BUCKETS = 160
 HISTOGRAM_BYTES = 8 * (HISTOGRAM_BUCKETS + 2)
+TRACKED_ONE_IN = 8
+"""The runtime tracks one stop in this many of each goroutine (gTrackingPeriod)."""
 STW_NAMES = ("stopping_gc", "stopping_other", "total_gc", "total_other")
 """The four histograms of stopped worlds, in the runtime's order."""
 
@@ -64,6 +70,15 @@ class Offsets:
         return self.p_runqhead + 8 + 2048
 
 
+# Its histogram of waits is of another shape, and written to where no probe can be.
+_1_19 = Offsets(
+    g_sched_bp=104, g_syscallsp=112, g_syscallbp=-1, g_status=144, g_goid=152, g_waitreason=176,
+    g_tracking=188, g_tracking_stamp=192, g_parent=-1, g_startpc=312, g_lockedm=232,
+    g_labels=360,
+    m_procid=72, m_curg=192, m_p=208, p_m=56, p_runqhead=400,
+    s_nmidle=40, s_pidle=80, s_npidle=88, s_nmspinning=92, s_runqsize=112, s_gcwaiting=224,
+    s_time_to_run=-1, s_stw=-1, labels_are_map=True,
+)  # fmt: skip
 _1_21 = Offsets(
     g_sched_bp=104, g_syscallsp=112, g_syscallbp=-1, g_status=144, g_goid=152, g_waitreason=176,
     g_tracking=187, g_tracking_stamp=192, g_parent=272, g_startpc=296, g_lockedm=208,
@@ -92,6 +107,7 @@ _1_26 = replace(
     s_time_to_run=360, s_stw=1672,
 )  # fmt: skip
 OFFSETS = {
+    (1, 19): _1_19,
     (1, 21): _1_21,
     (1, 22): _1_22,
     (1, 23): _1_23,
@@ -109,7 +125,7 @@ def offsets_of(version: str) -> Offsets:
         RefusedError: It is not one of those known.
     """
     found = re.match(r"go(\d+)\.(\d+)(?![\d])", version)
-    known = f"Go {'.'.join(map(str, min(OFFSETS)))} to {'.'.join(map(str, max(OFFSETS)))} is known"
+    known = f"Go 1.19 and 1.21 to {'.'.join(map(str, max(OFFSETS)))} are known"
     if not found:
         raise RefusedError(f"it was built by {version!r}, no released Go; {known}")
     number = (int(found[1]), int(found[2]))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sltrace.symbols.elf import Elf, ElfError
-from sltrace.target.go import locate, verify
+from sltrace.target.go import dwarf, locate, verify
 from sltrace.target.go.buildinfo import read_buildinfo
 from sltrace.target.go.errors import NotGoError, RefusedError
 from sltrace.target.go.image import Image
@@ -14,6 +14,8 @@ from sltrace.target.go.memory import Memory, UnreadableError
 from sltrace.target.go.offsets import Offsets, offsets_of
 from sltrace.target.go.pclntab import Pclntab
 
+_MAX_PROGRAMS = 8
+_programs: dict[tuple[int, int, int, int], tuple[Image, Pclntab]] = {}
 _DEAD = "it has ended, or was replaced"
 
 
@@ -45,6 +47,7 @@ class GoProcess:
         image: Its executable.
         table: Its functions.
         offsets: Of the runtime's structures.
+        offsets_from: `dwarf` or `table`: where these are from.
         bias: Loaded minus linked address.
         variables: Where the runtime's variables are, linked.
         sites: Where to probe, linked.
@@ -57,6 +60,7 @@ class GoProcess:
     image: Image
     table: Pclntab
     offsets: Offsets
+    offsets_from: str
     bias: int
     variables: locate.Variables
     sites: locate.Sites
@@ -115,20 +119,20 @@ def look_into(identity: Identity) -> GoProcess:
         RefusedError: It is not, or the process cannot be read; the message says why.
     """
     pid = identity.pid
-    offsets = offsets_of(identity.version)
     try:
         started = started_at(pid)
-        image = Image.from_file(Path(f"/proc/{pid}/exe"))
-        table = Pclntab(image)
+        image, table = _program(pid)
+        offsets, source = find_offsets(image, identity.version)
         found = locate.variables(image, table, offsets)
         memory = Memory(pid)
         bias = _load_address(pid) - image.base if image.pie else 0
         verify.verify(memory, offsets, found.sched + bias, found.allp + bias, found.allgs + bias)
-        return GoProcess(
+        process = GoProcess(
             identity=identity,
             image=image,
             table=table,
             offsets=offsets,
+            offsets_from=source,
             bias=bias,
             variables=found,
             sites=locate.sites(image, table, offsets),
@@ -136,12 +140,50 @@ def look_into(identity: Identity) -> GoProcess:
             memory=memory,
             started=started,
         )
+        if not process.is_alive():
+            raise RefusedError(_DEAD)
+        return process
     except ElfError as err:
         raise RefusedError(f"its executable cannot be read: {err}") from err
     except UnreadableError as err:
         raise RefusedError(f"its memory cannot be read: {err}") from err
     except OSError as err:
         raise RefusedError(f"{_DEAD}: {err.strerror}") from err
+
+
+def _program(pid: int) -> tuple[Image, Pclntab]:
+    """What a process runs. Processes of one program share it: a large one takes tens of MB."""
+    path = Path(f"/proc/{pid}/exe")
+    status = path.stat()
+    key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    known = _programs.pop(key, None)
+    if known is None:
+        image = Image.from_file(path)
+        known = (image, Pclntab(image))
+    # The latest last.
+    _programs[key] = known
+    while len(_programs) > _MAX_PROGRAMS:
+        del _programs[next(iter(_programs))]
+    return known
+
+
+def find_offsets(image: Image, version: str) -> tuple[Offsets, str]:
+    """What the compiler wrote, else what is known of the version; and which, `dwarf` or `table`.
+
+    Raises:
+        RefusedError: Neither is there.
+    """
+    trouble = "it has no DWARF that would tell"
+    try:
+        written = dwarf.offsets_of(image)
+    except dwarf.DwarfError as err:
+        written, trouble = None, str(err)
+    if written is not None:
+        return written, "dwarf"
+    try:
+        return offsets_of(version), "table"
+    except RefusedError as err:
+        raise RefusedError(f"{err}; {trouble}") from err
 
 
 def _load_address(pid: int) -> int:

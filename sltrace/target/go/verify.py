@@ -12,6 +12,7 @@ from sltrace.target.go.offsets import (
     G_M,
     G_STACK_LO,
     HISTOGRAM_BUCKETS,
+    P_BYTES,
     P_ID,
     P_STATUS,
     SCHED_BYTES,
@@ -64,7 +65,7 @@ def _problem(memory: Memory, o: Offsets, sched: int, allp: int, allgs: int) -> s
     try:
         return (
             _problem_of_ps(memory, o, memory.words(ps, count))
-            or _problem_of_histogram(memory, sched + o.s_time_to_run)
+            or (o.s_time_to_run >= 0 and _problem_of_histogram(memory, sched + o.s_time_to_run))
             or _problem_of_goroutines(memory, o, allgs)
         )
     except UnreadableError as err:
@@ -75,7 +76,7 @@ def _problem_of_ps(
     memory: Memory, o: Offsets, ps: np.ndarray[tuple[int], np.dtype[np.uint64]]
 ) -> str:
     for number, p in enumerate(ps.tolist()):
-        head = memory.read(p, 64)
+        head = memory.read(p, P_BYTES)
         found, status = struct.unpack_from("<iI", head, P_ID)
         if found != number or status not in _P_STATUSES or P_STATUS != 4:
             return f"P {number} is not one"

@@ -12,6 +12,7 @@ import (
 	"runtime/pprof"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -96,6 +97,23 @@ func traced(d time.Duration) {
 	answer(log)
 }
 
+// Nothing but work, on two goroutines.
+func spin(d time.Duration) {
+	var all sync.WaitGroup
+	for i := 0; i < 2; i++ {
+		all.Add(1)
+		go func() { burn(d); all.Done() }()
+	}
+	all.Wait()
+}
+
+// Waits a millisecond at a time, for ever.
+func tick() {
+	for {
+		time.Sleep(time.Millisecond)
+	}
+}
+
 var (
 	never   = make(chan int)
 	neither = make(chan int)
@@ -173,6 +191,14 @@ func main() {
 			answer("done")
 		case "traced":
 			traced(d)
+		case "spin":
+			spin(d)
+			answer("done")
+		case "exec":
+			syscall.Exec("/bin/cat", []string{"cat"}, nil)
+		case "tick":
+			go tick()
+			answer("done")
 		case "park":
 			park(n)
 			answer("done")

@@ -1,0 +1,50 @@
+"use strict";
+// The page of blocking chains: what is in it, from the one JSON block.
+(() => {
+  const el = Text.element;
+  const at = (id) => document.getElementById(id);
+  const data = JSON.parse(at("data").textContent);
+
+  const NOBODY = "-";
+
+  // A function over what is known of the wait in it.
+  function place(link, more, waker) {
+    const parts = [Text.safe(link.words), ...(waker === NOBODY ? [] : [["by ", Text.name(waker, 80)]]), more];
+    return el("div", {}, Text.name(link.where, 80), el("div", { class: "help" }, ...parts.flatMap((part, i) => (i ? [" · "] : []).concat(part))));
+  }
+
+  const about = data.subject || "blocking chains";
+  at("subject").textContent = Text.short(about, 80);
+  at("recorded").textContent = [data.host, data.name, data.created.replace("T", " ").replace("+00:00", " UTC")]
+    .filter(Boolean).map((part) => Text.short(part, 60)).join(" · ");
+  at("losses").className = data.lost ? "bad" : "good";
+  at("losses").textContent = data.lost ? Text.safe(data.sentence) + "." : "Nothing was lost.";
+  at("notes").append(...data.notes.map((note) => el("li", {}, Text.name(note, 400))));
+
+  at("graph").append(ChainGraph.draw(data.links));
+  const whole = data.links.reduce((sum, link) => sum + link.blocked, 0);
+  at("links").append(Table.make("", ["waited in, why, and made to go on by", "parked", "then for a P", "waits"], data.links.map((link) => [
+    place(link, ["began as ", Text.name(link.started, 60)], link.waker),
+    Table.bar(Text.duration(link.blocked), link.blocked, whole), Text.duration(link.runq), Text.number(link.count),
+  ])));
+
+  if (data.steps.length) {
+    at("path-panel").hidden = false;
+    at("path-title").textContent = "The path of " + Text.short(about, 60);
+    at("steps").querySelector("div").append(Table.make("", ["waited in, why, and made to go on by", "from", "for"], data.steps.map((step) => [
+      place({ ...step, words: step.parked ? step.words : "waits for a P" }, ["goroutine " + step.goid],
+        !step.parked ? NOBODY : step.waker_goid ? `${step.waker} (goroutine ${step.waker_goid})` : step.waker),
+      Text.duration(step.from), Text.duration(step.to - step.from),
+    ])));
+    const path = at("path");
+    let width = 0;
+    new ResizeObserver(() => {
+      if (path.clientWidth === width) return;
+      width = path.clientWidth;
+      ChainPath.draw(path, data.steps);
+    }).observe(path);
+    ChainPath.draw(path, data.steps);
+  }
+  Theme.attach(at("theme"), () => {});
+  at("main").setAttribute("aria-busy", "false");
+})();

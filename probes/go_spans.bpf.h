@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Trace and span id of a goroutine from OpenTelemetry's SDK, which keeps them where no reader can
+ * follow: in a context that is passed from function to function. So its spans are followed: each
+ * one from newRecordingSpan(..., psc, sc trace.SpanContext, ...) to (*recordingSpan).End.
+ *
+ * The two contexts are on the stack: a structure with an array is never in registers (Go's
+ * src/cmd/compile/abi-internal.md). That they are what they are taken for is not believed before
+ * a span that ends was found to hold, byte for byte, the context it seemed to begin with; where
+ * in it is learned from that.
+ */
+#ifndef SLTRACE_GO_SPANS_BPF_H
+#define SLTRACE_GO_SPANS_BPF_H
+
+#define MAX_SPANS    65536
+#define SPAN_BYTES   400 /* of a span, where its context is looked for */
+#define PARENT_AT    8   /* on the stack, over the return address */
+#define CONTEXT_SIZE 64
+
+/* The beginning of a trace.SpanContext. */
+struct span_context {
+	u64 trace_id[2];
+	u64 span_id;
+};
+
+struct span_key {
+	u64 span_id;
+	u64 pid;
+};
+
+struct goroutine_key {
+	u64 goid;
+	u64 pid;
+};
+
+struct span {
+	u64 goid; /* that began it */
+	u64 parent;
+	u64 trace_id[2];
+	u64 sure; /* its end will be seen: it began after the layout was learned */
+};
+
+struct within {
+	struct span_context context;
+	u64 sure;
+};
+
+/* Spans that have not ended. Not the kind that forgets: an end that is missed is a wrong tag. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, 1); /* BPF_F_NO_PREALLOC: few services have any */
+	__uint(max_entries, MAX_SPANS);
+	__type(key, struct span_key);
+	__type(value, struct span);
+} go_spans SEC(".maps");
+
+/* The span each goroutine began last, of those that have not ended. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, 1);
+	__uint(max_entries, MAX_SPANS);
+	__type(key, struct goroutine_key);
+	__type(value, struct within);
+} go_within SEC(".maps");
+
+static __always_inline void span_begin(u64 goid, u64 pid, u64 sp, bool sure)
+{
+	struct within now = {.sure = sure};
+	struct span_context parent, own;
+	struct span_key key = {.pid = pid};
+	struct goroutine_key who = {.goid = goid, .pid = pid};
+	struct span span = {.goid = goid, .sure = sure};
+
+	if (bpf_probe_read_user(&parent, sizeof(parent), (void *)(sp + PARENT_AT)) ||
+	    bpf_probe_read_user(&own, sizeof(own), (void *)(sp + PARENT_AT + CONTEXT_SIZE))) {
+		count(GO_UNREADABLE);
+		return;
+	}
+	/* A span is of its parent's trace, or the first of one of its own. */
+	if (!(own.trace_id[0] | own.trace_id[1]) || !own.span_id ||
+	    ((parent.trace_id[0] | parent.trace_id[1]) &&
+	     (parent.trace_id[0] != own.trace_id[0] || parent.trace_id[1] != own.trace_id[1]))) {
+		count(GO_STRANGE);
+		return;
+	}
+	key.span_id = own.span_id;
+	span.parent = parent.span_id;
+	span.trace_id[0] = own.trace_id[0];
+	span.trace_id[1] = own.trace_id[1];
+	if (bpf_map_update_elem(&go_spans, &key, &span, BPF_ANY)) {
+		count(GO_SPANS_FULL);
+		return;
+	}
+	now.context = own;
+	if (bpf_map_update_elem(&go_within, &who, &now, BPF_ANY)) {
+		bpf_map_delete_elem(&go_within, &who);
+		count(GO_SPANS_FULL);
+	}
+}
+
+/* Where in a span its context is: where that of the span this goroutine began last lies. */
+static __noinline u32 span_learn(struct go_scratch *s, u64 address, u64 goid, u64 pid)
+{
+	struct goroutine_key who = {.goid = goid, .pid = pid};
+	struct within *within = bpf_map_lookup_elem(&go_within, &who);
+	struct span_context *own;
+	u32 i;
+
+	if (!within || !s || bpf_probe_read_user(s->goroutine.bytes, SPAN_BYTES, (void *)address))
+		return 0;
+	own = &within->context;
+	for (i = 0; i < SPAN_BYTES / 8 - 2; i++) {
+		struct span_context *at = (void *)(s->goroutine.bytes + 8 * i);
+
+		if (at->trace_id[0] == own->trace_id[0] && at->trace_id[1] == own->trace_id[1] &&
+		    at->span_id == own->span_id)
+			return 8 * i;
+	}
+	return 0;
+}
+
+static __always_inline void span_end(const struct span_context *own, u64 pid)
+{
+	struct span_key key = {.span_id = own->span_id, .pid = pid}, parent = {.pid = pid};
+	struct span *span = bpf_map_lookup_elem(&go_spans, &key), *above;
+	struct goroutine_key who = {.pid = pid};
+	struct within *within, outer = {.sure = 1};
+
+	if (!span)
+		return;
+	who.goid = span->goid;
+	parent.span_id = span->parent;
+	bpf_map_delete_elem(&go_spans, &key);
+	within = bpf_map_lookup_elem(&go_within, &who);
+	if (!within || within->context.span_id != own->span_id)
+		return;
+	above = parent.span_id ? bpf_map_lookup_elem(&go_spans, &parent) : NULL;
+	if (!above || !above->sure || above->goid != who.goid) {
+		bpf_map_delete_elem(&go_within, &who);
+		return;
+	}
+	outer.context.trace_id[0] = above->trace_id[0];
+	outer.context.trace_id[1] = above->trace_id[1];
+	outer.context.span_id = parent.span_id;
+	if (bpf_map_update_elem(&go_within, &who, &outer, BPF_ANY))
+		bpf_map_delete_elem(&go_within, &who);
+}
+
+/* The span a goroutine is within, unless its labels have told. */
+static __always_inline void span_take(const struct go_target *t, u64 goid, u64 pid,
+				      struct task_tag *tag)
+{
+	struct goroutine_key who = {.goid = goid, .pid = pid};
+	struct within *within;
+
+	if (!t->span_context_at || tag->id_source)
+		return;
+	within = bpf_map_lookup_elem(&go_within, &who);
+	if (!within || !within->sure)
+		return;
+	__builtin_memcpy(tag->trace_id, within->context.trace_id, sizeof(tag->trace_id));
+	__builtin_memcpy(tag->span_id, &within->context.span_id, sizeof(tag->span_id));
+	tag->id_source = ID_OTEL_SDK;
+}
+
+#endif

@@ -1,0 +1,111 @@
+"""The page of blocking chains: what it shows is what DuckDB counts, whatever things are called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from heatmaps.chainpage import build_chain_page
+from sltrace.analysis.golang.chain import chain
+from sltrace.trace.reader import Trace
+from tests.browser.report import HOSTILE, Report
+from tests.support.traces import SECOND, make_trace
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+pytestmark = pytest.mark.browser
+
+NAMES = (*HOSTILE, "main.fetch", "main.store", *(f"main.worker{i}" for i in range(8)))
+REASONS = ("chan receive", "select", HOSTILE[0], "sync.Mutex.Lock")
+
+
+def goroutine_waits(count: int = 400) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(3)
+    rows: list[dict[str, Any]] = []
+    for i in range(count):
+        stack, waker = (int(n) for n in rng.integers(1, len(NAMES) + 1, 2))
+        row = {
+            "kind": "goroutine_blocked",
+            "end_ns": (i + 1) * SECOND // 50,
+            "wait_ns": int(rng.integers(1, SECOND // 60)),
+            "goid": int(rng.integers(1, 6)),
+            "reason": REASONS[rng.integers(len(REASONS))],
+            "stack_runtime": stack,
+            "trace_id": f"{int(rng.integers(4)):032x}",
+        }
+        if rng.random() < 0.7:
+            row |= {"waker_goid": int(rng.integers(6, 9)), "waker_stack_runtime": waker}
+        rows += [row, row | {"kind": "goroutine", "wait_ns": 1000 + i}]
+    return rows
+
+
+@contextmanager
+def opened(
+    browser: Browser, folder: Path, trace_id: str | None = None, scheme: str = "light"
+) -> Iterator[Report]:
+    frames = [
+        {"space": "go", "pid": 100, "address": i, "name": name, "module": "x", "build_id": "",
+         "language": "go"}
+        for i, name in enumerate(NAMES, 1)
+    ]  # fmt: skip
+    stacks = [
+        {"stack_id": i, "space": "go", "pid": 100, "addresses": [i]}
+        for i in range(1, len(NAMES) + 1)
+    ]
+    trace = Trace.open(make_trace(folder, goroutine_waits(), stacks=stacks, frames=frames))
+    file = folder / "chain.html"
+    found = chain(trace, trace_id, limit=10_000)
+    file.write_bytes(build_chain_page(trace, found, f"trace {trace_id}" if trace_id else ""))
+    page = browser.new_page(viewport={"width": 1300, "height": 900}, color_scheme=scheme)
+    report = Report(page, file, trace)
+    yield report
+    assert [url for url in report.requests if not url.startswith(("file:", "about:"))] == []
+    assert report.complaints == []
+    assert page.evaluate("window.pwned") is None
+    page.close()
+
+
+def test_the_graph_holds_every_nanosecond(browser: Browser, tmp_path: Path) -> None:
+    with opened(browser, tmp_path) as report:
+        total, count = report.trace.sql(
+            "SELECT sum(wait_ns)::BIGINT AS ns, count(*) AS n FROM waits "
+            "WHERE kind = 'goroutine_blocked'"
+        ).to_pylist()[0].values()  # fmt: skip
+        for step in (0, 1):
+            bands = report.page.locator(f".band[data-from='{step}']")
+            sums = bands.evaluate_all("all => all.map(node => +node.dataset.ns)")
+            assert sum(sums) == total
+        # All links are rows of the table, hostile names as text.
+        if report.page.locator("#links .more").count():
+            report.page.click("#links .more")
+        cells = report.page.locator("#links tbody tr td:last-child").all_inner_texts()
+        assert sum(int(text.replace(",", "")) for text in cells) == count
+        shown = report.text("#links")
+        assert "<img src=x" in shown
+        assert not set(shown) & {"\u202e", "\u2066", "\x1b"}
+        assert report.page.is_hidden("#path-panel")
+
+
+def test_a_path_has_its_waits_and_who_ended_them(browser: Browser, tmp_path: Path) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    wanted = f"{2:032x}"
+    with opened(browser, tmp_path, wanted, "dark") as report:
+        rows = report.trace.sql(
+            f"SELECT kind, wait_ns, waker_goid FROM waits WHERE trace_id = '{wanted}' "
+            "ORDER BY end_ns"
+        ).to_pylist()
+        bars = report.page.locator("#path .wait")
+        drawn = bars.evaluate_all("all => all.map(node => +node.dataset.ns)")
+        assert sorted(drawn) == sorted(row["wait_ns"] for row in rows)
+        ended = [r for r in rows if r["kind"] == "goroutine_blocked" and r["waker_goid"]]
+        assert report.page.locator("#path .arrow").count() == len(ended)
+        report.page.locator("#steps summary").click()
+        found = Axe().run(report.page)
+        assert [v["id"] for v in found.response["violations"]] == []
