@@ -24,8 +24,9 @@ from bench.tools import Tool, ToolError, peers, running, sltrace
 
 NONE = "none"
 
-STACKS = ("--stacks", "both", "--waker-stacks")
-CAPPED = (*STACKS, "--stack-min", "1ms", "--stack-rate", "100")
+STACKS = ("--stacks", "both")
+WAKERS_TOO = (*STACKS, "--waker-stacks")
+CAPPED = (*WAKERS_TOO, "--stack-min", "1ms", "--stack-rate", "100")
 
 
 def ours() -> list[Tool]:
@@ -35,6 +36,7 @@ def ours() -> list[Tool]:
         sltrace("sltrace: histograms only", "--histogram-only", bound=1.17),
         sltrace("sltrace: all filtered out", "--comm", "matches-nothing", bound=1.12),
         sltrace("sltrace: stacks on every wait", *STACKS, bound=2.5),
+        sltrace("sltrace: and the waker's", *WAKERS_TOO),
         sltrace("sltrace: stacks over 1 ms, 100/s", *CAPPED),
     ]
 

