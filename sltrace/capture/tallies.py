@@ -38,11 +38,20 @@ _KINDS = [k.label for k in SCHEDULER_KINDS]
 
 
 class CounterIntervals:
-    """Differences of the per-CPU counters."""
+    """Differences of counters per CPU.
 
-    def __init__(self, names: list[str], values: NDArray[np.uint64]) -> None:
+    Args:
+        names: Of the counters.
+        values: Where they begin; shape (CPUs, counters).
+        classes: Name to class.
+    """
+
+    def __init__(
+        self, names: list[str], values: NDArray[np.uint64], classes: dict[str, str] = CLASSES
+    ) -> None:
         self._names = names
         self._last = values
+        self._classes = [classes[n] for n in names]
 
     def rows(self, values: NDArray[np.uint64], start_ns: int, end_ns: int) -> pa.Table:
         """Rows of the counters table for what changed; shape of `values` (CPUs, counters)."""
@@ -58,7 +67,7 @@ class CounterIntervals:
                 "end_ns": pa.array(np.full(len(cpu), end_ns)),
                 "cpu": pa.array(cpu.astype(np.uint16)),
                 "name": named(index, self._names),
-                "class": named(index, [CLASSES[n] for n in self._names]),
+                "class": named(index, self._classes),
                 "value": pa.array(change[cpu, name]),
             }
         )

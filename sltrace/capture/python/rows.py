@@ -97,20 +97,3 @@ def samples(records: NDArray[Any]) -> pa.Table:
             **tags.identity(records["tag"]),
         }
     )
-
-
-def counters(names: list[str], change: NDArray[np.int64], start_ns: int, end_ns: int) -> pa.Table:
-    """Rows of the counters table for what changed; shape of `change` (CPUs, counters)."""
-    import pyarrow as pa
-
-    cpu, name = np.nonzero(change)
-    return pa.table(
-        {
-            "start_ns": pa.array(np.full(len(cpu), start_ns)),
-            "end_ns": pa.array(np.full(len(cpu), end_ns)),
-            "cpu": pa.array(cpu.astype(np.uint16)),
-            "name": named(name.astype(np.int32), names),
-            "class": pa.array([CLASSES[names[i]] for i in name.tolist()]).dictionary_encode(),
-            "value": pa.array(change[cpu, name]),
-        }
-    )

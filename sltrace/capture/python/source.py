@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from sltrace.capture.python import rows
@@ -18,6 +17,7 @@ from sltrace.capture.python.target import Target
 from sltrace.capture.python.targets import EXIT, Targets
 from sltrace.capture.ring import Ring, join
 from sltrace.capture.sources import Context, Rows
+from sltrace.capture.tallies import CounterIntervals
 from sltrace.errors import CannotRecord
 from sltrace.symbols.elf import Elf, ElfError
 from sltrace.symbols.mappings import open_regular
@@ -66,7 +66,7 @@ class PythonSource:
             "samples": probes.samples,
         }
         self._drained = {name: deque() for name in self._rings}
-        self._counters = probes.counters()
+        self._counters = CounterIntervals(probes.counter_names, probes.counters(), rows.CLASSES)
         self._since_ns = time.monotonic_ns()
         self._targets = Targets(probes.set_process, probes.process_layout, self._recognised)
         self._frames = FrameTable(self._targets.memories)
@@ -178,10 +178,8 @@ class PythonSource:
 
     def _changed_counters(self) -> pa.Table:
         assert self._probes
-        values, now = self._probes.counters(), time.monotonic_ns()
-        change = (values - self._counters).astype(np.int64)
-        start, self._since_ns, self._counters = self._since_ns, now, values
-        return rows.counters(self._probes.counter_names, change, start, now)
+        start, self._since_ns = self._since_ns, time.monotonic_ns()
+        return self._counters.rows(self._probes.counters(), start, self._since_ns)
 
 
 def _collector(elf: Elf) -> Collector | None:
