@@ -5,31 +5,24 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from numpy.typing import NDArray
-
-from sltrace.capture import cputimes, overhead, priority, privileges, stacks, tags
+from sltrace.capture import cputimes, overhead, priority, privileges, tags
 from sltrace.capture.description import describe
+from sltrace.capture.feed import Feed
 from sltrace.capture.probes import LibbpfProbes, Probes, Targets
-from sltrace.capture.ring import join
 from sltrace.capture.rows import RowMaker
 from sltrace.capture.settings import Settings
-from sltrace.capture.sources import Context, Rows, Source
+from sltrace.capture.sources import Context, Source
 from sltrace.capture.tallies import CounterIntervals, HistogramIntervals
 from sltrace.names.cgroups import CgroupNames, choose_hierarchy
 from sltrace.names.processes import ProcessNames
 from sltrace.names.topology import read_topology
 from sltrace.symbols.recorder import SymbolRecorder
-from sltrace.trace.schema import arrow_schema
-from sltrace.trace.writer import Segment, TraceWriter, refuse_existing
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from sltrace.trace.writer import TraceWriter, refuse_existing
 
 TICK_S = 0.05
 """How often the rings are drained."""
@@ -91,22 +84,12 @@ class Recording:
     ) -> None:
         self.path = path
         self._settings = settings
-        self._segment: Segment | None = None
-        self._waits = 0
-        # Appended to by one thread and taken from by the other; each count has one writer.
-        self._drained: deque[NDArray[Any]] = deque()
-        self._drained_bytes = self._written_bytes = 0
         self._closing = threading.Event()
         self._failure: Exception | None = None
         self._hierarchy = choose_hierarchy()
         self._groups = CgroupNames(self._hierarchy)
         self._tasks = ProcessNames()
         self._topology = read_topology()
-        self._rows = RowMaker(
-            self._tasks, self._groups, self._topology.node_of_cpu, settings.min_latency_ns
-        )
-        self._stacks = stacks.StackTable()
-        self._symbols = SymbolRecorder(kernel=settings.stacks.kernel or settings.stacks.waker)
         refuse_existing(path, force=force)
         self._start_ns = time.monotonic_ns()
         self._clock = {"start_ns": self._start_ns, "start_unix_ns": time.time_ns()}
@@ -129,11 +112,22 @@ class Recording:
                 clock=self._clock,
             )
             self._writer = TraceWriter.create(path, description, force=force)
+            self._feed = Feed(
+                self._writer,
+                self._probes,
+                self._sources,
+                rows=RowMaker(
+                    self._tasks, self._groups, self._topology.node_of_cpu, settings.min_latency_ns
+                ),
+                tasks=self._tasks,
+                groups=self._groups,
+                symbols=SymbolRecorder(kernel=settings.stacks.kernel or settings.stacks.waker),
+            )
             # Loading and verifying take seconds of CPU, and are in no hurry.
             priority.raise_for_reading()
             self._begin()
         except BaseException:
-            self.abandon()
+            self._detach()
             raise
 
     def _load(self, loader: str) -> Probes:
@@ -251,12 +245,7 @@ class Recording:
             self.abandon()
         clock = self._clock_now()
         self._writer.update_meta(cpu_times=cputimes.since(self._cpu_times))
-        for source in self._sources:
-            self._write(source.finish())
-        self._close_segment()
-        self._write_names(final=True)
-        for table, rows in self._symbols.finish().items():
-            self._writer.append(table, rows)
+        self._feed.finish()
         self._writer.update_meta(
             clock=clock,
             overhead=self._overhead(),
@@ -267,8 +256,10 @@ class Recording:
 
     def abandon(self) -> None:
         """Detaches everything; what was written stays readable."""
-        if self._segment:
-            self._segment.abandon()
+        self._feed.abandon()
+        self._detach()
+
+    def _detach(self) -> None:
         self._probes.close()
         self._close_sources()
 
@@ -279,10 +270,9 @@ class Recording:
         fill = 0.0
         for ring in self._probes.wait_rings:
             fill = max(fill, ring.fill())
-            backlog = self._drained_bytes - self._written_bytes
-            if (limit is None or backlog < limit) and (records := ring.drain()) is not None:
-                self._drained_bytes += records.nbytes
-                self._drained.append(records)
+            room = limit is None or self._feed.backlog < limit
+            if room and (records := ring.drain()) is not None:
+                self._feed.put(records)
         for source in self._sources:
             fill = max(fill, source.drain())
         return fill
@@ -296,83 +286,19 @@ class Recording:
             while not self._closing.wait(TICK_S):
                 now = time.monotonic()
                 # A row group costs 1.5 ms however small it is; a large one 1 kB of memory a wait.
-                if now >= next_segment or self._drained_bytes - self._written_bytes > _PIECE:
-                    self._encode()
+                if now >= next_segment or self._feed.backlog > _PIECE:
+                    self._feed.encode()
                 if now >= next_segment:
-                    self._write_sources()
-                    self._close_segment()
+                    self._feed.close_segment()
                     next_segment = now + SEGMENT_S
                 if now >= next_interval:
                     report(self._close_interval())
                     next_interval = now + INTERVAL_S
-            self._encode()
-            self._write_sources()
-            self._close_segment()
+            self._feed.encode()
+            self._feed.close_segment()
             self._close_interval()
         except Exception as err:
             self._failure = err
-
-    def _encode(self) -> None:
-        """Makes rows of what was drained."""
-        drained = [self._drained.popleft() for _ in range(len(self._drained))]
-        # After the records were taken: whoever waited in them was named before.
-        # Stacks before names: a process that ends meanwhile still had its stacks' addresses.
-        self._take_stacks()
-        self._take_names()
-        if not drained:
-            return
-        records = join(drained)
-        del drained
-        self._add_waits(self._rows.waits(records))
-        self._writer.append("missed", self._rows.missed(records))
-        self._written_bytes += records.nbytes
-
-    def _add_waits(self, rows: pa.Table) -> None:
-        if rows.num_rows:
-            self._segment = self._segment or self._writer.segment("waits")
-            self._segment.add(rows)
-            self._waits += rows.num_rows
-
-    def _write(self, rows: Rows) -> None:
-        for table, data in rows:
-            if table == "waits":
-                self._add_waits(data)
-            else:
-                self._writer.append(table, data)
-
-    def _write_sources(self) -> None:
-        for source in self._sources:
-            self._write(source.rows())
-
-    def _close_segment(self) -> None:
-        if self._segment:
-            self._segment.close()
-            self._segment = None
-
-    def _take_names(self) -> None:
-        if self._probes.task_ring and (events := self._probes.task_ring.drain()) is not None:
-            self._tasks.feed(events)
-            self._symbols.exited(events)
-        if self._probes.cgroup_ring and (events := self._probes.cgroup_ring.drain()) is not None:
-            self._groups.feed(events)
-
-    def _take_stacks(self) -> None:
-        if self._probes.stack_ring is None:
-            return
-        records = self._probes.stack_ring.drain()
-        if records is not None:
-            fresh = self._stacks.new(records)
-            self._writer.append("stacks", stacks.rows(fresh))
-            self._writer.append("mappings", self._symbols.observe(fresh))
-
-    def _write_names(self, *, final: bool = False) -> None:
-        import pyarrow as pa
-
-        for table, rows in (
-            ("tasks", self._tasks.rows(final=final)),
-            ("cgroups", self._groups.rows()),
-        ):
-            self._writer.append(table, pa.Table.from_pylist(rows, schema=arrow_schema(table)))
 
     def _close_interval(self) -> Status:
         start, end = self._interval_start, time.monotonic_ns()
@@ -381,7 +307,7 @@ class Recording:
         histograms, sums = self._histograms.rows(self._probes.histogram_slots(), start, end)
         self._writer.append("histograms", histograms)
         self._writer.append("histogram_sums", sums)
-        self._write_names()
+        self._feed.write_names()
         self._writer.update_meta(
             clock=self._clock_now(),
             overhead=self._overhead(),
@@ -398,7 +324,7 @@ class Recording:
         return Status(
             seconds=(time.monotonic_ns() - self._start_ns) / 1e9,
             switches_per_s=fresh * 1e9 / interval_ns,
-            waits=self._waits,
+            waits=self._feed.waits,
             lost=self._counted("ring_full") + self._counted("state_lost"),
             missed=self._counted("holes") + self._counted("unstamped"),
             recorder_share=used / interval_ns,

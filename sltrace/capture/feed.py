@@ -1,0 +1,154 @@
+"""From drained records to segments of the trace: waits, and the names and stacks they need."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from sltrace.capture import stacks
+from sltrace.capture.probes import Probes
+from sltrace.capture.ring import join
+from sltrace.capture.rows import RowMaker
+from sltrace.capture.sources import Source
+from sltrace.names.cgroups import CgroupNames
+from sltrace.names.processes import ProcessNames
+from sltrace.symbols.recorder import SymbolRecorder
+from sltrace.trace.schema import arrow_schema
+from sltrace.trace.writer import Segment, TraceWriter
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from sltrace.capture.sources import Rows
+
+
+class Feed:
+    """Writes what a recording collects. For the writing thread, but for `put` and `backlog`.
+
+    Args:
+        writer: The trace.
+        probes: Whose names and stacks are drained here, after the waits that need them.
+        sources: Whose rows are written beside.
+        rows: Makes rows of waits.
+        tasks: Names of threads.
+        groups: Names of cgroups.
+        symbols: Names of addresses.
+    """
+
+    def __init__(
+        self,
+        writer: TraceWriter,
+        probes: Probes,
+        sources: Sequence[Source],
+        *,
+        rows: RowMaker,
+        tasks: ProcessNames,
+        groups: CgroupNames,
+        symbols: SymbolRecorder,
+    ) -> None:
+        self.waits = 0
+        """Rows of waits written so far."""
+        self._writer = writer
+        self._probes = probes
+        self._sources = sources
+        self._rows = rows
+        self._tasks = tasks
+        self._groups = groups
+        self._symbols = symbols
+        self._stacks = stacks.StackTable()
+        self._segment: Segment | None = None
+        # Appended to by one thread and taken from by the other; each count has one writer.
+        self._drained: deque[NDArray[Any]] = deque()
+        self._drained_bytes = self._encoded_bytes = 0
+
+    def put(self, records: NDArray[Any]) -> None:
+        """Takes wait records from the reading thread."""
+        self._drained_bytes += records.nbytes
+        self._drained.append(records)
+
+    @property
+    def backlog(self) -> int:
+        """Bytes of records that were put in and are not yet written."""
+        return self._drained_bytes - self._encoded_bytes
+
+    def encode(self) -> None:
+        """Makes rows of what was put in."""
+        drained = [self._drained.popleft() for _ in range(len(self._drained))]
+        # After the records were taken: whoever waited in them was named before.
+        # Stacks before names: a process that ends meanwhile still had its stacks' addresses.
+        self._take_stacks()
+        self._take_names()
+        if not drained:
+            return
+        records = join(drained)
+        del drained
+        self._add_waits(self._rows.waits(records))
+        self._writer.append("missed", self._rows.missed(records))
+        self._encoded_bytes += records.nbytes
+
+    def close_segment(self) -> None:
+        """Writes the sources' rows and makes all that was added part of the trace."""
+        for source in self._sources:
+            self._write(source.rows())
+        self._close()
+
+    def write_names(self, *, final: bool = False) -> None:
+        """Writes names that came or changed since the last call; with `final`, all."""
+        import pyarrow as pa
+
+        for table, rows in (
+            ("tasks", self._tasks.rows(final=final)),
+            ("cgroups", self._groups.rows()),
+        ):
+            self._writer.append(table, pa.Table.from_pylist(rows, schema=arrow_schema(table)))
+
+    def finish(self) -> None:
+        """Writes the sources' last rows, all names and, which may take long, the symbols."""
+        for source in self._sources:
+            self._write(source.finish())
+        self._close()
+        self.write_names(final=True)
+        for table, rows in self._symbols.finish().items():
+            self._writer.append(table, rows)
+
+    def abandon(self) -> None:
+        """Gives up the segment that is being added to."""
+        if self._segment:
+            self._segment.abandon()
+
+    def _write(self, rows: Rows) -> None:
+        for table, data in rows:
+            if table == "waits":
+                self._add_waits(data)
+            else:
+                self._writer.append(table, data)
+
+    def _add_waits(self, rows: pa.Table) -> None:
+        if rows.num_rows:
+            self._segment = self._segment or self._writer.segment("waits")
+            self._segment.add(rows)
+            self.waits += rows.num_rows
+
+    def _close(self) -> None:
+        if self._segment:
+            self._segment.close()
+            self._segment = None
+
+    def _take_names(self) -> None:
+        if self._probes.task_ring and (events := self._probes.task_ring.drain()) is not None:
+            self._tasks.feed(events)
+            self._symbols.exited(events)
+        if self._probes.cgroup_ring and (events := self._probes.cgroup_ring.drain()) is not None:
+            self._groups.feed(events)
+
+    def _take_stacks(self) -> None:
+        if self._probes.stack_ring is None:
+            return
+        records = self._probes.stack_ring.drain()
+        if records is not None:
+            fresh = self._stacks.new(records)
+            self._writer.append("stacks", stacks.rows(fresh))
+            self._writer.append("mappings", self._symbols.observe(fresh))
