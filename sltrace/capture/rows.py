@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -44,6 +45,7 @@ class RowMaker:
         node_of_cpu: NUMA node of each CPU.
         min_latency_ns: A record may hold one part that is long enough beside one that is not;
             shorter parts make no row.
+        stack_tasks: The asyncio task that a runtime stack is of; sources add to it.
     """
 
     def __init__(
@@ -51,12 +53,14 @@ class RowMaker:
         tasks: TaskNames,
         groups: GroupNames,
         node_of_cpu: NDArray[np.uint16],
-        min_latency_ns: int = 0,
+        min_latency_ns: int,
+        stack_tasks: Mapping[int, str],
     ) -> None:
         self._tasks = tasks
         self._groups = groups
         self._node_of_cpu = node_of_cpu
         self._min_latency_ns = min_latency_ns
+        self._stack_tasks = stack_tasks
 
     def waits(self, records: NDArray[Any]) -> pa.Table:
         """Rows of the waits table: one for each part of each record that is a wait."""
@@ -142,6 +146,8 @@ class RowMaker:
                 columns[name] = pa.array(stack, mask=stack == 0)
         if "tag" in (records.dtype.names or ()):
             columns |= tags.columns(records["tag"], spread)
+            stacks = spread(records["tag"]["stack_runtime"])
+            columns["task"] = tags.tasks(stacks, self._stack_tasks)
             columns["reason"] = tags.reasons(
                 records["tag"], spread, not_queued & ~parts.in_throttle
             )

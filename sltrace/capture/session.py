@@ -100,8 +100,13 @@ class Recording:
         self._groups = CgroupNames(self._hierarchy)
         self._tasks = ProcessNames()
         self._topology = read_topology()
+        self._stack_tasks: dict[int, str] = {}
         self._rows = RowMaker(
-            self._tasks, self._groups, self._topology.node_of_cpu, settings.min_latency_ns
+            self._tasks,
+            self._groups,
+            self._topology.node_of_cpu,
+            settings.min_latency_ns,
+            self._stack_tasks,
         )
         self._stacks = stacks.StackTable()
         self._symbols = SymbolRecorder(kernel=settings.stacks.kernel or settings.stacks.waker)
@@ -160,6 +165,7 @@ class Recording:
             tasks=self._tasks,
             groups=self._groups,
             cgroup_v1=self._hierarchy.kind != "v2",
+            stack_tasks=self._stack_tasks,
         )
         for source in self._sources:
             source.attach(context)
@@ -270,15 +276,14 @@ class Recording:
 
     def _drain(self, limit: int | None = _MAX_BACKLOG) -> float:
         """Empties the rings into memory, unless `limit` bytes are waiting there to be written."""
-        fill = 0.0
+        # Before the waits, which are told by what the sources saw before.
+        fill = max((source.drain() for source in self._sources), default=0.0)
         for ring in self._probes.wait_rings:
             fill = max(fill, ring.fill())
             backlog = self._drained_bytes - self._written_bytes
             if (limit is None or backlog < limit) and (records := ring.drain()) is not None:
                 self._drained_bytes += records.nbytes
                 self._drained.append(records)
-        for source in self._sources:
-            fill = max(fill, source.drain())
         return fill
 
     # ---- the writing thread ------------------------------------------------------------------
@@ -291,28 +296,28 @@ class Recording:
                 now = time.monotonic()
                 # A row group costs 3 ms however small it is; a large one keeps the CPU for long.
                 if now >= next_segment or self._drained_bytes - self._written_bytes > _PIECE:
-                    self._encode()
+                    self._encode(sources=now >= next_segment)
                 if now >= next_segment:
-                    self._write_sources()
                     self._close_segment()
                     next_segment = now + SEGMENT_S
                 if now >= next_interval:
                     report(self._close_interval())
                     next_interval = now + INTERVAL_S
-            self._encode()
-            self._write_sources()
+            self._encode(sources=True)
             self._close_segment()
             self._close_interval()
         except Exception as err:
             self._failure = err
 
-    def _encode(self) -> None:
-        """Makes rows of what was drained."""
+    def _encode(self, *, sources: bool) -> None:
+        """Makes rows of what was drained, after those of the sources if they are due."""
         drained = [self._drained.popleft() for _ in range(len(self._drained))]
         # After the records were taken: whoever waited in them was named before.
         # Stacks before names: a process that ends meanwhile still had its stacks' addresses.
         self._take_stacks()
         self._take_names()
+        if sources:
+            self._write_sources()
         if not drained:
             return
         records = np.concatenate(drained)
