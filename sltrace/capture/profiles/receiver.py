@@ -125,6 +125,9 @@ class Receiver:
             self._refused("too slow")
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             self._refused("connection lost")
+        except Exception as err:
+            # A recording does not end, and a terminal is not written on, because of a client.
+            self._refused(f"internal error, {type(err).__name__}: please report it")
         finally:
             self._connections -= 1
             # Not closed in order: whoever does not read its answer must not keep the connection.
