@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -73,7 +74,8 @@ class Receiver:
         try:
             self._socket = socket.create_server((host, port), family=family, backlog=64)
         except (OSError, OverflowError) as err:
-            why = getattr(err, "strerror", None) or err
+            number = getattr(err, "errno", None)
+            why = os.strerror(number) if number else err
             raise OutputError(
                 f"cannot listen on {host} port {port}: {why}", "choose another address or port"
             ) from err
