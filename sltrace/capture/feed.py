@@ -74,13 +74,16 @@ class Feed:
         """Bytes of records that were put in and are not yet written."""
         return self._drained_bytes - self._encoded_bytes
 
-    def encode(self) -> None:
-        """Makes rows of what was put in."""
+    def encode(self, *, sources: bool) -> None:
+        """Makes rows of what was put in, after those of the sources if they are due."""
         drained = [self._drained.popleft() for _ in range(len(self._drained))]
         # After the records were taken: whoever waited in them was named before.
         # Stacks before names: a process that ends meanwhile still had its stacks' addresses.
         self._take_stacks()
         self._take_names()
+        if sources:
+            for source in self._sources:
+                self._write(source.rows())
         if not drained:
             return
         records = join(drained)
@@ -90,10 +93,10 @@ class Feed:
         self._encoded_bytes += records.nbytes
 
     def close_segment(self) -> None:
-        """Writes the sources' rows and makes all that was added part of the trace."""
-        for source in self._sources:
-            self._write(source.rows())
-        self._close()
+        """Makes all that was added part of the trace."""
+        if self._segment:
+            self._segment.close()
+            self._segment = None
 
     def write_names(self, *, final: bool = False) -> None:
         """Writes names that came or changed since the last call; with `final`, all."""
@@ -109,7 +112,7 @@ class Feed:
         """Writes the sources' last rows, all names and, which may take long, the symbols."""
         for source in self._sources:
             self._write(source.finish())
-        self._close()
+        self.close_segment()
         self.write_names(final=True)
         for table, rows in self._symbols.finish().items():
             self._writer.append(table, rows)
@@ -131,11 +134,6 @@ class Feed:
             self._segment = self._segment or self._writer.segment("waits")
             self._segment.add(rows)
             self.waits += rows.num_rows
-
-    def _close(self) -> None:
-        if self._segment:
-            self._segment.close()
-            self._segment = None
 
     def _take_names(self) -> None:
         if self._probes.task_ring and (events := self._probes.task_ring.drain()) is not None:

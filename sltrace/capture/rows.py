@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -50,6 +51,7 @@ class RowMaker:
         node_of_cpu: NUMA node of each CPU.
         min_latency_ns: A record may hold one part that is long enough beside one that is not;
             shorter parts make no row.
+        stack_tasks: The asyncio task that a runtime stack is of; sources add to it.
     """
 
     def __init__(
@@ -57,12 +59,14 @@ class RowMaker:
         tasks: TaskNames,
         groups: GroupNames,
         node_of_cpu: NDArray[np.uint16],
-        min_latency_ns: int = 0,
+        min_latency_ns: int,
+        stack_tasks: Mapping[int, str],
     ) -> None:
         self._tasks = tasks
         self._groups = groups
         self._node_of_cpu = node_of_cpu
         self._min_latency_ns = min_latency_ns
+        self._stack_tasks = stack_tasks
 
     def waits(self, records: NDArray[Any]) -> pa.Table:
         """Rows of the waits table: one for each part of each record that is a wait."""
@@ -137,6 +141,7 @@ class RowMaker:
         if "tag" in fields:
             columns |= tags.columns(fields["tag"])
             columns["reason"] = tags.reasons(fields["tag"], parts.part == _BLOCK)
+            columns["task"] = tags.tasks(fields["tag"]["stack_runtime"], self._stack_tasks)
         return pa.table(columns)
 
     def missed(self, records: NDArray[Any]) -> pa.Table:

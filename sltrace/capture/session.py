@@ -90,6 +90,7 @@ class Recording:
         self._groups = CgroupNames(self._hierarchy)
         self._tasks = ProcessNames()
         self._topology = read_topology()
+        self._stack_tasks: dict[int, str] = {}
         refuse_existing(path, force=force)
         self._start_ns = time.monotonic_ns()
         self._clock = {"start_ns": self._start_ns, "start_unix_ns": time.time_ns()}
@@ -117,7 +118,11 @@ class Recording:
                 self._probes,
                 self._sources,
                 rows=RowMaker(
-                    self._tasks, self._groups, self._topology.node_of_cpu, settings.min_latency_ns
+                    self._tasks,
+                    self._groups,
+                    self._topology.node_of_cpu,
+                    settings.min_latency_ns,
+                    self._stack_tasks,
                 ),
                 tasks=self._tasks,
                 groups=self._groups,
@@ -158,6 +163,7 @@ class Recording:
             groups=self._groups,
             cgroup_v1=self._hierarchy.kind != "v2",
             say=self._say,
+            stack_tasks=self._stack_tasks,
         )
         for source in self._sources:
             source.attach(context)
@@ -267,14 +273,13 @@ class Recording:
 
     def _drain(self, limit: int | None = _MAX_BACKLOG) -> float:
         """Empties the rings into memory, unless `limit` bytes are waiting there to be written."""
-        fill = 0.0
+        # Before the waits, which are told by what the sources saw before.
+        fill = max((source.drain() for source in self._sources), default=0.0)
         for ring in self._probes.wait_rings:
             fill = max(fill, ring.fill())
             room = limit is None or self._feed.backlog < limit
             if room and (records := ring.drain()) is not None:
                 self._feed.put(records)
-        for source in self._sources:
-            fill = max(fill, source.drain())
         return fill
 
     # ---- the writing thread ------------------------------------------------------------------
@@ -287,14 +292,14 @@ class Recording:
                 now = time.monotonic()
                 # A row group costs 1.5 ms however small it is; a large one 1 kB of memory a wait.
                 if now >= next_segment or self._feed.backlog > _PIECE:
-                    self._feed.encode()
+                    self._feed.encode(sources=now >= next_segment)
                 if now >= next_segment:
                     self._feed.close_segment()
                     next_segment = now + SEGMENT_S
                 if now >= next_interval:
                     report(self._close_interval())
                     next_interval = now + INTERVAL_S
-            self._feed.encode()
+            self._feed.encode(sources=True)
             self._feed.close_segment()
             self._close_interval()
         except Exception as err:

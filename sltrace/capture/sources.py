@@ -6,7 +6,7 @@ The session owns the clock, the trace and the two threads; a source owns its pro
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ class Context:
             task it switches in to that task's wait.
         tasks: Names of threads.
         groups: Paths of cgroups.
+        stack_tasks: The asyncio task that a runtime stack is of, by the stack's id: a source puts
+            them in for waits of the scheduler, too.
         cgroup_v1: The tree of cgroups that ids are from is the v1 one of the CPU controller.
         say: Shows a line to the user before the recording begins.
     """
@@ -41,6 +43,7 @@ class Context:
     tasks: TaskNames
     groups: GroupNames
     cgroup_v1: bool = False
+    stack_tasks: dict[int, str] = field(default_factory=dict)
     say: Callable[[str], None] = lambda line: None
 
 

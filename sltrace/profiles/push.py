@@ -21,6 +21,8 @@ MAX_PROFILES = 64
 _MAX_LABELS = 64
 _MAX_TEXT = 256
 _SECOND = 1_000_000_000
+_LATEST, _LONGEST = 1 << 62, 1 << 60
+"""Times beyond are none, and their sums would not fit 64 bits: the years 2116 and 36."""
 _HINT = "point a pyroscope-io client here, with its CPU profiles"
 _TIME_UNITS = ("nanoseconds", "microseconds", "milliseconds", "seconds")
 _COUNTS = ("count", "samples")
@@ -163,7 +165,7 @@ def checked(
     if not timed:
         raise ProfileError("a profile of something other than time", _HINT)
     start, duration = message.time_nanos, message.duration_nanos
-    if start <= 0 or duration < 0:
+    if not (0 < start < _LATEST and 0 <= duration < _LONGEST):
         start, duration = start_unix_ns, max(0, end_unix_ns - start_unix_ns)
     kept = {name[:_MAX_TEXT]: value[:_MAX_TEXT] for name, value in list(labels)[:_MAX_LABELS]}
     return Pushed(
@@ -197,6 +199,7 @@ def _types(message: Any) -> Iterator[tuple[str, str]]:
 def _seconds(text: str | None) -> int:
     """Unix time in ns; 0 where it is none."""
     digits = (text or "").partition(".")[0]
-    return (
-        int(digits) * _SECOND if digits.isascii() and digits.isdigit() and len(digits) < 11 else 0
-    )
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 11):
+        return 0
+    time = int(digits) * _SECOND
+    return time if time < _LATEST else 0

@@ -183,6 +183,19 @@ def test_what_is_pushed_is_stored_as_rows(source: ProfileSource) -> None:
     assert (described["bytes"], described["refused"]) == (2 * len(CPU), {})
 
 
+@pytest.mark.parametrize(("start", "duration"), [(2**63 - 1, 2**63 - 1), (-(2**63), 5), (5, -5)])
+def test_times_that_cannot_be_are_none(source: ProfileSource, start: int, duration: int) -> None:
+    strange = make_pprof({("a",): [1, 2]}, start_unix_ns=start, duration_ns=duration)
+    assert post(source, "/ingest?name=a&from=9999999999&until=99999999999", strange) == (200, "")
+    (row,) = stored(source)
+    assert (row["start_ns"], row["end_ns"]) == (None, None)
+
+
+def test_what_came_last_is_stored_at_the_end(source: ProfileSource) -> None:
+    assert post(source, "/ingest", CPU) == (200, "")
+    assert [r["app"] for _, t in source.finish() for r in t.to_pylist()] == ["unnamed"]
+
+
 def test_strange_clients_are_refused_and_counted(source: ProfileSource) -> None:
     assert post(source, "/other", CPU)[0] == 404
     assert post(source, PUSH, b"hello") == (400, "not a push of profiles")

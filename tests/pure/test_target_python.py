@@ -184,7 +184,7 @@ def test_a_stack_of_nothing_is_named_as_such() -> None:
     records["depth"] = 3
     layout = layout_for(12, b"")
     python = Interpreter("3.12", "", "", "", 0, layout, 0, 0, 0, 1, 99)
-    table = FrameTable(lambda pid: [(Hostile(1), python)])
+    table = FrameTable(lambda pid: [(Hostile(1), python)], {})
     stacks, frames = table.add(records)
     assert stacks.num_rows == 1
     assert frames["name"].to_pylist() == [UNREADABLE]

@@ -58,6 +58,30 @@ def test_iterations_are_those_of_the_loop_itself(
     assert 0.5 * mine.max() < max(lags) < 1.1 * mine.max() + 5_000_000
 
 
+@pytest.mark.parametrize("version", ["3.10", "3.14"])
+def test_the_task_is_that_of_the_coroutine_that_waits(version: str, record: Record) -> None:
+    """Each of the program's coroutines sleeps in a function that only it calls."""
+    with (
+        service(version, "tasks", 30) as process,
+        record("--pid", process.pid, "--python-rate", 0) as recording,
+    ):
+        time.sleep(1.2)
+    rows = recording.trace.sql(
+        "SELECT f.name, w.task, count(*) AS n FROM waits w "
+        "JOIN stacks k ON k.stack_id = w.stack_runtime "
+        "JOIN frames f ON f.pid = k.pid AND f.address = k.addresses[1] "
+        "WHERE w.kind = 'blocked' AND w.reason = 'sleep' GROUP BY ALL"
+    ).to_pylist()
+    found = {r["name"]: set() for r in rows}
+    for row in rows:
+        found[row["name"]].add(row["task"])
+        assert row["n"] > 10
+    class_ = "" if version == "3.10" else "Shop."
+    assert found == {"of_order": {f"{class_}order"}, "of_ping": {"ping"}, "of_nobody": {None}}
+    loops = recording.trace.sql("SELECT DISTINCT task FROM waits WHERE kind = 'loop'").to_pylist()
+    assert {r["task"] for r in loops} >= {f"{class_}order", "ping"}
+
+
 def test_without_system_calls_it_is_an_upper_bound(record: Record, tmp_path: Path) -> None:
     trace, log = _record(record, "3.12", "loop", tmp_path / "log")
     rows = trace.sql("SELECT * FROM waits WHERE kind = 'loop'").to_pylist()

@@ -113,6 +113,7 @@ def _of_loop(wall_ns: int, loop: Loop) -> Iterator[Finding]:
     often = loop.blocked_ns >= BLOCKED_SHARE * wall_ns
     if loop.blocked_longest_ns >= BLOCKED_NS and often:
         place = f" in {loop.blocked_in}" if loop.blocked_in else ""
+        place += f", task {loop.blocked_task}" if loop.blocked_task else ""
         yield Finding(
             "loop-blocked",
             loop.pid,
@@ -125,6 +126,7 @@ def _of_loop(wall_ns: int, loop: Loop) -> Iterator[Finding]:
         )
     elif loop.slow_ns >= LOOP_SLOW * wall_ns:
         place = f", last seen in {loop.place}" if loop.place else ""
+        place += f", task {loop.task}" if loop.task else ""
         yield Finding(
             "loop-busy",
             loop.pid,

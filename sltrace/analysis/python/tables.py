@@ -91,9 +91,10 @@ class Loop:
         exact: Its system calls were seen; otherwise iterations that did not sleep in between are
             one, and all figures are upper bounds.
         slow_ns: Total of what iterations took themselves, without waits for a CPU or the GIL, where
-            that is SLOW_NS and more; `place` is where the thread was last seen in these.
+            that is SLOW_NS and more; `place` is where the thread was last seen in these, and
+            `task` which asyncio task it was then.
         blocked_ns: How long the thread slept for something else than events or the GIL; the
-            longest of these sleeps, and the place of most of them.
+            longest of these sleeps, and place and task of most of them.
     """
 
     pid: int
@@ -109,9 +110,11 @@ class Loop:
     runq_ns: int
     slow_ns: int
     place: str | None
+    task: str | None
     blocked_ns: int
     blocked_longest_ns: int
     blocked_in: str | None
+    blocked_task: str | None
 
 
 @dataclass(frozen=True)
@@ -229,24 +232,29 @@ def loops(trace: Trace, limit: int) -> list[Loop]:
           FROM waits WHERE kind = 'loop' GROUP BY pid, tid
         ),
         slow_places AS (
-          SELECT pid, tid, place, sum(wait_ns) AS ns FROM waits
+          SELECT pid, tid, place, mode(task) AS task, sum(wait_ns) AS ns FROM waits
           JOIN places ON stack_id = stack_runtime
           WHERE kind = 'loop' AND {_OWN} >= {SLOW_NS} GROUP BY pid, tid, place
         ),
-        slow AS (SELECT pid, tid, arg_max(place, ns) AS place FROM slow_places GROUP BY pid, tid),
+        slow AS (
+          SELECT pid, tid, arg_max(place, ns) AS place, arg_max_null(task, ns) AS task
+          FROM slow_places GROUP BY pid, tid
+        ),
         sleeps AS (
-          SELECT pid, tid, place, sum(wait_ns) AS ns, max(wait_ns) AS longest FROM waits
+          SELECT pid, tid, place, mode(task) AS task, sum(wait_ns) AS ns,
+            max(wait_ns) AS longest FROM waits
           LEFT JOIN places ON stack_id = stack_runtime
           WHERE kind = 'blocked' AND reason IN ('sleep', 'io', 'lock', 'process')
           GROUP BY pid, tid, place
         ),
         blocked AS (
           SELECT pid, tid, sum(ns)::BIGINT AS blocked_ns, max(longest) AS blocked_longest_ns,
-            arg_max(place, ns) FILTER (place IS NOT NULL) AS blocked_in
+            arg_max(place, ns) FILTER (place IS NOT NULL) AS blocked_in,
+            arg_max_null(task, ns) FILTER (place IS NOT NULL) AS blocked_task
           FROM sleeps GROUP BY pid, tid
         )
-        SELECT i.*, place, coalesce(blocked_ns, 0) AS blocked_ns,
-          coalesce(blocked_longest_ns, 0) AS blocked_longest_ns, blocked_in
+        SELECT i.*, place, task, coalesce(blocked_ns, 0) AS blocked_ns,
+          coalesce(blocked_longest_ns, 0) AS blocked_longest_ns, blocked_in, blocked_task
         FROM iterations i LEFT JOIN slow USING (pid, tid) LEFT JOIN blocked USING (pid, tid)
         ORDER BY longest_ns DESC, pid, tid LIMIT ?
         """,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -73,7 +74,8 @@ class Receiver:
         try:
             self._socket = socket.create_server((host, port), family=family, backlog=64)
         except (OSError, OverflowError) as err:
-            why = getattr(err, "strerror", None) or err
+            number = getattr(err, "errno", None)
+            why = os.strerror(number) if number else err
             raise OutputError(
                 f"cannot listen on {host} port {port}: {why}", "choose another address or port"
             ) from err
@@ -125,6 +127,9 @@ class Receiver:
             self._refused("too slow")
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             self._refused("connection lost")
+        except Exception as err:
+            # A recording does not end, and a terminal is not written on, because of a client.
+            self._refused(f"internal error, {type(err).__name__}: please report it")
         finally:
             self._connections -= 1
             # Not closed in order: whoever does not read its answer must not keep the connection.

@@ -8,16 +8,13 @@ from collections import Counter
 from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sltrace.capture.profiles.receiver import Receiver, Refusal, Request
 from sltrace.capture.sources import Context, Rows
 from sltrace.profiles.push import MAX_PUSH, Pushed, from_ingest, from_push, of_file
 from sltrace.profiles.source import ProfileError
 from sltrace.trace.schema import arrow_schema
-
-if TYPE_CHECKING:
-    pass
 
 MAX_STORED = 256 << 20
 """Bytes of profiles in one trace."""
@@ -78,6 +75,7 @@ class ProfileSource:
     def finish(self) -> Rows:
         """Stops to listen and reads the files."""
         self.close()
+        yield from self.rows()
         for path in self._files:
             try:
                 for pushed in of_file(path):

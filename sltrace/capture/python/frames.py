@@ -35,10 +35,12 @@ class FrameTable:
 
     Args:
         memories: Where code objects of a process can be read.
+        tasks: Gets the asyncio task that each stack is of, by its id: the outermost coroutine.
     """
 
-    def __init__(self, memories: Memories) -> None:
+    def __init__(self, memories: Memories, tasks: dict[int, str]) -> None:
         self._memories = memories
+        self._tasks = tasks
         self._ids: dict[tuple[int, int, Code | None], int] = {}
         self._codes: dict[tuple[int, int], tuple[Signature, Code]] = {}
         self._lot: dict[int, Code | None] = {}
@@ -66,6 +68,9 @@ class FrameTable:
             inner = record["frames"][: int(record["depth"])]
             pairs = zip(inner["code"].tolist(), inner["instr"].tolist(), strict=True)
             addresses = [self._id(pid, code, instr, frames) for code, instr in pairs]
+            codes = map(self._lot.get, reversed(inner["code"].tolist()))
+            if task := next((code for code in codes if code and code.coroutine), None):
+                self._tasks[stack_id] = task.name
             stacks.append(
                 {"stack_id": stack_id, "space": "python", "pid": pid, "addresses": addresses}
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,8 @@ from numpy.typing import NDArray
 
 from sltrace.capture import tags
 from sltrace.capture.python.probes import SAMPLE_HZ
-from sltrace.capture.rows import GroupNames, Nulls, TaskNames, named
+from sltrace.capture.rows import Nulls, named
+from sltrace.capture.sources import Context
 from sltrace.model import Kind
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ _KINDS = {Kind.STW: 0, Kind.GIL: 1, Kind.LOOP: 2}
 _REASONS = ["gc", "busy period", "iteration"]
 
 
-def waits(records: NDArray[Any], tasks: TaskNames, groups: GroupNames) -> pa.Table:
+def waits(records: NDArray[Any], context: Context) -> pa.Table:
     """Rows of the waits table for `struct python_wait`s."""
     import pyarrow as pa
 
@@ -42,9 +44,9 @@ def waits(records: NDArray[Any], tasks: TaskNames, groups: GroupNames) -> pa.Tab
     kind = records["kind"]
     tid, culprit = records["tid"].astype(np.int32), records["culprit_tid"].astype(np.int32)
     cgroup = records["cgroup"].astype(np.int64)
-    comms, names = tasks.comms_for(tid, end)
-    culprits, culprit_names = tasks.comms_for(culprit, end)
-    paths, path_names = groups.paths_for(cgroup)
+    comms, names = context.tasks.comms_for(tid, end)
+    culprits, culprit_names = context.tasks.comms_for(culprit, end)
+    paths, path_names = context.groups.paths_for(cgroup)
     alone = records["culprit_ns"] == 0
     unknown = culprit == 0
     is_loop = kind == Kind.LOOP
@@ -77,11 +79,12 @@ def waits(records: NDArray[Any], tasks: TaskNames, groups: GroupNames) -> pa.Tab
             "reason": named(reason, _REASONS, Nulls(kind == Kind.GIL)),
             "flags": pa.array(np.zeros(len(records), np.uint8)),
             **tags.columns(records["tag"]),
+            "task": tags.tasks(records["tag"]["stack_runtime"], context.stack_tasks),
         }
     )
 
 
-def samples(records: NDArray[Any]) -> pa.Table:
+def samples(records: NDArray[Any], stack_tasks: Mapping[int, str]) -> pa.Table:
     """Rows of the samples table for `struct python_sample`s."""
     import pyarrow as pa
 
@@ -95,5 +98,6 @@ def samples(records: NDArray[Any]) -> pa.Table:
             "weight_ns": pa.array(np.full(n, 1_000_000_000 // SAMPLE_HZ)),
             "count": pa.array(np.ones(n, np.int64)),
             **tags.identity(records["tag"]),
+            "task": tags.tasks(records["tag"]["stack_runtime"], stack_tasks),
         }
     )

@@ -69,7 +69,7 @@ class PythonSource:
         self._counters = CounterIntervals(probes.counter_names, probes.counters(), rows.CLASSES)
         self._since_ns = time.monotonic_ns()
         self._targets = Targets(probes.set_process, probes.process_layout, self._recognised)
-        self._frames = FrameTable(self._targets.memories)
+        self._frames = FrameTable(self._targets.memories, context.stack_tasks)
         try:
             probes.attach()
         except CannotRecord as err:
@@ -106,9 +106,9 @@ class PythonSource:
             self._targets.feed(events[events["kind"] == EXIT])
         self._targets.look()
         if (waits := self._take("waits")) is not None:
-            yield "waits", rows.waits(waits, self._context.tasks, self._context.groups)
+            yield "waits", rows.waits(waits, self._context)
         if (samples := self._take("samples")) is not None:
-            yield "samples", rows.samples(samples)
+            yield "samples", rows.samples(samples, self._context.stack_tasks)
         yield "counters", self._changed_counters()
 
     def finish(self) -> Rows:

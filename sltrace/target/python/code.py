@@ -14,6 +14,7 @@ Signature = tuple[int, int, int, int]
 
 _MAX_TABLE = 1 << 20
 _CODE_BYTES = 208
+_COROUTINE = 0x80  # CO_COROUTINE
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Code:
         first_line: Line of the `def`.
         table: Line table, in the format of the version.
         start: Address of the first instruction; 0 for 3.10.
+        coroutine: It is that of an `async def`.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Code:
     first_line: int
     table: bytes
     start: int
+    coroutine: bool
 
     def line(self, instruction: int) -> int | None:
         """Line of an instruction as a frame holds it; None where it has none."""
@@ -77,6 +80,7 @@ def read_code(memory: Memory, layout: Layout, address: int) -> Code:
         first_line=first_line,
         table=objects.bytes(table, _MAX_TABLE),
         start=address + layout.code_start if layout.code_start else 0,
+        coroutine=bool(memory.u32(address + layout.flags) & _COROUTINE),
     )
 
 

@@ -41,7 +41,7 @@ class Layout:
         skip_from: Frames whose owner is this or more are the interpreter's own; 0: none are.
         instr_is_index: `instr` is an index of code units, else an address in the code.
         tagged: Pointers to code have low bits set.
-        code_start: PyCodeObject: first instruction; likewise first_line, filename, name
+        code_start: PyCodeObject: first instruction; likewise flags, first_line, filename, name
             (qualified where there is one), linetable.
         text: Where the characters of a compact ASCII str begin; a compact other str has 16 more.
     """
@@ -70,6 +70,7 @@ class Layout:
     instr_is_index: bool
     tagged: bool
     code_start: int
+    flags: int
     first_line: int
     filename: int
     name: int
@@ -84,21 +85,21 @@ _TABLE = {
         minor=10, interpreters=32, interpreter_next=0, interpreter_id=24, threads=8, modules=856,
         gil=352, gil_is_pointer=False, thread_next=8, thread_id=176, native_id=0, context=240,
         frame=24, cframe=False, cframe_current=0, frame_code=32, back=24, instr=96, owner=0,
-        frame_bytes=104, skip_from=0, instr_is_index=True, tagged=False, code_start=0,
+        frame_bytes=104, skip_from=0, instr_is_index=True, tagged=False, code_start=0, flags=36,
         first_line=40, filename=104, name=112, linetable=120, text=48,
     ),
     11: Layout(
         minor=11, interpreters=40, interpreter_next=0, interpreter_id=48, threads=16, modules=888,
         gil=360, gil_is_pointer=False, thread_next=8, thread_id=152, native_id=160, context=224,
         frame=56, cframe=True, cframe_current=8, frame_code=32, back=48, instr=56, owner=69,
-        frame_bytes=72, skip_from=0, instr_is_index=False, tagged=False, code_start=184,
+        frame_bytes=72, skip_from=0, instr_is_index=False, tagged=False, code_start=184, flags=48,
         first_line=72, text=48, **_COMMON_CODE,
     ),
     12: Layout(
         minor=12, interpreters=40, interpreter_next=0, interpreter_id=8, threads=72, modules=944,
         gil=384, gil_is_pointer=True, thread_next=8, thread_id=136, native_id=144, context=208,
         frame=56, cframe=True, cframe_current=0, frame_code=0, back=8, instr=56, owner=70,
-        frame_bytes=72, skip_from=3, instr_is_index=False, tagged=False, code_start=192,
+        frame_bytes=72, skip_from=3, instr_is_index=False, tagged=False, code_start=192, flags=48,
         first_line=68, text=40, **_COMMON_CODE,
     ),
 }  # fmt: skip
@@ -198,6 +199,8 @@ def _published(minor: int, runtime: bytes) -> Layout:
         instr_is_index=False,
         tagged=minor >= 14,
         code_start=code["co_code_adaptive"],
+        # Not published; it has not moved since 3.11.
+        flags=48,
         first_line=code["firstlineno"],
         filename=code["filename"],
         name=code["qualname"],
