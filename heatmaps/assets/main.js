@@ -43,7 +43,7 @@
     byId("blame-title").textContent = "Because of whom" + (view.other ? ": B against A" : "");
     byId("keys-one").hidden = Boolean(view.other);
     byId("keys-two").hidden = !view.other;
-    byId("profile-label").hidden = !cube.hasRan;
+    byId("profile-label").hidden = !cube.hasRan || view.stack !== "victim";
     byId("key-ran").hidden = !view.ranShown;
     byId("stack").disabled = !cube.hasStacks;
     byId("weight").disabled = !view.weighed;

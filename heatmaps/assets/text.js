@@ -69,7 +69,11 @@ const Text = (() => {
   const percent = (part, whole) => whole ? (100 * part / whole).toFixed(1) + " %" : "";
   const seconds = (ns) => (ns / 1e9).toFixed(3).replace(/\.?0+$/, "") + " s";
 
-  const signed = (value, format) => (value > 0 ? "+" : value < 0 ? "−" : "") + format(Math.abs(value));
+  // What is written as nothing has no sign.
+  function signed(value, format) {
+    const text = format(Math.abs(value));
+    return text === format(0) ? text : (value > 0 ? "+" : "−") + text;
+  }
 
   // An element with text; children may be elements or strings.
   function element(tag, attributes, ...children) {
