@@ -22,6 +22,7 @@ _SCRIPTS = (
     "text.js",
     "theme.js",
     "tip.js",
+    "svg.js",
     "decode.js",
     "trie.js",
     "flametree.js",
