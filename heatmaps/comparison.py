@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from heatmaps.assemble import assemble
 from heatmaps.encode import ColumnBlock, bounded
 from heatmaps.trie import Trie
+from sltrace.model import LOST_KINDS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,6 +22,7 @@ _SCRIPTS = (
     "text.js",
     "theme.js",
     "tip.js",
+    "svg.js",
     "decode.js",
     "trie.js",
     "flametree.js",
@@ -41,9 +43,11 @@ def build_comparison(result: Diff) -> bytes:
         TraceError: A trace is damaged.
     """
     from sltrace.analysis.distributions import distributions
+    from sltrace.analysis.flame import REST
 
     block = ColumnBlock()
     data: dict[str, Any] = _plain(result.to_json())
+    data["lost_kinds"] = LOST_KINDS
     data["losses"] = [bounded(lost.sentence) for lost in result.losses]
     data["hosts"] = [bounded(s.trace.meta.get("host")) for s in (result.a, result.b)]
     data["curves"] = {
@@ -51,6 +55,8 @@ def build_comparison(result: Diff) -> bytes:
         for name, found in distributions((result.a, result.b), result.classes).items()
     }
     data |= _stacks(result, block)
+    if REST in data["frames"]:
+        data["notes"].append(f"of stacks the {MAX_STACKS:,} with most time are kept on each side")
     title = f"sltrace: {bounded(result.a.name)[:80]} against {bounded(result.b.name)[:80]}"
     return assemble("comparison.html", _SCRIPTS, title, data, block)
 

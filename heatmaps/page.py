@@ -24,6 +24,7 @@ _SCRIPTS = (
     "text.js",
     "theme.js",
     "tip.js",
+    "svg.js",
     "decode.js",
     "cube.js",
     "axes.js",

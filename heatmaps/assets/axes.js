@@ -153,7 +153,8 @@ const Axes = (() => {
       const i = this.size - 1 - y;
       if (i >= this.keys.length) return this.rest ? `${REST} (${this.rest})` : "";
       const name = this.cube.names[this.name][this.keys[i]];
-      return this.name === "cpu" ? this.cpuLabel(this.keys[i], name) : name || "unknown";
+      if (this.name === "cpu") return this.cpuLabel(this.keys[i], name);
+      return (this.name === "kind" ? Text.kind(name) : name) || "unknown";
     }
 
     cpuLabel(key, name) {

@@ -104,7 +104,7 @@ const Blame = (() => {
     return { left, right, cells, total };
   }
 
-  function draw(cube, view, tip) {
+  function draw(cube, view) {
     const node = document.getElementById("blame-view");
     const note = document.getElementById("blame-note");
     const one = sums(cube, view, view.cells);
@@ -123,7 +123,7 @@ const Blame = (() => {
       node.replaceChildren(el("p", { class: "help" }, cube.exact ? "No time on a run queue, over a quota or for a GIL here, so nobody is to blame." : ""));
       return;
     }
-    node.replaceChildren(sankey(found, tip), matrix(found));
+    node.replaceChildren(sankey(found), matrix(found));
   }
 
   // Who waited for whom in both selections, the largest change first.
@@ -162,10 +162,10 @@ const Blame = (() => {
   }
 
   // Boxes on both sides as high as their time, bands between them.
-  function sankey({ left, right, cells, total }, tip) {
+  function sankey({ left, right, cells, total }) {
     const width = 560;
     const label = 170;
-    const svg = Text.svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, class: "sankey", role: "img", "aria-label": "Who waited (left) for whom (right); the table has the numbers" });
+    const svg = Svg.make("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, class: "sankey", role: "img", "aria-label": "Who waited (left) for whom (right); the table has the numbers" });
     const tall = HEIGHT - 20 - GAP * (Math.max(left.length, right.length) - 1);
     const places = (parties) => {
       let y = 18;
@@ -184,30 +184,24 @@ const Blame = (() => {
       const [a, b] = [from[i].y + from[i].used, to[j].y + to[j].used];
       from[i].used += h;
       to[j].used += h;
-      const band = Text.svg("path", {
+      const band = Svg.make("path", {
         d: `M${x0},${a}C${middle},${a} ${middle},${b} ${x1},${b}v${h}C${middle},${b + h} ${middle},${a + h} ${x0},${a + h}Z`,
         class: "band c" + (j % 8),
       });
-      band.addEventListener("mousemove", (event) => tip.show(event.clientX, event.clientY, [
+      svg.append(Svg.explained(band, [
         `${Text.short(left[i].name, 80)} waited for ${Text.short(right[j].name, 80)}`,
         `${Text.duration(cell.ns)}, ${Text.percent(cell.ns, total)}, ${Text.waits(cell.waits)}`,
       ]));
-      band.addEventListener("mouseleave", () => tip.hide());
-      svg.append(band);
     }));
     const side = (parties, spots, x, anchor, at, dark) => parties.forEach((p, i) => {
-      svg.append(Text.svg("rect", { x, y: spots[i].y, width: BOX, height: Math.max(1, spots[i].h), class: "box " + dark(i) }));
+      svg.append(Svg.make("rect", { x, y: spots[i].y, width: BOX, height: Math.max(1, spots[i].h), class: "box " + dark(i) }));
       if (spots[i].h < 7 && i > 3) return;
-      const text = Text.svg("text", { x: at, y: spots[i].y + spots[i].h / 2 + 4, "text-anchor": anchor });
-      text.textContent = Text.short(p.name, 24);
-      svg.append(text);
+      svg.append(Svg.make("text", { x: at, y: spots[i].y + spots[i].h / 2 + 4, "text-anchor": anchor }, Text.short(p.name, 24)));
     });
     side(left, from, label, "end", label - 5, () => "victim");
     side(right, to, x1, "start", x1 + BOX + 5, (i) => "c" + (i % 8));
     for (const [x, anchor, text] of [[label + BOX, "end", "waited"], [x1, "start", "had it meanwhile"]]) {
-      const title = Text.svg("text", { x, y: 10, "text-anchor": anchor, class: "side" });
-      title.textContent = text;
-      svg.append(title);
+      svg.append(Svg.make("text", { x, y: 10, "text-anchor": anchor, class: "side" }, text));
     }
     return svg;
   }

@@ -58,7 +58,7 @@
   // What differs for certain, the largest change in proportion first.
   function verdict(data) {
     const ratio = ({ a, b }) => Math.abs(Math.log((b || 1) / (a || 1)));
-    const certain = Object.entries(data.classes).filter(([name]) => name !== "blocked")
+    const certain = Object.entries(data.classes).filter(([name]) => name === "runq" || data.lost_kinds.includes(name))
       .flatMap(([name, changes]) => changes.filter((c) => c.certain && c.difference && HEADLINES.includes(c.name)).map((c) => ({ name, c })))
       .sort((x, y) => ratio(y.c) - ratio(x.c));
     byId("verdict").replaceChildren(...certain.slice(0, 4).map(({ name, c }) => {

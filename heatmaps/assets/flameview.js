@@ -57,7 +57,7 @@ const FlameView = (() => {
     flame.show(tree, format);
     Object.assign(byId("flame").dataset, { value: tree.root.a, other: tree.root.b });
     const profile = profileOf(cube, view);
-    const title = profile ? `Profile of ${Text.short(profile.measure, 30)}` : TITLES[view.stack];
+    const title = profile ? `Profile: ${Text.short(profile.measure, 30)}` : TITLES[view.stack];
     byId("flame-title").textContent = title + (view.other ? ": B against A" : "");
     FlameTable.attach(tree, format);
   }

@@ -43,7 +43,7 @@
     byId("blame-title").textContent = "Because of whom" + (view.other ? ": B against A" : "");
     byId("keys-one").hidden = Boolean(view.other);
     byId("keys-two").hidden = !view.other;
-    byId("profile-label").hidden = !cube.hasRan;
+    byId("profile-label").hidden = !cube.hasRan || view.stack !== "victim";
     byId("key-ran").hidden = !view.ranShown;
     byId("stack").disabled = !cube.hasStacks;
     byId("weight").disabled = !view.weighed;
@@ -58,7 +58,7 @@
     let stacks = Stacks.of(cube);
     const heatmap = new Heatmap(byId("heatmap"), cube, view, Tip);
     const flame = new Flame(byId("flame"), Tip, byId("flame-status"));
-    const traces = new Traces(byId("traces"), cube, view, stacks.trie, Tip);
+    const traces = new Traces(byId("traces"), cube, view, stacks.trie);
     byId("traces-panel").hidden = !cube.traces.length;
     Facts.draw(cube);
     byId("loss-help").hidden = !cube.losses.length;
@@ -74,7 +74,7 @@
         const b = view.other && view.rows(view.other);
         Figures.draw(cube, view, a, b);
         FlameView.draw(cube, view, flame, stacks, a, b);
-        Blame.draw(cube, view, Tip);
+        Blame.draw(cube, view);
         traces.draw();
         if (exact) exact.refine(view);
       }

@@ -72,7 +72,7 @@ const Profiles = (() => {
     if (labelled) parts.push(`${format(labelled)} by trace or thread of its samples`);
     if (alone) parts.push(`${format(alone)} by time alone`);
     const partial = cells.y0 > 0 || cells.y1 < axis.size - 1;
-    const blind = partial && view.axis !== "bucket" && view.axis !== "comm" ? ` Profiles do not know ${axis.unit}: of all of them.` : "";
+    const blind = parts.length && partial && view.axis !== "bucket" && view.axis !== "comm" ? ` Profiles do not know ${axis.unit}: that is of all of them.` : "";
     const left = out ? ` Left out: ${format(out)} of other times, traces or threads, or that cannot be placed within the selected time.` : "";
     return ` In the selection: ${parts.join(", ") || "nothing"}.${left}${blind}`;
   }

@@ -69,7 +69,11 @@ const Text = (() => {
   const percent = (part, whole) => whole ? (100 * part / whole).toFixed(1) + " %" : "";
   const seconds = (ns) => (ns / 1e9).toFixed(3).replace(/\.?0+$/, "") + " s";
 
-  const signed = (value, format) => (value > 0 ? "+" : value < 0 ? "−" : "") + format(Math.abs(value));
+  // What is written as nothing has no sign.
+  function signed(value, format) {
+    const text = format(Math.abs(value));
+    return text === format(0) ? text : (value > 0 ? "+" : "−") + text;
+  }
 
   // An element with text; children may be elements or strings.
   function element(tag, attributes, ...children) {
@@ -81,12 +85,6 @@ const Text = (() => {
     return node;
   }
 
-  function svg(tag, attributes) {
-    const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-    return node;
-  }
-
   // A name in a table or a line: shortened, with the full text in its title.
   function name(text, length = 36) {
     const shown = short(text, length);
@@ -94,5 +92,5 @@ const Text = (() => {
     return element("span", { class: "name", title: shown === full ? null : full }, shown || "unknown");
   }
 
-  return { safe, short, duration, limit, between, number, waits, kind, meaning, percent, seconds, signed, element, svg, name };
+  return { safe, short, duration, limit, between, number, waits, kind, meaning, percent, seconds, signed, element, name };
 })();

@@ -132,8 +132,9 @@ def _language(frame: ProfileFrame) -> str:
 def _described(trace: Trace, cube: Cube, profile: Profile) -> MergedProfile:
     began, ended = clock_ns(trace, "start_unix_ns"), clock_ns(trace, "end_unix_ns")
     start = end = None
-    amount = f"{profile.total / _SECOND:,.3g} s" if profile.unit == "ns" else f"{profile.total:,}"
-    words = f"{profile.where}: {amount} of {profile.measure}"
+    words = f"{profile.where}: {profile.total / _SECOND:,.3g} s of {profile.measure}"
+    if profile.unit == "count":
+        words = f"{profile.where}: {profile.measure}, {profile.total:,} of them"
     if profile.start_unix_ns and began:
         shift = clock_ns(trace, "start_ns") - began - cube.start_ns
         start = profile.start_unix_ns + shift

@@ -49,6 +49,9 @@ _TRACING = (
 _EVALUATORS = frozenset({"_PyEval_EvalFrameDefault", "_PyEval_EvalFrame"})
 """Functions of CPython that run Python functions."""
 
+_GO_NAME = "contains(n.name, '.')"
+"""What tells Go's functions from the C ones linked into the same file: their package."""
+
 _WANTED = "sltrace_wanted_addresses"
 _IDS = "sltrace_wanted_stacks"
 
@@ -328,10 +331,16 @@ def _named_frames(trace: Trace, pids: NDArray[Any], addresses: NDArray[Any]) -> 
             f"""
             WITH named AS (
               SELECT pid, address, max(name) AS name, max(module) AS module,
-                max(build_id) AS build_id, max(language) AS language
+                max(build_id) AS build_id,
+                arg_max(language, language IN ('go', 'python')) AS language
               FROM frames SEMI JOIN {_WANTED} USING (pid, address) GROUP BY pid, address
+            ), programs AS (
+              SELECT DISTINCT pid, exe FROM targets WHERE runtime = 'go' AND exe <> ''
             )
-            SELECT w.i, w.pid, w.address, n.name, n.module, n.language,
+            SELECT w.i, w.pid, w.address, n.name, n.module,
+              CASE WHEN n.language = 'native' AND w.address < m."end" AND {_GO_NAME}
+                AND EXISTS (SELECT 1 FROM programs g WHERE g.pid = w.pid AND g.exe = m.path)
+                THEN 'go' ELSE n.language END AS language,
               coalesce(nullif(n.build_id, ''), CASE WHEN w.address < m."end" THEN m.build_id END)
                 AS build_id,
               CASE WHEN w.address < m."end" THEN m.path END AS path,

@@ -11,13 +11,14 @@ import pytest
 from heatmaps.page import build_page
 from sltrace.analysis.cube import MAX_ROWS, build_cube
 from sltrace.trace.reader import Trace
-from tests.browser.report import Report, waits
+from tests.browser.report import FRAMES, STACKS, Report, waits
 from tests.support.traces import make_trace
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 CHROMIUM = Path("/usr/bin/chromium")
+USUAL = {"stacks": STACKS, "frames": FRAMES}
 ARGUMENTS = [
     "--headless=new",
     "--no-sandbox",
@@ -51,25 +52,45 @@ def browser() -> Iterator[Browser]:
         instance.close()
 
 
+@pytest.fixture(scope="session")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Reports of the waits that most tests look at, each made once."""
+    made: dict[tuple[str, ...], Path] = {}
+
+    def folder(**tables: Any) -> Path:
+        key = tuple(sorted(tables))
+        if key not in made:
+            made[key] = tmp_path_factory.mktemp("usual")
+            build(made[key], waits(), **tables)
+        return made[key]
+
+    return folder
+
+
+def build(
+    folder: Path, rows: Any, *, profiles: Any = (), max_rows: int = MAX_ROWS, **tables: Any
+) -> None:
+    """Writes a trace and its page."""
+    trace = Trace.open(make_trace(folder, rows, **tables))
+    page = build_page(trace, build_cube(trace, max_rows=max_rows), profiles=profiles)
+    (folder / "report.html").write_bytes(page.html)
+
+
 @pytest.fixture
-def open_report(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Report]]:
+def open_report(
+    browser: Browser, tmp_path: Path, usual: Callable[..., Path]
+) -> Iterator[Callable[..., Report]]:
     pages: list[Report] = []
 
-    def opened(
-        rows: Any = None,
-        *,
-        scheme: str = "light",
-        profiles: Any = (),
-        max_rows: int = MAX_ROWS,
-        **tables: Any,
-    ) -> Report:
-        rows = waits() if rows is None else rows
-        trace = Trace.open(make_trace(tmp_path, rows, **tables))
-        file = tmp_path / "report.html"
-        cube = build_cube(trace, max_rows=max_rows)
-        file.write_bytes(build_page(trace, cube, profiles=profiles).html)
+    def opened(rows: Any = None, *, scheme: str = "light", **tables: Any) -> Report:
+        if rows is None and all(value is USUAL.get(name) for name, value in tables.items()):
+            folder = usual(**tables)
+        else:
+            folder = tmp_path
+            build(folder, waits() if rows is None else rows, **tables)
+        trace = Trace.open(folder / "made.slt")
         page = browser.new_page(viewport={"width": 1400, "height": 1000}, color_scheme=scheme)
-        pages.append(Report(page, file.as_uri(), trace))
+        pages.append(Report(page, (folder / "report.html").as_uri(), trace))
         return pages[-1]
 
     yield opened

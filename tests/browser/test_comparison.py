@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sltrace.cli.main import run
+from tests.browser.album import Album
 from tests.browser.report import FRAMES, HOSTILE, STACKS, UNITS, waits
 from tests.support.traces import SECOND, make_trace
 
@@ -91,8 +92,13 @@ def assert_shown(values: list[str], change: dict[str, Any]) -> None:
     assert bool(values[5]) == bool(change["certain"] and change["difference"])
 
 
-def test_its_numbers_are_those_of_the_command(compared: Compared, tmp_path: Path) -> None:
+def test_its_numbers_are_those_of_the_command(
+    browser: Browser, compared: Compared, tmp_path: Path
+) -> None:
     page, said = compared(trace(tmp_path / "a", waits()), trace(tmp_path / "b", slower()))
+    album = Album(browser)
+    album.check(page, "comparison-light")
+    album.blank.close()
     names = ["waits / second", "time lost / second", "p50", "p90", "p99", "p99.9", "longest"]
     for name, changes in said["classes"].items():
         page.select_option("#class", name)

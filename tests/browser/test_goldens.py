@@ -5,8 +5,6 @@ After a change that is meant: SLTRACE_UPDATE_GOLDENS=1, then look at every pictu
 
 from __future__ import annotations
 
-import base64
-import os
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sltrace.profiles.pprof import read_pprof
+from tests.browser.album import MOST_MEAN, MOST_TILE, Album
 from tests.browser.report import FRAMES, STACKS, Report
 from tests.browser.test_diagnosis import starved
 from tests.browser.test_traces import traced
@@ -26,13 +25,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 
-GOLDENS = Path(__file__).parent / "goldens"
-# Fonts and antialiasing differ between machines: pictures are compared as mosaics. A tile is
-# about 20 pixels wide.
-TILES = (70, 50)
-MOST_MEAN = 0.012
-MOST_TILE = 0.25
-
 VIEWS = {
     "whole": "",
     "selection": "#cells=100-200,60-140",
@@ -43,40 +35,6 @@ VIEWS = {
 }
 
 DARK = ["whole", "difference"]
-# Half the size is enough to be looked at and small enough to be kept.
-HALF = """async (data) => {
-    const image = new Image();
-    image.src = "data:image/png;base64," + data;
-    await image.decode();
-    const canvas = document.createElement("canvas");
-    [canvas.width, canvas.height] = [image.width / 2, image.height / 2];
-    const context = canvas.getContext("2d");
-    context.imageSmoothingQuality = "high";
-    context.drawImage(image, 0, 0, canvas.width, canvas.height);
-    return canvas.toDataURL("image/jpeg", 0.6).split(",")[1];
-}"""
-COMPARE = """async ([first, second, [width, height]]) => {
-    const tiles = async (data) => {
-        const image = new Image();
-        image.src = "data:image/jpeg;base64," + data;
-        await image.decode();
-        const canvas = document.createElement("canvas");
-        [canvas.width, canvas.height] = [width, height];
-        const context = canvas.getContext("2d");
-        context.imageSmoothingQuality = "high";
-        context.drawImage(image, 0, 0, width, height);
-        return context.getImageData(0, 0, width, height).data;
-    };
-    const [a, b] = [await tiles(first), await tiles(second)];
-    let [sum, worst] = [0, 0];
-    for (let i = 0; i < a.length; i += 4) {
-        let d = 0;
-        for (let c = 0; c < 3; c++) d += Math.abs(a[i + c] - b[i + c]) / 765;
-        sum += d;
-        worst = Math.max(worst, d);
-    }
-    return [sum / (width * height), worst];
-}"""
 
 
 def rows() -> list[dict[str, Any]]:
@@ -85,35 +43,6 @@ def rows() -> list[dict[str, Any]]:
         row | {"comm": f"worker-{i % 4}", "stack_kernel": 1 + i % 2}
         for i, row in enumerate(traced())
     ] + [row | {"stack_kernel": 1} for row in starved("/victim")]
-
-
-class Album:
-    """Pictures of a page, compared in a blank one."""
-
-    def __init__(self, browser: Browser) -> None:
-        self.blank = browser.new_page()
-
-    def picture(self, report: Report) -> bytes:
-        whole = report.page.screenshot(full_page=True)
-        half: str = self.blank.evaluate(HALF, base64.b64encode(whole).decode())
-        return base64.b64decode(half)
-
-    def differ(self, first: bytes, second: bytes) -> tuple[float, float]:
-        """Mean and largest difference of the tiles, 0 to 1."""
-        pictures = [base64.b64encode(p).decode() for p in (first, second)]
-        mean, worst = self.blank.evaluate(COMPARE, [*pictures, TILES])
-        return mean, worst
-
-    def check(self, report: Report, name: str) -> bytes:
-        golden = GOLDENS / f"{name}.jpg"
-        now = self.picture(report)
-        if os.environ.get("SLTRACE_UPDATE_GOLDENS"):
-            GOLDENS.mkdir(exist_ok=True)
-            golden.write_bytes(now)
-        mean, worst = self.differ(golden.read_bytes(), now)
-        assert mean < MOST_MEAN, f"{name} differs from {golden}"
-        assert worst < MOST_TILE, f"a part of {name} differs from {golden}"
-        return now
 
 
 @pytest.fixture
@@ -131,7 +60,7 @@ def test_views(
     seen = []
     for name in views:
         report.visit(report.url + VIEWS[name])
-        seen.append(album.check(report, f"{name}-{scheme}"))
+        seen.append(album.check(report.page, f"{name}-{scheme}"))
     # The tolerance tells one view from another.
     for one, other in pairwise(seen):
         mean, worst = album.differ(one, other)
@@ -156,4 +85,4 @@ def test_on_paper_with_losses_and_a_profile(
         profiles=[read_pprof("cpu.pb")],
     )
     report.page.emulate_media(media="print")
-    album.check(report, "paper")
+    album.check(report.page, "paper")

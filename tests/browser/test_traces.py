@@ -75,9 +75,15 @@ def test_hostile_ids_and_threads(open_report: Callable[..., Report]) -> None:
     report = open_report(rows)
     for i in range(len(HOSTILE)):
         report.page.locator("#traces .trace-id").nth(i).click()
-        assert report.page.locator("#traces .timeline").count() == 1
-        report.visit(report.page.url)
-        assert report.page.locator("#traces .timeline").count() == 1
+        drawn = report.page.locator("#traces .timeline text:not(.side)").first
+        name = drawn.inner_html()
+        link = report.page.url.partition("#")[2]
+        report.page.locator("#traces .trace-id").nth(i).click()
+        assert drawn.count() == 0
+        report.page.evaluate("hash => { location.hash = hash }", link)
+        assert drawn.inner_html() == name
+    report.visit(report.page.url)
+    assert report.page.locator("#traces .timeline").count() == 1
     assert report.page.evaluate("window.pwned") is None
     assert not set(report.text("#traces")) & {"\u202e", "\u2066", "\x1b"}
 

@@ -53,27 +53,23 @@ def test_ranks_are_shares_of_the_cells(open_report: Callable[..., Report]) -> No
     assert ranks == pytest.approx(below)
 
 
-@pytest.mark.parametrize(
-    ("axis", "sql"),
-    [
-        ("comm", "comm"),
-        ("bucket", "CASE WHEN trace_id IS NULL THEN 'no trace id' ELSE "
-         "'ids ending in ' || right(trace_id, 1) END"),
-    ],
-)  # fmt: skip
-def test_threads_and_traces_as_rows(
-    open_report: Callable[..., Report], axis: str, sql: str
-) -> None:
+def test_threads_and_traces_as_rows(open_report: Callable[..., Report]) -> None:
     report = open_report(TRACED)
-    report.page.select_option("#axis", axis)
-    # A drag of a few pixels' height would be one over all rows.
-    report.drag(0.3, 0.02, 0.8, 0.12)
-    figures = report.figures
-    names = ", ".join(f"'{name}'" for name in figures["rows"])
-    assert 1 <= len(figures["rows"]) <= 3
-    expected = report.by_duckdb(f"{sql} IN ({names})")
-    assert expected[0] > 10
-    assert (figures["count"], figures["ns"]) == expected
+    bucket = (
+        "CASE WHEN trace_id IS NULL THEN 'no trace id' ELSE "
+        "'ids ending in ' || right(trace_id, 1) END"
+    )
+    for axis, sql in (("comm", "comm"), ("bucket", bucket)):
+        report.page.select_option("#axis", axis)
+        # A drag of a few pixels' height would be one over all rows.
+        report.drag(0.3, 0.02, 0.8, 0.12)
+        figures = report.figures
+        names = ", ".join(f"'{name}'" for name in figures["rows"])
+        assert 1 <= len(figures["rows"]) <= 3
+        expected = report.by_duckdb(f"{sql} IN ({names})")
+        assert expected[0] > 10
+        assert (figures["count"], figures["ns"]) == expected
+        report.page.click("#clear")
 
 
 def test_cpus_are_grouped_by_node(open_report: Callable[..., Report]) -> None:
@@ -129,28 +125,21 @@ def culpable() -> list[dict[str, Any]]:
     return rows
 
 
-@pytest.mark.parametrize(
-    ("by", "victim", "culprit"),
-    [
-        ("cgroup", "cgroup", "culprit_cgroup"),
-        ("comm", "comm", "culprit_comm"),
-    ],
-)
-def test_blame_is_every_nanosecond_once(
-    open_report: Callable[..., Report], by: str, victim: str, culprit: str
-) -> None:
+def test_blame_is_every_nanosecond_once(open_report: Callable[..., Report]) -> None:
     report = open_report(culpable())
-    report.page.select_option("#blame", by)
-    assert matrix(report) == blamed(report, victim, culprit, "true")
-    report.drag(0.3, 0.1, 0.7, 0.5)
-    figures = report.figures
-    where = f"end_ns >= {figures['from']} AND end_ns < {figures['to']} AND {report.latency()}"
-    expected = blamed(report, victim, culprit, where)
-    assert len(expected) > 5
-    assert matrix(report) == expected
-    total = report.page.locator("#blame-view").get_attribute("data-total")
-    assert int(total or 0) == figures["ns"]
-    assert report.page.is_hidden("#blame-note")
+    for by in ("cgroup", "comm"):
+        report.page.select_option("#blame", by)
+        assert matrix(report) == blamed(report, by, f"culprit_{by}", "true")
+        report.drag(0.3, 0.1, 0.7, 0.5)
+        figures = report.figures
+        where = f"end_ns >= {figures['from']} AND end_ns < {figures['to']} AND {report.latency()}"
+        expected = blamed(report, by, f"culprit_{by}", where)
+        assert len(expected) > 5
+        assert matrix(report) == expected
+        total = report.page.locator("#blame-view").get_attribute("data-total")
+        assert int(total or 0) == figures["ns"]
+        assert report.page.is_hidden("#blame-note")
+        report.page.click("#clear")
 
 
 def test_blame_by_process(open_report: Callable[..., Report]) -> None:
@@ -186,15 +175,14 @@ def test_innermost_frames_first(open_report: Callable[..., Report]) -> None:
     assert report.frames["all"] == total
 
 
-@pytest.mark.parametrize(("split", "column"), [("comm", "comm"), ("kind", "kind")])
-def test_split(open_report: Callable[..., Report], split: str, column: str) -> None:
+def test_split(open_report: Callable[..., Report]) -> None:
     report = open_report(TRACED, stacks=STACKS, frames=FRAMES)
     whole = report.frames["all"]
-    report.page.select_option("#split", split)
-    frames = report.frames
-    assert frames["all"] == whole
-    name, value = ("worker-1", "worker-1") if split == "comm" else ("woken", "runq_wakeup")
-    assert frames[name] == report.by_duckdb(f"{column} = '{value}'")[1]
+    for split, name, value in (("comm", "worker-1", "worker-1"), ("kind", "woken", "runq_wakeup")):
+        report.page.select_option("#split", split)
+        frames = report.frames
+        assert frames["all"] == whole
+        assert frames[name] == report.by_duckdb(f"{split} = '{value}'")[1]
 
 
 def test_languages_are_told_apart(open_report: Callable[..., Report]) -> None:

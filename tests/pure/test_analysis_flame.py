@@ -148,3 +148,33 @@ def test_a_mapping_that_overflows_is_only_unnamed(tmp_path: Path) -> None:
 def test_an_unknown_root_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="waker"):
         flame(make(tmp_path, [{}]), roots=["waker"])
+
+
+def test_a_function_has_one_language(tmp_path: Path) -> None:
+    """Whoever took the stack: the kernel's unwinder, or one that knows Go."""
+    names = {1: "main.serve", 2: "runtime.gopark", 3: "sqlite3_step", 4: "libc_read.part.0"}
+    frames = [
+        {"space": "user", "pid": 100, "address": a, "name": n, "language": "native"}
+        for a, n in names.items()
+    ]
+    frames.append({"space": "go", "pid": 100, "address": 2, "name": names[2], "language": "go"})
+    stacks = [
+        {"stack_id": 1, "space": "user", "pid": 100, "addresses": [4, 3, 2, 1]},
+        {"stack_id": 2, "space": "go", "pid": 100, "addresses": [2, 1]},
+    ]
+    targets = [{"pid": 100, "runtime": "go", "exe": "/svc", "level": 2}]
+    mappings = [
+        {"pid": 100, "start": 1, "end": 4, "offset": 0, "path": "/svc"},
+        {"pid": 100, "start": 4, "end": 9, "offset": 0, "path": "/libc.so"},
+    ]
+    trace = Trace.open(
+        make_trace(
+            tmp_path, [{"stack_user": 1}, {"stack_runtime": 2}],
+            stacks=stacks, frames=frames, targets=targets, mappings=mappings,
+        )
+    )  # fmt: skip
+    found = grouped_stacks(trace).frames
+    assert {f.name: f.language for f in found if f.name in names.values()} == {
+        "main.serve": "go", "runtime.gopark": "go", "sqlite3_step": "native",
+        "libc_read.part.0": "native",
+    }  # fmt: skip
