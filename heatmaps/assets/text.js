@@ -81,9 +81,10 @@ const Text = (() => {
     return node;
   }
 
-  function svg(tag, attributes) {
+  function svg(tag, attributes, ...children) {
     const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
     for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+    node.append(...children);
     return node;
   }
 

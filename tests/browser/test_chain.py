@@ -63,7 +63,7 @@ def opened(
     found = chain(trace, trace_id, limit=10_000)
     file.write_bytes(build_chain_page(trace, found, f"trace {trace_id}" if trace_id else ""))
     page = browser.new_page(viewport={"width": 1300, "height": 900}, color_scheme=scheme)
-    report = Report(page, file, trace)
+    report = Report(page, file.as_uri(), trace)
     yield report
     assert [url for url in report.requests if not url.startswith(("file:", "about:"))] == []
     assert report.complaints == []
