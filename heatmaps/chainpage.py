@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 MAX_LINKS = 2000
 MAX_STEPS = 5000
-_SCRIPTS = ("text.js", "theme.js", "tip.js", "table.js", "svg.js", "chaingraph.js", "chainpath.js",
+_SCRIPTS = ("text.js", "theme.js", "tip.js", "table.js", "chaingraph.js", "chainpath.js",
             "chain.js")  # fmt: skip
 
 

@@ -22,7 +22,6 @@ _SCRIPTS = (
     "text.js",
     "theme.js",
     "tip.js",
-    "svg.js",
     "decode.js",
     "trie.js",
     "flametree.js",

@@ -24,7 +24,6 @@ _SCRIPTS = (
     "text.js",
     "theme.js",
     "tip.js",
-    "svg.js",
     "decode.js",
     "cube.js",
     "axes.js",

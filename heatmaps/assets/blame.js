@@ -165,7 +165,7 @@ const Blame = (() => {
   function sankey({ left, right, cells, total }) {
     const width = 560;
     const label = 170;
-    const svg = Svg.make("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, class: "sankey", role: "img", "aria-label": "Who waited (left) for whom (right); the table has the numbers" });
+    const svg = Text.svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, class: "sankey", role: "img", "aria-label": "Who waited (left) for whom (right); the table has the numbers" });
     const tall = HEIGHT - 20 - GAP * (Math.max(left.length, right.length) - 1);
     const places = (parties) => {
       let y = 18;
@@ -184,24 +184,24 @@ const Blame = (() => {
       const [a, b] = [from[i].y + from[i].used, to[j].y + to[j].used];
       from[i].used += h;
       to[j].used += h;
-      const band = Svg.make("path", {
+      const band = Text.svg("path", {
         d: `M${x0},${a}C${middle},${a} ${middle},${b} ${x1},${b}v${h}C${middle},${b + h} ${middle},${a + h} ${x0},${a + h}Z`,
         class: "band c" + (j % 8),
       });
-      svg.append(Svg.explained(band, [
+      svg.append(Tip.over(band, [
         `${Text.short(left[i].name, 80)} waited for ${Text.short(right[j].name, 80)}`,
         `${Text.duration(cell.ns)}, ${Text.percent(cell.ns, total)}, ${Text.waits(cell.waits)}`,
       ]));
     }));
     const side = (parties, spots, x, anchor, at, dark) => parties.forEach((p, i) => {
-      svg.append(Svg.make("rect", { x, y: spots[i].y, width: BOX, height: Math.max(1, spots[i].h), class: "box " + dark(i) }));
+      svg.append(Text.svg("rect", { x, y: spots[i].y, width: BOX, height: Math.max(1, spots[i].h), class: "box " + dark(i) }));
       if (spots[i].h < 7 && i > 3) return;
-      svg.append(Svg.make("text", { x: at, y: spots[i].y + spots[i].h / 2 + 4, "text-anchor": anchor }, Text.short(p.name, 24)));
+      svg.append(Text.svg("text", { x: at, y: spots[i].y + spots[i].h / 2 + 4, "text-anchor": anchor }, Text.short(p.name, 24)));
     });
     side(left, from, label, "end", label - 5, () => "victim");
     side(right, to, x1, "start", x1 + BOX + 5, (i) => "c" + (i % 8));
     for (const [x, anchor, text] of [[label + BOX, "end", "waited"], [x1, "start", "had it meanwhile"]]) {
-      svg.append(Svg.make("text", { x, y: 10, "text-anchor": anchor, class: "side" }, text));
+      svg.append(Text.svg("text", { x, y: 10, "text-anchor": anchor, class: "side" }, text));
     }
     return svg;
   }

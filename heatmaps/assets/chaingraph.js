@@ -33,7 +33,7 @@ const ChainGraph = (() => {
     const parked = links.filter((link) => link.blocked > 0);
     const total = parked.reduce((sum, link) => sum + link.blocked, 0);
     if (!total) return Text.element("p", { class: "help" }, "Nobody was seen parked: that needs a recording with --go-level 2 or 3.");
-    const svg = Svg.make("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT + 10}`, class: "sankey chain", role: "img", "data-ns": total,
+    const svg = Text.svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT + 10}`, class: "sankey chain", role: "img", "data-ns": total,
       "aria-label": "Where goroutines were parked (left), why (middle), and who made them go on (right); the table has the numbers" });
     const columns = COLUMNS.map(([field]) => boxes(parked, field));
     columns.forEach((column, i) => place(column, total, i));
@@ -42,7 +42,7 @@ const ChainGraph = (() => {
       let free = 0;
       column.list.forEach((box, j) => { free = label(svg, box, i, j, total, free); });
     });
-    COLUMNS.forEach(([, title], i) => svg.append(Svg.make("text", { x: LABEL + BOX / 2 + i * (WIDTH - 2 * LABEL - BOX) / 2, y: 12, "text-anchor": "middle", class: "side" }, title)));
+    COLUMNS.forEach(([, title], i) => svg.append(Text.svg("text", { x: LABEL + BOX / 2 + i * (WIDTH - 2 * LABEL - BOX) / 2, y: 12, "text-anchor": "middle", class: "side" }, title)));
     return svg;
   }
 
@@ -62,7 +62,7 @@ const ChainGraph = (() => {
       b.from += h;
       const d = `M${x0},${y0}C${middle},${y0} ${middle},${y1} ${x1},${y1}v${h}C${middle},${y1 + h} ${middle},${y0 + h} ${x0},${y0 + h}Z`;
       const colour = (i ? right.list.indexOf(b) : left.list.indexOf(a)) % 8;
-      svg.append(Svg.explained(Svg.make("path", { d, class: "band c" + colour, "data-from": i, "data-ns": ns }), [
+      svg.append(Tip.over(Text.svg("path", { d, class: "band c" + colour, "data-from": i, "data-ns": ns }), [
         `${Text.short(a.name, 80)}: ${Text.short(b.name, 80)}`,
         `parked for ${Text.duration(ns)}, ${Text.percent(ns, total)} of it all, ${Text.waits(count)}`,
       ]));
@@ -71,12 +71,12 @@ const ChainGraph = (() => {
 
   // Names a box where there is room from `free` on; where there is room after it.
   function label(svg, box, i, j, total, free) {
-    const node = Svg.make("rect", { x: box.x, y: box.y, width: BOX, height: Math.max(1, box.h), class: "box " + (i === 1 ? "victim" : "c" + j % 8) });
-    svg.append(Svg.explained(node, [Text.short(box.name, 200), `parked for ${Text.duration(box.ns)}, ${Text.percent(box.ns, total)}`]));
+    const node = Text.svg("rect", { x: box.x, y: box.y, width: BOX, height: Math.max(1, box.h), class: "box " + (i === 1 ? "victim" : "c" + j % 8) });
+    svg.append(Tip.over(node, [Text.short(box.name, 200), `parked for ${Text.duration(box.ns)}, ${Text.percent(box.ns, total)}`]));
     const middle = box.y + box.h / 2;
     if (middle < free) return free;
     const [x, anchor] = i === 0 ? [box.x - 6, "end"] : [box.x + BOX + 6, "start"];
-    svg.append(Svg.make("text", { x, y: middle + 4, "text-anchor": anchor }, Text.short(box.name, i === 1 ? 34 : 36)));
+    svg.append(Text.svg("text", { x, y: middle + 4, "text-anchor": anchor }, Text.short(box.name, i === 1 ? 34 : 36)));
     return middle + 13;
   }
 

@@ -22,16 +22,16 @@ const ChainPath = (() => {
     const width = Math.max(480, node.clientWidth - 4);
     const x = (ns) => LABEL + (width - LABEL - 12) * (ns - begin) / span;
     const y = (goid) => TOP + rows.get(goid) * ROW;
-    const svg = Svg.make("svg", { width, height: TOP + ROW * rows.size + 6, class: "timeline", role: "img",
+    const svg = Text.svg("svg", { width, height: TOP + ROW * rows.size + 6, class: "timeline", role: "img",
       "aria-label": "Waits by goroutine, with arrows from who ended them; the table below has the numbers" });
     for (let i = 0; i <= 4; i++) {
       const at = x(begin + span * i / 4);
-      svg.append(Svg.make("line", { x1: at, x2: at, y1: TOP - 4, y2: TOP + ROW * rows.size, class: "grid" }),
-        Svg.make("text", { x: at, y: 12, "text-anchor": i === 4 ? "end" : "middle", class: "side" }, Text.duration(span * i / 4)));
+      svg.append(Text.svg("line", { x1: at, x2: at, y1: TOP - 4, y2: TOP + ROW * rows.size, class: "grid" }),
+        Text.svg("text", { x: at, y: 12, "text-anchor": i === 4 ? "end" : "middle", class: "side" }, Text.duration(span * i / 4)));
     }
     for (const goid of rows.keys()) {
-      svg.append(Svg.make("text", { x: LABEL - 8, y: y(goid) + ROW / 2 + 4, "text-anchor": "end" }, "goroutine " + goid),
-        Svg.make("rect", { x: LABEL, y: y(goid) + ROW / 2 - 1, width: width - LABEL - 12, height: 1, class: "lane" }));
+      svg.append(Text.svg("text", { x: LABEL - 8, y: y(goid) + ROW / 2 + 4, "text-anchor": "end" }, "goroutine " + goid),
+        Text.svg("rect", { x: LABEL, y: y(goid) + ROW / 2 - 1, width: width - LABEL - 12, height: 1, class: "lane" }));
     }
     for (const step of drawn) {
       if (rows.has(step.goid)) svg.append(bar(step, begin, x, y));
@@ -45,9 +45,9 @@ const ChainPath = (() => {
   }
 
   function bar(step, begin, x, y) {
-    const node = Svg.make("rect", { x: x(step.from), y: y(step.goid) + 4, width: Math.max(1, x(step.to) - x(step.from)), height: ROW - 8,
+    const node = Text.svg("rect", { x: x(step.from), y: y(step.goid) + 4, width: Math.max(1, x(step.to) - x(step.from)), height: ROW - 8,
       class: "wait " + (step.parked ? "blocked" : "goroutine"), "data-ns": step.to - step.from });
-    return Svg.explained(node, [
+    return Tip.over(node, [
       `goroutine ${step.goid} in ${Text.short(step.where, 80)}`,
       `${step.parked ? Text.safe(step.words) : "waits for a P"}, for ${Text.duration(step.to - step.from)}, ${Text.duration(step.from - begin)} after the first wait began`,
       ...(step.parked ? ["made to go on by " + Text.short(step.waker, 80)] : []),
@@ -56,7 +56,7 @@ const ChainPath = (() => {
 
   function arrow(at, from, to) {
     const tip = to > from ? -5 : 5;
-    return Svg.make("path", { d: `M${at},${from}V${to}m-3,${tip}l3,${-tip}l3,${tip}`, class: "arrow" });
+    return Text.svg("path", { d: `M${at},${from}V${to}m-3,${tip}l3,${-tip}l3,${tip}`, class: "arrow" });
   }
 
   return { draw };

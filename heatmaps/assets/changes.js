@@ -38,11 +38,11 @@ const Changes = (() => {
     const whole = Math.max(a || 0, b || 0);
     if (low === null || !whole) return "";
     const x = (v) => WIDTH / 2 + WIDTH / 2 * Math.max(-1, Math.min(1, v / whole));
-    const svg = Svg.make("svg", { width: WIDTH, height: HEIGHT, class: "whisker", "aria-hidden": "true" });
+    const svg = Text.svg("svg", { width: WIDTH, height: HEIGHT, class: "whisker", "aria-hidden": "true" });
     svg.append(
-      Svg.make("line", { x1: WIDTH / 2, x2: WIDTH / 2, y1: 0, y2: HEIGHT, class: "zero" }),
-      Svg.make("rect", { x: x(low), y: 5, width: Math.max(1, x(high) - x(low)), height: 4, class: low > 0 ? "worse" : high < 0 ? "better" : "unsure" }),
-      Svg.make("circle", { cx: x(difference), cy: 7, r: 3 }),
+      Text.svg("line", { x1: WIDTH / 2, x2: WIDTH / 2, y1: 0, y2: HEIGHT, class: "zero" }),
+      Text.svg("rect", { x: x(low), y: 5, width: Math.max(1, x(high) - x(low)), height: 4, class: low > 0 ? "worse" : high < 0 ? "better" : "unsure" }),
+      Text.svg("circle", { cx: x(difference), cy: 7, r: 3 }),
     );
     return svg;
   }

@@ -24,12 +24,12 @@ class Curves {
     const [first, last] = [Math.log10(at[0]), Math.log10(at[at.length - 1])];
     const x = (ns) => LEFT + (this.width - LEFT - RIGHT) * (Math.log10(ns) - first) / (last - first);
     const y = (v) => TOP + (HEIGHT - TOP - BOTTOM) * (most - Math.max(least, v > 0 ? Math.log10(v) : least)) / (most - least);
-    const svg = Svg.make("svg", { width: this.width, height: HEIGHT, class: "curves", role: "img", "aria-label": "Distribution of both sides; the tables have the numbers" });
+    const svg = Text.svg("svg", { width: this.width, height: HEIGHT, class: "curves", role: "img", "aria-label": "Distribution of both sides; the tables have the numbers" });
     this.grid(svg, x, y, [first, last], [least, most]);
     for (const [side, name] of [[a, "a"], [b, "b"]]) {
-      if (side.low) svg.append(Svg.make("path", { d: Curves.path(at, side.high, x, y) + Curves.path([...at].reverse(), [...side.low].reverse(), x, y).replace("M", "L") + "Z", class: "spread side-" + name }));
+      if (side.low) svg.append(Text.svg("path", { d: Curves.path(at, side.high, x, y) + Curves.path([...at].reverse(), [...side.low].reverse(), x, y).replace("M", "L") + "Z", class: "spread side-" + name }));
     }
-    for (const [side, name] of [[a, "a"], [b, "b"]]) svg.append(Svg.make("path", { d: Curves.path(at.slice(0, Curves.end(side)), side.value, x, y), class: "curve side-" + name }));
+    for (const [side, name] of [[a, "a"], [b, "b"]]) svg.append(Text.svg("path", { d: Curves.path(at.slice(0, Curves.end(side)), side.value, x, y), class: "curve side-" + name }));
     svg.addEventListener("mousemove", (event) => this.hover(event, x));
     svg.addEventListener("mouseleave", () => this.tip.hide());
     this.node.replaceChildren(svg);
@@ -47,16 +47,16 @@ class Curves {
 
   grid(svg, x, y, [first, last], [least, most]) {
     const { LEFT, RIGHT, TOP, BOTTOM, HEIGHT } = Curves;
-    const text = (attributes, words) => svg.append(Svg.make("text", attributes, words));
+    const text = (attributes, words) => svg.append(Text.svg("text", attributes, words));
     for (let e = Math.ceil(first); e <= last; e++) {
       const at = x(10 ** e);
-      svg.append(Svg.make("line", { x1: at, x2: at, y1: TOP, y2: HEIGHT - BOTTOM, class: "grid" }));
+      svg.append(Text.svg("line", { x1: at, x2: at, y1: TOP, y2: HEIGHT - BOTTOM, class: "grid" }));
       text({ x: at, y: HEIGHT - BOTTOM + 16, "text-anchor": "middle" }, Text.limit(10 ** e));
     }
     const step = Math.max(1, Math.ceil((most - least) / 6));
     for (let e = Math.ceil(least); e <= most; e += step) {
       const at = y(10 ** e);
-      svg.append(Svg.make("line", { x1: LEFT, x2: this.width - RIGHT, y1: at, y2: at, class: "grid" }));
+      svg.append(Text.svg("line", { x1: LEFT, x2: this.width - RIGHT, y1: at, y2: at, class: "grid" }));
       text({ x: LEFT - 6, y: at + 4, "text-anchor": "end" }, Curves.number(10 ** e));
     }
     text({ x: LEFT, y: 10, class: "side" }, `waits per ${this.per}, at least so long`);

@@ -76,9 +76,9 @@ class Flame {
     // Few frames may be higher, so that they fill the room there is.
     this.row = Math.max(Flame.ROW, Math.min(Flame.HIGHEST, Math.floor(this.room / rows)));
     const height = rows * this.row + 1;
-    this.blank = Svg.make("g", {});
-    this.blank.append(Svg.make("rect", { height: this.row - 1 }));
-    const svg = Svg.make("svg", { width: this.width, height, "aria-hidden": "true" });
+    this.blank = Text.svg("g", {});
+    this.blank.append(Text.svg("rect", { height: this.row - 1 }));
+    const svg = Text.svg("svg", { width: this.width, height, "aria-hidden": "true" });
     svg.append(...this.placed.map((place, i) => this.frame(place, i)));
     this.node.replaceChildren(svg);
     this.mark();
@@ -120,11 +120,11 @@ class Flame {
     }
     if (at.ran) {
       group.dataset.ran = at.ran;
-      group.append(Svg.make("rect", { x: x + 0.25, y: y + this.row - 5, width: Math.max(0.5, (w - 0.5) * at.ran / at.a), height: 4, class: "ran" }));
+      group.append(Text.svg("rect", { x: x + 0.25, y: y + this.row - 5, width: Math.max(0.5, (w - 0.5) * at.ran / at.a), height: 4, class: "ran" }));
     }
     const letters = Math.floor((w - 6) / Flame.LETTER);
     if (letters >= 3) {
-      group.append(Svg.make("text", { x: x + 4, y: y + this.row / 2 + 4 }, Text.short(at.name, letters)));
+      group.append(Text.svg("text", { x: x + 4, y: y + this.row / 2 + 4 }, Text.short(at.name, letters)));
     }
     at.drawn = group;
     return group;

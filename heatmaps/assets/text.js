@@ -85,6 +85,13 @@ const Text = (() => {
     return node;
   }
 
+  function svg(tag, attributes, ...children) {
+    const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+    node.append(...children);
+    return node;
+  }
+
   // A name in a table or a line: shortened, with the full text in its title.
   function name(text, length = 36) {
     const shown = short(text, length);
@@ -92,5 +99,5 @@ const Text = (() => {
     return element("span", { class: "name", title: shown === full ? null : full }, shown || "unknown");
   }
 
-  return { safe, short, duration, limit, between, number, waits, kind, meaning, percent, seconds, signed, element, name };
+  return { safe, short, duration, limit, between, number, waits, kind, meaning, percent, seconds, signed, element, svg, name };
 })();

@@ -103,24 +103,24 @@ class Traces {
     const width = Math.max(400, this.width - 4);
     const span = Math.max(1, trace.end - trace.start);
     const x = (ns) => LABEL + (width - LABEL - 10) * ns / span;
-    const svg = Svg.make("svg", { width, height: TOP + ROW * lanes.length + 4, class: "timeline", role: "img", "aria-label": "Waits of the trace by thread; the table below has the numbers" });
+    const svg = Text.svg("svg", { width, height: TOP + ROW * lanes.length + 4, class: "timeline", role: "img", "aria-label": "Waits of the trace by thread; the table below has the numbers" });
     for (let i = 0; i <= 4; i++) {
-      svg.append(Svg.make("line", { x1: x(span * i / 4), x2: x(span * i / 4), y1: TOP - 4, y2: TOP + ROW * lanes.length, class: "grid" }));
-      svg.append(Svg.make("text", { x: x(span * i / 4), y: 11, "text-anchor": i === 4 ? "end" : "middle", class: "side" }, Text.duration(span * i / 4)));
+      svg.append(Text.svg("line", { x1: x(span * i / 4), x2: x(span * i / 4), y1: TOP - 4, y2: TOP + ROW * lanes.length, class: "grid" }));
+      svg.append(Text.svg("text", { x: x(span * i / 4), y: 11, "text-anchor": i === 4 ? "end" : "middle", class: "side" }, Text.duration(span * i / 4)));
     }
     lanes.forEach((lane, row) => {
       const y = TOP + row * ROW;
-      const label = Svg.make("text", { x: LABEL - 8, y: y + ROW / 2 + 4, "text-anchor": "end" }, Text.short(lane.name, 24));
+      const label = Text.svg("text", { x: LABEL - 8, y: y + ROW / 2 + 4, "text-anchor": "end" }, Text.short(lane.name, 24));
       const [first, last] = [Math.min(...lane.waits.map((w) => w.from)), Math.max(...lane.waits.map((w) => w.from + w.ns))];
-      svg.append(label, Svg.make("rect", { x: x(first), y: y + ROW / 2 - 1, width: x(last) - x(first), height: 2, class: "lane" }));
+      svg.append(label, Text.svg("rect", { x: x(first), y: y + ROW / 2 - 1, width: x(last) - x(first), height: 2, class: "lane" }));
       for (const wait of lane.waits) svg.append(this.bar(wait, lane, x, y));
     });
     return svg;
   }
 
   bar(wait, lane, x, y) {
-    const bar = Svg.make("rect", { x: x(wait.from), y: y + 3, width: Math.max(1, x(wait.from + wait.ns) - x(wait.from)), height: Traces.ROW - 6, class: "wait " + Traces.look(wait.kind), "data-ns": wait.ns });
-    return Svg.explained(bar, [
+    const bar = Text.svg("rect", { x: x(wait.from), y: y + 3, width: Math.max(1, x(wait.from + wait.ns) - x(wait.from)), height: Traces.ROW - 6, class: "wait " + Traces.look(wait.kind), "data-ns": wait.ns });
+    return Tip.over(bar, [
       Text.short(lane.name, 80), `${Text.kind(wait.kind)} for ${Text.duration(wait.ns)}, ${Text.duration(wait.from)} after the first wait began`,
       ...(wait.culprit ? [(Traces.look(wait.kind) === "blocked" ? "woken by " : "because of ") + Text.short(wait.culprit, 80)] : []),
     ]);

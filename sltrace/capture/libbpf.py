@@ -49,6 +49,8 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_map_lookup_elem": (c.c_int, (c.c_int, _P, _P)),
     "bpf_map_update_elem": (c.c_int, (c.c_int, _P, _P, c.c_uint64)),
     "bpf_obj_get_info_by_fd": (c.c_int, (c.c_int, _P, c.POINTER(c.c_uint32))),
+    "bpf_obj_get": (c.c_int, (c.c_char_p,)),
+    "bpf_obj_pin": (c.c_int, (c.c_int, c.c_char_p)),
     "bpf_enable_stats": (c.c_int, (c.c_int,)),
     "bpf_raw_tracepoint_open": (c.c_int, (c.c_char_p, c.c_int)),
     "btf__load_vmlinux_btf": (_P, ()),
@@ -60,6 +62,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 
 _MAP_TYPE_HASH, _MAP_TYPE_RINGBUF = 1, 27
+_MAP_INFO_BYTES = 88  # struct bpf_map_info
 
 
 @cache
@@ -160,6 +163,16 @@ def lookup(fd: int, key: bytes, size: int) -> NDArray[np.uint8]:
     value = np.zeros(size, np.uint8)
     library().bpf_map_lookup_elem(fd, key, value.ctypes.data)
     return value
+
+
+def map_info(fd: int) -> tuple[int, int, int, int]:
+    """Type, id, bytes of a key and bytes of a value of a map; zeros where it is none."""
+    info = c.create_string_buffer(_MAP_INFO_BYTES)
+    size = c.c_uint32(_MAP_INFO_BYTES)
+    if library().bpf_obj_get_info_by_fd(fd, info, c.byref(size)):
+        return 0, 0, 0, 0
+    kind, number, key, value = struct.unpack_from("<4I", info)
+    return kind, number, key, value
 
 
 def create_ring(size: int) -> int:

@@ -16,7 +16,13 @@ def sources(pids: Sequence[int], settings: Settings, command: str = "") -> list[
         settings: What to record.
         command: What the recorder is about to run, if anything.
     """
-    found = (_go(pids, settings, command), _python(pids, settings), _profiles(pids, settings))
+    found = (
+        _go(pids, settings, command),
+        _python(pids, settings),
+        _profiles(settings),
+        # Last: what a runtime says of itself goes before.
+        _obi(settings),
+    )
     return [source for source in found if source is not None]
 
 
@@ -28,13 +34,19 @@ def _python(pids: Sequence[int], settings: Settings) -> Source | None:
     return PythonSource(pids)
 
 
+def _obi(settings: Settings) -> Source | None:
+    from sltrace.capture.obi import obi_source
+
+    return None if settings.histogram_only else obi_source()
+
+
 def _go(pids: Sequence[int], settings: Settings, command: str) -> Source | None:
     from sltrace.capture.golang.source import go_source
 
     return go_source(pids, settings, command)
 
 
-def _profiles(pids: Sequence[int], settings: Settings) -> Source | None:
+def _profiles(settings: Settings) -> Source | None:
     from sltrace.capture.profiles.source import ProfileSource
 
     wanted = settings.profiles

@@ -15,10 +15,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sltrace.capture.golang import finder
+from sltrace.capture.settings import Filters
 from sltrace.symbols.elf import ElfError
 from sltrace.target.go import dwarf, locate
 from sltrace.target.go.buildinfo import read_buildinfo
-from sltrace.target.go.errors import NotGoError, RefusedError
+from sltrace.target.go.errors import DwarfError, NotGoError, RefusedError
 from sltrace.target.go.image import Image
 from sltrace.target.go.offsets import OFFSETS, offsets_of
 from sltrace.target.go.pclntab import Pclntab
@@ -143,7 +145,6 @@ def test_emulated_is_what_the_kernel_emulates() -> None:
 @pytest.mark.parametrize(("version", "mode"), MATRIX)
 def test_accepts_live_processes(version: str, mode: str) -> None:
     with witness(version, mode) as running:
-        running.ask("park 6")
         process = look_into(identify(running.pid))
         assert process.identity.version == f"go{version}"
         assert {"chan receive", "select", "sync.Mutex.Lock"} <= set(process.reasons)
@@ -269,7 +270,7 @@ def test_damaged_dwarf_is_refused_not_crashed_on(data: st.DataObject, unpacked: 
         damaged[at] = data.draw(st.integers(0, 255))
     try:
         found = dwarf.offsets_of(Image(bytes(damaged)))
-    except dwarf.DwarfError:
+    except DwarfError:
         return
     # What is read all the same is within what is read of the process.
     assert found is None or max(found.g_labels, found.g_goid) <= 392
@@ -306,3 +307,15 @@ def test_modules_are_listed() -> None:
     ).stdout
     deps = json.loads(said).get("Deps") or []
     assert info.modules == {d["Path"]: d["Version"] for d in deps}
+
+
+def test_no_more_than_so_many_are_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine may run hundreds; none is looked at twice, and those left out are counted."""
+    monkeypatch.setattr(finder, "MAX_PROCESSES", 1)
+    with witness() as one, witness() as other:
+        looking = finder.Finder(Filters(), (os.getpid(),))
+        first = looking.first_look()
+        assert [p.pid for p in first.processes] in ([one.pid], [other.pid])
+        assert looking.left_out == 1
+        again = looking.look()
+        assert (again.processes, again.refused, looking.left_out) == ([], [], 1)

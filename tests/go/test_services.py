@@ -116,7 +116,7 @@ def test_caddy_is_recorded_and_unharmed(tmp_path: Path, end: signal.Signals) -> 
     with caddy(tmp_path) as service:
         options = ("--pid", service.pid, "--go-level", 2)
         with recorder(tmp_path / "c.slt", *options) as recording:
-            good, bad = ask(service.port, 2.5)
+            good, bad = ask(service.port, 1.5)
             url = f"http://localhost:{service.admin}/debug/pprof/goroutine?debug=1"
             with urllib.request.urlopen(url, timeout=10) as answer:
                 profile = answer.read().decode()

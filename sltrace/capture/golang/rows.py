@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from sltrace.capture.golang.sampler import Samples, bucket_bounds
 from sltrace.capture.rows import GroupNames, TaskNames, named
 from sltrace.model import POLICIES, Flag, Kind
 from sltrace.target.go.offsets import TRACKED_ONE_IN
-from sltrace.target.go.process import GoProcess
+from sltrace.target.go.process import GoProcess, Identity
 from sltrace.trace.schema import arrow_schema
 
 if TYPE_CHECKING:
@@ -163,6 +163,29 @@ def frames(process: GoProcess, addresses: Iterable[int]) -> pa.Table:
             }
         )
     return pa.Table.from_pylist(rows, schema=arrow_schema("frames"))
+
+
+def targets(
+    found: Sequence[tuple[Identity, int | None, str, int, int | None]],
+) -> pa.Table:
+    """Rows of `targets`: who, level reached, why no more, from when and until when (ns)."""
+    import pyarrow as pa
+
+    rows = [
+        {
+            "pid": identity.pid,
+            "runtime": "go",
+            "version": identity.version,
+            "exe": identity.exe,
+            "build_id": identity.build_id,
+            "level": level,
+            "why": why,
+            "from_ns": from_ns,
+            "until_ns": until_ns,
+        }
+        for identity, level, why, from_ns, until_ns in found
+    ]
+    return pa.Table.from_pylist(rows, schema=arrow_schema("targets"))
 
 
 def sampled(pid: int, samples: Samples) -> Iterable[tuple[str, pa.Table]]:

@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,19 +17,15 @@ from sltrace.capture.golang import cost
 from sltrace.capture.golang import rows as go_rows
 from sltrace.capture.golang.finder import Finder, Found
 from sltrace.capture.golang.probes import SPAN_KEYS, GoProbes
-from sltrace.capture.golang.sampler import Sampler, SamplerThread
+from sltrace.capture.golang.sampler import Sampler
+from sltrace.capture.golang.samplerthread import SamplerThread
 from sltrace.capture.ring import join
 from sltrace.capture.settings import Settings
 from sltrace.capture.sources import Context, Rows
 from sltrace.errors import CannotRecord
 from sltrace.names.cgroups import choose_hierarchy
-from sltrace.symbols.elf import ElfError
-from sltrace.target.go.buildinfo import read_buildinfo
-from sltrace.target.go.errors import NotGoError
-from sltrace.target.go.image import Image
 from sltrace.target.go.offsets import TRACKED_ONE_IN
-from sltrace.target.go.process import GoProcess, Identity
-from sltrace.trace.schema import arrow_schema
+from sltrace.target.go.process import GoProcess, Identity, is_go_program
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -90,7 +85,9 @@ class GoSource:
         self._tasks, self._groups = context.tasks, context.groups
         self._switch_stacks = not context.settings.stacks.user
         processes = self._first.processes
-        before = cost.noted(processes)
+        # Others will be at level 0, whatever was asked for.
+        probed = [p for p in processes if p.sites.record is not None]
+        before = cost.noted(probed)
         if processes or self._probed:
             try:
                 self._probes = GoProbes(
@@ -102,23 +99,27 @@ class GoSource:
                 # Memory can be read where nothing can be probed.
                 self._not_probed = str(err)
         if self._probes and self._level:
-            self._tell_cost(context, before)
+            self._tell_cost(context, probed, before)
         self._take(self._first)
         if self._probes:
             self._probes.begin()
 
-    def _tell_cost(self, context: Context, before: cost.Noted) -> None:
+    def _tell_cost(
+        self, context: Context, processes: Sequence[GoProcess], before: cost.Noted
+    ) -> None:
         assert self._probes
-        if not self._first.processes:
+        if not processes and self._first.processes:
+            return
+        if not processes:
             context.say(
                 f"go level {self._level}: a probe hit costs {self._probes.hit_ns:.0f} ns and its "
                 "program; how many there will be is not known before it runs"
             )
             return
         time.sleep(max(before.at + cost.OBSERVED_S - time.monotonic(), 0))
-        after = cost.noted(self._first.processes)
+        after = cost.noted(processes)
         self._expected = cost.expected(self._level, before, after, self._probes.hit_ns)
-        context.say(cost.sentence(self._level, len(self._first.processes), self._expected))
+        context.say(cost.sentence(self._level, len(processes), self._expected))
 
     def _look(self) -> Sequence[Sampler]:
         """Takes in processes that began meanwhile; their samplers. On the samplers' thread."""
@@ -145,7 +146,10 @@ class GoSource:
                 return 0, self._not_probed
             if self._detached:
                 return 0, "the recording was ending"
-            return self._probes.add(process, self._level, switch_stacks=self._switch_stacks)
+            try:
+                return self._probes.add(process, self._level, switch_stacks=self._switch_stacks)
+            except OSError as err:
+                return 0, f"the probes have no room for it: {err.strerror}"
 
     def drain(self) -> float:
         """Empties the rings; the samplers begin here, with the privileges that are left."""
@@ -213,32 +217,13 @@ class GoSource:
         yield "targets", self._targets()
 
     def _targets(self) -> pa.Table:
-        import pyarrow as pa
-
-        rows = []
-        known = [
-            (p.identity, *self._reached.get(pid, (0, "")), self._from_ns[pid])
-            for pid, p in self._processes.items()
-        ]
-        for identity, level, why, from_ns in [
-            *known,
-            *((identity, None, why, at) for identity, why, at in self._refused),
-        ]:
-            sampler = self._samplers.get(identity.pid)
-            rows.append(
-                {
-                    "pid": identity.pid,
-                    "runtime": "go",
-                    "version": identity.version,
-                    "exe": identity.exe,
-                    "build_id": identity.build_id,
-                    "level": level,
-                    "why": why,
-                    "from_ns": from_ns,
-                    "until_ns": sampler.ended_ns if sampler else None,
-                }
-            )
-        return pa.Table.from_pylist(rows, schema=arrow_schema("targets"))
+        return go_rows.targets(
+            [
+                (p.identity, *self._reached[pid], self._from_ns[pid], self._samplers[pid].ended_ns)
+                for pid, p in self._processes.items()
+            ]
+            + [(identity, None, why, from_ns, None) for identity, why, from_ns in self._refused]
+        )
 
     def describe(self) -> dict[str, Any]:
         """Levels, counts and what it costs the services: hits times what one was measured to."""
@@ -306,14 +291,6 @@ def go_source(pids: Sequence[int], settings: Settings, command: str = "") -> GoS
     if level is None:
         # A probe in a service that nobody named is for its owner to decide.
         level = 1 if pids else 0
-    probed = bool(command) and _is_go(command)
+    probed = is_go_program(shutil.which(command) or "")
     source = GoSource(Finder(settings.filters, pids), level, wanted.trace_labels, probed=probed)
     return source if source.found_any or command else None
-
-
-def _is_go(command: str) -> bool:
-    path = shutil.which(command)
-    try:
-        return path is not None and bool(read_buildinfo(Image.from_file(Path(path))))
-    except (OSError, ElfError, NotGoError):
-        return False

@@ -10,12 +10,13 @@ from __future__ import annotations
 import io
 import re
 import struct
-import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from sltrace.target.go import offsets as fixed
-from sltrace.target.go.image import Image, Section
+from sltrace.target.go.debugsections import section_of
+from sltrace.target.go.errors import DwarfError
+from sltrace.target.go.image import Image
 from sltrace.target.go.offsets import Offsets
 
 if TYPE_CHECKING:
@@ -23,12 +24,9 @@ if TYPE_CHECKING:
     from elftools.dwarf.die import DIE
     from elftools.dwarf.dwarfinfo import DWARFInfo
 
-_MAX_SECTION = 128 << 20
 _MAX_UNITS = 1 << 16
 _MAX_CANDIDATES = 64
 _MAX_MEMBERS = 512
-_ZLIB = 1  # ELFCOMPRESS_ZLIB
-_CHDR = struct.Struct("<IIQQ")
 _STRUCTURE, _TYPEDEF, _MEMBER = "DW_TAG_structure_type", "DW_TAG_typedef", "DW_TAG_member"
 _LABEL_LIST_BYTES = 24
 
@@ -59,10 +57,6 @@ _FIELDS = {
 _STW = ("stwStoppingTimeGC", "stwStoppingTimeOther", "stwTotalTimeGC", "stwTotalTimeOther")
 
 
-class DwarfError(Exception):
-    """There is DWARF, but not as it is known; the message says what."""
-
-
 Layout = dict[str, int]
 """Offset in bytes by member; "" is the size of the whole."""
 
@@ -73,7 +67,7 @@ def offsets_of(image: Image) -> Offsets | None:
     Raises:
         DwarfError: It cannot be read, or the runtime is not built as those known.
     """
-    raw = {name: _section(image, name) for name in ("info", "abbrev", "str", "line_str")}
+    raw = {name: section_of(image, name) for name in ("info", "abbrev", "str", "line_str")}
     info, abbrev = raw["info"], raw["abbrev"]
     if not info or not abbrev:
         return None
@@ -262,43 +256,3 @@ def _dwarf_info(raw: dict[str, bytes | None]) -> DWARFInfo:
         gnu_debugaltlink_sec=None,
         **{f"{name}_sec": section for name, section in sections.items()},
     )
-
-
-def _section(image: Image, name: str) -> bytes | None:
-    """A section's bytes, inflated; None where it is not there.
-
-    Raises:
-        DwarfError: It is too large, damaged, or packed in a way that is not known.
-    """
-    section = image.sections.get(f".debug_{name}")
-    if section is not None:
-        raw = _bytes(image, section)
-        if not section.compressed:
-            return raw
-        if len(raw) < _CHDR.size or _CHDR.unpack_from(raw)[0] != _ZLIB:
-            raise DwarfError("its DWARF is packed in a way that is not known")
-        return _inflated(raw[_CHDR.size :])
-    old = image.sections.get(f".zdebug_{name}")
-    if old is None:
-        return None
-    raw = _bytes(image, old)
-    if raw[:4] != b"ZLIB":
-        raise DwarfError("its DWARF is packed in a way that is not known")
-    return _inflated(raw[12:])
-
-
-def _bytes(image: Image, section: Section) -> bytes:
-    if section.size > _MAX_SECTION:
-        raise DwarfError("its DWARF is too large")
-    return bytes(image.data[section.offset : section.offset + section.size])
-
-
-def _inflated(raw: bytes) -> bytes:
-    inflater = zlib.decompressobj()
-    try:
-        data = inflater.decompress(raw, _MAX_SECTION)
-    except zlib.error as err:
-        raise DwarfError(f"its DWARF is damaged: {err}") from err
-    if inflater.unconsumed_tail:
-        raise DwarfError("its DWARF is too large")
-    return data

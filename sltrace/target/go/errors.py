@@ -9,3 +9,7 @@ class NotGoError(Exception):
 
 class RefusedError(Exception):
     """A Go process whose runtime is not what is known; the message says why, in a sentence."""
+
+
+class DwarfError(Exception):
+    """There is DWARF, but not as it is known; the message says what."""

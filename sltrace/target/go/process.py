@@ -8,7 +8,7 @@ from pathlib import Path
 from sltrace.symbols.elf import Elf, ElfError
 from sltrace.target.go import dwarf, locate, verify
 from sltrace.target.go.buildinfo import read_buildinfo
-from sltrace.target.go.errors import NotGoError, RefusedError
+from sltrace.target.go.errors import DwarfError, NotGoError, RefusedError
 from sltrace.target.go.image import Image
 from sltrace.target.go.memory import Memory, UnreadableError
 from sltrace.target.go.offsets import Offsets, offsets_of
@@ -112,6 +112,14 @@ def identify(pid: int) -> Identity:
         raise NotGoError(str(err)) from err
 
 
+def is_go_program(path: str) -> bool:
+    """Whether a file is an executable of Go's linker."""
+    try:
+        return bool(read_buildinfo(Image.from_file(Path(path))))
+    except (OSError, ElfError, NotGoError):
+        return False
+
+
 def look_into(identity: Identity) -> GoProcess:
     """Finds the runtime of a Go process and checks that it is what it should be.
 
@@ -176,7 +184,7 @@ def find_offsets(image: Image, version: str) -> tuple[Offsets, str]:
     trouble = "it has no DWARF that would tell"
     try:
         written = dwarf.offsets_of(image)
-    except dwarf.DwarfError as err:
+    except DwarfError as err:
         written, trouble = None, str(err)
     if written is not None:
         return written, "dwarf"
