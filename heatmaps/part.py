@@ -38,6 +38,8 @@ def part_data(trace: Trace, start_ns: int | None, end_ns: int | None) -> dict[st
     end = start + bin_ns * min(BINS, end - start)
     cube = build_cube(part_of(trace, start, end), time_bins=BINS)
     block, data = cube_data(cube)
+    # Profiles say little about when: they are of the whole recording.
+    del data["profiles"]
     return {
         **data,
         "columns": block.directory,

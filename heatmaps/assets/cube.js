@@ -22,11 +22,13 @@ class Cube {
     this.origin_ns = this.origin_ns || data.start_ns;
     // From the start of the recording to that of time bin 0.
     this.offset_ns = Number(BigInt(data.start_ns) - BigInt(this.origin_ns));
-    this.hasRan = data.profiles.some((p) => p.on_cpu);
+    // Profiles are of the whole recording.
+    this.hasRan = !this.part && this.profiles.some((p) => p.on_cpu);
     this.hasCulprits = this.hasCulprits || this.blame.stack.some((s) => s > 0);
     // Histograms know buckets only: no longest wait, no CPU, no thread.
     this.exact = data.source === "waits";
     this.duration_ns = this.bins * this.bin_ns;
+    this.recorded_ns = this.recorded_ns || this.duration_ns;
     const last = Math.max(0, (this.facts.cpus || 1) - 1);
     const cpuName = data.cpu_group > 1 ? (c) => `${c}–${Math.max(c, Math.min(last, c + data.cpu_group - 1))}` : String;
     this.names = {

@@ -19,6 +19,7 @@ from sltrace.analysis.selection import (
     dimensions,
     tables,
 )
+from sltrace.analysis.slices import cgroup_ran_sql
 from sltrace.errors import UsageError
 from sltrace.model import RUNQ_KINDS, Flag, Kind
 
@@ -34,7 +35,8 @@ What = Literal["task", "idle", "quota", "others", "unknown", "rest"]
 - task: the named culprit ran.
 - idle: the CPU was idle: wakeup latency, not contention.
 - quota: the CPU quota of the named cgroup was used up.
-- others: tasks other than each wait's main culprit ran.
+- others: tasks other than each wait's main culprit ran; by cgroup, as far as it is not known that
+  they were of the culprit's.
 - unknown: it was not seen who ran; of a wait with CULPRIT_PARTIAL all but the culprit's part,
   because that is only what the latest run segments show.
 - rest: cells beyond the limit.
@@ -125,6 +127,10 @@ _AXES = {
 }
 
 
+_SHARED = 0.01
+"""Share of the waits' time that went to several tasks, from which on their cgroups are told apart:
+that takes longer than all else here."""
+
 _PARTIAL = f"(flags & {int(Flag.CULPRIT_PARTIAL)} <> 0)"
 
 
@@ -160,7 +166,8 @@ def blame(
             f"choose from {', '.join(BLAMED_KINDS)}",
         )
     (victim,) = dimensions((by,))
-    rows = trace.sql(*_query(victim, _AXES[by], selection, limit)).to_pylist()
+    slices = cgroup_ran_sql(trace, _SHARED) if by == "cgroup" else None
+    rows = trace.sql(*_query(victim, _AXES[by], selection, limit, slices)).to_pylist()
     cells = tuple(_cell(row, victim) for row in rows)
     sums = rows[0] if rows else dict.fromkeys(("all_waits", "all_ns", "all_partial"), 0)
     whole = _whole(trace, selection)
@@ -193,15 +200,27 @@ def _cell(row: dict[str, Any], dimension: Dimension) -> Cell:
 
 
 def _query(
-    victim: Dimension, axis: _Axis, selection: Selection, limit: int | None
+    victim: Dimension,
+    axis: _Axis,
+    selection: Selection,
+    limit: int | None,
+    slices: str | None,
 ) -> tuple[str, list[object]]:
     condition, parameters = selection.where()
+    source = "blamed" if slices else "waits"
+    ran = "coalesce(culprit_ns, 0)"
+    if slices:
+        slices += (
+            ", blamed AS (SELECT w.*, ran.ran_ns FROM waits w "
+            "LEFT JOIN ran USING (tid, kind, end_ns)), "
+        )
+        ran = f"greatest({ran}, coalesce(ran_ns, 0))"
     quota = f"kind = '{Kind.THROTTLED.label}'"
     # A wait is one main part (what, held) and, where the culprit did not run all the time, a
     # second one (`other`): grouping by both at once reads the waits a single time.
     return (
         f"""
-        WITH parts AS (
+        WITH {slices or ""} parts AS (
           SELECT {victim.sql} AS victim, {axis.victim_name} AS victim_name,
             CASE WHEN {quota} THEN 'quota' WHEN culprit_tid = 0 THEN 'idle'
               WHEN culprit_tid IS NULL THEN 'unknown' ELSE 'task' END AS what,
@@ -213,13 +232,13 @@ def _query(
               WHEN culprit_others > 0 AND NOT {_PARTIAL} THEN 'others' ELSE 'unknown' END AS other,
             count(*) AS waits,
             sum(CASE WHEN {quota} OR culprit_tid IS NULL THEN wait_ns
-              ELSE greatest(0, least(coalesce(culprit_ns, 0), wait_ns)) END)::BIGINT AS held,
+              ELSE greatest(0, least({ran}, wait_ns)) END)::BIGINT AS held,
             sum(wait_ns)::BIGINT AS total,
-            count(*) FILTER (WHERE coalesce(culprit_ns, 0) < wait_ns) AS other_waits,
+            count(*) FILTER (WHERE {ran} < wait_ns) AS other_waits,
             count(*) FILTER (WHERE {_PARTIAL}) AS partial,
-            count(*) FILTER (WHERE {_PARTIAL} AND coalesce(culprit_ns, 0) < wait_ns)
+            count(*) FILTER (WHERE {_PARTIAL} AND {ran} < wait_ns)
               AS other_partial
-          FROM {tables((victim, *selection.dimensions))} WHERE {condition}
+          FROM {tables((victim, *selection.dimensions), source)} WHERE {condition}
           GROUP BY {victim.sql}, what, culprit, other, {quota}
         ), cells AS (
           SELECT victim, victim_name, what, culprit, culprit_name, waits, held AS wait_ns, partial

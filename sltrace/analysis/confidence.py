@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Decimal
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -108,15 +108,21 @@ class Redrawn:
     def quantiles(self, quantiles: Sequence[Decimal]) -> list[Spread | None]:
         """Of the difference of each percentile, in ns."""
         found: list[Spread | None] = []
-        drawn = [w @ s.counts for w, s in zip(self._weights, self._sides, strict=True)]
+        # The grid points that have waits, which are few: everywhere else the sums stand still.
+        points = [np.flatnonzero(s.counts.any(0)) for s in self._sides]
+        counts = [s.counts[:, p] for s, p in zip(self._sides, points, strict=True)]
+        whole = [c.sum(0, keepdims=True).cumsum(1) for c in counts]
+        drawn = [(w @ c).cumsum(1) for w, c in zip(self._weights, counts, strict=True)]
         for quantile in quantiles:
             beyond = [float(s.counts.sum()) * float(1 - quantile) for s in self._sides]
             if not self._rankable or min(beyond) < BEYOND:
                 found.append(None)
                 continue
-            point = [_grid_quantile(s.counts.sum(0)[None], quantile)[0] for s in self._sides]
-            redrawn = [_grid_quantile(counts, quantile) for counts in drawn]
-            found.append(_spread(redrawn[1] - redrawn[0], point[1] - point[0]))
+            once, often = (
+                [_grid_quantile(c, p, quantile) for c, p in zip(sums, points, strict=True)]
+                for sums in (whole, drawn)
+            )
+            found.append(_spread(often[1] - often[0], float(once[1][0] - once[0][0])))
         return found
 
     def at_least(self, points: NDArray[np.int64]) -> list[Band]:
@@ -151,9 +157,17 @@ def _spread(draws: NDArray[Any], point: float) -> Spread:
     return Spread(float(low - point), float(high - point))
 
 
-def _grid_quantile(counts: NDArray[np.float64], quantile: Decimal) -> NDArray[np.float64]:
-    """Nearest-rank percentile of each row of counts, as the middle of its grid point."""
-    cumulative = np.cumsum(counts, axis=1)
-    ranks = [int((quantile * int(n)).to_integral_value(ROUND_CEILING)) for n in cumulative[:, -1]]
-    index = (cumulative >= np.maximum(ranks, 1)[:, None]).argmax(1)
+def _grid_quantile(
+    cumulative: NDArray[np.float64], points: NDArray[np.int64], quantile: Decimal
+) -> NDArray[np.float64]:
+    """Nearest-rank percentile of each row of cumulative counts, as the middle of its grid point.
+
+    Args:
+        cumulative: Of shape (rows, points).
+        points: The grid points that the columns are of.
+        quantile: 0 to 1.
+    """
+    share, of = quantile.as_integer_ratio()
+    ranks = -(-cumulative[:, -1].astype(np.int64) * share // of)
+    index = points[(cumulative >= np.maximum(ranks, 1)[:, None]).argmax(1)]
     return np.where(index == 0, 0.0, np.exp2((index - 0.5) / STEPS))

@@ -50,6 +50,27 @@ class Pushed:
     samples: int
     data: bytes
 
+    def row(self, source: str, ns: int, start_ns: int | None) -> dict[str, Any]:
+        """As a row of the table `profiles`, but for columns that are null.
+
+        Args:
+            source: Where it came from: push, ingest or file.
+            ns: When that was.
+            start_ns: When it began, on the same clock; None if unknown.
+        """
+        return {
+            "ns": ns,
+            "start_ns": start_ns,
+            "end_ns": None if start_ns is None else start_ns + self.duration_ns,
+            "source": source,
+            "app": self.app,
+            "labels": self.labels,
+            "measure": self.measure,
+            "samples": self.samples,
+            "size": len(self.data),
+            "profile": self.data,
+        }
+
 
 def from_push(body: bytes) -> tuple[list[Pushed], list[ProfileError]]:
     """Profiles of a request to `/push.v1.PusherService/Push`, as clients from 1.0 on send it.

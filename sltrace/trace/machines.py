@@ -51,6 +51,11 @@ class Clock:
         wall, length = self.rate
         return self.start_unix_ns + (ns - self.start_ns) * wall // length
 
+    def monotonic(self, unix_ns: int) -> int:
+        """Monotonic time at a time of the wall clock."""
+        wall, length = self.rate
+        return self.start_ns + (unix_ns - self.start_unix_ns) * length // wall
+
 
 @dataclass(frozen=True)
 class Part:
@@ -108,9 +113,7 @@ class Part:
         """The same for one time."""
         if self.same_clock:
             return ns
-        ref_wall, ref_length = self.reference.rate
-        unix = self.clock.unix(ns) - self.reference.start_unix_ns
-        return self.reference.start_ns + unix * ref_length // ref_wall
+        return self.reference.monotonic(self.clock.unix(ns))
 
 
 def parts_of(traces: Sequence[Trace]) -> list[Part]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sltrace.errors import UsageError
-from sltrace.trace.machines import Part, parts_of
-from sltrace.trace.schema import TABLES
+from sltrace.trace.machines import Clock, Part, parts_of
+from sltrace.trace.schema import TABLES, arrow_schema
 from sltrace.trace.writer import TraceWriter
 
 if TYPE_CHECKING:
@@ -36,12 +36,19 @@ ADDRESSES = ("address", "addresses")
 _BATCH = 1 << 18
 
 
-def merge(traces: Sequence[Trace], path: Path, *, force: bool = False) -> list[Part]:
+def merge(
+    traces: Sequence[Trace],
+    path: Path,
+    *,
+    profiles: Sequence[Mapping[str, Any]] = (),
+    force: bool = False,
+) -> list[Part]:
     """Writes a trace that has everything of several.
 
     Args:
-        traces: Two or more; the first one's clock becomes the merged trace's.
+        traces: One or more; the first one's clock becomes the merged trace's.
         path: The trace to write.
+        profiles: More rows of the table `profiles`; their times are of the wall clock.
         force: Replace a trace that is there.
 
     Raises:
@@ -49,12 +56,14 @@ def merge(traces: Sequence[Trace], path: Path, *, force: bool = False) -> list[P
         TraceError: One is damaged, or does not say when it was recorded.
         OutputError: The trace cannot be written.
     """
+    if not traces or len(traces) + len(profiles) < 2:
+        raise UsageError("there is nothing to merge", "name two traces, or a trace and a profile")
     parts = parts_of(traces)
     _refuse_unlike(traces)
     for i, part in enumerate(parts):
         for other in parts[:i]:
             _refuse_twice(other, part)
-    writer = TraceWriter.create(path, merged_meta(parts), force=force)
+    writer = TraceWriter.create(path, merged_meta(parts, profiles), force=force)
     several = len({p.machine for p in parts}) > 1
     for table in TABLES:
         segment = None
@@ -64,8 +73,22 @@ def merge(traces: Sequence[Trace], path: Path, *, force: bool = False) -> list[P
                 segment.add(batch)
         if segment:
             segment.close()
+    for row in profiles:
+        # One at a time: each is as large as its file.
+        writer.append("profiles", _placed(row, parts[0].reference))
     writer.close()
     return parts
+
+
+def _placed(row: Mapping[str, Any], clock: Clock) -> Any:
+    """A row of the wall clock on the merged trace's clock."""
+    import pyarrow as pa
+
+    moved = {
+        name: clock.monotonic(value) if name in TIMES and value is not None else value
+        for name, value in row.items()
+    }
+    return pa.Table.from_pylist([moved], arrow_schema("profiles"))
 
 
 def _moved(part: Part, table: str, several: bool) -> Any:
@@ -120,8 +143,6 @@ def _address(part: Part, name: str, quoted: str) -> str:
 
 
 def _refuse_unlike(traces: Sequence[Trace]) -> None:
-    if len(traces) < 2:
-        raise UsageError("there is nothing to merge", "name two traces or more")
     for trace in traces:
         if trace.damage:
             raise UsageError(
@@ -133,7 +154,9 @@ def _refuse_unlike(traces: Sequence[Trace]) -> None:
         ("min_latency_ns", "--min-latency"),
         ("blocked", "--no-blocked"),
     ):
-        if len({str(t.meta.get(key, key == "blocked")) for t in traces}) > 1:
+        # A merged trace of those that do not say has null.
+        said = [t.meta.get(key) for t in traces]
+        if len({str(key == "blocked" if value is None else value) for value in said}) > 1:
             raise UsageError(
                 f"the traces were not all recorded with the same {option}",
                 "their waits cannot be counted together: merge those that were",
@@ -156,7 +179,9 @@ def _refuse_twice(a: Part, b: Part) -> None:
         )
 
 
-def merged_meta(parts: Sequence[Part]) -> dict[str, Any]:
+def merged_meta(
+    parts: Sequence[Part], profiles: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
     """The description of the merged trace: what all have, and `merged` with what each is."""
     first = parts[0]
     start = min(p.moved(p.clock.start_ns) for p in parts)
@@ -182,7 +207,7 @@ def merged_meta(parts: Sequence[Part]) -> dict[str, Any]:
         "stacks": first.trace.meta.get("stacks"),
         "probes": _probes(metas),
         "counter_classes": _joined(metas, "counter_classes"),
-        "sources": _sources(parts),
+        "sources": _sources(parts) | _files(profiles),
         "cpu_times": {},
         "overhead": _overhead(metas),
         "limits": _limits(parts),
@@ -241,6 +266,14 @@ def _sources(parts: Sequence[Part]) -> dict[str, Any]:
         if isinstance(p.trace.meta.get("sources"), dict)
         for name, value in p.trace.meta["sources"].items()
     }
+
+
+def _files(profiles: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the profiles are that no trace brought."""
+    if not profiles:
+        return {}
+    size = sum(row["size"] for row in profiles)
+    return {"merge: profiles": {"received": {"file": len(profiles)}, "bytes": size, "refused": {}}}
 
 
 def _overhead(metas: Sequence[dict[str, Any]]) -> dict[str, int]:

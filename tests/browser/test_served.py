@@ -135,7 +135,9 @@ def test_a_burst_that_was_one_cell_is_seen_wait_by_wait(serve: Callable[..., Ser
     assert page.page.evaluate(columns) == 3
     from_ns = page.figures["from"]
     part = f"{5 * SECOND - from_ns}-{5 * SECOND + 4_000_000 - from_ns}"
+    recorded = page.text("#recorded")
     page.visit(f"{page.server.url}#part={part}")
+    assert page.text("#recorded") == recorded
     assert page.figures["count"] == 40
     assert page.page.evaluate(columns) == 40
     page.page.locator("#zoom-out").click()

@@ -64,19 +64,22 @@ def test_a_hog_on_the_same_cpu_is_named(record: Record, policy: str) -> None:
 
 
 def test_the_neighbours_cgroup_is_named(record: Record) -> None:
+    """Two threads of it: each of the victim's waits sees both, and has one of them as culprit."""
     cpu = allowed_cpus()[-1]
     with cgroup("loud") as loud, cgroup("meek") as meek, record() as recording:
         # What runs outside of it must not be what the victim waits for.
         loud.weigh(100)
         with load(
-            "quota", "--duration", 9, "--threads", 1, prefix=[*_FIRST, *_on(cpu)], within=loud
+            "quota", "--duration", 9, "--threads", 2, prefix=[*_FIRST, *_on(cpu)], within=loud
         ) as noise:
             options = ("--duration", 3, "--period-us", 3000, "--burst-us", 500)
             run("victim", *options, "--policy", "idle", prefix=_on(cpu), within=meek)
             noise.stop()
             noise.outcome()
         cells = _blame(recording.path, "cgroup")
-        assert _share(cells, meek.name, "task", loud.name) >= 0.95, cells
+        # One culprit a wait would make it half. Waits near a hole have one, and all of this
+        # machine shares the CPU.
+        assert _share(cells, meek.name, "task", loud.name) >= 0.8, cells
 
 
 def _on(cpu: int) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -110,24 +109,21 @@ def test_a_segment_of_another_program_is_named(path: Path) -> None:
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
-def test_a_damaged_segment_never_ends_in_a_traceback(
-    data: st.DataObject, path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    copy = tmp_path_factory.mktemp("damaged") / "copy.slt"
-    shutil.copytree(path, copy)
-    segment = copy / "waits" / "000000.parquet"
-    raw = bytearray(segment.read_bytes())
+def test_a_damaged_segment_never_ends_in_a_traceback(data: st.DataObject, path: Path) -> None:
+    segment = path / "waits" / "000000.parquet"
+    whole = path / "whole"
+    if not whole.exists():
+        whole.write_bytes(segment.read_bytes())
+    raw = bytearray(whole.read_bytes())
     if data.draw(st.booleans()):
         raw = raw[: data.draw(st.integers(0, len(raw)))]
     else:
         for _ in range(data.draw(st.integers(1, 8))):
             raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     segment.write_bytes(raw)
+    look = data.draw(st.sampled_from([stat, blame, build_cube]))
     with contextlib.suppress(TraceError):
-        trace = Trace.open(copy)
-        stat(trace, ["comm"])
-        blame(trace, "comm")
-        build_cube(trace)
+        look(Trace.open(path))
 
 
 def test_every_table_can_be_empty(tmp_path: Path) -> None:

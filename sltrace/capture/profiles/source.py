@@ -122,18 +122,7 @@ class ProfileSource:
     def _keep(self, source: str, pushed: Pushed) -> None:
         now, size = time.monotonic_ns(), len(pushed.data)
         began = pushed.start_unix_ns - time.time_ns() + now if pushed.start_unix_ns else None
-        row = {
-            "ns": now,
-            "start_ns": began,
-            "end_ns": None if began is None else began + pushed.duration_ns,
-            "source": source,
-            "app": pushed.app,
-            "labels": pushed.labels,
-            "measure": pushed.measure,
-            "samples": pushed.samples,
-            "size": size,
-            "profile": pushed.data,
-        }
+        row = pushed.row(source, now, began)
         with self._lock:
             if self._stored_bytes + size > MAX_STORED:
                 why = f"the trace has {MAX_STORED >> 20} MiB of profiles already"

@@ -1,0 +1,101 @@
+"""For how long the culprit's whole cgroup ran during each wait, from the waits of all threads.
+
+A record has one culprit, a thread. Where everything was recorded, a thread ran from the end of one
+of its waits to the beginning of its next, so the time slices of every CPU are known and those of
+one cgroup can be added up. Slices whose end is not known count as nothing: the sum is never more
+than what ran.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sltrace.analysis.losses import losses
+from sltrace.analysis.meta import min_latency_ns
+from sltrace.model import RUNQ_KINDS, Flag, Kind
+
+if TYPE_CHECKING:
+    from sltrace.trace.reader import Trace
+
+_UNSURE = int(Flag.CENSORED | Flag.MIGRATED_QUEUED | Flag.CULPRIT_PARTIAL)
+_MOST_LOSSES = 1000
+"""Intervals with losses on a CPU; with more the trace says too little."""
+
+
+def cgroup_ran_sql(trace: Trace, least_share: float = 0) -> str | None:
+    """Common table expressions, the last one `ran`: tid, end_ns, kind and ran_ns.
+
+    It has the waits for a CPU during which several threads ran, by one of a known cgroup most;
+    ran_ns is how long threads of that cgroup ran. None where not everything was recorded, so that
+    nobody knows, or where less than `least_share` of all waits' time went to further threads.
+    """
+    meta = trace.meta
+    filters = meta.get("filters")
+    limited = [v for v in filters.values() if v] if isinstance(filters, dict) else [filters]
+    lost = losses(trace).intervals
+    if (
+        limited
+        or meta.get("merged")
+        or meta.get("blocked") is False
+        or min_latency_ns(trace)
+        or len(lost) > _MOST_LOSSES
+        or _shared(trace) <= least_share
+    ):
+        return None
+    runnable = (*RUNQ_KINDS, Kind.THROTTLED.label)
+    gaps = "".join(f" UNION ALL SELECT {i.cpu}, {i.start_ns}, {i.end_ns}" for i in lost)
+    # What a cgroup had run on a CPU by a time: its slices before, and the part of the last one.
+    at = "coalesce({0}.before + least({1}, {0}.out_ns) - {0}.in_ns, 0)"
+    return f"""
+        switches AS (
+          SELECT cpu, tid, end_ns AS in_ns, any_value(cgroup) AS cgroup,
+            end_ns - sum(wait_ns)::BIGINT AS queued_ns,
+            bool_or(kind = '{Kind.RUNQ_PREEMPT.label}') AS preempted
+          FROM waits WHERE kind IN {runnable!r} GROUP BY cpu, tid, end_ns
+        ), outs AS (
+          SELECT s.*, CASE WHEN preempted THEN queued_ns ELSE b.out_ns END AS out_ns
+          FROM switches s LEFT JOIN (SELECT tid, end_ns, min(end_ns - wait_ns) AS out_ns FROM waits
+            WHERE kind = '{Kind.BLOCKED.label}' GROUP BY tid, end_ns) b
+            ON b.tid = s.tid AND b.end_ns = s.queued_ns
+        ), slices AS (
+          SELECT cpu, cgroup, in_ns, greatest(in_ns, coalesce(least(
+            lead(out_ns) OVER (PARTITION BY tid ORDER BY in_ns, cpu),
+            coalesce(lead(in_ns) OVER (PARTITION BY cpu ORDER BY in_ns, tid),
+              lead(out_ns) OVER (PARTITION BY tid ORDER BY in_ns, cpu))), in_ns)) AS out_ns
+          FROM outs
+        ), ahead AS (
+          SELECT *, coalesce(sum(out_ns - in_ns) OVER (PARTITION BY cpu, cgroup ORDER BY in_ns
+            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)::BIGINT AS before
+          FROM slices WHERE cgroup IS NOT NULL
+        ), gaps AS (
+          SELECT cpu, end_ns - high_ns AS from_ns, end_ns AS to_ns FROM missed
+          WHERE cause = 'hole'{gaps}
+        ), shared AS (
+          SELECT cpu, tid, kind, end_ns, end_ns - wait_ns AS began_ns, culprit_cgroup AS cgroup
+          FROM waits w ANTI JOIN (SELECT tid, end_ns FROM waits
+            WHERE kind = '{Kind.THROTTLED.label}') t USING (tid, end_ns)
+          WHERE kind IN {RUNQ_KINDS!r} AND culprit_tid > 0 AND culprit_others > 0
+            AND flags & {_UNSURE} = 0 AND culprit_cgroup IS NOT NULL
+        ), whole AS (
+          SELECT * FROM shared w WHERE NOT EXISTS (SELECT 1 FROM gaps g
+            WHERE g.cpu = w.cpu AND g.from_ns <= w.end_ns AND g.to_ns >= w.began_ns)
+        ), ran AS (
+          SELECT w.tid, w.kind, w.end_ns,
+            max({at.format("e", "w.end_ns")} - {at.format("b", "w.began_ns")}) AS ran_ns
+          FROM whole w
+          ASOF LEFT JOIN ahead e ON e.cpu = w.cpu AND e.cgroup = w.cgroup AND e.in_ns <= w.end_ns
+          ASOF LEFT JOIN ahead b ON b.cpu = w.cpu AND b.cgroup = w.cgroup
+            AND b.in_ns <= w.began_ns
+          GROUP BY w.tid, w.kind, w.end_ns
+        )"""
+
+
+def _shared(trace: Trace) -> float:
+    """Share of the waits' time that went to other tasks than each one's culprit."""
+    (row,) = trace.sql(
+        "SELECT coalesce(sum(wait_ns - least(culprit_ns, wait_ns)) "
+        "FILTER (WHERE culprit_others > 0 AND culprit_tid > 0), 0)::DOUBLE AS others, "
+        "coalesce(sum(wait_ns), 0)::DOUBLE AS total "
+        f"FROM waits WHERE kind IN {RUNQ_KINDS!r}"
+    ).to_pylist()
+    return float(row["others"] / row["total"]) if row["total"] else 0.0
