@@ -10,13 +10,11 @@
 #include <bpf/bpf_core_read.h>
 #include "go.h"
 #include "scratch.bpf.h"
-#include "stack_id.h"
 #include "task_tags.bpf.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
 #define G_M             48
-#define G_SCHED_PC      64
 #define HISTOGRAM_BYTES 1296
 #define G_RUNNABLE      1
 #define G_RUNNING       2
@@ -26,8 +24,6 @@ char LICENSE[] SEC("license") = "GPL";
 #define LEVEL_TRACKED   2
 #define LEVEL_EVERY     3 /* what the runtime notes itself is one wait in 8 of those */
 #define MAX_TARGETS     64
-#define MAX_TRACKED     65536
-#define SEEN_STACKS     (1 << 15)
 
 /* User space's registers as a uprobe sees them: uapi/asm/ptrace.h. */
 struct pt_regs {
@@ -64,18 +60,6 @@ struct {
 	__uint(max_entries, 8 << 20);
 } go_ring SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 4 << 20);
-} go_stack_ring SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, SEEN_STACKS);
-	__type(key, u32);
-	__type(value, u64);
-} go_seen_stacks SEC(".maps");
-
 /* The beginning of a goroutine: one read of 400 bytes costs what one of 8 does. */
 struct go_goroutine {
 	u8 bytes[GOROUTINE_BYTES];
@@ -96,25 +80,6 @@ struct {
 	__type(key, u32);
 	__type(value, struct go_scratch);
 } go_scratch_slots SEC(".maps");
-
-struct tracked_key {
-	u64 g;
-	u64 pid;
-};
-
-struct tracked {
-	u64 blocked_at;
-	u64 ready_at;
-	u64 waker_goid;
-	u64 waker_stack;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, MAX_TRACKED);
-	__type(key, struct tracked_key);
-	__type(value, struct tracked);
-} go_tracked SEC(".maps");
 
 /* Only so that the object's BTF describes them. */
 const struct go_record *go_record_layout;
@@ -153,57 +118,9 @@ static __always_inline struct go_scratch *scratch_take(void)
 	return s;
 }
 
+#include "go_stack.bpf.h"
+#include "go_tracked.bpf.h"
 #include "go_spans.bpf.h"
-
-/* Hands the stack in the scratch buffer over unless that was done before; returns its id. */
-static __always_inline u64 stack_intern(struct go_stack *stack, u32 pid, u32 depth)
-{
-	u64 hash = 0x2545f4914f6cdd1dULL ^ pid, *seen;
-	u32 i, index;
-
-	for (i = 0; i < GO_STACK_DEPTH; i++) {
-		if (i >= depth)
-			break;
-		hash = stack_id_add(hash, stack->addresses[i]);
-	}
-	hash = stack_id_end(hash);
-	index = hash & (SEEN_STACKS - 1);
-	seen = bpf_map_lookup_elem(&go_seen_stacks, &index);
-	if (!seen || *seen == hash)
-		return hash;
-	stack->id = hash;
-	stack->pid = pid;
-	stack->depth = depth;
-	if (bpf_ringbuf_output(&go_stack_ring, stack, sizeof(*stack), BPF_RB_NO_WAKEUP)) {
-		count(GO_STACK_RING_FULL);
-		return 0;
-	}
-	*seen = hash;
-	return hash;
-}
-
-/*
- * The stack of a goroutine that is off its thread, by frame pointers. One that has not run yet
- * has none, and its address is that of its function, where others are behind a call.
- */
-static __noinline u64 stack_of(struct go_stack *stack, u64 g, u32 pid, u32 sched_bp)
-{
-	u64 frame = word_at(g + sched_bp), next[2];
-	u32 depth = 1, i;
-
-	stack->addresses[0] = word_at(g + G_SCHED_PC) + !frame;
-	for (i = 1; i < GO_STACK_DEPTH; i++) {
-		if (!frame || bpf_probe_read_user(next, sizeof(next), (void *)frame) || !next[1])
-			break;
-		stack->addresses[i] = next[1];
-		depth = i + 1;
-		/* Stacks grow down: anything else is no frame. */
-		if (next[0] <= frame)
-			break;
-		frame = next[0];
-	}
-	return stack_intern(stack, pid, depth);
-}
 
 static __always_inline u64 cgroup_of(struct task_struct *t)
 {
@@ -238,23 +155,6 @@ static __always_inline struct go_record *record_reserve(u64 wait_ns, u8 kind)
 	r->policy = t->policy;
 	count(GO_RECORDS);
 	return r;
-}
-
-/* What level 2 has seen of a goroutine that got a P. */
-static __always_inline void take_tracked(struct go_record *r, u64 g)
-{
-	struct tracked_key key = {.g = g, .pid = r->pid};
-	struct tracked *seen = bpf_map_lookup_elem(&go_tracked, &key);
-
-	if (!seen)
-		return;
-	if (seen->ready_at) {
-		if (seen->blocked_at && seen->ready_at > seen->blocked_at)
-			r->blocked_ns = seen->ready_at - seen->blocked_at;
-		r->waker_goid = seen->waker_goid;
-		r->waker_stack = seen->waker_stack;
-	}
-	bpf_map_delete_elem(&go_tracked, &key);
 }
 
 /* A word of it: offsets are multiples of 8 below its size. */
@@ -332,26 +232,6 @@ int go_record_hit(struct pt_regs *ctx)
 		bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
 	}
 	return 0;
-}
-
-/* A goroutine that was parked can go on: since now, and because of whom. */
-static __always_inline void take_ready(const struct go_target *t, const struct tracked_key *key,
-				       struct tracked *seen, u64 g0)
-{
-	struct go_scratch *s;
-	u64 waker;
-
-	seen->ready_at = bpf_ktime_get_ns();
-	/* On the scheduler's own stack; no goroutine when a timer or the network woke it. */
-	waker = word_at(word_at(g0 + G_M) + t->m_curg);
-	if (!waker || waker == key->g)
-		return;
-	seen->waker_goid = word_at(waker + t->g_goid);
-	s = scratch_take();
-	if (s) {
-		seen->waker_stack = stack_of(&s->stack, waker, key->pid, t->g_sched_bp);
-		scratch_release(s);
-	}
 }
 
 /* Within runtime.casgstatus, where only goroutines come that the runtime tracks: one in 8. */

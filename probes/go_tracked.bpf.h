@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Goroutines on their way from being parked to running, from level 2 on. */
+#ifndef SLTRACE_GO_TRACKED_BPF_H
+#define SLTRACE_GO_TRACKED_BPF_H
+
+#define MAX_TRACKED 65536
+
+struct tracked_key {
+	u64 g;
+	u64 pid;
+};
+
+struct tracked {
+	u64 blocked_at;
+	u64 ready_at;
+	u64 waker_goid;
+	u64 waker_stack;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_TRACKED);
+	__type(key, struct tracked_key);
+	__type(value, struct tracked);
+} go_tracked SEC(".maps");
+
+/* What level 2 has seen of a goroutine that got a P. */
+static __always_inline void take_tracked(struct go_record *r, u64 g)
+{
+	struct tracked_key key = {.g = g, .pid = r->pid};
+	struct tracked *seen = bpf_map_lookup_elem(&go_tracked, &key);
+
+	if (!seen)
+		return;
+	if (seen->ready_at) {
+		if (seen->blocked_at && seen->ready_at > seen->blocked_at)
+			r->blocked_ns = seen->ready_at - seen->blocked_at;
+		r->waker_goid = seen->waker_goid;
+		r->waker_stack = seen->waker_stack;
+	}
+	bpf_map_delete_elem(&go_tracked, &key);
+}
+
+/* A goroutine that was parked can go on: since now, and because of whom. */
+static __always_inline void take_ready(const struct go_target *t, const struct tracked_key *key,
+				       struct tracked *seen, u64 g0)
+{
+	struct go_scratch *s;
+	u64 waker;
+
+	seen->ready_at = bpf_ktime_get_ns();
+	/* On the scheduler's own stack; no goroutine when a timer or the network woke it. */
+	waker = word_at(word_at(g0 + G_M) + t->m_curg);
+	if (!waker || waker == key->g)
+		return;
+	seen->waker_goid = word_at(waker + t->g_goid);
+	s = scratch_take();
+	if (s) {
+		seen->waker_stack = stack_of(&s->stack, waker, key->pid, t->g_sched_bp);
+		scratch_release(s);
+	}
+}
+
+#endif
