@@ -27,27 +27,33 @@ def sources(pids: Sequence[int], settings: Settings, command: str = "") -> list[
 
 
 def _python(pids: Sequence[int], settings: Settings) -> Source | None:
-    from sltrace.capture.python.source import PythonSource
-
     if not pids or not settings.python.wanted or settings.histogram_only:
         return None
+    from sltrace.capture.python.source import PythonSource
+
     return PythonSource(pids)
 
 
 def _obi(settings: Settings) -> Source | None:
+    if settings.histogram_only:
+        return None
     from sltrace.capture.obi import obi_source
 
-    return None if settings.histogram_only else obi_source()
+    return obi_source()
 
 
 def _go(pids: Sequence[int], settings: Settings, command: str) -> Source | None:
+    if not settings.go.wanted:
+        return None
     from sltrace.capture.golang.source import go_source
 
     return go_source(pids, settings, command)
 
 
 def _profiles(settings: Settings) -> Source | None:
+    wanted = settings.profiles
+    if not wanted.listen and not wanted.files:
+        return None
     from sltrace.capture.profiles.source import ProfileSource
 
-    wanted = settings.profiles
-    return ProfileSource(wanted.listen, wanted.files) if wanted.listen or wanted.files else None
+    return ProfileSource(wanted.listen, wanted.files)

@@ -285,8 +285,6 @@ def go_source(pids: Sequence[int], settings: Settings, command: str = "") -> GoS
         command: What it will run; empty where it is not started by the recorder.
     """
     wanted = settings.go
-    if not wanted.wanted:
-        return None
     level = wanted.level
     if level is None:
         # A probe in a service that nobody named is for its owner to decide.
