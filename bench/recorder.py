@@ -179,7 +179,7 @@ def main() -> int:
         for name, value, bound in rows
     ]
     text = write(
-        "recorder",
+        f"recorder_{options.rate // 1000}k",
         f"The recorder at {options.rate:,} waits/s for {options.seconds} s, every wait recorded",
         ["", "measured", "at most", ""],
         cells,
