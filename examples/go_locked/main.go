@@ -35,7 +35,7 @@ func main() {
 		debug.SetGCPercent(1000)
 	}
 	stop := time.Now().Add(*length)
-	for c := 0; c < 6; c++ {
+	for c := 0; c < 8; c++ {
 		go handle(stop, !*cured)
 	}
 	for time.Now().Before(stop) {

@@ -295,6 +295,7 @@ def amplification(trace: Trace) -> list[Finding]:
     rows = trace.sql(
         """
         SELECT g.pid, min(s.end_ns) AS first, max(s.end_ns) AS last, count(*) AS n,
+          sum(g.wait_ns) / sum(s.wait_ns) AS factor,
           quantile_disc(g.wait_ns / s.wait_ns, [0.5, 0.9, 0.99]) AS factors,
           median(s.wait_ns) AS pause, median(g.wait_ns) AS still, mode(g.stack_runtime) AS stack
         FROM waits g JOIN waits s ON g.pid = s.pid AND s.kind = 'stw' AND s.wait_ns > 0
@@ -311,13 +312,14 @@ def amplification(trace: Trace) -> list[Finding]:
             row["pid"],
             row["first"] - origin,
             row["last"] - origin,
-            f"a median factor below {AMPLIFIED:.0f}",
-            f"goroutines locked to their thread stood still {row['factors'][0]:.1f} times as long "
+            f"in total less than {AMPLIFIED:.0f} times as long as the world was stopped",
+            f"goroutines locked to their thread stood still {row['factor']:.1f} times as long "
             f"as the world was stopped ({row['still'] / 1e3:.0f} us against "
             f"{row['pause'] / 1e3:.0f} us, medians of {row['n']}), in "
             f"{named.get(row['stack'] or 0, UNKNOWN).where}",
             {
                 "waits": row["n"],
+                "factor": row["factor"],
                 "factor_p50": row["factors"][0],
                 "factor_p90": row["factors"][1],
                 "factor_p99": row["factors"][2],
@@ -326,5 +328,5 @@ def amplification(trace: Trace) -> list[Finding]:
             },
         )
         for row in rows
-        if row["factors"][0] >= AMPLIFIED
+        if row["factor"] >= AMPLIFIED
     ]
