@@ -12,7 +12,7 @@ from sltrace.capture import stacks
 from sltrace.capture.probes import Probes
 from sltrace.capture.ring import join
 from sltrace.capture.rows import RowMaker
-from sltrace.capture.sources import Source
+from sltrace.capture.sources import Rows, Source
 from sltrace.names.cgroups import CgroupNames
 from sltrace.names.processes import ProcessNames
 from sltrace.symbols.recorder import SymbolRecorder
@@ -21,8 +21,6 @@ from sltrace.trace.writer import Segment, TraceWriter
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from sltrace.capture.sources import Rows
 
 
 class Feed:

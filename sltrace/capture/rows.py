@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sltrace.capture import tags
+from sltrace.capture.columns import Nulls, named, nonzero, numbers
 from sltrace.model import POLICIES, STATES, Flag, Kind, WakerContext
 
 if TYPE_CHECKING:
@@ -136,8 +137,7 @@ class RowMaker:
         }
         for name in ("stack_kernel", "stack_user", "waker_stack_kernel", "waker_stack_user"):
             if name in fields:
-                stack = fields[name].view(np.int64)
-                columns[name] = numbers(stack, Nulls(stack == 0))
+                columns[name] = nonzero(fields[name].view(np.int64))
         if "tag" in fields:
             columns |= tags.columns(fields["tag"])
             columns["reason"] = tags.reasons(fields["tag"], parts.part == _BLOCK)
@@ -263,39 +263,3 @@ def _labels(values: NDArray[Any], names: dict[Any, str], nulls: Nulls | None = N
         return named(values.astype(np.int32), labels, nulls)
     present, indices = np.unique(values, return_inverse=True)
     return named(indices.astype(np.int32), [names.get(int(v), str(v)) for v in present], nulls)
-
-
-class Nulls:
-    """Where a column is null; made once for all columns that are null in the same places.
-
-    Args:
-        mask: True for null.
-    """
-
-    def __init__(self, mask: NDArray[np.bool_]) -> None:
-        import pyarrow as pa
-
-        self.count = int(np.count_nonzero(mask))
-        self.buffer = pa.py_buffer(np.packbits(~mask, bitorder="little"))
-
-
-def numbers(values: NDArray[Any], nulls: Nulls | None = None) -> pa.Array:
-    """A column of numbers, without a copy."""
-    import pyarrow as pa
-
-    if nulls is None:
-        return pa.array(values)
-    buffers = [nulls.buffer, pa.py_buffer(values)]
-    return pa.Array.from_buffers(
-        pa.from_numpy_dtype(values.dtype), len(values), buffers, nulls.count
-    )
-
-
-def named(indices: NDArray[np.int32], names: list[str], nulls: Nulls | None = None) -> pa.Array:
-    """Indices into a list of names as a dictionary-encoded column."""
-    import pyarrow as pa
-
-    # Unchecked: that costs a pass over the indices, and they are ours.
-    return pa.DictionaryArray.from_arrays(
-        numbers(indices, nulls), pa.array(names, pa.string()), safe=False
-    )

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sltrace.capture import libbpf
+from sltrace.capture.columns import Nulls, named, nonzero, numbers
 from sltrace.model import IdSource, Reason
 
 if TYPE_CHECKING:
@@ -38,12 +39,8 @@ def hex_ids(ids: NDArray[np.uint8]) -> pa.Array:
 
 def reasons(tags: NDArray[Any], blocked: NDArray[np.bool_]) -> pa.Array:
     """Column `reason` of `waits`; only what is `blocked` has one."""
-    import pyarrow as pa
-
     reason = np.minimum(tags["reason"], len(_REASONS) - 1).astype(np.int32)
-    return pa.DictionaryArray.from_arrays(
-        pa.array(reason, mask=(reason == Reason.NONE) | ~blocked), pa.array(_REASONS)
-    )
+    return named(reason, _REASONS, Nulls((reason == Reason.NONE) | ~blocked))
 
 
 def tasks(stacks: NDArray[np.uint64], known: Mapping[int, str]) -> pa.Array:
@@ -67,30 +64,21 @@ def tasks(stacks: NDArray[np.uint64], known: Mapping[int, str]) -> pa.Array:
 
 def columns(tags: NDArray[Any]) -> dict[str, pa.Array]:
     """Columns of `waits` for an array of tags, but for the reason."""
-    import pyarrow as pa
-
     held = tags["held_p"]
+    none = Nulls(held == 0)
     return identity(tags) | {
-        "held_p": pa.array(held.astype(np.int32) - 1, mask=held == 0),
-        "queued": pa.array(np.ascontiguousarray(tags["queued"]), mask=held == 0),
+        "held_p": numbers(held.astype(np.int32) - 1, none),
+        "queued": numbers(np.ascontiguousarray(tags["queued"]), none),
     }
 
 
 def identity(tags: NDArray[Any]) -> dict[str, pa.Array]:
     """The columns that `samples` has too: what was worked on, and where."""
-    import pyarrow as pa
-
-    def number(name: str) -> pa.Array:
-        values = tags[name].astype(np.int64)
-        return pa.array(values, mask=values == 0)
-
     source = np.minimum(tags["id_source"], len(_SOURCES) - 1).astype(np.int32)
     return {
         "trace_id": hex_ids(tags["trace_id"]),
         "span_id": hex_ids(tags["span_id"]),
-        "id_source": pa.DictionaryArray.from_arrays(
-            pa.array(source, mask=source == IdSource.NONE), pa.array(_SOURCES)
-        ),
-        "goid": number("goid"),
-        "stack_runtime": number("stack_runtime"),
+        "id_source": named(source, _SOURCES, Nulls(source == IdSource.NONE)),
+        "goid": nonzero(tags["goid"].astype(np.int64)),
+        "stack_runtime": nonzero(tags["stack_runtime"].astype(np.int64)),
     }

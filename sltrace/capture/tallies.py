@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sltrace.buckets import lower_bounds
-from sltrace.capture.rows import GroupNames, named
+from sltrace.capture.columns import named
+from sltrace.capture.rows import GroupNames
 from sltrace.model import POLICIES, SCHEDULER_KINDS
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sltrace.capture import tags
+from sltrace.capture.columns import named
 from sltrace.capture.golang.sampler import Samples, bucket_bounds
-from sltrace.capture.rows import GroupNames, TaskNames, named
+from sltrace.capture.rows import GroupNames, TaskNames
 from sltrace.model import POLICIES, Flag, Kind
 from sltrace.target.go.offsets import TRACKED_ONE_IN
 from sltrace.target.go.process import GoProcess, Identity

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sltrace.capture import tags
+from sltrace.capture.columns import Nulls, named
 from sltrace.capture.python.probes import SAMPLE_HZ
-from sltrace.capture.rows import Nulls, named
 from sltrace.capture.sources import Context
 from sltrace.model import Kind
 
