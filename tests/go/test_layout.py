@@ -68,16 +68,21 @@ def test_places_to_probe_begin_an_instruction(version: str) -> None:
         (locate.CASGSTATUS, [sites.tracked, sites.every]),
     ):
         start, end = table.function(name) or (0, 0)
-        text = subprocess.run(
-            ["objdump", "-d", f"--start-address={start}", f"--stop-address={end}", path],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+        text = _disassembled(path, start, end)
         lines = {int(m[1], 16): m[2] for m in re.finditer(r"^\s+(\w+):\t[\w ]+\t(\w+)", text, re.M)}
         for place in places:
             assert place is not None
             assert lines[place][0] == "j" or lines[place] == "push"
+
+
+def _disassembled(path: Path, start: int, end: int) -> str:
+    """What objdump prints of these addresses."""
+    return subprocess.run(
+        ["objdump", "-d", f"--start-address={start}", f"--stop-address={end}", path],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
 
 
 def test_places_of_the_tracing_sdk_are_behind_the_check_for_stack() -> None:
@@ -93,12 +98,7 @@ def test_places_of_the_tracing_sdk_are_behind_the_check_for_stack() -> None:
     ):
         start, _ = table.function(function) or (0, 0)
         assert place
-        text = subprocess.run(
-            ["objdump", "-d", f"--start-address={start}", f"--stop-address={place + 1}", path],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+        text = _disassembled(path, start, place + 1)
         lines = re.findall(r"^\s+\w+:\t[\w ]+\t(\w+) *(.*)$", text, re.M)
         assert lines[-1][0] == "push"
         assert {mnemonic for mnemonic, _ in lines[:-1]} <= {"lea", "cmp", "jbe"}

@@ -20,7 +20,7 @@ from sltrace.target.go.errors import RefusedError
 from sltrace.target.go.process import GoProcess, identify, look_into
 from sltrace.trace.reader import Trace
 from tests.support.cgroups import cgroup
-from tests.support.golang import MODES, VERSIONS, go_program, witness
+from tests.support.golang import MODES, VERSIONS, Witness, go_program, witness
 from tests.support.programs import ROOT
 from tests.support.recorder import recorder, sltrace
 from tests.support.traces import SECOND
@@ -53,6 +53,18 @@ def counters_of(trace: Trace) -> dict[str, int]:
     return found
 
 
+def _measured(running: Witness, work: str) -> tuple[list[int], Any, Any]:
+    """The program's own metrics before and after some work, and when each was asked and known."""
+    times = [time.monotonic_ns()]
+    before = running.ask("metrics")
+    times.append(time.monotonic_ns())
+    running.ask(work)
+    times.append(time.monotonic_ns())
+    after = running.ask("metrics")
+    times.append(time.monotonic_ns())
+    return times, before, after
+
+
 # Each version, and each way to build.
 @pytest.mark.parametrize(("version", "mode"), list(zip(VERSIONS, MODES, strict=True)))
 def test_waits_are_the_runtimes_own(tmp_path: Path, version: str, mode: str) -> None:
@@ -67,13 +79,7 @@ def test_waits_are_the_runtimes_own(tmp_path: Path, version: str, mode: str) -> 
         running.ask("work 50")
         with recorder(tmp_path / "w.slt", "--pid", running.pid) as recording:
             time.sleep(0.2)
-            times = [time.monotonic_ns()]
-            before = running.ask("metrics")
-            times.append(time.monotonic_ns())
-            running.ask("work 1000")
-            times.append(time.monotonic_ns())
-            after = running.ask("metrics")
-            times.append(time.monotonic_ns())
+            times, before, after = _measured(running, "work 1000")
         trace = recording.trace
     counts = counters_of(trace)
     assert counts["go_ring_full"] == counts["go_strange"] == counts["go_scratch_full"] == 0
@@ -227,13 +233,7 @@ def test_level_3_has_every_wait(tmp_path: Path, version: str) -> None:
             with open(f"/proc/{running.pid}/mem", "r+b", buffering=0) as memory:
                 memory.seek(int(switch[1], 16))
                 memory.write(b"\1")
-            times = [time.monotonic_ns()]
-            before = running.ask("metrics")
-            times.append(time.monotonic_ns())
-            running.ask("traced 300")
-            times.append(time.monotonic_ns())
-            after = running.ask("metrics")
-            times.append(time.monotonic_ns())
+            times, before, after = _measured(running, "traced 300")
         trace = recording.trace
 
     def rows(condition: str) -> int:
