@@ -10,7 +10,6 @@ from sltrace.cli import output
 
 if TYPE_CHECKING:
     from sltrace.analysis.golang.chain import Chain
-    from sltrace.trace.reader import Trace
 
 
 @click.command()
@@ -51,28 +50,18 @@ def command(
         top or (10_000 if as_json or file else 20),
     )
     if file:
+        from heatmaps.chainpage import build_chain_page
+
         subject = [f"trace {trace_id.lower()}"] if trace_id else []
         subject += [f"goroutine {goid}"] if goid is not None else []
-        _write(trace, result, ", ".join(subject), file, force=force)
+        page = build_chain_page(trace, result, ", ".join(subject))
+        links = f"{output.number(len(result.links))} links"
+        output.write_page(file, page, links, force=force)
         return
     if as_json:
         output.print_json(result.to_json())
         return
     _show(result, top or 20)
-
-
-def _write(trace: Trace, result: Chain, subject: str, file: str, *, force: bool) -> None:
-    from heatmaps.chainpage import build_chain_page
-    from sltrace.export.sink import STDOUT
-    from sltrace.export.sink import output as opened
-
-    page = build_chain_page(trace, result, subject)
-    with opened(file, force=force, text=True) as out:
-        out.write(page)
-    where = "standard output" if file == STDOUT else output.text(file)
-    click.echo(
-        f"{where}: {len(page) / 1e3:.0f} kB, {output.number(len(result.links))} links", err=True
-    )
 
 
 def _show(result: Chain, top: int) -> None:

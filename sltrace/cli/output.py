@@ -139,4 +139,5 @@ def write_page(file: str, page: bytes, holding: str, *, force: bool) -> None:
     with opened(file, force=force, text=True) as out:
         out.write(page)
     where = "standard output" if file == STDOUT else text(file)
-    click.echo(f"{where}: {len(page) / 1e6:.1f} MB, {holding}", err=True)
+    size = f"{len(page) / 1e6:.1f} MB" if len(page) >= 1e6 else f"{len(page) / 1e3:.0f} kB"
+    click.echo(f"{where}: {size}, {holding}", err=True)
