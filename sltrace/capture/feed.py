@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+_NEVER = (1 << 63) - 1
+
+
 class Feed:
     """Writes what a recording collects. For the writing thread, but for `put` and `backlog`.
 
@@ -49,6 +52,9 @@ class Feed:
     ) -> None:
         self.waits = 0
         """Rows of waits written so far."""
+        self.since_ns, self.until_ns = 0, _NEVER
+        """The recording's begin and end. Sources are attached before and detached after (Python's
+        takes 0.2 s); what they tell from then has no waits of the scheduler beside it."""
         self._writer = writer
         self._probes = probes
         self._sources = sources
@@ -123,9 +129,16 @@ class Feed:
     def _write(self, rows: Rows) -> None:
         for table, data in rows:
             if table == "waits":
-                self._add_waits(data)
+                self._add_waits(self._within(data, "end_ns"))
+            elif table == "samples":
+                self._writer.append(table, self._within(data, "ns"))
             else:
                 self._writer.append(table, data)
+
+    def _within(self, rows: pa.Table, moment: str) -> pa.Table:
+        ns = rows[moment].to_numpy()
+        within = (ns >= self.since_ns) & (ns <= self.until_ns)
+        return rows if within.all() else rows.filter(within)
 
     def _add_waits(self, rows: pa.Table) -> None:
         if rows.num_rows:

@@ -185,6 +185,7 @@ class Recording:
         )
         self._start_ns = time.monotonic_ns()
         self._clock = {"start_ns": self._start_ns, "start_unix_ns": time.time_ns()}
+        self._feed.since_ns = self._start_ns
         self._interval_start = self._start_ns
         self._cpu_times = cputimes.read_cpu_times()
         self._last_switches = 0
@@ -233,9 +234,10 @@ class Recording:
             tick = TICK_S / 5 if fill > _BUSY_FILL else TICK_S
         # Before the last reading, so that what is counted and what is handed over agree.
         self._probes.detach()
+        self._feed.until_ns = time.monotonic_ns()
+        self._clock |= {"end_ns": self._feed.until_ns, "end_unix_ns": time.time_ns()}
         for source in self._sources:
             source.detach()
-        self._clock |= {"end_ns": time.monotonic_ns(), "end_unix_ns": time.time_ns()}
         self._drain(limit=None)
         self._closing.set()
         writing.join()
