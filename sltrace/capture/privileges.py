@@ -10,7 +10,7 @@ import os
 import struct
 
 CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH = 0, 1, 2
-SYS_PTRACE, SYS_ADMIN, PERFMON, BPF, CHECKPOINT_RESTORE = 19, 21, 38, 39, 40
+SYS_PTRACE, SYS_ADMIN, SYS_NICE, PERFMON, BPF, CHECKPOINT_RESTORE = 19, 21, 23, 38, 39, 40
 
 _NAMES = {
     CHOWN: "CAP_CHOWN",
@@ -18,6 +18,7 @@ _NAMES = {
     DAC_READ_SEARCH: "CAP_DAC_READ_SEARCH",
     SYS_PTRACE: "CAP_SYS_PTRACE",
     SYS_ADMIN: "CAP_SYS_ADMIN",
+    SYS_NICE: "CAP_SYS_NICE",
     PERFMON: "CAP_PERFMON",
     BPF: "CAP_BPF",
     CHECKPOINT_RESTORE: "CAP_CHECKPOINT_RESTORE",
@@ -74,15 +75,20 @@ def keep_only(wanted: set[int]) -> list[str]:
     return [name for cap, name in sorted(_NAMES.items()) if kept >> cap & 1]
 
 
-def needed_after_attach(*, other_processes: bool, for_another_user: bool) -> set[int]:
+def needed_after_attach(
+    *, priorities: bool, other_processes: bool, for_another_user: bool
+) -> set[int]:
     """What recording still needs.
 
     Args:
+        priorities: Real-time priorities cannot be asked for without.
         other_processes: Maps and memory of other users' processes are read.
         for_another_user: The trace is handed to the user behind sudo.
     """
     # Paths of cgroups are found by their handle (open_by_handle_at).
     needed = {DAC_READ_SEARCH}
+    if priorities:
+        needed.add(SYS_NICE)
     if other_processes:
         needed |= {SYS_PTRACE, CHECKPOINT_RESTORE}
     if for_another_user:

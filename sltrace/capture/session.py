@@ -33,6 +33,9 @@ INTERVAL_S = 1.0
 _BUSY_FILL = 0.25
 _MAX_BACKLOG = 32 << 20
 _PIECE = 2 << 20
+_URGENT_BACKLOG = 2 * _PIECE
+_URGENT_AFTER_S = 2 * SEGMENT_S
+"""Since the writing thread last had nothing to do."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +190,7 @@ class Recording:
         self._clock = {"start_ns": self._start_ns, "start_unix_ns": time.time_ns()}
         self._feed.since_ns = self._start_ns
         self._interval_start = self._start_ns
+        self._last_pause = time.monotonic()
         self._cpu_times = cputimes.read_cpu_times()
         self._last_switches = 0
         self._cpu_at_start = self._cpu_at_interval = time.process_time_ns()
@@ -206,6 +210,7 @@ class Recording:
         """Keeps only the capabilities that recording still needs; their names."""
         kept = privileges.keep_only(
             privileges.needed_after_attach(
+                priorities=priority.needs_capability(),
                 other_processes=self._settings.stacks.user
                 or self._settings.stacks.waker
                 or any(source.reads_processes for source in self._sources),
@@ -226,12 +231,17 @@ class Recording:
         """
         writing = threading.Thread(target=self._write_until_closed, args=(report,), daemon=True)
         writing.start()
+        assert writing.native_id is not None
+        writing_priority = priority.Deferrable(writing.native_id)
         tick = TICK_S
         while not done() and not self._failure:
             time.sleep(tick)
             fill = self._drain()
             # Under a load that fills a quarter of a ring in one tick, look more often.
             tick = TICK_S / 5 if fill > _BUSY_FILL else TICK_S
+            writing_priority.adjust(behind=self._is_writing_behind())
+        writing_priority.adjust(behind=True)
+        writing_priority.close()
         # Before the last reading, so that what is counted and what is handed over agree.
         self._probes.detach()
         self._feed.until_ns = time.monotonic_ns()
@@ -286,12 +296,18 @@ class Recording:
 
     # ---- the writing thread ------------------------------------------------------------------
 
+    def _is_writing_behind(self) -> bool:
+        return (
+            self._feed.backlog > _URGENT_BACKLOG
+            or time.monotonic() - self._last_pause > _URGENT_AFTER_S
+        )
+
     def _write_until_closed(self, report: Callable[[Status], None]) -> None:
         next_segment = time.monotonic() + SEGMENT_S
         next_interval = time.monotonic() + INTERVAL_S
         try:
             while not self._closing.wait(TICK_S):
-                now = time.monotonic()
+                now = self._last_pause = time.monotonic()
                 # A row group costs 1.5 ms however small it is; a large one 1 kB of memory a wait.
                 if now >= next_segment or self._feed.backlog > _PIECE:
                     self._feed.encode(sources=now >= next_segment)
