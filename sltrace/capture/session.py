@@ -6,18 +6,17 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sltrace.capture import cputimes, overhead, priority, privileges, tags
+from sltrace.capture import overhead, priority, privileges, tags
+from sltrace.capture.accounts import Accounts, Status
 from sltrace.capture.description import describe
 from sltrace.capture.feed import Feed
 from sltrace.capture.probes import LibbpfProbes, Probes, Targets
 from sltrace.capture.rows import RowMaker
 from sltrace.capture.settings import Settings
 from sltrace.capture.sources import Context, Source
-from sltrace.capture.tallies import CounterIntervals, HistogramIntervals
 from sltrace.names.cgroups import CgroupNames, choose_hierarchy
 from sltrace.names.processes import ProcessNames
 from sltrace.names.topology import read_topology
@@ -36,29 +35,6 @@ _PIECE = 2 << 20
 _URGENT_BACKLOG = 2 * _PIECE
 _URGENT_AFTER_S = 2 * SEGMENT_S
 """Since the writing thread last had nothing to do."""
-
-
-@dataclass(frozen=True)
-class Status:
-    """How the recording goes, for the terminal.
-
-    Attributes:
-        seconds: Since it began.
-        switches_per_s: Context switches seen, in the last interval.
-        waits: Rows written so far.
-        lost: Waits that could not be handed over so far.
-        missed: Waits not seen whole so far.
-        recorder_share: CPUs the recorder uses, in the last interval.
-        probe_share: CPUs the probes use, estimated, in the last interval.
-    """
-
-    seconds: float
-    switches_per_s: float
-    waits: int
-    lost: int
-    missed: int
-    recorder_share: float
-    probe_share: float
 
 
 class Recording:
@@ -95,8 +71,7 @@ class Recording:
         self._topology = read_topology()
         self._stack_tasks: dict[int, str] = {}
         refuse_existing(path, force=force)
-        self._start_ns = time.monotonic_ns()
-        self._clock = {"start_ns": self._start_ns, "start_unix_ns": time.time_ns()}
+        self._clock = {"start_ns": time.monotonic_ns(), "start_unix_ns": time.time_ns()}
         self._sources = tuple(sources)
         self._say = say
         try:
@@ -145,7 +120,7 @@ class Recording:
             ),
             hierarchy_id=self._hierarchy.hierarchy_id,
             cgroup_v1=self._hierarchy.kind != "v2",
-            start_ns=self._start_ns,
+            start_ns=self._clock["start_ns"],
             tags_fd=self._attach_sources(),
         )
         if loader == "bcc":
@@ -160,7 +135,7 @@ class Recording:
             return -1
         context = Context(
             settings=self._settings,
-            start_ns=self._start_ns,
+            start_ns=self._clock["start_ns"],
             tags_fd=tags.create_map(),
             tasks=self._tasks,
             groups=self._groups,
@@ -180,20 +155,10 @@ class Recording:
         """Forgets what the calibration left behind; from here on everything counts."""
         for ring in self._probes.wait_rings:
             ring.drain()
-        values = self._probes.counters()
-        self._counters = CounterIntervals(self._probes.counter_names, values)
-        self._baseline = dict(zip(self._probes.counter_names, values.sum(axis=0), strict=True))
-        self._histograms = HistogramIntervals(
-            self._groups, self._probes.histogram_slots(), values.shape[0]
-        )
-        self._start_ns = time.monotonic_ns()
-        self._clock = {"start_ns": self._start_ns, "start_unix_ns": time.time_ns()}
-        self._feed.since_ns = self._start_ns
-        self._interval_start = self._start_ns
+        self._accounts = Accounts(self._probes, self._groups, self._calibration)
+        self._feed.since_ns = self._accounts.start_ns
+        self._clock = {"start_ns": self._accounts.start_ns, "start_unix_ns": time.time_ns()}
         self._last_pause = time.monotonic()
-        self._cpu_times = cputimes.read_cpu_times()
-        self._last_switches = 0
-        self._cpu_at_start = self._cpu_at_interval = time.process_time_ns()
         self._writer.update_meta(
             clock=self._clock_now(),
             probes={
@@ -262,11 +227,11 @@ class Recording:
         finally:
             self.abandon()
         clock = self._clock_now()
-        self._writer.update_meta(cpu_times=cputimes.since(self._cpu_times))
+        self._writer.update_meta(cpu_times=self._accounts.cpu_times())
         self._feed.finish()
         self._writer.update_meta(
             clock=clock,
-            overhead=self._overhead(),
+            overhead=self._accounts.overhead(),
             skipped_probe_runs=skipped,
             sources=self._describe_sources(),
         )
@@ -324,53 +289,19 @@ class Recording:
             self._failure = err
 
     def _close_interval(self) -> Status:
-        start, end = self._interval_start, time.monotonic_ns()
-        self._interval_start = end
-        self._writer.append("counters", self._counters.rows(self._probes.counters(), start, end))
-        histograms, sums = self._histograms.rows(self._probes.histogram_slots(), start, end)
-        self._writer.append("histograms", histograms)
-        self._writer.append("histogram_sums", sums)
+        for table, rows in self._accounts.close_interval().items():
+            self._writer.append(table, rows)
         self._feed.write_names()
         self._writer.update_meta(
             clock=self._clock_now(),
-            overhead=self._overhead(),
-            cpu_times=cputimes.since(self._cpu_times),
+            overhead=self._accounts.overhead(),
+            cpu_times=self._accounts.cpu_times(),
             sources=self._describe_sources(),
         )
-        return self._status(end - start)
-
-    def _status(self, interval_ns: int) -> Status:
-        cpu = time.process_time_ns()
-        used, self._cpu_at_interval = cpu - self._cpu_at_interval, cpu
-        switches = self._counted("switches")
-        fresh, self._last_switches = switches - self._last_switches, switches
-        return Status(
-            seconds=(time.monotonic_ns() - self._start_ns) / 1e9,
-            switches_per_s=fresh * 1e9 / interval_ns,
-            waits=self._feed.waits,
-            lost=self._counted("ring_full") + self._counted("state_lost"),
-            missed=self._counted("holes") + self._counted("unstamped"),
-            recorder_share=used / interval_ns,
-            probe_share=fresh * self._calibration.ns_per_switch / interval_ns,
-        )
-
-    # ---- accounts ----------------------------------------------------------------------------
-
-    def _counted(self, name: str) -> int:
-        return self._counters.total(name) - int(self._baseline[name])
+        return self._accounts.status(self._feed.waits)
 
     def _clock_now(self) -> dict[str, int]:
         return {"end_ns": time.monotonic_ns(), "end_unix_ns": time.time_ns()} | self._clock
-
-    def _overhead(self) -> dict[str, Any]:
-        switches = self._counted("switches")
-        return {
-            "probe_ns": round(switches * self._calibration.ns_per_switch),
-            "probe_ns_per_switch": round(self._calibration.ns_per_switch, 1),
-            "switches": switches,
-            "recorder_cpu_ns": time.process_time_ns() - self._cpu_at_start,
-            "wall_ns": time.monotonic_ns() - self._start_ns,
-        }
 
     def _describe_sources(self) -> dict[str, Any]:
         return {source.name: source.describe() for source in self._sources}

@@ -19,7 +19,7 @@ from sltrace.model import POLICIES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sltrace.capture.session import Status
+    from sltrace.capture.accounts import Status
     from sltrace.capture.settings import Go, Settings
 
 _STACKS = {

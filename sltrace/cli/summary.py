@@ -12,7 +12,7 @@ from sltrace.cli import output
 if TYPE_CHECKING:
     from sltrace.analysis.blame import Blame
     from sltrace.analysis.latency import Stat
-    from sltrace.capture.session import Status
+    from sltrace.capture.accounts import Status
     from sltrace.trace.reader import Trace
 
 _NAMES = 40

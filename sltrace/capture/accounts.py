@@ -1,0 +1,103 @@
+"""What a recording counts by the interval: losses, histograms, and what it costs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sltrace.capture import cputimes
+from sltrace.capture.overhead import Calibration
+from sltrace.capture.probes import Probes
+from sltrace.capture.rows import GroupNames
+from sltrace.capture.tallies import CounterIntervals, HistogramIntervals
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Status:
+    """How the recording goes, for the terminal.
+
+    Attributes:
+        seconds: Since it began.
+        switches_per_s: Context switches seen, in the last interval.
+        waits: Rows written so far.
+        lost: Waits that could not be handed over so far.
+        missed: Waits not seen whole so far.
+        recorder_share: CPUs the recorder uses, in the last interval.
+        probe_share: CPUs the probes use, estimated, in the last interval.
+    """
+
+    seconds: float
+    switches_per_s: float
+    waits: int
+    lost: int
+    missed: int
+    recorder_share: float
+    probe_share: float
+
+
+class Accounts:
+    """Accounts of a recording, which begins when they are made.
+
+    Args:
+        probes: Whose counters and histograms are read; what is in them already does not count.
+        groups: Paths of cgroups.
+        calibration: What the probes cost.
+    """
+
+    def __init__(self, probes: Probes, groups: GroupNames, calibration: Calibration) -> None:
+        self._probes = probes
+        self._calibration = calibration
+        values = probes.counters()
+        self._counters = CounterIntervals(probes.counter_names, values)
+        self._baseline = dict(zip(probes.counter_names, values.sum(axis=0), strict=True))
+        self._histograms = HistogramIntervals(groups, probes.histogram_slots(), values.shape[0])
+        self.start_ns = self._interval_start = time.monotonic_ns()
+        self._cpu_times = cputimes.read_cpu_times()
+        self._last_switches = self._interval_switches = self._interval_ns = self._interval_cpu = 0
+        self._cpu_at_start = self._cpu_at_interval = time.process_time_ns()
+
+    def close_interval(self) -> dict[str, pa.Table]:
+        """What was counted since the last call, by the table it is for."""
+        start, end = self._interval_start, time.monotonic_ns()
+        counters = self._counters.rows(self._probes.counters(), start, end)
+        histograms, sums = self._histograms.rows(self._probes.histogram_slots(), start, end)
+        cpu, switches = time.process_time_ns(), self._counted("switches")
+        self._interval_start, self._interval_ns = end, end - start
+        self._interval_cpu, self._cpu_at_interval = cpu - self._cpu_at_interval, cpu
+        self._interval_switches, self._last_switches = switches - self._last_switches, switches
+        return {"counters": counters, "histograms": histograms, "histogram_sums": sums}
+
+    def status(self, waits: int) -> Status:
+        """As of the last interval; `waits` rows were written so far."""
+        switches = self._interval_switches
+        return Status(
+            seconds=(time.monotonic_ns() - self.start_ns) / 1e9,
+            switches_per_s=switches * 1e9 / self._interval_ns,
+            waits=waits,
+            lost=self._counted("ring_full") + self._counted("state_lost"),
+            missed=self._counted("holes") + self._counted("unstamped"),
+            recorder_share=self._interval_cpu / self._interval_ns,
+            probe_share=switches * self._calibration.ns_per_switch / self._interval_ns,
+        )
+
+    def overhead(self) -> dict[str, Any]:
+        """Costs so far, for meta.json."""
+        switches = self._counted("switches")
+        return {
+            "probe_ns": round(switches * self._calibration.ns_per_switch),
+            "probe_ns_per_switch": round(self._calibration.ns_per_switch, 1),
+            "switches": switches,
+            "recorder_cpu_ns": time.process_time_ns() - self._cpu_at_start,
+            "wall_ns": time.monotonic_ns() - self.start_ns,
+        }
+
+    def cpu_times(self) -> Any:
+        """What the machine's CPUs did so far, for meta.json."""
+        return cputimes.since(self._cpu_times)
+
+    def _counted(self, name: str) -> int:
+        return self._counters.total(name) - int(self._baseline[name])
