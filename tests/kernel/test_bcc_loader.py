@@ -446,6 +446,7 @@ def test_nothing_stays_open_after_close() -> None:
         links = (str(p.readlink()) for p in Path("/proc/self/fd").iterdir() if p.is_symlink())
         return sorted(link for link in links if "bpf" in link or "raw_tracepoint" in link)
 
+    gc.collect()  # what tests before this one left
     before = open_bpf()
     probes = bcc_probes()
     assert len(open_bpf()) > len(before) + 2 * 18
