@@ -7,7 +7,6 @@ they are used, and whatever does not fit makes an ElfError, nothing else.
 from __future__ import annotations
 
 import mmap
-import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sltrace.symbols.filebytes import Data, FileBytes, unpack
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SEGMENT = struct.Struct("<IIQQQQQQ")
@@ -75,7 +76,7 @@ class Elf:
         ElfError: It is not one, or is damaged.
     """
 
-    def __init__(self, data: bytes | mmap.mmap) -> None:
+    def __init__(self, data: Data) -> None:
         self._data = data
         try:
             self._read()
@@ -84,29 +85,25 @@ class Elf:
 
     @classmethod
     def from_file(cls, file: IO[bytes]) -> Elf:
-        """Maps an open file.
+        """Reads an open file, which may be closed afterwards.
 
         Raises:
-            ElfError: As above, or it cannot be mapped.
+            ElfError: As above, or it cannot be read.
         """
         try:
-            size = os.fstat(file.fileno()).st_size
-            if size < _HEADER.size:
-                raise ElfError("too short")
-            return cls(mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ))
-        except (OSError, ValueError) as err:
+            return cls(FileBytes(file))
+        except OSError as err:
             raise ElfError(str(err)) from err
 
     def _read(self) -> None:
-        fields = _HEADER.unpack_from(self._data)
+        fields = unpack(_HEADER, self._data, 0)
         ident = fields[0]
         if ident[:6] != b"\x7fELF\x02\x01":
             raise ElfError("not a 64-bit little-endian ELF file")
         segments_at, sections_at = fields[5], fields[6]
         n_segments, n_sections = min(fields[10], _MAX_TABLE), min(fields[12], _MAX_TABLE)
         segments = [
-            _SEGMENT.unpack_from(self._data, segments_at + i * _SEGMENT.size)
-            for i in range(n_segments)
+            unpack(_SEGMENT, self._data, segments_at + i * _SEGMENT.size) for i in range(n_segments)
         ]
         self.segments = tuple(Segment(s[2], s[3], s[5]) for s in segments if s[0] == _PT_LOAD)
         self.build_id = self._build_id([(s[2], s[5]) for s in segments if s[0] == _PT_NOTE])
@@ -114,7 +111,7 @@ class Elf:
         sections = []
         if sections_at and sections_at + n_sections * _SECTION.size <= len(self._data):
             sections = [
-                _SECTION.unpack_from(self._data, sections_at + i * _SECTION.size)
+                unpack(_SECTION, self._data, sections_at + i * _SECTION.size)
                 for i in range(n_sections)
             ]
         self._sections = sections
@@ -137,7 +134,10 @@ class Elf:
         for offset, size in places:
             end = min(offset + size, len(self._data))
             while offset + _NOTE.size <= end:
-                name_size, value_size, kind = _NOTE.unpack_from(self._data, offset)
+                header = self._data[offset : offset + _NOTE.size]
+                if len(header) < _NOTE.size:  # cut short since
+                    break
+                name_size, value_size, kind = _NOTE.unpack(header)
                 name_at = offset + _NOTE.size
                 value_at = name_at + (name_size + 3) // 4 * 4
                 offset = value_at + (value_size + 3) // 4 * 4
@@ -183,7 +183,12 @@ class Elf:
             if offset + size > len(self._data) or strings_at + strings_size > len(self._data):
                 continue
             n = min(size // _SYMBOL.itemsize, _MAX_SYMBOLS)
-            yield np.frombuffer(self._data, _SYMBOL, n, offset), strings_at, strings_size
+            yield self._array(_SYMBOL, n, offset), strings_at, strings_size
+
+    def _array(self, dtype: np.dtype[Any], count: int, offset: int) -> NDArray[Any]:
+        """A table in the file, or what is left of it."""
+        raw = self._data[offset : offset + count * dtype.itemsize]
+        return np.frombuffer(raw, dtype, len(raw) // dtype.itemsize)
 
     def symbol(self, name: str) -> Symbol | None:
         """A symbol of any type by its name; None if the file defines none."""
@@ -206,7 +211,7 @@ class Elf:
                 if section[1] != _SHT_RELA or offset + size > len(self._data):
                     continue
                 n = min(size // _RELOCATION.itemsize, _MAX_SYMBOLS)
-                rows = np.frombuffer(self._data, _RELOCATION, n, offset)
+                rows = self._array(_RELOCATION, n, offset)
                 found += [
                     Relocation(int(r["address"]), int(r["info"]) & 0xFFFFFFFF, int(r["addend"]))
                     for r in rows[rows["info"] >> 32 == index][:_MAX_TABLE]

@@ -7,12 +7,12 @@ fit makes an ElfError, nothing else.
 from __future__ import annotations
 
 import mmap
-import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 from sltrace.symbols.elf import ElfError, Segment
+from sltrace.symbols.filebytes import Data, FileBytes, unpack
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SEGMENT = struct.Struct("<IIQQQQQQ")
@@ -43,7 +43,7 @@ class Image:
         ElfError: It is not one, or is damaged.
     """
 
-    def __init__(self, data: bytes | mmap.mmap) -> None:
+    def __init__(self, data: Data) -> None:
         self.data = data
         try:
             self._read()
@@ -52,22 +52,17 @@ class Image:
 
     @classmethod
     def from_file(cls, path: Path) -> Image:
-        """Maps a file.
+        """Reads a file.
 
         Raises:
-            ElfError: As above, or it cannot be mapped.
-            OSError: It cannot be opened.
+            ElfError: As above.
+            OSError: It cannot be read.
         """
         with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size < _HEADER.size:
-                raise ElfError("too short")
-            try:
-                return cls(mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ))
-            except (OSError, ValueError) as err:
-                raise ElfError(str(err)) from err
+            return cls(FileBytes(file))
 
     def _read(self) -> None:
-        fields = _HEADER.unpack_from(self.data)
+        fields = unpack(_HEADER, self.data, 0)
         if fields[0][:6] != b"\x7fELF\x02\x01":
             raise ElfError("not a 64-bit little-endian ELF file")
         if fields[2] != _EM_X86_64:
@@ -77,7 +72,7 @@ class Image:
         self.segments = tuple(
             Segment(offset, address, size)
             for kind, _, offset, address, _, size, _, _ in (
-                _SEGMENT.unpack_from(self.data, segments_at + i * _SEGMENT.size)
+                unpack(_SEGMENT, self.data, segments_at + i * _SEGMENT.size)
                 for i in range(min(fields[10], _MAX_TABLE))
             )
             if kind == _PT_LOAD
@@ -89,7 +84,7 @@ class Image:
     def _sections(self, at: int, count: int, names_index: int) -> dict[str, Section]:
         if not at or not count or names_index >= count:
             return {}
-        raw = [_SECTION.unpack_from(self.data, at + i * _SECTION.size) for i in range(count)]
+        raw = [unpack(_SECTION, self.data, at + i * _SECTION.size) for i in range(count)]
         names_at = raw[names_index][4]
         found: dict[str, Section] = {}
         for name, kind, flags, address, offset, size, *_ in raw:

@@ -1,0 +1,65 @@
+"""The bytes of a file that belongs to whoever is recorded."""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import IO, Any
+
+_CHUNK = 1 << 20
+
+
+class FileBytes:
+    """Slices of a file, read when they are asked for; shorter where the file has become so.
+
+    Not a mapping: the owner can cut the file short at any time, and to touch what is gone from a
+    mapping ends the process (SIGBUS).
+
+    Args:
+        file: A regular file; may be closed afterwards.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._fd = os.dup(file.fileno())
+        self._size = os.fstat(self._fd).st_size
+
+    def __del__(self) -> None:
+        os.close(self._fd)
+
+    def __len__(self) -> int:
+        """Bytes that there were when it was opened."""
+        return self._size
+
+    def __getitem__(self, part: slice) -> bytes:
+        start, stop, _ = part.indices(self._size)
+        parts = []
+        while start < stop and (read := os.pread(self._fd, min(stop - start, _CHUNK), start)):
+            parts.append(read)
+            start += len(read)
+        return b"".join(parts)
+
+    def find(self, wanted: bytes, start: int, end: int) -> int:
+        """As `bytes.find`."""
+        end = min(end, self._size)
+        while start + len(wanted) <= end:
+            chunk = self[start : min(start + _CHUNK, end)]
+            at = chunk.find(wanted)
+            if at >= 0:
+                return start + at
+            if len(chunk) < len(wanted):
+                break
+            start += len(chunk) - len(wanted) + 1
+        return -1
+
+
+Data = bytes | FileBytes
+"""What the readers of executables take."""
+
+
+def unpack(layout: struct.Struct, data: Data, at: int) -> tuple[Any, ...]:
+    """The values at an offset.
+
+    Raises:
+        struct.error: The data end before.
+    """
+    return layout.unpack(data[at : at + layout.size])
