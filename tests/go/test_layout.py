@@ -260,7 +260,7 @@ def test_damaged_executables_are_refused_not_crashed_on(data: st.DataObject) -> 
 @given(data=st.data())
 def test_damaged_dwarf_is_refused_not_crashed_on(data: st.DataObject, unpacked: Image) -> None:
     """Of the entries that are read, and of the units around them."""
-    whole = bytes(unpacked.data)
+    whole = unpacked.data[:]
     damaged = bytearray(whole)
     info, abbrev = unpacked.sections[".debug_info"], unpacked.sections[".debug_abbrev"]
     places = [abbrev.offset, info.offset]
