@@ -10,6 +10,7 @@ import mmap
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import IO, Any
 
@@ -102,20 +103,15 @@ class Elf:
             raise ElfError("not a 64-bit little-endian ELF file")
         segments_at, sections_at = fields[5], fields[6]
         n_segments, n_sections = min(fields[10], _MAX_TABLE), min(fields[12], _MAX_TABLE)
-        segments = [
-            unpack(_SEGMENT, self._data, segments_at + i * _SEGMENT.size) for i in range(n_segments)
-        ]
+        segments_end = segments_at + n_segments * _SEGMENT.size
+        segments = list(_SEGMENT.iter_unpack(self._data[segments_at:segments_end]))
         self.segments = tuple(Segment(s[2], s[3], s[5]) for s in segments if s[0] == _PT_LOAD)
         self.build_id = self._build_id([(s[2], s[5]) for s in segments if s[0] == _PT_NOTE])
         # A stripped section table is no error: there are just no symbols.
-        sections = []
-        if sections_at and sections_at + n_sections * _SECTION.size <= len(self._data):
-            sections = [
-                unpack(_SECTION, self._data, sections_at + i * _SECTION.size)
-                for i in range(n_sections)
-            ]
-        self._sections = sections
-        self._starts, self._ends, self._names_at = self._functions(sections)
+        sections_end = sections_at + n_sections * _SECTION.size
+        self._sections: list[tuple[Any, ...]] = []
+        if sections_at and sections_end <= len(self._data):
+            self._sections += _SECTION.iter_unpack(self._data[sections_at:sections_end])
 
     def _build_id(self, notes: list[tuple[int, int]]) -> str:
         for owner, kind, value in self._notes(notes):
@@ -150,12 +146,11 @@ class Elf:
                     bytes(self._data[value_at : value_at + min(value_size, _MAX_NAME)]),
                 )
 
-    def _functions(
-        self, sections: list[tuple[Any, ...]]
-    ) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]:
+    @cached_property
+    def _functions(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]:
         """Start, end (0: unknown) and position of the name, sorted by start."""
         for wanted in (_SHT_SYMTAB, _SHT_DYNSYM):
-            for table, strings_at, strings_size in self._symbol_tables(sections, wanted):
+            for table, strings_at, strings_size in self._symbol_tables(wanted):
                 kind = table["info"] & 0xF
                 table = table[
                     ((kind == _STT_FUNC) | (kind == _STT_IFUNC))
@@ -171,15 +166,13 @@ class Elf:
         empty = np.empty(0, np.uint64)
         return empty, empty, empty
 
-    def _symbol_tables(
-        self, sections: list[tuple[Any, ...]], wanted: int
-    ) -> Iterator[tuple[NDArray[Any], int, int]]:
+    def _symbol_tables(self, wanted: int) -> Iterator[tuple[NDArray[Any], int, int]]:
         """Symbol tables of a type, each with the position and size of its strings."""
-        for section in sections:
-            if section[1] != wanted or section[6] >= len(sections):
+        for section in self._sections:
+            if section[1] != wanted or section[6] >= len(self._sections):
                 continue
             offset, size = section[4], section[5]
-            strings_at, strings_size = sections[section[6]][4:6]
+            strings_at, strings_size = self._sections[section[6]][4:6]
             if offset + size > len(self._data) or strings_at + strings_size > len(self._data):
                 continue
             n = min(size // _SYMBOL.itemsize, _MAX_SYMBOLS)
@@ -193,7 +186,7 @@ class Elf:
     def symbol(self, name: str) -> Symbol | None:
         """A symbol of any type by its name; None if the file defines none."""
         for wanted in (_SHT_DYNSYM, _SHT_SYMTAB):
-            for table, strings_at, strings_size in self._symbol_tables(self._sections, wanted):
+            for table, strings_at, strings_size in self._symbol_tables(wanted):
                 index = self._index(table, strings_at, strings_size, name)
                 if index is not None:
                     return Symbol(int(table["value"][index]), int(table["size"][index]))
@@ -202,7 +195,7 @@ class Elf:
     def relocations(self, name: str) -> list[Relocation]:
         """Relocations against a dynamic symbol."""
         found = []
-        for table, strings_at, strings_size in self._symbol_tables(self._sections, _SHT_DYNSYM):
+        for table, strings_at, strings_size in self._symbol_tables(_SHT_DYNSYM):
             index = self._index(table, strings_at, strings_size, name)
             if index is None:
                 continue
@@ -237,7 +230,7 @@ class Elf:
     @property
     def has_symbols(self) -> bool:
         """Whether any function is named."""
-        return len(self._starts) > 0
+        return len(self._functions[0]) > 0
 
     def address_of(self, offset: int) -> int | None:
         """Address that a file offset is linked at; None outside of what is mapped."""
@@ -268,13 +261,14 @@ class Elf:
 
     def names(self, addresses: NDArray[np.uint64]) -> list[str | None]:
         """Function that covers each linked address; None where there is none."""
-        at = np.searchsorted(self._starts, addresses, side="right").astype(np.int64) - 1
+        starts, ends, names_at = self._functions
+        at = np.searchsorted(starts, addresses, side="right").astype(np.int64) - 1
         found: list[str | None] = []
         for index, address in zip(at.tolist(), addresses.tolist(), strict=True):
-            if index < 0 or (self._ends[index] and address >= self._ends[index]):
+            if index < 0 or (ends[index] and address >= ends[index]):
                 found.append(None)
             else:
-                found.append(self._string(int(self._names_at[index])))
+                found.append(self._string(int(names_at[index])))
         return found
 
     def _string(self, at: int) -> str:

@@ -29,8 +29,8 @@ from sltrace.target.threadrecord import find_thread_record
 FORK, EXEC, EXIT = 1, 2, 3
 """enum python_event_kind in probes/python.h"""
 MAX_TARGETS = 1024
-MAX_LOOKS = 64
-"""New programs looked at in one go, the latest first."""
+MAX_LOOK_NS = 20_000_000
+"""CPU time for looking at new programs, each half second."""
 _PATIENCE_NS = 10_000_000_000
 _LOOK_NS = 1_000_000_000
 _LOOKS = 60
@@ -58,6 +58,7 @@ class Targets:
         self.current: dict[int, Target] = {}
         self.ended: list[Target] = []
         self.refused = 0
+        self._foreign: set[str] = set()
 
     def start(self, pids: Iterable[int]) -> None:
         """The processes the user named."""
@@ -85,10 +86,18 @@ class Targets:
     def look(self) -> None:
         """Tries again what was not ready, and looks for trace ids; a few times a second."""
         now = time.monotonic_ns()
-        fresh = [t for t in self.current.values() if not t.settled]
-        # A shell that starts hundreds of programs a second must not keep the recorder busy.
-        for target in fresh[-MAX_LOOKS:]:
-            self._examine(target)
+        fresh = [t for t in self.current.values() if not t.settled and now >= t.next_look_ns]
+        # A shell that starts hundreds of programs a second must not keep the recorder busy: those
+        # that lived longest come first, and most of the others end before it is their turn.
+        enough = time.thread_time_ns() + MAX_LOOK_NS
+        for target in fresh:
+            if time.thread_time_ns() > enough:
+                break
+            if target.parent and target.parent.foreign:
+                # It was forked before that was known.
+                target.settled = target.foreign = True
+            else:
+                self._examine(target)
         for target in list(self.current.values()):
             if (
                 target.settled
@@ -129,8 +138,9 @@ class Targets:
             return
         child = Target(pid, named=False, from_ns=ns, parent=before)
         # The kernel copied what it had been told of the parent.
-        for name in ("python", "settled", "otel", "nodes", "record", "tls"):
+        for name in ("python", "settled", "foreign", "otel", "nodes", "record", "tls"):
             setattr(child, name, getattr(before, name))
+        child.files |= before.files
         self.current[pid] = child
 
     def _end(self, pid: int, ns: int, *, follow: bool) -> None:
@@ -150,7 +160,7 @@ class Targets:
     def _examine(self, target: Target) -> None:
         try:
             target.memory = target.memory or Memory(target.pid)
-            target.python = python.find(target.pid, target.memory)
+            target.python = python.find(target.pid, target.memory, self._foreign)
         except NotPython as err:
             target.settled = target.foreign = True
             target.named = target.named and not _is_go(target.pid)
@@ -162,7 +172,10 @@ class Targets:
             target.close()
             return
         except (NotReady, Unreadable) as err:
-            if time.monotonic_ns() - target.from_ns > _PATIENCE_NS:
+            waited = time.monotonic_ns() - target.from_ns
+            # A program that may embed Python and never starts it is asked five times, not twenty.
+            target.next_look_ns = target.from_ns + 2 * waited
+            if waited > _PATIENCE_NS:
                 target.settled, target.why = True, f"not looked into: {err}"
                 target.close()
             return

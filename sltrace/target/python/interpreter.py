@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from sltrace.symbols.elf import Elf
 from sltrace.symbols.mappings import Mapping, MappingRecorder
@@ -22,10 +22,12 @@ from sltrace.target.python.objects import Objects
 
 MAX_THREADS = 1 << 14
 _MAX_INTERPRETERS = 64
+_MAX_FOREIGN = 1 << 12
 _FRAMES_CHECKED = 8
 _ATTEMPTS = 5
 _PYTHON = re.compile(r"(lib)?python(\d)\.(\d+)")
 _OTHERS = {"pypy": "PyPy", "graalpy": "GraalPy", "jython": "Jython", "micropython": "MicroPython"}
+_OTHER = re.compile(rf"(lib)?({'|'.join(_OTHERS)})")
 
 
 class NotPython(Exception):
@@ -71,8 +73,14 @@ class Interpreter:
     code_type: int
 
 
-def find(pid: int, memory: Memory, proc: Path = Path("/proc")) -> Interpreter:
+def find(pid: int, memory: Memory, foreign: set[str], proc: Path = Path("/proc")) -> Interpreter:
     """Looks for CPython in a process.
+
+    Args:
+        pid: The process.
+        memory: Its memory.
+        foreign: Executables in which there was none; added to.
+        proc: Where /proc is.
 
     Raises:
         NotPython: There is none.
@@ -85,10 +93,10 @@ def find(pid: int, memory: Memory, proc: Path = Path("/proc")) -> Interpreter:
     exe = _exe(pid, proc)
     if not mappings:
         raise NotReady("it has no memory yet, or is gone")
-    for word, name in _OTHERS.items():
-        if any(_name(m.path).startswith((word, f"lib{word}")) for m in mappings):
-            raise Refused(f"{name} is not CPython")
-    mapping, elf = _file(pid, mappings, maps)
+    for mapping in mappings:
+        if other := _OTHER.match(_name(mapping.path)):
+            raise Refused(f"{_OTHERS[other[2]]} is not CPython")
+    mapping, elf = _file(pid, mappings, maps, foreign)
     symbol = elf.symbol("_PyRuntime")
     if symbol is None:
         raise Refused(f"{_name(mapping.path)} has no symbol _PyRuntime")
@@ -125,7 +133,7 @@ def threads(memory: Memory, layout: Layout, interpreter: int) -> Iterator[int]:
 
 
 def _name(path: str) -> str:
-    return PurePosixPath(path.removesuffix(" (deleted)")).name
+    return path.removesuffix(" (deleted)").rpartition("/")[2]
 
 
 def _exe(pid: int, proc: Path) -> str:
@@ -135,19 +143,24 @@ def _exe(pid: int, proc: Path) -> str:
         return ""
 
 
-def _file(pid: int, mappings: list[Mapping], maps: MappingRecorder) -> tuple[Mapping, Elf]:
+def _file(
+    pid: int, mappings: list[Mapping], maps: MappingRecorder, foreign: set[str]
+) -> tuple[Mapping, Elf]:
     """The mapping of the file that holds the interpreter."""
     named = [m for m in mappings if _PYTHON.match(_name(m.path))]
     # The executable is a shim where there is a library.
     named.sort(key=lambda m: not _name(m.path).startswith("lib"))
     # Whoever embeds CPython statically exports its symbols: extension modules need them.
     first = next((m for m in mappings if m.path.startswith("/")), None)
-    if not named and first:
+    key = f"{first.file} {first.path}" if first else ""
+    if not named and first and key not in foreign:
         named = [first]
     for mapping in named:
         elf = maps.open_elf(pid, mapping)
         if elf and elf.symbol("_PyRuntime"):
             return mapping, elf
+    if len(foreign) < _MAX_FOREIGN:
+        foreign.add(key)
     raise NotPython("no mapped file has _PyRuntime")
 
 
@@ -175,18 +188,14 @@ def _checked(
 
     The process runs meanwhile, so a check that fails is tried again.
     """
-    error: Exception = NotReady("")
+    error: Exception | None = None
     for attempt in range(_ATTEMPTS):
         if attempt:
             time.sleep(0.002)
         try:
             return _check(pid, memory, layout, runtime, proc)
-        except NotReady as err:
-            error = err
         except (Unreadable, ValueError) as err:
             error = err
-    if isinstance(error, NotReady):
-        raise error
     raise Refused(f"layout of Python {version} not recognised: {error}")
 
 
