@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sltrace.capture import overhead, priority, privileges, tags
+from sltrace.capture import openfiles, overhead, priority, privileges, tags
 from sltrace.capture.accounts import Accounts, Status
 from sltrace.capture.description import describe
 from sltrace.capture.feed import Feed
@@ -71,6 +71,7 @@ class Recording:
         self._topology = read_topology()
         self._stack_tasks: dict[int, str] = {}
         refuse_existing(path, force=force)
+        openfiles.raise_limit()
         self._clock = {"start_ns": time.monotonic_ns(), "start_unix_ns": time.time_ns()}
         self._sources = tuple(sources)
         self._say = say

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -10,7 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from sltrace import __version__
-from sltrace.errors import OutputError, SltraceError
+from sltrace.errors import CannotRecord, OutputError, SltraceError
 from sltrace.export.text import printable
 
 _COMMANDS = {
@@ -96,6 +97,9 @@ def run(arguments: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return _INTERRUPTED
     except OSError as err:
+        if err.errno in (errno.EMFILE, errno.ENFILE):
+            hint = "raise the limit (ulimit -n 65536)"
+            return _fail(CannotRecord.exit_code, f"too many files are open; {hint}")
         _abandon_stdout()
         what = f"cannot read or write {err.filename or 'standard output'}"
         return _fail(OutputError.exit_code, f"{what}: {err.strerror or err}")

@@ -323,3 +323,12 @@ def test_without_the_right_to_record(prefix: list[str]) -> None:
         done = sltrace("record", "-q", "-o", path, "-d", "1", prefix=["setpriv", *prefix])
         _one_line(done, 3, "sudo")
         assert not path.exists()
+
+
+def test_few_open_files(tmp_path: Path) -> None:
+    """The soft limit is no obstacle, and not the command's to lose; the hard one is told."""
+    record = ("record", "-q", "-o", tmp_path / "files.slt")
+    done = sltrace(*record, "--", "sh", "-c", "ulimit -Sn", prefix=["prlimit", "--nofile=48:4096"])
+    assert (done.code, done.out) == (0, "48\n"), done.err
+    done = sltrace(*record, "--force", "-d", "1", prefix=["prlimit", "--nofile=48:48"])
+    _one_line(done, 3, "ulimit -n")
