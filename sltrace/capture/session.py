@@ -21,6 +21,7 @@ from sltrace.names.cgroups import CgroupNames, choose_hierarchy
 from sltrace.names.processes import ProcessNames
 from sltrace.names.topology import read_topology
 from sltrace.symbols.recorder import SymbolRecorder
+from sltrace.trace.compact import compact
 from sltrace.trace.writer import TraceWriter, refuse_existing
 
 TICK_S = 0.05
@@ -236,6 +237,7 @@ class Recording:
             skipped_probe_runs=skipped,
             sources=self._describe_sources(),
         )
+        compact(self._writer)
         self._writer.close()
 
     def abandon(self) -> None:

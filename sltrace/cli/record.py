@@ -276,8 +276,9 @@ def _record(
         except OutputError:
             recording.abandon()
             raise
+        _show(quiet, "naming addresses, joining segments ...")
         recording.finish()
-    _clear_progress(quiet)
+    _show(quiet, "")
     if not quiet:
         from sltrace.cli.summary import print_summary
 
@@ -299,20 +300,18 @@ def _say(quiet: bool) -> Callable[[str], None]:
 
 def _progress(quiet: bool) -> Callable[[Status], None]:
     """What shows a status: one line of the terminal that is rewritten, or nothing."""
-    if quiet or not sys.stderr.isatty():
-        return lambda status: None
 
     def show(status: Status) -> None:
         from sltrace.cli.summary import status_line
 
-        click.echo("\r\033[K" + status_line(status), nl=False, err=True)
+        _show(quiet, status_line(status))
 
     return show
 
 
-def _clear_progress(quiet: bool) -> None:
+def _show(quiet: bool, line: str) -> None:
     if not quiet and sys.stderr.isatty():
-        click.echo("\r\033[K", nl=False, err=True)
+        click.echo("\r\033[K" + line, nl=False, err=True)
 
 
 def _cpu_list(texts: tuple[str, ...]) -> tuple[int, ...]:

@@ -1,0 +1,79 @@
+"""Small segments joined at a recording's end: the same rows in the same order, or left alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from unittest import mock
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sltrace.trace import compact
+from sltrace.trace.reader import Trace
+from sltrace.trace.writer import TraceWriter
+from tests.support.traces import META, make_trace
+
+
+@pytest.fixture(autouse=True)
+def _bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compact, "MANY", 12)
+    monkeypatch.setattr(compact, "SMALL", 50)
+
+
+@pytest.fixture
+def long(tmp_path: Path) -> TraceWriter:
+    """A trace of 20 segments, each with a dictionary of its own; one is large."""
+    sizes = [50 if n == 11 else 1 + n % 7 for n in range(20)]
+    rows = [{"wait_ns": 1 + i} for i in range(max(sizes))]
+    whole = Trace.open(make_trace(tmp_path, rows)).table("waits")
+    at = whole.column_names.index("comm")
+    writer = TraceWriter.create(tmp_path / "long.slt", META)
+    for number, size in enumerate(sizes):
+        comms = pa.array([f"{number}"] * size).dictionary_encode()
+        writer.append("waits", whole.slice(0, size).set_column(at, "comm", comms))
+    return writer
+
+
+def rows_of(path: Path) -> list[tuple[int, str]]:
+    table = Trace.open(path).table("waits", ["wait_ns", "comm"])
+    return list(zip(*(table.column(n).to_pylist() for n in ("wait_ns", "comm")), strict=True))
+
+
+def test_small_segments_are_joined(long: TraceWriter) -> None:
+    before = rows_of(long.path)
+    large = (long.path / "waits" / "000011.parquet").stat().st_ino
+    compact.compact(long)
+    files = sorted((long.path / "waits").iterdir())
+    assert [f.name for f in files] == [f"00000{i}.parquet" for i in range(3)]
+    assert files[1].stat().st_ino == large
+    assert {f.stat().st_mode & 0o777 for f in files} == {0o600}
+    assert rows_of(long.path) == before
+    assert Trace.open(long.path).damage == []
+    assert not [p for p in long.path.iterdir() if p.name.startswith(".")]
+
+
+def test_rows_are_cut_into_files_of_a_bounded_size(long: TraceWriter) -> None:
+    before = rows_of(long.path)
+    with mock.patch.multiple(compact, _GROUP=10, _ROWS=20):
+        compact.compact(long)
+    files = sorted((long.path / "waits").iterdir())
+    assert [pq.read_metadata(f).num_rows for f in files] == [21, 17, 50, 23, 11]
+    assert rows_of(long.path) == before
+
+
+def test_a_few_segments_stay(tmp_path: Path) -> None:
+    path = make_trace(tmp_path, [{"wait_ns": 1}])
+    before = (path / "waits" / "000000.parquet").stat().st_ino
+    compact.compact(TraceWriter(path, META))
+    assert (path / "waits" / "000000.parquet").stat().st_ino == before
+
+
+@pytest.mark.parametrize("failing", ["os.link", "sltrace.trace.compact._exchange"])
+def test_what_cannot_be_joined_stays_as_it_is(long: TraceWriter, failing: str) -> None:
+    before, names = rows_of(long.path), sorted((long.path / "waits").iterdir())
+    with mock.patch(failing, side_effect=OSError("no")):
+        compact.compact(long)
+    assert sorted((long.path / "waits").iterdir()) == names
+    assert rows_of(long.path) == before
+    assert not [p for p in long.path.iterdir() if p.name.startswith(".")]
