@@ -41,6 +41,7 @@ struct go_config {
 	struct go_label_key trace_keys[GO_LABEL_KEYS];
 	struct go_label_key span_keys[GO_LABEL_KEYS];
 	u8 cgroup_v1;
+	u8 level; /* the highest of any process */
 };
 
 enum go_kind {

@@ -444,36 +444,72 @@ def targets(trace: Trace) -> list[dict[str, Any]]:
     return trace.sql("SELECT * FROM targets WHERE runtime = 'go' ORDER BY pid").to_pylist()
 
 
-@pytest.mark.parametrize(("through", "level"), [("", 1), ("sh -c", 0)])
-def test_a_command_is_found_once_it_runs(tmp_path: Path, through: str, level: int) -> None:
-    """By way of a shell only its memory is read: the probes were not loaded for it."""
+@pytest.mark.parametrize("through", ["", "sh -c"])
+def test_a_command_is_found_once_it_runs(tmp_path: Path, through: str) -> None:
+    """By way of a shell it is another process, which begins later and whose parent has ended."""
     program = f"{go_program(ROOT / 'examples' / 'go_fanout')} -cured -d 1200ms"
-    command = ["sh", "-c", f"{program}; true"] if through else program.split()
+    script = f"( (sleep 0.2; {program}) & ); sleep 1.6"
+    command = ["sh", "-c", script] if through else program.split()
     done = sltrace("record", "-o", tmp_path / "c.slt", "--", *command)
     assert done.code == 0, done.err
     trace = Trace.open(tmp_path / "c.slt")
     (target,) = targets(trace)
-    assert target["level"] == level
-    assert ("--pid" in target["why"]) == (level == 0)
-    assert target["from_ns"] - trace.meta["clock"]["start_ns"] < SECOND
-    waits = column(trace, "SELECT count(*) FROM waits WHERE kind = 'goroutine'")[0]
-    assert (waits > 20) == (level > 0)
+    assert (target["level"], target["why"]) == (1, "")
+    assert 0 < attached_after_ns(trace, target["pid"]) < SECOND
+    assert column(trace, "SELECT count(*) FROM waits WHERE kind = 'goroutine'")[0] > 20
     assert column(trace, "SELECT count(*) FROM samples WHERE source = 'wall'")[0]
     assert trace.meta["sources"]["go"]["level_asked_for"] == 1
 
 
+def attached_after_ns(trace: Trace, pid: int) -> int:
+    """How long after a process became its program it was attached to, in ns."""
+    (found,) = trace.sql(
+        "SELECT max(t.from_ns) - max(n.from_ns) AS ns FROM targets AS t JOIN tasks AS n "
+        f"USING (pid) WHERE pid = {pid} AND tid = {pid} AND runtime = 'go' "
+        "AND n.from_ns < t.from_ns"
+    ).to_pylist()
+    return int(found["ns"])
+
+
+def test_what_begins_meanwhile_is_found(tmp_path: Path) -> None:
+    """Where no Go process was: by cgroup and name with a probe, and anywhere without."""
+    name = go_program(WITNESS).name
+    with (
+        cgroup("sltrace-go-late") as group,
+        recorder(tmp_path / "all.slt") as whole,
+        recorder(tmp_path / "some.slt", "--cgroup", group.name, "--comm", name) as some,
+        witness(join=group.procs) as inside,
+        witness() as outside,
+    ):
+        outside.tell("work 900")
+        inside.ask("work 900")
+        assert some.end().code == whole.end().code == 0
+    assert {t["pid"] for t in targets(some.trace)} == {inside.pid}
+    for trace, one, level in (
+        (some.trace, inside, 1),
+        (whole.trace, inside, 0),
+        (whole.trace, outside, 0),
+    ):
+        (target,) = (t for t in targets(trace) if t["pid"] == one.pid)
+        assert (target["level"], target["why"]) == (level, "")
+        assert 0 < attached_after_ns(trace, one.pid) < SECOND
+        (found,) = trace.sql(
+            "SELECT count(*) FILTER (kind = 'goroutine') AS waits, count(goid) AS goids FROM waits "
+            f"WHERE pid = {one.pid}"
+        ).to_pylist()
+        assert (found["waits"] > 20) == (level > 0)
+        # The kernel's waits have the goroutine as well, from then on.
+        assert found["goids"] > found["waits"] + 20
+
+
 def test_what_nobody_named_is_found_and_read_but_not_probed(tmp_path: Path) -> None:
-    """Of the machine, or a cgroup; also what begins meanwhile. Probes are for the asking."""
+    """Of the machine, or a cgroup. Probes are for the asking."""
     with cgroup("sltrace-go-found") as group, witness() as inside, witness() as outside:
         group.procs.write_text(str(inside.pid))
-        with recorder(tmp_path / "all.slt") as whole, witness() as late:
+        with recorder(tmp_path / "all.slt") as whole:
             inside.ask("work 300")
-            for _ in range(30):
-                if f'"pid": {late.pid}' in (tmp_path / "all.slt" / "meta.json").read_text():
-                    break
-                time.sleep(0.1)
         found = {t["pid"]: (t["level"], t["why"]) for t in targets(whole.trace)}
-        for one in (inside, outside, late):
+        for one in (inside, outside):
             assert found[one.pid] == (0, "")
         assert counters_of(whole.trace)["go_hits"] == 0
         # The kernel join needs no probe in the process.

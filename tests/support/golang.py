@@ -111,11 +111,20 @@ class Witness:
 
 
 @contextmanager
-def witness(version: str = VERSIONS[-1], mode: str = "plain") -> Iterator[Witness]:
-    """Runs tests/go/programs/witness; it ends with the block."""
+def witness(
+    version: str = VERSIONS[-1], mode: str = "plain", *, join: Path | None = None
+) -> Iterator[Witness]:
+    """Runs tests/go/programs/witness; it ends with the block.
+
+    Args:
+        version: Of Go.
+        mode: How it is built.
+        join: List of processes of a cgroup that it is to be in from the start.
+    """
     path = go_program(ROOT / "tests" / "go" / "programs" / "witness", version, mode)
+    joining = (lambda: join.write_text(str(os.getpid()))) if join else None
     with subprocess.Popen(
-        [path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=joining
     ) as process:
         try:
             running = Witness(process)
