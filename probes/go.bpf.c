@@ -211,7 +211,7 @@ SEC("uprobe")
 int go_record_hit(struct pt_regs *ctx)
 {
 	struct go_target *t = target_of(bpf_get_current_pid_tgid() >> 32);
-	u64 histogram = ctx->ax, wait_ns = ctx->bx, number;
+	u64 histogram = ctx->ax, wait_ns = ctx->bx, number = GO_STW_HISTOGRAMS;
 	struct go_record *r;
 
 	count(GO_HITS);
@@ -227,8 +227,11 @@ int go_record_hit(struct pt_regs *ctx)
 				   GO_RUN);
 		return 0;
 	}
-	number = (histogram - t->stw) / HISTOGRAM_BYTES;
-	if (!t->stw || histogram < t->stw || number >= GO_STW_HISTOGRAMS) {
+	if (histogram == t->gc_pauses)
+		number = GO_STW_TOTAL_GC;
+	else if (t->stw && histogram >= t->stw)
+		number = (histogram - t->stw) / HISTOGRAM_BYTES;
+	if (number >= GO_STW_HISTOGRAMS) {
 		count(GO_STRANGE);
 		return 0;
 	}

@@ -15,6 +15,7 @@ from sltrace.capture.btf import Btf
 from sltrace.capture.probes import counter_names, object_path
 from sltrace.capture.ring import Ring
 from sltrace.errors import CannotRecord
+from sltrace.target.go.histograms import GC_PAUSES, LATENCIES, STW_HISTOGRAMS
 from sltrace.target.go.process import GoProcess
 
 RING_BYTES = 8 << 20
@@ -160,11 +161,12 @@ class GoProbes:
         return ""
 
     def _tell(self, process: GoProcess, level: int, switch_stacks: bool) -> None:
-        o = process.offsets
+        o, known = process.offsets, process.histograms
         target = np.zeros(1, self._target)
         values = {
-            "time_to_run": process.sched + o.s_time_to_run if o.s_time_to_run >= 0 else 0,
-            "stw": process.sched + o.s_stw if o.s_stw >= 0 else 0,
+            "time_to_run": known[LATENCIES],
+            "stw": known.get(STW_HISTOGRAMS[0], 0),
+            "gc_pauses": known.get(GC_PAUSES, 0),
             "tls": process.variables.tls,
             "labels_are_map": o.labels_are_map,
             "level": level,

@@ -179,7 +179,8 @@ class GoSource:
         for _ in range(len(self._stacks_drained)):
             yield from self._stack_rows(self._stacks_drained.popleft())
         for pid, sampler in list(self._samplers.items()):
-            for table, data in go_rows.sampled(pid, sampler.samples):
+            shape = sampler.process.offsets.histogram
+            for table, data in go_rows.sampled(pid, sampler.samples, shape):
                 if table != "stacks":
                     yield table, data
                     continue
