@@ -94,6 +94,12 @@ static __always_inline void count(u32 what)
 		(*value)++;
 }
 
+/* The first part is known when this is loaded: what is above is then not even verified. */
+static __always_inline bool at_level(const struct go_target *t, u32 level)
+{
+	return cfg.level >= level && t->level >= level;
+}
+
 static __always_inline struct go_target *target_of(u32 pid)
 {
 	return bpf_map_lookup_elem(&go_targets, &pid);
@@ -174,7 +180,7 @@ static __always_inline void record_fill(const struct go_target *t, struct go_scr
 	r->reason = field_of(read, t->g_waitreason);
 	labels_take(t, field_of(read, t->g_labels), &s->bucket, &r->tag);
 	span_take(t, r->goid, r->pid, &r->tag);
-	if (t->level >= LEVEL_TRACKED) {
+	if (at_level(t, LEVEL_TRACKED)) {
 		r->stack = stack_of(&s->stack, g, r->pid, t->g_sched_bp);
 		take_tracked(r, g);
 	} else {
@@ -205,14 +211,14 @@ SEC("uprobe")
 int go_record_hit(struct pt_regs *ctx)
 {
 	struct go_target *t = target_of(bpf_get_current_pid_tgid() >> 32);
-	u64 histogram = ctx->ax, wait_ns = ctx->bx, number;
+	u64 histogram = ctx->ax, wait_ns = ctx->bx, number = GO_STW_HISTOGRAMS;
 	struct go_record *r;
 
 	count(GO_HITS);
 	if (!t || (s64)wait_ns < 0)
 		return 0;
 	if (histogram == t->time_to_run) {
-		if (t->level >= LEVEL_EVERY)
+		if (at_level(t, LEVEL_EVERY))
 			return 0;
 		if (!wait_ns)
 			count(GO_ZEROS);
@@ -221,8 +227,11 @@ int go_record_hit(struct pt_regs *ctx)
 				   GO_RUN);
 		return 0;
 	}
-	number = (histogram - t->stw) / HISTOGRAM_BYTES;
-	if (!t->stw || histogram < t->stw || number >= GO_STW_HISTOGRAMS) {
+	if (histogram == t->gc_pauses)
+		number = GO_STW_TOTAL_GC;
+	else if (t->stw && histogram >= t->stw)
+		number = (histogram - t->stw) / HISTOGRAM_BYTES;
+	if (number >= GO_STW_HISTOGRAMS) {
 		count(GO_STRANGE);
 		return 0;
 	}

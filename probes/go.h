@@ -6,6 +6,7 @@
 #include "task_tag.h"
 
 #define GO_STW_HISTOGRAMS 4
+#define GO_STW_TOTAL_GC   2 /* of these */
 #define GO_STACK_DEPTH    64
 #define GO_LABEL_BYTES    24
 #define GO_LABEL_KEYS     4
@@ -14,6 +15,7 @@
 struct go_target {
 	u64 time_to_run; /* address of the histogram of waits */
 	u64 stw;         /* of the first of those of stopped worlds; 0: this version has none */
+	u64 gc_pauses;   /* of the one that older versions have of the collector's; or 0 */
 	s32 tls;         /* the current goroutine, from the thread pointer */
 	u16 g_sched_bp;
 	u16 g_status;
@@ -41,6 +43,7 @@ struct go_config {
 	struct go_label_key trace_keys[GO_LABEL_KEYS];
 	struct go_label_key span_keys[GO_LABEL_KEYS];
 	u8 cgroup_v1;
+	u8 level; /* the highest of any process */
 };
 
 enum go_kind {

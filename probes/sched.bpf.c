@@ -110,7 +110,7 @@ SEC("tp_btf/sched_process_exec")
 int BPF_PROG(sched_process_exec, struct task_struct *t)
 {
 	renamed(t);
-	tell_task(t, TASK_EXEC, t->comm);
+	tell_task(t, task_matches(t) ? TASK_EXEC_RECORDED : TASK_EXEC, t->comm);
 	return 0;
 }
 

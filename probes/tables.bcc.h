@@ -121,15 +121,16 @@ static __always_inline u32 slot_find(u64 cgroup, u32 cpu, u32 policy)
 }
 
 /* Runtimes are looked into with the libbpf loader only. */
+#define tags_on() false
 #define tag_take(t, r)
 
-static __always_inline struct wait_record *record_reserve(u32 cpu)
+static __always_inline struct wait_record *record_reserve(u32 cpu, bool tail)
 {
 	void *ring = (bpf_map_lookup_elem)(MAP(FD_WAIT_RINGS), &cpu);
 
 	if (!ring)
 		return NULL;
-	if (with_tail())
+	if (tail)
 		return (bpf_ringbuf_reserve)(ring, sizeof(struct wait_record), 0);
 	return (bpf_ringbuf_reserve)(ring, SHORT_RECORD, 0);
 }

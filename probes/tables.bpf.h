@@ -179,13 +179,21 @@ struct {
 	__array(values, struct wait_ring);
 } wait_rings SEC(".maps");
 
-static __always_inline struct wait_record *record_reserve(u32 cpu)
+/* User space says so when the first runtime is found, which may be late: a map of its own. */
+volatile u32 tagged SEC(".data.tagged");
+
+static __always_inline bool tags_on(void)
+{
+	return CFG(tags) && tagged;
+}
+
+static __always_inline struct wait_record *record_reserve(u32 cpu, bool tail)
 {
 	void *ring = bpf_map_lookup_elem(&wait_rings, &cpu);
 
 	if (!ring)
 		return NULL;
-	if (with_tail())
+	if (tail)
 		return bpf_ringbuf_reserve(ring, sizeof(struct wait_record), 0);
 	return bpf_ringbuf_reserve(ring, SHORT_RECORD, 0);
 }

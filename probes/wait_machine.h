@@ -21,10 +21,11 @@
  *   cpu_find(cpu)                 struct cpu_state
  *   slot_find(cgroup, cpu, policy)   index of a histogram slot
  *   slot_at(index)                struct histogram_slot
- *   record_reserve(cpu) record_submit(r)   NULL where the ring is full
+ *   record_reserve(cpu, tail) record_submit(r)   NULL where the ring is full
  *   task_matches(t)               passes the pid, cgroup and comm filters
  *   cpu_matches(cpu)              passes the CPU filter
- *   tag_take(t, r)                what a runtime's probes noted of it, into the record
+ *   tags_on()                     whether a runtime is looked into by now
+ *   tag_take(t, r)                what its probes noted of a task, into the record
  *   stack_kernel_of(t, c, now)    id of a task's kernel stack, 0 for none
  *   stack_user_of_current(ctx, c, now), stack_kernel_of_current(ctx, c, now)
  *
@@ -153,17 +154,18 @@ static __always_inline void on_migrate(struct task_struct *t, u32 cpu, u32 to_cp
 static __always_inline void missed(struct cpu_state *c, struct task_struct *t, u32 cpu, u8 kind,
 				   u64 low, u64 high, u64 now)
 {
+	bool tail = with_tail(tags_on());
 	struct wait_record *r;
 
 	count(c, kind == MISSED_HOLE ? HOLES : UNSTAMPED);
 	if (CFG(histogram_only))
 		return;
-	r = record_reserve(cpu);
+	r = record_reserve(cpu, tail);
 	if (!r) {
 		count(c, RING_FULL);
 		return;
 	}
-	record_clear(r);
+	record_clear(r, tail);
 	r->kind = kind;
 	r->end_ns = now;
 	r->runq_ns = low;
@@ -295,7 +297,7 @@ static __always_inline void switch_in(struct cpu_state *c, struct task_struct *n
 	u32 policy = task_policy(next);
 	u8 kind, flags = 0;
 	struct wait_record *r;
-	bool out_seen;
+	bool out_seen, tagged, tail;
 
 	if (!s) {
 		count(c, STATE_LOST);
@@ -368,7 +370,9 @@ static __always_inline void switch_in(struct cpu_state *c, struct task_struct *n
 	if (runq_ns > throttled_ns)
 		blame(s, c, cpu, cpu, latest(s->queued_ns, start + throttled_ns), now);
 
-	r = record_reserve(cpu);
+	tagged = tags_on();
+	tail = with_tail(tagged);
+	r = record_reserve(cpu, tail);
 	if (!r) {
 		count(c, RING_FULL);
 		return;
@@ -399,7 +403,7 @@ static __always_inline void switch_in(struct cpu_state *c, struct task_struct *n
 	r->culprit_known = s->culprit_known;
 	r->flags = flags | s->culprit_flags;
 	r->reserved = 0;
-	if (with_tail()) {
+	if (tail) {
 		bool taken = runq_ns >= CFG(stack_min_ns) || blocked_ns >= CFG(stack_min_ns);
 
 		r->stack_kernel = taken ? stack_kernel_of(next, c, now) : 0;
@@ -407,8 +411,10 @@ static __always_inline void switch_in(struct cpu_state *c, struct task_struct *n
 		r->waker_stack_kernel = taken && wake_ns ? s->waker_stack_kernel : 0;
 		r->waker_stack_user = taken && wake_ns ? s->waker_stack_user : 0;
 	}
-	if (CFG(tags))
+	if (tagged)
 		tag_take(next, r);
+	else if (tail)
+		__builtin_memset(&r->tag, 0, sizeof(r->tag));
 	record_submit(r);
 	count(c, RECORDS);
 }

@@ -92,7 +92,8 @@ enum task_event_kind {
 	TASK_EXEC = 2,
 	TASK_RENAME = 3,
 	TASK_EXIT = 4,
-	TASK_SEEN = 5, /* was there when the recording started */
+	TASK_SEEN = 5,          /* was there when the recording started */
+	TASK_EXEC_RECORDED = 6, /* exec of a task that passes the filters */
 };
 
 struct task_event {
@@ -179,7 +180,7 @@ struct config {
 	u8 stack_waker;
 	u8 blocked; /* hand over waits that are only blocked time */
 	u8 cgroup_v1;
-	u8 tags; /* a runtime is looked into */
+	u8 tags; /* a runtime may be looked into */
 	u8 reserved;
 	u32 hierarchy_id; /* of the cgroup tree that ids are from */
 };

@@ -12,12 +12,17 @@ import (
 
 var garbage []*[256]byte
 
+// Of a request that is handled: enough of them for collections all the time.
+const request = 32 << 10
+
 func handle(stop time.Time, locked bool) {
 	if locked {
 		runtime.LockOSThread()
 	}
 	for time.Now().Before(stop) {
+		body := make([]byte, request)
 		for begin := time.Now(); time.Since(begin) < 300*time.Microsecond; {
+			body[0]++
 		}
 		if locked {
 			runtime.Gosched()
@@ -33,6 +38,8 @@ func main() {
 	flag.Parse()
 	if *cured {
 		debug.SetGCPercent(1000)
+	} else {
+		debug.SetGCPercent(20)
 	}
 	stop := time.Now().Add(*length)
 	for c := 0; c < 8; c++ {
@@ -41,9 +48,6 @@ func main() {
 	for time.Now().Before(stop) {
 		for i := 0; i < 2000; i++ {
 			garbage = append(garbage[max(0, len(garbage)-5000):], new([256]byte))
-		}
-		if !*cured {
-			runtime.GC()
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

@@ -133,15 +133,21 @@ static struct histogram_slot *slot_at(u32 index)
 	return index < MAX_CPUS ? &slots[index] : NULL;
 }
 
-static struct wait_record *record_reserve(u32 cpu)
+static struct wait_record *record_reserve(u32 cpu, bool tail)
 {
 	(void)cpu;
+	(void)tail;
 	return n_records < room ? &records[n_records++] : NULL;
 }
 
 static void record_submit(struct wait_record *r)
 {
 	(void)r;
+}
+
+static bool tags_on(void)
+{
+	return true;
 }
 
 static void tag_take(struct task_struct *t, struct wait_record *r)

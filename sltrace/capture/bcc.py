@@ -32,7 +32,7 @@ from sltrace.capture.probes import (
     counter_names,
     fill_filters,
     object_path,
-    record_dtype,
+    record_dtypes,
     want_pid,
 )
 from sltrace.capture.ring import Ring
@@ -120,7 +120,7 @@ class BccProbes:
         ):
             tables[name] = maps.create_map(name, kind, key, value, entries, flags)
 
-        waits = record_dtype(layouts.dtype("wait_record"), self.settings, self.targets)
+        waits, _ = record_dtypes(layouts.dtype("wait_record"), self.settings, self.targets)
         self._rings = [libbpf.create_ring(ring_bytes) for _ in range(cpus)]
         tables["wait_rings"] = maps.create_map(
             "wait_rings", maps.ARRAY_OF_MAPS, 4, 4, cpus, inner=self._rings[0]
@@ -197,6 +197,9 @@ class BccProbes:
     def want_pid(self, pid: int) -> None:
         """Adds a process to the pid filter."""
         want_pid(self._maps["wanted_pids"], pid)
+
+    def take_tags(self) -> None:
+        """Never asked for: runtimes are looked into with the other loader only."""
 
     def detach(self) -> None:
         """Lets nothing more happen; what was recorded can still be read."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -66,12 +67,17 @@ class Feed:
         self._segment: Segment | None = None
         # Appended to by one thread and taken from by the other; each count has one writer.
         self._drained: deque[NDArray[Any]] = deque()
+        self._task_events: deque[NDArray[Any]] = deque()
         self._drained_bytes = self._encoded_bytes = 0
 
     def put(self, records: NDArray[Any]) -> None:
         """Takes wait records from the reading thread."""
         self._drained_bytes += records.nbytes
         self._drained.append(records)
+
+    def put_tasks(self, events: NDArray[Any]) -> None:
+        """Takes task events from the reading thread; those before any wait that needs the name."""
+        self._task_events.append(events)
 
     @property
     def backlog(self) -> int:
@@ -90,11 +96,12 @@ class Feed:
                 self._write(source.rows())
         if not drained:
             return
-        records = join(drained)
+        pieces = [join([*alike]) for _, alike in groupby(drained, lambda records: records.dtype)]
         del drained
-        self._add_waits(self._rows.waits(records))
-        self._writer.append("missed", self._rows.missed(records))
-        self._encoded_bytes += records.nbytes
+        for records in pieces:
+            self._add_waits(self._rows.waits(records))
+            self._writer.append("missed", self._rows.missed(records))
+            self._encoded_bytes += records.nbytes
 
     def close_segment(self) -> None:
         """Makes all that was added part of the trace."""
@@ -147,11 +154,13 @@ class Feed:
             self.waits += rows.num_rows
 
     def _take_names(self) -> None:
-        if self._probes.task_ring and (events := self._probes.task_ring.drain()) is not None:
+        for _ in range(len(self._task_events)):
+            events = self._task_events.popleft()
             self._tasks.feed(events)
             self._symbols.exited(events)
-        if self._probes.cgroup_ring and (events := self._probes.cgroup_ring.drain()) is not None:
-            self._groups.feed(events)
+        ring = self._probes.cgroup_ring
+        if ring is not None and (changed := ring.drain()) is not None:
+            self._groups.feed(changed)
 
     def _take_stacks(self) -> None:
         if self._probes.stack_ring is None:

@@ -33,7 +33,7 @@ class ObiSource:
     """
 
     name = "obi"
-    reads_processes = False
+    privileges: frozenset[int] = frozenset()
 
     def __init__(self, path: Path, map_fd: int) -> None:
         self._path = path
@@ -56,6 +56,7 @@ class ObiSource:
             opened.close()
             self._refused = str(err)
             return
+        context.take_tags()
         self._object = opened
         self._names = counter_names(Btf.of_object(path), "obi_counter")
 

@@ -75,22 +75,26 @@ def keep_only(wanted: set[int]) -> list[str]:
     return [name for cap, name in sorted(_NAMES.items()) if kept >> cap & 1]
 
 
-def needed_after_attach(
-    *, priorities: bool, other_processes: bool, for_another_user: bool
-) -> set[int]:
-    """What recording still needs.
+READ_MEMORY = frozenset({SYS_PTRACE})
+"""To read memory of other users' processes, and what they run."""
+READ_MAPPINGS = frozenset({SYS_PTRACE, CHECKPOINT_RESTORE})
+"""To read files that they have mapped, too, also those that are deleted (/proc/PID/map_files)."""
+
+
+def needed_after_attach(*, priorities: bool, stacks: bool, for_another_user: bool) -> set[int]:
+    """What recording still needs, without its sources.
 
     Args:
         priorities: Real-time priorities cannot be asked for without.
-        other_processes: Maps and memory of other users' processes are read.
+        stacks: Addresses in other users' processes are to be named.
         for_another_user: The trace is handed to the user behind sudo.
     """
     # Paths of cgroups are found by their handle (open_by_handle_at).
     needed = {DAC_READ_SEARCH}
     if priorities:
         needed.add(SYS_NICE)
-    if other_processes:
-        needed |= {SYS_PTRACE, CHECKPOINT_RESTORE}
+    if stacks:
+        needed |= READ_MAPPINGS
     if for_another_user:
         needed |= {CHOWN, DAC_OVERRIDE}
     return needed

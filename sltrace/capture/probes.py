@@ -37,6 +37,7 @@ CONTEXT = (
 )
 ITERATOR = "tasks_at_start"
 _YES = b"\1"
+_TAGGED, _ON = ".data.tagged", (1).to_bytes(4, "little")
 
 WITHOUT = {
     **dict.fromkeys(TASK_NAMES, "names of short-lived threads may be missing"),
@@ -70,6 +71,9 @@ class Probes(Protocol):
     def want_pid(self, pid: int) -> None:
         """Adds a process to the pid filter."""
 
+    def take_tags(self) -> None:
+        """Records carry the tags of tasks from here on."""
+
     def detach(self) -> None:
         """Lets nothing more happen; what was recorded can still be read."""
 
@@ -86,7 +90,8 @@ class Targets:
         hierarchy_id: cgroup tree the ids are from, as in /proc/cgroups; 0 for v2.
         cgroup_v1: Whether that tree is a v1 one.
         start_ns: When the recording begins.
-        tags_fd: Map of task tags that runtimes' probes fill; -1 where none is looked into.
+        tags_fd: Map of task tags that runtimes' probes fill; -1 where none ever is.
+        tagged: Whether they do so from the start; else from `take_tags` on.
     """
 
     cgroup_ids: tuple[int, ...] = ()
@@ -94,6 +99,7 @@ class Targets:
     cgroup_v1: bool = False
     start_ns: int = 0
     tags_fd: int = -1
+    tagged: bool = False
 
 
 def object_path(name: str = "sched") -> Path:
@@ -178,15 +184,20 @@ def want_pid(table: int, pid: int) -> None:
     libbpf.update_map(table, pid.to_bytes(4, "little"), _YES)
 
 
-def record_dtype(full: np.dtype[Any], settings: Settings, targets: Targets) -> np.dtype[Any]:
-    """`struct wait_record` as it is handed over: probes/record_tail.h says when it has a tail."""
-    if settings.stacks.any or targets.tags_fd >= 0:
-        return full
+def record_dtypes(
+    full: np.dtype[Any], settings: Settings, targets: Targets
+) -> tuple[np.dtype[Any], np.dtype[Any] | None]:
+    """`struct wait_record` as it is handed over at first, and later if that is another one.
+
+    probes/record_tail.h says when it has a tail.
+    """
+    if settings.stacks.any or targets.tagged:
+        return full, None
     assert full.fields is not None
     assert full.names is not None
     cut = full.fields["stack_kernel"][1]
     names = [n for n in full.names if full.fields[n][1] < cut]
-    return np.dtype(
+    short = np.dtype(
         {
             "names": names,
             "formats": [full.fields[n][0] for n in names],
@@ -194,6 +205,7 @@ def record_dtype(full: np.dtype[Any], settings: Settings, targets: Targets) -> n
             "itemsize": cut,
         }
     )
+    return short, full if targets.tags_fd >= 0 else None
 
 
 @dataclass
@@ -247,15 +259,17 @@ class LibbpfProbes:
         )
         if self.targets.tags_fd >= 0:
             maps["task_tags"].reuse(self.targets.tags_fd)
+        if self.targets.tagged:
+            maps[_TAGGED].write_initial(0, _ON)
         self._choose_programs()
         self._object.load()
 
-        waits = record_dtype(layouts.dtype("wait_record"), self.settings, self.targets)
+        waits = record_dtypes(layouts.dtype("wait_record"), self.settings, self.targets)
         self.wait_rings = []
         for cpu in range(0 if self.settings.histogram_only else cpus):
             fd = libbpf.create_ring(ring_bytes)
             maps["wait_rings"].update(cpu.to_bytes(4, "little"), fd.to_bytes(4, "little"))
-            self.wait_rings.append(Ring(fd, ring_bytes, waits))
+            self.wait_rings.append(Ring(fd, ring_bytes, *waits))
         self.stack_ring: Ring | None = Ring(
             maps["stack_ring"].fd, stack_ring_bytes, layouts.dtype("stack_record")
         )
@@ -322,6 +336,10 @@ class LibbpfProbes:
     def want_pid(self, pid: int) -> None:
         """Adds a process to the pid filter."""
         want_pid(self._object.maps["wanted_pids"].fd, pid)
+
+    def take_tags(self) -> None:
+        """Records carry the tags of tasks from here on."""
+        self._object.maps[_TAGGED].update(bytes(4), _ON)
 
     def detach(self) -> None:
         """Lets nothing more happen; what was recorded can still be read."""

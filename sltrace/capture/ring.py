@@ -4,7 +4,7 @@ Layout: Documentation/bpf/ringbuf.rst and kernel/bpf/ringbuf.c: a page with the 
 position, a page with the producer's, then the data. (The kernel offers the data twice in a row, so
 that a record that wraps is contiguous; mapped once, it is half as much resident memory.) A record
 is an 8-byte header (length with a busy and a discard bit) and its payload, padded to 8 bytes. All
-records of one ring are of one type here.
+records of one ring are of one type here, or of a second one from some record on.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 _HEADER = 8
-_BUSY = np.uint32(1 << 31)
 
 
 class Ring:
@@ -27,9 +26,12 @@ class Ring:
         fd: The map.
         size: Bytes of data, as the map was created.
         dtype: Type of every record.
+        later: Type of every record after the first of this type, of another length.
     """
 
-    def __init__(self, fd: int, size: int, dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self, fd: int, size: int, dtype: np.dtype[Any], later: np.dtype[Any] | None = None
+    ) -> None:
         page = mmap.PAGESIZE
         self._size = size
         self._consumer_page = mmap.mmap(fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
@@ -40,6 +42,12 @@ class Ring:
         self._produced = np.frombuffer(self._producer_page, np.uint64, 1)
         self._data = np.frombuffer(self._producer_page, np.uint8, offset=page)
         self._words = self._data.view(np.uint32)
+        self._later = later
+        self._expect(dtype)
+
+    def _expect(self, dtype: np.dtype[Any]) -> None:
+        # What a header says of a record that is finished.
+        self._length = np.uint32(dtype.itemsize)
         self._stride = -(-(_HEADER + dtype.itemsize) // 8) * 8
         self._record = _behind_header(dtype, self._stride)
 
@@ -48,12 +56,14 @@ class Ring:
         return float(int(self._produced[0]) - int(self._consumed[0])) / self._size
 
     def drain(self) -> NDArray[Any] | None:
-        """Takes all finished records; None if there are none. The array is a copy."""
+        """Takes all finished records of one type; None if there are none. The array is a copy."""
         consumed = int(self._consumed[0])
-        # A multiple of the stride, as every record is: the producer moves by whole records.
+        # Whole records: the producer moves by those.
         available = int(self._produced[0]) - consumed
         start = consumed % self._size
         length = self._finished(start, available)
+        if length == 0 and available and self._changes_at(start):
+            length = self._finished(start, available)
         if length == 0:
             return None
         # As bytes: copied record by record, a structured array takes ten times as long (measured).
@@ -64,8 +74,16 @@ class Ring:
         self._consumed[0] = consumed + length
         return taken.view(self._record)
 
+    def _changes_at(self, start: int) -> bool:
+        """Goes over to the second type if the record there is one."""
+        if self._later is None or self._words[start // 4] != np.uint32(self._later.itemsize):
+            return False
+        self._expect(self._later)
+        self._later = None
+        return True
+
     def _finished(self, start: int, available: int) -> int:
-        """Bytes from `start` on that are whole records, none of them still being written."""
+        """Bytes from `start` on that are whole records of the type expected, and written."""
         count = available // self._stride
         # Headers do not straddle the end of the data; the rest of a record may.
         first = min(count, -(-(self._size - start) // self._stride))
@@ -75,15 +93,15 @@ class Ring:
         for at, n in ((start, first), (behind_end, count - first)):
             if n <= 0:
                 break
-            busy = self._words[at // 4 : at // 4 + n * step : step] >= _BUSY
-            if busy.any():
-                return (whole + int(np.argmax(busy))) * self._stride
+            other = self._words[at // 4 : at // 4 + n * step : step] != self._length
+            if other.any():
+                return (whole + int(np.argmax(other))) * self._stride
             whole += n
         return whole * self._stride
 
 
 def join(records: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """What `drain` gave at several times as one array; at least one."""
+    """What `drain` gave at several times as one array; at least one, all of one type."""
     dtype = records[0].dtype
     # As plain bytes, for the reason in `drain`.
     return np.concatenate([r.view(f"V{dtype.itemsize}") for r in records]).view(dtype)

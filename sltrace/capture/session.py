@@ -18,7 +18,7 @@ from sltrace.capture.rows import RowMaker
 from sltrace.capture.settings import Settings
 from sltrace.capture.sources import Context, Source
 from sltrace.names.cgroups import CgroupNames, choose_hierarchy
-from sltrace.names.processes import ProcessNames
+from sltrace.names.processes import EXEC_RECORDED, ProcessNames
 from sltrace.names.topology import read_topology
 from sltrace.symbols.recorder import SymbolRecorder
 from sltrace.trace.compact import compact
@@ -76,11 +76,15 @@ class Recording:
         self._clock = {"start_ns": time.monotonic_ns(), "start_unix_ns": time.time_ns()}
         self._sources = tuple(sources)
         self._say = say
+        self._tagged = False
+        self._tag_records: Callable[[], None] = lambda: None
+        self._told_programs: list[Callable[[Sequence[int]], None]] = []
         try:
             self._probes = self._load(loader)
         except BaseException:
             self._close_sources()
             raise
+        self._tag_records = self._probes.take_tags
         try:
             self._calibration = overhead.calibrate(self._probes)
             # Only now, so that a recording that cannot start replaces nothing.
@@ -116,6 +120,7 @@ class Recording:
             raise
 
     def _load(self, loader: str) -> Probes:
+        tags_fd = self._attach_sources()
         targets = Targets(
             cgroup_ids=tuple(
                 i for path in self._settings.filters.cgroups for i in self._groups.subtree_ids(path)
@@ -123,7 +128,8 @@ class Recording:
             hierarchy_id=self._hierarchy.hierarchy_id,
             cgroup_v1=self._hierarchy.kind != "v2",
             start_ns=self._clock["start_ns"],
-            tags_fd=self._attach_sources(),
+            tags_fd=tags_fd,
+            tagged=self._tagged,
         )
         if loader == "bcc":
             from sltrace.capture.bcc import BccProbes
@@ -141,6 +147,8 @@ class Recording:
             tags_fd=tags.create_map(),
             tasks=self._tasks,
             groups=self._groups,
+            take_tags=self._take_tags,
+            watch_programs=self._told_programs.append,
             cgroup_v1=self._hierarchy.kind != "v2",
             say=self._say,
             stack_tasks=self._stack_tasks,
@@ -148,6 +156,11 @@ class Recording:
         for source in self._sources:
             source.attach(context)
         return context.tags_fd
+
+    def _take_tags(self) -> None:
+        if not self._tagged:
+            self._tagged = True
+            self._tag_records()
 
     def _close_sources(self) -> None:
         for source in self._sources:
@@ -175,15 +188,13 @@ class Recording:
 
     def drop_privileges(self) -> list[str]:
         """Keeps only the capabilities that recording still needs; their names."""
-        kept = privileges.keep_only(
-            privileges.needed_after_attach(
-                priorities=priority.needs_capability(),
-                other_processes=self._settings.stacks.user
-                or self._settings.stacks.waker
-                or any(source.reads_processes for source in self._sources),
-                for_another_user="SUDO_UID" in os.environ,
-            )
+        stacks = self._settings.stacks
+        needed = privileges.needed_after_attach(
+            priorities=priority.needs_capability(),
+            stacks=stacks.user or stacks.waker,
+            for_another_user="SUDO_UID" in os.environ,
         )
+        kept = privileges.keep_only(needed.union(*(s.privileges for s in self._sources)))
         self._writer.update_meta(capabilities=kept)
         return kept
 
@@ -215,7 +226,9 @@ class Recording:
         self._clock |= {"end_ns": self._feed.until_ns, "end_unix_ns": time.time_ns()}
         for source in self._sources:
             source.detach()
-        self._drain(limit=None)
+        # Twice: a ring gives records of one type at a time.
+        for _ in range(2):
+            self._drain(limit=None)
         self._closing.set()
         writing.join()
         priority.lower()
@@ -246,8 +259,9 @@ class Recording:
         self._detach()
 
     def _detach(self) -> None:
-        self._probes.close()
+        # First those whose threads may still use the probes.
         self._close_sources()
+        self._probes.close()
 
     # ---- draining ----------------------------------------------------------------------------
 
@@ -255,12 +269,26 @@ class Recording:
         """Empties the rings into memory, unless `limit` bytes are waiting there to be written."""
         # Before the waits, which are told by what the sources saw before.
         fill = max((source.drain() for source in self._sources), default=0.0)
+        drained = []
         for ring in self._probes.wait_rings:
             fill = max(fill, ring.fill())
             room = limit is None or self._feed.backlog < limit
             if room and (records := ring.drain()) is not None:
-                self._feed.put(records)
+                drained.append(records)
+        self._drain_tasks()
+        for records in drained:
+            self._feed.put(records)
         return fill
+
+    def _drain_tasks(self) -> None:
+        ring = self._probes.task_ring
+        if ring is None or (events := ring.drain()) is None:
+            return
+        self._feed.put_tasks(events)
+        if self._told_programs:
+            pids = events["pid"][events["kind"] == EXEC_RECORDED].tolist()
+            for tell in self._told_programs if pids else ():
+                tell(pids)
 
     # ---- the writing thread ------------------------------------------------------------------
 

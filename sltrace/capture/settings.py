@@ -76,7 +76,7 @@ class Go:
     Attributes:
         wanted: Whether they are looked into.
         level: 0 memory reads only, 1 one probe, 2 also the tracked path,
-            3 every change of state; None for 1 of those that are named, 0 of others.
+            3 every change of state; None for 0 of the whole machine, 1 where a filter names them.
         trace_labels: pprof labels that hold a trace id.
     """
 

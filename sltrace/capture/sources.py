@@ -5,7 +5,7 @@ The session owns the clock, the trace and the two threads; a source owns its pro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,8 +27,11 @@ class Context:
         settings: What to record.
         start_ns: When the recording began (CLOCK_MONOTONIC).
         tags_fd: Map from tid to `struct task_tag` (probes/task_tag.h). A program on sched_switch
-            that a source attaches runs before the scheduler's own, which copies the tag of the
-            task it switches in to that task's wait.
+            that a source attaches in `attach` runs before the scheduler's own, which copies the
+            tag of the task it switches in to that task's wait.
+        take_tags: To be called once a source fills that map; before, records have no room for it.
+        watch_programs: Takes what is to be told the pids of recorded processes that have become
+            another program, on the reading thread.
         tasks: Names of threads.
         groups: Paths of cgroups.
         stack_tasks: The asyncio task that a runtime stack is of, by the stack's id: a source puts
@@ -42,6 +45,8 @@ class Context:
     tags_fd: int
     tasks: TaskNames
     groups: GroupNames
+    take_tags: Callable[[], None]
+    watch_programs: Callable[[Callable[[Sequence[int]], None]], None]
     cgroup_v1: bool = False
     stack_tasks: dict[int, str] = field(default_factory=dict)
     say: Callable[[str], None] = lambda line: None
@@ -55,8 +60,8 @@ class Source(Protocol):
 
     name: str
     """Key of its description in meta.json."""
-    reads_processes: bool
-    """Whether it goes on reading the memory of processes after `attach`."""
+    privileges: frozenset[int]
+    """Capabilities that it needs after `attach` (sltrace.capture.privileges)."""
 
     def attach(self, context: Context) -> None:
         """Loads and attaches, with all privileges; before the scheduler's probes."""

@@ -119,7 +119,7 @@ _STACKS = {
     "--go-level",
     type=click.IntRange(0, 3),
     help="Of Go processes: 0 memory reads only, 1 one probe, 2 who woke whom, 3 every wait.  "
-    "[default: 1 of --pid and COMMAND, else 0]",
+    "[default: 0 of the whole machine, else 1]",
 )
 @click.option(
     "--go-trace-label",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sltrace.errors import TargetError
 
-FORK, EXEC, RENAME, EXIT, SEEN = 1, 2, 3, 4, 5
+FORK, EXEC, RENAME, EXIT, SEEN, EXEC_RECORDED = 1, 2, 3, 4, 5, 6
 """enum task_event_kind in probes/wait_record.h"""
 
 _MAX_CMDLINE = 4096
@@ -68,7 +68,7 @@ class ProcessNames:
                     self._named(0, tid, pid, ppid, comm)
             else:
                 self._named(ns, tid, pid, ppid, comm)
-                if kind == EXEC:
+                if kind in (EXEC, EXEC_RECORDED):
                     self._cmdlines.pop(pid, None)
 
     def comms_for(
@@ -222,6 +222,12 @@ def with_children(pids: Iterable[int], proc: Path = Path("/proc")) -> tuple[int,
             found[pid] = None
             wanted += sorted(children.get(pid, ()))
     return tuple(found)
+
+
+def thread_names(pid: int, proc: Path = Path("/proc")) -> set[bytes]:
+    """Names that threads of a process have now."""
+    tasks = proc / str(pid) / "task"
+    return {_read(tasks / str(tid) / "comm", 64).rstrip(b"\n") for tid in _numbers(tasks)}
 
 
 def all_processes(proc: Path = Path("/proc")) -> tuple[int, ...]:

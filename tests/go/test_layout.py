@@ -26,7 +26,7 @@ from sltrace.target.go.offsets import OFFSETS, offsets_of
 from sltrace.target.go.pclntab import Pclntab
 from sltrace.target.go.process import find_offsets, identify, look_into
 from sltrace.target.go.x86 import decode, is_emulated
-from tests.support.golang import MODES, TOOLCHAINS, VERSIONS, go_program, witness
+from tests.support.golang import MODES, OLD_VERSION, TOOLCHAINS, VERSIONS, go_program, witness
 from tests.support.programs import ROOT
 
 WITNESS = ROOT / "tests" / "go" / "programs" / "witness"
@@ -39,8 +39,9 @@ def symbols(path: Path) -> dict[str, int]:
     return {m[2]: int(m[1], 16) for m in re.finditer(r"^(\w{16}) \w (\S+)$", text, re.M)}
 
 
-@pytest.mark.parametrize("mode", ["plain", "pie", "cgo"])
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    ("version", "mode"), [(OLD_VERSION, "plain"), *((v, m) for v, m in MATRIX if m != "stripped")]
+)
 def test_finds_what_nm_lists(version: str, mode: str) -> None:
     path = go_program(WITNESS, version, mode)
     known = symbols(path)
@@ -314,7 +315,7 @@ def test_no_more_than_so_many_are_looked_into(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(finder, "MAX_PROCESSES", 1)
     with witness() as one, witness() as other:
         looking = finder.Finder(Filters(), (os.getpid(),))
-        first = looking.first_look()
+        first = looking.look()
         assert [p.pid for p in first.processes] in ([one.pid], [other.pid])
         assert looking.left_out == 1
         again = looking.look()

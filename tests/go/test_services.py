@@ -243,6 +243,10 @@ def test_services_of_an_old_go_are_read(tmp_path: Path, name: str) -> None:
         pytest.skip(f"here {name} is of {target['version']}: Go 1.19 is NOT TESTED with it")
     assert target["level"] == 0
     assert "no runtime.(*timeHistogram).record" in target["why"]
+    read = recording.trace.sql(
+        "SELECT sum(count)::BIGINT AS n FROM runtime_histograms WHERE name LIKE '/sched/lat%'"
+    ).to_pylist()
+    assert read[0]["n"] > 20
     assert total
     seen = recording.trace.sql(
         "SELECT sum(count)::BIGINT AS n FROM samples GROUP BY ns ORDER BY ns"

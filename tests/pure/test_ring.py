@@ -116,3 +116,33 @@ def test_what_is_being_written_is_left_for_later(data: st.DataObject) -> None:
         assert ring.fill() == 0
     finally:
         os.close(kernel.fd)
+
+
+@given(data=st.data())
+def test_records_of_a_second_type_from_some_point_on(data: st.DataObject) -> None:
+    """Each of both once and in order, wherever the ring ends and whatever is still written."""
+    kernel = Kernel(_TYPES[0])
+    try:
+        kernel.start_at(8 * data.draw(st.integers(0, _SIZE)))
+        ring = Ring(kernel.fd, _SIZE, _TYPES[0], _TYPES[1])
+        written, numbers = 0, []
+        for dtype in _TYPES[:2]:
+            kernel.dtype, kernel.stride = dtype, (8 + dtype.itemsize + 7) // 8 * 8
+            room = _SIZE // 2 // kernel.stride
+            for batch in data.draw(st.lists(st.integers(0, room), max_size=3)):
+                for left in range(batch, 0, -1):
+                    kernel.write(written, busy=left == 1)
+                    written += 1
+                for _ in range(2):
+                    if (records := ring.drain()) is not None:
+                        numbers += records["number"].tolist()
+                assert numbers == list(range(written - (batch > 0)))
+                if batch:
+                    kernel.finish(kernel.produced - kernel.stride)
+        for _ in range(2):
+            if (records := ring.drain()) is not None:
+                numbers += records["number"].tolist()
+        assert numbers == list(range(written))
+        assert ring.fill() == 0
+    finally:
+        os.close(kernel.fd)

@@ -24,7 +24,7 @@ LOST_SHARE = 0.2
 QUOTA_SHARE = 0.02
 LEAK_GROWTH = 100
 _LEAK_SCANS = 4
-AMPLIFIED = 3.0
+AMPLIFIED, AMPLIFIED_BY_NS = 3.0, 500_000
 _AMPLIFIED_AT_LEAST = 5
 
 
@@ -288,22 +288,31 @@ def backlog(trace: Trace) -> list[Finding]:
 
 
 def amplification(trace: Trace) -> list[Finding]:
-    """Goroutines locked to a thread that stood still much longer than the world was stopped."""
+    """Goroutines locked to a thread that stood still much longer than the world was stopped.
+
+    Each is held against the time from its own stop on: before, it ran, as while the kernel kept
+    another one from stopping. Medians, as one stop that the kernel made long outweighs many.
+    """
     from sltrace.model import Flag
 
     origin = clock_ns(trace, "start_ns")
     rows = trace.sql(
         """
-        SELECT g.pid, min(s.end_ns) AS first, max(s.end_ns) AS last, count(*) AS n,
-          sum(g.wait_ns) / sum(s.wait_ns) AS factor,
-          quantile_disc(g.wait_ns / s.wait_ns, [0.5, 0.9, 0.99]) AS factors,
-          median(s.wait_ns) AS pause, median(g.wait_ns) AS still, mode(g.stack_runtime) AS stack
-        FROM waits g JOIN waits s ON g.pid = s.pid AND s.kind = 'stw' AND s.wait_ns > 0
-          AND g.end_ns >= s.end_ns AND g.end_ns - g.wait_ns <= s.end_ns
-          AND g.end_ns - g.wait_ns >= s.end_ns - s.wait_ns - 100000
-        WHERE g.kind = 'goroutine' AND g.flags & ? <> 0 GROUP BY g.pid HAVING count(*) >= ?
+        WITH stopped AS (
+          SELECT g.pid, g.wait_ns AS still, s.end_ns, s.end_ns - (g.end_ns - g.wait_ns) AS pause,
+            g.stack_runtime AS stack
+          FROM waits g JOIN waits s ON g.pid = s.pid AND s.kind = 'stw'
+            AND g.end_ns >= s.end_ns AND g.end_ns - g.wait_ns < s.end_ns
+            AND g.end_ns - g.wait_ns >= s.end_ns - s.wait_ns - 100000
+          WHERE g.kind = 'goroutine' AND g.flags & ? <> 0
+        )
+        SELECT pid, min(end_ns) AS first, max(end_ns) AS last, count(*) AS n,
+          median(still - pause) AS longer,
+          quantile_disc(still / pause, [0.5, 0.9, 0.99]) AS factors,
+          median(pause) AS pause, median(still) AS still, mode(stack) AS stack
+        FROM stopped GROUP BY pid HAVING n >= ? AND factors[1] >= ? AND longer >= ?
         """,
-        [int(Flag.LOCKED_THREAD), _AMPLIFIED_AT_LEAST],
+        [int(Flag.LOCKED_THREAD), _AMPLIFIED_AT_LEAST, AMPLIFIED, AMPLIFIED_BY_NS],
     ).to_pylist()
     named = sites(trace, [r["stack"] for r in rows])
     return [
@@ -312,21 +321,21 @@ def amplification(trace: Trace) -> list[Finding]:
             row["pid"],
             row["first"] - origin,
             row["last"] - origin,
-            f"in total less than {AMPLIFIED:.0f} times as long as the world was stopped",
-            f"goroutines locked to their thread stood still {row['factor']:.1f} times as long "
+            f"half of the times less than {AMPLIFIED:.0f} times as long as the world was stopped, "
+            f"or {AMPLIFIED_BY_NS / 1e6:.1f} ms longer",
+            f"goroutines locked to their thread stood still {row['factors'][0]:.1f} times as long "
             f"as the world was stopped ({row['still'] / 1e3:.0f} us against "
             f"{row['pause'] / 1e3:.0f} us, medians of {row['n']}), in "
             f"{named.get(row['stack'] or 0, UNKNOWN).where}",
             {
                 "waits": row["n"],
-                "factor": row["factor"],
                 "factor_p50": row["factors"][0],
                 "factor_p90": row["factors"][1],
                 "factor_p99": row["factors"][2],
                 "pause_ns": row["pause"],
                 "stood_still_ns": row["still"],
+                "longer_ns": row["longer"],
             },
         )
         for row in rows
-        if row["factor"] >= AMPLIFIED
     ]

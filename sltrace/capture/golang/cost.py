@@ -6,13 +6,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sltrace.target.go.histograms import LATENCIES
 from sltrace.target.go.memory import UnreadableError
-from sltrace.target.go.offsets import (
-    HISTOGRAM_BUCKETS,
-    HISTOGRAM_BYTES,
-    STW_NAMES,
-    TRACKED_ONE_IN,
-)
+from sltrace.target.go.offsets import TRACKED_ONE_IN
 from sltrace.target.go.process import GoProcess
 
 OBSERVED_S = 0.2
@@ -50,29 +46,19 @@ def noted(processes: Sequence[GoProcess]) -> Noted:
     """Sums over all that can be read now."""
     waits = zeros = stopped = 0
     for process in processes:
-        if process.offsets.s_time_to_run < 0:
-            continue
+        buckets = process.offsets.histogram.buckets
         try:
-            counts = process.memory.words(
-                process.sched + process.offsets.s_time_to_run, HISTOGRAM_BUCKETS
-            )
-            stopped += _stopped(process)
+            for name, address in process.histograms.items():
+                counts = process.memory.words(address, buckets)
+                if name == LATENCIES:
+                    # The first bucket is up to 64 ns: hardly a wait is as short.
+                    zeros += int(counts[0])
+                    waits += int(counts[1:].sum())
+                else:
+                    stopped += int(counts.sum())
         except UnreadableError:
             continue
-        # The first bucket is up to 64 ns: hardly a wait is as short.
-        zeros += int(counts[0])
-        waits += int(counts[1:].sum())
     return Noted(time.monotonic(), waits, zeros, stopped)
-
-
-def _stopped(process: GoProcess) -> int:
-    if process.offsets.s_stw < 0:
-        return 0
-    first = process.sched + process.offsets.s_stw
-    return sum(
-        int(process.memory.words(first + i * HISTOGRAM_BYTES, HISTOGRAM_BUCKETS).sum())
-        for i in range(len(STW_NAMES))
-    )
 
 
 def expected(level: int, before: Noted, after: Noted, hit_ns: float) -> Expected:

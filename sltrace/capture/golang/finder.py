@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,18 +11,19 @@ from pathlib import Path
 
 from sltrace.capture.settings import Filters
 from sltrace.names.cgroups import processes_below
-from sltrace.names.processes import all_processes, with_children
+from sltrace.names.processes import all_processes, thread_names, with_children
 from sltrace.target.go.errors import NotGoError, RefusedError
 from sltrace.target.go.process import GoProcess, Identity, identify, look_into, started_at
 
 MAX_PROCESSES = 32
 """Go processes looked into in one recording, unless more are named."""
-FIRST_LOOK_S = 0.5
-"""How long the recording's begin waits for processes that nobody named; the others follow."""
-_MAX_PIDS = 1 << 15
+LOOK_S = 0.5
+"""How long one look may take; what is left over comes with the next."""
+_MAX_PENDING = 1 << 15
 _MAX_FILES = 1 << 16
 _YOUNG_S = 3.0
 """A runtime that is just beginning is not as it will be: so long it is looked at again."""
+_COMM_BYTES = 15
 
 
 @dataclass
@@ -32,68 +34,107 @@ class Found:
     refused: list[tuple[Identity, str]] = field(default_factory=list)
 
 
+@dataclass
+class _Pending:
+    """A process to look at: until when it is young (monotonic, s), and what was wrong so far."""
+
+    young_until: float
+    refusal: tuple[Identity, str] | None = None
+
+
 class Finder:
     """Looks for Go processes, each program once.
 
     Args:
         filters: Which tasks are recorded; no more than these are looked at.
-        named: Processes that the user named, or the command: with all that they start.
+        named: Processes that the user named, or the command: with all that they have started.
     """
 
     def __init__(self, filters: Filters, named: Sequence[int]) -> None:
-        self._filters = filters
-        self._named = tuple(named)
-        self._settled: dict[int, tuple[int, int]] = {}
+        self._limit = max(MAX_PROCESSES, len(named))
         self._not_go: set[tuple[int, int]] = set()
         self._found = 0
+        self._lock = threading.Lock()
         self.left_out = 0
+        """Processes that were not looked into, as there were too many."""
+        now = time.monotonic()
+        self._pending = {
+            pid: _Pending(now + _YOUNG_S - _age_s(pid)) for pid in _recorded(filters, named)
+        }
 
-    def first_look(self) -> Found:
-        """Those that are there. Of those the user named a refusal is final."""
-        patience = float("inf") if self._named else FIRST_LOOK_S
-        return self._look(time.monotonic() + patience, last=bool(self._named))
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to look at."""
+        return not self._pending
+
+    def began(self, pids: Sequence[int]) -> None:
+        """Recorded processes that have become another program; on any thread."""
+        young = time.monotonic() + _YOUNG_S
+        with self._lock:
+            for pid in pids:
+                if len(self._pending) < _MAX_PENDING or pid in self._pending:
+                    self._pending[pid] = _Pending(young)
+                else:
+                    self.left_out += 1
+
+    def unsettled(self) -> list[tuple[Identity, str]]:
+        """Those that are too young to be given up, and what was wrong so far."""
+        with self._lock:
+            return [one.refusal for one in self._pending.values() if one.refusal]
 
     def look(self) -> Found:
-        """Those that are new since; none twice."""
-        return self._look(time.monotonic() + FIRST_LOOK_S, last=False)
-
-    def _pids(self) -> Sequence[int]:
-        if self._named:
-            return with_children(self._named)
-        if self._filters.cgroups:
-            return processes_below(self._filters.cgroups)
-        return all_processes()
-
-    def _look(self, deadline: float, *, last: bool) -> Found:
+        """What was found since."""
         found = Found()
-        pids = self._pids()[:_MAX_PIDS]
-        there = set(pids)
-        self._settled = {pid: file for pid, file in self._settled.items() if pid in there}
-        for pid in pids:
+        deadline = time.monotonic() + LOOK_S
+        with self._lock:
+            pending = list(self._pending.items())
+        for pid, one in pending:
             if time.monotonic() > deadline:
                 break
-            file = _file_of(pid)
-            if file is None or file in self._not_go or self._settled.get(pid) == file:
-                continue
-            try:
-                identity = identify(pid)
-            except NotGoError:
-                if len(self._not_go) < _MAX_FILES:
-                    self._not_go.add(file)
-                continue
-            if self._found >= max(MAX_PROCESSES, len(self._named)):
-                self.left_out += 1
-                self._settled[pid] = file
-                continue
-            try:
-                found.processes.append(look_into(identity))
-            except RefusedError as err:
-                if not last and _age_s(pid) < _YOUNG_S:
-                    continue
-                found.refused.append((identity, str(err)))
-            self._found += 1
-            self._settled[pid] = file
+            if self._look_at(pid, one, found):
+                with self._lock:
+                    # Unless it has become yet another program meanwhile.
+                    if self._pending.get(pid) is one:
+                        del self._pending[pid]
         return found
+
+    def _look_at(self, pid: int, one: _Pending, found: Found) -> bool:
+        """Whether that settled what it is."""
+        file = _file_of(pid)
+        if file is None or file in self._not_go:
+            return True
+        try:
+            identity = identify(pid)
+        except NotGoError:
+            if len(self._not_go) < _MAX_FILES:
+                self._not_go.add(file)
+            return True
+        if self._found >= self._limit:
+            self.left_out += 1
+            return True
+        try:
+            found.processes.append(look_into(identity))
+        except RefusedError as err:
+            if time.monotonic() < one.young_until:
+                one.refusal = identity, str(err)
+                return False
+            found.refused.append((identity, str(err)))
+        self._found += 1
+        return True
+
+
+def _recorded(filters: Filters, named: Sequence[int]) -> Sequence[int]:
+    """Processes that pass the filters now."""
+    if named:
+        pids: Sequence[int] = with_children(named)
+    elif filters.cgroups:
+        pids = processes_below(filters.cgroups)
+    else:
+        pids = all_processes()
+    if filters.comms:
+        wanted = {comm.encode()[:_COMM_BYTES] for comm in filters.comms}
+        pids = [pid for pid in pids if not wanted.isdisjoint(thread_names(pid))]
+    return pids[:_MAX_PENDING]
 
 
 def _file_of(pid: int) -> tuple[int, int] | None:

@@ -15,6 +15,7 @@ from sltrace.capture.btf import Btf
 from sltrace.capture.probes import counter_names, object_path
 from sltrace.capture.ring import Ring
 from sltrace.errors import CannotRecord
+from sltrace.target.go.histograms import GC_PAUSES, LATENCIES, STW_HISTOGRAMS
 from sltrace.target.go.process import GoProcess
 
 RING_BYTES = 8 << 20
@@ -40,55 +41,81 @@ _COUNTED_BY = {
     "go_switch": ("go_switches", False),
 }
 """Counter of each program's runs, and whether one costs a breakpoint too."""
-_MEASURED_S = 0.5
+_MEASURED_S, _PATIENCE_S = 0.5, 3.0
+"""How long programs are measured, and waited for, as that costs every program of the machine."""
+_ESTIMATED_NS = 600.0
+"""What a program takes where it was not measured: 200 to 900 here."""
 
 
 class GoProbes:
-    """The programs and their maps.
+    """The programs and their maps, loaded while all privileges are there; attached at any time.
 
     Args:
         tags_fd: The map of tags that all objects share.
+        level: The highest that a process will be at.
         cgroup_v1: Whether cgroups are those of the v1 cpu tree.
         trace_keys: pprof labels that hold a trace id, most common first.
+        measured: Whether to measure what the programs take: runs are expected at once.
 
     Raises:
         CannotRecord: The kernel refused.
     """
 
-    def __init__(self, tags_fd: int, *, cgroup_v1: bool, trace_keys: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        tags_fd: int,
+        *,
+        level: int,
+        cgroup_v1: bool,
+        trace_keys: tuple[str, ...],
+        measured: bool = True,
+    ) -> None:
         path = object_path("go")
         layouts = Btf.of_object(path)
         self._target = layouts.dtype("go_target")
         self._object = libbpf.Object(path)
         self._links: list[int] = []
         self._statistics = -1
-        self.program_ns = dict.fromkeys(_COUNTED_BY, 0.0)
+        self._attached_at: float | None = None
+        self.program_ns: dict[str, float] = {}
         self._counters_seen: dict[str, int] = {}
+        hit = _hit_programs(level)
+        self._programs = (*hit, *_SWITCH)
         try:
             maps = self._object.maps
             maps["task_tags"].reuse(tags_fd)
-            config = _config(layouts.dtype("go_config"), trace_keys, cgroup_v1)
+            config = _config(layouts.dtype("go_config"), level, trace_keys, cgroup_v1)
             maps[".rodata"].write_initial(layouts.variable_offset(".rodata", "cfg"), config)
-            for name in (_RECORD, _TRACKED, _EVERY, _SPAN_BEGIN, _SPAN_END):
-                self._object.programs[name].expect_attach(uprobes.UPROBE_MULTI)
+            for name, program in self._object.programs.items():
+                program.autoload(name in self._programs)
+                if name in hit:
+                    program.expect_attach(uprobes.UPROBE_MULTI)
             self._object.load()
             self.ring = Ring(maps["go_ring"].fd, RING_BYTES, layouts.dtype("go_record"))
             self.stack_ring = Ring(
                 maps["go_stack_ring"].fd, STACK_RING_BYTES, layouts.dtype("go_stack")
             )
             self._names = counter_names(layouts, "go_counter")
-            self.hit_ns = uprobes.hit_cost_ns(self._object.programs[_RECORD].fd)
+            self.hit_ns = uprobes.hit_cost_ns(self._object.programs[_RECORD].fd) if level else 0.0
             self._calibration_hits = self._read_counters().get("go_hits", 0)
+            if measured:
+                self._statistics = int(libbpf.library().bpf_enable_stats(overhead.STATS_RUN_TIME))
+            self._loaded_at = time.monotonic()
         except BaseException:
             self.close()
             raise
 
-    def begin(self) -> None:
-        """Attaches what is not within a process: the goroutine of each thread switched out."""
+    def attach(self) -> None:
+        """Attaches what is not within a process, once: the goroutine of threads switched out.
+
+        Raises:
+            CannotRecord: The kernel refused.
+        """
+        if self._attached_at is not None:
+            return
         for name in _SWITCH:
             self._object.attach(name)
-        self._statistics = int(libbpf.library().bpf_enable_stats(overhead.STATS_RUN_TIME))
-        self._began = time.monotonic()
+        self._attached_at = time.monotonic()
 
     def add(self, process: GoProcess, level: int, *, switch_stacks: bool) -> tuple[int, str]:
         """Attaches to a process as much as can be.
@@ -134,11 +161,12 @@ class GoProbes:
         return ""
 
     def _tell(self, process: GoProcess, level: int, switch_stacks: bool) -> None:
-        o = process.offsets
+        o, known = process.offsets, process.histograms
         target = np.zeros(1, self._target)
         values = {
-            "time_to_run": process.sched + o.s_time_to_run if o.s_time_to_run >= 0 else 0,
-            "stw": process.sched + o.s_stw if o.s_stw >= 0 else 0,
+            "time_to_run": known[LATENCIES],
+            "stw": known.get(STW_HISTOGRAMS[0], 0),
+            "gc_pauses": known.get(GC_PAUSES, 0),
             "tls": process.variables.tls,
             "labels_are_map": o.labels_are_map,
             "level": level,
@@ -155,11 +183,13 @@ class GoProbes:
 
     def _measure_programs(self) -> None:
         """What each program takes, from the services' own first second; then it costs no more."""
-        if self._statistics < 0 or time.monotonic() - self._began < _MEASURED_S:
+        begin = self._loaded_at + _PATIENCE_S if self._attached_at is None else self._attached_at
+        if self._statistics < 0 or time.monotonic() < begin + _MEASURED_S:
             return
-        for name in self.program_ns:
+        for name in self._programs:
             spent, runs, _ = overhead.run_statistics(self._object.programs[name].fd)
-            self.program_ns[name] = spent / runs if runs else 0.0
+            if runs and name in _COUNTED_BY:
+                self.program_ns[name] = spent / runs
         os.close(self._statistics)
         self._statistics = -1
 
@@ -168,7 +198,8 @@ class GoProbes:
         counters = self.counters()
         return round(
             sum(
-                counters.get(counter, 0) * (self.program_ns[name] + self.hit_ns * is_hit)
+                counters.get(counter, 0)
+                * (self.program_ns.get(name, _ESTIMATED_NS) + self.hit_ns * is_hit)
                 for name, (counter, is_hit) in _COUNTED_BY.items()
             )
         )
@@ -205,8 +236,18 @@ class GoProbes:
         self._object.close()
 
 
-def _config(layout: np.dtype[Any], trace_keys: tuple[str, ...], cgroup_v1: bool) -> bytes:
+def _hit_programs(level: int) -> tuple[str, ...]:
+    """Those that a process at this level, or one below, is probed with."""
+    if not level:
+        return ()
+    return (*(program for _, program, _ in _PROBES[level]), _SPAN_BEGIN, _SPAN_END)
+
+
+def _config(
+    layout: np.dtype[Any], level: int, trace_keys: tuple[str, ...], cgroup_v1: bool
+) -> bytes:
     config = np.zeros(1, layout)
+    config["level"] = level
     config["cgroup_v1"] = cgroup_v1
     for field, keys in (("trace_keys", trace_keys), ("span_keys", SPAN_KEYS)):
         slots: NDArray[Any] = config[field][0]

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from sltrace.capture import tags
 from sltrace.capture.columns import named
-from sltrace.capture.golang.sampler import Samples, bucket_bounds
+from sltrace.capture.golang.sampler import Samples
 from sltrace.capture.rows import GroupNames, TaskNames
 from sltrace.model import POLICIES, Flag, Kind
+from sltrace.target.go.histograms import Shape
 from sltrace.target.go.offsets import TRACKED_ONE_IN
 from sltrace.target.go.process import GoProcess, Identity
 from sltrace.trace.schema import arrow_schema
@@ -189,8 +190,14 @@ def targets(
     return pa.Table.from_pylist(rows, schema=arrow_schema("targets"))
 
 
-def sampled(pid: int, samples: Samples) -> Iterable[tuple[str, pa.Table]]:
-    """Rows of `gauges`, `samples` and `runtime_histograms` from what a sampler found."""
+def sampled(pid: int, samples: Samples, shape: Shape) -> Iterable[tuple[str, pa.Table]]:
+    """Rows of `gauges`, `samples` and `runtime_histograms` from what a sampler found.
+
+    Args:
+        pid: The process.
+        samples: What was found.
+        shape: Of its histograms.
+    """
     import pyarrow as pa
 
     gauges = [samples.gauges.popleft() for _ in range(len(samples.gauges))]
@@ -208,7 +215,7 @@ def sampled(pid: int, samples: Samples) -> Iterable[tuple[str, pa.Table]]:
                 }
             ),
         )
-    low, high = bucket_bounds()
+    low, high = shape.bounds
     for _ in range(len(samples.histograms)):
         start, end, name, counts = samples.histograms.popleft()
         used = np.flatnonzero(counts > 0)

@@ -14,13 +14,10 @@ from sltrace.capture.golang import stackwalk
 from sltrace.target.go.offsets import (
     G_SCHED_PC,
     G_STACK_HI,
-    HISTOGRAM_BUCKETS,
-    HISTOGRAM_BYTES,
     P_BYTES,
     P_SCHEDTICK,
     P_STATUS,
     SCHED_BYTES,
-    STW_NAMES,
 )
 from sltrace.target.go.process import GoProcess
 
@@ -34,13 +31,6 @@ _HOLD_NS = 5_000_000
 _STATES = {1: "runnable", 2: "running", 3: "syscall", 4: "waiting", 8: "running", 9: "preempted",
            10: "waiting", 11: "waiting"}  # fmt: skip
 _WAITING, _SYSCALL = 4, 3
-LATENCIES = "/sched/latencies:seconds"
-STW_HISTOGRAMS = (
-    "/sched/pauses/stopping/gc:seconds",
-    "/sched/pauses/stopping/other:seconds",
-    "/sched/pauses/total/gc:seconds",
-    "/sched/pauses/total/other:seconds",
-)
 P_IDLE, P_RUNNING, P_SYSCALL, P_GCSTOP, P_SCHEDULER = 0, 1, 2, 3, 4
 """Values of the gauge p_state."""
 
@@ -79,16 +69,6 @@ class Samples:
     histograms: deque[tuple[int, int, str, NDArray[np.int64]]] = field(
         default_factory=lambda: deque(maxlen=1024)
     )
-
-
-def bucket_bounds() -> tuple[NDArray[np.int64], list[int | None]]:
-    """Lowest value of each bucket of the runtime's histograms and of the next one, in ns.
-
-    The runtime's own two ends, values below 0 and beyond 2^47 ns, are the last two.
-    """
-    low = [64 * i if i < 4 else (4 + i % 4) << (i // 4 + 5) for i in range(HISTOGRAM_BUCKETS)]
-    high: list[int | None] = [*low[1:], 1 << 48]
-    return np.array([*low, -1, 1 << 48], np.int64), [*high, 0, None]
 
 
 class Sampler:
@@ -190,15 +170,10 @@ class Sampler:
         self.samples.scans.append(self._goroutines(now, since))
 
     def _read_histograms(self, now: int) -> None:
-        process, o = self.process, self.process.offsets
-        places = {}
-        if o.s_time_to_run >= 0:
-            places[LATENCIES] = process.sched + o.s_time_to_run
-        if o.s_stw >= 0:
-            for i in range(len(STW_NAMES)):
-                places[STW_HISTOGRAMS[i]] = process.sched + o.s_stw + i * HISTOGRAM_BYTES
-        for name, address in places.items():
-            values = process.memory.words(address, HISTOGRAM_BUCKETS + 2).astype(np.int64)
+        process = self.process
+        for name, address in process.histograms.items():
+            words = process.offsets.histogram.words
+            values = process.memory.words(address, words).astype(np.int64)
             before = self._baseline.get(name)
             self._baseline[name] = values
             if before is not None and (values != before).any():

@@ -9,23 +9,24 @@ from collections.abc import Callable, Iterable, Sequence
 from sltrace.capture.golang.sampler import SCAN_S, TICK_S, Sampler
 from sltrace.target.go.memory import UnreadableError
 
-_LOOK_S = 1.0
-_EAGER_S = 5.0
-"""How long after the begin processes are looked for at every tick, while there is none: so that a
-command is found as soon as it has begun."""
+_SAMPLING_ONE_IN, _LOOKING_ONE_IN = 20, 4
+"""Of its time, one part in so many at most."""
 
 
 class SamplerThread:
-    """Runs the samplers of all processes on one thread of its own.
+    """Runs the samplers of all processes on one thread of its own; it sleeps while there are none.
 
     Args:
-        look: Called now and then; samplers of processes that are new.
+        look: Called after `wake`, until it says that nothing is left to look at: samplers of
+            processes that are new, and whether more may come.
     """
 
-    def __init__(self, look: Callable[[], Sequence[Sampler]]) -> None:
+    def __init__(self, look: Callable[[], tuple[Sequence[Sampler], bool]]) -> None:
         self._look = look
         self._samplers: list[Sampler] = []
-        self._stop = threading.Event()
+        self._stop = False
+        self._looking = True
+        self._woken = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sltrace-go", daemon=True)
         self.started = False
 
@@ -35,35 +36,55 @@ class SamplerThread:
         self.started = True
         self._thread.start()
 
+    def wake(self) -> None:
+        """There is something to look at."""
+        self._looking = True
+        self._woken.set()
+
     def stop(self) -> None:
         """Ends after a last scan."""
-        self._stop.set()
+        self._stop = True
+        self._woken.set()
         if self.started and self._thread.is_alive():
             self._thread.join()
 
     def _run(self) -> None:
-        next_scan = next_look = 0.0
-        eager_until = time.monotonic() + _EAGER_S
+        next_tick = next_scan = next_look = 0.0
         while True:
-            last = self._stop.is_set()
+            last = self._stop
             begin = time.monotonic()
-            due = last or begin >= next_scan
-            for sampler in self._samplers:
-                if sampler.ended_ns is None:
+            if last or begin >= next_tick:
+                due = last or begin >= next_scan
+                for sampler in self._alive():
                     self._sample(sampler, scan=due)
-            took = time.monotonic() - begin
-            if due:
-                next_scan = begin + max(SCAN_S, 20 * took)
+                took = time.monotonic() - begin
+                # A scan of many goroutines must not become the machine's main work.
+                if due:
+                    next_scan = begin + max(SCAN_S, _SAMPLING_ONE_IN * took)
+                next_tick = begin + max(TICK_S, 0 if due else _SAMPLING_ONE_IN * took)
             if last:
                 return
-            if begin >= next_look:
-                looking = time.monotonic()
-                self._samplers += self._look()
-                eager = not self._samplers and begin < eager_until
-                wait = TICK_S if eager else _LOOK_S
-                next_look = looking + max(wait, 20 * (time.monotonic() - looking))
-            # A scan of many goroutines must not become the machine's main work.
-            self._stop.wait(max(TICK_S, 20 * took * (not due)))
+            if self._looking and begin >= next_look:
+                next_look = self._look_once()
+            self._sleep(next_tick, next_look)
+
+    def _alive(self) -> list[Sampler]:
+        return [s for s in self._samplers if s.ended_ns is None]
+
+    def _look_once(self) -> float:
+        """When to look again, if there is anything to look at."""
+        begin = time.monotonic()
+        # Before it looks: what comes meanwhile must not be lost.
+        self._looking = False
+        found, more = self._look()
+        self._samplers += found
+        self._looking |= more
+        return begin + max(TICK_S, _LOOKING_ONE_IN * (time.monotonic() - begin))
+
+    def _sleep(self, next_tick: float, next_look: float) -> None:
+        until = [next_tick] * bool(self._alive()) + [next_look] * self._looking
+        self._woken.wait(max(min(until) - time.monotonic(), 0) if until else None)
+        self._woken.clear()
 
     def _sample(self, sampler: Sampler, *, scan: bool) -> None:
         before = time.thread_time_ns()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sltrace.capture import privileges
 from sltrace.capture.golang import cost
 from sltrace.capture.golang import rows as go_rows
 from sltrace.capture.golang.finder import Finder, Found
@@ -23,7 +24,6 @@ from sltrace.capture.ring import join
 from sltrace.capture.settings import Settings
 from sltrace.capture.sources import Context, Rows
 from sltrace.errors import CannotRecord
-from sltrace.names.cgroups import choose_hierarchy
 from sltrace.target.go.offsets import TRACKED_ONE_IN
 from sltrace.target.go.process import GoProcess, Identity, is_go_program
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MAX_STACKS = 1 << 18
+_SECOND = "another Go program had its number before, in this recording"
 
 
 class GoSource:
@@ -40,20 +41,19 @@ class GoSource:
         finder: Knows which.
         level: How much to record.
         trace_keys: pprof labels that hold a trace id.
-        probed: Whether to load the probes where no Go process is there yet.
+        expected: Whether Go processes are to be expected where none is there yet.
     """
 
     name = "go"
-    reads_processes = True
+    privileges = privileges.READ_MEMORY
 
     def __init__(
-        self, finder: Finder, level: int, trace_keys: tuple[str, ...], *, probed: bool
+        self, finder: Finder, level: int, trace_keys: tuple[str, ...], *, expected: bool
     ) -> None:
         self._finder = finder
-        self._first = finder.first_look()
         self._level = level
         self._trace_keys = trace_keys
-        self._probed = probed
+        self._is_expected = expected
         self._refused: list[tuple[Identity, str, int]] = []
         self._processes: dict[int, GoProcess] = {}
         self._reached: dict[int, tuple[int, str]] = {}
@@ -63,9 +63,7 @@ class GoSource:
         self._samplers: dict[int, Sampler] = {}
         self._thread = SamplerThread(self._look)
         self._probes: GoProbes | None = None
-        self._not_probed = (
-            "it began when no probes were loaded, as no Go process was there; name it with --pid"
-        )
+        self._not_probed = ""
         # Of attaching, on the samplers' thread, and detaching.
         self._lock = threading.Lock()
         self._detached = False
@@ -75,69 +73,71 @@ class GoSource:
         self._expected: cost.Expected | None = None
         self._closed = False
 
-    @property
-    def found_any(self) -> bool:
-        """Whether there was any Go process at the first look."""
-        return bool(self._first.processes or self._first.refused)
-
     def attach(self, context: Context) -> None:
-        """Loads the probes and attaches them to each process that is there."""
+        """Loads the probes, and attaches them to each process that is there."""
         self._tasks, self._groups = context.tasks, context.groups
+        self._take_tags = context.take_tags
         self._switch_stacks = not context.settings.stacks.user
-        processes = self._first.processes
+        first = self._finder.look()
         # Others will be at level 0, whatever was asked for.
-        probed = [p for p in processes if p.sites.record is not None]
+        probed = [p for p in first.processes if p.sites.record is not None]
         before = cost.noted(probed)
-        if processes or self._probed:
-            try:
-                self._probes = GoProbes(
-                    context.tags_fd,
-                    cgroup_v1=choose_hierarchy().kind != "v2",
-                    trace_keys=self._trace_keys,
-                )
-            except CannotRecord as err:
-                # Memory can be read where nothing can be probed.
-                self._not_probed = str(err)
+        try:
+            self._probes = GoProbes(
+                context.tags_fd,
+                level=self._level,
+                cgroup_v1=context.cgroup_v1,
+                trace_keys=self._trace_keys,
+                measured=bool(first.processes) or self._is_expected,
+            )
+        except CannotRecord as err:
+            # Memory can be read where nothing can be probed.
+            self._not_probed = str(err)
         if self._probes and self._level:
-            self._tell_cost(context, probed, before)
-        self._take(self._first)
-        if self._probes:
-            self._probes.begin()
+            self._tell_cost(context, probed, before, unknown=not first.processes)
+        self._take(first)
+        context.watch_programs(self._began)
 
     def _tell_cost(
-        self, context: Context, processes: Sequence[GoProcess], before: cost.Noted
+        self, context: Context, processes: Sequence[GoProcess], before: cost.Noted, *, unknown: bool
     ) -> None:
         assert self._probes
-        if not processes and self._first.processes:
-            return
-        if not processes:
+        if processes:
+            time.sleep(max(before.at + cost.OBSERVED_S - time.monotonic(), 0))
+            after = cost.noted(processes)
+            self._expected = cost.expected(self._level, before, after, self._probes.hit_ns)
+            context.say(cost.sentence(self._level, len(processes), self._expected))
+        elif unknown and self._is_expected:
             context.say(
                 f"go level {self._level}: a probe hit costs {self._probes.hit_ns:.0f} ns and its "
                 "program; how many there will be is not known before it runs"
             )
-            return
-        time.sleep(max(before.at + cost.OBSERVED_S - time.monotonic(), 0))
-        after = cost.noted(processes)
-        self._expected = cost.expected(self._level, before, after, self._probes.hit_ns)
-        context.say(cost.sentence(self._level, len(processes), self._expected))
 
-    def _look(self) -> Sequence[Sampler]:
-        """Takes in processes that began meanwhile; their samplers. On the samplers' thread."""
-        return self._take(self._finder.look())
+    def _began(self, pids: Sequence[int]) -> None:
+        """Processes that have become another program; on the reading thread."""
+        self._finder.began(pids)
+        self._thread.wake()
+
+    def _look(self) -> tuple[Sequence[Sampler], bool]:
+        """Takes in processes that began meanwhile; on the samplers' thread."""
+        samplers = self._take(self._finder.look())
+        return samplers, not self._finder.is_done
 
     def _take(self, found: Found) -> Sequence[Sampler]:
         now = time.monotonic_ns()
         self._refused += [(identity, why, now) for identity, why in found.refused]
-        # One that was replaced by another program was attached to before.
+        # What is recorded of one number is of one program.
+        again = [p for p in found.processes if p.pid in self._processes]
+        self._refused += [(p.identity, _SECOND, now) for p in again]
         fresh = [p for p in found.processes if p.pid not in self._processes]
         for process in fresh:
             pid = process.pid
             self._reasons[pid] = go_rows.Reasons(process)
             self._addresses[pid] = set()
-            self._from_ns[pid] = now
             self._processes[pid] = process
             self._samplers[pid] = Sampler(process)
             self._reached[pid] = self._attach_to(process)
+            self._from_ns[pid] = time.monotonic_ns()
         return [self._samplers[p.pid] for p in fresh]
 
     def _attach_to(self, process: GoProcess) -> tuple[int, str]:
@@ -147,9 +147,14 @@ class GoSource:
             if self._detached:
                 return 0, "the recording was ending"
             try:
-                return self._probes.add(process, self._level, switch_stacks=self._switch_stacks)
+                reached = self._probes.add(process, self._level, switch_stacks=self._switch_stacks)
+                self._probes.attach()
             except OSError as err:
                 return 0, f"the probes have no room for it: {err.strerror}"
+            except CannotRecord as err:
+                return 0, str(err)
+            self._take_tags()
+            return reached
 
     def drain(self) -> float:
         """Empties the rings; the samplers begin here, with the privileges that are left."""
@@ -174,7 +179,8 @@ class GoSource:
         for _ in range(len(self._stacks_drained)):
             yield from self._stack_rows(self._stacks_drained.popleft())
         for pid, sampler in list(self._samplers.items()):
-            for table, data in go_rows.sampled(pid, sampler.samples):
+            shape = sampler.process.offsets.histogram
+            for table, data in go_rows.sampled(pid, sampler.samples, shape):
                 if table != "stacks":
                     yield table, data
                     continue
@@ -211,6 +217,8 @@ class GoSource:
     def finish(self) -> Rows:
         """What was drained last, the names of all addresses, and what became of each process."""
         yield from self.rows()
+        now = time.monotonic_ns()
+        self._refused += [(identity, why, now) for identity, why in self._finder.unsettled()]
         for pid, addresses in self._addresses.items():
             if addresses:
                 yield "frames", go_rows.frames(self._processes[pid], addresses)
@@ -274,21 +282,24 @@ class GoSource:
         self._thread.stop()
 
 
-def go_source(pids: Sequence[int], settings: Settings, command: str = "") -> GoSource | None:
-    """The Go processes of a recording; None where there is none and none is expected.
+def go_source(pids: Sequence[int], settings: Settings, command: str = "") -> GoSource:
+    """The Go processes of a recording: those that are there, and those that will be.
 
-    A Go process that cannot be looked into is part of the source, with the reason.
+    One that cannot be looked into is part of the source, with the reason.
 
     Args:
         pids: Processes that are named, or the one that will be the command.
         settings: What to record.
         command: What it will run; empty where it is not started by the recorder.
     """
-    wanted = settings.go
+    wanted, filters = settings.go, settings.filters
     level = wanted.level
     if level is None:
         # A probe in a service that nobody named is for its owner to decide.
-        level = 1 if pids else 0
-    probed = is_go_program(shutil.which(command) or "")
-    source = GoSource(Finder(settings.filters, pids), level, wanted.trace_labels, probed=probed)
-    return source if source.found_any or command else None
+        level = 1 if pids or filters.cgroups or filters.comms else 0
+    return GoSource(
+        Finder(filters, pids),
+        level,
+        wanted.trace_labels,
+        expected=bool(wanted.level) or is_go_program(shutil.which(command) or ""),
+    )

@@ -33,7 +33,7 @@ class ProfileSource:
     """
 
     name = "profiles"
-    reads_processes = False
+    privileges: frozenset[int] = frozenset()
 
     def __init__(self, listen: tuple[str, int] | None, files: Sequence[Path]) -> None:
         self._listen = listen

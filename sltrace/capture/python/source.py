@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from sltrace.capture import privileges
 from sltrace.capture.python import rows
 from sltrace.capture.python.frames import FrameTable
 from sltrace.capture.python.probes import SAMPLE_HZ, Collector, PythonProbes
@@ -40,7 +41,7 @@ class PythonSource:
     """
 
     name = "python"
-    reads_processes = True
+    privileges = privileges.READ_MAPPINGS
 
     def __init__(self, pids: Sequence[int]) -> None:
         self._pids = tuple(pids)
@@ -76,6 +77,8 @@ class PythonSource:
             self._refused = str(err)
             probes.close()
             self._probes = None
+        if self._probes is not None:
+            context.take_tags()
         self._targets.start(self._pids)
 
     def drain(self) -> float:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sltrace.target.go import offsets as fixed
 from sltrace.target.go.debugsections import section_of
 from sltrace.target.go.errors import DwarfError
+from sltrace.target.go.histograms import SINCE_1_20
 from sltrace.target.go.image import Image
 from sltrace.target.go.offsets import Offsets
 
@@ -37,12 +38,9 @@ _FIELDS = {
     "g_goid": ("g", "goid"),
     "g_waitreason": ("g", "waitreason"),
     "g_tracking": ("g", "tracking"),
-    "g_tracking_stamp": ("g", "trackingStamp"),
-    "g_parent": ("g", "parentGoid"),
     "g_startpc": ("g", "startpc"),
     "g_lockedm": ("g", "lockedm"),
     "g_labels": ("g", "labels"),
-    "m_procid": ("m", "procid"),
     "m_curg": ("m", "curg"),
     "m_p": ("m", "p"),
     "p_m": ("p", "m"),
@@ -91,9 +89,7 @@ def _offsets(layouts: dict[str, Layout], labels_are_map: bool) -> Offsets:
     _check_fixed(at)
     schedt, g = layouts["schedt"], layouts["g"]
     stw = schedt.get(_STW[0], -1)
-    if stw >= 0 and any(
-        at("schedt", n) != stw + i * fixed.HISTOGRAM_BYTES for i, n in enumerate(_STW)
-    ):
+    if stw >= 0 and any(at("schedt", n) != stw + i * SINCE_1_20.size for i, n in enumerate(_STW)):
         raise DwarfError("its histograms of stopped worlds do not follow each other")
     found = Offsets(
         g_sched_bp=at("g", "sched") + at("gobuf", "bp"),
@@ -102,6 +98,7 @@ def _offsets(layouts: dict[str, Layout], labels_are_map: bool) -> Offsets:
         s_runqsize=schedt["runqsize"] if "runqsize" in schedt else at("schedt", "runq") + 16,
         s_stw=stw,
         labels_are_map=labels_are_map,
+        histogram=SINCE_1_20,
         **{name: at(*place) for name, place in _FIELDS.items()},
     )
     _check_reach(found)
@@ -139,7 +136,7 @@ def _check_fixed(at: Any) -> None:
         (at("p", "runqtail"), runq + 4),
         (at("p", "runq"), runq + 8),
         (at("p", "runnext"), runq + 8 + 2048),
-        (at("timeHistogram", ""), fixed.HISTOGRAM_BYTES),
+        (at("timeHistogram", ""), SINCE_1_20.size),
     ):
         if found != wanted:
             raise DwarfError("its runtime's structures are built in a way that is not known")

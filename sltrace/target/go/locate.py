@@ -18,7 +18,7 @@ from sltrace.target.go.offsets import Offsets
 from sltrace.target.go.pclntab import Pclntab
 from sltrace.target.go.x86 import Instruction, decode, is_emulated
 
-_MOV, _LEA = 0x8B, 0x8D
+_MOV, _LEA, _CALL = 0x8B, 0x8D, 0xE8
 _PUSH_RBP = b"\x55"
 _TEST_RBX = b"\x48\x85\xdb"
 # lea -N(%rsp),%r12; cmp 0x10(%r14),%r12 or %rsp; jbe
@@ -43,6 +43,7 @@ class Variables:
         allgs_len: Its length.
         wait_reasons: Table of the words for why a goroutine waits.
         tls: Offset of the current goroutine from the thread pointer.
+        gc_pauses: The histogram of the collector's stopped worlds, before 1.22; 0 for none.
     """
 
     sched: int
@@ -51,6 +52,7 @@ class Variables:
     allgs_len: int
     wait_reasons: int
     tls: int
+    gc_pauses: int
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,7 @@ def variables(image: Image, table: Pclntab, offsets: Offsets) -> Variables:
     sched = _first(operands("runtime.pidleget", _MOV), "runtime.sched") - offsets.s_pidle
     if sched + offsets.s_nmspinning not in operands("runtime.resetspinning", _LEA):
         raise RefusedError("its runtime.sched is not laid out as in the Go version it names")
-    noted = sched + offsets.s_time_to_run
-    if offsets.s_time_to_run >= 0 and noted not in operands(CASGSTATUS, _LEA):
+    if sched + offsets.s_time_to_run not in operands(CASGSTATUS, _LEA):
         raise RefusedError("its histogram of waits is not where it is in the Go version it names")
     allp = operands("runtime.preemptall", _MOV)
     if len(allp) < 2 or allp[1] != allp[0] + 8:
@@ -125,6 +126,7 @@ def variables(image: Image, table: Pclntab, offsets: Offsets) -> Variables:
         allgs[1],
         reasons[1],
         _tls(code_of(image, table, "runtime.stackcheck")),
+        _gc_pauses(image, table, offsets) if offsets.s_stw < 0 else 0,
     )
 
 
@@ -132,6 +134,24 @@ def _first(found: list[int], what: str) -> int:
     if not found:
         raise RefusedError(f"its {what} was not found")
     return found[0]
+
+
+def _gc_pauses(image: Image, table: Pclntab, offsets: Offsets) -> int:
+    """What is handed to the function that notes a duration where a collection ends.
+
+    Where that is inlined, its first count, and its last behind the others.
+    """
+    record, _ = table.function(RECORD) or (0, 0)
+    found = 0
+    seen: set[int] = set()
+    for instruction in code_of(image, table, "runtime.gcMarkTermination"):
+        if instruction.opcode == _LEA and instruction.target is not None:
+            found = instruction.target
+            seen.add(found)
+        elif instruction.opcode == _CALL and record and instruction.target == record:
+            return found
+    behind = 8 * offsets.histogram.buckets
+    return next((at for at in sorted(seen) if at + behind in seen), 0)
 
 
 def _tls(code: list[Instruction]) -> int:

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, replace
 
 from sltrace.target.go.errors import RefusedError
+from sltrace.target.go.histograms import BEFORE_1_20, SINCE_1_20, Shape
 
 G_STACK_LO, G_STACK_HI, G_M, G_SCHED_SP, G_SCHED_PC = 0, 8, 48, 56, 64
 P_ID, P_STATUS, P_SCHEDTICK, P_SYSCALLTICK = 0, 4, 16, 20
@@ -20,17 +21,16 @@ P_BYTES = 64
 """Of a P, likewise the samplers."""
 SCHED_BYTES = 512
 """Of runtime.sched, what is read at once: all fields but the histograms."""
-HISTOGRAM_BUCKETS = 160
-HISTOGRAM_BYTES = 8 * (HISTOGRAM_BUCKETS + 2)
 TRACKED_ONE_IN = 8
 """The runtime tracks one stop in this many of each goroutine (gTrackingPeriod)."""
-STW_NAMES = ("stopping_gc", "stopping_other", "total_gc", "total_other")
-"""The four histograms of stopped worlds, in the runtime's order."""
 
 
 @dataclass(frozen=True)
 class Offsets:
-    """Offsets within g, m, p and schedt; -1 for a field this version does not have."""
+    """Offsets within g, m, p and schedt; -1 for a field this version does not have.
+
+    And how its histograms are laid out.
+    """
 
     g_sched_bp: int
     g_syscallsp: int
@@ -39,12 +39,9 @@ class Offsets:
     g_goid: int
     g_waitreason: int
     g_tracking: int
-    g_tracking_stamp: int
-    g_parent: int
     g_startpc: int
     g_lockedm: int
     g_labels: int
-    m_procid: int
     m_curg: int
     m_p: int
     p_m: int
@@ -58,6 +55,7 @@ class Offsets:
     s_time_to_run: int
     s_stw: int
     labels_are_map: bool
+    histogram: Shape
 
     @property
     def p_runq(self) -> int:
@@ -70,39 +68,36 @@ class Offsets:
         return self.p_runqhead + 8 + 2048
 
 
-# Its histogram of waits is of another shape, and written to where no probe can be.
+# It notes waits within casgstatus, where no probe can be.
 _1_19 = Offsets(
     g_sched_bp=104, g_syscallsp=112, g_syscallbp=-1, g_status=144, g_goid=152, g_waitreason=176,
-    g_tracking=188, g_tracking_stamp=192, g_parent=-1, g_startpc=312, g_lockedm=232,
-    g_labels=360,
-    m_procid=72, m_curg=192, m_p=208, p_m=56, p_runqhead=400,
+    g_tracking=188, g_startpc=312, g_lockedm=232, g_labels=360,
+    m_curg=192, m_p=208, p_m=56, p_runqhead=400,
     s_nmidle=40, s_pidle=80, s_npidle=88, s_nmspinning=92, s_runqsize=112, s_gcwaiting=224,
-    s_time_to_run=-1, s_stw=-1, labels_are_map=True,
+    s_time_to_run=312, s_stw=-1, labels_are_map=True, histogram=BEFORE_1_20,
 )  # fmt: skip
 _1_21 = Offsets(
     g_sched_bp=104, g_syscallsp=112, g_syscallbp=-1, g_status=144, g_goid=152, g_waitreason=176,
-    g_tracking=187, g_tracking_stamp=192, g_parent=272, g_startpc=296, g_lockedm=208,
-    g_labels=344,
-    m_procid=72, m_curg=192, m_p=208, p_m=56, p_runqhead=400,
+    g_tracking=187, g_startpc=296, g_lockedm=208, g_labels=344,
+    m_curg=192, m_p=208, p_m=56, p_runqhead=400,
     s_nmidle=40, s_pidle=80, s_npidle=88, s_nmspinning=92, s_runqsize=120, s_gcwaiting=232,
-    s_time_to_run=320, s_stw=-1, labels_are_map=True,
+    s_time_to_run=320, s_stw=-1, labels_are_map=True, histogram=SINCE_1_20,
 )  # fmt: skip
 _1_22 = replace(_1_21, g_tracking=190, s_stw=1632)
 _1_23 = replace(
     _1_22, g_syscallbp=128, g_status=152, g_goid=160, g_waitreason=184, g_tracking=198,
-    g_tracking_stamp=200, g_parent=280, g_startpc=304, g_lockedm=216, g_labels=352,
-    p_m=48, p_runqhead=392,
+    g_startpc=304, g_lockedm=216, g_labels=352, p_m=48, p_runqhead=392,
 )  # fmt: skip
 _1_24 = replace(_1_23, labels_are_map=False)
 _1_25 = replace(
     _1_24, g_sched_bp=96, g_syscallsp=104, g_syscallbp=120, g_status=144, g_goid=152,
-    g_waitreason=176, g_tracking=190, g_tracking_stamp=192, g_parent=272, g_startpc=296,
-    g_lockedm=208, g_labels=344, m_procid=64, m_curg=184, m_p=200,
+    g_waitreason=176, g_tracking=190, g_startpc=296, g_lockedm=208, g_labels=344,
+    m_curg=184, m_p=200,
     s_nmidle=48, s_pidle=88, s_npidle=96, s_nmspinning=100, s_runqsize=128, s_gcwaiting=248,
     s_time_to_run=344, s_stw=1656,
 )  # fmt: skip
 _1_26 = replace(
-    _1_25, g_parent=280, g_startpc=304, g_labels=352, m_p=208, p_runqhead=400,
+    _1_25, g_startpc=304, g_labels=352, m_p=208, p_runqhead=400,
     s_nmidle=64, s_pidle=104, s_npidle=112, s_nmspinning=116, s_runqsize=144, s_gcwaiting=264,
     s_time_to_run=360, s_stw=1672,
 )  # fmt: skip

@@ -9,6 +9,7 @@ from sltrace.symbols.elf import Elf, ElfError
 from sltrace.target.go import dwarf, locate, verify
 from sltrace.target.go.buildinfo import read_buildinfo
 from sltrace.target.go.errors import DwarfError, NotGoError, RefusedError
+from sltrace.target.go.histograms import GC_PAUSES, LATENCIES, STW_HISTOGRAMS
 from sltrace.target.go.image import Image
 from sltrace.target.go.memory import Memory, UnreadableError
 from sltrace.target.go.offsets import Offsets, offsets_of
@@ -78,6 +79,18 @@ class GoProcess:
         """Address of runtime.sched."""
         return self.variables.sched + self.bias
 
+    @property
+    def histograms(self) -> dict[str, int]:
+        """Addresses of those that the runtime keeps of durations, by its own names."""
+        found = {LATENCIES: self.sched + self.offsets.s_time_to_run}
+        if self.offsets.s_stw >= 0:
+            first = self.sched + self.offsets.s_stw
+            for number, name in enumerate(STW_HISTOGRAMS):
+                found[name] = first + number * self.offsets.histogram.size
+        elif self.variables.gc_pauses:
+            found[GC_PAUSES] = self.variables.gc_pauses + self.bias
+        return found
+
     def is_alive(self) -> bool:
         """Whether the process is still the same program."""
         try:
@@ -134,7 +147,6 @@ def look_into(identity: Identity) -> GoProcess:
         found = locate.variables(image, table, offsets)
         memory = Memory(pid)
         bias = _load_address(pid) - image.base if image.pie else 0
-        verify.verify(memory, offsets, found.sched + bias, found.allp + bias, found.allgs + bias)
         process = GoProcess(
             identity=identity,
             image=image,
@@ -147,6 +159,14 @@ def look_into(identity: Identity) -> GoProcess:
             reasons=verify.wait_reasons(memory, found.wait_reasons + bias),
             memory=memory,
             started=started,
+        )
+        verify.verify(
+            memory,
+            offsets,
+            process.sched,
+            found.allp + bias,
+            found.allgs + bias,
+            list(process.histograms.values()),
         )
         if not process.is_alive():
             raise RefusedError(_DEAD)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,7 +12,6 @@ from sltrace.target.go.memory import Memory, UnreadableError
 from sltrace.target.go.offsets import (
     G_M,
     G_STACK_LO,
-    HISTOGRAM_BUCKETS,
     P_BYTES,
     P_ID,
     P_STATUS,
@@ -30,7 +30,9 @@ _P_STATUSES = frozenset(range(5))
 _MAX_WAITS = 1 << 56
 
 
-def verify(memory: Memory, offsets: Offsets, sched: int, allp: int, allgs: int) -> None:
+def verify(
+    memory: Memory, offsets: Offsets, sched: int, allp: int, allgs: int, histograms: Sequence[int]
+) -> None:
     """Checks what can be checked.
 
     Args:
@@ -39,6 +41,7 @@ def verify(memory: Memory, offsets: Offsets, sched: int, allp: int, allgs: int) 
         sched: Address of runtime.sched; likewise the other two, all as loaded.
         allp: Slice header of all Ps.
         allgs: Pointer of the slice of all goroutines, followed by its length.
+        histograms: Addresses of histograms.
 
     Raises:
         RefusedError: Something is not as it should be.
@@ -46,13 +49,15 @@ def verify(memory: Memory, offsets: Offsets, sched: int, allp: int, allgs: int) 
     """
     problem = ""
     for _ in range(_ATTEMPTS):
-        problem = _problem(memory, offsets, sched, allp, allgs)
+        problem = _problem(memory, offsets, sched, allp, allgs, histograms)
         if not problem:
             return
     raise RefusedError(f"its runtime is not laid out as in the Go version it names: {problem}")
 
 
-def _problem(memory: Memory, o: Offsets, sched: int, allp: int, allgs: int) -> str:
+def _problem(
+    memory: Memory, o: Offsets, sched: int, allp: int, allgs: int, histograms: Sequence[int]
+) -> str:
     ps, count = (int(w) for w in memory.words(allp, 2))
     if not 0 < count <= _MAX_PS:
         return f"{count} Ps"
@@ -65,7 +70,7 @@ def _problem(memory: Memory, o: Offsets, sched: int, allp: int, allgs: int) -> s
     try:
         return (
             _problem_of_ps(memory, o, memory.words(ps, count))
-            or (o.s_time_to_run >= 0 and _problem_of_histogram(memory, sched + o.s_time_to_run))
+            or next(filter(None, (_problem_of_histogram(memory, o, at) for at in histograms)), "")
             or _problem_of_goroutines(memory, o, allgs)
         )
     except UnreadableError as err:
@@ -96,11 +101,11 @@ def _problem_of_ps(
     return ""
 
 
-def _problem_of_histogram(memory: Memory, at: int) -> str:
-    before = memory.words(at, HISTOGRAM_BUCKETS + 2)
-    after = memory.words(at, HISTOGRAM_BUCKETS + 2)
+def _problem_of_histogram(memory: Memory, o: Offsets, at: int) -> str:
+    before = memory.words(at, o.histogram.words)
+    after = memory.words(at, o.histogram.words)
     if (after < before).any() or int(after.max()) > _MAX_WAITS:
-        return "its histogram of waits is none"
+        return "a histogram of it is none"
     return ""
 
 

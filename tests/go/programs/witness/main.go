@@ -162,6 +162,7 @@ func counted() map[string][]uint64 {
 		{Name: "/sched/pauses/total/gc:seconds"},
 		{Name: "/sched/pauses/total/other:seconds"},
 		{Name: "/sched/pauses/stopping/gc:seconds"},
+		{Name: "/gc/pauses:seconds"},
 	}
 	metrics.Read(samples)
 	found := map[string][]uint64{}
