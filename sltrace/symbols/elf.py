@@ -33,6 +33,7 @@ _NT_GNU_BUILD_ID = 3
 _MAX_SYMBOLS = 1 << 22
 _MAX_NAME = 4096
 _MAX_TABLE = 4096
+_U64 = (1 << 64) - 1
 
 
 class ElfError(Exception):
@@ -153,7 +154,11 @@ class Elf:
     def _functions(
         self, sections: list[tuple[Any, ...]]
     ) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]:
-        """Start, end (0: unknown) and position of the name, sorted by start."""
+        """Start, end (0: unknown) and position of the name, sorted by start.
+
+        One of size 0 (`_init`, assembly) may reach to its section's end, not into the PLT after it.
+        """
+        ends_of_sections = np.array([(s[3] + s[5]) & _U64 for s in sections], np.uint64)
         for wanted in (_SHT_SYMTAB, _SHT_DYNSYM):
             for table, strings_at, strings_size in self._symbol_tables(sections, wanted):
                 kind = table["info"] & 0xF
@@ -166,7 +171,10 @@ class Elf:
                     continue
                 table = table[np.argsort(table["value"], kind="stable")]
                 starts = table["value"].astype(np.uint64)
-                ends = np.where(table["size"] > 0, starts + table["size"], 0).astype(np.uint64)
+                within = table["section"] < len(sections)
+                last = ends_of_sections[np.where(within, table["section"], 0)]
+                unsized = np.where(within, last, np.uint64(0))
+                ends = np.where(table["size"] > 0, starts + table["size"], unsized)
                 return starts, ends, strings_at + table["name"].astype(np.uint64)
         empty = np.empty(0, np.uint64)
         return empty, empty, empty
