@@ -18,7 +18,7 @@ const volatile struct python_config cfg = {};
 #define TASK_STATE_DEAD 0x80
 
 #include "scratch.bpf.h"
-#include "stack_id.h"
+#include "native_stack.bpf.h"
 #include "task_tags.bpf.h"
 #include "tasks.bpf.h"
 #include "python_state.bpf.h"
@@ -139,10 +139,29 @@ int BPF_PROG(python_switch_before_5_18, bool preempt, struct task_struct *prev,
 	return 0;
 }
 
+/* Native stack of what the timer interrupted; kernel's for pid 0. Only samples use the buffer. */
+static __noinline u64 sampled_stack(void *ctx, struct python_cpu *c, u32 pid)
+{
+	struct stack_record *stack = stack_buffer();
+	s64 bytes;
+	u64 id;
+
+	if (!ctx || !c || !stack)
+		return 0;
+	bytes = bpf_get_stack(ctx, stack->addresses, sizeof(stack->addresses),
+			      pid ? BPF_F_USER_STACK : 0);
+	if (bytes <= 0)
+		return 0;
+	id = native_stack_intern(stack, pid, bytes / sizeof(u64));
+	if (!id)
+		count(c, PYTHON_NATIVE_LOST);
+	return id;
+}
+
 SEC("perf_event")
 int python_sample(void *ctx)
 {
-	u64 both = bpf_get_current_pid_tgid(), now = bpf_ktime_get_ns(), found;
+	u64 both = bpf_get_current_pid_tgid(), now = bpf_ktime_get_ns(), found, user, kernel = 0;
 	u32 pid = both >> 32, tid = both;
 	struct python_process *p = process_of(pid);
 	struct python_cpu *c = this_cpu();
@@ -160,12 +179,17 @@ int python_sample(void *ctx)
 	trace_ids(p, found, &tag);
 	if (th->loop_start_ns)
 		th->loop_tag = tag;
+	user = sampled_stack(ctx, c, pid);
+	if (CFG(sample_kernel))
+		kernel = sampled_stack(ctx, c, 0);
 	s = bpf_ringbuf_reserve(&python_sample_ring, sizeof(*s), 0);
 	if (!s) {
 		count(c, PYTHON_SAMPLES_LOST);
 		return 0;
 	}
 	s->ns = now;
+	s->stack_user = user;
+	s->stack_kernel = kernel;
 	s->tid = tid;
 	s->pid = pid;
 	s->tag = tag;

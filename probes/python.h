@@ -6,6 +6,7 @@
 #ifndef SLTRACE_PYTHON_H
 #define SLTRACE_PYTHON_H
 
+#include "stack_record.h"
 #include "task_tag.h"
 
 /* One process with CPython in it: addresses in it, and offsets in bytes. */
@@ -87,6 +88,8 @@ struct python_wait {
 
 struct python_sample {
 	u64 ns;
+	u64 stack_user; /* id of a struct stack_record; 0: none */
+	u64 stack_kernel;
 	u32 tid;
 	u32 pid;
 	struct task_tag tag;
@@ -117,6 +120,7 @@ enum python_counter {
 	PYTHON_STACKS_LOST,    /* stacks that found no room in the ring, or to be put together */
 	PYTHON_WAITS_LOST,     /* GIL waits and the like that found no room in the ring */
 	PYTHON_SAMPLES_LOST,   /* CPU samples that found no room in the ring */
+	PYTHON_NATIVE_LOST,    /* native stacks of CPU samples that found no room in the ring */
 	PYTHON_THREADS_LOST,   /* threads beyond the table */
 	PYTHON_PROCESSES_LOST, /* child processes beyond the table */
 	N_PYTHON_COUNTERS,
@@ -132,8 +136,9 @@ struct python_cpu {
 struct python_config {
 	u32 stack_rate; /* stacks per CPU and 10 ms; 0: no cap */
 	u8 cgroup_v1;
-	u8 loops; /* the system calls of event loops are seen */
-	u8 reserved[2];
+	u8 loops;         /* the system calls of event loops are seen */
+	u8 sample_kernel; /* CPU samples have kernel stacks, too */
+	u8 reserved;
 };
 
 #endif

@@ -157,7 +157,7 @@ static __always_inline u64 stack_intern(struct walk *w, struct python_cpu *c, u3
 	if (!w->depth || w->failed)
 		return 0;
 	w->hash = stack_id_end(w->hash);
-	index = w->hash & (SEEN_STACKS - 1);
+	index = w->hash & (SEEN_PYTHON - 1);
 	seen = bpf_map_lookup_elem(&python_seen, &index);
 	if (!seen || *seen == w->hash)
 		return w->hash;

@@ -6,7 +6,7 @@
 #define MAX_PROCESSES   1024
 #define MAX_THREADS     16384
 #define HOLDERS         4
-#define SEEN_STACKS     (1 << 16)
+#define SEEN_PYTHON     (1 << 16)
 #define STACK_WINDOW_NS 10000000ULL
 
 /* The thread pointer: pthread_self() in glibc and musl, which CPython keeps as a thread's id. */
@@ -94,7 +94,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, SEEN_STACKS);
+	__uint(max_entries, SEEN_PYTHON);
 	__type(key, u32);
 	__type(value, u64);
 } python_seen SEC(".maps");

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from sltrace.capture import stacks
 from sltrace.capture.probes import Probes
 from sltrace.capture.ring import join
 from sltrace.capture.rows import RowMaker
 from sltrace.capture.sources import Rows, Source
+from sltrace.capture.stacks import StackTable
 from sltrace.names.cgroups import CgroupNames
 from sltrace.names.processes import ProcessNames
 from sltrace.symbols.recorder import SymbolRecorder
@@ -36,7 +36,8 @@ class Feed:
         rows: Makes rows of waits.
         tasks: Names of threads.
         groups: Names of cgroups.
-        symbols: Names of addresses.
+        native: Native stacks.
+        symbols: Names of their addresses.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Feed:
         rows: RowMaker,
         tasks: ProcessNames,
         groups: CgroupNames,
+        native: StackTable,
         symbols: SymbolRecorder,
     ) -> None:
         self.waits = 0
@@ -62,7 +64,7 @@ class Feed:
         self._tasks = tasks
         self._groups = groups
         self._symbols = symbols
-        self._stacks = stacks.StackTable()
+        self._native = native
         self._segment: Segment | None = None
         # Appended to by one thread and taken from by the other; each count has one writer.
         self._drained: deque[NDArray[Any]] = deque()
@@ -158,6 +160,4 @@ class Feed:
             return
         records = self._probes.stack_ring.drain()
         if records is not None:
-            fresh = self._stacks.new(records)
-            self._writer.append("stacks", stacks.rows(fresh))
-            self._writer.append("mappings", self._symbols.observe(fresh))
+            self._write(self._native.add(records))

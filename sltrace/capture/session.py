@@ -17,6 +17,7 @@ from sltrace.capture.probes import LibbpfProbes, Probes, Targets
 from sltrace.capture.rows import RowMaker
 from sltrace.capture.settings import Settings
 from sltrace.capture.sources import Context, Source
+from sltrace.capture.stacks import StackTable
 from sltrace.capture.tallies import CounterIntervals, HistogramIntervals
 from sltrace.names.cgroups import CgroupNames, choose_hierarchy
 from sltrace.names.processes import ProcessNames
@@ -91,6 +92,9 @@ class Recording:
         self._tasks = ProcessNames()
         self._topology = read_topology()
         self._stack_tasks: dict[int, str] = {}
+        stacks = settings.stacks
+        self._symbols = SymbolRecorder(kernel=stacks.kernel or stacks.waker)
+        self._native = StackTable(self._symbols)
         refuse_existing(path, force=force)
         self._start_ns = time.monotonic_ns()
         self._clock = {"start_ns": self._start_ns, "start_unix_ns": time.time_ns()}
@@ -126,7 +130,8 @@ class Recording:
                 ),
                 tasks=self._tasks,
                 groups=self._groups,
-                symbols=SymbolRecorder(kernel=settings.stacks.kernel or settings.stacks.waker),
+                native=self._native,
+                symbols=self._symbols,
             )
             # Loading and verifying take seconds of CPU, and are in no hurry.
             priority.raise_for_reading()
@@ -164,6 +169,7 @@ class Recording:
             cgroup_v1=self._hierarchy.kind != "v2",
             say=self._say,
             stack_tasks=self._stack_tasks,
+            native=self._native.add,
         )
         for source in self._sources:
             source.attach(context)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from numpy.typing import NDArray
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -34,6 +36,7 @@ class Context:
         stack_tasks: The asyncio task that a runtime stack is of, by the stack's id: a source puts
             them in for waits of the scheduler, too.
         cgroup_v1: The tree of cgroups that ids are from is the v1 one of the CPU controller.
+        native: Rows for native stacks (`struct stack_record`) that a source took itself.
         say: Shows a line to the user before the recording begins.
     """
 
@@ -44,6 +47,7 @@ class Context:
     groups: GroupNames
     cgroup_v1: bool = False
     stack_tasks: dict[int, str] = field(default_factory=dict)
+    native: Callable[[NDArray[Any]], Rows] = lambda records: iter(())
     say: Callable[[str], None] = lambda line: None
 
 

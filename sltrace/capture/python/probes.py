@@ -27,6 +27,7 @@ _RINGS = {
     "python_wait_ring": ("python_wait", 8 << 20),
     "python_sample_ring": ("python_sample", 1 << 20),
     "python_event_ring": ("python_event", 256 << 10),
+    "stack_ring": ("stack_record", 1 << 20),
 }
 _TASKS = ("python_fork", "python_exec", "python_exit")
 _CALLS = ("python_sys_enter", "python_sys_exit")
@@ -77,7 +78,7 @@ class PythonProbes:
             self._object.close()
             raise
         maps = self._object.maps
-        self.stacks, self.waits, self.samples, self.events = (
+        self.stacks, self.waits, self.samples, self.events, self.native = (
             Ring(maps[name].fd, size, layouts.dtype(record))
             for name, (record, size) in _RINGS.items()
         )
@@ -94,9 +95,11 @@ class PythonProbes:
         config["stack_rate"] = max(1, rate // 100) if rate else 0
         config["cgroup_v1"] = context.cgroup_v1
         config["loops"] = self._settings.python.loops
+        config["sample_kernel"] = self._settings.stacks.kernel
         maps = self._object.maps
         maps[".rodata"].write_initial(layouts.variable_offset(".rodata", "cfg"), config.tobytes())
         maps["python_cpus"].resize(cpus)
+        maps["stack_ring"].resize(_RINGS["stack_ring"][1])
         maps["task_tags"].reuse(context.tags_fd)
         self._switch = _SWITCH[0 if kernel.tracepoint_arguments("sched_switch") == 4 else 1]
         for name in _SWITCH:

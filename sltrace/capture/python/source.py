@@ -64,6 +64,7 @@ class PythonSource:
             "stacks": probes.stacks,
             "waits": probes.waits,
             "samples": probes.samples,
+            "native": probes.native,
         }
         self._drained = {name: deque() for name in self._rings}
         self._counters = CounterIntervals(probes.counter_names, probes.counters(), rows.CLASSES)
@@ -105,6 +106,8 @@ class PythonSource:
         if events is not None:
             self._targets.feed(events[events["kind"] == EXIT])
         self._targets.look()
+        if (native := self._take("native")) is not None:
+            yield from self._context.native(native)
         if (waits := self._take("waits")) is not None:
             yield "waits", rows.waits(waits, self._context)
         if (samples := self._take("samples")) is not None:
