@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sltrace.analysis.cpusamples import cpu_profile
+from sltrace.analysis.cube import build_cube
 from tests.kernel.conftest import Record
 from tests.support.pythons import PROGRAMS, service
 
@@ -146,6 +148,19 @@ def test_samples_are_99_a_second_and_on_the_right_lines(
     expected = log["three"] / (log["three"] + log["one"])
     # Three standard deviations of so many samples.
     assert ratio == pytest.approx(expected, abs=3 * (0.25 * 0.75 / samples["n"]) ** 0.5)
+    # And what a native function took, which is innermost below the Python function that called it.
+    profile = cpu_profile(trace, build_cube(trace))
+    assert profile
+    inside = 0
+    for stack, ns in zip(profile.stacks, profile.values, strict=True):
+        names = [profile.frames[i].name for i in stack]
+        if profile.frames[stack[-1]].file.startswith("libz.so"):
+            assert names[:3] == ["<module> (shares.py)", "main (shares.py)", "sums (shares.py)"]
+            inside += ns
+    expected = log["zlib"] / (log["three"] + log["one"] + log["zlib"])
+    print(f"zlib {inside / profile.total:.3f} of {expected:.3f}, {profile.total} ns")
+    assert 0.1 < expected < 0.9
+    assert inside / profile.total == pytest.approx(expected, abs=1.5 / samples["n"] ** 0.5)
 
 
 def test_a_loop_rests(record: Record, tmp_path: Path) -> None:
