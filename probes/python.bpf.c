@@ -22,13 +22,15 @@ const volatile struct python_config cfg = {};
 #include "task_tags.bpf.h"
 #include "tasks.bpf.h"
 #include "python_state.bpf.h"
-#include "python_stack.bpf.h"
 #include "python_trace.bpf.h"
+#include "python_task.bpf.h"
+#include "python_stack.bpf.h"
 #include "python_waits.bpf.h"
 
 /* Only so that the object's BTF describes them. */
 const struct python_wait *python_wait_layout;
 const struct python_sample *python_sample_layout;
+const struct python_name *python_name_layout;
 const struct python_event *python_event_layout;
 const enum python_counter *python_counter_layout;
 
@@ -98,7 +100,7 @@ static __noinline int switched_out(struct task_struct *t, struct python_process 
 	found = thread_state(p, th, now);
 	tag.reason = blocked ? reason_of(&call, th) : REASON_NONE;
 	if (stack_allowed(c, now)) {
-		tag.stack_runtime = python_stack_of(p, found);
+		python_stack_of(p, found, &tag);
 		trace_ids(p, found, &tag);
 	}
 	leave_tag(tid, &tag);
@@ -175,7 +177,7 @@ int python_sample(void *ctx)
 	if (!th)
 		return 0;
 	found = thread_state(p, th, now);
-	tag.stack_runtime = python_stack_of(p, found);
+	python_stack_of(p, found, &tag);
 	trace_ids(p, found, &tag);
 	if (th->loop_start_ns)
 		th->loop_tag = tag;
@@ -252,7 +254,7 @@ int python_gc_end(void *ctx)
 	if (!th || !th->gc_start_ns)
 		return 0;
 	if (th->state)
-		tag.stack_runtime = python_stack_of(p, th->state);
+		python_stack_of(p, th->state, &tag);
 	tell_gc(th, &tag, now);
 	th->gc_start_ns = 0;
 	return 0;

@@ -5,6 +5,7 @@
 
 #define MAX_PROCESSES   1024
 #define MAX_THREADS     16384
+#define MAX_NAMES       1024
 #define HOLDERS         4
 #define SEEN_PYTHON     (1 << 16)
 #define STACK_WINDOW_NS 10000000ULL
@@ -127,6 +128,19 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 20);
 } python_sample_ring SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_NAMES);
+	__uint(key_size, PYTHON_NAME_BYTES);
+	__type(value, u32);
+} python_names SEC(".maps");
+
+/* Holds all there can be. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 128 << 10);
+} python_name_ring SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sltrace.capture import cputimes, overhead, priority, privileges, tags
+from sltrace.capture.asynciotasks import AsyncioTasks
 from sltrace.capture.description import describe
 from sltrace.capture.feed import Feed
 from sltrace.capture.probes import LibbpfProbes, Probes, Targets
@@ -91,7 +92,7 @@ class Recording:
         self._groups = CgroupNames(self._hierarchy)
         self._tasks = ProcessNames()
         self._topology = read_topology()
-        self._stack_tasks: dict[int, str] = {}
+        self._asyncio_tasks = AsyncioTasks()
         stacks = settings.stacks
         self._symbols = SymbolRecorder(kernel=stacks.kernel or stacks.waker)
         self._native = StackTable(self._symbols)
@@ -126,7 +127,7 @@ class Recording:
                     self._groups,
                     self._topology.node_of_cpu,
                     settings.min_latency_ns,
-                    self._stack_tasks,
+                    self._asyncio_tasks,
                 ),
                 tasks=self._tasks,
                 groups=self._groups,
@@ -168,7 +169,7 @@ class Recording:
             groups=self._groups,
             cgroup_v1=self._hierarchy.kind != "v2",
             say=self._say,
-            stack_tasks=self._stack_tasks,
+            asyncio_tasks=self._asyncio_tasks,
             native=self._native.add,
         )
         for source in self._sources:
@@ -281,13 +282,18 @@ class Recording:
 
     def _drain(self, limit: int | None = _MAX_BACKLOG) -> float:
         """Empties the rings into memory, unless `limit` bytes are waiting there to be written."""
-        # Before the waits, which are told by what the sources saw before.
-        fill = max((source.drain() for source in self._sources), default=0.0)
+        fill, taken, size = 0.0, [], 0
         for ring in self._probes.wait_rings:
             fill = max(fill, ring.fill())
-            room = limit is None or self._feed.backlog < limit
+            room = limit is None or self._feed.backlog + size < limit
             if room and (records := ring.drain()) is not None:
-                self._feed.put(records)
+                taken.append(records)
+                size += records.nbytes
+        # A wait is told by what the sources saw before it: that is taken after it, and is there
+        # when the wait is handed on.
+        fill = max([fill, *(source.drain() for source in self._sources)])
+        for records in taken:
+            self._feed.put(records)
         return fill
 
     # ---- the writing thread ------------------------------------------------------------------

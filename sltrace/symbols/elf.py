@@ -119,6 +119,7 @@ class Elf:
                 for i in range(n_sections)
             ]
         self._sections = sections
+        self._section_names = fields[13]
         self._starts, self._ends, self._names_at = self._functions(sections)
 
     def _build_id(self, notes: list[tuple[int, int]]) -> str:
@@ -126,6 +127,18 @@ class Elf:
             if owner == b"GNU" and kind == _NT_GNU_BUILD_ID and 4 <= len(value) <= 64:
                 return value.hex()
         return ""
+
+    def section(self, name: str, limit: int) -> bytes:
+        """The first `limit` bytes of a section of the file; empty if it has none of that name."""
+        if self._section_names >= len(self._sections):
+            return b""
+        names_at = self._sections[self._section_names][4]
+        wanted = name.encode() + b"\0"
+        for section in self._sections:
+            at = names_at + section[0]
+            if self._data[at : at + len(wanted)] == wanted:
+                return bytes(self._data[section[4] : section[4] + min(section[5], limit)])
+        return b""
 
     def notes(self, owner: bytes, limit: int) -> list[bytes]:
         """Contents of the notes of one owner in the section table, the first `limit`."""

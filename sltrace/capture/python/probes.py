@@ -28,6 +28,7 @@ _RINGS = {
     "python_sample_ring": ("python_sample", 1 << 20),
     "python_event_ring": ("python_event", 256 << 10),
     "stack_ring": ("stack_record", 1 << 20),
+    "python_name_ring": ("python_name", 128 << 10),
 }
 _TASKS = ("python_fork", "python_exec", "python_exit")
 _CALLS = ("python_sys_enter", "python_sys_exit")
@@ -78,10 +79,11 @@ class PythonProbes:
             self._object.close()
             raise
         maps = self._object.maps
-        self.stacks, self.waits, self.samples, self.events, self.native = (
+        rings = (
             Ring(maps[name].fd, size, layouts.dtype(record))
             for name, (record, size) in _RINGS.items()
         )
+        self.stacks, self.waits, self.samples, self.events, self.native, self.names = rings
         self._cpus = view(maps["python_cpus"].fd, cpus, layouts.dtype("python_cpu"))
         numbers = layouts.enumerators("python_counter")
         self.counter_names = [

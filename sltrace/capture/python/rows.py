@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +27,7 @@ CLASSES = {
     "python_waits_lost": "loss",
     "python_samples_lost": "partial",
     "python_native_lost": "partial",
+    "python_names_lost": "discard",
     "python_threads_lost": "partial",
     "python_processes_lost": "partial",
 }
@@ -80,12 +80,12 @@ def waits(records: NDArray[Any], context: Context) -> pa.Table:
             "reason": named(reason, _REASONS, Nulls(kind == Kind.GIL)),
             "flags": pa.array(np.zeros(len(records), np.uint8)),
             **tags.columns(records["tag"]),
-            "task": tags.tasks(records["tag"]["stack_runtime"], context.stack_tasks),
+            "task": context.asyncio_tasks.column(records["tag"]),
         }
     )
 
 
-def samples(records: NDArray[Any], stack_tasks: Mapping[int, str]) -> pa.Table:
+def samples(records: NDArray[Any], context: Context) -> pa.Table:
     """Rows of the samples table for `struct python_sample`s."""
     import pyarrow as pa
 
@@ -101,6 +101,6 @@ def samples(records: NDArray[Any], stack_tasks: Mapping[int, str]) -> pa.Table:
             "stack_user": nonzero(records["stack_user"].astype(np.int64)),
             "stack_kernel": nonzero(records["stack_kernel"].astype(np.int64)),
             **tags.identity(records["tag"]),
-            "task": tags.tasks(records["tag"]["stack_runtime"], stack_tasks),
+            "task": context.asyncio_tasks.column(records["tag"]),
         }
     )

@@ -24,6 +24,7 @@ from sltrace.target.python.otel import (
     find_otel,
     find_record,
 )
+from sltrace.target.python.tasks import find_tasks
 from sltrace.target.threadrecord import find_thread_record
 
 FORK, EXEC, EXIT = 1, 2, 3
@@ -129,7 +130,7 @@ class Targets:
             return
         child = Target(pid, named=False, from_ns=ns, parent=before)
         # The kernel copied what it had been told of the parent.
-        for name in ("python", "settled", "otel", "nodes", "record", "tls"):
+        for name in ("python", "settled", "otel", "nodes", "record", "tls", "tasks"):
             setattr(child, name, getattr(before, name))
         self.current[pid] = child
 
@@ -176,7 +177,7 @@ class Targets:
         assert target.python
         target.looks += 1
         target.next_look_ns = now + _LOOK_NS * (1 + target.looks // 10)
-        before = (target.otel, target.nodes, target.record, target.tls)
+        before = (target.otel, target.nodes, target.record, target.tls, target.tasks)
         try:
             target.memory = target.memory or Memory(target.pid)
         except Unreadable:
@@ -195,7 +196,9 @@ class Targets:
         if target.memory and not target.nodes and (target.otel or target.record):
             with contextlib.suppress(Unreadable):
                 target.nodes = find_nodes(target.memory, target.python)
-        if before != (target.otel, target.nodes, target.record, target.tls):
+        with contextlib.suppress(Unreadable):
+            target.tasks = target.tasks or find_tasks(target.pid, target.memory, target.python)
+        if before != (target.otel, target.nodes, target.record, target.tls, target.tasks):
             self._tell(target)
         if target.tls and target.otel and target.nodes:
             target.looks = _LOOKS
