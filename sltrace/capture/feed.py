@@ -55,8 +55,8 @@ class Feed:
         self.waits = 0
         """Rows of waits written so far."""
         self.since_ns, self.until_ns = 0, _NEVER
-        """The recording's begin and end. Sources are attached before and detached after (that
-        takes 50 ms, and 0.2 s before Linux 6.6); what they tell from then has no waits of the scheduler beside it."""
+        """The recording's begin and end. Sources are attached before and detached after, which
+        takes 50 to 200 ms; what they tell from then has no waits of the scheduler beside it."""
         self._writer = writer
         self._probes = probes
         self._sources = sources
