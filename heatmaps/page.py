@@ -94,6 +94,7 @@ def build_page(
         from sltrace.analysis.cube import build_cube
 
         cube = build_cube(trace)
+    profiles = [*profiles, *_own_samples(trace, cube, profiles)]
     if profiles:
         from sltrace.analysis.cubeprofiles import merge_profiles
 
@@ -117,6 +118,16 @@ def build_page(
     return Page(page, len(cube.rows["t"]), tuple(cube.notes))
 
 
+def _own_samples(trace: Trace, cube: Cube, profiles: Sequence[Profile]) -> list[Profile]:
+    """The trace's CPU samples, unless a profile tells of the same time already."""
+    if any(profile.on_cpu for profile in profiles):
+        return []
+    from sltrace.analysis.cpusamples import cpu_profile
+
+    own = cpu_profile(trace, cube)
+    return [own] if own else []
+
+
 def cube_data(cube: Cube) -> tuple[ColumnBlock, dict[str, Any]]:
     """What the page draws a cube from: its columns, and all else as plain JSON values."""
     block = ColumnBlock()
@@ -133,11 +144,13 @@ def cube_data(cube: Cube) -> tuple[ColumnBlock, dict[str, Any]]:
                 block.add(f"grid-{axis}.{name}", column)
         block.add(f"grid-{axis}.rest_ns", grid["sum_ns"] - grid["max_ns"])
     Trie.of(cube.stacks).pack(block)
-    for name in ("profile", "stack", "owner", "value"):
+    for name in ("profile", "stack", "owner", "window", "value"):
         block.add(f"profiles.{name}", cube.profile_rows.get(name, ()))
     # One more than the number or time: 0 is none.
     for name in ("trace", "bucket", "comm", "start_ns", "end_ns", "traced"):
         block.add(f"owners.{name}", [getattr(o, name) + 1 for o in cube.profile_owners])
+    for i, name in enumerate(("start_ns", "end_ns")):
+        block.add(f"windows.{name}", [w[i] + 1 if w else 0 for w in cube.profile_windows])
     slow = cube.slow_traces
     for name, column in slow.waits.items():
         block.add(f"traces.{name}", column)
@@ -168,8 +181,6 @@ def cube_data(cube: Cube) -> tuple[ColumnBlock, dict[str, Any]]:
                 "measure": bounded(p.measure),
                 "unit": p.unit,
                 "on_cpu": p.on_cpu,
-                "from": p.start_ns,
-                "to": p.end_ns,
                 "sentence": bounded(p.sentence),
             }
             for p in cube.profiles

@@ -18,17 +18,19 @@ const volatile struct python_config cfg = {};
 #define TASK_STATE_DEAD 0x80
 
 #include "scratch.bpf.h"
-#include "stack_id.h"
+#include "native_stack.bpf.h"
 #include "task_tags.bpf.h"
 #include "tasks.bpf.h"
 #include "python_state.bpf.h"
-#include "python_stack.bpf.h"
 #include "python_trace.bpf.h"
+#include "python_task.bpf.h"
+#include "python_stack.bpf.h"
 #include "python_waits.bpf.h"
 
 /* Only so that the object's BTF describes them. */
 const struct python_wait *python_wait_layout;
 const struct python_sample *python_sample_layout;
+const struct python_name *python_name_layout;
 const struct python_event *python_event_layout;
 const enum python_counter *python_counter_layout;
 
@@ -98,7 +100,7 @@ static __noinline int switched_out(struct task_struct *t, struct python_process 
 	found = thread_state(p, th, now);
 	tag.reason = blocked ? reason_of(&call, th) : REASON_NONE;
 	if (stack_allowed(c, now)) {
-		tag.stack_runtime = python_stack_of(p, found);
+		python_stack_of(p, found, &tag);
 		trace_ids(p, found, &tag);
 	}
 	leave_tag(tid, &tag);
@@ -139,10 +141,29 @@ int BPF_PROG(python_switch_before_5_18, bool preempt, struct task_struct *prev,
 	return 0;
 }
 
+/* Native stack of what the timer interrupted; kernel's for pid 0. Only samples use the buffer. */
+static __noinline u64 sampled_stack(void *ctx, struct python_cpu *c, u32 pid)
+{
+	struct stack_record *stack = stack_buffer();
+	s64 bytes;
+	u64 id;
+
+	if (!ctx || !c || !stack)
+		return 0;
+	bytes = bpf_get_stack(ctx, stack->addresses, sizeof(stack->addresses),
+			      pid ? BPF_F_USER_STACK : 0);
+	if (bytes <= 0)
+		return 0;
+	id = native_stack_intern(stack, pid, bytes / sizeof(u64));
+	if (!id)
+		count(c, PYTHON_NATIVE_LOST);
+	return id;
+}
+
 SEC("perf_event")
 int python_sample(void *ctx)
 {
-	u64 both = bpf_get_current_pid_tgid(), now = bpf_ktime_get_ns(), found;
+	u64 both = bpf_get_current_pid_tgid(), now = bpf_ktime_get_ns(), found, user, kernel = 0;
 	u32 pid = both >> 32, tid = both;
 	struct python_process *p = process_of(pid);
 	struct python_cpu *c = this_cpu();
@@ -156,16 +177,21 @@ int python_sample(void *ctx)
 	if (!th)
 		return 0;
 	found = thread_state(p, th, now);
-	tag.stack_runtime = python_stack_of(p, found);
+	python_stack_of(p, found, &tag);
 	trace_ids(p, found, &tag);
 	if (th->loop_start_ns)
 		th->loop_tag = tag;
+	user = sampled_stack(ctx, c, pid);
+	if (CFG(sample_kernel))
+		kernel = sampled_stack(ctx, c, 0);
 	s = bpf_ringbuf_reserve(&python_sample_ring, sizeof(*s), 0);
 	if (!s) {
 		count(c, PYTHON_SAMPLES_LOST);
 		return 0;
 	}
 	s->ns = now;
+	s->stack_user = user;
+	s->stack_kernel = kernel;
 	s->tid = tid;
 	s->pid = pid;
 	s->tag = tag;
@@ -228,7 +254,7 @@ int python_gc_end(void *ctx)
 	if (!th || !th->gc_start_ns)
 		return 0;
 	if (th->state)
-		tag.stack_runtime = python_stack_of(p, th->state);
+		python_stack_of(p, th->state, &tag);
 	tell_gc(th, &tag, now);
 	th->gc_start_ns = 0;
 	return 0;

@@ -6,6 +6,7 @@
 #ifndef SLTRACE_PYTHON_H
 #define SLTRACE_PYTHON_H
 
+#include "stack_record.h"
 #include "task_tag.h"
 
 /* One process with CPython in it: addresses in it, and offsets in bytes. */
@@ -17,9 +18,11 @@ struct python_process {
 	u64 span_context; /* type of what holds the ids */
 	u64 bitmap_node;  /* types of the nodes of a context's variables */
 	u64 array_node;
-	u64 record_var; /* ContextVar of sltrace.otel; 0: not used */
-	s64 tls_offset; /* of otel_thread_ctx_v1: from the thread pointer, or in its module */
-	u32 tls_module; /* 0: static */
+	u64 record_var;    /* ContextVar of sltrace.otel; 0: not used */
+	u64 current_tasks; /* dict of asyncio's running tasks by loop; 0: none */
+	u64 text_type;     /* type str */
+	s64 tls_offset;    /* of otel_thread_ctx_v1: from the thread pointer, or in its module */
+	u32 tls_module;    /* 0: static */
 	u32 otel_hash;
 	u32 record_hash;
 	u16 own_gil; /* of an interpreter: the pointer to its GIL; 0: they share one */
@@ -35,6 +38,10 @@ struct python_process {
 	u16 instr;
 	u16 owner;
 	u16 frame_bytes;
+	u16 generator;    /* of a frame: pointer to its generator, or in that, to its frame */
+	u16 running_task; /* of a thread state, from 3.14 on; 0: see current_tasks */
+	u16 task_coro;    /* of an asyncio task; 0: not known */
+	u16 task_name;
 	u8 cframe;
 	u8 skip_from;
 	u8 instr_is_index;
@@ -87,6 +94,8 @@ struct python_wait {
 
 struct python_sample {
 	u64 ns;
+	u64 stack_user; /* id of a struct stack_record; 0: none */
+	u64 stack_kernel;
 	u32 tid;
 	u32 pid;
 	struct task_tag tag;
@@ -96,6 +105,15 @@ enum python_event_kind {
 	PYTHON_FORK = 1,
 	PYTHON_EXEC = 2,
 	PYTHON_EXIT = 3,
+};
+
+#define PYTHON_NAME_BYTES 48
+
+/* A name that someone gave an asyncio task, handed over once. */
+struct python_name {
+	u32 id;
+	u32 reserved;
+	char text[PYTHON_NAME_BYTES]; /* ASCII, ends with a 0 */
 };
 
 struct python_event {
@@ -117,6 +135,8 @@ enum python_counter {
 	PYTHON_STACKS_LOST,    /* stacks that found no room in the ring, or to be put together */
 	PYTHON_WAITS_LOST,     /* GIL waits and the like that found no room in the ring */
 	PYTHON_SAMPLES_LOST,   /* CPU samples that found no room in the ring */
+	PYTHON_NATIVE_LOST,    /* native stacks of CPU samples that found no room in the ring */
+	PYTHON_NAMES_LOST,     /* stacks of tasks whose name is beyond the table */
 	PYTHON_THREADS_LOST,   /* threads beyond the table */
 	PYTHON_PROCESSES_LOST, /* child processes beyond the table */
 	N_PYTHON_COUNTERS,
@@ -132,8 +152,9 @@ struct python_cpu {
 struct python_config {
 	u32 stack_rate; /* stacks per CPU and 10 ms; 0: no cap */
 	u8 cgroup_v1;
-	u8 loops; /* the system calls of event loops are seen */
-	u8 reserved[2];
+	u8 loops;         /* the system calls of event loops are seen */
+	u8 sample_kernel; /* CPU samples have kernel stacks, too */
+	u8 reserved;
 };
 
 #endif

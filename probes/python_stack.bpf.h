@@ -7,11 +7,12 @@
 #ifndef SLTRACE_PYTHON_STACK_BPF_H
 #define SLTRACE_PYTHON_STACK_BPF_H
 
-#define STATE_INTERPRETER 16 /* of a thread state, in every version */
-#define SEARCH_STEPS      2048
-#define SEARCH_MIN_NS     1000000ULL
-#define SEARCH_MAX_NS     1000000000ULL
-#define EXTRA_FRAMES      32 /* the interpreter's own, between those of Python code */
+#define STATE_INTERPRETER  16 /* of a thread state, in every version */
+#define SEARCH_STEPS       2048
+#define SEARCH_MIN_NS      1000000ULL
+#define SEARCH_MAX_NS      1000000000ULL
+#define OWNED_BY_GENERATOR 1
+#define EXTRA_FRAMES       32 /* the interpreter's own, between those of Python code */
 
 struct search {
 	struct python_process *p;
@@ -87,6 +88,7 @@ struct walk {
 	struct python_process *p;
 	struct python_scratch *scratch;
 	u64 frame;
+	u64 generator; /* of the outermost frame that is one's; 0: none is */
 	u64 hash;
 	u32 depth;
 	u8 cut;
@@ -99,7 +101,7 @@ static long walk_step(u32 i, void *data)
 	struct python_process *p = w->p;
 	struct python_scratch *s = w->scratch;
 	u32 size, depth = w->depth;
-	u64 code, instr;
+	u64 code, instr, frame;
 	u8 owner;
 
 	if (!p || !s || !w->frame)
@@ -111,6 +113,7 @@ static long walk_step(u32 i, void *data)
 		w->failed = 1;
 		return 1;
 	}
+	frame = w->frame;
 	owner = ((u8 *)s->frame)[p->owner & 127];
 	code = s->frame[p->frame_code >> 3 & 15];
 	instr = s->frame[p->instr >> 3 & 15];
@@ -119,6 +122,12 @@ static long walk_step(u32 i, void *data)
 		code &= ~3ULL;
 	if (p->instr_is_index)
 		instr = (u32)instr;
+	if (p->minor == 10) {
+		if (s->frame[p->generator >> 3 & 15])
+			w->generator = s->frame[p->generator >> 3 & 15];
+	} else if (owner == OWNED_BY_GENERATOR) {
+		w->generator = frame - p->generator;
+	}
 	if (p->skip_from && owner >= p->skip_from)
 		return 0;
 	if (depth >= PYTHON_DEPTH) {
@@ -157,7 +166,7 @@ static __always_inline u64 stack_intern(struct walk *w, struct python_cpu *c, u3
 	if (!w->depth || w->failed)
 		return 0;
 	w->hash = stack_id_end(w->hash);
-	index = w->hash & (SEEN_STACKS - 1);
+	index = w->hash & (SEEN_PYTHON - 1);
 	seen = bpf_map_lookup_elem(&python_seen, &index);
 	if (!seen || *seen == w->hash)
 		return w->hash;
@@ -173,15 +182,18 @@ static __always_inline u64 stack_intern(struct walk *w, struct python_cpu *c, u3
 	return w->hash;
 }
 
-/* Id of the stack of a thread state of the current process; 0 if it is in no Python code. */
-__noinline u64 python_stack_of(struct python_process *p, u64 state)
+/*
+ * Id of the stack of a thread state of the current process; 0 if it is in no Python code. The
+ * tag gets it, too, and the name of the task that the stack is of.
+ */
+__noinline u64 python_stack_of(struct python_process *p, u64 state, struct task_tag *tag)
 {
 	u32 pid = bpf_get_current_pid_tgid() >> 32;
 	struct walk w = {.p = p, .hash = 0x9e3779b97f4a7c15ULL ^ pid};
 	struct python_cpu *c = this_cpu();
 	u64 id;
 
-	if (!p || !c || !state)
+	if (!p || !c || !state || !tag)
 		return 0;
 	w.scratch = scratch_claim(&python_scratch_slots);
 	if (!w.scratch) {
@@ -199,6 +211,9 @@ __noinline u64 python_stack_of(struct python_process *p, u64 state)
 		count(c, PYTHON_STACKS_CUT);
 	id = stack_intern(&w, c, pid);
 	scratch_release(w.scratch);
+	tag->stack_runtime = id;
+	if (w.generator && p->task_coro && !w.failed && !w.cut)
+		tag->task_name = task_name_of(p, state, w.generator);
 	return id;
 }
 

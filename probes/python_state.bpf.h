@@ -5,8 +5,9 @@
 
 #define MAX_PROCESSES   1024
 #define MAX_THREADS     16384
+#define MAX_NAMES       1024
 #define HOLDERS         4
-#define SEEN_STACKS     (1 << 16)
+#define SEEN_PYTHON     (1 << 16)
 #define STACK_WINDOW_NS 10000000ULL
 
 /* The thread pointer: pthread_self() in glibc and musl, which CPython keeps as a thread's id. */
@@ -94,7 +95,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, SEEN_STACKS);
+	__uint(max_entries, SEEN_PYTHON);
 	__type(key, u32);
 	__type(value, u64);
 } python_seen SEC(".maps");
@@ -127,6 +128,19 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 20);
 } python_sample_ring SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_NAMES);
+	__uint(key_size, PYTHON_NAME_BYTES);
+	__type(value, u32);
+} python_names SEC(".maps");
+
+/* Holds all there can be. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 128 << 10);
+} python_name_ring SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

@@ -100,24 +100,36 @@ static long lookup_step(u32 i, void *data)
 	return 1;
 }
 
-__noinline u64 dict_value(u64 dict, u64 key, u8 minor)
+/* Where a dict has its entries, and how many of them there are to look at. */
+static __always_inline bool dict_entries(u64 dict, u8 minor, struct lookup *l)
 {
-	struct lookup l = {.key = key};
 	u64 keys = read_u64(dict + 32), head[5] = {};
 
 	if (!keys || bpf_probe_read_user(head, sizeof(head), (void *)keys))
-		return 0;
+		return false;
 	if (minor == 10) {
-		l.each = 24;
-		l.count = head[4];
-		l.entries = keys + 40 + head[1] * (head[1] <= 0xff ? 1 : head[1] <= 0xffff ? 2 : 4);
+		l->each = 24;
+		l->count = head[4];
+		l->entries = keys + 40 +
+			     head[1] * (head[1] <= 0xff     ? 1
+					: head[1] <= 0xffff ? 2
+							    : 4);
 	} else {
-		l.each = head[1] >> 16 & 0xff ? 16 : 24;
-		l.count = head[3];
-		l.entries = keys + 32 + (1ULL << (head[1] >> 8 & 31));
+		l->each = head[1] >> 16 & 0xff ? 16 : 24;
+		l->count = head[3];
+		l->entries = keys + 32 + (1ULL << (head[1] >> 8 & 31));
 	}
-	if (l.count > DICT_ENTRIES)
-		l.count = DICT_ENTRIES;
+	if (l->count > DICT_ENTRIES)
+		l->count = DICT_ENTRIES;
+	return true;
+}
+
+__noinline u64 dict_value(u64 dict, u64 key, u8 minor)
+{
+	struct lookup l = {.key = key};
+
+	if (!dict_entries(dict, minor, &l))
+		return 0;
 	bpf_loop(DICT_ENTRIES, lookup_step, &l, 0);
 	return l.value;
 }

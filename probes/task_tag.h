@@ -35,10 +35,10 @@ struct task_tag {
 	u64 goid;          /* 0: none */
 	u64 stack_runtime; /* id of its Go or Python stack; 0: none */
 	u8 id_source;
-	u8 reason; /* enum wait_reason; of the blocked part of the wait only */
-	u8 reserved[2];
-	u16 held_p; /* number of the Go P it held, plus 1; 0: none */
-	u16 queued; /* goroutines queued behind that P */
+	u8 reason;     /* enum wait_reason; of the blocked part of the wait only */
+	u16 task_name; /* number of the name someone gave its asyncio task; 0: none */
+	u16 held_p;    /* number of the Go P it held, plus 1; 0: none */
+	u16 queued;    /* goroutines queued behind that P */
 };
 
 #endif

@@ -6,6 +6,7 @@
 #ifndef SLTRACE_WAIT_RECORD_H
 #define SLTRACE_WAIT_RECORD_H
 
+#include "stack_record.h"
 #include "task_tag.h"
 
 /* Numbers of sltrace.model.Kind; the two MISSED are for the `missed` table. */
@@ -76,15 +77,6 @@ struct wait_record {
 	u64 waker_stack_user;
 	/* Left off the record when no runtime is looked into. */
 	struct task_tag tag;
-};
-
-#define STACK_DEPTH 127
-
-struct stack_record {
-	u64 id;  /* hash of the addresses and the pid; never 0 */
-	u32 pid; /* 0 for a kernel stack */
-	u32 depth;
-	u64 addresses[STACK_DEPTH];
 };
 
 enum task_event_kind {

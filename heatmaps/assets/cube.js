@@ -18,6 +18,7 @@ class Cube {
     this.blame = Decode.group(data.columns, "blame");
     this.ran = Decode.group(data.columns, "profiles");
     this.owner = Decode.group(data.columns, "owners");
+    this.window = Decode.group(data.columns, "windows");
     if (kinds) this.keepKinds(kinds);
     this.origin_ns = this.origin_ns || data.start_ns;
     // From the start of the recording to that of time bin 0.

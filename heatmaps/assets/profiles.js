@@ -1,36 +1,40 @@
 "use strict";
-// Rows of profiles in a selection: by what their samples' labels say where they have some, else by
-// when the whole profile was taken.
+// Rows of profiles in a selection: those that were sampled within its time; where only a part of that
+// time is in it, those whose trace waited in it, as far as their samples' labels say so.
 const Profiles = (() => {
   // which: tells of a profile whether it is wanted. cells: null for everything.
   // labelled and alone: what was let in by its labels, and by time alone; out: what was not.
   function selected(cube, view, cells, which) {
-    const { profile, owner, value } = cube.ran;
+    const { profile, owner, window, value } = cube.ran;
     const wanted = cube.profiles.map((p) => which(p));
-    const fits = cells ? cube.profiles.map((p) => within(cube, cells, p)) : null;
+    const placed = cells ? cube.window.start_ns.map((_, w) => place(cube, cells, w)) : null;
     const owned = cells ? cube.owner.traced.map((_, o) => ownerFits(cube, view, cells, o)) : null;
     const rows = new Uint32Array(profile.length);
     let n = 0;
     const sums = { labelled: 0, alone: 0, out: 0 };
     for (let i = 0; i < profile.length; i++) {
       if (!wanted[profile[i]]) continue;
-      // Without labels that decide, the profile's own time does.
-      const verdict = owned ? owned[owner[i]] : ALONE;
-      const alone = verdict === ALONE || verdict === ROW_FITS;
-      if (verdict === OUT || (alone && fits && !fits[profile[i]])) {
+      const verdict = owned ? owned[owner[i]] : 0;
+      const at = placed ? placed[window[i]] : WITHIN;
+      const byTrace = at === PARTLY && verdict & TIME_FITS;
+      if (verdict & OUT || (at !== WITHIN && !byTrace)) {
         sums.out += value[i];
         continue;
       }
       rows[n++] = i;
-      sums[verdict === ALONE ? "alone" : "labelled"] += value[i];
+      sums[byTrace || verdict & ROW_FITS ? "labelled" : "alone"] += value[i];
     }
     return { rows: rows.slice(0, n), ...sums };
   }
 
-  const OUT = 0;
-  const IN = 1;
-  const ALONE = 2;
-  const ROW_FITS = 3;
+  // Of a window: where it is to the selected time.
+  const OUTSIDE = 0;
+  const PARTLY = 1;
+  const WITHIN = 2;
+  // Of an owner, as bits: not in the selected rows, in them, and whether it waited in the time.
+  const OUT = 1;
+  const ROW_FITS = 2;
+  const TIME_FITS = 4;
 
   // Selected time in ns; without end where the recording ends, so that a profile that began earlier
   // is in a selection of all time.
@@ -38,30 +42,32 @@ const Profiles = (() => {
     return [x0 === 0 ? -Infinity : x0 * cube.bin_ns, x1 === cube.bins - 1 ? Infinity : (x1 + 1) * cube.bin_ns];
   }
 
-  function within(cube, cells, profile) {
+  // Columns of windows and owners hold one more than the number or the time; 0 is none.
+  function place(cube, cells, w) {
     const [from, to] = span(cube, cells);
-    if (profile.from === null) return from === -Infinity && to === Infinity;
-    return profile.from >= from && profile.to <= to;
+    const [start, end] = [cube.window.start_ns[w] - 1, cube.window.end_ns[w] - 1];
+    if (end < 0) return from === -Infinity && to === Infinity ? WITHIN : PARTLY;
+    if (start >= from && end <= to) return WITHIN;
+    return end > from && start < to ? PARTLY : OUTSIDE;
   }
 
-  // Columns of owners hold one more than the number or the time; 0 is none.
   function ownerFits(cube, view, cells, o) {
     const { bucket, comm, start_ns, end_ns, traced } = cube.owner;
     const axis = view.axisNow;
     const inRows = (key) => axis.place[key] >= cells.y0 && axis.place[key] <= cells.y1;
     const partial = cells.y0 > 0 || cells.y1 < axis.size - 1;
-    let decided = ALONE;
+    let fits = 0;
     if (partial && view.axis === "bucket" && traced[o] > 1) {
       if (!bucket[o] || !inRows(bucket[o] - 1)) return OUT;
-      decided = ROW_FITS;
+      fits |= ROW_FITS;
     }
     if (partial && view.axis === "comm" && comm[o]) {
       if (!inRows(comm[o] - 1)) return OUT;
-      decided = ROW_FITS;
+      fits |= ROW_FITS;
     }
-    if (!end_ns[o]) return decided;
     const [from, to] = span(cube, cells);
-    return end_ns[o] - 1 > from && start_ns[o] - 1 < to ? IN : OUT;
+    if (end_ns[o] && end_ns[o] - 1 > from && start_ns[o] - 1 < to) fits |= TIME_FITS;
+    return fits;
   }
 
   // What is shown of the profiles in a selection, in words.

@@ -49,6 +49,8 @@ _TRACING = (
 _EVALUATORS = frozenset({"_PyEval_EvalFrameDefault", "_PyEval_EvalFrame"})
 """Functions of CPython that run Python functions."""
 
+_UNKNOWN = "[unknown]"
+
 _GO_NAME = "contains(n.name, '.')"
 """What tells Go's functions from the C ones linked into the same file: their package."""
 
@@ -231,15 +233,24 @@ def whole_stacks(trace: Trace, ids: NDArray[np.int64]) -> WholeStacks:
 def _nested(parts: list[NDArray[np.int64]], frames: Sequence[Frame]) -> Iterator[NDArray[np.int64]]:
     """The parts with what Python frames stand for cut off the native ones: the interpreter.
 
-    What is left of the native part is what the innermost Python function called.
+    What is left of the native part is what the innermost Python function called. Without frame
+    pointers a walk ends in addresses at which nothing is mapped: what is outside of such a one was
+    not called from there.
     """
     in_python = bool(parts) and frames[parts[0][0]].language == "python"
     for part in parts:
         inner = 0
         if in_python:
-            names = [frames[i].name for i in part.tolist()]
-            inner = max((i + 1 for i, n in enumerate(names) if n in _EVALUATORS), default=0)
+            found = [frames[i] for i in part.tolist()]
+            ends = [i + 1 for i, f in enumerate(found) if f.name in _EVALUATORS]
+            # The innermost is no return address: it is where the thread was.
+            ends += [i + 1 for i, f in enumerate(found[:-1]) if _is_nowhere(f)]
+            inner = max(ends, default=0)
         yield part[inner:]
+
+
+def _is_nowhere(frame: Frame) -> bool:
+    return frame.name == _UNKNOWN and frame.file_offset is None
 
 
 @dataclass(frozen=True)
@@ -360,7 +371,7 @@ def _frame(row: dict[str, Any]) -> Frame:
     module = row["module"] or path.rpartition("/")[2]
     name = row["name"]
     if not name:
-        name = f"{module}+0x{offset:x}" if module and offset is not None else "[unknown]"
+        name = f"{module}+0x{offset:x}" if module and offset is not None else _UNKNOWN
     elif row["language"] == "python" and module:
         # Many files have a `run` or a `get`.
         name = f"{name} ({module})"

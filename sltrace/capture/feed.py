@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from sltrace.capture import stacks
 from sltrace.capture.probes import Probes
 from sltrace.capture.ring import join
 from sltrace.capture.rows import RowMaker
 from sltrace.capture.sources import Rows, Source
+from sltrace.capture.stacks import StackTable
 from sltrace.names.cgroups import CgroupNames
 from sltrace.names.processes import ProcessNames
 from sltrace.symbols.recorder import SymbolRecorder
@@ -37,7 +37,8 @@ class Feed:
         rows: Makes rows of waits.
         tasks: Names of threads.
         groups: Names of cgroups.
-        symbols: Names of addresses.
+        native: Native stacks.
+        symbols: Names of their addresses.
     """
 
     def __init__(
@@ -49,13 +50,14 @@ class Feed:
         rows: RowMaker,
         tasks: ProcessNames,
         groups: CgroupNames,
+        native: StackTable,
         symbols: SymbolRecorder,
     ) -> None:
         self.waits = 0
         """Rows of waits written so far."""
         self.since_ns, self.until_ns = 0, _NEVER
-        """The recording's begin and end. Sources are attached before and detached after (Python's
-        takes 0.2 s); what they tell from then has no waits of the scheduler beside it."""
+        """The recording's begin and end. Sources are attached before and detached after, which
+        takes 50 to 200 ms; what they tell from then has no waits of the scheduler beside it."""
         self._writer = writer
         self._probes = probes
         self._sources = sources
@@ -63,7 +65,7 @@ class Feed:
         self._tasks = tasks
         self._groups = groups
         self._symbols = symbols
-        self._stacks = stacks.StackTable()
+        self._native = native
         self._segment: Segment | None = None
         # Appended to by one thread and taken from by the other; each count has one writer.
         self._drained: deque[NDArray[Any]] = deque()
@@ -167,6 +169,4 @@ class Feed:
             return
         records = self._probes.stack_ring.drain()
         if records is not None:
-            fresh = self._stacks.new(records)
-            self._writer.append("stacks", stacks.rows(fresh))
-            self._writer.append("mappings", self._symbols.observe(fresh))
+            self._write(self._native.add(records))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sltrace.capture import tags
+from sltrace.capture.asynciotasks import AsyncioTasks
 from sltrace.capture.columns import Nulls, named, nonzero, numbers
 from sltrace.model import POLICIES, STATES, Flag, Kind, WakerContext
 
@@ -52,7 +52,7 @@ class RowMaker:
         node_of_cpu: NUMA node of each CPU.
         min_latency_ns: A record may hold one part that is long enough beside one that is not;
             shorter parts make no row.
-        stack_tasks: The asyncio task that a runtime stack is of; sources add to it.
+        asyncio_tasks: What asyncio tasks are called; sources add to it.
     """
 
     def __init__(
@@ -61,13 +61,13 @@ class RowMaker:
         groups: GroupNames,
         node_of_cpu: NDArray[np.uint16],
         min_latency_ns: int,
-        stack_tasks: Mapping[int, str],
+        asyncio_tasks: AsyncioTasks,
     ) -> None:
         self._tasks = tasks
         self._groups = groups
         self._node_of_cpu = node_of_cpu
         self._min_latency_ns = min_latency_ns
-        self._stack_tasks = stack_tasks
+        self._asyncio_tasks = asyncio_tasks
 
     def waits(self, records: NDArray[Any]) -> pa.Table:
         """Rows of the waits table: one for each part of each record that is a wait."""
@@ -141,7 +141,7 @@ class RowMaker:
         if "tag" in fields:
             columns |= tags.columns(fields["tag"])
             columns["reason"] = tags.reasons(fields["tag"], parts.part == _BLOCK)
-            columns["task"] = tags.tasks(fields["tag"]["stack_runtime"], self._stack_tasks)
+            columns["task"] = self._asyncio_tasks.column(fields["tag"])
         return pa.table(columns)
 
     def missed(self, records: NDArray[Any]) -> pa.Table:

@@ -11,12 +11,14 @@ from typing import Any
 
 from sltrace.capture import openfiles, overhead, priority, privileges, tags
 from sltrace.capture.accounts import Accounts, Status
+from sltrace.capture.asynciotasks import AsyncioTasks
 from sltrace.capture.description import describe
 from sltrace.capture.feed import Feed
 from sltrace.capture.probes import LibbpfProbes, Probes, Targets
 from sltrace.capture.rows import RowMaker
 from sltrace.capture.settings import Settings
 from sltrace.capture.sources import Context, Source
+from sltrace.capture.stacks import StackTable
 from sltrace.names.cgroups import CgroupNames, choose_hierarchy
 from sltrace.names.processes import EXEC_RECORDED, ProcessNames
 from sltrace.names.topology import read_topology
@@ -70,7 +72,10 @@ class Recording:
         self._groups = CgroupNames(self._hierarchy)
         self._tasks = ProcessNames()
         self._topology = read_topology()
-        self._stack_tasks: dict[int, str] = {}
+        self._asyncio_tasks = AsyncioTasks()
+        stacks = settings.stacks
+        self._symbols = SymbolRecorder(kernel=stacks.kernel or stacks.waker)
+        self._native = StackTable(self._symbols)
         refuse_existing(path, force=force)
         openfiles.raise_limit()
         self._clock = {"start_ns": time.monotonic_ns(), "start_unix_ns": time.time_ns()}
@@ -106,11 +111,12 @@ class Recording:
                     self._groups,
                     self._topology.node_of_cpu,
                     settings.min_latency_ns,
-                    self._stack_tasks,
+                    self._asyncio_tasks,
                 ),
                 tasks=self._tasks,
                 groups=self._groups,
-                symbols=SymbolRecorder(kernel=settings.stacks.kernel or settings.stacks.waker),
+                native=self._native,
+                symbols=self._symbols,
             )
             # Loading and verifying take seconds of CPU, and are in no hurry.
             priority.raise_for_reading()
@@ -151,7 +157,8 @@ class Recording:
             watch_programs=self._told_programs.append,
             cgroup_v1=self._hierarchy.kind != "v2",
             say=self._say,
-            stack_tasks=self._stack_tasks,
+            asyncio_tasks=self._asyncio_tasks,
+            native=self._native.add,
         )
         for source in self._sources:
             source.attach(context)
@@ -267,16 +274,18 @@ class Recording:
 
     def _drain(self, limit: int | None = _MAX_BACKLOG) -> float:
         """Empties the rings into memory, unless `limit` bytes are waiting there to be written."""
-        # Before the waits, which are told by what the sources saw before.
-        fill = max((source.drain() for source in self._sources), default=0.0)
-        drained = []
+        fill, taken, size = 0.0, [], 0
         for ring in self._probes.wait_rings:
             fill = max(fill, ring.fill())
-            room = limit is None or self._feed.backlog < limit
+            room = limit is None or self._feed.backlog + size < limit
             if room and (records := ring.drain()) is not None:
-                drained.append(records)
+                taken.append(records)
+                size += records.nbytes
+        # A wait is told by what the sources saw before it: that is taken after it, and is there
+        # when the wait is handed on.
+        fill = max([fill, *(source.drain() for source in self._sources)])
         self._drain_tasks()
-        for records in drained:
+        for records in taken:
             self._feed.put(records)
         return fill
 

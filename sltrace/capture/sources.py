@@ -9,6 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from numpy.typing import NDArray
+
+from sltrace.capture.asynciotasks import AsyncioTasks
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -34,9 +38,10 @@ class Context:
             another program, on the reading thread.
         tasks: Names of threads.
         groups: Paths of cgroups.
-        stack_tasks: The asyncio task that a runtime stack is of, by the stack's id: a source puts
-            them in for waits of the scheduler, too.
+        asyncio_tasks: What asyncio tasks are called: a source puts them in for waits of the
+            scheduler, too.
         cgroup_v1: The tree of cgroups that ids are from is the v1 one of the CPU controller.
+        native: Rows for native stacks (`struct stack_record`) that a source took itself.
         say: Shows a line to the user before the recording begins.
     """
 
@@ -48,7 +53,8 @@ class Context:
     take_tags: Callable[[], None]
     watch_programs: Callable[[Callable[[Sequence[int]], None]], None]
     cgroup_v1: bool = False
-    stack_tasks: dict[int, str] = field(default_factory=dict)
+    asyncio_tasks: AsyncioTasks = field(default_factory=AsyncioTasks)
+    native: Callable[[NDArray[Any]], Rows] = lambda records: iter(())
     say: Callable[[str], None] = lambda line: None
 
 

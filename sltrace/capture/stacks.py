@@ -1,4 +1,4 @@
-"""Stacks as they come from the probes: each kept once, addresses as lists."""
+"""Native stacks as they come from the probes: each kept once, addresses as lists."""
 
 from __future__ import annotations
 
@@ -7,21 +7,35 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sltrace.symbols.recorder import SymbolRecorder
+
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from sltrace.capture.sources import Rows
 
 MAX_STACKS = 1 << 20
 
 
 class StackTable:
-    """Remembers which stacks were written; at most MAX_STACKS."""
+    """Remembers which stacks were written, whoever took them; at most MAX_STACKS.
 
-    def __init__(self) -> None:
+    Args:
+        symbols: Gets the addresses of each.
+    """
+
+    def __init__(self, symbols: SymbolRecorder) -> None:
+        self._symbols = symbols
         self._known: NDArray[np.uint64] = np.empty(0, np.uint64)
         self.refused = 0
 
-    def new(self, records: NDArray[Any]) -> NDArray[Any]:
-        """Those of `struct stack_record` that were not seen before."""
+    def add(self, records: NDArray[Any]) -> Rows:
+        """Rows for those of `struct stack_record` that are new, and for what is mapped there."""
+        fresh = self._new(records)
+        yield "stacks", _rows(fresh)
+        yield "mappings", self._symbols.observe(fresh)
+
+    def _new(self, records: NDArray[Any]) -> NDArray[Any]:
         ids, first = np.unique(records["id"], return_index=True)
         fresh = ~np.isin(ids, self._known, assume_unique=True)
         room = MAX_STACKS - len(self._known)
@@ -31,8 +45,7 @@ class StackTable:
         return records[first[chosen]]
 
 
-def rows(records: NDArray[Any]) -> pa.Table:
-    """Rows of the stacks table."""
+def _rows(records: NDArray[Any]) -> pa.Table:
     import pyarrow as pa
 
     depth = np.minimum(records["depth"], records["addresses"].shape[1])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,25 +40,6 @@ def reasons(tags: NDArray[Any], blocked: NDArray[np.bool_]) -> pa.Array:
     """Column `reason` of `waits`; only what is `blocked` has one."""
     reason = np.minimum(tags["reason"], len(_REASONS) - 1).astype(np.int32)
     return named(reason, _REASONS, Nulls((reason == Reason.NONE) | ~blocked))
-
-
-def tasks(stacks: NDArray[np.uint64], known: Mapping[int, str]) -> pa.Array:
-    """Column `task`: the asyncio task that a runtime stack is of.
-
-    Args:
-        stacks: Ids of runtime stacks.
-        known: Tasks by id of a stack.
-    """
-    import pyarrow as pa
-
-    if not known:
-        return pa.DictionaryArray.from_arrays(
-            pa.nulls(len(stacks), pa.int32()), pa.array([], pa.string())
-        )
-    distinct, which = np.unique(stacks, return_inverse=True)
-    texts = [known.get(stack) for stack in distinct.tolist()]
-    places = pa.array(texts, pa.string()).dictionary_encode()
-    return places.take(pa.array(which.reshape(-1)))
 
 
 def columns(tags: NDArray[Any]) -> dict[str, pa.Array]:

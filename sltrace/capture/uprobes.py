@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from sltrace.capture import kernel
 from sltrace.errors import CannotRecord
 
 UPROBE_MULTI = 48
@@ -28,6 +29,8 @@ _LINK_CREATE = 28
 _ATTRIBUTES = struct.Struct("<IIII QQQQ III 4x")
 # push %rbp; dec %edi; pop %rbp; jnz 0; ret: as many hits as its argument says.
 _LOOP = bytes.fromhex("55ffcf5d75fac3")
+_AT_RETURN = 1
+"""BPF_F_UPROBE_MULTI_RETURN"""
 _HITS = 4000
 _CLOSERS = 32
 
@@ -39,14 +42,29 @@ def _syscall() -> Any:
     return function
 
 
-def attach(program: int, path: Path, offsets: Sequence[int], pid: int) -> int:
-    """Runs a program at places of a file, within one process.
+def supported() -> bool:
+    """Whether this kernel has uprobe_multi (6.6)."""
+    return kernel.has_field("bpf_uprobe", "ref_ctr_offset")
+
+
+def attach(
+    program: int,
+    path: Path,
+    offsets: Sequence[int],
+    pid: int = 0,
+    *,
+    semaphores: Sequence[int] = (),
+    at_return: bool = False,
+) -> int:
+    """Runs a program at places of a file.
 
     Args:
         program: File descriptor, loaded for UPROBE_MULTI.
         path: The file.
         offsets: Where in it an instruction begins.
-        pid: The process.
+        pid: Process in which it runs; 0 for every one that maps the file.
+        semaphores: For each of the places, where in the file tracers are counted; 0 for nowhere.
+        at_return: Run where the functions that begin there return.
 
     Returns:
         The link: closing it detaches.
@@ -54,10 +72,20 @@ def attach(program: int, path: Path, offsets: Sequence[int], pid: int) -> int:
     Raises:
         CannotRecord: The kernel refused.
     """
-    where = np.array(offsets, np.uint64)
+    where, counted = np.array(offsets, np.uint64), np.array(semaphores, np.uint64)
     name = c.create_string_buffer(os.fsencode(path))
     attributes = _ATTRIBUTES.pack(
-        program, 0, UPROBE_MULTI, 0, c.addressof(name), where.ctypes.data, 0, 0, len(where), 0, pid
+        program,
+        0,
+        UPROBE_MULTI,
+        0,
+        c.addressof(name),
+        where.ctypes.data,
+        counted.ctypes.data if len(counted) else 0,
+        0,
+        len(where),
+        _AT_RETURN if at_return else 0,
+        pid,
     )
     fd = int(_syscall()(_SYS_BPF, _LINK_CREATE, attributes, len(attributes)))
     if fd < 0:

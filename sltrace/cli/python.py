@@ -11,6 +11,9 @@ from sltrace.cli import output
 if TYPE_CHECKING:
     from sltrace.analysis.python.report import PythonReport
 
+_NAMED = 3
+"""Processes of which it is said why they were not looked into."""
+
 
 @click.command()
 @click.argument("path", metavar="TRACE")
@@ -22,21 +25,33 @@ def command(path: str, top: int, as_json: bool) -> None:
     Findings come first: what is over its threshold, and where in the code.
     """
     from sltrace.analysis.python.report import python_report
+    from sltrace.errors import UsageError
     from sltrace.trace.reader import Trace
 
     report = python_report(Trace.open(path), top)
+    if all(process.level is None for process in report.processes):
+        raise UsageError(
+            ": ".join(filter(None, (f"{path} has no Python process", _why_none(report)))),
+            "record one with sltrace record --pid PID",
+        )
     if as_json:
         output.print_json(report.to_json())
         return
     _show(report)
 
 
+def _why_none(report: PythonReport) -> str:
+    """Why none of the processes that were asked for was looked into."""
+    why = [f"{process.pid}, {process.why}" for process in report.processes]
+    return output.text(
+        "; ".join([report.refused, *why[:_NAMED]] if report.refused else why[:_NAMED])
+    )
+
+
 def _show(report: PythonReport) -> None:
     for process in report.processes:
         name = f"{process.pid}: Python {process.version}" if process.version else f"{process.pid}:"
         click.echo(f"{name} {output.text(process.why)}" if process.why else name)
-    if not report.processes:
-        click.echo("no Python process in this trace; record one with --pid or -- COMMAND")
     for finding in report.findings:
         click.echo()
         click.echo(f"{finding.name}: {output.text(finding.what)}")
@@ -44,7 +59,7 @@ def _show(report: PythonReport) -> None:
             f"  {finding.value:.3g} {finding.unit}, threshold {finding.threshold:.3g}; "
             f"cure: {finding.advice}"
         )
-    if report.processes and not report.findings:
+    if not report.findings:
         click.echo("no findings: nothing is over its threshold")
     _gil(report)
     _loops(report)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sltrace.profiles.labels import Labels, labels_of
@@ -20,6 +20,8 @@ _ON_CPU = frozenset({"cpu", "cpu-time", "cpu_time", "on-cpu", "oncpu", "process_
 """What profilers call time on the CPU; other times (delay, wall) are of waiting, too."""
 
 Unit = Literal["ns", "count"]
+Window = tuple[int, int]
+"""Begin and end, in ns of the wall clock."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,12 @@ class ProfileFrame:
     Attributes:
         name: As the profile has it; the address where it has none.
         file: Its source file, or else the binary it is in; empty if unknown.
+        language: As in the trace's `frames`; empty where only `file` tells.
     """
 
     name: str
     file: str
+    language: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ class Profile:
         stacks: Frame indices, root first; those with different labels are apart.
         labels: Of each stack.
         values: Of each stack.
+        windows: When each was sampled; None where unknown. Empty: all in the profile's own time.
+        complete: Its stacks begin where the trace's do.
     """
 
     where: str
@@ -60,6 +66,15 @@ class Profile:
     stacks: list[tuple[int, ...]]
     labels: list[Labels]
     values: list[int]
+    windows: list[Window | None] = field(default_factory=list)
+    complete: bool = False
+
+    @property
+    def window(self) -> Window | None:
+        """When all of it was taken."""
+        if not self.start_unix_ns:
+            return None
+        return self.start_unix_ns, self.start_unix_ns + self.duration_ns
 
     @property
     def total(self) -> int:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sltrace.profiles.labels import Labels
-from sltrace.profiles.pprof import Profile, ProfileFrame, parse_pprof
+from sltrace.profiles.pprof import Profile, ProfileFrame, Window, parse_pprof
 from sltrace.profiles.push import in_push
 from sltrace.profiles.source import ProfileError, read_bytes
 
@@ -114,15 +114,15 @@ def _to_unix(trace: Trace) -> int:
 
 
 def _joined(parts: Sequence[Profile]) -> Profile:
-    """Profiles of the same service and measure as one, from the first to the last."""
+    """Profiles of the same service and measure as one, which keeps when each was taken."""
     if len(parts) == 1:
         return parts[0]
     frames: dict[ProfileFrame, int] = {}
-    sums: dict[tuple[tuple[int, ...], Labels], int] = {}
+    sums: dict[tuple[tuple[int, ...], Labels, Window | None], int] = {}
     for part in parts:
         number = [frames.setdefault(frame, len(frames)) for frame in part.frames]
         for stack, labels, value in zip(part.stacks, part.labels, part.values, strict=True):
-            key = tuple(number[i] for i in stack), labels
+            key = tuple(number[i] for i in stack), labels, part.window
             sums[key] = sums.get(key, 0) + value
     start = min(p.start_unix_ns for p in parts)
     end = max(p.start_unix_ns + p.duration_ns for p in parts)
@@ -131,7 +131,8 @@ def _joined(parts: Sequence[Profile]) -> Profile:
         start_unix_ns=start,
         duration_ns=end - start if start else 0,
         frames=list(frames),
-        stacks=[stack for stack, _ in sums],
-        labels=[labels for _, labels in sums],
+        stacks=[stack for stack, _, _ in sums],
+        labels=[labels for _, labels, _ in sums],
         values=list(sums.values()),
+        windows=[window for _, _, window in sums],
     )

@@ -35,6 +35,7 @@ _NT_GNU_BUILD_ID = 3
 _MAX_SYMBOLS = 1 << 22
 _MAX_NAME = 4096
 _MAX_TABLE = 4096
+_U64 = (1 << 64) - 1
 
 
 class ElfError(Exception):
@@ -112,12 +113,25 @@ class Elf:
         self._sections: list[tuple[Any, ...]] = []
         if sections_at and sections_end <= len(self._data):
             self._sections += _SECTION.iter_unpack(self._data[sections_at:sections_end])
+        self._section_names = fields[13]
 
     def _build_id(self, notes: list[tuple[int, int]]) -> str:
         for owner, kind, value in self._notes(notes):
             if owner == b"GNU" and kind == _NT_GNU_BUILD_ID and 4 <= len(value) <= 64:
                 return value.hex()
         return ""
+
+    def section(self, name: str, limit: int) -> bytes:
+        """The first `limit` bytes of a section of the file; empty if it has none of that name."""
+        if self._section_names >= len(self._sections):
+            return b""
+        names_at = self._sections[self._section_names][4]
+        wanted = name.encode() + b"\0"
+        for section in self._sections:
+            at = names_at + section[0]
+            if self._data[at : at + len(wanted)] == wanted:
+                return bytes(self._data[section[4] : section[4] + min(section[5], limit)])
+        return b""
 
     def notes(self, owner: bytes, limit: int) -> list[bytes]:
         """Contents of the notes of one owner in the section table, the first `limit`."""
@@ -148,7 +162,11 @@ class Elf:
 
     @cached_property
     def _functions(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint64]]:
-        """Start, end (0: unknown) and position of the name, sorted by start."""
+        """Start, end (0: unknown) and position of the name, sorted by start.
+
+        One of size 0 (`_init`, assembly) may reach to its section's end, not into the PLT after it.
+        """
+        ends_of_sections = np.array([(s[3] + s[5]) & _U64 for s in self._sections], np.uint64)
         for wanted in (_SHT_SYMTAB, _SHT_DYNSYM):
             for table, strings_at, strings_size in self._symbol_tables(wanted):
                 kind = table["info"] & 0xF
@@ -161,7 +179,10 @@ class Elf:
                     continue
                 table = table[np.argsort(table["value"], kind="stable")]
                 starts = table["value"].astype(np.uint64)
-                ends = np.where(table["size"] > 0, starts + table["size"], 0).astype(np.uint64)
+                within = table["section"] < len(self._sections)
+                last = ends_of_sections[np.where(within, table["section"], 0)]
+                unsized = np.where(within, last, np.uint64(0))
+                ends = np.where(table["size"] > 0, starts + table["size"], unsized)
                 return starts, ends, strings_at + table["name"].astype(np.uint64)
         empty = np.empty(0, np.uint64)
         return empty, empty, empty

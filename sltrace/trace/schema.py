@@ -80,7 +80,9 @@ WAITS = (
     Column("waker_goid", "int64", "goroutine that ended the wait; null where unknown"),
     Column("held_p", "int32", "Go P that the thread held while it was off the CPU; null if none"),
     Column("queued", "uint16", "goroutines queued behind that P when the thread lost the CPU"),
-    Column("task", "dict", "asyncio task, by the coroutine it runs; null for other waits"),
+    Column(
+        "task", "dict", "asyncio task: its coroutine, `NAME (coroutine)` if it was given a name"
+    ),
     Column("reason", "dict", "what for, in the runtime's words: chan receive, select, lock ..."),
     Column(
         "runq_ns",
@@ -219,7 +221,7 @@ SAMPLES = (
     Column("pid", "int32", "process"),
     Column("tid", "int32", "thread; null for a goroutine that is on none"),
     Column("goid", "int64", "goroutine; null for other samples"),
-    Column("task", "dict", "asyncio task, by the coroutine it runs; null for other samples"),
+    Column("task", "dict", "as in waits"),
     Column("state", "dict", "for wall samples what it was doing: running, runnable, waiting ..."),
     Column("reason", "dict", "as in waits"),
     Column("weight_ns", "int64", "time it stands for"),

@@ -80,14 +80,16 @@ def test_labels_follow_the_selection(open_report: Callable[..., Report], tmp_pat
         return sum(1 << ids.index(i) for i in found.column(0).to_pylist())
 
     assert ran() == (1 << len(ids)) - 1 + (1 << 44) + (1 << 45)
-    # Its first 4 s are in it whole; then they are not.
-    for first, last, alone in ((0, 149, True), (90, 180, False)):
-        report.visit(f"{report.url}#axis=policy&cells={first}-{last},0-1")
-        window = [report.figures["from"], report.figures["to"]]
-        during = traces("max(end_ns) > ? AND min(end_ns - wait_ns) < ?", window)
-        assert 0 < during < (1 << len(ids)) - 1
-        assert ran() == during + alone * ((1 << 44) + (1 << 45))
-        assert drawn(report)["all"][0] - ran() == report.figures["ns"]
+    # Its first 4 s are in it whole: so is whatever ran then.
+    report.visit(f"{report.url}#axis=policy&cells=0-149,0-1")
+    assert ran() == (1 << len(ids)) - 1 + (1 << 44) + (1 << 45)
+    # Then they are not: what ran for the traces of that time.
+    report.visit(f"{report.url}#axis=policy&cells=90-180,0-1")
+    window = [report.figures["from"], report.figures["to"]]
+    during = traces("max(end_ns) > ? AND min(end_ns - wait_ns) < ?", window)
+    assert 0 < during < (1 << len(ids)) - 1
+    assert ran() == during
+    assert drawn(report)["all"][0] - ran() == report.figures["ns"]
     assert "Left out" in report.text("#flame-note")
     report.visit(f"{report.url}#axis=bucket&cells=0-299,1-2")
     digits = [n[-1] for n in report.figures["rows"] if n.startswith("ids")]
@@ -106,6 +108,27 @@ def test_labels_follow_the_selection(open_report: Callable[..., Report], tmp_pat
     report.page.select_option("#profile", "without")
     assert ran() == 0
     assert "profile=without" in report.page.url
+
+
+def test_own_samples_are_where_they_were_taken(
+    open_report: Callable[..., Report],
+) -> None:
+    """One sample every 10 ms, its weight the power of two of its second."""
+    samples = [
+        {"ns": i * SECOND // 100, "source": "cpu", "tid": 100, "stack_kernel": 1,
+         "weight_ns": 1 << i // 100}
+        for i in range(1000)
+    ]  # fmt: skip
+    rows = [WAIT | {"stack_kernel": 1, "end_ns": i * SECOND} for i in range(11)]
+    report = open_report(rows, stacks=STACKS, frames=FRAMES, samples=samples)
+    assert "this recording's CPU samples" in report.text("#flame-note")
+    for cells in ("0-299", "60-179", "31-33"):
+        report.visit(f"{report.url}#axis=policy&cells={cells},0-0")
+        inside = [report.figures["from"], report.figures["to"]]
+        wanted = report.trace.sql(
+            "SELECT sum(weight_ns)::BIGINT AS n FROM samples WHERE ns >= ? AND ns < ?", inside
+        )["n"][0].as_py()
+        assert drawn(report)["futex_wait"][1] == wanted
 
 
 def test_numbers_of_goroutines_are_not_time(

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sltrace.analysis.cpusamples import cpu_profile
 from sltrace.analysis.cube import build_cube
 from sltrace.analysis.cubeprofiles import merge_profiles
 from sltrace.cli.main import run
@@ -241,7 +242,7 @@ def test_labels_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     data = make_pprof({}, labelled=labelled)
     cube = merge_profiles(trace, build_cube(trace), [read_pprof(written(tmp_path, data))])
     assert sorted(cube.profile_rows["value"].tolist()) == [16, 17, 18, sum(range(10, 16))]
-    assert "labels of the 6 smallest" in cube.notes[-1]
+    assert "labels and times of the 6 smallest" in cube.notes[-1]
 
 
 def test_the_default_type_and_its_unit(tmp_path: Path) -> None:
@@ -398,6 +399,10 @@ def test_profiles_in_a_trace_are_read_as_those_of_files(tmp_path: Path) -> None:
     # When they were taken is what the trace says, on its own clock.
     assert both.start_unix_ns == META["clock"]["start_unix_ns"] + 2 * SECOND
     assert both.duration_ns == 2 * SECOND
+    # And each keeps its own: the first took 1 s, the others none.
+    began = META["clock"]["start_unix_ns"]
+    spans = [(w[0] - began, w[1] - began) for w in both.windows if w]
+    assert sorted(set(spans)) == [(2 * SECOND, 3 * SECOND), (3 * SECOND, 4 * SECOND)]
     assert notes == [
         "profiles that were not taken in: 3, too slow",
         "a profile in the trace was left out: damaged{region=eu} is not a pprof profile",
@@ -420,3 +425,45 @@ def test_a_saved_push_is_its_profiles(tmp_path: Path) -> None:
     written(tmp_path, gzip.compress(request.SerializeToString()))
     assert run(["report", str(trace), "-o", str(page), "--pprof", where]) == 0
     assert page.read_text().count("</script>") == page.read_text().count("<script")
+
+
+def test_own_samples_nest_native_frames_where_they_belong(tmp_path: Path) -> None:
+    """Python function, then what it called; without the interpreter and what no mapping covers."""
+    code = {
+        1: ("main", "python", "svc.py"),
+        2: ("_PyEval_EvalFrameDefault", "native", "python3.12"),
+        3: ("deflate", "native", "libz.so.1"),
+        4: ("libcrypto.so.3+0x10", "native", "libcrypto.so.3"),
+        5: ("libcrypto.so.3+0x20", "native", "libcrypto.so.3"),
+        6: ("[unknown]", "native", ""),
+    }
+    frames = [
+        {"space": "x", "pid": 100, "address": a, "name": n, "language": lang, "module": module}
+        for a, (n, lang, module) in code.items()
+    ]
+    walks = {1: [1], 10: [2, 6, 3], 11: [3, 2, 6], 12: [4, 6, 2], 13: [5], 14: [6], 15: [3, 4]}
+    stacks = [
+        {"stack_id": i, "space": "x", "pid": 100, "addresses": walk} for i, walk in walks.items()
+    ]
+    samples = [
+        {"ns": i, "source": "cpu", "tid": 100, "weight_ns": 1 << i, "stack_user": user,
+         "stack_runtime": None if user == 15 else 1}
+        for i, user in enumerate((10, 11, 12, 13, 14, 15, None))
+    ]  # fmt: skip
+    samples += [{"ns": 9, "source": "wall", "weight_ns": 1 << 9}]
+    path = make_trace(tmp_path, [{}], stacks=stacks, frames=frames, samples=samples)
+    trace = Trace.open(path)
+    cube = build_cube(trace)
+    profile = cpu_profile(trace, cube)
+    assert profile
+    assert profile.on_cpu
+    assert by_name(profile) == {
+        ("main (svc.py)",): 1 + 64,
+        ("main (svc.py)", "deflate"): 2,
+        ("main (svc.py)", "[libcrypto.so.3]"): 4 + 8,
+        ("main (svc.py)", "[unknown]"): 16,
+        ("[libcrypto.so.3]", "deflate"): 32,
+    }
+    merged = merge_profiles(trace, cube, [profile])
+    assert merged.frame_kinds[merged.frames.index("main (svc.py)")] == "python"
+    assert merged.profile_windows == [(0, cube.bin_ns)]

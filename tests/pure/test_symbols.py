@@ -23,7 +23,8 @@ from sltrace.symbols.perfmap import PerfMap
 SOURCE = """
 __attribute__((noinline)) int leaf(int n) { return n * 3; }
 static __attribute__((noinline, aligned(64))) int middle(int n) { return leaf(n) + 1; }
-int main(int argc, char **argv) { (void)argv; return middle(argc); }
+int puts(const char *);
+int main(int argc, char **argv) { return middle(argc) + puts(argv[0]); }
 """
 BUILDS = {
     "pie": ["-pie", "-fPIE"],
@@ -70,6 +71,20 @@ def test_every_function_is_named_as_nm_names_it(binary: Path) -> None:
         )
         for start, name in zip(starts.tolist(), elf.names(addresses), strict=True):
             assert name in known[start][1]
+
+
+def test_the_linkers_own_code_has_no_name(binary: Path) -> None:
+    """Its PLT comes after `_init`, which has no size and ends with its section."""
+    said = subprocess.run(
+        ["readelf", "-SW", binary], check=True, capture_output=True, text=True, timeout=60
+    ).stdout
+    (plt,) = (f.split()[1:] for f in said.replace("[", "").splitlines() if " .plt " in f)
+    with open(binary, "rb") as file:
+        elf = Elf.from_file(file)
+    start = int(plt[2], 16)
+    assert elf.names(np.array([start, start + 8], np.uint64)) == [None, None]
+    init = elf.symbol("_init")
+    assert init is None or elf.names(np.array([init.value + 1], np.uint64)) == ["_init"]
 
 
 def test_what_lies_between_functions_has_no_name(binary: Path) -> None:

@@ -27,6 +27,7 @@ from sltrace.target.python.layout import (
 )
 from sltrace.target.python.objects import Objects
 from sltrace.target.python.otel import NoOpenTelemetry, find_nodes, find_otel, find_record
+from sltrace.target.python.tasks import find_tasks
 
 _BASE = 0x10000
 _SIZE = 1 << 16
@@ -168,6 +169,7 @@ def test_readers_of_hostile_memory_end_and_fail_in_one_way(seed: int) -> None:
         _bounded(find_otel, memory, python)
         _bounded(find_record, memory, python)
         _bounded(find_nodes, memory, python)
+        _bounded(find_tasks, 1, memory, python, finding.Path("/nowhere"))
         _bounded(finding._check, 1, memory, layout, _BASE + 64, finding.Path("/nowhere"))
         assert memory.reads < 3_000_000
     assert time.process_time() - begin < 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from sltrace.cli.main import run
 from tests.kernel.conftest import Record
 from tests.support.pythons import interpreter, service
 
@@ -33,11 +35,20 @@ def _target(record: Record, *command: str) -> tuple[dict[str, object], int]:
     return rows[0], waits[0]["n"]
 
 
-def test_a_program_that_is_no_python(record: Record) -> None:
+def test_a_program_that_is_no_python(
+    record: Record, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     target, waits = _target(record, "sh", "-c", "while :; do sleep 0.01; done")
     assert target["level"] is None
     assert target["why"] == "no CPython in it: no mapped file has _PyRuntime"
     assert waits > 10
+    # Of such a trace both say what to type, in one line.
+    trace = str(tmp_path / "trace0.slt")
+    for command in (["python", trace], ["python", trace, "--json"], ["go", trace]):
+        assert run(command) == 2
+        said = capsys.readouterr()
+        assert not said.out
+        assert re.fullmatch(r"sltrace: .* has no (Python|Go) process.*; record one .*\n", said.err)
 
 
 def test_a_python_that_is_too_old(record: Record) -> None:

@@ -27,7 +27,11 @@ _LISTS = (
 
 @dataclass(frozen=True)
 class PythonReport:
-    """See the functions of sltrace.analysis.python.tables for what each is."""
+    """See the functions of sltrace.analysis.python.tables for what each is.
+
+    Attributes:
+        refused: Why this kernel did not let any process be looked into; empty if it did.
+    """
 
     wall_ns: int
     processes: list[tables.Process]
@@ -40,6 +44,7 @@ class PythonReport:
     quotas: list[tables.Quota]
     notes: list[str]
     losses: Losses
+    refused: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values; times in ns."""
@@ -73,6 +78,7 @@ def python_report(trace: Trace, limit: int = 20) -> PythonReport:
         quotas=quotas[:limit],
         notes=[*_notes(trace), *trace.notes],
         losses=losses(trace),
+        refused=str(_described(trace).get("refused") or ""),
     )
 
 
@@ -93,8 +99,6 @@ def _notes(trace: Trace) -> list[str]:
         )
     if lost := counted.get("python_waits_lost"):
         notes.append(f"{lost:,} waits of kind gil, loop or stw were lost: the ring was full")
-    if refused := _described(trace).get("refused"):
-        notes.append(f"no Python process was looked into: {refused}")
     return notes
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sltrace.capture import kernel, libbpf
+from sltrace.capture import kernel, libbpf, uprobes
 from sltrace.capture.btf import Btf
 from sltrace.capture.maps import view
 from sltrace.capture.probes import object_path
@@ -27,9 +28,12 @@ _RINGS = {
     "python_wait_ring": ("python_wait", 8 << 20),
     "python_sample_ring": ("python_sample", 1 << 20),
     "python_event_ring": ("python_event", 256 << 10),
+    "stack_ring": ("stack_record", 1 << 20),
+    "python_name_ring": ("python_name", 128 << 10),
 }
 _TASKS = ("python_fork", "python_exec", "python_exit")
 _CALLS = ("python_sys_enter", "python_sys_exit")
+_COLLECTOR = ("python_gc_begin", "python_gc_end")
 _SWITCH = ("python_switch", "python_switch_before_5_18")
 
 
@@ -68,6 +72,8 @@ class PythonProbes:
         self.attached: list[str] = []
         self.not_attached: list[tuple[str, str]] = []
         self._collectors: set[str] = set()
+        self._links: list[int] = []
+        self._multi = uprobes.supported()
         self._closed = False
         cpus = libbpf.possible_cpus()
         self._object = libbpf.Object(path)
@@ -77,10 +83,11 @@ class PythonProbes:
             self._object.close()
             raise
         maps = self._object.maps
-        self.stacks, self.waits, self.samples, self.events = (
+        rings = (
             Ring(maps[name].fd, size, layouts.dtype(record))
             for name, (record, size) in _RINGS.items()
         )
+        self.stacks, self.waits, self.samples, self.events, self.native, self.names = rings
         self._cpus = view(maps["python_cpus"].fd, cpus, layouts.dtype("python_cpu"))
         numbers = layouts.enumerators("python_counter")
         self.counter_names = [
@@ -94,15 +101,20 @@ class PythonProbes:
         config["stack_rate"] = max(1, rate // 100) if rate else 0
         config["cgroup_v1"] = context.cgroup_v1
         config["loops"] = self._settings.python.loops
+        config["sample_kernel"] = self._settings.stacks.kernel
         maps = self._object.maps
         maps[".rodata"].write_initial(layouts.variable_offset(".rodata", "cfg"), config.tobytes())
         maps["python_cpus"].resize(cpus)
+        maps["stack_ring"].resize(_RINGS["stack_ring"][1])
         maps["task_tags"].reuse(context.tags_fd)
         self._switch = _SWITCH[0 if kernel.tracepoint_arguments("sched_switch") == 4 else 1]
         for name in _SWITCH:
             self._object.programs[name].autoload(name == self._switch)
         for name in _CALLS:
             self._object.programs[name].autoload(self._settings.python.loops)
+        if self._multi:
+            for name in _COLLECTOR:
+                self._object.programs[name].expect_attach(uprobes.UPROBE_MULTI)
         self._object.load()
 
     def attach(self) -> None:
@@ -129,20 +141,31 @@ class PythonProbes:
         ends = begins if at_return else places.ends
 
         def attach() -> None:
-            for marker in begins:
-                self._object.attach_uprobe(
-                    "python_gc_begin", path, marker.offset, semaphore=marker.semaphore
-                )
-            for marker in ends:
-                self._object.attach_uprobe(
-                    "python_gc_end",
-                    path,
-                    marker.offset,
-                    at_return=at_return,
-                    semaphore=marker.semaphore,
-                )
+            for name, markers, returns in zip(
+                _COLLECTOR, (begins, ends), (False, at_return), strict=True
+            ):
+                self._attach_markers(name, path, markers, at_return=returns)
 
         self._optional("python_gc", attach)
+
+    def _attach_markers(
+        self, name: str, path: str, markers: Sequence[Marker], *, at_return: bool
+    ) -> None:
+        """Attaches to places of a file; of perf's uprobes each takes 0.1 s to detach."""
+        if not self._multi:
+            for marker in markers:
+                self._object.attach_uprobe(
+                    name, path, marker.offset, at_return=at_return, semaphore=marker.semaphore
+                )
+            return
+        link = uprobes.attach(
+            self._object.programs[name].fd,
+            Path(path),
+            [marker.offset for marker in markers],
+            semaphores=[marker.semaphore for marker in markers],
+            at_return=at_return,
+        )
+        self._links.append(link)
 
     def _optional(self, name: str, attach: Any) -> None:
         try:
@@ -164,9 +187,11 @@ class PythonProbes:
 
     def detach(self) -> None:
         """Lets nothing more happen; all else stays."""
+        uprobes.detach(self._links)
         self._object.detach()
 
     def close(self) -> None:
         """Detaches everything; counters and rings stay readable."""
         self._closed = True
+        uprobes.detach(self._links)
         self._object.close()

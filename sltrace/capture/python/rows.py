@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sltrace.capture import tags
-from sltrace.capture.columns import Nulls, named
+from sltrace.capture.columns import Nulls, named, nonzero
 from sltrace.capture.python.probes import SAMPLE_HZ
 from sltrace.capture.sources import Context
 from sltrace.model import Kind
@@ -27,6 +26,8 @@ CLASSES = {
     "python_stacks_lost": "partial",
     "python_waits_lost": "loss",
     "python_samples_lost": "partial",
+    "python_native_lost": "partial",
+    "python_names_lost": "discard",
     "python_threads_lost": "partial",
     "python_processes_lost": "partial",
 }
@@ -79,12 +80,12 @@ def waits(records: NDArray[Any], context: Context) -> pa.Table:
             "reason": named(reason, _REASONS, Nulls(kind == Kind.GIL)),
             "flags": pa.array(np.zeros(len(records), np.uint8)),
             **tags.columns(records["tag"]),
-            "task": tags.tasks(records["tag"]["stack_runtime"], context.stack_tasks),
+            "task": context.asyncio_tasks.column(records["tag"]),
         }
     )
 
 
-def samples(records: NDArray[Any], stack_tasks: Mapping[int, str]) -> pa.Table:
+def samples(records: NDArray[Any], context: Context) -> pa.Table:
     """Rows of the samples table for `struct python_sample`s."""
     import pyarrow as pa
 
@@ -97,7 +98,9 @@ def samples(records: NDArray[Any], stack_tasks: Mapping[int, str]) -> pa.Table:
             "tid": pa.array(records["tid"].astype(np.int32)),
             "weight_ns": pa.array(np.full(n, 1_000_000_000 // SAMPLE_HZ)),
             "count": pa.array(np.ones(n, np.int64)),
+            "stack_user": nonzero(records["stack_user"].astype(np.int64)),
+            "stack_kernel": nonzero(records["stack_kernel"].astype(np.int64)),
             **tags.identity(records["tag"]),
-            "task": tags.tasks(records["tag"]["stack_runtime"], stack_tasks),
+            "task": context.asyncio_tasks.column(records["tag"]),
         }
     )

@@ -60,17 +60,20 @@ class PythonSource:
             self._refused = str(err)
             return
         self._probes = probes
+        # What is told by the others before those.
         self._rings: dict[str, Ring] = {
-            "events": probes.events,
-            "stacks": probes.stacks,
             "waits": probes.waits,
             "samples": probes.samples,
+            "stacks": probes.stacks,
+            "native": probes.native,
+            "names": probes.names,
+            "events": probes.events,
         }
         self._drained = {name: deque() for name in self._rings}
         self._counters = CounterIntervals(probes.counter_names, probes.counters(), rows.CLASSES)
         self._since_ns = time.monotonic_ns()
         self._targets = Targets(probes.set_process, probes.process_layout, self._recognised)
-        self._frames = FrameTable(self._targets.memories, context.stack_tasks)
+        self._frames = FrameTable(self._targets.memories, context.asyncio_tasks.of_stack)
         try:
             probes.attach()
         except CannotRecord as err:
@@ -86,20 +89,27 @@ class PythonSource:
         fill = 0.0
         if self._probes is None:
             return fill
+        taken = []
         for name, ring in self._rings.items():
             fill = max(fill, ring.fill())
             if self._drained_bytes - self._written_bytes > _MAX_BACKLOG:
                 continue
             if (records := ring.drain()) is not None:
                 self._drained_bytes += records.nbytes
-                self._drained[name].append(records)
+                taken.append((name, records))
+        # So that the stacks and names of every wait are there when it is.
+        for name, records in reversed(taken):
+            self._drained[name].append(records)
         return fill
 
     def rows(self) -> Rows:
         """What became known since the last call."""
         if self._probes is None or self._targets is None:
             return
+        waits, samples = self._take("waits"), self._take("samples")
         stacks, events = self._take("stacks"), self._take("events")
+        if (names := self._take("names")) is not None:
+            self._context.asyncio_tasks.name(names)
         # A child's stacks need its fork; a process that has ended since left its stacks before.
         if events is not None:
             self._targets.feed(events[events["kind"] != EXIT])
@@ -108,10 +118,12 @@ class PythonSource:
         if events is not None:
             self._targets.feed(events[events["kind"] == EXIT])
         self._targets.look()
-        if (waits := self._take("waits")) is not None:
+        if (native := self._take("native")) is not None:
+            yield from self._context.native(native)
+        if waits is not None:
             yield "waits", rows.waits(waits, self._context)
-        if (samples := self._take("samples")) is not None:
-            yield "samples", rows.samples(samples, self._context.stack_tasks)
+        if samples is not None:
+            yield "samples", rows.samples(samples, self._context)
         yield "counters", self._changed_counters()
 
     def finish(self) -> Rows:

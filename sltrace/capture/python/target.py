@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sltrace.target.memory import Memory
 from sltrace.target.python.interpreter import Interpreter
 from sltrace.target.python.otel import Nodes, OTel, Variable
+from sltrace.target.python.tasks import Tasks
 from sltrace.target.threadrecord import ThreadRecord
 
 STACKS, TRACES = 1, 2
@@ -42,6 +43,7 @@ class Target:
     nodes: Nodes | None = None
     record: Variable | None = None
     tls: ThreadRecord | None = None
+    tasks: Tasks | None = None
     looks: int = 0
     next_look_ns: int = 0
     trouble: str = ""
@@ -99,6 +101,7 @@ class Target:
             "instr": layout.instr,
             "owner": layout.owner,
             "frame_bytes": layout.frame_bytes,
+            "generator": layout.generator,
             "skip_from": layout.skip_from,
             "instr_is_index": layout.instr_is_index,
             "tagged": layout.tagged,
@@ -116,6 +119,14 @@ class Target:
             }
         if self.record:
             values |= {"record_var": self.record.address, "record_hash": self.record.hash}
+        if self.tasks:
+            values |= {
+                "current_tasks": self.tasks.current,
+                "running_task": self.tasks.running,
+                "task_coro": self.tasks.coro,
+                "task_name": self.tasks.name,
+                "text_type": self.tasks.text_type,
+            }
         if self.tls:
             values |= {
                 "has_tls": 1,

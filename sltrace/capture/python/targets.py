@@ -24,6 +24,7 @@ from sltrace.target.python.otel import (
     find_otel,
     find_record,
 )
+from sltrace.target.python.tasks import find_tasks
 from sltrace.target.threadrecord import find_thread_record
 
 FORK, EXEC, EXIT = 1, 2, 3
@@ -138,7 +139,8 @@ class Targets:
             return
         child = Target(pid, named=False, from_ns=ns, parent=before)
         # The kernel copied what it had been told of the parent.
-        for name in ("python", "settled", "foreign", "otel", "nodes", "record", "tls"):
+        names = ("python", "settled", "foreign", "otel", "nodes", "record", "tls", "tasks")
+        for name in names:
             setattr(child, name, getattr(before, name))
         child.files |= before.files
         self.current[pid] = child
@@ -189,7 +191,7 @@ class Targets:
         assert target.python
         target.looks += 1
         target.next_look_ns = now + _LOOK_NS * (1 + target.looks // 10)
-        before = (target.otel, target.nodes, target.record, target.tls)
+        before = (target.otel, target.nodes, target.record, target.tls, target.tasks)
         try:
             target.memory = target.memory or Memory(target.pid)
         except Unreadable:
@@ -208,7 +210,9 @@ class Targets:
         if target.memory and not target.nodes and (target.otel or target.record):
             with contextlib.suppress(Unreadable):
                 target.nodes = find_nodes(target.memory, target.python)
-        if before != (target.otel, target.nodes, target.record, target.tls):
+        with contextlib.suppress(Unreadable):
+            target.tasks = target.tasks or find_tasks(target.pid, target.memory, target.python)
+        if before != (target.otel, target.nodes, target.record, target.tls, target.tasks):
             self._tell(target)
         if target.tls and target.otel and target.nodes:
             target.looks = _LOOKS

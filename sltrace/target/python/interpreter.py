@@ -106,7 +106,8 @@ def find(pid: int, memory: Memory, foreign: set[str], proc: Path = Path("/proc")
     head = memory.read(runtime, DEBUG_OFFSETS_BYTES)
     if is_free_threaded(head):
         raise Refused(
-            f"Python {version} is a free-threaded build: it has no GIL, its stacks are not read"
+            f"Python {version} is a free-threaded build: it has no GIL, its stacks are not read; "
+            "the kernel's view of it works"
         )
     try:
         layout = layout_for(minor, head)

@@ -37,6 +37,7 @@ class Layout:
             0 for none), context (PyContext), frame (where the frame chain starts).
         cframe: `frame` points to a structure that has the innermost frame at `cframe_current`.
         frame_code: Frame: its code object; likewise back, instr, owner.
+        generator: Frame: its generator, in 3.10; later, in a generator: its frame.
         frame_bytes: How much of a frame is read.
         skip_from: Frames whose owner is this or more are the interpreter's own; 0: none are.
         instr_is_index: `instr` is an index of code units, else an address in the code.
@@ -65,6 +66,7 @@ class Layout:
     back: int
     instr: int
     owner: int
+    generator: int
     frame_bytes: int
     skip_from: int
     instr_is_index: bool
@@ -85,22 +87,22 @@ _TABLE = {
         minor=10, interpreters=32, interpreter_next=0, interpreter_id=24, threads=8, modules=856,
         gil=352, gil_is_pointer=False, thread_next=8, thread_id=176, native_id=0, context=240,
         frame=24, cframe=False, cframe_current=0, frame_code=32, back=24, instr=96, owner=0,
-        frame_bytes=104, skip_from=0, instr_is_index=True, tagged=False, code_start=0, flags=36,
-        first_line=40, filename=104, name=112, linetable=120, text=48,
+        generator=88, frame_bytes=104, skip_from=0, instr_is_index=True, tagged=False,
+        code_start=0, flags=36, first_line=40, filename=104, name=112, linetable=120, text=48,
     ),
     11: Layout(
         minor=11, interpreters=40, interpreter_next=0, interpreter_id=48, threads=16, modules=888,
         gil=360, gil_is_pointer=False, thread_next=8, thread_id=152, native_id=160, context=224,
         frame=56, cframe=True, cframe_current=8, frame_code=32, back=48, instr=56, owner=69,
-        frame_bytes=72, skip_from=0, instr_is_index=False, tagged=False, code_start=184, flags=48,
-        first_line=72, text=48, **_COMMON_CODE,
+        generator=80, frame_bytes=72, skip_from=0, instr_is_index=False, tagged=False,
+        code_start=184, flags=48, first_line=72, text=48, **_COMMON_CODE,
     ),
     12: Layout(
         minor=12, interpreters=40, interpreter_next=0, interpreter_id=8, threads=72, modules=944,
         gil=384, gil_is_pointer=True, thread_next=8, thread_id=136, native_id=144, context=208,
         frame=56, cframe=True, cframe_current=0, frame_code=0, back=8, instr=56, owner=70,
-        frame_bytes=72, skip_from=3, instr_is_index=False, tagged=False, code_start=192, flags=48,
-        first_line=68, text=40, **_COMMON_CODE,
+        generator=72, frame_bytes=72, skip_from=3, instr_is_index=False, tagged=False,
+        code_start=192, flags=48, first_line=68, text=40, **_COMMON_CODE,
     ),
 }  # fmt: skip
 
@@ -194,6 +196,8 @@ def _published(minor: int, runtime: bytes) -> Layout:
         back=frame["previous"],
         instr=frame["instr_ptr"],
         owner=frame["owner"],
+        # Not published by 3.13; it has not moved since 3.12.
+        generator=72,
         frame_bytes=-(-(max(frame["owner"], frame["instr_ptr"] + 7) + 1) // 8) * 8,
         skip_from=3,
         instr_is_index=False,

@@ -14,6 +14,22 @@ _MAX_SLOTS = 64
 _SPLIT_KEYS = 2  # DICT_KEYS_SPLIT
 
 
+def module_dict(memory: Memory, objects: Objects, modules: int, name: str) -> int:
+    """Address of an imported module's dict; 0 if it is not imported.
+
+    Args:
+        memory: Of the process.
+        objects: Of it.
+        modules: Address of the dict `sys.modules`.
+        name: Of the module.
+    """
+    try:
+        module = objects.dict_get(modules, name)
+    except Unreadable:
+        return 0
+    return memory.u64(module + 16)
+
+
 class Objects:
     """Objects of one process.
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sltrace.target.memory import Memory, Unreadable
 from sltrace.target.python.interpreter import Interpreter, threads
-from sltrace.target.python.objects import Objects
+from sltrace.target.python.objects import Objects, module_dict
 
 _BITMAP, _ARRAY = "hamt_bitmap_node", "hamt_array_node"
 _NEARBY = 4096
@@ -130,11 +130,10 @@ def _neighbour(memory: Memory, objects: Objects, type_: int, wanted: str) -> int
 
 def _module(memory: Memory, objects: Objects, modules: int, name: str) -> int:
     """Address of a module's dict."""
-    try:
-        module = objects.dict_get(modules, name)
-    except Unreadable:
-        raise NoOpenTelemetry(f"{name} is not imported") from None
-    return memory.u64(module + 16)
+    found = module_dict(memory, objects, modules, name)
+    if not found:
+        raise NoOpenTelemetry(f"{name} is not imported")
+    return found
 
 
 def _variable(memory: Memory, objects: Objects, address: int) -> Variable:

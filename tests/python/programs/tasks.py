@@ -1,22 +1,34 @@
 """Tasks that sleep where they should not, each in a function of its own; and a thread that may."""
 
 import asyncio
+import json
 import os
+import signal
 import sys
 import threading
 import time
 
+log = []
+
 
 def of_order():
+    begin = time.monotonic_ns()
     time.sleep(0.004)
+    log.append((begin, time.monotonic_ns(), asyncio.current_task().get_name()))
 
 
 def of_ping():
+    begin = time.monotonic_ns()
     time.sleep(0.003)
+    # Its name is none, and asking for it would make one.
+    log.append((begin, time.monotonic_ns(), ""))
 
 
 def of_nobody():
     time.sleep(0.005)
+
+
+NAMES = ("order 1", "order of a name that is longer than what is kept of one", "Task-7")
 
 
 class Shop:
@@ -40,8 +52,15 @@ def thread():
         of_nobody()
 
 
+def end():
+    with open(sys.argv[2], "w") as out:
+        json.dump(log, out)
+    os._exit(0)
+
+
 async def main():
-    tasks = [asyncio.create_task(Shop().order(), name="order %d" % i) for i in range(3)]
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end)
+    tasks = [asyncio.create_task(Shop().order(), name=name) for name in NAMES]
     await asyncio.wait([*tasks, asyncio.create_task(ping())], timeout=float(sys.argv[1]))
     os._exit(0)
 

@@ -1,0 +1,91 @@
+"""The trace's own CPU samples as a profile, which a page shows beside the waits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sltrace.analysis.cubestacks import OTHER_STACK
+from sltrace.analysis.meta import clock_ns
+from sltrace.analysis.stacks import PARTS, Frame, whole_stacks
+from sltrace.profiles.labels import Labels
+from sltrace.profiles.pprof import Profile, ProfileFrame
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sltrace.analysis.cube import Cube
+    from sltrace.trace.reader import Trace
+
+WHERE = "this recording's CPU samples"
+MAX_STACKS = 50_000
+"""Stacks whose frames are looked up, those with the most time."""
+MAX_ROWS = 1_000_000
+"""Samples with the same stack, thread, trace and time bin are one row; the rest is not shown."""
+
+_NO_STACK = Frame("[no stack taken]")
+
+
+def cpu_profile(trace: Trace, cube: Cube) -> Profile | None:
+    """The samples taken on the CPU, each placed in its bin of the cube's time; None without any.
+
+    Of a library without symbols the addresses are one frame, its name: samples of one function
+    spread over many of them.
+    """
+    parts = PARTS["victim"]
+    rows = trace.sql(
+        f"SELECT {', '.join(f'coalesce({p}, 0) AS {p}' for p in parts)}, tid, "
+        "coalesce(trace_id, '') AS trace_id, "
+        f"greatest(0, least({cube.n_bins - 1}, (ns - {cube.start_ns}) // {cube.bin_ns}))::BIGINT "
+        "AS bin, sum(greatest(weight_ns, 0))::BIGINT AS total FROM samples "
+        "WHERE source = 'cpu' GROUP BY ALL "
+        f"ORDER BY total DESC, {', '.join(parts)}, tid, trace_id, bin LIMIT {MAX_ROWS}"
+    )
+    if not rows.num_rows:
+        return None
+    ids = np.stack([rows.column(p).to_numpy().astype(np.int64) for p in parts], 1)
+    values = rows.column("total").to_numpy().astype(np.int64)
+    distinct, stack_of_row = np.unique(ids, axis=0, return_inverse=True)
+    frames, stacks = _named(trace, distinct, np.bincount(stack_of_row.ravel(), values))
+    began, unix = clock_ns(trace, "start_ns"), clock_ns(trace, "start_unix_ns")
+    shift = cube.start_ns - began + unix
+    bins = [(shift + i * cube.bin_ns, shift + (i + 1) * cube.bin_ns) for i in range(cube.n_bins)]
+    columns = (rows.column(c).to_pylist() for c in ("trace_id", "tid"))
+    return Profile(
+        where=WHERE,
+        measure="cpu",
+        unit="ns",
+        start_unix_ns=unix,
+        duration_ns=max(0, clock_ns(trace, "end_ns") - began) if unix else 0,
+        frames=frames,
+        stacks=[stacks[i] for i in stack_of_row.ravel().tolist()],
+        labels=[Labels(trace_id=i, tid=str(tid or "")) for i, tid in zip(*columns, strict=True)],
+        values=values.tolist(),
+        windows=[bins[i] for i in rows.column("bin").to_pylist()] if unix else [],
+        complete=True,
+    )
+
+
+def _named(
+    trace: Trace, ids: NDArray[np.int64], weights: NDArray[Any]
+) -> tuple[list[ProfileFrame], list[tuple[int, ...]]]:
+    """Frames, and the frame numbers of each stack."""
+    frames: dict[ProfileFrame, int] = {}
+    chosen = np.argsort(-weights, kind="stable")[:MAX_STACKS]
+    whole = whole_stacks(trace, ids[chosen])
+
+    def number(frame: Frame) -> int:
+        return frames.setdefault(_frame(frame), len(frames))
+
+    of_whole = [number(frame) for frame in whole.frames]
+    stacks: list[tuple[int, ...]] = [(number(OTHER_STACK),)] * len(ids)
+    for i, stack in zip(chosen.tolist(), whole.stacks, strict=True):
+        stacks[i] = tuple(of_whole[f] for f in stack.tolist()) or (number(_NO_STACK),)
+    return list(frames), stacks
+
+
+def _frame(frame: Frame) -> ProfileFrame:
+    unnamed = frame.module and frame.name.startswith(f"{frame.module}+0x")
+    name = f"[{frame.module}]" if unnamed else frame.name
+    return ProfileFrame(name, frame.module, frame.language)

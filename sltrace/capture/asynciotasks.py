@@ -1,0 +1,49 @@
+"""What the asyncio task of a wait or sample is called: column `task`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class AsyncioTasks:
+    """Tasks by the runtime stack they are of, and the names that were given to some.
+
+    Attributes:
+        of_stack: Coroutine by id of a runtime stack.
+        names: Name by the number that tags have of it.
+    """
+
+    def __init__(self) -> None:
+        self.of_stack: dict[int, str] = {}
+        self.names: dict[int, str] = {}
+
+    def name(self, records: NDArray[Any]) -> None:
+        """Takes `struct python_name`s."""
+        for number, text in zip(records["id"].tolist(), records["text"].tolist(), strict=True):
+            self.names[number] = text.decode("ascii", "replace")
+
+    def column(self, tags: NDArray[Any]) -> pa.Array:
+        """The column for an array of `struct task_tag`."""
+        import pyarrow as pa
+
+        if not self.of_stack:
+            return pa.DictionaryArray.from_arrays(
+                pa.nulls(len(tags), pa.int32()), pa.array([], pa.string())
+            )
+        stacks, of_row = np.unique(tags["stack_runtime"], return_inverse=True)
+        both = of_row.reshape(-1).astype(np.int64) << 16 | tags["task_name"]
+        distinct, which = np.unique(both, return_inverse=True)
+        found = zip(stacks[distinct >> 16].tolist(), (distinct & 0xFFFF).tolist(), strict=True)
+        texts = [self._text(stack, number) for stack, number in found]
+        places = pa.array(texts, pa.string()).dictionary_encode()
+        return places.take(pa.array(which.reshape(-1)))
+
+    def _text(self, stack: int, number: int) -> str | None:
+        coroutine, name = self.of_stack.get(stack), self.names.get(number)
+        return f"{name} ({coroutine})" if name and coroutine else name or coroutine
