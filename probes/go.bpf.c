@@ -24,6 +24,7 @@ char LICENSE[] SEC("license") = "GPL";
 #define LEVEL_TRACKED   2
 #define LEVEL_EVERY     3 /* what the runtime notes itself is one wait in 8 of those */
 #define MAX_TARGETS     64
+#define STACK_WORDS     128 /* of a stack, what is read at once */
 
 /* User space's registers as a uprobe sees them: uapi/asm/ptrace.h. */
 struct pt_regs {
@@ -72,6 +73,7 @@ struct go_scratch {
 	struct go_goroutine goroutine;
 	struct go_bucket bucket;
 	struct go_stack stack;
+	u64 words[STACK_WORDS];
 };
 
 struct {
@@ -124,6 +126,12 @@ static __always_inline struct go_scratch *scratch_take(void)
 	return s;
 }
 
+/* A word of it: offsets are multiples of 8 below its size. */
+static __always_inline u64 field_of(const struct go_goroutine *g, u32 offset)
+{
+	return offset <= GOROUTINE_BYTES - 8 ? *(u64 *)(g->bytes + (offset & 0x1f8)) : 0;
+}
+
 #include "go_stack.bpf.h"
 #include "go_tracked.bpf.h"
 #include "go_spans.bpf.h"
@@ -163,12 +171,6 @@ static __always_inline struct go_record *record_reserve(u64 wait_ns, u8 kind)
 	return r;
 }
 
-/* A word of it: offsets are multiples of 8 below its size. */
-static __always_inline u64 field_of(const struct go_goroutine *g, u32 offset)
-{
-	return offset <= GOROUTINE_BYTES - 8 ? *(u64 *)(g->bytes + (offset & 0x1f8)) : 0;
-}
-
 static __always_inline void record_fill(const struct go_target *t, struct go_scratch *s, u64 g,
 					struct go_record *r)
 {
@@ -181,7 +183,7 @@ static __always_inline void record_fill(const struct go_target *t, struct go_scr
 	labels_take(t, field_of(read, t->g_labels), &s->bucket, &r->tag);
 	span_take(t, r->goid, r->pid, &r->tag);
 	if (at_level(t, LEVEL_TRACKED)) {
-		r->stack = stack_of(&s->stack, g, r->pid, t->g_sched_bp);
+		r->stack = stack_of(s, r->pid, r->pc, field_of(read, t->g_sched_bp));
 		take_tracked(r, g);
 	} else {
 		/* Only its function, which begins there: other addresses are behind a call. */
@@ -243,7 +245,7 @@ int go_record_hit(struct pt_regs *ctx)
 	return 0;
 }
 
-/* Within runtime.casgstatus, where only goroutines come that the runtime tracks: one in 8. */
+/* In runtime.casgstatus, where tracked goroutines come, one in 8, but none that was runnable. */
 SEC("uprobe")
 int go_tracked_hit(struct pt_regs *ctx)
 {

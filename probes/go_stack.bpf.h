@@ -47,27 +47,58 @@ static __always_inline u64 stack_intern(struct go_stack *stack, u32 pid, u32 dep
 	return hash;
 }
 
-/*
- * The stack of a goroutine that is off its thread, by frame pointers. One that has not run yet
- * has none, and its address is that of its function, where others are behind a call.
- */
-static __noinline u64 stack_of(struct go_stack *stack, u64 g, u32 pid, u32 sched_bp)
-{
-	u64 frame = word_at(g + sched_bp), next[2];
-	u32 depth = 1, i;
+/* On the way from frame to frame. Frames lie close together: one read has several. */
+struct go_walk {
+	struct go_scratch *s;
+	u64 frame;
+	u64 base; /* where the words were read, and how many of them could be */
+	u64 known;
+	u64 depth;
+};
 
-	stack->addresses[0] = word_at(g + G_SCHED_PC) + !frame;
-	for (i = 1; i < GO_STACK_DEPTH; i++) {
-		if (!frame || bpf_probe_read_user(next, sizeof(next), (void *)frame) || !next[1])
-			break;
-		stack->addresses[i] = next[1];
-		depth = i + 1;
-		/* Stacks grow down: anything else is no frame. */
-		if (next[0] <= frame)
-			break;
-		frame = next[0];
+static long walk_frame(u64 i, struct go_walk *w)
+{
+	struct go_scratch *s = w->s;
+	u64 at = (w->frame - w->base) / sizeof(u64), next, back;
+
+	if (!w->frame || w->frame & 7)
+		return 1;
+	if (at + 2 > w->known) {
+		w->base = w->frame;
+		w->known = STACK_WORDS;
+		at = 0;
+		/* What is behind the stack's end need not be there. */
+		if (bpf_probe_read_user(s->words, sizeof(s->words), (void *)w->frame)) {
+			w->known = 2;
+			if (bpf_probe_read_user(s->words, 2 * sizeof(u64), (void *)w->frame))
+				return 1;
+		}
 	}
-	return stack_intern(stack, pid, depth);
+	next = s->words[at & (STACK_WORDS - 1)];
+	back = s->words[(at + 1) & (STACK_WORDS - 1)];
+	if (!back)
+		return 1;
+	s->stack.addresses[(i + 1) & (GO_STACK_DEPTH - 1)] = back;
+	w->depth = i + 2;
+	/* Stacks grow down: anything else is no frame. */
+	if (next <= w->frame)
+		return 1;
+	w->frame = next;
+	return 0;
+}
+
+/*
+ * The stack of a goroutine that is off its thread, by frame pointers, from where it goes on. One
+ * that has not run yet has none, and its address is that of its function, where others are behind
+ * a call.
+ */
+static __noinline u64 stack_of(struct go_scratch *s, u32 pid, u64 pc, u64 frame)
+{
+	struct go_walk walk = {.s = s, .frame = frame, .depth = 1};
+
+	s->stack.addresses[0] = pc + !frame;
+	bpf_loop(GO_STACK_DEPTH - 1, walk_frame, &walk, 0);
+	return stack_intern(&s->stack, pid, walk.depth);
 }
 
 #endif

@@ -53,12 +53,17 @@ static __always_inline void take_ready(const struct go_target *t, const struct t
 	waker = word_at(word_at(g0 + G_M) + t->m_curg);
 	if (!waker || waker == key->g)
 		return;
-	seen->waker_goid = word_at(waker + t->g_goid);
 	s = scratch_take();
-	if (s) {
-		seen->waker_stack = stack_of(&s->stack, waker, key->pid, t->g_sched_bp);
-		scratch_release(s);
+	if (!s)
+		return;
+	if (bpf_probe_read_user(&s->goroutine, sizeof(s->goroutine), (void *)waker)) {
+		count(GO_UNREADABLE);
+	} else {
+		seen->waker_goid = field_of(&s->goroutine, t->g_goid);
+		seen->waker_stack = stack_of(s, key->pid, field_of(&s->goroutine, G_SCHED_PC),
+					     field_of(&s->goroutine, t->g_sched_bp));
 	}
+	scratch_release(s);
 }
 
 #endif

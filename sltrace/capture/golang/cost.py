@@ -16,7 +16,8 @@ OBSERVED_S = 0.2
 _PROGRAM_HITS = 1.0
 """What a program takes, in hits: measured 0.3 to 1.25, by how deep the stacks are."""
 _ONE_WAIT, _NO_WAIT = 3, 2
-"""Changes of state: running, parked, runnable, running; or running, in a system call, running."""
+"""Changes of state: running, parked, runnable, running; or running, in a system call, running. The
+probe of level 2 is not where a goroutine that was runnable comes by."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,15 @@ def expected(level: int, before: Noted, after: Noted, hit_ns: float) -> Expected
     """From two readings, and what one hit costs here.
 
     The runtime notes one wait in eight: the first probe is hit by these and by stopped worlds, the
-    second by each change of state that leads to one, that of level 3 by all of them.
+    second by most changes of state that lead to one, that of level 3 by all of all.
     """
     seconds = max(after.at - before.at, 1e-6)
     waits, zeros = after.waits - before.waits, after.zeros - before.zeros
-    changes = _ONE_WAIT * waits + _NO_WAIT * zeros
     hits = (waits + zeros + after.stopped - before.stopped) * (level >= 1)
-    hits += changes * {2: 1, 3: TRACKED_ONE_IN}.get(level, 0)
+    if level == 2:
+        hits += (_ONE_WAIT - 1) * waits + _NO_WAIT * zeros
+    if level == 3:
+        hits += (_ONE_WAIT * waits + _NO_WAIT * zeros) * TRACKED_ONE_IN
     per_second = max(hits, 0) / seconds
     return Expected(per_second, per_second * hit_ns * (1 + _PROGRAM_HITS) / 1e9)
 

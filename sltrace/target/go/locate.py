@@ -25,6 +25,8 @@ _TEST_RBX = b"\x48\x85\xdb"
 _CHECKS = (b"\x4c\x8d\x64\x24", b"\x4c\x8d\xa4\x24", b"\x4d\x3b\x66", b"\x49\x3b\x66",
            b"\x76", b"\x0f\x86")  # fmt: skip
 _FRAME = (b"\x55", b"\x48\x89\xe5")
+_RUNNABLE, _WAITING = 1, 4
+"""States of a goroutine (runtime/runtime2.go)."""
 _MAX_CODE = 1 << 16
 SPAN_BEGIN = "go.opentelemetry.io/otel/sdk/trace.(*tracer).newRecordingSpan"
 SPAN_END = "go.opentelemetry.io/otel/sdk/trace.(*recordingSpan).End"
@@ -61,7 +63,8 @@ class Sites:
 
     Attributes:
         record: The runtime notes a wait: histogram in RAX, nanoseconds in RBX.
-        tracked: A goroutine that is tracked changes its state: arguments in the caller's frame.
+        tracked: A goroutine that is tracked changes its state, but for one that was runnable:
+            arguments in the caller's frame.
         every: Any goroutine changes its state: goroutine, old and new state in RAX, RBX, RCX.
         span_begin: OpenTelemetry's SDK begins a span: two contexts on the stack; none without SDK.
         span_end: It ends one, in RAX.
@@ -223,19 +226,28 @@ def _after_check(code: list[Instruction]) -> Instruction:
 
 
 def _tracked(code: list[Instruction], offsets: Offsets) -> Instruction:
-    """The branch on the old state that only tracked goroutines reach."""
+    """A branch on the old state that only tracked goroutines reach, and none that was runnable.
+
+    `cmp $1,STATE; je; cmp $4,STATE; jne`: the last. Who was runnable runs now, of which the
+    histogram is told as well.
+    """
     _entry(code)
     _check_spills(code[:12])
     tracking = b"\x80\xbf" + struct.pack("<I", offsets.g_tracking) + b"\0"  # cmpb $0,...(%rdi)
     for at, instruction in enumerate(code):
         if instruction.code != tracking:
             continue
-        for first, second in zip(code[at + 1 : at + 12], code[at + 2 : at + 13], strict=False):
-            compares = (
-                first.opcode == 0x83 and first.code[-2] & 0xF8 == 0xF8 and first.code[-1] == 1
-            )
-            if compares and second.opcode in (0x74, 0x0F84):
-                return second
+        for first in range(at + 1, min(at + 12, len(code) - 3)):
+            runnable, leave, waiting, site = code[first : first + 4]
+            if (
+                runnable.opcode == waiting.opcode == 0x83
+                and runnable.code[-2] & 0xF8 == 0xF8
+                and (runnable.code[-1], waiting.code[-1]) == (_RUNNABLE, _WAITING)
+                and runnable.code[:-1] == waiting.code[:-1]
+                and leave.opcode in (0x74, 0x0F84)
+                and site.opcode in (0x75, 0x0F85)
+            ):
+                return site
     raise RefusedError(f"{CASGSTATUS} does not track goroutines in the known way")
 
 
