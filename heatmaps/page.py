@@ -95,9 +95,9 @@ def build_page(
 
         cube = build_cube(trace)
     if profiles:
-        from sltrace.analysis.cubeprofiles import merge_profiles
+        from sltrace.analysis.cubeprofiles import OwnedProfiles
 
-        cube = merge_profiles(trace, cube, profiles)
+        cube = OwnedProfiles(trace, profiles).beside(cube)
     block, data = cube_data(cube)
     data["served"] = served
     # What the server's times count from.
@@ -133,7 +133,7 @@ def cube_data(cube: Cube) -> tuple[ColumnBlock, dict[str, Any]]:
                 block.add(f"grid-{axis}.{name}", column)
         block.add(f"grid-{axis}.rest_ns", grid["sum_ns"] - grid["max_ns"])
     Trie.of(cube.stacks).pack(block)
-    for name in ("profile", "stack", "owner", "value"):
+    for name in ("profile", "stack", "owner", "window", "value"):
         block.add(f"profiles.{name}", cube.profile_rows.get(name, ()))
     # One more than the number or time: 0 is none.
     for name in ("trace", "bucket", "comm", "start_ns", "end_ns", "traced"):
@@ -168,12 +168,12 @@ def cube_data(cube: Cube) -> tuple[ColumnBlock, dict[str, Any]]:
                 "measure": bounded(p.measure),
                 "unit": p.unit,
                 "on_cpu": p.on_cpu,
-                "from": p.start_ns,
-                "to": p.end_ns,
+                "outside": p.outside,
                 "sentence": bounded(p.sentence),
             }
             for p in cube.profiles
         ],
+        "profile_windows": cube.profile_windows,
         "traces": [
             {
                 "id": bounded(t.trace_id),

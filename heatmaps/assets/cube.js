@@ -22,8 +22,7 @@ class Cube {
     this.origin_ns = this.origin_ns || data.start_ns;
     // From the start of the recording to that of time bin 0.
     this.offset_ns = Number(BigInt(data.start_ns) - BigInt(this.origin_ns));
-    // Profiles are of the whole recording.
-    this.hasRan = !this.part && this.profiles.some((p) => p.on_cpu);
+    this.hasRan = this.profiles.some((p) => p.on_cpu);
     this.hasCulprits = this.hasCulprits || this.blame.stack.some((s) => s > 0);
     // Histograms know buckets only: no longest wait, no CPU, no thread.
     this.exact = data.source === "waits";

@@ -1,23 +1,25 @@
 "use strict";
 // Rows of profiles in a selection: by what their samples' labels say where they have some, else by
-// when the whole profile was taken.
+// when they were taken.
 const Profiles = (() => {
   // which: tells of a profile whether it is wanted. cells: null for everything.
   // labelled and alone: what was let in by its labels, and by time alone; out: what was not.
   function selected(cube, view, cells, which) {
-    const { profile, owner, value } = cube.ran;
+    const { profile, owner, window, value } = cube.ran;
     const wanted = cube.profiles.map((p) => which(p));
-    const fits = cells ? cube.profiles.map((p) => within(cube, cells, p)) : null;
-    const owned = cells ? cube.owner.traced.map((_, o) => ownerFits(cube, view, cells, o)) : null;
+    // All of a part is a selection of the recording.
+    const places = cells || (cube.part ? { x0: 0, x1: cube.bins - 1, y0: 0, y1: view.axisNow.size - 1 } : null);
+    const fits = places ? cube.profile_windows.map((w) => within(cube, places, w)) : null;
+    const owned = places ? cube.owner.traced.map((_, o) => ownerFits(cube, view, places, o)) : null;
     const rows = new Uint32Array(profile.length);
     let n = 0;
-    const sums = { labelled: 0, alone: 0, out: 0 };
+    const sums = { labelled: 0, alone: 0, out: cube.profiles.reduce((sum, p, i) => sum + (wanted[i] ? p.outside : 0), 0) };
     for (let i = 0; i < profile.length; i++) {
       if (!wanted[profile[i]]) continue;
-      // Without labels that decide, the profile's own time does.
+      // Without labels that decide, the time of the sample does.
       const verdict = owned ? owned[owner[i]] : ALONE;
       const alone = verdict === ALONE || verdict === ROW_FITS;
-      if (verdict === OUT || (alone && fits && !fits[profile[i]])) {
+      if (verdict === OUT || (alone && fits && !fits[window[i]])) {
         sums.out += value[i];
         continue;
       }
@@ -32,16 +34,16 @@ const Profiles = (() => {
   const ALONE = 2;
   const ROW_FITS = 3;
 
-  // Selected time in ns; without end where the recording ends, so that a profile that began earlier
-  // is in a selection of all time.
+  // Selected time in ns; without end where the recording or its part ends, so that a profile that
+  // began earlier is in a selection of all time: what is not of a part is not in its cube.
   function span(cube, { x0, x1 }) {
     return [x0 === 0 ? -Infinity : x0 * cube.bin_ns, x1 === cube.bins - 1 ? Infinity : (x1 + 1) * cube.bin_ns];
   }
 
-  function within(cube, cells, profile) {
+  function within(cube, cells, window) {
     const [from, to] = span(cube, cells);
-    if (profile.from === null) return from === -Infinity && to === Infinity;
-    return profile.from >= from && profile.to <= to;
+    if (!window) return from === -Infinity && to === Infinity;
+    return window[0] >= from && window[1] <= to;
   }
 
   // Columns of owners hold one more than the number or the time; 0 is none.
@@ -64,17 +66,22 @@ const Profiles = (() => {
     return end_ns[o] - 1 > from && start_ns[o] - 1 < to ? IN : OUT;
   }
 
-  // What is shown of the profiles in a selection, in words.
-  function words(view, { labelled, alone, out }, format) {
-    const { cells, axisNow: axis } = view;
-    if (!cells) return "";
+  // What is shown of the profiles in one or two selections, in words. found: from `selected`.
+  function words(cube, view, [a, b], format) {
+    if (b) return said(view, view.cells, a, format, "A") + said(view, view.other, b, format, "B");
+    if (view.cells) return said(view, view.cells, a, format, "the selection");
+    return cube.part ? said(view, { y0: 0, y1: view.axisNow.size - 1 }, a, format, "this part") : "";
+  }
+
+  function said(view, cells, { labelled, alone, out }, format, where) {
+    const { axisNow: axis } = view;
     const parts = [];
     if (labelled) parts.push(`${format(labelled)} by trace or thread of its samples`);
     if (alone) parts.push(`${format(alone)} by time alone`);
     const partial = cells.y0 > 0 || cells.y1 < axis.size - 1;
     const blind = parts.length && partial && view.axis !== "bucket" && view.axis !== "comm" ? ` Profiles do not know ${axis.unit}: that is of all of them.` : "";
-    const left = out ? ` Left out: ${format(out)} of other times, traces or threads, or that cannot be placed within the selected time.` : "";
-    return ` In the selection: ${parts.join(", ") || "nothing"}.${left}${blind}`;
+    const left = out ? ` Left out: ${format(out)} of other times, traces or threads, or that cannot be placed within its time.` : "";
+    return ` In ${where}: ${parts.join(", ") || "nothing"}.${left}${blind}`;
   }
 
   // By function, what ran while it worked for one of the slow traces.

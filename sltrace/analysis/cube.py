@@ -73,8 +73,10 @@ class Cube:
         grids: By axis (b, cpu, cgroup ...) a finer heatmap, where these rows are coarse. A time
             bin or bucket there is one of the finest, a CPU its number.
         profiles: Profiles whose stacks are among these.
-        profile_rows: Their values: profile, stack, owner, value.
+        profile_rows: Their values: profile, stack, owner, window, value.
         profile_owners: That `profile_rows["owner"]` indexes.
+        profile_windows: That `profile_rows["window"]` indexes: when it was taken, from the start
+            of time bin 0; None if unknown.
     """
 
     start_ns: int
@@ -107,6 +109,7 @@ class Cube:
     profiles: list[MergedProfile] = field(default_factory=list)
     profile_rows: dict[str, NDArray[Any]] = field(default_factory=dict)
     profile_owners: list[Owner] = field(default_factory=list)
+    profile_windows: list[tuple[int, int] | None] = field(default_factory=list)
 
 
 # What is rare goes first: threads, cgroups and stacks with little time. CPUs go before time and

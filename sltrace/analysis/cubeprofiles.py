@@ -15,11 +15,11 @@ from sltrace.analysis.meta import clock_ns
 
 if TYPE_CHECKING:
     from sltrace.analysis.cube import Cube
-    from sltrace.profiles.pprof import Profile, ProfileFrame, Unit
+    from sltrace.profiles.pprof import Profile, ProfileFrame, Unit, Window
     from sltrace.trace.reader import Trace
 
 MAX_OWNED = 50_000
-"""Rows that keep whose they are, those with the most time."""
+"""Rows that keep whose they are, or when they were taken, those with the most time."""
 
 _SECOND = 1e9
 _LANGUAGES = {".go": "go", ".s": "go", ".py": "python"}
@@ -35,8 +35,7 @@ class MergedProfile:
         unit: What they are in.
         on_cpu: Whether they are time on the CPU.
         total: All of it.
-        start_ns: When it began, from the start of the cube; None if unknown.
-        end_ns: When it ended.
+        outside: What of it is not in the cube, because that is a part of the recording only.
         sentence: The same in words.
     """
 
@@ -45,72 +44,191 @@ class MergedProfile:
     unit: Unit
     on_cpu: bool
     total: int
-    start_ns: int | None
-    end_ns: int | None
+    outside: int
     sentence: str
 
 
-def merge_profiles(trace: Trace, cube: Cube, profiles: Sequence[Profile]) -> Cube:
-    """The cube with the profiles' stacks among its own, and `profile_rows` for their values.
+@dataclass(frozen=True)
+class Part:
+    """A part of a recording's time.
+
+    Attributes:
+        start_ns: Where it begins (CLOCK_MONOTONIC).
+        end_ns: Where it ends.
+    """
+
+    start_ns: int
+    end_ns: int
+
+
+_Key = tuple[int, int, Owner, int]
+"""A row: number of the profile, of the stack, whose, and number of the window."""
+
+
+class OwnedProfiles:
+    """Profiles of a recording, and whose their samples are: looked up once, for many cubes.
 
     A function is the same by its name. Runtimes leave the outermost frames out of profiles: a
     profile's stack begins where the trace's stacks have its outermost function.
     """
-    frames, languages = list(cube.frames), list(cube.frame_kinds)
-    index = {name: i for i, name in reversed(list(enumerate(frames)))}
-    mapped: list[list[tuple[int, ...]]] = []
-    for profile in profiles:
+
+    def __init__(self, trace: Trace, profiles: Sequence[Profile]) -> None:
+        self._trace = trace
+        self._profiles = profiles
+        self._owners = Owners(trace, (x for p in profiles for x in p.labels))
+
+    def beside(self, cube: Cube, part: Part | None = None) -> Cube:
+        """The cube with the profiles' stacks among its own, and `profile_rows` for their values.
+
+        Args:
+            cube: Of the recording, or of the part.
+            part: What the cube is of: samples of traces that did not wait in it are left out, and
+                those of no trace unless they were taken within it.
+        """
+        frames = _Frames(cube)
+        mapped = [frames.stacks_of(p) for p in self._profiles]
+        before = _callers(cube, {stack[0] for stacks in mapped for stack in stacks if stack})
+        stacks = [list(s) for s in cube.stacks]
+        known = {tuple(s): i for i, s in enumerate(stacks)}
+        owners = self._owners.of(cube)
+        windows = _Windows(self._trace, cube)
+        fits = _Fits(self._trace, part)
+        rows: Counter[_Key] = Counter()
+        merged = []
+        for which, (profile, own) in enumerate(zip(self._profiles, mapped, strict=True)):
+            whole_time = (profile.start_unix_ns, profile.duration_ns)
+            windows.own.append(windows.number(whole_time))
+            outside = 0
+            for i, (stack, labels, value) in enumerate(
+                zip(own, profile.labels, profile.values, strict=True)
+            ):
+                window = profile.windows[i] if profile.windows else whole_time
+                if not fits(self._owners.times(labels), windows.recorded(window)):
+                    outside += value
+                    continue
+                whole = (*before.get(stack[0], ()), *stack) if stack else ()
+                if whole not in known:
+                    known[whole] = len(stacks)
+                    stacks.append(list(whole))
+                owner = owners.get(labels, NOBODY)
+                rows[which, known[whole], owner, windows.number(window)] += value
+            merged.append(_described(self._trace, profile, outside))
+        rows, notes = _bounded(rows, windows.own)
+        whose = {owner: i for i, owner in enumerate(dict.fromkeys(o for _, _, o, _ in rows))}
+        columns = {
+            "profile": [which for which, _, _, _ in rows],
+            "stack": [stack for _, stack, _, _ in rows],
+            "owner": [whose[owner] for _, _, owner, _ in rows],
+            "window": [window for _, _, _, window in rows],
+            "value": list(rows.values()),
+        }
+        return replace(
+            cube,
+            frames=frames.names,
+            frame_kinds=frames.languages,
+            stacks=stacks,
+            profiles=merged,
+            profile_rows={name: np.array(column, np.int64) for name, column in columns.items()},
+            profile_owners=list(whose),
+            profile_windows=windows.times,
+            notes=[*cube.notes, *(m.sentence for m in merged), *notes],
+        )
+
+
+class _Frames:
+    """The frames of a cube, and those that profiles add, by name."""
+
+    def __init__(self, cube: Cube) -> None:
+        self.names, self.languages = list(cube.frames), list(cube.frame_kinds)
+        self._index = {name: i for i, name in reversed(list(enumerate(self.names)))}
+
+    def stacks_of(self, profile: Profile) -> list[tuple[int, ...]]:
+        """Its stacks, by these frames."""
         number = []
         for frame in profile.frames:
-            if frame.name not in index:
-                index[frame.name] = len(frames)
-                frames.append(frame.name)
-                languages.append(_language(frame))
-            number.append(index[frame.name])
-        mapped.append([tuple(number[i] for i in stack) for stack in profile.stacks])
-    before = _callers(cube, {stack[0] for stacks in mapped for stack in stacks if stack})
-    stacks = [list(s) for s in cube.stacks]
-    known = {tuple(s): i for i, s in enumerate(stacks)}
-    owners = Owners(trace, cube, (x for p in profiles for x in p.labels))
-    rows: Counter[tuple[int, int, Owner]] = Counter()
-    for which, (profile, own) in enumerate(zip(profiles, mapped, strict=True)):
-        for stack, labels, value in zip(own, profile.labels, profile.values, strict=True):
-            whole = (*before.get(stack[0], ()), *stack) if stack else ()
-            if whole not in known:
-                known[whole] = len(stacks)
-                stacks.append(list(whole))
-            rows[which, known[whole], owners[labels]] += value
-    rows, notes = _bounded(rows)
-    merged = [_described(trace, cube, p) for p in profiles]
-    whose = {owner: i for i, owner in enumerate(dict.fromkeys(o for _, _, o in rows))}
-    columns = {
-        "profile": [which for which, _, _ in rows],
-        "stack": [stack for _, stack, _ in rows],
-        "owner": [whose[owner] for _, _, owner in rows],
-        "value": list(rows.values()),
-    }
-    return replace(
-        cube,
-        frames=frames,
-        frame_kinds=languages,
-        stacks=stacks,
-        profiles=merged,
-        profile_rows={name: np.array(column, np.int64) for name, column in columns.items()},
-        profile_owners=list(whose),
-        notes=[*cube.notes, *(m.sentence for m in merged), *notes],
-    )
+            if frame.name not in self._index:
+                self._index[frame.name] = len(self.names)
+                self.names.append(frame.name)
+                self.languages.append(_language(frame))
+            number.append(self._index[frame.name])
+        return [tuple(number[i] for i in stack) for stack in profile.stacks]
 
 
-def _bounded(
-    rows: Counter[tuple[int, int, Owner]],
-) -> tuple[Counter[tuple[int, int, Owner]], list[str]]:
-    """At most MAX_OWNED rows with an owner; the others are nobody's, and a note says how many."""
-    small = [key for key, _ in rows.most_common() if key[2] != NOBODY][MAX_OWNED:]
-    for which, stack, owner in small:
-        rows[which, stack, NOBODY] += rows.pop((which, stack, owner))
+class _Windows:
+    """When samples were taken, by number.
+
+    Attributes:
+        times: Start and end from the start of the cube; None where unknown.
+        own: Of each profile its whole time.
+    """
+
+    def __init__(self, trace: Trace, cube: Cube) -> None:
+        began = clock_ns(trace, "start_unix_ns")
+        self._shift = clock_ns(trace, "start_ns") - began if began else None
+        self._start_ns = cube.start_ns
+        self._index: dict[Window, int] = {}
+        self.own: list[int] = []
+
+    def number(self, window: Window) -> int:
+        """Its number, a new one at first sight."""
+        return self._index.setdefault(window, len(self._index))
+
+    def recorded(self, window: Window) -> tuple[int, int] | None:
+        """On the clock of the recording; None where unknown."""
+        start, duration = window
+        if not start or self._shift is None:
+            return None
+        return start + self._shift, start + self._shift + duration
+
+    @property
+    def times(self) -> list[tuple[int, int] | None]:
+        """See the class."""
+        found = [self.recorded(window) for window in self._index]
+        return [f and (f[0] - self._start_ns, f[1] - self._start_ns) for f in found]
+
+
+class _Fits:
+    """Whether a sample belongs to a part: as it does to a selection of that part's time."""
+
+    def __init__(self, trace: Trace, part: Part | None) -> None:
+        # A profile that began before the recording belongs to the recording's first moment.
+        self._from = self._to = None
+        if part and part.start_ns > clock_ns(trace, "start_ns"):
+            self._from = part.start_ns
+        if part and part.end_ns < clock_ns(trace, "end_ns"):
+            self._to = part.end_ns
+
+    def __call__(self, waited: tuple[int, int] | None, taken: tuple[int, int] | None) -> bool:
+        """Tells by when its trace waited, else by when it was taken."""
+        first, last = self._from, self._to
+        if waited:
+            start, end = waited
+            return (first is None or end > first) and (last is None or start < last)
+        if taken:
+            start, end = taken
+            return (first is None or start >= first) and (last is None or end <= last)
+        return first is None and last is None
+
+
+def _bounded(rows: Counter[_Key], own: Sequence[int]) -> tuple[Counter[_Key], list[str]]:
+    """At most MAX_OWNED rows that are somebody's, or of a time of their own.
+
+    The others become nobody's and of their whole profile; a note says how many.
+    """
+
+    def apart(key: _Key) -> bool:
+        which, _, owner, window = key
+        return owner != NOBODY or window != own[which]
+
+    small = [key for key, _ in rows.most_common() if apart(key)][MAX_OWNED:]
+    for key in small:
+        which, stack, _, _ = key
+        rows[which, stack, NOBODY, own[which]] += rows.pop(key)
     if not small:
         return rows, []
-    return rows, [f"the labels of the {len(small):,} smallest rows of profiles were left out"]
+    return rows, [
+        f"the labels and times of the {len(small):,} smallest rows of profiles were left out"
+    ]
 
 
 def _callers(cube: Cube, roots: set[int]) -> dict[int, tuple[int, ...]]:
@@ -129,27 +247,22 @@ def _language(frame: ProfileFrame) -> str:
     return _LANGUAGES.get(PurePath(frame.file).suffix, "native")
 
 
-def _described(trace: Trace, cube: Cube, profile: Profile) -> MergedProfile:
+def _described(trace: Trace, profile: Profile, outside: int) -> MergedProfile:
     began, ended = clock_ns(trace, "start_unix_ns"), clock_ns(trace, "end_unix_ns")
-    start = end = None
     words = f"{profile.where}: {profile.total / _SECOND:,.3g} s of {profile.measure}"
     if profile.unit == "count":
         words = f"{profile.where}: {profile.measure}, {profile.total:,} of them"
-    if profile.start_unix_ns and began:
-        shift = clock_ns(trace, "start_ns") - began - cube.start_ns
-        start = profile.start_unix_ns + shift
-        end = start + profile.duration_ns
-    if start is None or not ended:
+    if not (profile.start_unix_ns and began and ended):
         words += "; it does not say when it was taken"
     elif profile.duration_ns:
         stop = profile.start_unix_ns + profile.duration_ns
         inside = max(0, min(stop, ended) - max(profile.start_unix_ns, began))
-        outside = profile.duration_ns - inside
+        before_after = profile.duration_ns - inside
         words += f" in {profile.duration_ns / _SECOND:,.3g} s"
         if not inside:
             words += ", all of it before or after the recording"
-        elif outside > profile.duration_ns // 100:
-            words += f", {outside / _SECOND:,.3g} s of them before or after the recording"
+        elif before_after > profile.duration_ns // 100:
+            words += f", {before_after / _SECOND:,.3g} s of them before or after the recording"
     elif not began <= profile.start_unix_ns <= ended:
         words += ", taken before or after the recording"
     return MergedProfile(
@@ -158,7 +271,6 @@ def _described(trace: Trace, cube: Cube, profile: Profile) -> MergedProfile:
         unit=profile.unit,
         on_cpu=profile.on_cpu,
         total=profile.total,
-        start_ns=start,
-        end_ns=end,
+        outside=outside,
         sentence=words,
     )

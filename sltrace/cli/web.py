@@ -23,6 +23,7 @@ from sltrace.cli.answers import answer
 from sltrace.errors import OutputError, SltraceError, UsageError
 
 if TYPE_CHECKING:
+    from sltrace.analysis.cubeprofiles import OwnedProfiles
     from sltrace.trace.reader import Trace
 
 _PATIENCE_S = 30
@@ -37,6 +38,7 @@ class Server(ThreadingHTTPServer):
         page: Its HTML page.
         address: Where to listen.
         port: 0 for a free one.
+        profiles: Those on the page.
 
     Raises:
         OutputError: The address or port cannot be had.
@@ -46,8 +48,16 @@ class Server(ThreadingHTTPServer):
     # Whoever connects and says nothing is left to the patience of its own thread.
     request_queue_size = 16
 
-    def __init__(self, trace: Trace, page: bytes, address: str, port: int) -> None:
+    def __init__(
+        self,
+        trace: Trace,
+        page: bytes,
+        address: str,
+        port: int,
+        profiles: OwnedProfiles | None = None,
+    ) -> None:
         self.trace = trace
+        self.profiles = profiles
         self.page = page
         self.token = secrets.token_urlsafe(24)
         # DuckDB's connection and the views on it are for one thread at a time.
@@ -137,7 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
                 if self._left():
                     self.close_connection = True
                     return
-                found = answer(self.server.trace, name, parameters)
+                found = answer(self.server.trace, name, parameters, self.server.profiles)
         except UsageError as err:
             self._send_json(HTTPStatus.BAD_REQUEST, {"error": str(err)})
         except SltraceError as err:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sltrace.profiles.labels import Labels, labels_of
@@ -20,6 +20,9 @@ _ON_CPU = frozenset({"cpu", "cpu-time", "cpu_time", "on-cpu", "oncpu", "process_
 """What profilers call time on the CPU; other times (delay, wall) are of waiting, too."""
 
 Unit = Literal["ns", "count"]
+
+Window = tuple[int, int]
+"""When something was taken: start on the wall clock (ns; 0 if unknown) and duration (ns)."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class Profile:
         stacks: Frame indices, root first; those with different labels are apart.
         labels: Of each stack.
         values: Of each stack.
+        windows: Of each stack when it was taken, as start and duration, where parts were taken at
+            different times; else empty.
     """
 
     where: str
@@ -60,6 +65,7 @@ class Profile:
     stacks: list[tuple[int, ...]]
     labels: list[Labels]
     values: list[int]
+    windows: list[Window] = field(default_factory=list)
 
     @property
     def total(self) -> int:

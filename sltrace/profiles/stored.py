@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sltrace.profiles.labels import Labels
-from sltrace.profiles.pprof import Profile, ProfileFrame, parse_pprof
+from sltrace.profiles.pprof import Profile, ProfileFrame, Window, parse_pprof
 from sltrace.profiles.push import in_push
 from sltrace.profiles.source import ProfileError, read_bytes
 
@@ -46,6 +46,19 @@ def stored_profiles(trace: Trace) -> tuple[list[Profile], list[str]]:
             )
         parts.setdefault((where, read.measure), []).append(read)
     return [_joined(found) for found in parts.values()], notes
+
+
+def profiles_beside(trace: Trace, more: Sequence[str]) -> tuple[list[Profile], list[str]]:
+    """The profiles in a trace and those of files or URLs.
+
+    Returns:
+        The profiles, and what could not be read of the trace's own, a sentence each.
+
+    Raises:
+        ProfileError: One of `more` cannot be had.
+    """
+    stored, left_out = stored_profiles(trace)
+    return [*stored, *(p for where in more for p in read_profiles(where))], left_out
 
 
 def read_profiles(where: str) -> list[Profile]:
@@ -114,15 +127,19 @@ def _to_unix(trace: Trace) -> int:
 
 
 def _joined(parts: Sequence[Profile]) -> Profile:
-    """Profiles of the same service and measure as one, from the first to the last."""
+    """Profiles of the same service and measure as one, from the first to the last.
+
+    What is in it knows which of them it is from, by when that was taken.
+    """
     if len(parts) == 1:
         return parts[0]
     frames: dict[ProfileFrame, int] = {}
-    sums: dict[tuple[tuple[int, ...], Labels], int] = {}
+    sums: dict[tuple[tuple[int, ...], Labels, Window], int] = {}
     for part in parts:
         number = [frames.setdefault(frame, len(frames)) for frame in part.frames]
+        window = (part.start_unix_ns, part.duration_ns)
         for stack, labels, value in zip(part.stacks, part.labels, part.values, strict=True):
-            key = tuple(number[i] for i in stack), labels
+            key = tuple(number[i] for i in stack), labels, window
             sums[key] = sums.get(key, 0) + value
     start = min(p.start_unix_ns for p in parts)
     end = max(p.start_unix_ns + p.duration_ns for p in parts)
@@ -131,7 +148,8 @@ def _joined(parts: Sequence[Profile]) -> Profile:
         start_unix_ns=start,
         duration_ns=end - start if start else 0,
         frames=list(frames),
-        stacks=[stack for stack, _ in sums],
-        labels=[labels for _, labels in sums],
+        stacks=[stack for stack, _, _ in sums],
+        labels=[labels for _, labels, _ in sums],
         values=list(sums.values()),
+        windows=[window for _, _, window in sums],
     )

@@ -11,9 +11,13 @@ import numpy as np
 import pytest
 
 from heatmaps.page import build_page
+from sltrace.analysis.cubeprofiles import OwnedProfiles
 from sltrace.cli.web import Server
+from sltrace.profiles.stored import stored_profiles
 from sltrace.trace.reader import Trace
 from tests.browser.report import AWAKE, FRAMES, HOSTILE, STACKS, Report, waits
+from tests.browser.test_traces import traced
+from tests.support.profiles import make_pprof
 from tests.support.traces import SECOND, make_trace
 
 if TYPE_CHECKING:
@@ -28,7 +32,9 @@ class Served(Report):
     """A page of a server, and the server."""
 
     def __init__(self, browser: Browser, trace: Trace) -> None:
-        self.server = Server(trace, build_page(trace, served=True).html, "127.0.0.1", 0)
+        profiles, _ = stored_profiles(trace)
+        html = build_page(trace, profiles=profiles, served=True).html
+        self.server = Server(trace, html, "127.0.0.1", 0, OwnedProfiles(trace, profiles))
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
         self.thread.start()
         self.running = True
@@ -150,6 +156,42 @@ def test_a_burst_that_was_one_cell_is_seen_wait_by_wait(serve: Callable[..., Ser
     page.page.locator("#heatmap .modebar-btn[data-val=zoom]").click()
     page.page.locator("#heatmap .nsewdrag").dblclick()
     page.until(lambda: page.figures["count"] == 42)
+
+
+def test_a_part_has_the_profile_time_of_the_same_selection(serve: Callable[..., Served]) -> None:
+    """Each sample's value is a power of two: their sum tells which were let in."""
+    rows = traced()
+    ids = sorted({row["trace_id"] for row in rows})
+    labelled = [(("work",), [1, 1 << i], {"trace_id": id_}) for i, id_ in enumerate(ids)]
+    pushes = [
+        {"start_ns": s * SECOND, "end_ns": (s + 1) * SECOND, "app": "svc", "profile": profile}
+        for s, profile in (
+            (0, make_pprof({}, labelled=labelled)),
+            (4, make_pprof({("work", "deep"): [1, 1 << 44]})),
+            (6, make_pprof({("work",): [1, 1 << 45]})),
+        )
+    ]
+    page = serve(rows, profiles=pushes)
+    ran = page.page.locator("#flame g.frame").first
+    own = "node => [+node.dataset.value, +(node.dataset.ran || 0)]"
+    # The same by a selection of the whole recording's page and by the part of the same time.
+    page.visit(f"{page.server.url}#axis=policy&cells=90-194,0-1")
+    figures = page.figures
+    expected = ran.evaluate(own)
+    assert expected[1] & (1 << 44)
+    assert not expected[1] & (1 << 45)
+    assert 0 < expected[1] - (1 << 44) < (1 << len(ids)) - 1
+    page.page.locator("#zoom-in").click()
+    page.until(lambda: "part=" in page.page.url and "counted from" in page.status)
+    assert (page.figures["count"], page.figures["ns"]) == (figures["count"], figures["ns"])
+    assert ran.evaluate(own) == expected
+    assert "In this part: " in page.text("#flame-note")
+    assert "Left out: " in page.text("#flame-note")
+    # Of the part's first half no trace is let in that was not of the whole.
+    page.visit(f"{page.page.url}&cells=0-149,0-1")
+    inside = ran.evaluate(own)[1]
+    assert 0 < inside < expected[1]
+    assert inside & expected[1] == inside
 
 
 def test_every_axis_is_exact_where_it_can_be_and_says_so(serve: Callable[..., Served]) -> None:
