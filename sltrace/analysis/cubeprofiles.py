@@ -49,8 +49,8 @@ class MergedProfile:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A part of a recording's time.
+class Stretch:
+    """A stretch of a recording's time.
 
     Attributes:
         start_ns: Where it begins (CLOCK_MONOTONIC).
@@ -77,7 +77,7 @@ class OwnedProfiles:
         self._profiles = profiles
         self._owners = Owners(trace, (x for p in profiles for x in p.labels))
 
-    def beside(self, cube: Cube, part: Part | None = None) -> Cube:
+    def beside(self, cube: Cube, part: Stretch | None = None) -> Cube:
         """The cube with the profiles' stacks among its own, and `profile_rows` for their values.
 
         Args:
@@ -190,7 +190,7 @@ class _Windows:
 class _Fits:
     """Whether a sample belongs to a part: as it does to a selection of that part's time."""
 
-    def __init__(self, trace: Trace, part: Part | None) -> None:
+    def __init__(self, trace: Trace, part: Stretch | None) -> None:
         # A profile that began before the recording belongs to the recording's first moment.
         self._from = self._to = None
         if part and part.start_ns > clock_ns(trace, "start_ns"):

@@ -12,7 +12,7 @@ from sltrace.cli.selecting import Choice
 from sltrace.errors import UsageError
 
 if TYPE_CHECKING:
-    from sltrace.analysis.cubeprofiles import OwnedProfiles
+    from sltrace.analysis.part import Whole
     from sltrace.trace.reader import Trace
 
 Query = Mapping[str, Sequence[str]]
@@ -21,21 +21,22 @@ Query = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True)
 class _Asked:
-    """A question: about which trace, with which profiles beside it, and which of its waits."""
+    """A question: about which recording, how it is asked, and about which waits."""
 
-    trace: Trace
-    profiles: OwnedProfiles | None
+    whole: Whole
     query: Query
     selection: Selection
+
+    @property
+    def trace(self) -> Trace:
+        return self.whole.trace
 
 
 _MAX_LIMIT = 100_000
 _COMMON = ("after", "before", "min_wait", "max_wait", "only")
 
 
-def answer(
-    trace: Trace, name: str, query: Query, profiles: OwnedProfiles | None = None
-) -> dict[str, Any] | None:
+def answer(whole: Whole, name: str, query: Query) -> dict[str, Any] | None:
     """The answer to a question, in plain JSON values; None where there is no such question.
 
     Raises:
@@ -47,7 +48,7 @@ def answer(
     wanted, ask = question
     if unknown := sorted(set(query) - {*wanted, *_COMMON}):
         raise UsageError(f"no parameter {unknown[0][:80]!r}", f"{name} has {', '.join(wanted)}")
-    return ask(_Asked(trace, profiles, query, _selection(trace, query)))
+    return ask(_Asked(whole, query, _selection(whole.trace, query)))
 
 
 def _selection(trace: Trace, query: Query) -> Selection:
@@ -76,7 +77,7 @@ def _part(asked: _Asked) -> dict[str, Any]:
 
     if unusable := [n for n in _COMMON if n in asked.query and n not in ("after", "before")]:
         raise UsageError(f"part is of all waits, without {unusable[0]}", "give after and before")
-    return part_data(asked.trace, asked.selection.start_ns, asked.selection.end_ns, asked.profiles)
+    return part_data(asked.whole, asked.selection.start_ns, asked.selection.end_ns)
 
 
 def _stat(asked: _Asked) -> dict[str, Any]:

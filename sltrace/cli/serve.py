@@ -35,7 +35,7 @@ def command(path: str, port: int, profiles: tuple[str, ...], address: str) -> No
     The address that is printed has a random token in it: whoever has it can read the trace.
     """
     from heatmaps.page import build_page
-    from sltrace.analysis.cubeprofiles import OwnedProfiles
+    from sltrace.analysis.part import Whole
     from sltrace.cli.web import Server
     from sltrace.profiles.stored import profiles_beside
     from sltrace.trace.reader import Trace
@@ -46,9 +46,9 @@ def command(path: str, port: int, profiles: tuple[str, ...], address: str) -> No
         raise UsageError(f"{address!r} is not an IPv4 address", "as --listen 127.0.0.1") from None
     trace = Trace.open(path)
     found, left_out = profiles_beside(trace, profiles)
-    page = build_page(trace, profiles=found, served=True)
-    owned = OwnedProfiles(trace, found) if found else None
-    with Server(trace, page.html, address, port, owned) as server:
+    whole = Whole(trace, found)
+    page = build_page(trace, whole.cube(), served=True)
+    with Server(whole, page.html, address, port) as server:
         signal.signal(signal.SIGTERM, _leave)
         output.notes((*page.notes, *left_out, *trace.notes))
         if not loopback:

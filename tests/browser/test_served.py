@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from heatmaps.page import build_page
-from sltrace.analysis.cubeprofiles import OwnedProfiles
+from sltrace.analysis.part import Whole
 from sltrace.cli.web import Server
 from sltrace.profiles.stored import stored_profiles
 from sltrace.trace.reader import Trace
@@ -33,8 +33,9 @@ class Served(Report):
 
     def __init__(self, browser: Browser, trace: Trace) -> None:
         profiles, _ = stored_profiles(trace)
-        html = build_page(trace, profiles=profiles, served=True).html
-        self.server = Server(trace, html, "127.0.0.1", 0, OwnedProfiles(trace, profiles))
+        whole = Whole(trace, profiles)
+        html = build_page(trace, whole.cube(), served=True).html
+        self.server = Server(whole, html, "127.0.0.1", 0)
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
         self.thread.start()
         self.running = True

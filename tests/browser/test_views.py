@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from sltrace.analysis.blame import blame
+from sltrace.analysis.selection import Selection
 from tests.browser.report import FRAMES, STACKS, Report, waits
+from tests.pure.test_analysis_blame import one_cpu
 
 pytestmark = pytest.mark.browser
 
@@ -142,6 +145,25 @@ def test_blame_is_every_nanosecond_once(open_report: Callable[..., Report]) -> N
         report.page.click("#clear")
 
 
+def test_blame_by_cgroup_is_what_the_command_says(open_report: Callable[..., Report]) -> None:
+    rows, _ = one_cpu(5)
+    for row in rows:
+        row |= {n: row[n] * 20_000 for n in ("end_ns", "wait_ns", "culprit_ns") if n in row}
+    report = open_report(rows)
+    for cells in ("", "#axis=policy&cells=30-60,0-0"):
+        report.visit(report.url + cells)
+        figures = report.figures
+        chosen = Selection(start_ns=figures["from"], end_ns=figures["to"])
+        named = {"others": "several other tasks", "unknown": "not seen"}
+        expected = {
+            (str(c.victim), str(c.culprit or named[c.what])): c.wait_ns
+            for c in blame(report.trace, selection=chosen).cells
+            if c.wait_ns
+        }
+        assert matrix(report) == expected
+        assert len(expected) > 8
+
+
 def test_blame_by_process(open_report: Callable[..., Report]) -> None:
     tasks = [{"pid": 7, "tid": 7, "comm": "hog", "from_ns": 0, "cmdline": "hog"}]
     rows = [r | {"pid": 5, "kind": "runq_preempt"} for r in culpable()]
@@ -216,6 +238,7 @@ def test_what_ran_meanwhile(open_report: Callable[..., Report]) -> None:
         for i, row in enumerate(waits(600))
     ]
     report = open_report(rows, stacks=stacks, frames=frames)
+    assert "--only kind=gil" in report.text("#blame-note")
     report.page.select_option("#stack", "culprit")
 
     def shares(where: str) -> dict[str, int]:

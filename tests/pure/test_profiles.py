@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sltrace.analysis.cube import Cube, build_cube
-from sltrace.analysis.cubeprofiles import OwnedProfiles, Part
+from sltrace.analysis.cubeprofiles import OwnedProfiles, Stretch
 from sltrace.analysis.part import part_of
 from sltrace.cli.main import run
 from sltrace.export.pprof import write_pprof
@@ -82,7 +82,7 @@ def by_name(profile: Profile) -> dict[tuple[str, ...], int]:
     return sums
 
 
-def beside(trace: Trace, profiles: list[Profile], part: Part | None = None) -> Cube:
+def beside(trace: Trace, profiles: list[Profile], part: Stretch | None = None) -> Cube:
     cube = build_cube(part_of(trace, part.start_ns, part.end_ns) if part else trace)
     return OwnedProfiles(trace, profiles).beside(cube, part)
 
@@ -439,7 +439,7 @@ def test_a_part_has_what_ran_for_its_traces_and_what_was_taken_within_it(tmp_pat
         (0.0, 4.7, 1 + 2 + 4 + 8 + 64),
         (4.7, 10.0, 8 + 16 + 32 + (1 << 11)),
     ):
-        part = Part(int(start * SECOND), int(end * SECOND))
+        part = Stretch(int(start * SECOND), int(end * SECOND))
         cube = beside(trace, profiles, part)
         assert cube.profile_rows["value"].sum() == wanted, (start, end)
         assert cube.profiles[0].outside == cube.profiles[0].total - wanted

@@ -22,6 +22,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from sltrace.analysis.part import Whole
 from sltrace.analysis.selection import Selection
 from sltrace.analysis.zoom import heat
 from sltrace.buckets import bucket_of
@@ -44,7 +45,7 @@ def served(
     frame = random_waits(71, 4000)
     folder = tmp_path_factory.mktemp("served")
     path = make_trace(folder, pa.Table.from_pandas(frame, preserve_index=False))
-    with Server(Trace.open(path), PAGE, "127.0.0.1", 0) as server:
+    with Server(Whole(Trace.open(path)), PAGE, "127.0.0.1", 0) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         yield server, frame
@@ -178,7 +179,7 @@ def test_one_group_of_everything_and_of_a_trace_that_kept_long_waits(tmp_path: P
     waits = [{"wait_ns": 1000 * i} for i in range(1, 101)]
     path = make_trace(tmp_path, waits, meta={"min_latency_ns": 1000})
     query = {"by": [""], "kept": ["1"], "only": ["kind=runq_wakeup"], "before": [str(5 * SECOND)]}
-    (group,) = (answer(Trace.open(path), "stat", query) or {})["groups"]
+    (group,) = (answer(Whole(Trace.open(path)), "stat", query) or {})["groups"]
     assert (group["count"], group["p50_ns"], group["p99_ns"]) == (100, 50_000, 99_000)
 
 
@@ -249,7 +250,7 @@ def test_from_the_network_it_goes_by_addresses_only(
     server, _ = served
     port = server.server_port
     assert not server.goes_by(f"192.0.2.1:{port}")
-    with Server(server.trace, PAGE, "0.0.0.0", 0) as public:
+    with Server(server.whole, PAGE, "0.0.0.0", 0) as public:
         port = public.server_port
         assert public.goes_by(f"192.0.2.1:{port}")
         assert public.goes_by(f"localhost:{port}")
@@ -315,8 +316,8 @@ def test_many_at_once_and_noise(served: tuple[Server, pd.DataFrame]) -> None:
 def test_a_port_that_is_taken_is_one_error(served: tuple[Server, pd.DataFrame]) -> None:
     server, _ = served
     with pytest.raises(OutputError, match="cannot listen on"):
-        Server(server.trace, PAGE, "127.0.0.1", server.server_port)
-    done = sltrace("serve", str(server.trace.path), "--listen", "example.org")
+        Server(server.whole, PAGE, "127.0.0.1", server.server_port)
+    done = sltrace("serve", str(server.whole.trace.path), "--listen", "example.org")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     done = sltrace("serve", "nowhere.slt")
     assert done.returncode == 5
