@@ -11,6 +11,7 @@ from heatmaps.encode import ColumnBlock, bounded
 from heatmaps.facts import diagnosis, facts
 from heatmaps.figure import base_figure
 from heatmaps.trie import Trie
+from sltrace.analysis.blame import HELD_KINDS
 from sltrace.buckets import lower_bounds
 from sltrace.model import LOST_KINDS
 
@@ -153,6 +154,7 @@ def cube_data(cube: Cube) -> tuple[ColumnBlock, dict[str, Any]]:
         "policies": [bounded(n) for n in cube.policies],
         "kinds": [bounded(n) for n in cube.kinds],
         "lost_kinds": LOST_KINDS,
+        "held_kinds": HELD_KINDS,
         "buckets": [bounded(n) for n in cube.buckets],
         "cpus": [int(c) for c in cube.cpus],
         "cpu_group": cube.cpu_group,

@@ -134,8 +134,13 @@ const Blame = (() => {
   // What must be known beside the numbers, as where they are not those of `sltrace blame`.
   function said(cube, view, exact) {
     if (!cube.exact) return "Histograms do not tell who ran meanwhile.";
-    const gil = view.kinds.includes("gil") && cube.blame.kind.includes(cube.kinds.indexOf("gil"));
-    return [exact ? "" : open(cube, view), gil ? "With waits for Python's GIL: sltrace blame shows those with --only kind=gil." : ""].filter(Boolean).join(" ");
+    const shown = view.kinds.filter((kind) => cube.kindsThere.has(kind));
+    const free = shown.filter((kind) => !cube.held_kinds.includes(kind)).map((kind) => Text.safe(Text.kind(kind)));
+    return [
+      exact ? "" : open(cube, view),
+      shown.includes("gil") ? "With waits for Python's GIL: sltrace blame shows those with --only kind=gil." : "",
+      free.length ? `Without ${free.join(", ")}: of those no culprit is recorded.` : "",
+    ].filter(Boolean).join(" ");
   }
 
   // Who waited for whom in both selections, the largest change first.
@@ -157,7 +162,7 @@ const Blame = (() => {
 
   function matrix({ left, right, cells, total }) {
     const most = Math.max(...cells.flat().map((c) => c.ns));
-    const head = el("tr", {}, el("td", {}), ...right.map((c) => el("th", { scope: "col" }, Text.name(c.name, 16))), el("th", { scope: "col", class: "sum" }, "total"));
+    const head = el("tr", {}, el("td", {}), ...right.map((c) => el("th", { scope: "col" }, Text.name(c.name, 26))), el("th", { scope: "col", class: "sum" }, "total"));
     const rows = left.map((v, i) => el("tr", {}, el("th", { scope: "row" }, Text.name(v.name, 24)),
       ...cells[i].map((c) => {
         const text = c.ns ? Text.duration(c.ns) : "";

@@ -33,6 +33,8 @@ class Cube {
     this.names = {
       cpu: data.cpus.map(cpuName), cgroup: data.cgroups, comm: data.comms, policy: data.policies, kind: data.kinds, bucket: data.buckets,
     };
+    // A part may lack kinds of the recording.
+    this.kindsThere = new Set(Array.from(new Set(this.row.kind), (k) => this.kinds[k]));
     this.scratch = new Uint32Array(this.length);
     // What the recording has, its parts are shown with.
     this.hasStacks = this.hasStacks || data.columns["trie.frame"].length > 1;

@@ -14,8 +14,10 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sltrace.analysis.slowtraces import slow_traces
 from sltrace.analysis.spans import Span, explain_spans, read_spans
 from sltrace.analysis.timeline import CAUSES, Wait, normal_id, slowest, time_by_cause, timeline
+from sltrace.analysis.timelost import in_two_kinds
 from sltrace.cli.explain import command
 from sltrace.cli.strips import strip
 from sltrace.errors import UsageError
@@ -81,6 +83,20 @@ def test_the_slowest_traces_are_pandas(tmp_path: Path) -> None:
         found.traces[0].lost_ns + found.traces[0].blocked_ns
     )
     assert pd.Series([w.start_ns for w in one.waits]).is_monotonic_increasing
+
+
+def test_what_of_a_wait_for_the_gil_was_one_for_a_cpu_is_lost_once(tmp_path: Path) -> None:
+    rows = [
+        {"trace_id": ID, "end_ns": 900, "wait_ns": 500, "kind": "gil", "runq_ns": 120},
+        {"trace_id": ID, "end_ns": 900, "wait_ns": 120, "kind": "runq_wakeup"},
+        {"trace_id": ID, "end_ns": 780, "wait_ns": 380, "kind": "blocked"},
+    ]
+    trace = Trace.open(make_trace(tmp_path, rows))
+    (found,) = slowest(trace).traces
+    assert (found.lost_ns, found.blocked_ns) == (500, 380)
+    assert [t.wait_ns for t in slow_traces(trace).traces] == [500]
+    assert "1.2e-07 s are run-queue latency as well" in in_two_kinds(trace)
+    assert not in_two_kinds(Trace.open(make_trace(tmp_path, rows[1:])))
 
 
 ROWS = [
