@@ -57,6 +57,7 @@ def test_a_bar_says_how_long_it_ran_and_waited(
     report.page.hover("#flame g.frame:nth-child(2)")
     assert "ran 120 s" in report.text("#tip")
     report.page.locator("#flame-table summary").click()
+    report.page.wait_for_selector("#flame-table tr")
     cells = "row => [...row.cells].map(c => c.textContent)"
     table = report.page.locator("#flame-table tr").evaluate_all(f"rows => rows.map({cells})")
     assert table[0] == ["frame", "ends here", "in all", "of it ran", "share"]
@@ -98,7 +99,7 @@ def test_labels_follow_the_selection(open_report: Callable[..., Report], tmp_pat
     first_half = (0, 0)
     # Its first 4 s are in it whole; then they are not.
     for first, last, unlabelled in ((0, 149, True), (90, 180, False)):
-        report.visit(f"{report.url}#axis=policy&cells={first}-{last},0-1")
+        report.show(f"axis=policy&cells={first}-{last},0-1")
         window = [report.figures["from"], report.figures["to"]]
         during = traces("max(end_ns) > ? AND min(end_ns - wait_ns) < ?", window)
         assert 0 < during < (1 << len(ids)) - 1
@@ -108,7 +109,7 @@ def test_labels_follow_the_selection(open_report: Callable[..., Report], tmp_pat
     assert "Left out" in report.text("#flame-note")
     # Of two selections both.
     alone = drawn(report)["all"]
-    report.visit(f"{report.url}#axis=policy&cells=0-149,0-1&with=90-180,0-1")
+    report.show("axis=policy&cells=0-149,0-1&with=90-180,0-1")
     assert both(report)["all"] == first_half + alone
     assert "In A: " in report.text("#flame-note")
     assert "In B: " in report.text("#flame-note")
@@ -123,13 +124,13 @@ def test_labels_follow_the_selection(open_report: Callable[..., Report], tmp_pat
     assert (ran_only[0], ran_only[2]) == (first_half[1], alone[1])
     report.page.select_option("#profile", "without")
     assert both(report)["all"] == (first_half[0] - first_half[1], 0, alone[0] - alone[1], 0)
-    report.visit(f"{report.url}#axis=bucket&cells=0-299,1-2")
+    report.show("axis=bucket&cells=0-299,1-2")
     digits = [n[-1] for n in report.figures["rows"] if n.startswith("ids")]
     assert digits
     wanted = sum(1 << i for i, id_ in enumerate(ids) if id_[-1] in digits)
     assert ran() == wanted + (1 << 44) + (1 << 45)
     assert "by time alone" in report.text("#flame-note")
-    report.visit(f"{report.url}#axis=comm&cells=0-299,1-1")
+    report.show("axis=comm&cells=0-299,1-1")
     assert report.figures["rows"] == ["web"]
     assert ran() == (1 << len(ids)) - 1 + (1 << 44)
     report.page.click("#clear")

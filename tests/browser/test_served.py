@@ -151,7 +151,7 @@ def test_a_burst_that_was_one_cell_is_seen_wait_by_wait(serve: Callable[..., Ser
     page.until(lambda: page.figures["count"] == 42)
     assert "part" not in page.page.url
     # The selected time, and out again by Plotly's own gesture.
-    page.visit(f"{page.server.url}#cells=130-136,0-1")
+    page.show("cells=130-136,0-1")
     page.page.locator("#zoom-in").click()
     page.until(lambda: page.figures["count"] == 40)
     page.page.locator("#heatmap .modebar-btn[data-val=zoom]").click()
@@ -176,7 +176,7 @@ def test_a_part_has_the_profile_time_of_the_same_selection(serve: Callable[..., 
     ran = page.page.locator("#flame g.frame").first
     own = "node => [+node.dataset.value, +(node.dataset.ran || 0)]"
     # The same by a selection of the whole recording's page and by the part of the same time.
-    page.visit(f"{page.server.url}#axis=policy&cells=90-194,0-1")
+    page.show("axis=policy&cells=90-194,0-1")
     figures = page.figures
     expected = ran.evaluate(own)
     assert expected[1] & (1 << 44)
@@ -189,7 +189,7 @@ def test_a_part_has_the_profile_time_of_the_same_selection(serve: Callable[..., 
     assert "In this part: " in page.text("#flame-note")
     assert "Left out: " in page.text("#flame-note")
     # Of the part's first half no trace is let in that was not of the whole.
-    page.visit(f"{page.page.url}&cells=0-149,0-1")
+    page.show(page.page.url.partition("#")[2] + "&cells=0-149,0-1")
     inside = ran.evaluate(own)[1]
     assert 0 < inside < expected[1]
     assert inside & expected[1] == inside
@@ -198,12 +198,12 @@ def test_a_part_has_the_profile_time_of_the_same_selection(serve: Callable[..., 
 def test_every_axis_is_exact_where_it_can_be_and_says_so(serve: Callable[..., Served]) -> None:
     page = serve()
     for axis, column in (("cpu", "cpu"), ("cgroup", "cgroup")):
-        page.visit(f"{page.server.url}#axis={axis}&cells=30-200,0-0")
+        page.show(f"axis={axis}&cells=30-200,0-0")
         (name,) = page.figures["rows"]
         where = f"{column} = {name}" if axis == "cpu" else f"{column} = '{name}'"
         assert (page.figures["count"], page.figures["ns"]) == page.by_duckdb(where)
         assert page.exact() == page.percentiles(where)
-    page.visit(f"{page.server.url}#cells=30-80,0-90&with=100-200,0-90")
+    page.show("cells=30-80,0-90&with=100-200,0-90")
     assert page.exact(0) == page.percentiles(page.latency())
     assert page.exact(1) != page.exact(0)
 

@@ -94,7 +94,7 @@ def test_without_ids_there_is_no_panel(open_report: Callable[..., Report]) -> No
 
 def test_of_two_selections(open_report: Callable[..., Report]) -> None:
     report = open_report(traced())
-    report.visit(report.url + "#axis=policy&cells=60-90,0-1&with=80-150,0-1")
+    report.show("axis=policy&cells=60-90,0-1&with=80-150,0-1")
     figures = report.figures
     width = (figures["to"] - figures["from"]) // 31
     start = figures["from"] - 60 * width

@@ -150,8 +150,8 @@ def test_blame_by_cgroup_is_what_the_command_says(open_report: Callable[..., Rep
     for row in rows:
         row |= {n: row[n] * 20_000 for n in ("end_ns", "wait_ns", "culprit_ns") if n in row}
     report = open_report(rows)
-    for cells in ("", "#axis=policy&cells=30-60,0-0"):
-        report.visit(report.url + cells)
+    for cells in ("", "axis=policy&cells=30-60,0-0"):
+        report.show(cells)
         figures = report.figures
         chosen = Selection(start_ns=figures["from"], end_ns=figures["to"])
         named = {"others": "several other tasks", "unknown": "not seen"}
