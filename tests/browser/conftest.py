@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -52,21 +53,6 @@ def browser() -> Iterator[Browser]:
         instance.close()
 
 
-@pytest.fixture(scope="session")
-def usual(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Reports of the waits that most tests look at, each made once."""
-    made: dict[tuple[str, ...], Path] = {}
-
-    def folder(**tables: Any) -> Path:
-        key = tuple(sorted(tables))
-        if key not in made:
-            made[key] = tmp_path_factory.mktemp("usual")
-            build(made[key], waits(), **tables)
-        return made[key]
-
-    return folder
-
-
 def build(
     folder: Path, rows: Any, *, profiles: Any = (), max_rows: int = MAX_ROWS, **tables: Any
 ) -> None:
@@ -77,16 +63,20 @@ def build(
 
 
 @pytest.fixture(scope="session")
-def usual_page(browser: Browser, usual: Callable[..., Path]) -> Iterator[Callable[..., Report]]:
-    """Their pages, open until the last test, as good as new for each."""
-    made: dict[tuple[str, ...], Report] = {}
+def shared_page(
+    browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Report]]:
+    """Pages that several tests look at: open until the last test, as good as new for each."""
+    made: dict[str, Report] = {}
 
-    def page(scheme: str, **tables: Any) -> Report:
-        key = (scheme, *sorted(tables))
+    def page(rows: Any, scheme: str, **tables: Any) -> Report:
+        key = json.dumps([rows, scheme, tables], sort_keys=True)
         if key in made:
             made[key].begin_again()
         else:
-            made[key] = _opened(browser, usual(**tables), scheme)
+            folder = tmp_path_factory.mktemp("shared")
+            build(folder, rows, **tables)
+            made[key] = _opened(browser, folder, scheme)
         return made[key]
 
     yield page
@@ -96,16 +86,20 @@ def usual_page(browser: Browser, usual: Callable[..., Path]) -> Iterator[Callabl
 
 @pytest.fixture
 def open_report(
-    browser: Browser, tmp_path: Path, usual_page: Callable[..., Report]
+    browser: Browser, tmp_path: Path, shared_page: Callable[..., Report]
 ) -> Iterator[Callable[..., Report]]:
     own: list[Report] = []
     pages: list[Report] = []
 
-    def opened(rows: Any = None, *, scheme: str = "light", **tables: Any) -> Report:
-        if rows is None and all(value is USUAL.get(name) for name, value in tables.items()):
-            pages.append(usual_page(scheme, **tables))
+    def opened(
+        rows: Any = None, *, scheme: str = "light", shared: bool = False, **tables: Any
+    ) -> Report:
+        usual = rows is None and all(value is USUAL.get(name) for name, value in tables.items())
+        rows = waits() if rows is None else rows
+        if usual or shared:
+            pages.append(shared_page(rows, scheme, **tables))
         else:
-            build(tmp_path, waits() if rows is None else rows, **tables)
+            build(tmp_path, rows, **tables)
             own.append(_opened(browser, tmp_path, scheme))
             pages.append(own[-1])
         return pages[-1]

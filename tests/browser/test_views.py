@@ -33,7 +33,7 @@ def largest(report: Report) -> float:
 
 
 def test_the_longest_wait_survives_whatever_is_merged(open_report: Callable[..., Report]) -> None:
-    report = open_report(TRACED)
+    report = open_report(TRACED, shared=True)
     longest = report.trace.sql(
         "SELECT max(wait_ns) AS m FROM waits WHERE kind <> 'blocked'"
     ).to_pylist()[0]["m"]
@@ -57,7 +57,7 @@ def test_ranks_are_shares_of_the_cells(open_report: Callable[..., Report]) -> No
 
 
 def test_threads_and_traces_as_rows(open_report: Callable[..., Report]) -> None:
-    report = open_report(TRACED)
+    report = open_report(TRACED, shared=True)
     bucket = (
         "CASE WHEN trace_id IS NULL THEN 'no trace id' ELSE "
         "'ids ending in ' || right(trace_id, 1) END"
@@ -129,7 +129,7 @@ def culpable() -> list[dict[str, Any]]:
 
 
 def test_blame_is_every_nanosecond_once(open_report: Callable[..., Report]) -> None:
-    report = open_report(culpable())
+    report = open_report(culpable(), shared=True)
     for by in ("cgroup", "comm"):
         report.page.select_option("#blame", by)
         assert matrix(report) == blamed(report, by, f"culprit_{by}", "true")
@@ -175,7 +175,7 @@ def test_blame_by_process(open_report: Callable[..., Report]) -> None:
 
 
 def test_blame_says_what_it_does_not_know(open_report: Callable[..., Report]) -> None:
-    report = open_report(culpable())
+    report = open_report(culpable(), shared=True)
     report.page.select_option("#axis", "policy")
     report.drag(0.3, 0.02, 0.7, 0.1)
     assert "not kept by scheduling policy" in report.text("#blame-note")
