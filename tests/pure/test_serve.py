@@ -32,7 +32,8 @@ from sltrace.errors import OutputError
 from sltrace.trace.reader import Trace
 from tests.pure.test_analysis_latency import random_waits
 from tests.pure.test_cli_main import ROOT, sltrace
-from tests.support.traces import SECOND, make_trace
+from tests.support.profiles import make_pprof
+from tests.support.traces import META, SECOND, make_trace
 
 RUNQ = ("runq_wakeup", "runq_preempt")
 PAGE = b"<!doctype html><title>page</title>"
@@ -326,8 +327,11 @@ def test_a_port_that_is_taken_is_one_error(served: tuple[Server, pd.DataFrame]) 
 def test_the_command_serves_the_report(tmp_path: Path) -> None:
     waits = [{"wait_ns": i * 1000, "end_ns": i * SECOND // 10} for i in range(1, 50)]
     path = make_trace(tmp_path, waits)
+    profile = tmp_path / "cpu.pb"
+    taken = {"start_unix_ns": META["clock"]["start_unix_ns"] + SECOND, "duration_ns": SECOND}
+    profile.write_bytes(make_pprof({("main", "work"): [1, 3 * SECOND]}, **taken))
     with subprocess.Popen(
-        [sys.executable, "-m", "sltrace", "serve", str(path)],
+        [sys.executable, "-m", "sltrace", "serve", str(path), "--pprof", str(profile)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -349,6 +353,11 @@ def test_the_command_serves_the_report(tmp_path: Path) -> None:
             connection.request("GET", f"{match[2]}api/stat?by={quote('kind')}")
             found = json.loads(connection.getresponse().read())
             assert found["totals"]["runq"]["total_ns"] == sum(w["wait_ns"] for w in waits)
+            assert b"cpu.pb: 3 s of cpu" in page
+            for before, outside in ((3 * SECOND, 0), (SECOND, 3 * SECOND)):
+                connection.request("GET", f"{match[2]}api/part?before={before}")
+                found = json.loads(connection.getresponse().read())
+                assert [p["outside"] for p in found["profiles"]] == [outside]
             connection.close()
             process.send_signal(signal.SIGINT)
             assert process.wait(20) == 0
