@@ -31,7 +31,8 @@ def build_chain_page(trace: Trace, chain: Chain, subject: str) -> bytes:
         "host": bounded(meta.get("host")),
         "name": bounded(trace.path.name),
         "created": bounded(meta.get("created")),
-        "lost": bool(chain.losses.lost or chain.losses.missed_count),
+        "lost": bool(chain.losses.lost),
+        "missed": bool(chain.losses.missed_count),
         "sentence": chain.losses.sentence,
         "notes": [bounded(note) for note in (*chain.notes, *_cut(chain))],
         "links": [

@@ -20,6 +20,7 @@ _MAX_LINES = 200
 def facts(trace: Trace, cube: Cube) -> dict[str, Any]:
     """Host, times, command, losses, overhead and notes as plain JSON values."""
     from sltrace.analysis.losses import losses
+    from sltrace.analysis.timelost import in_two_kinds
 
     meta = trace.meta
     lost = losses(trace)
@@ -47,7 +48,15 @@ def facts(trace: Trace, cube: Cube) -> dict[str, Any]:
         "discards": [[c.name, c.value] for c in lost.counters if c.kind == "discard" and c.value],
         "partial": [[c.name, c.value] for c in lost.counters if c.kind == "partial" and c.value],
         "overhead": {k: _natural(v) for k, v in _mapping(meta.get("overhead")).items()},
-        "notes": [bounded(n) for n in (*cube.notes, *trace.notes, *_list(meta.get("limits")))],
+        "notes": [
+            bounded(note)
+            for note in (
+                *cube.notes,
+                *filter(None, [in_two_kinds(trace)]),
+                *trace.notes,
+                *_list(meta.get("limits")),
+            )
+        ],
         "not_attached": _not_attached(_mapping(meta.get("probes")).get("not_attached")),
     }
 

@@ -11,6 +11,7 @@ from heatmaps.encode import ColumnBlock, bounded
 from heatmaps.facts import diagnosis, facts
 from heatmaps.figure import base_figure
 from heatmaps.trie import Trie
+from sltrace.analysis.blame import HELD_KINDS
 from sltrace.buckets import lower_bounds
 from sltrace.model import LOST_KINDS
 
@@ -81,7 +82,7 @@ def build_page(
     Args:
         trace: Where from.
         cube: Its aggregation, by default made here with the default limits.
-        profiles: Time on the CPU to show beside the waits.
+        profiles: To show beside the waits of a cube that is made here.
         served: Whether the server it comes from answers questions about the trace
             (`sltrace serve`): the page then asks that, and still nobody else.
 
@@ -91,14 +92,9 @@ def build_page(
     from sltrace.analysis.meta import clock_ns
 
     if cube is None:
-        from sltrace.analysis.cube import build_cube
+        from sltrace.analysis.part import Whole
 
-        cube = build_cube(trace)
-    profiles = [*profiles, *_own_samples(trace, cube, profiles)]
-    if profiles:
-        from sltrace.analysis.cubeprofiles import merge_profiles
-
-        cube = merge_profiles(trace, cube, profiles)
+        cube = Whole(trace, profiles).cube()
     block, data = cube_data(cube)
     data["served"] = served
     # What the server's times count from.
@@ -116,16 +112,6 @@ def build_page(
         served=served,
     )
     return Page(page, len(cube.rows["t"]), tuple(cube.notes))
-
-
-def _own_samples(trace: Trace, cube: Cube, profiles: Sequence[Profile]) -> list[Profile]:
-    """The trace's CPU samples, unless a profile tells of the same time already."""
-    if any(profile.on_cpu for profile in profiles):
-        return []
-    from sltrace.analysis.cpusamples import cpu_profile
-
-    own = cpu_profile(trace, cube)
-    return [own] if own else []
 
 
 def cube_data(cube: Cube) -> tuple[ColumnBlock, dict[str, Any]]:
@@ -149,8 +135,6 @@ def cube_data(cube: Cube) -> tuple[ColumnBlock, dict[str, Any]]:
     # One more than the number or time: 0 is none.
     for name in ("trace", "bucket", "comm", "start_ns", "end_ns", "traced"):
         block.add(f"owners.{name}", [getattr(o, name) + 1 for o in cube.profile_owners])
-    for i, name in enumerate(("start_ns", "end_ns")):
-        block.add(f"windows.{name}", [w[i] + 1 if w else 0 for w in cube.profile_windows])
     slow = cube.slow_traces
     for name, column in slow.waits.items():
         block.add(f"traces.{name}", column)
@@ -166,6 +150,7 @@ def cube_data(cube: Cube) -> tuple[ColumnBlock, dict[str, Any]]:
         "policies": [bounded(n) for n in cube.policies],
         "kinds": [bounded(n) for n in cube.kinds],
         "lost_kinds": LOST_KINDS,
+        "held_kinds": HELD_KINDS,
         "buckets": [bounded(n) for n in cube.buckets],
         "cpus": [int(c) for c in cube.cpus],
         "cpu_group": cube.cpu_group,
@@ -181,10 +166,12 @@ def cube_data(cube: Cube) -> tuple[ColumnBlock, dict[str, Any]]:
                 "measure": bounded(p.measure),
                 "unit": p.unit,
                 "on_cpu": p.on_cpu,
+                "outside": p.outside,
                 "sentence": bounded(p.sentence),
             }
             for p in cube.profiles
         ],
+        "profile_windows": cube.profile_windows,
         "traces": [
             {
                 "id": bounded(t.trace_id),

@@ -11,9 +11,13 @@ const Blame = (() => {
   const FIELD = { cgroup: 1, comm: 2, process: 3 };
   const WHAT = { idle: "idle CPU", others: "several other tasks", unknown: "not seen", rest: REST };
 
+  // What ran beside a wait's culprit and was of the same cgroup: which threads is not known.
+  const besideCulprit = ([what, cgroup]) => what === "others" && Boolean(cgroup);
+
   const nameOf = (party, by) => {
     const [what, cgroup] = party;
     if (what === "quota") return "quota of " + (cgroup || "its cgroup");
+    if (by === "cgroup" && besideCulprit(party)) return cgroup;
     return WHAT[what] || party[FIELD[by]] || "unknown";
   };
 
@@ -48,10 +52,12 @@ const Blame = (() => {
     const width = names.culprit.list.length;
     const ns = new Float64Array(names.victim.list.length * width);
     const waits = new Float64Array(ns.length);
+    // By cgroup these waits are in their culprit's cell already.
+    const counts = cube.culprits.map((c) => (view.blame === "cgroup" && besideCulprit(c) ? 0 : 1));
     for (const i of found.rows) {
       const cell = names.victim.of[victim[i]] * width + names.culprit.of[culprit[i]];
       ns[cell] += sum_ns[i];
-      waits[cell] += count[i];
+      waits[cell] += count[i] * counts[culprit[i]];
     }
     return { victims: names.victim.list, culprits: names.culprit.list, ns, waits, exact: found.exact };
   }
@@ -111,8 +117,7 @@ const Blame = (() => {
     const two = view.other && sums(cube, view, view.other);
     const found = ranked(one);
     node.dataset.total = found.total;
-    note.textContent = !cube.exact ? "Histograms do not tell who ran meanwhile."
-      : !one.exact || (two && !two.exact) ? open(cube, view) : "";
+    note.textContent = said(cube, view, one.exact && (!two || two.exact));
     note.hidden = !note.textContent;
     node.classList.toggle("two", Boolean(two));
     if (two) {
@@ -124,6 +129,18 @@ const Blame = (() => {
       return;
     }
     node.replaceChildren(sankey(found), matrix(found));
+  }
+
+  // What must be known beside the numbers, as where they are not those of `sltrace blame`.
+  function said(cube, view, exact) {
+    if (!cube.exact) return "Histograms do not tell who ran meanwhile.";
+    const shown = view.kinds.filter((kind) => cube.kindsThere.has(kind));
+    const free = shown.filter((kind) => !cube.held_kinds.includes(kind)).map((kind) => Text.safe(Text.kind(kind)));
+    return [
+      exact ? "" : open(cube, view),
+      shown.includes("gil") ? "With waits for Python's GIL: sltrace blame shows those with --only kind=gil." : "",
+      free.length ? `Without ${free.join(", ")}: of those no culprit is recorded.` : "",
+    ].filter(Boolean).join(" ");
   }
 
   // Who waited for whom in both selections, the largest change first.
@@ -145,7 +162,7 @@ const Blame = (() => {
 
   function matrix({ left, right, cells, total }) {
     const most = Math.max(...cells.flat().map((c) => c.ns));
-    const head = el("tr", {}, el("td", {}), ...right.map((c) => el("th", { scope: "col" }, Text.name(c.name, 16))), el("th", { scope: "col", class: "sum" }, "total"));
+    const head = el("tr", {}, el("td", {}), ...right.map((c) => el("th", { scope: "col" }, Text.name(c.name, 26))), el("th", { scope: "col", class: "sum" }, "total"));
     const rows = left.map((v, i) => el("tr", {}, el("th", { scope: "row" }, Text.name(v.name, 24)),
       ...cells[i].map((c) => {
         const text = c.ns ? Text.duration(c.ns) : "";

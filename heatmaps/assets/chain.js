@@ -17,8 +17,8 @@
   at("subject").textContent = Text.short(about, 80);
   at("recorded").textContent = [data.host, data.name, data.created.replace("T", " ").replace("+00:00", " UTC")]
     .filter(Boolean).map((part) => Text.short(part, 60)).join(" · ");
-  at("losses").className = data.lost ? "bad" : "good";
-  at("losses").textContent = data.lost ? Text.safe(data.sentence) + "." : "Nothing was lost.";
+  at("losses").className = data.lost ? "bad" : data.missed ? "fair" : "good";
+  at("losses").textContent = data.lost || data.missed ? Text.safe(data.sentence) + "." : "Nothing was lost.";
   at("notes").append(...data.notes.map((note) => el("li", {}, Text.name(note, 400))));
 
   at("graph").append(ChainGraph.draw(data.links));

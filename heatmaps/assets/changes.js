@@ -3,6 +3,7 @@
 const Changes = (() => {
   const WIDTH = 72;
   const HEIGHT = 14;
+  const RADIUS = 3;
 
   const isCount = (change) => change.name === "waits";
   const amount = (v) => v.toLocaleString("en", { maximumFractionDigits: 1 });
@@ -33,16 +34,17 @@ const Changes = (() => {
     return Text.element("b", { class: more ? "worse" : "better" }, words[more ? 0 : 1]);
   }
 
-  // The interval about zero, in parts of the larger side.
+  // The interval about zero, in parts of the larger side, or of itself where it is longer.
   function whisker({ a, b, low, high, difference }) {
-    const whole = Math.max(a || 0, b || 0);
-    if (low === null || !whole) return "";
-    const x = (v) => WIDTH / 2 + WIDTH / 2 * Math.max(-1, Math.min(1, v / whole));
+    if (low === null) return "";
+    const whole = Math.max(a || 0, b || 0, Math.abs(low), Math.abs(high));
+    if (!whole) return "";
+    const x = (v) => WIDTH / 2 + (WIDTH / 2 - RADIUS) * v / whole;
     const svg = Text.svg("svg", { width: WIDTH, height: HEIGHT, class: "whisker", "aria-hidden": "true" });
     svg.append(
       Text.svg("line", { x1: WIDTH / 2, x2: WIDTH / 2, y1: 0, y2: HEIGHT, class: "zero" }),
       Text.svg("rect", { x: x(low), y: 5, width: Math.max(1, x(high) - x(low)), height: 4, class: low > 0 ? "worse" : high < 0 ? "better" : "unsure" }),
-      Text.svg("circle", { cx: x(difference), cy: 7, r: 3 }),
+      Text.svg("circle", { cx: x(difference), cy: 7, r: RADIUS }),
     );
     return svg;
   }

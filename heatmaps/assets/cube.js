@@ -18,13 +18,11 @@ class Cube {
     this.blame = Decode.group(data.columns, "blame");
     this.ran = Decode.group(data.columns, "profiles");
     this.owner = Decode.group(data.columns, "owners");
-    this.window = Decode.group(data.columns, "windows");
     if (kinds) this.keepKinds(kinds);
     this.origin_ns = this.origin_ns || data.start_ns;
     // From the start of the recording to that of time bin 0.
     this.offset_ns = Number(BigInt(data.start_ns) - BigInt(this.origin_ns));
-    // Profiles are of the whole recording.
-    this.hasRan = !this.part && this.profiles.some((p) => p.on_cpu);
+    this.hasRan = this.profiles.some((p) => p.on_cpu);
     this.hasCulprits = this.hasCulprits || this.blame.stack.some((s) => s > 0);
     // Histograms know buckets only: no longest wait, no CPU, no thread.
     this.exact = data.source === "waits";
@@ -35,6 +33,8 @@ class Cube {
     this.names = {
       cpu: data.cpus.map(cpuName), cgroup: data.cgroups, comm: data.comms, policy: data.policies, kind: data.kinds, bucket: data.buckets,
     };
+    // A part may lack kinds of the recording.
+    this.kindsThere = new Set(Array.from(new Set(this.row.kind), (k) => this.kinds[k]));
     this.scratch = new Uint32Array(this.length);
     // What the recording has, its parts are shown with.
     this.hasStacks = this.hasStacks || data.columns["trie.frame"].length > 1;

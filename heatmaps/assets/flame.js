@@ -118,9 +118,11 @@ class Flame {
       group.setAttribute("data-other", at.b);
       rect.style.fill = this.colour(at);
     }
-    if (at.ran) {
+    if (at.ran || at.ranB) {
       group.dataset.ran = at.ran;
-      group.append(Text.svg("rect", { x: x + 0.25, y: y + this.row - 5, width: Math.max(0.5, (w - 0.5) * at.ran / at.a), height: 4, class: "ran" }));
+      if (this.tree.two) group.dataset.otherRan = at.ranB;
+      const share = this.tree.width(at.ran, at.ranB) / at.width;
+      group.append(Text.svg("rect", { x: x + 0.25, y: y + this.row - 5, width: Math.max(0.5, (w - 0.5) * share), height: 4, class: "ran" }));
     }
     const letters = Math.floor((w - 6) / Flame.LETTER);
     if (letters >= 3) {
@@ -147,22 +149,28 @@ class Flame {
   }
 
   describeRan(at) {
-    const waited = at.a - at.ran;
-    const split = this.tree.split && at.parent;
-    return [
-      Text.short(at.name, 300), `${this.format(at.a)}, ${Text.percent(at.a, this.root.a)} of it all`,
-      ...(split ? [] : [`waited ${this.format(waited)}, ran ${this.format(at.ran)}`]),
-    ];
+    const of = this.waitedAndRan(at, at.a, at.ran);
+    return [Text.short(at.name, 300), `${this.format(at.a)}, ${Text.percent(at.a, this.root.a)} of it all`, ...(of ? [of] : [])];
+  }
+
+  // What of a value was waiting and what running; nothing where a split tells.
+  waitedAndRan(at, value, ran) {
+    if (!this.tree.ran || (this.tree.split && at.parent)) return "";
+    return `waited ${this.format(value - ran)}, ran ${this.format(ran)}`;
   }
 
   describeBoth(at) {
     const { scale, root } = this.tree;
     const [a, b] = [at.a * scale.a, at.b * scale.b];
     const change = Math.abs(a - b) < 1e-9 * (a + b) ? "the same" : a && b ? `${(b / a).toLocaleString("en", { maximumSignificantDigits: 3 })} times A's` : a ? "only in A" : "only in B";
+    const side = (name, value, whole, ran) => {
+      const of = this.waitedAndRan(at, value, ran);
+      return `${name} ${this.format(value)}, ${Text.percent(value, whole) || "0 %"}${of && `: ${of}`}`;
+    };
     return [
       Text.short(at.name, 300),
-      `A ${this.format(at.a)}, ${Text.percent(at.a, root.a) || "0 %"}`,
-      `B ${this.format(at.b)}, ${Text.percent(at.b, root.b) || "0 %"}`,
+      side("A", at.a, root.a, at.ran),
+      side("B", at.b, root.b, at.ranB),
       `${this.scaleName} in B: ${change}`,
     ];
   }

@@ -3,13 +3,24 @@
 const FlameTable = (() => {
   const node = document.getElementById("flame-table");
 
-  const heads = (tree) => tree.two ? ["frame", "A", "B", "share of A", "share of B"] : ["frame", "ends here", "in all", "share"];
-  const cells = (tree, f, format) => tree.two
-    ? [Text.name(f.name, 80), format(f.a), format(f.b), Text.percent(f.a, tree.root.a), Text.percent(f.b, tree.root.b)]
-    : [Text.name(f.name, 80), format(f.self), format(f.a), Text.percent(f.a, tree.root.a)];
+  // Columns: head and what is in a line.
+  function columns(tree, format) {
+    const share = (name, whole) => (f) => Text.percent(f[name], whole);
+    const value = (name) => (f) => format(f[name]);
+    const ran = (head, name) => (tree.ran ? [[head, value(name)]] : []);
+    if (tree.two) {
+      return [["A", value("a")], ...ran("ran in A", "ran"), ["B", value("b")], ...ran("ran in B", "ranB"),
+        ["share of A", share("a", tree.root.a)], ["share of B", share("b", tree.root.b)]];
+    }
+    return [["ends here", value("self")], ["in all", value("a")], ...ran("of it ran", "ran"), ["share", share("a", tree.root.a)]];
+  }
 
   function attach(tree, format) {
-    const list = () => node.lastElementChild.replaceChildren(Table.make("", heads(tree), tree.functions().map((f) => cells(tree, f, format))));
+    const list = () => {
+      const shown = columns(tree, format);
+      const lines = tree.functions().map((f) => [Text.name(f.name, 80), ...shown.map(([, cell]) => cell(f))]);
+      node.lastElementChild.replaceChildren(Table.make("", ["frame", ...shown.map(([head]) => head)], lines));
+    };
     node.ontoggle = () => { if (node.open) list(); };
     if (node.open) list();
   }

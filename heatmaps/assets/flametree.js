@@ -14,7 +14,9 @@ const FlameTree = (() => {
       this.self = a.self[id];
       this.b = b ? b.value[id] : 0;
       // In a split the time on the CPU is a group of its own.
-      this.ran = tree.ran && (!tree.split || !parent) ? tree.ran[id] : 0;
+      const told = tree.ran && (!tree.split || !parent);
+      this.ran = told ? tree.ran.a.value[id] : 0;
+      this.ranB = told && b ? tree.ran.b.value[id] : 0;
       this.width = tree.width(this.a, this.b);
     }
 
@@ -27,7 +29,8 @@ const FlameTree = (() => {
   class Tree {
     // groups: [{ name, kind, a, b }], sums of a trie for both selections; b is null for one only.
     // scale: what a unit of width is in each selection.
-    // ran: of each node the part of it that a profile saw on the CPU; null without one.
+    // ran: of each node the part of it that a profile saw on the CPU, for both selections; null
+    // without one.
     constructor(trie, groups, split, scale, ran) {
       Object.assign(this, { trie, groups, split, scale, ran, two: groups.length > 0 && groups[0].b !== null });
       this.width = this.two ? (a, b) => (a * scale.a + b * scale.b) / 2 : (a) => a;
@@ -56,6 +59,9 @@ const FlameTree = (() => {
       if (node.id === 0 && !node.bare && (bare.value[0] > 0 || (bareB && bareB.value[0] > 0))) {
         const none = new Node(this, { a: bare, b: bareB }, 0, node, NO_STACK, "other");
         none.bare = true;
+        const told = this.ran && !this.split;
+        none.ran = told ? this.ran.a.self[0] : 0;
+        none.ranB = told && b ? this.ran.b.self[0] : 0;
         none.below = [];
         out.push(none);
       }
@@ -91,12 +97,13 @@ const FlameTree = (() => {
       return { a, b, width: this.width(a, b) };
     }
 
-    // By function, counted once per stack it is in: self and total of both selections.
+    // By function, counted once per stack it is in: self and total of both selections, and what of
+    // the totals ran.
     functions() {
       const { trie } = this;
       const again = repeated(trie);
       const size = trie.names.length;
-      const sums = { self: new Float64Array(size), a: new Float64Array(size), b: new Float64Array(size) };
+      const sums = Object.fromEntries(["self", "a", "b", "ran", "ranB"].map((name) => [name, new Float64Array(size)]));
       let bare = 0;
       let bareB = 0;
       for (const { a, b } of this.groups) {
@@ -110,8 +117,14 @@ const FlameTree = (() => {
           if (b) sums.b[f] += b.value[n];
         }
       }
-      const out = trie.names.map((name, f) => ({ name, kind: trie.kinds[f], self: sums.self[f], a: sums.a[f], b: sums.b[f] }));
-      out.push({ name: NO_STACK, kind: "other", self: bare, a: bare, b: bareB });
+      for (let n = 1; this.ran && n < trie.size; n++) {
+        if (again[n]) continue;
+        sums.ran[trie.frame[n]] += this.ran.a.value[n];
+        if (this.ran.b) sums.ranB[trie.frame[n]] += this.ran.b.value[n];
+      }
+      const out = trie.names.map((name, f) => ({ name, kind: trie.kinds[f], self: sums.self[f], a: sums.a[f], b: sums.b[f], ran: sums.ran[f], ranB: sums.ranB[f] }));
+      const [ran, ranB] = this.ran ? [this.ran.a.self[0], this.ran.b ? this.ran.b.self[0] : 0] : [0, 0];
+      out.push({ name: NO_STACK, kind: "other", self: bare, a: bare, b: bareB, ran, ranB });
       const change = (f) => Math.abs(f.b * this.scale.b - f.a * this.scale.a);
       return out.filter((f) => f.a || f.b).sort(this.two ? (x, y) => change(y) - change(x) : (x, y) => y.self - x.self || y.a - x.a);
     }
@@ -150,21 +163,23 @@ const FlameTree = (() => {
     const shape = view.order === "leaf" ? trie.inverted : trie;
     const split = source.splits[view.split];
     const { groupOf, names } = split ? grouping(source, ...split) : { groupOf: null, names: [""] };
-    const ran = source.ran && byStack(source.ran.rows, { trie, column: source.ran.column, values: source.ran.values }, null, 1)[0];
-    const sums = (rows) => {
+    const [ranA, ranB] = [source.ran && ranBy(source.ran, trie, source.ran.a), source.ran && b && ranBy(source.ran, trie, source.ran.b)];
+    const sums = (rows, ran) => {
       const lists = byStack(rows, source, groupOf, names.length);
       if (ran && groupOf) lists.push(ran);
       else if (ran) lists[0] = added(lists[0], ran);
       return lists.map((s) => shape.sums(s));
     };
-    const [sumsA, sumsB] = [sums(a), b && sums(b)];
-    if (ran && groupOf) names.push("on CPU (profile)");
+    const [sumsA, sumsB] = [sums(a, ranA), b && sums(b, ranB)];
+    if (ranA && groupOf) names.push("on CPU (profile)");
     const groups = names.map((name, g) => ({ name, kind: "other", a: sumsA[g], b: b && sumsB[g] }));
     const total = (list) => list.reduce((sum, s) => sum + s.value[0], 0);
     const scale = !b ? { a: 1, b: 0 } : view.compare === "rate" ? { a: 1 / seconds.a, b: 1 / seconds.b }
       : { a: 1 / (total(sumsA) || 1), b: 1 / (total(sumsB) || 1) };
-    return new Tree(shape, groups, Boolean(split), scale, ran && shape.sums(ran).value);
+    return new Tree(shape, groups, Boolean(split), scale, ranA && { a: shape.sums(ranA), b: ranB && shape.sums(ranB) });
   }
+
+  const ranBy = ({ column, values }, trie, { rows }) => byStack(rows, { trie, column, values }, null, 1)[0];
 
   // The keys with the most as groups, the others as one: a number for each row.
   function grouping({ a, b, values }, keys, names) {

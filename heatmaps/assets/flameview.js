@@ -28,9 +28,8 @@ const FlameView = (() => {
   function notes(cube, view, stacks, format) {
     const profile = profileOf(cube, view);
     if (profile) {
-      const found = stacks.selected(view.cells);
       const apart = profile.unit === "count" ? "Numbers of things, not times" : "Not time on the CPU, and not of these waits";
-      return [`From a profile, ${Text.short(profile.sentence, 200)}. ${apart}.` + Profiles.words(view, found, format)];
+      return [`From a profile, ${Text.short(profile.sentence, 200)}. ${apart}.` + Profiles.words(cube, view, stacks.found, format)];
     }
     const out = [];
     if (view.stack === "culprit") out.push("While these waited, this ran, or held what they waited for: width is the waiters' time. " + (stacks.open || ""));
@@ -38,9 +37,9 @@ const FlameView = (() => {
     else if (!cube.hasStacks) out.push("This trace has no stacks (record with --stacks both): in their place you see cgroup, thread, kind and policy.");
     const ran = cube.profiles.filter((p) => p.on_cpu);
     if (view.ranShown) {
-      out.push("Waiting and, from profiles, running: " + ran.map((p) => Text.short(p.sentence, 200)).join("; ") + "." + Profiles.words(view, stacks.ran, Text.duration));
+      out.push("Waiting and, from profiles, running: " + ran.map((p) => Text.short(p.sentence, 200)).join("; ") + "." + Profiles.words(cube, view, [stacks.ran.a, stacks.ran.b], Text.duration));
     } else if (ran.length && view.profile === "with") {
-      out.push("Profiles are shown beside the time of who waited, in one selection: not here.");
+      out.push("Profiles are shown beside the time lost of who waited: not here.");
     }
     return out;
   }

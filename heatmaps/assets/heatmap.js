@@ -73,7 +73,7 @@ class Heatmap {
   }
 
   layout() {
-    const { text, line, plot } = Theme.colours();
+    const { text, line, soft, plot } = Theme.colours();
     const axis = this.view.axisNow;
     const ticks = axis.ticks();
     const look = { color: text, linecolor: line, tickcolor: line, showline: true, mirror: true, tickfont: { size: 11 } };
@@ -85,7 +85,7 @@ class Heatmap {
       dragmode: (this.node.layout || this.figure.layout).dragmode,
       plot_bgcolor: plot,
       font: { family: getComputedStyle(document.body).fontFamily, color: text, size: 12 },
-      modebar: { bgcolor: "rgba(0,0,0,0)", color: line, activecolor: text },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: soft, activecolor: text },
       selections: [],
       shapes: this.shapes(),
       newselection: { line: { color: text, width: 1, dash: "dash" } },

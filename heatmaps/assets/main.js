@@ -44,7 +44,7 @@
     byId("keys-one").hidden = Boolean(view.other);
     byId("keys-two").hidden = !view.other;
     byId("profile-label").hidden = !cube.hasRan || view.stack !== "victim";
-    byId("key-ran").hidden = !view.ranShown;
+    for (const key of ["key-ran", "key-ran-two"]) byId(key).hidden = !view.ranShown;
     byId("stack").disabled = !cube.hasStacks;
     byId("weight").disabled = !view.weighed;
     byId("split").disabled = view.stack.startsWith("profile-");

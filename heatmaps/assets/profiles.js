@@ -7,11 +7,13 @@ const Profiles = (() => {
   function selected(cube, view, cells, which) {
     const { profile, owner, window, value } = cube.ran;
     const wanted = cube.profiles.map((p) => which(p));
-    const placed = cells ? cube.window.start_ns.map((_, w) => place(cube, cells, w)) : null;
-    const owned = cells ? cube.owner.traced.map((_, o) => ownerFits(cube, view, cells, o)) : null;
+    // All of a part is a selection of the recording.
+    const places = cells || (cube.part ? { x0: 0, x1: cube.bins - 1, y0: 0, y1: view.axisNow.size - 1 } : null);
+    const placed = places ? cube.profile_windows.map((w) => place(cube, places, w)) : null;
+    const owned = places ? cube.owner.traced.map((_, o) => ownerFits(cube, view, places, o)) : null;
     const rows = new Uint32Array(profile.length);
     let n = 0;
-    const sums = { labelled: 0, alone: 0, out: 0 };
+    const sums = { labelled: 0, alone: 0, out: cube.profiles.reduce((sum, p, i) => sum + (wanted[i] ? p.outside : 0), 0) };
     for (let i = 0; i < profile.length; i++) {
       if (!wanted[profile[i]]) continue;
       const verdict = owned ? owned[owner[i]] : 0;
@@ -36,21 +38,21 @@ const Profiles = (() => {
   const ROW_FITS = 2;
   const TIME_FITS = 4;
 
-  // Selected time in ns; without end where the recording ends, so that a profile that began earlier
-  // is in a selection of all time.
+  // Selected time in ns; without end where the recording or its part ends, so that a profile that
+  // began earlier is in a selection of all time: what is not of a part is not in its cube.
   function span(cube, { x0, x1 }) {
     return [x0 === 0 ? -Infinity : x0 * cube.bin_ns, x1 === cube.bins - 1 ? Infinity : (x1 + 1) * cube.bin_ns];
   }
 
-  // Columns of windows and owners hold one more than the number or the time; 0 is none.
-  function place(cube, cells, w) {
+  function place(cube, cells, window) {
     const [from, to] = span(cube, cells);
-    const [start, end] = [cube.window.start_ns[w] - 1, cube.window.end_ns[w] - 1];
-    if (end < 0) return from === -Infinity && to === Infinity ? WITHIN : PARTLY;
+    if (!window) return from === -Infinity && to === Infinity ? WITHIN : PARTLY;
+    const [start, end] = window;
     if (start >= from && end <= to) return WITHIN;
     return end > from && start < to ? PARTLY : OUTSIDE;
   }
 
+  // Columns of owners hold one more than the number or the time; 0 is none.
   function ownerFits(cube, view, cells, o) {
     const { bucket, comm, start_ns, end_ns, traced } = cube.owner;
     const axis = view.axisNow;
@@ -70,17 +72,22 @@ const Profiles = (() => {
     return fits;
   }
 
-  // What is shown of the profiles in a selection, in words.
-  function words(view, { labelled, alone, out }, format) {
-    const { cells, axisNow: axis } = view;
-    if (!cells) return "";
+  // What is shown of the profiles in one or two selections, in words. found: from `selected`.
+  function words(cube, view, [a, b], format) {
+    if (b) return said(view, view.cells, a, format, "A") + said(view, view.other, b, format, "B");
+    if (view.cells) return said(view, view.cells, a, format, "the selection");
+    return cube.part ? said(view, { y0: 0, y1: view.axisNow.size - 1 }, a, format, "this part") : "";
+  }
+
+  function said(view, cells, { labelled, alone, out }, format, where) {
+    const { axisNow: axis } = view;
     const parts = [];
     if (labelled) parts.push(`${format(labelled)} by trace or thread of its samples`);
     if (alone) parts.push(`${format(alone)} by time alone`);
     const partial = cells.y0 > 0 || cells.y1 < axis.size - 1;
     const blind = parts.length && partial && view.axis !== "bucket" && view.axis !== "comm" ? ` Profiles do not know ${axis.unit}: that is of all of them.` : "";
-    const left = out ? ` Left out: ${format(out)} of other times, traces or threads, or that cannot be placed within the selected time.` : "";
-    return ` In the selection: ${parts.join(", ") || "nothing"}.${left}${blind}`;
+    const left = out ? ` Left out: ${format(out)} of other times, traces or threads, or that cannot be placed within its time.` : "";
+    return ` In ${where}: ${parts.join(", ") || "nothing"}.${left}${blind}`;
   }
 
   // By function, what ran while it worked for one of the slow traces.

@@ -53,7 +53,7 @@ const Stacks = (() => {
     return {
       trie, a, b, column: columns[view.stack], values: view.counted ? cube.row.count : cube.row.sum_ns,
       splits: { kind: [cube.row.kind, cube.kinds.map(Text.kind)], comm: [cube.row.comm, cube.comms] },
-      ran: view.ranShown ? ran(cube, view) : null,
+      ran: view.ranShown ? ran(cube, view, Boolean(b)) : null,
     };
   }
 
@@ -70,15 +70,16 @@ const Stacks = (() => {
   function ofProfile(cube, view, trie) {
     const which = (p) => p === cube.profiles[view.stack.slice(8)];
     const selected = (cells) => Profiles.selected(cube, view, cells, which);
+    const found = [selected(view.cells), view.other && selected(view.other)];
     return {
-      trie, a: selected(view.cells).rows, b: view.other && selected(view.other).rows, column: cube.ran.stack, values: cube.ran.value,
-      splits: {}, ran: null, selected,
+      trie, a: found[0].rows, b: found[1] && found[1].rows, column: cube.ran.stack, values: cube.ran.value, splits: {}, ran: null, found,
     };
   }
 
-  // Time on the CPU in the selection.
-  function ran(cube, view) {
-    return { ...Profiles.selected(cube, view, view.cells, (p) => p.on_cpu), column: cube.ran.stack, values: cube.ran.value };
+  // Time on the CPU in one or both selections.
+  function ran(cube, view, two) {
+    const selected = (cells) => Profiles.selected(cube, view, cells, (p) => p.on_cpu);
+    return { a: selected(view.cells), b: two ? selected(view.other) : null, column: cube.ran.stack, values: cube.ran.value };
   }
 
   return { of, source };

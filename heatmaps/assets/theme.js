@@ -17,7 +17,7 @@ const Theme = (() => {
     const style = getComputedStyle(root);
     const value = (name) => style.getPropertyValue(name).trim();
     const heat = HEAT[now()].map((c, i, all) => [i / (all.length - 1), c]);
-    const found = { heat, text: value("--text"), line: value("--line"), plot: value("--plot"), cursor: value("--cursor"), loss: value("--bad"), a: value("--a"), b: value("--b") };
+    const found = { heat, text: value("--text"), line: value("--line"), soft: value("--soft"), plot: value("--plot"), cursor: value("--cursor"), loss: value("--bad"), a: value("--a"), b: value("--b") };
     known = { theme: now(), colours: found };
     return found;
   }

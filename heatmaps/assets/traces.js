@@ -99,20 +99,23 @@ class Traces {
   }
 
   timeline(trace, lanes) {
-    const { LABEL, ROW, TOP } = Traces;
-    const width = Math.max(400, this.width - 4);
+    const { ROW, TOP } = Traces;
+    const width = Math.max(260, this.width - 4);
+    const label = Math.min(Traces.LABEL, Math.floor(width / 3));
+    const ticks = width < 600 ? 2 : 4;
     const span = Math.max(1, trace.end - trace.start);
-    const x = (ns) => LABEL + (width - LABEL - 10) * ns / span;
+    const x = (ns) => label + (width - label - 10) * ns / span;
     const svg = Text.svg("svg", { width, height: TOP + ROW * lanes.length + 4, class: "timeline", role: "img", "aria-label": "Waits of the trace by thread; the table below has the numbers" });
-    for (let i = 0; i <= 4; i++) {
-      svg.append(Text.svg("line", { x1: x(span * i / 4), x2: x(span * i / 4), y1: TOP - 4, y2: TOP + ROW * lanes.length, class: "grid" }));
-      svg.append(Text.svg("text", { x: x(span * i / 4), y: 11, "text-anchor": i === 4 ? "end" : "middle", class: "side" }, Text.duration(span * i / 4)));
+    for (let i = 0; i <= ticks; i++) {
+      const at = span * i / ticks;
+      svg.append(Text.svg("line", { x1: x(at), x2: x(at), y1: TOP - 4, y2: TOP + ROW * lanes.length, class: "grid" }));
+      svg.append(Text.svg("text", { x: x(at), y: 11, "text-anchor": i === ticks ? "end" : "middle", class: "side" }, Text.duration(at)));
     }
     lanes.forEach((lane, row) => {
       const y = TOP + row * ROW;
-      const label = Text.svg("text", { x: LABEL - 8, y: y + ROW / 2 + 4, "text-anchor": "end" }, Text.short(lane.name, 24));
+      const name = Text.svg("text", { x: label - 8, y: y + ROW / 2 + 4, "text-anchor": "end" }, Text.short(lane.name, Math.floor(label / 7.6)));
       const [first, last] = [Math.min(...lane.waits.map((w) => w.from)), Math.max(...lane.waits.map((w) => w.from + w.ns))];
-      svg.append(label, Text.svg("rect", { x: x(first), y: y + ROW / 2 - 1, width: x(last) - x(first), height: 2, class: "lane" }));
+      svg.append(name, Text.svg("rect", { x: x(first), y: y + ROW / 2 - 1, width: x(last) - x(first), height: 2, class: "lane" }));
       for (const wait of lane.waits) svg.append(this.bar(wait, lane, x, y));
     });
     return svg;

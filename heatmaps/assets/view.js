@@ -28,8 +28,8 @@ class View {
   get weighed() { return this.stack === "victim" || this.stack === "waker"; }
   get counted() { return this.weighed && this.weight === "count"; }
 
-  // Running stands beside the time of who waited, in one selection.
-  get ranShown() { return this.profile === "with" && this.cube.hasRan && !this.other && !this.counted && this.stack === "victim"; }
+  // Running stands beside the time of who waited.
+  get ranShown() { return this.profile === "with" && this.cube.hasRan && !this.counted && this.stack === "victim"; }
 
   // The cells of the selection that the next gesture changes.
   get active() { return this.target === "b" ? this.other : this.cells; }

@@ -19,7 +19,7 @@ from sltrace.analysis.selection import (
     dimensions,
     tables,
 )
-from sltrace.analysis.slices import cgroup_ran_sql
+from sltrace.analysis.slices import CgroupRan
 from sltrace.errors import UsageError
 from sltrace.model import RUNQ_KINDS, Flag, Kind
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 BLAMED_KINDS = (*RUNQ_KINDS, Kind.THROTTLED.label)
 """Kinds that somebody on the CPU, or a quota, is the cause of. Blocked waits have wakers."""
+
+HELD_KINDS = (*BLAMED_KINDS, Kind.GIL.label)
+"""Those, and the kind that whoever held the GIL is the cause of."""
 
 What = Literal["task", "idle", "quota", "others", "unknown", "rest"]
 """What a cell's time went to:
@@ -127,10 +130,6 @@ _AXES = {
 }
 
 
-_SHARED = 0.01
-"""Share of the waits' time that went to several tasks, from which on their cgroups are told apart:
-that takes longer than all else here."""
-
 _PARTIAL = f"(flags & {int(Flag.CULPRIT_PARTIAL)} <> 0)"
 
 
@@ -160,14 +159,15 @@ def blame(
             "record again without --histogram-only",
         )
     selection = selection.with_kinds(BLAMED_KINDS)
-    if strange := [str(k) for k in selection.kinds or () if k not in BLAMED_KINDS]:
+    if strange := [str(k) for k in selection.kinds or () if k not in HELD_KINDS]:
         raise UsageError(
             f"no culprit is known for waits of kind {', '.join(strange)}",
-            f"choose from {', '.join(BLAMED_KINDS)}",
+            f"choose from {', '.join(HELD_KINDS)}",
         )
     (victim,) = dimensions((by,))
-    slices = cgroup_ran_sql(trace, _SHARED) if by == "cgroup" else None
-    rows = trace.sql(*_query(victim, _AXES[by], selection, limit, slices)).to_pylist()
+    ran = CgroupRan.of(trace) if by == "cgroup" else CgroupRan(None)
+    with ran.beside(trace, "waits") as waits:
+        rows = trace.sql(*_query(victim, _AXES[by], selection, limit, waits)).to_pylist()
     cells = tuple(_cell(row, victim) for row in rows)
     sums = rows[0] if rows else dict.fromkeys(("all_waits", "all_ns", "all_partial"), 0)
     whole = _whole(trace, selection)
@@ -204,23 +204,16 @@ def _query(
     axis: _Axis,
     selection: Selection,
     limit: int | None,
-    slices: str | None,
+    waits: str,
 ) -> tuple[str, list[object]]:
     condition, parameters = selection.where()
-    source = "blamed" if slices else "waits"
-    ran = "coalesce(culprit_ns, 0)"
-    if slices:
-        slices += (
-            ", blamed AS (SELECT w.*, ran.ran_ns FROM waits w "
-            "LEFT JOIN ran USING (tid, kind, end_ns)), "
-        )
-        ran = f"greatest({ran}, coalesce(ran_ns, 0))"
+    ran = "greatest(coalesce(culprit_ns, 0), coalesce(ran_ns, 0))"
     quota = f"kind = '{Kind.THROTTLED.label}'"
     # A wait is one main part (what, held) and, where the culprit did not run all the time, a
     # second one (`other`): grouping by both at once reads the waits a single time.
     return (
         f"""
-        WITH {slices or ""} parts AS (
+        WITH blamed AS (SELECT * FROM {waits}), parts AS (
           SELECT {victim.sql} AS victim, {axis.victim_name} AS victim_name,
             CASE WHEN {quota} THEN 'quota' WHEN culprit_tid = 0 THEN 'idle'
               WHEN culprit_tid IS NULL THEN 'unknown' ELSE 'task' END AS what,
@@ -238,7 +231,7 @@ def _query(
             count(*) FILTER (WHERE {_PARTIAL}) AS partial,
             count(*) FILTER (WHERE {_PARTIAL} AND {ran} < wait_ns)
               AS other_partial
-          FROM {tables((victim, *selection.dimensions), source)} WHERE {condition}
+          FROM {tables((victim, *selection.dimensions), "blamed")} WHERE {condition}
           GROUP BY {victim.sql}, what, culprit, other, {quota}
         ), cells AS (
           SELECT victim, victim_name, what, culprit, culprit_name, waits, held AS wait_ns, partial

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sltrace.analysis.cube import Cube
+    from sltrace.analysis.cubeprofiles import Stretch
     from sltrace.trace.reader import Trace
 
 WHERE = "this recording's CPU samples"
@@ -27,19 +28,22 @@ MAX_ROWS = 1_000_000
 _NO_STACK = Frame("[no stack taken]")
 
 
-def cpu_profile(trace: Trace, cube: Cube) -> Profile | None:
+def cpu_profile(trace: Trace, cube: Cube, part: Stretch | None = None) -> Profile | None:
     """The samples taken on the CPU, each placed in its bin of the cube's time; None without any.
+
+    Of a part of the recording only those in its time.
 
     Of a library without symbols the addresses are one frame, its name: samples of one function
     spread over many of them.
     """
     parts = PARTS["victim"]
+    within = f"AND ns >= {part.start_ns} AND ns < {part.end_ns} " if part else ""
     rows = trace.sql(
         f"SELECT {', '.join(f'coalesce({p}, 0) AS {p}' for p in parts)}, tid, "
         "coalesce(trace_id, '') AS trace_id, "
         f"greatest(0, least({cube.n_bins - 1}, (ns - {cube.start_ns}) // {cube.bin_ns}))::BIGINT "
         "AS bin, sum(greatest(weight_ns, 0))::BIGINT AS total FROM samples "
-        "WHERE source = 'cpu' GROUP BY ALL "
+        f"WHERE source = 'cpu' {within}GROUP BY ALL "
         f"ORDER BY total DESC, {', '.join(parts)}, tid, trace_id, bin LIMIT {MAX_ROWS}"
     )
     if not rows.num_rows:
@@ -50,7 +54,7 @@ def cpu_profile(trace: Trace, cube: Cube) -> Profile | None:
     frames, stacks = _named(trace, distinct, np.bincount(stack_of_row.ravel(), values))
     began, unix = clock_ns(trace, "start_ns"), clock_ns(trace, "start_unix_ns")
     shift = cube.start_ns - began + unix
-    bins = [(shift + i * cube.bin_ns, shift + (i + 1) * cube.bin_ns) for i in range(cube.n_bins)]
+    bins = [(shift + i * cube.bin_ns, cube.bin_ns) for i in range(cube.n_bins)]
     columns = (rows.column(c).to_pylist() for c in ("trace_id", "tid"))
     return Profile(
         where=WHERE,

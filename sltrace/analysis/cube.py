@@ -21,6 +21,7 @@ from sltrace.analysis.cubenodes import node_of_cpu
 from sltrace.analysis.cubenotes import MAX_LOSSES, aggregation_notes
 from sltrace.analysis.cubestacks import FrameTable, RankedStacks, rank_stacks
 from sltrace.analysis.losses import losses
+from sltrace.analysis.slices import CgroupRan
 from sltrace.analysis.slowtraces import SlowTraces, slow_traces
 from sltrace.buckets import lower_bounds
 
@@ -75,7 +76,8 @@ class Cube:
         profiles: Profiles whose stacks are among these.
         profile_rows: Their values: profile, stack, owner, window, value.
         profile_owners: That `profile_rows["owner"]` indexes.
-        profile_windows: Likewise: begin and end from the start of the cube; None for unknown.
+        profile_windows: That `profile_rows["window"]` indexes: begin and end from the start of time
+            bin 0; None for unknown.
     """
 
     start_ns: int
@@ -149,18 +151,22 @@ _LADDER: tuple[Step, ...] = (
 _NAMES = ("cgroup", "comm", "policy", "kind")
 
 
-def build_cube(trace: Trace, *, max_rows: int = MAX_ROWS, time_bins: int = 300) -> Cube:
+def build_cube(
+    trace: Trace, *, max_rows: int = MAX_ROWS, time_bins: int = 300, ran: CgroupRan | None = None
+) -> Cube:
     """Aggregates a trace.
 
     Args:
         trace: Where from.
         max_rows: Rows at most; what had to be made coarser for that is in `notes`.
         time_bins: Time bins at most.
+        ran: Of the whole recording, where the trace is a part of one.
 
     Raises:
         TraceError: The trace is damaged.
     """
     origin = Origin.of(trace, min(time_bins, _MAX_BINS))
+    ran = ran or CgroupRan.of(trace)
     frames = FrameTable()
     cpus = cubeaxes.cpus(trace, origin)
     with cubeaxes.registered(trace, ()):
@@ -181,7 +187,7 @@ def build_cube(trace: Trace, *, max_rows: int = MAX_ROWS, time_bins: int = 300) 
         with cubeaxes.registered(trace, tables):
             source = " ".join([f"{origin.sql} w", *joins])
             cells = summed_cells(trace, axes, source, max_rows, _LADDER)
-            blame = blame_table(trace, origin, names["kind"], cpus, holders, cells.level)
+            blame = blame_table(trace, origin, names["kind"], cpus, holders, cells.level, ran)
             drawn = [cubeaxes.BUCKETS, cpus, *(names[n].axis for n in _NAMES)]
             if traced:
                 drawn.append(cubeaxes.TRACE_BUCKET)

@@ -14,10 +14,11 @@ import numpy as np
 import pyarrow as pa
 
 from sltrace.analysis import cubeaxes
-from sltrace.analysis.blame import BLAMED_KINDS
+from sltrace.analysis.blame import HELD_KINDS
 from sltrace.analysis.cells import OTHER, Axis, Step, summed_cells
 from sltrace.analysis.cubeaxes import OTHER_NAME, Named, Origin
 from sltrace.analysis.cubestacks import NO_STACK, RankedStacks
+from sltrace.analysis.slices import CgroupRan
 from sltrace.model import Flag, Kind
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
 
 MAX_ROWS = 200_000
-
-KINDS = (*BLAMED_KINDS, Kind.GIL.label)
 
 _MAX_TASKS = 4000
 _WHOLE_AXIS = 1 << 16
@@ -59,7 +58,8 @@ class Party:
 
     Attributes:
         what: As `sltrace.analysis.blame.What`; task for victims, rest for all others together.
-        cgroup: Path; empty if unknown. Of a quota, whose.
+        cgroup: Path; empty if unknown. Of a quota, whose; of others, theirs where they were of the
+            culprit's.
         comm: Thread name; empty if unknown.
         process: Its process, as `name (pid)`; empty if unknown.
     """
@@ -78,8 +78,9 @@ class BlameTable:
         victims: That `rows["victim"]` indexes.
         culprits: That `rows["culprit"]` indexes.
         rows: Columns of equal length: t, b, cpu, kind, victim, culprit, stack, count, sum_ns; the
-            first four as in the cube. A wait with two causes counts in two rows. The stack is
-            the culprit's: its rank, which the cube makes one of its own stacks.
+            first four as in the cube. A wait with two causes counts in two rows; one whose
+            culprit had others of its cgroup beside it counts once for it and once for all others.
+            The stack is the culprit's: its rank, which the cube makes one of its own stacks.
         coarse: Axes of t, b, cpu that are coarser than the cube's: all of it is 0.
     """
 
@@ -96,6 +97,7 @@ def blame_table(
     cpus: Axis,
     stacks: RankedStacks,
     level: dict[str, int],
+    ran: CgroupRan,
     max_rows: int = MAX_ROWS,
 ) -> BlameTable:
     """Sums the parts of waits; empty for histograms, which do not know who ran.
@@ -107,26 +109,28 @@ def blame_table(
         cpus: Its CPUs.
         stacks: The culprits'.
         level: How coarse the cube is.
+        ran: What the culprits' cgroups ran, of the whole recording.
         max_rows: Rows at most.
     """
     if origin.source != "waits":
         names = ("t", "b", "cpu", "kind", "victim", "culprit", "stack", "count", "sum_ns")
         return BlameTable([], [], {name: np.empty(0, np.int64) for name in names}, [])
-    parts = _parts(origin)
     main_threads = _main_threads(trace)
-    victims = _ranked(trace, parts, "victim", ("cgroup", "comm", "pid"))
-    culprits = _ranked(trace, parts, "culprit", ("what", "c_cgroup", "c_comm", "c_pid"))
-    axes = [origin.time, cubeaxes.BUCKETS, cpus, kinds.axis, victims.axis, culprits.axis]
-    joins, tables = [kinds.join, victims.join, culprits.join], [victims.table, culprits.table]
-    if stacks.any:
-        axis, join, table = cubeaxes.stack_axis("stack", stacks)
-        axes.append(axis)
-        joins.append(join)
-        tables.append(table)
-    source = " ".join([f"{parts} w", *joins])
     start = {name: n for name, n in level.items() if name in ("t", "b", "cpu", "kind")}
-    with cubeaxes.registered(trace, tables):
-        cells = summed_cells(trace, axes, source, max_rows, _LADDER, start)
+    with ran.beside(trace, origin.sql) as waits:
+        parts = _parts(waits)
+        victims = _ranked(trace, parts, "victim", ("cgroup", "comm", "pid"))
+        culprits = _ranked(trace, parts, "culprit", ("what", "c_cgroup", "c_comm", "c_pid"))
+        axes = [origin.time, cubeaxes.BUCKETS, cpus, kinds.axis, victims.axis, culprits.axis]
+        joins, tables = [kinds.join, victims.join, culprits.join], [victims.table, culprits.table]
+        if stacks.any:
+            axis, join, table = cubeaxes.stack_axis("stack", stacks)
+            axes.append(axis)
+            joins.append(join)
+            tables.append(table)
+        source = " ".join([f"{parts} w", *joins])
+        with cubeaxes.registered(trace, tables):
+            cells = summed_cells(trace, axes, source, max_rows, _LADDER, start)
     rows = {"stack": np.full(len(cells.count), NO_STACK), **cells.digits}
     coarse = [a for a in ("t", "b", "cpu") if cells.level.get(a, 1) != start.get(a, 1)]
     rest = Party("rest", OTHER_NAME, OTHER_NAME, OTHER_NAME)
@@ -143,12 +147,16 @@ def blame_table(
     )
 
 
-def _parts(origin: Origin) -> str:
-    """Waits cut into what the main culprit held and what is left, as a FROM item."""
-    kinds = ", ".join(f"'{k}'" for k in KINDS)
+def _parts(waits: str) -> str:
+    """Waits cut into what the main culprit held and what is left, as a FROM item.
+
+    Of what is left, the time of others of the culprit's cgroup is apart, where it is known.
+    """
+    kinds = ", ".join(f"'{k}'" for k in HELD_KINDS)
     quota = f"(kind = '{Kind.THROTTLED.label}')"
     partial = f"(coalesce(flags, 0) & {int(Flag.CULPRIT_PARTIAL)} <> 0)"
     ran = "(culprit_tid <> 0)"
+    held = "greatest(0, least(coalesce(culprit_ns, 0), ns))"
     main = (
         "SELECT when_ns, b, cpu, kind, cgroup, comm, pid, culprit_stack, "
         f"CASE WHEN {quota} THEN 'quota' WHEN culprit_tid = 0 THEN 'idle' "
@@ -159,16 +167,21 @@ def _parts(origin: Origin) -> str:
         f"CASE WHEN {ran} AND NOT {quota} THEN culprit_pid END AS c_pid, "
         f"CASE WHEN culprit_others > 0 AND NOT {partial} THEN 'others' ELSE 'unknown' END "
         "AS remainder, "
+        f"CASE WHEN {quota} OR culprit_tid IS NULL THEN ns ELSE {held} END AS held, "
         f"CASE WHEN {quota} OR culprit_tid IS NULL THEN ns "
-        "ELSE greatest(0, least(coalesce(culprit_ns, 0), ns)) END AS held, ns "
-        f"FROM {origin.sql} WHERE kind IN ({kinds})"
+        f"ELSE greatest({held}, least(coalesce(ran_ns, 0), ns)) END AS ran, ns "
+        f"FROM {waits} WHERE kind IN ({kinds})"
     )
     shared = "when_ns, b, cpu, kind, cgroup, comm, pid"
+    nobody = "NULL, NULL"
     return (
         f"(WITH parts AS ({main}) "
         f"SELECT {shared}, what, c_cgroup, c_comm, c_pid, held AS ns, 1 AS n, held AS longest, "
-        f"culprit_stack FROM parts UNION ALL SELECT {shared}, remainder, NULL, NULL, NULL, "
-        "ns - held, 1, ns - held, NULL FROM parts WHERE ns > held)"
+        f"culprit_stack FROM parts "
+        f"UNION ALL SELECT {shared}, 'others', c_cgroup, {nobody}, ran - held, "
+        "(ran = ns)::INTEGER, ran - held, NULL FROM parts WHERE ran > held "
+        f"UNION ALL SELECT {shared}, remainder, NULL, {nobody}, ns - ran, 1, ns - ran, NULL "
+        "FROM parts WHERE ns > ran)"
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from sltrace.analysis.cubeaxes import OTHER_NAME
 from sltrace.profiles.labels import Labels
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ class Owner:
     Attributes:
         trace: Its number among the cube's slow traces; -1 if it is none of them.
         bucket: Its trace's number among the cube's buckets; -1 if there is none.
-        comm: Its thread's number among the cube's threads; -1 if unknown.
+        comm: Its thread's number among the cube's threads, or one more than they are if it is none
+            of them; -1 if unknown.
         start_ns: When its trace first waited, from the start of the cube; -1 if it never did.
         end_ns: When it last did.
         traced: Whether it has a trace.
@@ -44,18 +46,15 @@ NOBODY = Owner()
 
 
 class Owners:
-    """Owners of labels, looked up for all of them at once.
+    """Owners of labels, looked up in a whole recording for all of them at once.
 
     A trace is named by its id; or by a span that only it has; or by a goroutine that waited for
     nothing else. A thread is named by its name, or by an id that had one name only.
     """
 
-    def __init__(self, trace: Trace, cube: Cube, labels: Iterable[Labels]) -> None:
-        self._cube = cube
-        self._slow = {t.trace_id: i for i, t in enumerate(cube.slow_traces.traces)}
-        self._comms = {name: i for i, name in enumerate(cube.comms)}
+    def __init__(self, trace: Trace, labels: Iterable[Labels]) -> None:
         distinct = {label for label in labels if label}
-        found = _Lookup(trace, cube.source == "waits")
+        found = _Lookup(trace, not trace.meta.get("histogram_only"))
         one_trace = "count(DISTINCT trace_id) = 1 AND bool_and(trace_id <> '')"
         self._of_span = found.by(
             "span_id", "any_value(trace_id)", [x.span_id for x in distinct], one_trace
@@ -73,24 +72,30 @@ class Owners:
         length = "greatest(coalesce(wait_ns, 0), 0)"
         times = f"[min(end_ns - {length}), max(end_ns)]"
         self._times = found.by("trace_id", times, sorted(ids), "count(end_ns) > 0")
-        self._owners = {x: self._owner(x) for x in distinct}
+        self._distinct = distinct
 
-    def __getitem__(self, labels: Labels) -> Owner:
-        """The owner of a sample with these labels."""
-        return self._owners.get(labels, NOBODY)
+    def of(self, cube: Cube) -> dict[Labels, Owner]:
+        """By labels, as numbers and times of a cube; labels that name nobody are left out."""
+        slow = {t.trace_id: i for i, t in enumerate(cube.slow_traces.traces)}
+        buckets = {name: i for i, name in enumerate(cube.buckets)}
+        comms = {name: i for i, name in enumerate(cube.comms)}
+        found = {}
+        for labels in self._distinct:
+            trace_id = self._trace_id(labels)
+            start, end = self.times(labels) or (None, None)
+            found[labels] = Owner(
+                trace=slow.get(trace_id, -1),
+                bucket=buckets.get(f"ids ending in {trace_id[-1:]}", -1),
+                comm=self._comm(labels, comms, len(cube.comms)),
+                start_ns=-1 if start is None else max(0, start - cube.start_ns),
+                end_ns=-1 if end is None else max(0, end - cube.start_ns),
+                traced=bool(trace_id),
+            )
+        return found
 
-    def _owner(self, labels: Labels) -> Owner:
-        trace_id = self._trace_id(labels)
-        start, end = self._times.get(trace_id, (None, None))
-        began = self._cube.start_ns
-        return Owner(
-            trace=self._slow.get(trace_id, -1),
-            bucket=self._bucket(trace_id),
-            comm=self._comm(labels),
-            start_ns=-1 if start is None else max(0, start - began),
-            end_ns=-1 if end is None else max(0, end - began),
-            traced=bool(trace_id),
-        )
+    def times(self, labels: Labels) -> tuple[int, int] | None:
+        """When the trace first and last waited (CLOCK_MONOTONIC); None if it never did."""
+        return self._times.get(self._trace_id(labels))
 
     def _trace_id(self, labels: Labels) -> str:
         return str(
@@ -100,14 +105,11 @@ class Owners:
             or ""
         )
 
-    def _bucket(self, trace_id: str) -> int:
-        name = f"ids ending in {trace_id[-1:]}"
-        return self._cube.buckets.index(name) if name in self._cube.buckets else -1
-
-    def _comm(self, labels: Labels) -> int:
+    def _comm(self, labels: Labels, comms: dict[str, int], none: int) -> int:
         name = labels.thread or self._of_tid.get(labels.tid) or ""
         cut = name.encode("utf-8", "replace")[:_COMM_BYTES].decode("utf-8", "replace")
-        return self._comms.get(name, self._comms.get(cut, -1)) if name else -1
+        others = comms.get(OTHER_NAME, none)
+        return comms.get(name, comms.get(cut, others)) if name else -1
 
 
 class _Lookup:

@@ -25,6 +25,8 @@ from sltrace.analysis.sides import Per, Side
 BY = ("kind", "cgroup", "comm")
 """Dimensions whose groups are compared by default."""
 
+_ROUNDING = 1e-9
+
 
 @dataclass(frozen=True)
 class Change:
@@ -177,7 +179,14 @@ def _figures(group: Group | None, size: float) -> list[float | None]:
 def _change(name: Value, a: float | None, b: float | None, spread: Spread | None) -> Change:
     if spread is None or a is None or b is None:
         return Change(name, a, b)
-    return Change(name, a, b, b - a + spread.low, b - a + spread.high)
+    low, high = (_bound(b - a, offset) for offset in (spread.low, spread.high))
+    return Change(name, a, b, low, high)
+
+
+def _bound(difference: float, offset: float) -> float:
+    """End of an interval; zero where only rounding keeps it from that."""
+    end = difference + offset
+    return 0.0 if abs(end) < _ROUNDING * abs(offset) else end
 
 
 def _groups(sides: tuple[Side, Side], dimension: Dimension, limit: int) -> Groups:

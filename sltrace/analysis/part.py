@@ -1,13 +1,20 @@
-"""A stretch of a trace's time as a trace of its own, for analyses that look at whole traces."""
+"""A stretch of a trace's time: as a trace of its own, and as the cube of one."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+from sltrace.analysis.cpusamples import cpu_profile
+from sltrace.analysis.cube import Cube, build_cube
+from sltrace.analysis.cubeprofiles import OwnedProfiles, Stretch
 from sltrace.analysis.meta import clock_ns
+from sltrace.analysis.slices import CgroupRan
 from sltrace.errors import UsageError
 
 if TYPE_CHECKING:
+    from sltrace.profiles.pprof import Profile
     from sltrace.trace.reader import Trace
 
 _CONDITIONS = {
@@ -16,6 +23,51 @@ _CONDITIONS = {
     "counters": "end_ns > {start} AND start_ns < {end}",
 }
 """Rows that belong to the stretch, by table. Losses are of whole intervals: those that touch it."""
+
+
+class Whole:
+    """A recording, and what its parts need of all of it: looked up once.
+
+    Attributes:
+        trace: The recording.
+        profiles: To show beside its waits.
+    """
+
+    def __init__(self, trace: Trace, profiles: Sequence[Profile] = ()) -> None:
+        self.trace = trace
+        self.profiles = profiles
+
+    @cached_property
+    def ran(self) -> CgroupRan:
+        """What the culprits' cgroups ran."""
+        return CgroupRan.of(self.trace)
+
+    @cached_property
+    def _owned(self) -> OwnedProfiles:
+        return OwnedProfiles(self.trace, self.profiles)
+
+    def cube(self) -> Cube:
+        """Of all of it, with the profiles."""
+        return self.with_profiles(build_cube(self.trace, ran=self.ran))
+
+    def part(self, start_ns: int, end_ns: int, bins: int) -> Cube:
+        """Of the waits that `part_of` has, in at most so many time bins.
+
+        Raises:
+            UsageError: It is empty, or the trace has no single waits.
+            TraceError: The trace is damaged.
+        """
+        return build_cube(part_of(self.trace, start_ns, end_ns), time_bins=bins, ran=self.ran)
+
+    def with_profiles(self, cube: Cube, of: Stretch | None = None) -> Cube:
+        """The cube with what of the profiles belongs to its stretch; None is all of it.
+
+        The recording's own CPU samples are one of them, unless another tells of the same time.
+        """
+        on_cpu = any(profile.on_cpu for profile in self.profiles)
+        if not on_cpu and (own := cpu_profile(self.trace, cube, of)):
+            return OwnedProfiles(self.trace, [*self.profiles, own]).beside(cube, of)
+        return self._owned.beside(cube, of) if self.profiles else cube
 
 
 def part_of(trace: Trace, start_ns: int, end_ns: int) -> Trace:

@@ -8,6 +8,9 @@ than what ran.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sltrace.analysis.losses import losses
@@ -15,20 +18,55 @@ from sltrace.analysis.meta import min_latency_ns
 from sltrace.model import RUNQ_KINDS, Flag, Kind
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from sltrace.trace.reader import Trace
 
 _UNSURE = int(Flag.CENSORED | Flag.MIGRATED_QUEUED | Flag.CULPRIT_PARTIAL)
 _MOST_LOSSES = 1000
 """Intervals with losses on a CPU; with more the trace says too little."""
+_LEAST_SHARE = 0.01
+"""Share of the waits' time that went to several tasks, from which on their cgroups are told apart:
+that takes longer than all else about culprits."""
+_RAN = "sltrace_cgroup_ran"
 
 
-def cgroup_ran_sql(trace: Trace, least_share: float = 0) -> str | None:
-    """Common table expressions, the last one `ran`: tid, end_ns, kind and ran_ns.
+@dataclass(frozen=True)
+class CgroupRan:
+    """Waits for a CPU during which the culprit's cgroup ran longer than the culprit.
 
-    It has the waits for a CPU during which several threads ran, by one of a known cgroup most;
-    ran_ns is how long threads of that cgroup ran. None where not everything was recorded, so that
-    nobody knows, or where less than `least_share` of all waits' time went to further threads.
+    Attributes:
+        rows: Columns tid, kind, end_ns and ran_ns, for how long it ran. None where not everything
+            was recorded, so that nobody knows, or where too little time is in question.
     """
+
+    rows: pa.Table | None
+
+    @classmethod
+    def of(cls, trace: Trace) -> CgroupRan:
+        """Of a whole recording: the slices of a part of its time begin and end outside of it."""
+        found = _query(trace)
+        return cls(None if found is None else trace.sql(found))
+
+    @contextmanager
+    def beside(self, trace: Trace, waits: str) -> Iterator[str]:
+        """A FROM item for as long as the block runs: these waits with a column ran_ns, if known.
+
+        Args:
+            trace: Of the recording, or of a part of it.
+            waits: FROM item with the columns tid, kind and end_ns.
+        """
+        if self.rows is None:
+            yield f"(SELECT *, NULL::BIGINT AS ran_ns FROM {waits})"
+            return
+        trace.connection.register(_RAN, self.rows)
+        try:
+            yield f"(SELECT w.*, ran_ns FROM {waits} w LEFT JOIN {_RAN} USING (tid, kind, end_ns))"
+        finally:
+            trace.connection.unregister(_RAN)
+
+
+def _query(trace: Trace) -> str | None:
     meta = trace.meta
     filters = meta.get("filters")
     limited = [v for v in filters.values() if v] if isinstance(filters, dict) else [filters]
@@ -39,7 +77,7 @@ def cgroup_ran_sql(trace: Trace, least_share: float = 0) -> str | None:
         or meta.get("blocked") is False
         or min_latency_ns(trace)
         or len(lost) > _MOST_LOSSES
-        or _shared(trace) <= least_share
+        or _shared(trace) <= _LEAST_SHARE
     ):
         return None
     runnable = (*RUNQ_KINDS, Kind.THROTTLED.label)
@@ -47,7 +85,7 @@ def cgroup_ran_sql(trace: Trace, least_share: float = 0) -> str | None:
     # What a cgroup had run on a CPU by a time: its slices before, and the part of the last one.
     at = "coalesce({0}.before + least({1}, {0}.out_ns) - {0}.in_ns, 0)"
     return f"""
-        switches AS (
+        WITH switches AS (
           SELECT cpu, tid, end_ns AS in_ns, any_value(cgroup) AS cgroup,
             end_ns - sum(wait_ns)::BIGINT AS queued_ns,
             bool_or(kind = '{Kind.RUNQ_PREEMPT.label}') AS preempted
@@ -71,7 +109,8 @@ def cgroup_ran_sql(trace: Trace, least_share: float = 0) -> str | None:
           SELECT cpu, end_ns - high_ns AS from_ns, end_ns AS to_ns FROM missed
           WHERE cause = 'hole'{gaps}
         ), shared AS (
-          SELECT cpu, tid, kind, end_ns, end_ns - wait_ns AS began_ns, culprit_cgroup AS cgroup
+          SELECT cpu, tid, kind, end_ns, end_ns - wait_ns AS began_ns, culprit_cgroup AS cgroup,
+            coalesce(culprit_ns, 0) AS culprit_ns
           FROM waits w ANTI JOIN (SELECT tid, end_ns FROM waits
             WHERE kind = '{Kind.THROTTLED.label}') t USING (tid, end_ns)
           WHERE kind IN {RUNQ_KINDS!r} AND culprit_tid > 0 AND culprit_others > 0
@@ -86,8 +125,9 @@ def cgroup_ran_sql(trace: Trace, least_share: float = 0) -> str | None:
           ASOF LEFT JOIN ahead e ON e.cpu = w.cpu AND e.cgroup = w.cgroup AND e.in_ns <= w.end_ns
           ASOF LEFT JOIN ahead b ON b.cpu = w.cpu AND b.cgroup = w.cgroup
             AND b.in_ns <= w.began_ns
-          GROUP BY w.tid, w.kind, w.end_ns
-        )"""
+          GROUP BY w.tid, w.kind, w.end_ns HAVING ran_ns > min(culprit_ns)
+        )
+        SELECT * FROM ran"""
 
 
 def _shared(trace: Trace) -> float:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from sltrace.analysis.timelost import lost_sql
 from sltrace.model import BLOCKED_KINDS, LOST_KINDS, Kind
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def slow_traces(trace: Trace, most: int = MAX_TRACES) -> SlowTraces:
     found = trace.sql(
         f"""
         SELECT trace_id, count(*) FILTER (WHERE {lost}) AS count, count(*) AS n,
-          coalesce(sum({length}) FILTER (WHERE {lost}), 0)::BIGINT AS wait_ns,
+          coalesce({lost_sql()}, 0) AS wait_ns,
           coalesce(max({length}) FILTER (WHERE {lost}), 0)::BIGINT AS max_ns,
           coalesce(sum({length}) FILTER (WHERE kind IN {BLOCKED_KINDS!r}), 0)::BIGINT
             AS blocked_ns,

@@ -205,31 +205,42 @@ def _documents(text: str) -> Iterator[Any]:
 
 
 def _spans(document: Any) -> Iterator[Span]:
-    if "resourceSpans" in document:
+    """Spans of OTLP/JSON, or of a trace of Jaeger's, in whatever Jaeger's APIs and UI wrap those.
+
+    The API of version 3 has OTLP in `result`, that of version 2 a list of traces in `data`; what
+    the UI downloads has either in `data`.
+    """
+    if isinstance(document, list):
+        for part in document:
+            yield from _spans(part)
+    elif "resourceSpans" in document:
         for resource in document["resourceSpans"]:
             service = _service(resource.get("resource") or {})
-            for scope in resource.get("scopeSpans") or ():
+            # The older name is in what Jaeger's API of version 3 gave until 2023.
+            scopes = resource.get("scopeSpans") or resource.get("instrumentationLibrarySpans")
+            for scope in scopes or ():
                 for span in scope.get("spans") or ():
                     yield _otlp(span, service)
-        return
-    data = document["data"]
-    for jaeger in data if isinstance(data, list) else [data]:
-        processes = jaeger.get("processes") or {}
-        for span in jaeger["spans"]:
+    elif "spans" in document:
+        processes = document.get("processes") or {}
+        for span in document["spans"]:
             process = processes.get(span.get("processID")) or span.get("process") or {}
             yield _jaeger(span, str(process.get("serviceName", "")))
+    else:
+        yield from _spans(document["result"] if "result" in document else document["data"])
 
 
 def _otlp(span: dict[str, Any], service: str) -> Span:
-    start = _moment(span["startTimeUnixNano"])
+    # JSON made of a message leaves out what is zero.
+    start = _moment(span.get("startTimeUnixNano", 0))
     return Span(
-        trace_id=normal_id(str(span["traceId"])),
+        trace_id=_trace_id(span["traceId"]),
         span_id=_span_id(span["spanId"]),
         parent_id=_span_id(span.get("parentSpanId") or ""),
         name=str(span.get("name", "")),
         service=service,
         start_unix_ns=start,
-        end_unix_ns=max(start, _moment(span["endTimeUnixNano"])),
+        end_unix_ns=max(start, _moment(span.get("endTimeUnixNano", 0))),
     )
 
 
@@ -241,17 +252,42 @@ def _service(resource: dict[str, Any]) -> str:
 
 
 def _jaeger(span: dict[str, Any], service: str) -> Span:
-    parents = [r["spanID"] for r in span.get("references") or () if r.get("refType") == "CHILD_OF"]
+    trace_id = _trace_id(span["traceID"])
     start = _moment(int(span["startTime"]) * 1000)
     return Span(
-        trace_id=normal_id(str(span["traceID"])),
+        trace_id=trace_id,
         span_id=_span_id(span["spanID"]),
-        parent_id=_span_id(parents[0] if parents else span.get("parentSpanID") or ""),
+        parent_id=_parent(span, trace_id),
         name=str(span.get("operationName", "")),
         service=service,
         start_unix_ns=start,
         end_unix_ns=_moment(start + max(0, int(span["duration"])) * 1000),
     )
+
+
+def _parent(span: dict[str, Any], trace_id: str) -> str:
+    """The span that a Jaeger span is below, by Jaeger's own rule; empty for none.
+
+    A reference to another trace is a link. Of those to its own the first that says child goes
+    before those that say that it only follows.
+    """
+    found: dict[str, str] = {}
+    for reference in span.get("references") or ():
+        if _trace_id(reference.get("traceID", trace_id)) == trace_id:
+            found.setdefault(str(reference.get("refType")), _span_id(reference["spanID"]))
+    return (
+        found.get("CHILD_OF")
+        or found.get("FOLLOWS_FROM")
+        or _span_id(span.get("parentSpanID") or "")
+    )
+
+
+def _trace_id(value: object) -> str:
+    """A trace id as a recording has it; empty for what is none, which no recording has."""
+    try:
+        return normal_id(str(value))
+    except UsageError:
+        return ""
 
 
 def _moment(value: Any) -> int:

@@ -12,9 +12,10 @@ import numpy as np
 from sltrace.analysis.losses import Losses, losses
 from sltrace.analysis.meta import clock_ns
 from sltrace.analysis.selection import EVERYTHING, Selection, tables
+from sltrace.analysis.timelost import lost_sql
 from sltrace.durations import format_duration
 from sltrace.errors import UsageError
-from sltrace.model import BLOCKED_KINDS, LOST_KINDS, RUNQ_KINDS, Kind
+from sltrace.model import BLOCKED_KINDS, RUNQ_KINDS, Kind
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
@@ -46,7 +47,7 @@ class Traced:
         end_ns: When its last one ended.
         waits: How many.
         threads: Threads that waited.
-        lost_ns: Their time in waits of LOST_KINDS, added up.
+        lost_ns: Their time in waits of LOST_KINDS, that of threads added up.
         blocked_ns: Their time in waits of BLOCKED_KINDS.
     """
 
@@ -193,7 +194,7 @@ def slowest(trace: Trace, selection: Selection = EVERYTHING, *, limit: int = 20)
     rows = trace.sql(
         "SELECT trace_id, min(end_ns - wait_ns) - ? AS start_ns, max(end_ns) - ? AS end_ns, "
         "count(*) AS waits, count(DISTINCT tid) AS threads, "
-        f"coalesce(sum(wait_ns) FILTER (WHERE kind IN {LOST_KINDS!r}), 0)::BIGINT AS lost_ns, "
+        f"coalesce({lost_sql()}, 0) AS lost_ns, "
         f"coalesce(sum(wait_ns) FILTER (WHERE kind IN {BLOCKED_KINDS!r}), 0)::BIGINT AS "
         f"blocked_ns, count(*) OVER () AS traces FROM {source} AND trace_id IS NOT NULL "
         "GROUP BY trace_id ORDER BY lost_ns DESC, waits DESC, trace_id LIMIT ?",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sltrace.analysis.meta import min_latency_ns
@@ -11,16 +12,31 @@ from sltrace.cli.selecting import Choice
 from sltrace.errors import UsageError
 
 if TYPE_CHECKING:
+    from sltrace.analysis.part import Whole
     from sltrace.trace.reader import Trace
 
 Query = Mapping[str, Sequence[str]]
 """Parameters of a URL; one may be there several times."""
 
+
+@dataclass(frozen=True)
+class _Asked:
+    """A question: about which recording, how it is asked, and about which waits."""
+
+    whole: Whole
+    query: Query
+    selection: Selection
+
+    @property
+    def trace(self) -> Trace:
+        return self.whole.trace
+
+
 _MAX_LIMIT = 100_000
 _COMMON = ("after", "before", "min_wait", "max_wait", "only")
 
 
-def answer(trace: Trace, name: str, query: Query) -> dict[str, Any] | None:
+def answer(whole: Whole, name: str, query: Query) -> dict[str, Any] | None:
     """The answer to a question, in plain JSON values; None where there is no such question.
 
     Raises:
@@ -32,7 +48,7 @@ def answer(trace: Trace, name: str, query: Query) -> dict[str, Any] | None:
     wanted, ask = question
     if unknown := sorted(set(query) - {*wanted, *_COMMON}):
         raise UsageError(f"no parameter {unknown[0][:80]!r}", f"{name} has {', '.join(wanted)}")
-    return ask(trace, query, _selection(trace, query))
+    return ask(_Asked(whole, query, _selection(whole.trace, query)))
 
 
 def _selection(trace: Trace, query: Query) -> Selection:
@@ -46,46 +62,53 @@ def _selection(trace: Trace, query: Query) -> Selection:
     ).selection(trace)
 
 
-def _heat(trace: Trace, query: Query, selection: Selection) -> dict[str, Any]:
+def _heat(asked: _Asked) -> dict[str, Any]:
     from sltrace.analysis.zoom import LATENCY, heat
 
-    columns = _number(query, "columns")
-    by = _one(query, "by") or LATENCY
-    return heat(trace, by, selection, columns=1000 if columns is None else columns).to_json()
+    columns = _number(asked.query, "columns")
+    by = _one(asked.query, "by") or LATENCY
+    return heat(
+        asked.trace, by, asked.selection, columns=1000 if columns is None else columns
+    ).to_json()
 
 
-def _part(trace: Trace, query: Query, selection: Selection) -> dict[str, Any]:
+def _part(asked: _Asked) -> dict[str, Any]:
     from heatmaps.part import part_data
 
-    if unusable := [n for n in _COMMON if n in query and n not in ("after", "before")]:
+    if unusable := [n for n in _COMMON if n in asked.query and n not in ("after", "before")]:
         raise UsageError(f"part is of all waits, without {unusable[0]}", "give after and before")
-    return part_data(trace, selection.start_ns, selection.end_ns)
+    return part_data(asked.whole, asked.selection.start_ns, asked.selection.end_ns)
 
 
-def _stat(trace: Trace, query: Query, selection: Selection) -> dict[str, Any]:
+def _stat(asked: _Asked) -> dict[str, Any]:
     from sltrace.analysis.latency import stat
 
-    by = _one(query, "by")
+    by = _one(asked.query, "by")
     # An empty one asks for one group of everything.
     names = [n for n in ("kind" if by is None else by).split(",") if n]
-    kept = min_latency_ns(trace) > 0 and _one(query, "kept") == "1"
-    return stat(trace, names, selection, limit=_limit(query), kept_only=kept).to_json()
+    kept = min_latency_ns(asked.trace) > 0 and _one(asked.query, "kept") == "1"
+    return stat(
+        asked.trace, names, asked.selection, limit=_limit(asked.query), kept_only=kept
+    ).to_json()
 
 
-def _blame(trace: Trace, query: Query, selection: Selection) -> dict[str, Any]:
+def _blame(asked: _Asked) -> dict[str, Any]:
     from sltrace.analysis.blame import blame
 
-    return blame(trace, _one(query, "by") or "cgroup", selection, limit=_limit(query)).to_json()
+    return blame(
+        asked.trace, _one(asked.query, "by") or "cgroup", asked.selection, limit=_limit(asked.query)
+    ).to_json()
 
 
-def _flame(trace: Trace, query: Query, selection: Selection) -> dict[str, Any]:
+def _flame(asked: _Asked) -> dict[str, Any]:
     from sltrace.analysis.flame import flame
 
-    which = _one(query, "stack") or "victim"
+    which = _one(asked.query, "stack") or "victim"
     if which not in ("victim", "waker"):
         raise UsageError(f"no stack {which[:80]!r}", "victim or waker")
-    roots = [n for n in (_one(query, "root") or "").split(",") if n]
-    found = flame(trace, selection, which=which, roots=roots, limit=_limit(query) or _MAX_LIMIT)  # type: ignore[arg-type]
+    roots = [n for n in (_one(asked.query, "root") or "").split(",") if n]
+    limit = _limit(asked.query) or _MAX_LIMIT
+    found = flame(asked.trace, asked.selection, which=which, roots=roots, limit=limit)  # type: ignore[arg-type]
     return {
         "names": found.names,
         "stacks": found.stacks,
@@ -94,27 +117,25 @@ def _flame(trace: Trace, query: Query, selection: Selection) -> dict[str, Any]:
     }
 
 
-def _diagnosis(trace: Trace, query: Query, selection: Selection) -> dict[str, Any]:
+def _diagnosis(asked: _Asked) -> dict[str, Any]:
     from sltrace.analysis.diagnosis import diagnose
 
-    return diagnose(trace).to_json()
+    return diagnose(asked.trace).to_json()
 
 
-def _traces(trace: Trace, query: Query, selection: Selection) -> dict[str, Any]:
+def _traces(asked: _Asked) -> dict[str, Any]:
     from sltrace.analysis.timeline import slowest
 
-    return slowest(trace, selection, limit=_limit(query) or 20).to_json()
+    return slowest(asked.trace, asked.selection, limit=_limit(asked.query) or 20).to_json()
 
 
-def _trace(trace: Trace, query: Query, selection: Selection) -> dict[str, Any]:
+def _trace(asked: _Asked) -> dict[str, Any]:
     from sltrace.analysis.timeline import normal_id, timeline
 
-    return timeline(trace, normal_id(_one(query, "id") or "")).to_json()
+    return timeline(asked.trace, normal_id(_one(asked.query, "id") or "")).to_json()
 
 
-_QUESTIONS: Mapping[
-    str, tuple[tuple[str, ...], Callable[[Trace, Query, Selection], dict[str, Any]]]
-] = {
+_QUESTIONS: Mapping[str, tuple[tuple[str, ...], Callable[[_Asked], dict[str, Any]]]] = {
     "heat": (("by", "columns"), _heat),
     "part": ((), _part),
     "stat": (("by", "limit", "kept"), _stat),

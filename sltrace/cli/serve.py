@@ -11,6 +11,7 @@ from types import FrameType
 import click
 
 from sltrace.cli import output
+from sltrace.cli.profiling import pprof_option
 from sltrace.errors import UsageError
 
 
@@ -19,6 +20,7 @@ from sltrace.errors import UsageError
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="Port.  [default: a free one]"
 )
+@pprof_option
 @click.option(
     "--listen",
     "address",
@@ -27,14 +29,15 @@ from sltrace.errors import UsageError
     show_default=True,
     help="Address; another than a loopback one is seen from the network.",
 )
-def command(path: str, port: int, address: str) -> None:
+def command(path: str, port: int, profiles: tuple[str, ...], address: str) -> None:
     """Show TRACE in the browser, with answers from all of it at any zoom, until Ctrl-C.
 
     The address that is printed has a random token in it: whoever has it can read the trace.
     """
     from heatmaps.page import build_page
+    from sltrace.analysis.part import Whole
     from sltrace.cli.web import Server
-    from sltrace.profiles.stored import stored_profiles
+    from sltrace.profiles.stored import profiles_beside
     from sltrace.trace.reader import Trace
 
     try:
@@ -42,9 +45,10 @@ def command(path: str, port: int, address: str) -> None:
     except ValueError:
         raise UsageError(f"{address!r} is not an IPv4 address", "as --listen 127.0.0.1") from None
     trace = Trace.open(path)
-    stored, left_out = stored_profiles(trace)
-    page = build_page(trace, profiles=stored, served=True)
-    with Server(trace, page.html, address, port) as server:
+    found, left_out = profiles_beside(trace, profiles)
+    whole = Whole(trace, found)
+    page = build_page(trace, whole.cube(), served=True)
+    with Server(whole, page.html, address, port) as server:
         signal.signal(signal.SIGTERM, _leave)
         output.notes((*page.notes, *left_out, *trace.notes))
         if not loopback:

@@ -23,7 +23,7 @@ from sltrace.cli.answers import answer
 from sltrace.errors import OutputError, SltraceError, UsageError
 
 if TYPE_CHECKING:
-    from sltrace.trace.reader import Trace
+    from sltrace.analysis.part import Whole
 
 _PATIENCE_S = 30
 _MAX_PARAMETERS = 200
@@ -33,7 +33,7 @@ class Server(ThreadingHTTPServer):
     """Serves a trace.
 
     Args:
-        trace: It.
+        whole: It.
         page: Its HTML page.
         address: Where to listen.
         port: 0 for a free one.
@@ -46,8 +46,8 @@ class Server(ThreadingHTTPServer):
     # Whoever connects and says nothing is left to the patience of its own thread.
     request_queue_size = 16
 
-    def __init__(self, trace: Trace, page: bytes, address: str, port: int) -> None:
-        self.trace = trace
+    def __init__(self, whole: Whole, page: bytes, address: str, port: int) -> None:
+        self.whole = whole
         self.page = page
         self.token = secrets.token_urlsafe(24)
         # DuckDB's connection and the views on it are for one thread at a time.
@@ -137,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
                 if self._left():
                     self.close_connection = True
                     return
-                found = answer(self.server.trace, name, parameters)
+                found = answer(self.server.whole, name, parameters)
         except UsageError as err:
             self._send_json(HTTPStatus.BAD_REQUEST, {"error": str(err)})
         except SltraceError as err:

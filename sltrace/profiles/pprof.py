@@ -21,7 +21,7 @@ _ON_CPU = frozenset({"cpu", "cpu-time", "cpu_time", "on-cpu", "oncpu", "process_
 
 Unit = Literal["ns", "count"]
 Window = tuple[int, int]
-"""Begin and end, in ns of the wall clock."""
+"""When something was taken: start on the wall clock (ns; 0 if unknown) and duration (ns)."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ class Profile:
         stacks: Frame indices, root first; those with different labels are apart.
         labels: Of each stack.
         values: Of each stack.
-        windows: When each was sampled; None where unknown. Empty: all in the profile's own time.
+        windows: Of each stack when it was taken, where parts were taken at different times; else
+            empty: all in the profile's own time.
         complete: Its stacks begin where the trace's do.
     """
 
@@ -66,15 +67,8 @@ class Profile:
     stacks: list[tuple[int, ...]]
     labels: list[Labels]
     values: list[int]
-    windows: list[Window | None] = field(default_factory=list)
+    windows: list[Window] = field(default_factory=list)
     complete: bool = False
-
-    @property
-    def window(self) -> Window | None:
-        """When all of it was taken."""
-        if not self.start_unix_ns:
-            return None
-        return self.start_unix_ns, self.start_unix_ns + self.duration_ns
 
     @property
     def total(self) -> int:

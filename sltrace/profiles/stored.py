@@ -48,6 +48,19 @@ def stored_profiles(trace: Trace) -> tuple[list[Profile], list[str]]:
     return [_joined(found) for found in parts.values()], notes
 
 
+def profiles_beside(trace: Trace, more: Sequence[str]) -> tuple[list[Profile], list[str]]:
+    """The profiles in a trace and those of files or URLs.
+
+    Returns:
+        The profiles, and what could not be read of the trace's own, a sentence each.
+
+    Raises:
+        ProfileError: One of `more` cannot be had.
+    """
+    stored, left_out = stored_profiles(trace)
+    return [*stored, *(p for where in more for p in read_profiles(where))], left_out
+
+
 def read_profiles(where: str) -> list[Profile]:
     """Reads a profile of times, or the profiles of a push that was saved.
 
@@ -114,15 +127,19 @@ def _to_unix(trace: Trace) -> int:
 
 
 def _joined(parts: Sequence[Profile]) -> Profile:
-    """Profiles of the same service and measure as one, which keeps when each was taken."""
+    """Profiles of the same service and measure as one, from the first to the last.
+
+    What is in it knows which of them it is from, by when that was taken.
+    """
     if len(parts) == 1:
         return parts[0]
     frames: dict[ProfileFrame, int] = {}
-    sums: dict[tuple[tuple[int, ...], Labels, Window | None], int] = {}
+    sums: dict[tuple[tuple[int, ...], Labels, Window], int] = {}
     for part in parts:
         number = [frames.setdefault(frame, len(frames)) for frame in part.frames]
+        window = (part.start_unix_ns, part.duration_ns)
         for stack, labels, value in zip(part.stacks, part.labels, part.values, strict=True):
-            key = tuple(number[i] for i in stack), labels, part.window
+            key = tuple(number[i] for i in stack), labels, window
             sums[key] = sums.get(key, 0) + value
     start = min(p.start_unix_ns for p in parts)
     end = max(p.start_unix_ns + p.duration_ns for p in parts)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -10,6 +11,7 @@ import pytest
 
 from heatmaps.page import build_page
 from sltrace.analysis.cube import MAX_ROWS, build_cube
+from sltrace.analysis.part import Whole
 from sltrace.trace.reader import Trace
 from tests.browser.report import FRAMES, STACKS, Report, waits
 from tests.support.traces import make_trace
@@ -52,50 +54,66 @@ def browser() -> Iterator[Browser]:
         instance.close()
 
 
-@pytest.fixture(scope="session")
-def usual(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Reports of the waits that most tests look at, each made once."""
-    made: dict[tuple[str, ...], Path] = {}
-
-    def folder(**tables: Any) -> Path:
-        key = tuple(sorted(tables))
-        if key not in made:
-            made[key] = tmp_path_factory.mktemp("usual")
-            build(made[key], waits(), **tables)
-        return made[key]
-
-    return folder
-
-
 def build(
     folder: Path, rows: Any, *, profiles: Any = (), max_rows: int = MAX_ROWS, **tables: Any
 ) -> None:
     """Writes a trace and its page."""
     trace = Trace.open(make_trace(folder, rows, **tables))
-    page = build_page(trace, build_cube(trace, max_rows=max_rows), profiles=profiles)
+    page = build_page(
+        trace, Whole(trace, profiles).with_profiles(build_cube(trace, max_rows=max_rows))
+    )
     (folder / "report.html").write_bytes(page.html)
+
+
+@pytest.fixture(scope="session")
+def shared_page(
+    browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Report]]:
+    """Pages that several tests look at: open until the last test, as good as new for each."""
+    made: dict[str, Report] = {}
+
+    def page(rows: Any, scheme: str, **tables: Any) -> Report:
+        key = json.dumps([rows, scheme, tables], sort_keys=True)
+        if key in made:
+            made[key].begin_again()
+        else:
+            folder = tmp_path_factory.mktemp("shared")
+            build(folder, rows, **tables)
+            made[key] = _opened(browser, folder, scheme)
+        return made[key]
+
+    yield page
+    for report in made.values():
+        report.page.close()
 
 
 @pytest.fixture
 def open_report(
-    browser: Browser, tmp_path: Path, usual: Callable[..., Path]
+    browser: Browser, tmp_path: Path, shared_page: Callable[..., Report]
 ) -> Iterator[Callable[..., Report]]:
+    own: list[Report] = []
     pages: list[Report] = []
 
-    def opened(rows: Any = None, *, scheme: str = "light", **tables: Any) -> Report:
-        if rows is None and all(value is USUAL.get(name) for name, value in tables.items()):
-            folder = usual(**tables)
+    def opened(
+        rows: Any = None, *, scheme: str = "light", shared: bool = False, **tables: Any
+    ) -> Report:
+        usual = rows is None and all(value is USUAL.get(name) for name, value in tables.items())
+        rows = waits() if rows is None else rows
+        if usual or shared:
+            pages.append(shared_page(rows, scheme, **tables))
         else:
-            folder = tmp_path
-            build(folder, waits() if rows is None else rows, **tables)
-        trace = Trace.open(folder / "made.slt")
-        page = browser.new_page(viewport={"width": 1400, "height": 1000}, color_scheme=scheme)
-        pages.append(Report(page, (folder / "report.html").as_uri(), trace))
+            build(tmp_path, rows, **tables)
+            own.append(_opened(browser, tmp_path, scheme))
+            pages.append(own[-1])
         return pages[-1]
 
     yield opened
-    for report in pages:
+    for report in own:
         report.page.close()
-        asked = [url for url in report.requests if not url.startswith(("file:", "about:"))]
-        assert asked == []
-        assert report.complaints == []
+    for report in pages:
+        report.good()
+
+
+def _opened(browser: Browser, folder: Path, scheme: str) -> Report:
+    page = browser.new_page(viewport={"width": 1400, "height": 1000}, color_scheme=scheme)
+    return Report(page, (folder / "report.html").as_uri(), Trace.open(folder / "made.slt"))

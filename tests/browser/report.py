@@ -72,6 +72,29 @@ FRAMES = [
 ]
 
 
+# Waits until what follows from a new address is drawn.
+SHOW = """async (hash) => {
+    if (location.hash.slice(1) !== hash) {
+        const changed = new Promise((done) => addEventListener("hashchange", done, {once: true}));
+        location.hash = hash;
+        await changed;
+    }
+    for (let i = 0; i < 2; i++) await new Promise(requestAnimationFrame);
+}"""
+# What is not in the address.
+FORGET = """() => {
+    document.activeElement.blur();
+    scrollTo(0, 0);
+    document.getElementById("heat-status").textContent = "";
+    document.getElementById("flame-table").open = false;
+    const search = document.getElementById("search");
+    search.value = "";
+    search.dispatchEvent(new Event("input"));
+    document.getElementById("unzoom").click();
+    const wanted = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+    if (document.documentElement.dataset.theme !== wanted) document.getElementById("theme").click();
+}"""
+
 UNITS = {"ns": 1, "µs": 1e3, "ms": 1e6, "s": 1e9}
 
 
@@ -101,6 +124,25 @@ class Report:
         self.page.goto("about:blank")
         self.page.goto(url)
         self.page.wait_for_selector("#main[aria-busy=false]")
+
+    def show(self, view: str) -> None:
+        """Goes to a view by its address, without loading the page again."""
+        self.page.evaluate(SHOW, view)
+
+    def begin_again(self) -> None:
+        """Makes the page as it was when it was opened, for the next test."""
+        self.page.mouse.move(0, 0)
+        self.page.emulate_media(media="screen")
+        # By way of another view: what is chosen but not in the address goes, too.
+        self.show("axis=kind")
+        self.show("")
+        self.page.evaluate(FORGET)
+
+    def good(self) -> None:
+        """Checks that it asked nobody for anything and had nothing to complain about."""
+        asked = [url for url in self.requests if not url.startswith(("file:", "about:"))]
+        assert asked == []
+        assert self.complaints == []
 
     @property
     def figures(self) -> dict[str, Any]:

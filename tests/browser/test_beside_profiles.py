@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,15 @@ def drawn(report: Report) -> dict[str, tuple[int, int]]:
     return {name: (value, ran) for name, value, ran in found}
 
 
+def both(report: Report) -> dict[str, tuple[int, int, int, int]]:
+    """By label all of a frame and what of it was on the CPU, in A and in B."""
+    found = report.page.locator("#flame g.frame").evaluate_all(
+        "all => all.map(g => [g.textContent, ...['value', 'ran', 'other', 'otherRan']"
+        ".map(name => +(g.dataset[name] || 0))])"
+    )
+    return {name: (a, ran, b, other) for name, a, ran, b, other in found}
+
+
 def test_a_bar_says_how_long_it_ran_and_waited(
     open_report: Callable[..., Report], tmp_path: Path
 ) -> None:
@@ -46,6 +56,12 @@ def test_a_bar_says_how_long_it_ran_and_waited(
     assert "120 s of cpu" in report.text("#flame-note")
     report.page.hover("#flame g.frame:nth-child(2)")
     assert "ran 120 s" in report.text("#tip")
+    report.page.locator("#flame-table summary").click()
+    report.page.wait_for_selector("#flame-table tr")
+    cells = "row => [...row.cells].map(c => c.textContent)"
+    table = report.page.locator("#flame-table tr").evaluate_all(f"rows => rows.map({cells})")
+    assert table[0] == ["frame", "ends here", "in all", "of it ran", "share"]
+    assert {row[0]: row[3] for row in table}["do_syscall"] == "120 s"
     report.page.select_option("#split", "kind")
     assert drawn(report)["on CPU (profile)"][0] == 120 * SECOND + 5
     assert drawn(report)["all"][0] == waited + 120 * SECOND + 5
@@ -80,24 +96,41 @@ def test_labels_follow_the_selection(open_report: Callable[..., Report], tmp_pat
         return sum(1 << ids.index(i) for i in found.column(0).to_pylist())
 
     assert ran() == (1 << len(ids)) - 1 + (1 << 44) + (1 << 45)
-    # Its first 4 s are in it whole: so is whatever ran then.
-    report.visit(f"{report.url}#axis=policy&cells=0-149,0-1")
-    assert ran() == (1 << len(ids)) - 1 + (1 << 44) + (1 << 45)
-    # Then they are not: what ran for the traces of that time.
-    report.visit(f"{report.url}#axis=policy&cells=90-180,0-1")
-    window = [report.figures["from"], report.figures["to"]]
-    during = traces("max(end_ns) > ? AND min(end_ns - wait_ns) < ?", window)
-    assert 0 < during < (1 << len(ids)) - 1
-    assert ran() == during
-    assert drawn(report)["all"][0] - ran() == report.figures["ns"]
+    first_half = (0, 0)
+    # Its first 4 s are in it whole, so is whatever ran then; then what ran for traces of the time.
+    for first, last, whole in ((0, 149, True), (90, 180, False)):
+        report.show(f"axis=policy&cells={first}-{last},0-1")
+        window = [report.figures["from"], report.figures["to"]]
+        during = traces("max(end_ns) > ? AND min(end_ns - wait_ns) < ?", window)
+        assert 0 < during < (1 << len(ids)) - 1
+        assert ran() == ((1 << len(ids)) - 1 + (1 << 44) + (1 << 45) if whole else during)
+        assert drawn(report)["all"][0] - ran() == report.figures["ns"]
+        first_half = drawn(report)["all"] if whole else first_half
     assert "Left out" in report.text("#flame-note")
-    report.visit(f"{report.url}#axis=bucket&cells=0-299,1-2")
+    # Of two selections both.
+    alone = drawn(report)["all"]
+    report.show("axis=policy&cells=0-149,0-1&with=90-180,0-1")
+    assert both(report)["all"] == first_half + alone
+    assert "In A: " in report.text("#flame-note")
+    assert "In B: " in report.text("#flame-note")
+    report.page.hover("#flame g.frame")
+    tip = report.text("#tip")
+    a, b = (re.search(rf"^{side} .*: waited .*, ran (.*)$", tip, re.M) for side in "AB")
+    assert a
+    assert b
+    assert a[1] != b[1]
+    report.page.select_option("#split", "kind")
+    ran_only = both(report)["on CPU (profile)"]
+    assert (ran_only[0], ran_only[2]) == (first_half[1], alone[1])
+    report.page.select_option("#profile", "without")
+    assert both(report)["all"] == (first_half[0] - first_half[1], 0, alone[0] - alone[1], 0)
+    report.show("axis=bucket&cells=0-299,1-2")
     digits = [n[-1] for n in report.figures["rows"] if n.startswith("ids")]
     assert digits
     wanted = sum(1 << i for i, id_ in enumerate(ids) if id_[-1] in digits)
     assert ran() == wanted + (1 << 44) + (1 << 45)
     assert "by time alone" in report.text("#flame-note")
-    report.visit(f"{report.url}#axis=comm&cells=0-299,1-1")
+    report.show("axis=comm&cells=0-299,1-1")
     assert report.figures["rows"] == ["web"]
     assert ran() == (1 << len(ids)) - 1 + (1 << 44)
     report.page.click("#clear")

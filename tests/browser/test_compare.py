@@ -76,7 +76,7 @@ def test_a_second_rectangle(open_report: Callable[..., Report]) -> None:
     report = open_report(stacks=STACKS, frames=FRAMES)
     a = inside(report, 30, 90, 40, 120)
     b = inside(report, 150, 220, 20, 140)
-    report.visit(report.url + "#cells=30-90,40-120&with=150-220,20-140")
+    report.show("cells=30-90,40-120&with=150-220,20-140")
     for name, stack in (("futex_wait", 1), ("pipe_read", 2)):
         expected = [summed(report, f"{w} AND stack_kernel = {stack}")[1] for w in (a, b)]
         assert both(report)[name] == tuple(expected)
@@ -153,7 +153,7 @@ def test_by_keyboard(open_report: Callable[..., Report]) -> None:
 
 def test_a_selection_against_itself_is_no_difference(open_report: Callable[..., Report]) -> None:
     report = open_report(stacks=STACKS, frames=FRAMES)
-    report.visit(report.url + "#cells=30-200,20-140&with=30-200,20-140")
+    report.show("cells=30-200,20-140&with=30-200,20-140")
     assert all(a == b for a, b in both(report).values())
     fills = report.page.locator("#flame g.both rect").evaluate_all(
         "all => all.map(r => r.style.fill)"

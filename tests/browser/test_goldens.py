@@ -27,11 +27,11 @@ pytestmark = pytest.mark.browser
 
 VIEWS = {
     "whole": "",
-    "selection": "#cells=100-200,60-140",
-    "difference": "#cells=30-90,40-120&with=150-220,20-140",
-    "threads": "#axis=comm&measure=max&scale=rank&split=comm",
-    "innermost": "#axis=cpu&order=leaf&measure=count&scale=linear",
-    "trace": "#trace=00000000000000000000000000000005&axis=bucket",
+    "selection": "cells=100-200,60-140",
+    "difference": "cells=30-90,40-120&with=150-220,20-140",
+    "threads": "axis=comm&measure=max&scale=rank&split=comm",
+    "innermost": "axis=cpu&order=leaf&measure=count&scale=linear",
+    "trace": "trace=00000000000000000000000000000005&axis=bucket",
 }
 
 DARK = ["whole", "difference"]
@@ -59,7 +59,7 @@ def test_views(
     report = open_report(rows(), scheme=scheme, stacks=STACKS, frames=FRAMES)
     seen = []
     for name in views:
-        report.visit(report.url + VIEWS[name])
+        report.show(VIEWS[name])
         seen.append(album.check(report.page, f"{name}-{scheme}"))
     # The tolerance tells one view from another.
     for one, other in pairwise(seen):

@@ -11,9 +11,13 @@ import numpy as np
 import pytest
 
 from heatmaps.page import build_page
+from sltrace.analysis.part import Whole
 from sltrace.cli.web import Server
+from sltrace.profiles.stored import stored_profiles
 from sltrace.trace.reader import Trace
 from tests.browser.report import AWAKE, FRAMES, HOSTILE, STACKS, Report, waits
+from tests.browser.test_traces import traced
+from tests.support.profiles import make_pprof
 from tests.support.traces import SECOND, make_trace
 
 if TYPE_CHECKING:
@@ -28,7 +32,10 @@ class Served(Report):
     """A page of a server, and the server."""
 
     def __init__(self, browser: Browser, trace: Trace) -> None:
-        self.server = Server(trace, build_page(trace, served=True).html, "127.0.0.1", 0)
+        profiles, _ = stored_profiles(trace)
+        whole = Whole(trace, profiles)
+        html = build_page(trace, whole.cube(), served=True).html
+        self.server = Server(whole, html, "127.0.0.1", 0)
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
         self.thread.start()
         self.running = True
@@ -144,7 +151,7 @@ def test_a_burst_that_was_one_cell_is_seen_wait_by_wait(serve: Callable[..., Ser
     page.until(lambda: page.figures["count"] == 42)
     assert "part" not in page.page.url
     # The selected time, and out again by Plotly's own gesture.
-    page.visit(f"{page.server.url}#cells=130-136,0-1")
+    page.show("cells=130-136,0-1")
     page.page.locator("#zoom-in").click()
     page.until(lambda: page.figures["count"] == 40)
     page.page.locator("#heatmap .modebar-btn[data-val=zoom]").click()
@@ -152,15 +159,51 @@ def test_a_burst_that_was_one_cell_is_seen_wait_by_wait(serve: Callable[..., Ser
     page.until(lambda: page.figures["count"] == 42)
 
 
+def test_a_part_has_the_profile_time_of_the_same_selection(serve: Callable[..., Served]) -> None:
+    """Each sample's value is a power of two: their sum tells which were let in."""
+    rows = traced()
+    ids = sorted({row["trace_id"] for row in rows})
+    labelled = [(("work",), [1, 1 << i], {"trace_id": id_}) for i, id_ in enumerate(ids)]
+    pushes = [
+        {"start_ns": start * SECOND, "end_ns": end * SECOND, "app": "svc", "profile": profile}
+        for start, end, profile in (
+            (0, 10, make_pprof({}, labelled=labelled)),
+            (4, 5, make_pprof({("work", "deep"): [1, 1 << 44]})),
+            (6, 7, make_pprof({("work",): [1, 1 << 45]})),
+        )
+    ]
+    page = serve(rows, profiles=pushes)
+    ran = page.page.locator("#flame g.frame").first
+    own = "node => [+node.dataset.value, +(node.dataset.ran || 0)]"
+    # The same by a selection of the whole recording's page and by the part of the same time.
+    page.show("axis=policy&cells=90-194,0-1")
+    figures = page.figures
+    expected = ran.evaluate(own)
+    assert expected[1] & (1 << 44)
+    assert not expected[1] & (1 << 45)
+    assert 0 < expected[1] - (1 << 44) < (1 << len(ids)) - 1
+    page.page.locator("#zoom-in").click()
+    page.until(lambda: "part=" in page.page.url and "counted from" in page.status)
+    assert (page.figures["count"], page.figures["ns"]) == (figures["count"], figures["ns"])
+    assert ran.evaluate(own) == expected
+    assert "In this part: " in page.text("#flame-note")
+    assert "Left out: " in page.text("#flame-note")
+    # Of the part's first half no trace is let in that was not of the whole.
+    page.show(page.page.url.partition("#")[2] + "&cells=0-149,0-1")
+    inside = ran.evaluate(own)[1]
+    assert 0 < inside < expected[1]
+    assert inside & expected[1] == inside
+
+
 def test_every_axis_is_exact_where_it_can_be_and_says_so(serve: Callable[..., Served]) -> None:
     page = serve()
     for axis, column in (("cpu", "cpu"), ("cgroup", "cgroup")):
-        page.visit(f"{page.server.url}#axis={axis}&cells=30-200,0-0")
+        page.show(f"axis={axis}&cells=30-200,0-0")
         (name,) = page.figures["rows"]
         where = f"{column} = {name}" if axis == "cpu" else f"{column} = '{name}'"
         assert (page.figures["count"], page.figures["ns"]) == page.by_duckdb(where)
         assert page.exact() == page.percentiles(where)
-    page.visit(f"{page.server.url}#cells=30-80,0-90&with=100-200,0-90")
+    page.show("cells=30-80,0-90&with=100-200,0-90")
     assert page.exact(0) == page.percentiles(page.latency())
     assert page.exact(1) != page.exact(0)
 

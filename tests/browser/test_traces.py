@@ -39,7 +39,7 @@ def shown(report: Report) -> list[str]:
 
 
 def test_the_slowest_first_and_by_selection(open_report: Callable[..., Report]) -> None:
-    report = open_report(traced())
+    report = open_report(traced(), shared=True)
     assert shown(report) == order(report)
     report.drag(0.3, 0.05, 0.5, 0.95)
     figures = report.figures
@@ -49,7 +49,7 @@ def test_the_slowest_first_and_by_selection(open_report: Callable[..., Report]) 
 
 
 def test_one_as_a_timeline(open_report: Callable[..., Report]) -> None:
-    report = open_report(traced())
+    report = open_report(traced(), shared=True)
     report.page.locator("#traces .trace-id").nth(2).click()
     trace_id = order(report)[2]
     assert f"trace={trace_id}" in report.page.url
@@ -93,8 +93,8 @@ def test_without_ids_there_is_no_panel(open_report: Callable[..., Report]) -> No
 
 
 def test_of_two_selections(open_report: Callable[..., Report]) -> None:
-    report = open_report(traced())
-    report.visit(report.url + "#axis=policy&cells=60-90,0-1&with=80-150,0-1")
+    report = open_report(traced(), shared=True)
+    report.show("axis=policy&cells=60-90,0-1&with=80-150,0-1")
     figures = report.figures
     width = (figures["to"] - figures["from"]) // 31
     start = figures["from"] - 60 * width

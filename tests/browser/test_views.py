@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from sltrace.analysis.blame import blame
+from sltrace.analysis.selection import Selection
 from tests.browser.report import FRAMES, STACKS, Report, waits
+from tests.pure.test_analysis_blame import one_cpu
 
 pytestmark = pytest.mark.browser
 
@@ -30,7 +33,7 @@ def largest(report: Report) -> float:
 
 
 def test_the_longest_wait_survives_whatever_is_merged(open_report: Callable[..., Report]) -> None:
-    report = open_report(TRACED)
+    report = open_report(TRACED, shared=True)
     longest = report.trace.sql(
         "SELECT max(wait_ns) AS m FROM waits WHERE kind <> 'blocked'"
     ).to_pylist()[0]["m"]
@@ -54,7 +57,7 @@ def test_ranks_are_shares_of_the_cells(open_report: Callable[..., Report]) -> No
 
 
 def test_threads_and_traces_as_rows(open_report: Callable[..., Report]) -> None:
-    report = open_report(TRACED)
+    report = open_report(TRACED, shared=True)
     bucket = (
         "CASE WHEN trace_id IS NULL THEN 'no trace id' ELSE "
         "'ids ending in ' || right(trace_id, 1) END"
@@ -126,7 +129,7 @@ def culpable() -> list[dict[str, Any]]:
 
 
 def test_blame_is_every_nanosecond_once(open_report: Callable[..., Report]) -> None:
-    report = open_report(culpable())
+    report = open_report(culpable(), shared=True)
     for by in ("cgroup", "comm"):
         report.page.select_option("#blame", by)
         assert matrix(report) == blamed(report, by, f"culprit_{by}", "true")
@@ -142,6 +145,25 @@ def test_blame_is_every_nanosecond_once(open_report: Callable[..., Report]) -> N
         report.page.click("#clear")
 
 
+def test_blame_by_cgroup_is_what_the_command_says(open_report: Callable[..., Report]) -> None:
+    rows, _ = one_cpu(5)
+    for row in rows:
+        row |= {n: row[n] * 20_000 for n in ("end_ns", "wait_ns", "culprit_ns") if n in row}
+    report = open_report(rows)
+    for cells in ("", "axis=policy&cells=30-60,0-0"):
+        report.show(cells)
+        figures = report.figures
+        chosen = Selection(start_ns=figures["from"], end_ns=figures["to"])
+        named = {"others": "several other tasks", "unknown": "not seen"}
+        expected = {
+            (str(c.victim), str(c.culprit or named[c.what])): c.wait_ns
+            for c in blame(report.trace, selection=chosen).cells
+            if c.wait_ns
+        }
+        assert matrix(report) == expected
+        assert len(expected) > 8
+
+
 def test_blame_by_process(open_report: Callable[..., Report]) -> None:
     tasks = [{"pid": 7, "tid": 7, "comm": "hog", "from_ns": 0, "cmdline": "hog"}]
     rows = [r | {"pid": 5, "kind": "runq_preempt"} for r in culpable()]
@@ -153,7 +175,7 @@ def test_blame_by_process(open_report: Callable[..., Report]) -> None:
 
 
 def test_blame_says_what_it_does_not_know(open_report: Callable[..., Report]) -> None:
-    report = open_report(culpable())
+    report = open_report(culpable(), shared=True)
     report.page.select_option("#axis", "policy")
     report.drag(0.3, 0.02, 0.7, 0.1)
     assert "not kept by scheduling policy" in report.text("#blame-note")
@@ -216,6 +238,7 @@ def test_what_ran_meanwhile(open_report: Callable[..., Report]) -> None:
         for i, row in enumerate(waits(600))
     ]
     report = open_report(rows, stacks=stacks, frames=frames)
+    assert "--only kind=gil" in report.text("#blame-note")
     report.page.select_option("#stack", "culprit")
 
     def shares(where: str) -> dict[str, int]:

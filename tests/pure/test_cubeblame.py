@@ -9,12 +9,17 @@ import numpy as np
 import pytest
 
 from sltrace.analysis import cubeaxes
+from sltrace.analysis.blame import blame
 from sltrace.analysis.cube import build_cube
 from sltrace.analysis.cubeaxes import Origin
 from sltrace.analysis.cubeblame import BlameTable, blame_table
 from sltrace.analysis.cubenodes import node_of_cpu
 from sltrace.analysis.cubestacks import FrameTable, rank_stacks
+from sltrace.analysis.part import Whole
+from sltrace.analysis.selection import Selection
+from sltrace.analysis.slices import CgroupRan
 from sltrace.trace.reader import Trace
+from tests.pure.test_analysis_blame import one_cpu
 from tests.support.traces import SECOND, make_trace
 
 BLAMED = "kind IN ('runq_wakeup', 'runq_preempt', 'throttled')"
@@ -57,7 +62,7 @@ def table(trace: Trace, max_rows: int) -> BlameTable:
     with cubeaxes.registered(trace, [kinds.table]):
         cpus = cubeaxes.cpus(trace, origin)
         stacks = rank_stacks(trace, "culprit", FrameTable(), 100)
-        return blame_table(trace, origin, kinds, cpus, stacks, {}, max_rows)
+        return blame_table(trace, origin, kinds, cpus, stacks, {}, CgroupRan.of(trace), max_rows)
 
 
 @pytest.mark.parametrize("max_rows", [100_000, 500, 50, 1])
@@ -93,6 +98,44 @@ def test_who_ran(trace: Trace) -> None:
     ).to_pylist()
     assert sums == {(row["what"], row["comm"]): row["ns"] for row in expected}
     assert {p.process for p in found.culprits} == {"", "hog (7)", "hog8 (8)"}
+
+
+def by_cgroup(table: BlameTable) -> dict[tuple[str, str, str], tuple[int, int]]:
+    """Time and waits as the page adds them up by cgroup."""
+    sums: Counter[tuple[str, str, str]] = Counter()
+    waits: Counter[tuple[str, str, str]] = Counter()
+    columns = [table.rows[c] for c in ("victim", "culprit", "sum_ns", "count")]
+    for victim, culprit, ns, count in zip(*columns, strict=True):
+        party = table.culprits[culprit]
+        beside = party.what == "others" and bool(party.cgroup)
+        key = (table.victims[victim].cgroup, "task" if beside else party.what, party.cgroup)
+        sums[key] += int(ns)
+        waits[key] += 0 if beside else int(count)
+    return {key: (ns, waits[key]) for key, ns in sums.items()}
+
+
+def test_by_cgroup_it_is_what_the_command_says(tmp_path: Path) -> None:
+    rows, _ = one_cpu(3, 800)
+    whole = Whole(Trace.open(make_trace(tmp_path, rows)))
+    assert whole.ran.rows is not None
+    assert whole.ran.rows.num_rows > 100
+    last = max(row["end_ns"] for row in rows)
+    for start, end in ((None, None), (last // 3, 2 * last // 3)):
+        cells = blame(whole.trace, selection=Selection(start_ns=start, end_ns=end)).cells
+        cube = whole.cube() if end is None else whole.part(start or 0, end, 300)
+        expected = {
+            (str(c.victim), c.what, str(c.culprit or "")): (c.wait_ns, c.waits) for c in cells
+        }
+        assert len(expected) > 9
+        assert by_cgroup(cube.blame) == expected
+    # By thread nobody knows more than one culprit, and each wait with others counts once there.
+    found = whole.cube().blame
+    others = [p.what == "others" for p in found.culprits]
+    mine = [np.array(others)[found.rows["culprit"]] * found.rows[c] for c in ("sum_ns", "count")]
+    by_comm = [c for c in blame(whole.trace, "comm").cells if c.what == "others"]
+    assert [int(m.sum()) for m in mine] == [
+        sum(c.wait_ns for c in by_comm), sum(c.waits for c in by_comm)
+    ]  # fmt: skip
 
 
 def test_histograms_blame_nobody(tmp_path: Path) -> None:

@@ -254,6 +254,30 @@ def test_a_slowdown_is_found() -> None:
         assert figure(b, "p50") - figure(a, "p50") + median.low > 0
 
 
+def test_what_was_in_one_moment_only_is_certain_of_nothing(tmp_path: Path) -> None:
+    """A third of all draws leave that moment out: the interval ends at zero, whatever the sizes."""
+    rng = np.random.default_rng(6)
+    steady = [
+        {"end_ns": i * SECOND // 50, "wait_ns": 9000, "comm": comm}
+        for i in range(1, 500)
+        for comm in ("web", "db")
+    ]
+    once = [
+        {"end_ns": 3 * SECOND, "wait_ns": int(rng.integers(1, 10**8)), "comm": f"once-{i}"}
+        for i in range(40)
+    ]
+    sides = []
+    clock = {"start_ns": 7, "end_ns": 11_714_285_713}
+    for name, rows in (("a", [*steady, *once]), ("b", steady)):
+        (tmp_path / name).mkdir()
+        sides.append(Trace.open(make_trace(tmp_path / name, rows, meta={"clock": clock})))
+    (groups,) = diff(two_traces(*sides), ["comm"], limit=100).groups
+    found = [c for c in groups.changes if str(c.name).startswith("once")]
+    assert len(found) == 40
+    assert {c.high for c in found} == {0.0}
+    assert not any(c.certain for c in found)
+
+
 def test_too_little_gives_no_interval(tmp_path: Path) -> None:
     frame = random_waits(29, 300)
     short = frame.assign(end_ns=frame["end_ns"] // 20)

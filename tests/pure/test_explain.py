@@ -14,8 +14,10 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sltrace.analysis.spans import explain_spans, read_spans
+from sltrace.analysis.slowtraces import slow_traces
+from sltrace.analysis.spans import Span, explain_spans, read_spans
 from sltrace.analysis.timeline import CAUSES, Wait, normal_id, slowest, time_by_cause, timeline
+from sltrace.analysis.timelost import in_two_kinds
 from sltrace.cli.explain import command
 from sltrace.cli.strips import strip
 from sltrace.errors import UsageError
@@ -83,6 +85,20 @@ def test_the_slowest_traces_are_pandas(tmp_path: Path) -> None:
     assert pd.Series([w.start_ns for w in one.waits]).is_monotonic_increasing
 
 
+def test_what_of_a_wait_for_the_gil_was_one_for_a_cpu_is_lost_once(tmp_path: Path) -> None:
+    rows = [
+        {"trace_id": ID, "end_ns": 900, "wait_ns": 500, "kind": "gil", "runq_ns": 120},
+        {"trace_id": ID, "end_ns": 900, "wait_ns": 120, "kind": "runq_wakeup"},
+        {"trace_id": ID, "end_ns": 780, "wait_ns": 380, "kind": "blocked"},
+    ]
+    trace = Trace.open(make_trace(tmp_path, rows))
+    (found,) = slowest(trace).traces
+    assert (found.lost_ns, found.blocked_ns) == (500, 380)
+    assert [t.wait_ns for t in slow_traces(trace).traces] == [500]
+    assert "1.2e-07 s are run-queue latency as well" in in_two_kinds(trace)
+    assert not in_two_kinds(Trace.open(make_trace(tmp_path, rows[1:])))
+
+
 ROWS = [
     {"end_ns": 110, "wait_ns": 10, "span_id": "0a" * 8},
     {"end_ns": 160, "wait_ns": 40, "span_id": "0b" * 8, "kind": "throttled"},
@@ -128,24 +144,81 @@ def otlp(spans: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def jaeger() -> dict[str, Any]:
-    """The same spans; Jaeger counts microseconds, so these are 1000 times as long."""
-    spans = [
+def text(key: str, value: str) -> dict[str, Any]:
+    return {"key": key, "type": "string", "value": value}
+
+
+# The fields that Jaeger's query service writes (internal/uimodel/model.go), and its order of them.
+JAEGER: dict[str, Any] = {
+    "traceID": "ab" * 16,
+    "spans": [
         {
-            "traceID": s["traceId"],
-            "spanID": s["spanId"],
-            "operationName": s["name"],
-            "references": [{"refType": "CHILD_OF", "spanID": s["parentSpanId"]}]
-            if s["parentSpanId"]
-            else [],
-            "startTime": UNIX // 1000 + int(s["startTimeUnixNano"]) - UNIX,
-            "duration": int(s["endTimeUnixNano"]) - int(s["startTimeUnixNano"]),
+            "traceID": "ab" * 16,
+            "spanID": "0a" * 8,
+            "operationName": "GET /cart",
+            "references": [],
+            "startTime": 1_700_000_000_000_123,
+            "duration": 250,
+            "tags": [
+                text("span.kind", "server"),
+                {"key": "http.status_code", "type": "int64", "value": 200},
+                # Beyond what JavaScript can count.
+                {"key": "bytes", "type": "int64", "value": "9223372036854775000"},
+                {"key": "error", "type": "bool", "value": False},
+                {"key": "blob", "type": "binary", "value": "AAAwOQ=="},
+            ],
+            "logs": [{"timestamp": 1_700_000_000_000_200, "fields": [text("event", "miss")]}],
             "processID": "p1",
-        }
-        for s in SPANS
-    ]
-    processes = {"p1": {"serviceName": "shop"}}
-    return {"data": [{"traceID": ID, "spans": spans, "processes": processes}]}
+            "warnings": None,
+        },
+        {
+            "traceID": "ab" * 16,
+            # Old clients and storages leave leading zeros out, others write capitals.
+            "spanID": "B0B",
+            "flags": 1,
+            "operationName": "SELECT",
+            # A link to another trace is no parent, though it is the first and says so.
+            "references": [
+                {"refType": "CHILD_OF", "traceID": "ff", "spanID": "00000000000000ff"},
+                {"refType": "FOLLOWS_FROM", "traceID": "ab" * 16, "spanID": "0c" * 8},
+                {"refType": "CHILD_OF", "traceID": "AB" * 16, "spanID": "0a" * 8},
+            ],
+            "startTime": 1_700_000_000_000_150,
+            "duration": 7,
+            "tags": [],
+            "logs": [],
+            "processID": "p2",
+            "warnings": ["clock skew adjustment disabled; not applying calculated delta"],
+        },
+        {
+            "traceID": "ab" * 16,
+            "spanID": "0c" * 8,
+            "operationName": "log",
+            "references": [{"refType": "FOLLOWS_FROM", "traceID": "ab" * 16, "spanID": "b0b"}],
+            "startTime": 1_700_000_000_000_160,
+            "duration": 0,
+            "tags": [],
+            "logs": [],
+            "processID": "p1",
+            "warnings": [],
+        },
+    ],
+    "processes": {
+        "p1": {"serviceName": "shop", "tags": [text("hostname", "web-1"), text("ip", "10.0.0.1")]},
+        "p2": {"serviceName": "db", "tags": []},
+    },
+    "warnings": None,
+}
+# Of 64 bits, from a client that knows no others.
+JAEGER_64 = {
+    "traceID": "ab1234567890cdef",
+    "spans": [
+        {**JAEGER["spans"][0], "traceID": "ab1234567890cdef", "spanID": "1"},
+    ],
+    "processes": {"p1": {"serviceName": "old", "tags": []}},
+    "warnings": ["a span has no known process"],
+}
+ANSWER = {"total": 0, "limit": 0, "offset": 0, "errors": None}
 
 
 def test_spans_get_their_waits(tmp_path: Path) -> None:
@@ -176,24 +249,63 @@ def test_spans_get_their_waits(tmp_path: Path) -> None:
     assert not any(s.cut for s in found)
 
 
-def test_jaeger_and_lines_are_read_as_well(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "document",
+    [
+        # /api/traces/ID, the search, and what the page of a trace and of a search download.
+        {"data": [JAEGER, JAEGER_64], **ANSWER},
+        {"data": [JAEGER, {"data": [JAEGER_64], **ANSWER}]},
+        # One trace cut out of it.
+        [JAEGER, JAEGER_64],
+    ],
+)
+def test_jaeger(tmp_path: Path, document: object) -> None:
+    file = tmp_path / "spans.json"
+    file.write_text(json.dumps(document))
+    start = 1_700_000_000_000_123_000
+    assert read_spans(file) == [
+        Span(ID, "0a" * 8, "", "GET /cart", "shop", start, start + 250_000),
+        Span(ID, "0" * 13 + "b0b", "0a" * 8, "SELECT", "db", start + 27_000, start + 34_000),
+        Span(ID, "0c" * 8, "0" * 13 + "b0b", "log", "shop", start + 37_000, start + 37_000),
+        Span(
+            "0" * 16 + "ab1234567890cdef", "0" * 15 + "1", "", "GET /cart", "old",
+            start, start + 250_000,
+        ),
+    ]  # fmt: skip
+
+
+def test_what_jaegers_storage_has_of_a_span(tmp_path: Path) -> None:
+    span = {**JAEGER["spans"][1], "process": JAEGER["processes"]["p2"]}
+    del span["processID"]
+    span |= {"references": [], "parentSpanID": "0A" * 8}
+    file = tmp_path / "spans.json"
+    file.write_text(json.dumps({"traceID": ID, "spans": [span]}))
+    (read,) = read_spans(file)
+    assert (read.service, read.parent_id) == ("db", "0a" * 8)
+
+
+def test_otlp_from_the_collector_and_from_jaegers_api(tmp_path: Path) -> None:
     file = tmp_path / "spans.json"
     file.write_text("\n".join(json.dumps(otlp([s])) for s in SPANS))
-    by_line = read_spans(file)
-    file.write_text(json.dumps(otlp(SPANS)))
-    assert by_line == read_spans(file)
-    file.write_text(json.dumps(jaeger()))
-    for span, other in zip(read_spans(file), by_line, strict=True):
-        assert span.span_id == other.span_id
-        assert (span.parent_id, span.name, span.service) == (
-            other.parent_id,
-            other.name,
-            other.service,
-        )
-        assert span.start_unix_ns - UNIX // 1000 * 1000 == (other.start_unix_ns - UNIX) * 1000
-        assert span.end_unix_ns - span.start_unix_ns == (
-            (other.end_unix_ns - other.start_unix_ns) * 1000
-        )
+    expected = read_spans(file)
+    assert [s.service for s in expected] == ["shop"] * 4
+    version_3 = {"result": otlp(SPANS)}
+    old = json.dumps(version_3).replace("scopeSpans", "instrumentationLibrarySpans")
+    for text_of in (
+        json.dumps(otlp(SPANS)),
+        json.dumps(version_3),
+        # As it streams, and as its UI downloads it.
+        "\n".join(json.dumps({"result": otlp([s])}) for s in SPANS),
+        json.dumps({"data": [{"result": otlp([s])} for s in SPANS]}),
+        json.dumps([otlp([s]) for s in SPANS]),
+        old,
+    ):
+        file.write_text(text_of)
+        assert read_spans(file) == expected
+    # Whatever is zero is left out, and what has no trace id is of no recording.
+    file.write_text(json.dumps({"result": otlp([{"traceId": "", "spanId": "", "name": "x"}])}))
+    (nothing,) = read_spans(file)
+    assert (nothing.trace_id, nothing.start_unix_ns, nothing.end_unix_ns) == ("", 0, 0)
 
 
 def test_a_span_beyond_the_recording_says_so(tmp_path: Path) -> None:
@@ -225,11 +337,14 @@ def test_spans_that_are_each_others_parents(tmp_path: Path) -> None:
         b"",
         b"{}",
         b"[]",
+        b'{"data": null, "errors": [{"code": 404, "msg": "trace not found"}]}',
+        b'{"error": {"httpCode": 404, "message": "No traces found"}}',
         b"null",
         b"\xff\xfe",
         b'{"resourceSpans": 7}',
         b'{"resourceSpans": []}',
         b'{"resourceSpans": [{"scopeSpans": [{"spans": [{}]}]}]}',
+        b'{"data": ' * 5000 + b"1" + b"}" * 5000,
         b'{"data": [{"spans": [{"traceID": "x"}]}]}',
         b'{"data": {"spans": [{"traceID": "ab", "spanID": "1", "startTime": "soon"}]}}',
         b"[" * 100_000,

@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sltrace.analysis.cpusamples import cpu_profile
-from sltrace.analysis.cube import build_cube
-from sltrace.analysis.cubeprofiles import merge_profiles
+from sltrace.analysis.cube import Cube, build_cube
+from sltrace.analysis.cubeprofiles import OwnedProfiles, Stretch
+from sltrace.analysis.part import part_of
 from sltrace.cli.main import run
 from sltrace.export.pprof import write_pprof
 from sltrace.profiles import push_pb2
@@ -80,6 +81,11 @@ def by_name(profile: Profile) -> dict[tuple[str, ...], int]:
     for stack, value in zip(profile.stacks, profile.values, strict=True):
         sums[tuple(profile.frames[f].name for f in stack)] += value
     return sums
+
+
+def beside(trace: Trace, profiles: list[Profile], part: Stretch | None = None) -> Cube:
+    cube = build_cube(part_of(trace, part.start_ns, part.end_ns) if part else trace)
+    return OwnedProfiles(trace, profiles).beside(cube, part)
 
 
 def by_trace(profile: Profile) -> dict[str, int]:
@@ -205,7 +211,7 @@ def test_whose_a_sample_is(tmp_path: Path) -> None:
     ]
     labelled = [(("work",), [1, 1 << i], labels) for i, labels in enumerate(samples)]
     data = make_pprof({("work",): [1, 1 << 20]}, labelled=labelled)
-    cube = merge_profiles(trace, build_cube(trace), [read_pprof(written(tmp_path, data))])
+    cube = beside(trace, [read_pprof(written(tmp_path, data))])
     slow = [t.trace_id for t in cube.slow_traces.traces]
     found = {
         int(value): (
@@ -240,7 +246,7 @@ def test_labels_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     trace = Trace.open(make_trace(tmp_path, [{"trace_id": f"{i:032x}"} for i in range(9)]))
     labelled = [(("f",), [1, 10 + i], {"trace_id": f"{i:032x}"}) for i in range(9)]
     data = make_pprof({}, labelled=labelled)
-    cube = merge_profiles(trace, build_cube(trace), [read_pprof(written(tmp_path, data))])
+    cube = beside(trace, [read_pprof(written(tmp_path, data))])
     assert sorted(cube.profile_rows["value"].tolist()) == [16, 17, 18, sum(range(10, 16))]
     assert "labels and times of the 6 smallest" in cube.notes[-1]
 
@@ -338,7 +344,7 @@ def test_stacks_meet_where_the_outermost_function_is(tmp_path: Path) -> None:
     data = make_pprof(
         {("main.serve", "main.work"): [1, 40], ("main.other",): [1, 2]}, file="main.go"
     )
-    cube = merge_profiles(trace, build_cube(trace), [read_pprof(written(tmp_path, data))])
+    cube = beside(trace, [read_pprof(written(tmp_path, data))])
     found = {
         tuple(cube.frames[f] for f in cube.stacks[stack]): ns
         for stack, ns in zip(cube.profile_rows["stack"], cube.profile_rows["value"], strict=True)
@@ -361,7 +367,7 @@ def test_other_times_are_said(tmp_path: Path, start: int | None, words: str) -> 
     trace = Trace.open(make_trace(tmp_path, [{}]))
     began = 0 if start is None else META["clock"]["start_unix_ns"] + start * SECOND
     data = make_pprof({("a",): [1, 9]}, start_unix_ns=began, duration_ns=4 * SECOND)
-    cube = merge_profiles(trace, build_cube(trace), [read_pprof(written(tmp_path, data))])
+    cube = beside(trace, [read_pprof(written(tmp_path, data))])
     assert words in cube.notes[-1]
     if start == 0:
         assert "before" not in cube.notes[-1]
@@ -399,14 +405,46 @@ def test_profiles_in_a_trace_are_read_as_those_of_files(tmp_path: Path) -> None:
     # When they were taken is what the trace says, on its own clock.
     assert both.start_unix_ns == META["clock"]["start_unix_ns"] + 2 * SECOND
     assert both.duration_ns == 2 * SECOND
-    # And each keeps its own: the first took 1 s, the others none.
-    began = META["clock"]["start_unix_ns"]
-    spans = [(w[0] - began, w[1] - began) for w in both.windows if w]
-    assert sorted(set(spans)) == [(2 * SECOND, 3 * SECOND), (3 * SECOND, 4 * SECOND)]
+    by_time = Counter[int]()
+    for (start, _), value in zip(both.windows, both.values, strict=True):
+        by_time[start - META["clock"]["start_unix_ns"]] += value
+    assert by_time == {2 * SECOND: 7, 3 * SECOND: 7}
     assert notes == [
         "profiles that were not taken in: 3, too slow",
         "a profile in the trace was left out: damaged{region=eu} is not a pprof profile",
     ]
+
+
+def test_a_part_has_what_ran_for_its_traces_and_what_was_taken_within_it(tmp_path: Path) -> None:
+    """Each sample's value is a power of two: their sum tells which were let in."""
+    rows = [
+        {"end_ns": (2 + i) * SECOND, "wait_ns": SECOND // 2, "trace_id": f"{i:032x}"}
+        for i in range(6)
+    ]
+    labelled = [(("f",), [1, 1 << i], {"trace_id": f"{i:032x}"}) for i in range(7)]
+    pushes = [
+        _stored(2 * SECOND, "svc", make_pprof({}, labelled=labelled), end_ns=9 * SECOND),
+        _stored(4 * SECOND, "svc", make_pprof({("g",): [1, 1 << 10]})),
+        _stored(5 * SECOND, "svc", make_pprof({("h",): [1, 1 << 11]})),
+    ]
+    trace = Trace.open(make_trace(tmp_path, rows, profiles=pushes))
+    profiles, _ = stored_profiles(trace)
+    whole = beside(trace, profiles)
+    assert whole.profile_rows["value"].sum() == (1 << 7) - 1 + (1 << 10) + (1 << 11)
+    assert whole.profiles[0].outside == 0
+    for start, end, wanted in (
+        # Traces that waited in it at any time; the second push is in it whole.
+        (3.9, 5.2, 4 + 8 + (1 << 10)),
+        (3.4, 5.0, 4 + 8 + (1 << 10)),
+        # The first push, and with it a trace that waited nowhere, was taken in it.
+        (0.0, 9.0, 127 + (1 << 10) + (1 << 11)),
+        (0.0, 4.7, 1 + 2 + 4 + 8),
+        (4.7, 10.0, 8 + 16 + 32 + (1 << 11)),
+    ):
+        part = Stretch(int(start * SECOND), int(end * SECOND))
+        cube = beside(trace, profiles, part)
+        assert cube.profile_rows["value"].sum() == wanted, (start, end)
+        assert cube.profiles[0].outside == cube.profiles[0].total - wanted
 
 
 def test_a_saved_push_is_its_profiles(tmp_path: Path) -> None:
@@ -464,6 +502,7 @@ def test_own_samples_nest_native_frames_where_they_belong(tmp_path: Path) -> Non
         ("main (svc.py)", "[unknown]"): 16,
         ("[libcrypto.so.3]", "deflate"): 32,
     }
-    merged = merge_profiles(trace, cube, [profile])
+    merged = beside(trace, [profile])
     assert merged.frame_kinds[merged.frames.index("main (svc.py)")] == "python"
-    assert merged.profile_windows == [(0, cube.bin_ns)]
+    (window,) = set(merged.profile_rows["window"].tolist())
+    assert merged.profile_windows[window] == (0, cube.bin_ns)

@@ -22,6 +22,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from sltrace.analysis.part import Whole
 from sltrace.analysis.selection import Selection
 from sltrace.analysis.zoom import heat
 from sltrace.buckets import bucket_of
@@ -31,7 +32,8 @@ from sltrace.errors import OutputError
 from sltrace.trace.reader import Trace
 from tests.pure.test_analysis_latency import random_waits
 from tests.pure.test_cli_main import ROOT, sltrace
-from tests.support.traces import SECOND, make_trace
+from tests.support.profiles import make_pprof
+from tests.support.traces import META, SECOND, make_trace
 
 RUNQ = ("runq_wakeup", "runq_preempt")
 PAGE = b"<!doctype html><title>page</title>"
@@ -44,7 +46,7 @@ def served(
     frame = random_waits(71, 4000)
     folder = tmp_path_factory.mktemp("served")
     path = make_trace(folder, pa.Table.from_pandas(frame, preserve_index=False))
-    with Server(Trace.open(path), PAGE, "127.0.0.1", 0) as server:
+    with Server(Whole(Trace.open(path)), PAGE, "127.0.0.1", 0) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         yield server, frame
@@ -178,7 +180,7 @@ def test_one_group_of_everything_and_of_a_trace_that_kept_long_waits(tmp_path: P
     waits = [{"wait_ns": 1000 * i} for i in range(1, 101)]
     path = make_trace(tmp_path, waits, meta={"min_latency_ns": 1000})
     query = {"by": [""], "kept": ["1"], "only": ["kind=runq_wakeup"], "before": [str(5 * SECOND)]}
-    (group,) = (answer(Trace.open(path), "stat", query) or {})["groups"]
+    (group,) = (answer(Whole(Trace.open(path)), "stat", query) or {})["groups"]
     assert (group["count"], group["p50_ns"], group["p99_ns"]) == (100, 50_000, 99_000)
 
 
@@ -249,7 +251,7 @@ def test_from_the_network_it_goes_by_addresses_only(
     server, _ = served
     port = server.server_port
     assert not server.goes_by(f"192.0.2.1:{port}")
-    with Server(server.trace, PAGE, "0.0.0.0", 0) as public:
+    with Server(server.whole, PAGE, "0.0.0.0", 0) as public:
         port = public.server_port
         assert public.goes_by(f"192.0.2.1:{port}")
         assert public.goes_by(f"localhost:{port}")
@@ -315,8 +317,8 @@ def test_many_at_once_and_noise(served: tuple[Server, pd.DataFrame]) -> None:
 def test_a_port_that_is_taken_is_one_error(served: tuple[Server, pd.DataFrame]) -> None:
     server, _ = served
     with pytest.raises(OutputError, match="cannot listen on"):
-        Server(server.trace, PAGE, "127.0.0.1", server.server_port)
-    done = sltrace("serve", str(server.trace.path), "--listen", "example.org")
+        Server(server.whole, PAGE, "127.0.0.1", server.server_port)
+    done = sltrace("serve", str(server.whole.trace.path), "--listen", "example.org")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     done = sltrace("serve", "nowhere.slt")
     assert done.returncode == 5
@@ -325,8 +327,11 @@ def test_a_port_that_is_taken_is_one_error(served: tuple[Server, pd.DataFrame]) 
 def test_the_command_serves_the_report(tmp_path: Path) -> None:
     waits = [{"wait_ns": i * 1000, "end_ns": i * SECOND // 10} for i in range(1, 50)]
     path = make_trace(tmp_path, waits)
+    profile = tmp_path / "cpu.pb"
+    taken = {"start_unix_ns": META["clock"]["start_unix_ns"] + SECOND, "duration_ns": SECOND}
+    profile.write_bytes(make_pprof({("main", "work"): [1, 3 * SECOND]}, **taken))
     with subprocess.Popen(
-        [sys.executable, "-m", "sltrace", "serve", str(path)],
+        [sys.executable, "-m", "sltrace", "serve", str(path), "--pprof", str(profile)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -348,6 +353,11 @@ def test_the_command_serves_the_report(tmp_path: Path) -> None:
             connection.request("GET", f"{match[2]}api/stat?by={quote('kind')}")
             found = json.loads(connection.getresponse().read())
             assert found["totals"]["runq"]["total_ns"] == sum(w["wait_ns"] for w in waits)
+            assert b"cpu.pb: 3 s of cpu" in page
+            for before, outside in ((3 * SECOND, 0), (SECOND, 3 * SECOND)):
+                connection.request("GET", f"{match[2]}api/part?before={before}")
+                found = json.loads(connection.getresponse().read())
+                assert [p["outside"] for p in found["profiles"]] == [outside]
             connection.close()
             process.send_signal(signal.SIGINT)
             assert process.wait(20) == 0

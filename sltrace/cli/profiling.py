@@ -1,0 +1,14 @@
+"""The option that puts profiles beside the waits, for every command that makes a report."""
+
+from __future__ import annotations
+
+import click
+
+pprof_option = click.option(
+    "--pprof",
+    "profiles",
+    metavar="FILE_OR_URL",
+    multiple=True,
+    help="A pprof profile to show beside the waits: a file, or a URL such as "
+    "http://HOST:6060/debug/pprof/profile?seconds=10. Repeatable.",
+)
