@@ -110,7 +110,7 @@ struct task_struct {
 	struct thread_info thread_info;
 	u32 cpu;
 	unsigned int __state;
-	/* Unsigned, as only those may be narrower in the kernel: bytes since 7.2. */
+	/* Unsigned, as only those may be narrower in the kernel: they are bytes in 7.2. */
 	unsigned int on_cpu;
 	unsigned int on_rq;
 	int prio;

@@ -321,11 +321,39 @@ def test_a_second_wake_shows_that_it_ran_in_between() -> None:
     assert missed(machine)[-1] == (UNSTAMPED, 2, 0, again - woken - 50)
 
 
+def test_what_it_ran_before_the_first_of_two_wakes_is_no_part_of_the_gap() -> None:
+    machine, kernel, _, two = two_tasks()
+    lost_wake(kernel, two)
+    unseen(kernel, (two, "block"), (None, "block"), each=400)
+    kernel.wake(two, 0, 0, 5)
+    woken = kernel.now
+    unseen(kernel, (two, "block"), (None, "block"))
+    kernel.tick(70)
+    kernel.wake(two, 0, 0, 5)
+    again = kernel.now
+    kernel.tick(30)
+    kernel.switch(0, two, "block")
+    assert missed(machine)[-1] == (UNSTAMPED, 2, 0, again - woken - 50)
+
+
+def test_a_move_of_who_is_being_woken_is_no_move_asleep() -> None:
+    machine, kernel, _, two = two_tasks()
+    kernel.waking(two, 0)
+    kernel.tick(5)
+    kernel.move_asleep(two, 1)
+    kernel.tick(5)
+    kernel.enqueue(two, 1)
+    kernel.tick(30)
+    kernel.switch(1, two, "block")
+    assert last(machine, "tid", "runq_ns") == (2, 30)
+    assert not last(machine, "flags")[0] & Flag.MOVED_ASLEEP
+
+
 def test_a_wake_of_who_was_preempted_shows_that_it_ran() -> None:
     machine, kernel, one, two = two_tasks()
     kernel.wake(two, 0, 0, 5)
     kernel.tick(100)
-    kernel.switch(0, two, "preempt")
+    kernel.switch(0, two, "interrupt")
     left = kernel.now
     unseen(kernel, (one, "block"), (None, "block"))
     kernel.tick(70)
@@ -434,7 +462,7 @@ def many(rounds: int = 1) -> tuple[Machine, Kernel, Task, Task, list[Task]]:
     machine = Machine()
     kernel = Kernel(machine, 1)
     victim, hog = kernel.fork(0, 1), kernel.fork(0, 2)
-    others = [kernel.fork(0, 3 + i) for i in range(8)]
+    others = [kernel.fork(0, 3 + i) for i in range(9)]
     for i in range(rounds):
         kernel.tick(1000)
         kernel.switch(0, others[i % 8], "preempt")
@@ -444,21 +472,63 @@ def many(rounds: int = 1) -> tuple[Machine, Kernel, Task, Task, list[Task]]:
     return machine, kernel, victim, hog, others
 
 
+def turns(kernel: Kernel, *runs: tuple[Task, int], times: int = 1) -> None:
+    """These run one after the other, each for so many nanoseconds."""
+    for _ in range(times):
+        for task, ns in runs:
+            kernel.switch(0, task, "preempt")
+            kernel.tick(ns)
+
+
 @pytest.mark.parametrize("before", [7, 4200])
 def test_one_long_run_in_every_block_is_not_forgotten(before: int) -> None:
     """Four others have run when it comes; blocks are used again after 4096 switches."""
     machine, kernel, victim, hog, others = many(before)
-    for _ in range(110):
-        for i in range(8):
-            kernel.switch(0, others[i], "preempt")
-            kernel.tick(10 + i)
-        kernel.switch(0, hog, "preempt")
-        kernel.tick(40)
+    rival, small = others.pop(), [(task, 10 + i) for i, task in enumerate(others)]
+    for _ in range(30):
+        turns(kernel, *small, (hog, 40), times=13)
+        turns(kernel, (rival, 300))
     kernel.switch(0, victim, "preempt")
     assert last(machine, "tid", "culprit_tid") == (1, 2)
-    ran, known = 110 * 40, last(machine, "culprit_ns")[0]
+    ran, known = 30 * 13 * 40, last(machine, "culprit_ns")[0]
     assert 0.7 * ran <= known <= ran
     assert last(machine, "culprit_others")[0] >= 4
+    assert not last(machine, "flags")[0] & Flag.CULPRIT_PARTIAL
+
+
+def test_that_more_ran_than_a_block_names_is_known() -> None:
+    machine, kernel, victim, hog, others = many()
+    large, small = [(t, 30) for t in others[:3]], [(t, 1) for t in others[3:7]]
+    turns(kernel, (hog, 40), *large, *small, times=150)
+    turns(kernel, (hog, 40), large[0], times=300)
+    kernel.switch(0, victim, "preempt")
+    assert last(machine, "culprit_tid", "culprit_others") == (2, 3 + 1)
+
+
+def test_that_more_ran_than_a_search_names_is_known() -> None:
+    machine, kernel, victim, hog, others = many()
+    turns(kernel, (hog, 40), *((t, 30) for t in others[:3]), times=200)
+    turns(kernel, (hog, 40), *((t, 30) for t in others[4:7]), times=150)
+    kernel.switch(0, victim, "preempt")
+    assert last(machine, "culprit_tid", "culprit_others") == (2, 3 + 1)
+
+
+def test_who_ran_before_the_wait_is_none_of_the_others() -> None:
+    """Neither in the block that the wait begins in, nor in those that are used again."""
+    machine, kernel, victim, hog, others = many(4200)
+    turns(kernel, (hog, 40), (others[0], 30), times=1500)
+    kernel.switch(0, victim, "preempt")
+    assert last(machine, "culprit_tid", "culprit_others") == (2, 1)
+
+
+def test_a_long_run_in_the_block_that_a_wait_begins_in_is_known() -> None:
+    machine, kernel, victim, hog, others = many(7)
+    turns(kernel, (others[0], 5), (hog, 100_000))
+    turns(kernel, (others[0], 5), (others[1], 5), times=300)
+    kernel.switch(0, victim, "preempt")
+    assert last(machine, "culprit_tid") == (2,)
+    # What ran before the wait in that block is taken off, as it may have been this task's.
+    assert 90_000 <= last(machine, "culprit_ns")[0] <= 100_000
     assert not last(machine, "flags")[0] & Flag.CULPRIT_PARTIAL
 
 
