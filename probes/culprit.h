@@ -123,7 +123,8 @@ SUBPROGRAM int tally_blocks(u32 here_cpu, u32 cpu, u32 newest)
 		struct block *b = &c->blocks[(newest - i) & (BLOCKS - 1)];
 		u64 before = at_least_zero(FRESH(here->search.from) - FRESH(b->start_ns));
 
-		if (b->others)
+		/* Of a block that is cut they may have run before. */
+		if (b->others && !before)
 			here->search.others = 1;
 		for (j = 0; j < CANDIDATES; j++) {
 			struct candidate *k = &b->candidates[j];

@@ -110,8 +110,9 @@ struct task_struct {
 	struct thread_info thread_info;
 	u32 cpu;
 	unsigned int __state;
-	int on_cpu;
-	int on_rq;
+	/* Unsigned, as only those may be narrower in the kernel: they are bytes in 7.2. */
+	unsigned int on_cpu;
+	unsigned int on_rq;
 	int prio;
 	int static_prio;
 	unsigned int policy;

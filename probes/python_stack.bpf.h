@@ -56,7 +56,7 @@ static __always_inline u64 gil_of(struct python_process *p, u64 state)
 __noinline u64 thread_state(struct python_process *p, struct python_thread *th, u64 now)
 {
 	u64 both = bpf_get_current_pid_tgid(), pointer = current_pointer();
-	struct search s = {.p = p, .pointer = pointer};
+	struct search s = {.p = p, .state = unknown_zero, .pointer = pointer};
 	struct state_key key = {.pid = both >> 32};
 	u32 tid = both;
 
@@ -189,7 +189,7 @@ static __always_inline u64 stack_intern(struct walk *w, struct python_cpu *c, u3
 __noinline u64 python_stack_of(struct python_process *p, u64 state, struct task_tag *tag)
 {
 	u32 pid = bpf_get_current_pid_tgid() >> 32;
-	struct walk w = {.p = p, .hash = 0x9e3779b97f4a7c15ULL ^ pid};
+	struct walk w = {.p = p, .hash = 0x9e3779b97f4a7c15ULL ^ pid, .depth = unknown_zero};
 	struct python_cpu *c = this_cpu();
 	u64 id;
 

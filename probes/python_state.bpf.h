@@ -147,6 +147,13 @@ struct {
 	__uint(max_entries, 256 << 10);
 } python_event_ring SEC(".maps");
 
+/*
+ * Zero, but not to the verifier. Before 6.8 (ab5cfac139ab) it follows one round of a bpf_loop(),
+ * takes a variable for what it is in that, and removes the branches that only later rounds take:
+ * what a loop begins with and changes must not be a constant where a branch looks at it.
+ */
+u64 unknown_zero;
+
 static __always_inline struct python_cpu *this_cpu(void)
 {
 	u32 cpu = bpf_get_smp_processor_id();

@@ -23,6 +23,7 @@ typedef int64_t s64;
 
 #define MAX_TASKS   1024
 #define MAX_CPUS    8
+#define MAX_SLOTS   (4 * MAX_CPUS)
 #define MAX_RECORDS 65536
 
 struct task_struct {
@@ -44,9 +45,10 @@ struct task_struct {
 static struct config config;
 static struct task_state states[MAX_TASKS];
 static struct cpu_state cpus[MAX_CPUS];
-static struct histogram_slot slots[MAX_CPUS];
+static struct histogram_slot slots[MAX_SLOTS];
 static struct wait_record records[MAX_RECORDS];
 static u32 n_records, room;
+static u32 tids_end; /* no state can be had for a task with a tid from this on */
 static u64 clock_ns;
 
 static u64 now_ns(void)
@@ -107,6 +109,8 @@ static struct task_state *state_find(u32 tid)
 
 static struct task_state *state_claim(u32 tid)
 {
+	if (tid >= tids_end)
+		return NULL;
 	states[tid].tid = tid;
 	return &states[tid];
 }
@@ -123,14 +127,12 @@ static struct cpu_state *cpu_find(u32 cpu)
 
 static u32 slot_find(u64 cgroup, u32 cpu, u32 policy)
 {
-	(void)cgroup;
-	(void)policy;
-	return cpu;
+	return cpu + MAX_CPUS * (policy % 2 + 2 * (cgroup % 2));
 }
 
 static struct histogram_slot *slot_at(u32 index)
 {
-	return index < MAX_CPUS ? &slots[index] : NULL;
+	return index < MAX_SLOTS ? &slots[index] : NULL;
 }
 
 static struct wait_record *record_reserve(u32 cpu, bool tail)
@@ -175,9 +177,15 @@ void host_reset(const struct config *wanted, u32 ring_room)
 	config = *wanted;
 	room = ring_room < MAX_RECORDS ? ring_room : MAX_RECORDS;
 	n_records = 0;
+	tids_end = MAX_TASKS;
 	memset(states, 0, sizeof(states));
 	memset(cpus, 0, sizeof(cpus));
 	memset(slots, 0, sizeof(slots));
+}
+
+void host_tids_end(u32 end)
+{
+	tids_end = end;
 }
 
 void host_switch(u64 now, u32 cpu, u32 preempt, struct task_struct *prev, struct task_struct *next,
@@ -231,9 +239,9 @@ u64 host_counter(u32 cpu, u32 which)
 	return cpus[cpu].counters[which];
 }
 
-void host_histogram(u32 cpu, u32 kind, struct histogram *out)
+void host_histogram(u32 slot, u32 kind, struct histogram *out)
 {
-	*out = slots[cpu].kinds[kind];
+	*out = slots[slot].kinds[kind];
 }
 
 u32 host_states_used(void)

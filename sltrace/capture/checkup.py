@@ -131,14 +131,20 @@ def _kernel_types() -> list[Finding]:
 
 def _loading() -> list[Finding]:
     """Loads and attaches for real: nothing else proves that it works."""
+    from sltrace.capture import kernel, libbpf
     from sltrace.capture.privileges import missing_to_record
     from sltrace.capture.probes import LibbpfProbes, Targets
     from sltrace.capture.settings import Settings, Stacks
 
-    if missing_to_record():
+    if missing_to_record() or kernel.version() < _OLDEST:
         return []
     everything = Settings(stacks=Stacks(kernel=True, user=True, waker=True), ring_bytes=64 << 10)
-    probes = LibbpfProbes(everything, Targets())
+    try:
+        probes = LibbpfProbes(everything, Targets())
+    except CannotRecord as err:
+        said = libbpf.messages().partition("\n")[0]
+        advice = f"unless it is named above, report it with the kernel's version: {said}"
+        return [Finding("loading", "missing", err.message, advice if said else err.hint)]
     probes.close()
     return [
         Finding("loading", "ok", f"{len(probes.attached)} programs loaded and attached"),
@@ -154,12 +160,9 @@ def _cgroups() -> list[Finding]:
 
 
 def _kernel_symbols() -> list[Finding]:
-    try:
-        with open("/proc/kallsyms") as file:
-            hidden = int(file.readline().split()[0], 16) == 0
-    except (OSError, ValueError, IndexError):
-        hidden = True
-    if hidden:
+    from sltrace.symbols.kernel import addresses_shown
+
+    if not addresses_shown():
         advice = "as root: sysctl kernel.kptr_restrict=1" if os.geteuid() == 0 else "run as root"
         return [Finding("kernel symbols", "limited", "addresses are hidden", advice)]
     return [Finding("kernel symbols", "ok", "/proc/kallsyms is readable")]

@@ -7,7 +7,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+_FILE = Path("/proc/kallsyms")
 _TEXT = frozenset("tTwW")
+
+
+def addresses_shown(file: Path = _FILE) -> bool:
+    """Whether this process sees where the kernel's functions are (kptr_restrict).
+
+    The first lines do not tell: before 6.15 they are per-CPU variables, whose address is 0.
+    """
+    try:
+        with open(file, encoding="ascii", errors="replace") as lines:
+            fields = (line.split(" ", 2) for line in lines)
+            return next((int(f[0], 16) > 0 for f in fields if f[1] in _TEXT), False)
+    except (OSError, ValueError, IndexError):
+        return False
 
 
 class KernelSymbols:
@@ -17,7 +31,7 @@ class KernelSymbols:
         file: The symbol table.
     """
 
-    def __init__(self, file: Path = Path("/proc/kallsyms")) -> None:
+    def __init__(self, file: Path = _FILE) -> None:
         found: dict[int, tuple[str, str]] = {}
         try:
             with open(file, encoding="ascii", errors="replace") as lines:

@@ -49,6 +49,7 @@ class Contended:
     trace: Trace
     outcome: Outcome
     ctxt: tuple[int, int, int, int]
+    recorder_pid: int
 
 
 def context_switches_so_far() -> int:
@@ -68,7 +69,7 @@ def contended(tmp_path_factory: pytest.TempPathFactory) -> Contended:
         outcome = run("contend", "--duration", 4)
         ctxt.append(context_switches_so_far())
     first, attached, told, gone = (*ctxt, context_switches_so_far())
-    return Contended(recording.trace, outcome, (first, attached, told, gone))
+    return Contended(recording.trace, outcome, (first, attached, told, gone), recording.pid)
 
 
 @dataclass(frozen=True)

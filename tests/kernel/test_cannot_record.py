@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from sltrace.capture import kernel
+from sltrace.capture.checkup import examine
+from sltrace.capture.probes import LibbpfProbes, Targets
+from sltrace.capture.settings import Settings
+from sltrace.errors import CannotRecord
 from tests.support.recorder import sltrace
 
 pytestmark = pytest.mark.bpf
@@ -81,6 +86,15 @@ def test_doctor_says_it_up_front(tmp_path: Path, name: str, words: tuple[str, ..
     missing = [line for line in done.out.splitlines() if "MISSING" in line or "->" in line]
     for word in words:
         assert any(word in line for line in missing), done.out
+
+
+def test_a_switch_with_arguments_nobody_knows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """5.18 added one, first in the middle: what stands where is not guessed."""
+    monkeypatch.setattr(kernel, "tracepoint_arguments", lambda name: 5)
+    with pytest.raises(CannotRecord, match="5 arguments, 3 or 4 are known"):
+        LibbpfProbes(Settings(), Targets())
+    found = [f for f in examine() if f.subject == "sched_switch"]
+    assert [(f.state, f.text) for f in found] == [("missing", "5 arguments, 3 or 4 are known")]
 
 
 def test_doctor_here(tmp_path: Path) -> None:

@@ -58,6 +58,8 @@ def test_a_known_stack_is_walked_and_named(record: Record, linked: str) -> None:
     stacks = stacks_of(recording.trace, binary.name[:15])
     assert sleeping(stacks) >= 0.95 * sum(ns for s, ns in stacks.items() if "inner_sleep" in s)
     assert sleeping(stacks) > 300_000_000
+    # Nothing of the way from the scheduler to the probe is part of a stack.
+    assert [names for names in stacks if any("bpf" in name for name in names)] == []
 
 
 def test_a_file_deleted_since(record: Record, tmp_path: Path) -> None:

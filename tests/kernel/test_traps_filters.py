@@ -240,3 +240,6 @@ def test_pid_follows_threads_and_children(record: Record) -> None:
     family = {t.pid for t in outcome.threads} | {storm.pid}
     pids = trace.sql("SELECT DISTINCT pid FROM waits").to_pylist()
     assert {r["pid"] for r in pids} <= family
+    # Also the threads that were there before the recorder, and never told it their name.
+    names = trace.sql("SELECT DISTINCT comm FROM waits").to_pylist()
+    assert names == [{"comm": "exitstorm"}]

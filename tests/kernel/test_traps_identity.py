@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import threading
+import time
+
 import pytest
 
+from sltrace.capture import libbpf
+from sltrace.capture.probes import LibbpfProbes, Targets
+from sltrace.capture.settings import Settings
 from tests.kernel.conftest import Contended, Record, Traps
 from tests.support.loads import run
 from tests.support.programs import program
@@ -75,6 +82,32 @@ def test_an_exit_storm_loses_nothing(traps: Traps) -> None:
     ).to_pylist()[0]
     assert unnamed["wrong"] == 0
     assert unnamed["n"] >= born
+
+
+def test_the_dead_leave_nothing_in_the_kernel() -> None:
+    """State that stayed would fill the table of a recorder that runs for days, and be the next
+    owner's of the thread id."""
+    probes = LibbpfProbes(Settings(ring_bytes=64 << 10), Targets())
+    try:
+        threads = run("exitstorm", "--duration", 9, "--most", 100, "--report").threads
+        time.sleep(0.01)
+        table = probes._object.maps["task_table"]
+        owners = {_owner(table, tid % table.entries) for tid in {t.tid for t in threads}}
+        mine = _owner(table, threading.get_native_id() % table.entries)
+    finally:
+        probes.close()
+    assert len(threads) > 90
+    assert owners & {t.tid for t in threads} == set()
+    assert mine == threading.get_native_id()
+
+
+def _owner(table: libbpf.Map, slot: int) -> int:
+    """Thread that a slot of the kernel's table is of; 0 for none."""
+    value = ctypes.create_string_buffer(4096)
+    key = ctypes.c_uint32(slot)
+    found = libbpf.library().bpf_map_lookup_elem(table.fd, ctypes.byref(key), value)
+    assert found == 0
+    return int.from_bytes(value.raw[:4], "little")
 
 
 def _starts(outcome) -> list[int]:  # type: ignore[no-untyped-def]

@@ -39,6 +39,15 @@ def test_switches_add_up_to_those_of_the_kernel(contended: Contended) -> None:
     assert told - attached > 10_000
 
 
+def test_the_recorder_is_not_woken_for_what_it_records(contended: Contended) -> None:
+    """A wakeup for each record would be half of all switches, and recorded in turn."""
+    mine = contended.trace.sql(
+        "SELECT count(*) AS n FROM waits WHERE pid = ? AND kind = 'runq_wakeup'",
+        (contended.recorder_pid,),
+    ).to_pylist()[0]["n"]
+    assert 0 < mine < 0.02 * counter(contended.trace, "records")
+
+
 def test_holes_are_where_switches_were_lost(contended: Contended) -> None:
     trace = contended.trace
     holes, lost = counter(trace, "holes"), counter(trace, "switches_lost")

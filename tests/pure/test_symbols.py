@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sltrace.symbols.demangle import readable
 from sltrace.symbols.elf import Elf, ElfError
 from sltrace.symbols.filebytes import FileBytes
-from sltrace.symbols.kernel import KernelSymbols
+from sltrace.symbols.kernel import KernelSymbols, addresses_shown
 from sltrace.symbols.perfmap import PerfMap
 
 SOURCE = """
@@ -208,7 +208,12 @@ def test_kernel_symbols(tmp_path: Path) -> None:
     symbols = KernelSymbols(table)
     asked = np.array([0xFFFFFFFF81000150, 0xFFFFFFFFC0000010, 5], np.uint64)
     assert symbols.names(asked) == [("schedule", "[kernel]"), ("probe", "ext4"), None]
-    table.write_text("0000000000000000 T hidden\n")
+    assert addresses_shown(table)
+    # Per-CPU variables come first on some kernels.
+    table.write_text("0000000000000000 A fixed_percpu_data\n" + table.read_text())
+    assert addresses_shown(table)
+    table.write_text("0000000000000000 A fixed_percpu_data\n0000000000000000 T hidden\n")
+    assert not addresses_shown(table)
     assert len(KernelSymbols(table)) == 0
 
 

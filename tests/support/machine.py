@@ -22,6 +22,7 @@ from sltrace.capture.btf import Btf
 from sltrace.capture.probes import counter_names, object_path
 
 MAX_CPUS = 8
+MAX_SLOTS = 4 * MAX_CPUS
 UNKNOWN_WAIT = 1 << 62
 SOURCE = Path(__file__).parents[2] / "probes/hosttest/machine.c"
 BLOCKED, DEAD = 1, 0x80
@@ -57,6 +58,11 @@ def library() -> c.CDLL:
     return lib
 
 
+def slot_of(cpu: int, cgroup: int, policy: int) -> int:
+    """`slot_find` of probes/hosttest/machine.c."""
+    return cpu + MAX_CPUS * (policy % 2 + 2 * (cgroup % 2))
+
+
 @cache
 def layouts() -> Btf:
     return Btf.of_object(object_path())
@@ -84,14 +90,15 @@ class Machine:
         return sum(int(self._lib.host_counter(cpu, which)) for cpu in range(MAX_CPUS))
 
     def histogram(self, kind: int) -> tuple[NDArray[np.int64], int]:
-        """Counts by bucket and the sum in ns, over all CPUs."""
-        layout = layouts().dtype("histogram")
-        one, counts, total = np.zeros(1, layout), np.zeros(252, np.int64), 0
-        for cpu in range(MAX_CPUS):
-            self._lib.host_histogram(cpu, kind, c.c_void_p(one.ctypes.data))
-            counts += one["count"][0]
-            total += int(one["sum_ns"][0])
-        return counts, total
+        """Counts by bucket and the sum in ns, over all slots."""
+        slots = [self.slot(index, kind) for index in range(MAX_SLOTS)]
+        return np.sum([counts for counts, _ in slots], axis=0), sum(total for _, total in slots)
+
+    def slot(self, index: int, kind: int) -> tuple[NDArray[np.int64], int]:
+        """The same of one slot: see `slot_of`."""
+        one = np.zeros(1, layouts().dtype("histogram"))
+        self._lib.host_histogram(index, kind, c.c_void_p(one.ctypes.data))
+        return one["count"][0].astype(np.int64), int(one["sum_ns"][0])
 
     def states_used(self) -> int:
         return int(self._lib.host_states_used())
@@ -115,7 +122,18 @@ class Wait:
     waker: int
     queues: list[tuple[int, int, int]]
     """(CPU, from, to) of each queue it waited on."""
-    first_run: bool = False
+    first_run: bool
+    yielded: bool
+    moved_asleep: bool
+    prev_cpu: int
+    state: int
+    cgroup: int
+    policy: int
+
+    @property
+    def cpu(self) -> int:
+        """Where it got the CPU."""
+        return self.queues[-1][0]
 
 
 @dataclass
@@ -133,6 +151,10 @@ class Task:
     queues: list[tuple[int, int, int]] = field(default_factory=list)
     queue_from: int = 0
     fresh: bool = False
+    yielded: bool = False
+    moved_asleep: bool = False
+    out_cpu: int | None = None
+    out_state: int = 0
 
     @property
     def tid(self) -> int:
@@ -156,6 +178,7 @@ class Kernel:
         self.runs: list[list[tuple[int, int]]] = [[] for _ in range(cpus)]
         self.tasks: dict[int, Task] = {}
         self.waits: list[Wait] = []
+        self.throttles: list[list[tuple[int, int]]] = [[] for _ in range(cpus)]
         self.seen: dict[int, int] = {}
         self.heard: dict[int, int] = {}
         self._idle = [TaskStruct(cpu=cpu, prio=120) for cpu in range(cpus)]
@@ -176,9 +199,19 @@ class Kernel:
 
     # ---- events ----
 
-    def fork(self, cpu: int, tid: int) -> Task:
-        task = Task(TaskStruct(tid=tid, pid=tid, cpu=cpu, prio=120, static_prio=120, matches=1))
+    def throttle(self, cpu: int, ns: int) -> None:
+        """Time passes in which the CPU quota of everybody queued there is used up."""
+        self.throttles[cpu].append((self.now, self.now + ns))
+        self.now += ns
+        for task in self.tasks.values():
+            task.struct.throttle_clock[cpu] += ns
+
+    def fork(self, cpu: int, tid: int, matches: int = 1) -> Task:
+        task = Task(TaskStruct(tid=tid, pid=tid, cpu=cpu, prio=125, static_prio=123))
+        task.struct.matches, task.struct.cgroup = matches, 7
         task.struct.kernel_wait_ns = UNKNOWN_WAIT
+        for each, spans in enumerate(self.throttles):
+            task.struct.throttle_clock[each] = sum(to - since for since, to in spans)
         self.tasks[tid] = task
         parent = self.running[cpu]
         task.state, task.cpu, task.why, task.fresh = "queued", cpu, "wakeup", True
@@ -198,7 +231,18 @@ class Kernel:
         task.waking_at = self.now
         self._tell("host_waking", waker_cpu, task.struct, task.waker, 1 if waker else 3)
 
+    def move_asleep(self, task: Task, cpu: int) -> None:
+        """A task that blocked but stays on the queue for a while is moved to another."""
+        task.struct.moves_queued = 1
+        self._tell("host_migrate", task.struct.cpu, task.struct, cpu)
+        task.struct.moves_queued = 0
+        task.struct.cpu = cpu
+        task.moved_asleep = True
+
     def enqueue(self, task: Task, cpu: int) -> None:
+        if cpu != task.struct.cpu and task.state == "blocked":
+            # Where it is to be queued is chosen between the two events of a wakeup.
+            self._tell("host_migrate", task.struct.cpu, task.struct, cpu)
         task.struct.cpu = cpu
         if task.state == "blocked":
             task.state, task.cpu, task.why = "queued", cpu, "wakeup"
@@ -214,30 +258,36 @@ class Kernel:
         task.queue_from = self.now
 
     def switch(self, cpu: int, to: Task | None, how: str) -> None:
-        """`how`: preempt, yield, block or die, of the task that runs; anything for idle."""
+        """`how`: preempt, yield, block or die, of the task that runs; anything for idle.
+
+        `interrupt`: preempted after it had set its state and before it could go to sleep.
+        """
         before = self.running[cpu]
         prev = before.struct if before else self._idle[cpu]
         following = to.struct if to else self._idle[cpu]
         self.switches[cpu] += 1
         following.switches = prev.switches = self.switches[cpu]
+        state = {"block": BLOCKED, "interrupt": BLOCKED, "die": DEAD}.get(how, 0)
+        preempted = how in ("preempt", "interrupt")
         if before:
             self._charge(before)
-            self._leave(before, cpu, how)
+            self._leave(before, cpu, how, state)
         if to:
             self._arrive(to, cpu)
         self.running[cpu] = to
         self.runs[cpu].append((self.now, to.tid if to else 0))
-        state = {"block": BLOCKED, "die": DEAD}.get(how, 0) if before else 0
-        self._tell("host_switch", cpu, int(how == "preempt" and before is not None), prev,
-                   following, state)  # fmt: skip
+        told = (int(preempted), prev, following, state) if before else (0, prev, following, 0)
+        self._tell("host_switch", cpu, *told)
         if not self.hidden:
             self.heard.setdefault(cpu, self.now)
             for task in (before, to):
                 if task:
                     self.seen[task.tid] = self.now
 
-    def _leave(self, task: Task, cpu: int, how: str) -> None:
+    def _leave(self, task: Task, cpu: int, how: str, state: int) -> None:
         task.queues = []
+        task.out_cpu, task.out_state = cpu, state
+        task.yielded, task.moved_asleep = how == "yield", False
         if how == "block":
             task.state, task.blocked_at = "blocked", self.now
         elif how == "die":
@@ -254,22 +304,34 @@ class Kernel:
         blocked = 0
         if task.why == "wakeup" and task.blocked_at is not None:
             blocked = task.woken_at - task.blocked_at
+        queues = [*task.queues, (cpu, task.queue_from, self.now)]
         self.waits.append(
             Wait(
                 task.tid,
                 task.why,
-                self.now,
-                self.now - start,
-                0,
-                blocked,
-                self.now - max(task.waking_at, task.blocked_at or 0),
-                task.waker,
-                [*task.queues, (cpu, task.queue_from, self.now)],
-                task.fresh,
+                end=self.now,
+                queued=self.now - start,
+                throttled=sum(self._throttled(*queue) for queue in queues),
+                blocked=blocked,
+                wake=self.now - max(task.waking_at, task.blocked_at or 0),
+                waker=task.waker,
+                queues=queues,
+                first_run=task.fresh,
+                yielded=task.yielded,
+                moved_asleep=task.moved_asleep,
+                prev_cpu=cpu if task.out_cpu is None else task.out_cpu,
+                state=task.out_state,
+                cgroup=task.struct.cgroup,
+                policy=task.struct.policy,
             )
         )
         task.state, task.cpu, task.ran_until, task.fresh = "running", cpu, self.now, False
         task.struct.cpu = cpu
+
+    def _throttled(self, cpu: int, start: int, end: int) -> int:
+        """How much of a window the quota was used up on a CPU."""
+        spans = ((max(since, start), min(to, end)) for since, to in self.throttles[cpu])
+        return sum(max(to - since, 0) for since, to in spans)
 
     # ---- who ran ----
 

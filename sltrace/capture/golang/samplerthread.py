@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 
+from sltrace.capture import priority
 from sltrace.capture.golang.sampler import SCAN_S, TICK_S, Sampler
 from sltrace.target.go.memory import UnreadableError
 
@@ -49,6 +50,8 @@ class SamplerThread:
             self._thread.join()
 
     def _run(self) -> None:
+        # It may be started by the reader, and must not inherit its priority.
+        priority.lower()
         next_tick = next_scan = next_look = 0.0
         while True:
             last = self._stop
