@@ -24,6 +24,9 @@ OFFSET(task_struct_static_prio, task_struct, static_prio)
 OFFSET(task_struct_real_parent, task_struct, real_parent)
 OFFSET(task_struct_cgroups, task_struct, cgroups)
 OFFSET(task_struct_se_sum_exec_runtime, task_struct, se.sum_exec_runtime)
+#ifdef CONFIG_SMP
+OFFSET(task_struct_on_cpu, task_struct, on_cpu)
+#endif
 OFFSET(css_set_dfl_cgrp, css_set, dfl_cgrp)
 OFFSET(cgroup_kn, cgroup, kn)
 OFFSET(cgroup_root, cgroup, root)

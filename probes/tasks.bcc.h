@@ -189,6 +189,17 @@ static __always_inline u64 kernel_wait_ns(struct task_struct *t)
 	return UNKNOWN_WAIT;
 }
 
+/* False where the kernel does not say: then a hole may be bounded too closely. */
+static __always_inline bool runs_now(struct task_struct *t)
+{
+#ifdef OFFSET_task_struct_on_cpu
+	/* An int, of which newer kernels (7.2) keep the first byte. */
+	return READ_FIELD(u8, t->kernel, task_struct_on_cpu);
+#else
+	return false;
+#endif
+}
+
 /* Likewise; then a move on the way to being woken counts too where that was not seen. */
 static __always_inline bool moves_queued(struct task_struct *t)
 {

@@ -52,6 +52,11 @@ static __always_inline u64 kernel_wait_ns(struct task_struct *t)
 	return queued ? t->se.cfs_rq->rq->clock - queued : UNKNOWN_WAIT;
 }
 
+static __always_inline bool runs_now(struct task_struct *t)
+{
+	return t->on_cpu;
+}
+
 #define TASK_ON_RQ_MIGRATING 2
 
 static __always_inline bool moves_queued(struct task_struct *t)

@@ -14,6 +14,7 @@
  *   task_cpu(t)                   the CPU whose queue it is on
  *   switches_of_queue(t)          switches of its CPU so far, this one included (rq.nr_switches)
  *   kernel_wait_ns(t)             how long the scheduler says it has been queued; UNKNOWN_WAIT
+ *   runs_now(t)                   whether it is on a CPU
  *   moves_queued(t)               whether a task that migrates is on a queue, not just woken
  *   throttle_clock(t)             how long its queue's CPU quota has been used up, in total
  *   throttle_clock_at(t, cpu)     the same for its cgroup's queue on another CPU
@@ -104,13 +105,14 @@ static __always_inline void on_wakeup(struct task_struct *t)
 	struct task_state *s = state_if_selected(t);
 	u64 now;
 
-	if (!s)
+	/* What runs is woken before it could go to sleep, and stays where it is. */
+	if (!s || runs_now(t))
 		return;
 	/*
-	 * Preempted between setting its state and scheduling: it never left the queue. Unless it
-	 * ran since, unseen.
+	 * Preempted between setting its state and scheduling: it never left the queue. If it ran
+	 * since, unseen, only the scheduler's own stamp tells: it is new where the task was woken.
 	 */
-	if (waits_preempted(s) && s->exec_ns == task_exec_ns(t))
+	if (s->exec_ns != task_exec_ns(t) ? kernel_wait_ns(t) : waits_preempted(s))
 		return;
 	/*
 	 * Woken twice since it left the CPU, so it ran in between, unseen: the first wake is where

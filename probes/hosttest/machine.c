@@ -40,6 +40,7 @@ struct task_struct {
 	u64 throttle_clock[MAX_CPUS];
 	u32 matches;
 	u32 moves_queued;
+	u32 on_cpu;
 };
 
 static struct config config;
@@ -71,6 +72,11 @@ TASK_FIELD(cgroup, u64, cgroup)
 TASK_FIELD(exec_ns, u64, exec_ns)
 TASK_FIELD(cpu, u32, cpu)
 TASK_FIELD(matches, bool, matches)
+
+static bool runs_now(struct task_struct *t)
+{
+	return t->on_cpu;
+}
 
 static bool moves_queued(struct task_struct *t)
 {

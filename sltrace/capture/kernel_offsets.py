@@ -23,6 +23,7 @@ _ALWAYS = (
     "task_struct.real_parent",
     "task_struct.cgroups",
     "task_struct.se.sum_exec_runtime",
+    "task_struct.on_cpu",
     "css_set.dfl_cgrp",
     "cgroup.kn",
     "cgroup.root",

@@ -45,6 +45,7 @@ class TaskStruct(c.Structure):
         ("throttle_clock", c.c_uint64 * MAX_CPUS),
         ("matches", c.c_uint32),
         ("moves_queued", c.c_uint32),
+        ("on_cpu", c.c_uint32),
     )
 
 
@@ -247,6 +248,11 @@ class Kernel:
         if task.state == "blocked":
             task.state, task.cpu, task.why = "queued", cpu, "wakeup"
             task.woken_at = task.queue_from = self.now
+        self.wakeup(task)
+
+    def wakeup(self, task: Task) -> None:
+        """The event; also of a task that runs or waits already."""
+        task.struct.kernel_wait_ns = self.now - task.queue_from
         self._tell("host_wakeup", task.struct)
 
     def migrate(self, task: Task, cpu: int) -> None:
@@ -272,8 +278,10 @@ class Kernel:
         if before:
             self._charge(before)
             self._leave(before, cpu, how, state)
+            before.struct.on_cpu = 0
         if to:
             self._arrive(to, cpu)
+            to.struct.on_cpu = 1
         self.running[cpu] = to
         self.runs[cpu].append((self.now, to.tid if to else 0))
         told = (int(preempted), prev, following, state) if before else (0, prev, following, 0)
