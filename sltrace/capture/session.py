@@ -179,7 +179,9 @@ class Recording:
             ring.drain()
         self._accounts = Accounts(self._probes, self._groups, self._calibration)
         self._feed.since_ns = self._accounts.start_ns
-        self._clock = {"start_ns": self._accounts.start_ns, "start_unix_ns": time.time_ns()}
+        start_ns = self._accounts.start_ns
+        start_unix_ns = time.time_ns() - (time.monotonic_ns() - start_ns)
+        self._clock = {"start_ns": start_ns, "start_unix_ns": start_unix_ns}
         self._last_pause = time.monotonic()
         self._writer.update_meta(
             clock=self._clock_now(),
