@@ -37,6 +37,7 @@ class Tags:
 
     def attach(self, context: Context) -> None:
         self.fd = context.tags_fd
+        context.take_tags()
 
     def drain(self) -> float:
         return 0.0
