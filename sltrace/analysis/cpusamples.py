@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sltrace.analysis.cubeprofiles import Stretch
     from sltrace.trace.reader import Trace
 
-WHERE = "this recording's CPU samples"
+WHERE = "this recording's CPU samples of Python processes"
 MAX_STACKS = 50_000
 """Stacks whose frames are looked up, those with the most time."""
 MAX_ROWS = 1_000_000

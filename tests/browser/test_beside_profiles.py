@@ -154,7 +154,7 @@ def test_own_samples_are_where_they_were_taken(
     ]  # fmt: skip
     rows = [WAIT | {"stack_kernel": 1, "end_ns": i * SECOND} for i in range(11)]
     report = open_report(rows, stacks=STACKS, frames=FRAMES, samples=samples)
-    assert "this recording's CPU samples" in report.text("#flame-note")
+    assert "this recording's CPU samples of Python processes" in report.text("#flame-note")
     for cells in ("0-299", "60-179", "31-33"):
         report.visit(f"{report.url}#axis=policy&cells={cells},0-0")
         inside = [report.figures["from"], report.figures["to"]]
