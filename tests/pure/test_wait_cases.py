@@ -41,6 +41,19 @@ def lost_wake(kernel: Kernel, task: Task) -> None:
     kernel.hidden = False
 
 
+def hole_after_a_wakeup(kernel: Kernel, task: Task, cpu: int) -> int:
+    """It is woken on CPU 0 and gets a CPU unseen, which is noticed later; how long it waited."""
+    kernel.wake(task, 0, 0, 5)
+    woken = kernel.now
+    if cpu:
+        kernel.migrate(task, cpu)
+    unseen(kernel, (task, "block"), cpu=cpu)
+    begun = kernel.now
+    kernel.tick(300)
+    kernel.switch(cpu, None, "block")
+    return begun - woken
+
+
 def last(machine: Machine, *names: str) -> tuple[int, ...]:
     record = machine.records()[-1]
     return tuple(int(record[name]) for name in names)
@@ -188,13 +201,8 @@ def test_a_hole_is_as_long_as_the_task_was_not_seen() -> None:
 def test_a_hole_after_a_wakeup_begins_with_it() -> None:
     machine, kernel, _, two = two_tasks()
     kernel.tick(1000)
-    kernel.wake(two, 0, 0, 5)
-    woken = kernel.now
-    unseen(kernel, (two, "block"))
-    begun = kernel.now
-    kernel.tick(300)
-    kernel.switch(0, None, "block")
-    assert missed(machine) == [(HOLE, 2, 0, begun - woken)]
+    waited = hole_after_a_wakeup(kernel, two, cpu=0)
+    assert missed(machine) == [(HOLE, 2, 0, waited)]
 
 
 def test_a_wake_from_before_a_hole_is_not_that_of_the_next_wait() -> None:
@@ -240,14 +248,8 @@ def test_who_ran_unseen_is_a_culprit_still(idle: bool) -> None:
 
 def test_a_cpu_not_heard_of_before_may_hide_the_end_of_a_wait() -> None:
     machine, kernel, _, two = two_tasks()
-    kernel.wake(two, 0, 0, 5)
-    woken = kernel.now
-    kernel.migrate(two, 1)
-    unseen(kernel, (two, "block"), cpu=1)
-    begun = kernel.now
-    kernel.tick(300)
-    kernel.switch(1, None, "block")
-    assert missed(machine) == [(HOLE, 2, 0, begun - woken)]
+    waited = hole_after_a_wakeup(kernel, two, cpu=1)
+    assert missed(machine) == [(HOLE, 2, 0, waited)]
 
 
 def test_a_lost_wakeup_is_bounded_by_the_schedulers_own_stamp() -> None:
