@@ -102,6 +102,7 @@ struct thread_info {
 };
 
 struct sched_info {
+	u64 run_delay;
 	u64 last_queued;
 };
 

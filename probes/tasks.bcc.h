@@ -189,6 +189,11 @@ static __always_inline u64 kernel_wait_ns(struct task_struct *t)
 	return UNKNOWN_WAIT;
 }
 
+static __always_inline u64 task_run_delay_ns(struct task_struct *t)
+{
+	return 0;
+}
+
 /* False where the kernel does not say: then a hole may be bounded too closely. */
 static __always_inline bool runs_now(struct task_struct *t)
 {

@@ -52,6 +52,11 @@ static __always_inline u64 kernel_wait_ns(struct task_struct *t)
 	return queued ? t->se.cfs_rq->rq->clock - queued : UNKNOWN_WAIT;
 }
 
+static __always_inline u64 task_run_delay_ns(struct task_struct *t)
+{
+	return bpf_core_field_exists(t->sched_info.run_delay) ? t->sched_info.run_delay : 0;
+}
+
 static __always_inline bool runs_now(struct task_struct *t)
 {
 	return t->on_cpu;

@@ -13,7 +13,9 @@
  *   task_exec_ns(t)               CPU time used so far (se.sum_exec_runtime)
  *   task_cpu(t)                   the CPU whose queue it is on
  *   switches_of_queue(t)          switches of its CPU so far, this one included (rq.nr_switches)
- *   kernel_wait_ns(t)             how long the scheduler says it has been queued; UNKNOWN_WAIT
+ *   kernel_wait_ns(t)             how long the scheduler says it has been on its present queue;
+ *                                 UNKNOWN_WAIT
+ *   task_run_delay_ns(t)          how long it says it was on queues before, in total; 0: unknown
  *   runs_now(t)                   whether it is on a CPU
  *   moves_queued(t)               whether a task that migrates is on a queue, not just woken
  *   throttle_clock(t)             how long its queue's CPU quota has been used up, in total
@@ -185,6 +187,15 @@ static __always_inline u64 last_seen(const struct task_state *s)
 }
 
 /*
+ * Whether all that the scheduler has added to its account since `run_delay_ns` is of waits that
+ * were not seen. If it was moved asleep, its sleep from there on is in the account too.
+ */
+static __always_inline bool accounted(const struct task_state *s)
+{
+	return s->out_ns > s->in_ns && !(s->out_flags & (MOVED_ASLEEP | CENSORED));
+}
+
+/*
  * Switches on this CPU were not seen, the last of them to `prev`, which is now switched out. It
  * has run for the CPU time it used since it was last seen; the rest is the most it can have
  * waited. It was asleep before a wakeup, if it had not run between being seen to block and that.
@@ -192,7 +203,7 @@ static __always_inline u64 last_seen(const struct task_state *s)
 static __always_inline void on_hole(struct cpu_state *c, u32 cpu, struct task_struct *prev, u64 now)
 {
 	struct task_state *s;
-	u64 ran, start;
+	u64 ran, start, low, high;
 
 	if (!task_tid(prev)) {
 		count(c, HOLES);
@@ -211,7 +222,9 @@ static __always_inline void on_hole(struct cpu_state *c, u32 cpu, struct task_st
 		start = s->wakeup_ns;
 		ran = at_least_zero(task_exec_ns(prev) - s->woken_exec_ns);
 	}
-	missed(c, prev, cpu, MISSED_HOLE, 0, at_least_zero(now - start - ran), now);
+	high = at_least_zero(now - start - ran);
+	low = accounted(s) ? task_run_delay_ns(prev) - s->run_delay_ns : 0;
+	missed(c, prev, cpu, MISSED_HOLE, least(low, high), high, now);
 	push_segment(c, task_tid(prev), task_pid(prev), task_cgroup(prev),
 		     latest(c->last_ns, now - ran));
 	s->in_ns = now - 1;
@@ -236,6 +249,7 @@ static __always_inline void switch_out(void *ctx, struct cpu_state *c, struct ta
 		return;
 	s->out_ns = now;
 	s->exec_ns = task_exec_ns(prev);
+	s->run_delay_ns = task_run_delay_ns(prev);
 	s->out_cpu = cpu;
 	s->out_state = prev_state;
 	/* prev_state says sleeping for a task preempted on its way to sleep: preempt decides. */
@@ -332,16 +346,19 @@ static __always_inline void switch_in(struct cpu_state *c, struct task_struct *n
 			flags |= FOREIGN_WAKE;
 	} else {
 		u64 ran = last ? exec_ns - s->exec_ns : 0;
-		u64 high = at_least_zero(now - last_seen(s) - ran);
+		u64 low = 0, high = at_least_zero(now - last_seen(s) - ran);
+		u64 queued = kernel_wait_ns(next);
 
 		/*
-		 * If only the wakeup was lost, the scheduler's own stamp bounds the wait as well,
-		 * unless it began anew on another queue. Its clock was read after the last switch
-		 * on this CPU, which bounds its lag.
+		 * If only the wakeup was lost, the scheduler's own account has the wait. Its clock
+		 * was read after the last switch on this CPU, which bounds its lag.
 		 */
-		if (last && !ran && !(s->out_flags & MOVED_ASLEEP))
-			high = least(high, kernel_wait_ns(next) + at_least_zero(now - c->last_ns));
-		missed(c, next, cpu, MISSED_UNSTAMPED, 0, high, now);
+		if (!ran && queued != UNKNOWN_WAIT && accounted(s)) {
+			queued += task_run_delay_ns(next) - s->run_delay_ns;
+			low = least(high, queued);
+			high = least(high, queued + at_least_zero(now - c->last_ns));
+		}
+		missed(c, next, cpu, MISSED_UNSTAMPED, low, high, now);
 		s->in_ns = now;
 		s->exec_ns = exec_ns;
 		return;

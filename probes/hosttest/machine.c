@@ -37,6 +37,7 @@ struct task_struct {
 	u64 exec_ns;
 	u64 switches; /* of its CPU, for the switch under way */
 	u64 kernel_wait_ns;
+	u64 run_delay_ns;
 	u64 throttle_clock[MAX_CPUS];
 	u32 matches;
 	u32 moves_queued;
@@ -70,6 +71,7 @@ TASK_FIELD(prio, int, prio)
 TASK_FIELD(static_prio, int, static_prio)
 TASK_FIELD(cgroup, u64, cgroup)
 TASK_FIELD(exec_ns, u64, exec_ns)
+TASK_FIELD(run_delay_ns, u64, run_delay_ns)
 TASK_FIELD(cpu, u32, cpu)
 TASK_FIELD(matches, bool, matches)
 

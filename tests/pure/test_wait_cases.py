@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sltrace.model import Flag
-from tests.support.machine import Kernel, Machine, Task
+from tests.support.machine import UNKNOWN_WAIT, Kernel, Machine, Task
 
 CPUS = 2
 HOLE, UNSTAMPED = 16, 17
@@ -186,7 +186,8 @@ def test_a_hole_is_as_long_as_the_task_was_not_seen() -> None:
     begun = kernel.now
     kernel.tick(300)
     kernel.switch(0, None, "block")
-    assert missed(machine) == [(HOLE, 2, 0, begun - since)]
+    # The scheduler's own account has the wait itself, and not the sleep before it.
+    assert missed(machine) == [(HOLE, 2, 50, begun - since)]
     assert (machine.counter("holes"), machine.counter("switches_lost")) == (1, 1)
     # It is known to have run, and for how long.
     kernel.wake(one, 1, 0, 5)
@@ -202,7 +203,7 @@ def test_a_hole_after_a_wakeup_begins_with_it() -> None:
     machine, kernel, _, two = two_tasks()
     kernel.tick(1000)
     waited = hole_after_a_wakeup(kernel, two, cpu=0)
-    assert missed(machine) == [(HOLE, 2, 0, waited)]
+    assert missed(machine) == [(HOLE, 2, waited, waited)]
 
 
 def test_a_wake_from_before_a_hole_is_not_that_of_the_next_wait() -> None:
@@ -249,7 +250,7 @@ def test_who_ran_unseen_is_a_culprit_still(idle: bool) -> None:
 def test_a_cpu_not_heard_of_before_may_hide_the_end_of_a_wait() -> None:
     machine, kernel, _, two = two_tasks()
     waited = hole_after_a_wakeup(kernel, two, cpu=1)
-    assert missed(machine) == [(HOLE, 2, 0, waited)]
+    assert missed(machine) == [(HOLE, 2, waited, waited)]
 
 
 def test_a_lost_wakeup_is_bounded_by_the_schedulers_own_stamp() -> None:
@@ -261,8 +262,35 @@ def test_a_lost_wakeup_is_bounded_by_the_schedulers_own_stamp() -> None:
     kernel.tick(40)
     kernel.switch(0, two, "preempt")
     # The queue's clock may be as old as the last switch here.
-    assert missed(machine) == [(UNSTAMPED, 2, 0, 40 + 25 + 5 + 40)]
+    assert missed(machine) == [(UNSTAMPED, 2, 40, 40 + 25 + 5 + 40)]
     assert one.tid == 1
+
+
+def test_the_schedulers_account_has_earlier_queues_too() -> None:
+    machine, kernel, _, two = two_tasks()
+    kernel.tick(5000)
+    kernel.switch(0, None, "block")
+    kernel.hidden = True
+    kernel.wake(two, 0, 0, 5)
+    kernel.tick(300)
+    kernel.migrate(two, 1)
+    kernel.tick(20)
+    kernel.migrate(two, 0)
+    kernel.hidden = False
+    kernel.tick(40)
+    kernel.switch(0, two, "preempt")
+    assert missed(machine) == [(UNSTAMPED, 2, 360, 360 + 365)]
+
+
+def test_without_the_schedulers_account_nothing_is_said_to_be_the_least() -> None:
+    machine, kernel, _, two = two_tasks()
+    since = kernel.now - 10
+    lost_wake(kernel, two)
+    two.queue_from = kernel.now - UNKNOWN_WAIT
+    kernel.tick(40)
+    two.queue_from += 40
+    kernel.switch(0, two, "preempt")
+    assert missed(machine) == [(UNSTAMPED, 2, 0, kernel.now - since)]
 
 
 def test_a_lost_wakeup_after_a_move_is_bounded_by_what_was_seen() -> None:

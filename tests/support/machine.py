@@ -42,6 +42,7 @@ class TaskStruct(c.Structure):
         ("exec_ns", c.c_uint64),
         ("switches", c.c_uint64),
         ("kernel_wait_ns", c.c_uint64),
+        ("run_delay_ns", c.c_uint64),
         ("throttle_clock", c.c_uint64 * MAX_CPUS),
         ("matches", c.c_uint32),
         ("moves_queued", c.c_uint32),
@@ -260,6 +261,7 @@ class Kernel:
         self._tell("host_migrate", task.cpu, task.struct, cpu)
         task.struct.moves_queued = 0
         task.queues.append((task.cpu, task.queue_from, self.now))
+        task.struct.run_delay_ns += self.now - task.queue_from
         task.cpu = task.struct.cpu = cpu
         task.queue_from = self.now
 
@@ -286,6 +288,8 @@ class Kernel:
         self.runs[cpu].append((self.now, to.tid if to else 0))
         told = (int(preempted), prev, following, state) if before else (0, prev, following, 0)
         self._tell("host_switch", cpu, *told)
+        if to and to.struct.kernel_wait_ns != UNKNOWN_WAIT:
+            to.struct.run_delay_ns += to.struct.kernel_wait_ns
         if not self.hidden:
             self.heard.setdefault(cpu, self.now)
             for task in (before, to):
