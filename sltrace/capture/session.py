@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sltrace.capture import openfiles, overhead, priority, privileges, tags
+from sltrace.capture import memory, openfiles, overhead, priority, privileges, tags
 from sltrace.capture.accounts import Accounts, Status
 from sltrace.capture.asynciotasks import AsyncioTasks
 from sltrace.capture.description import describe
@@ -120,6 +120,7 @@ class Recording:
             )
             # Loading and verifying take seconds of CPU, and are in no hurry.
             priority.raise_for_reading()
+            memory.give_back()
             self._begin()
         except BaseException:
             self._detach()
