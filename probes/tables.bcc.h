@@ -135,7 +135,7 @@ static __always_inline struct wait_record *record_reserve(u32 cpu, bool tail)
 	return (bpf_ringbuf_reserve)(ring, SHORT_RECORD, 0);
 }
 
-static __always_inline void record_submit(struct wait_record *r)
+static __always_inline void record_submit(struct wait_record *r, u32 cpu)
 {
 	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
 }

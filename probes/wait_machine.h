@@ -24,7 +24,7 @@
  *   cpu_find(cpu)                 struct cpu_state
  *   slot_find(cgroup, cpu, policy)   index of a histogram slot
  *   slot_at(index)                struct histogram_slot
- *   record_reserve(cpu, tail) record_submit(r)   NULL where the ring is full
+ *   record_reserve(cpu, tail) record_submit(r, cpu)   NULL where the ring is full
  *   task_matches(t)               passes the pid, cgroup and comm filters
  *   cpu_matches(cpu)              passes the CPU filter
  *   tags_on()                     whether a runtime is looked into by now
@@ -177,7 +177,7 @@ static __always_inline void missed(struct cpu_state *c, struct task_struct *t, u
 	r->tid = task_tid(t);
 	r->pid = task_pid(t);
 	r->cpu = cpu;
-	record_submit(r);
+	record_submit(r, cpu);
 }
 
 /* When this task was last seen to get or lose a CPU, and no earlier than the recording. */
@@ -434,7 +434,7 @@ static __always_inline void switch_in(struct cpu_state *c, struct task_struct *n
 		tag_take(next, r);
 	else if (tail)
 		__builtin_memset(&r->tag, 0, sizeof(r->tag));
-	record_submit(r);
+	record_submit(r, cpu);
 	count(c, RECORDS);
 }
 

@@ -70,12 +70,12 @@ struct wait_record {
 	u8 culprit_known;
 	u8 flags;
 	u8 reserved;
-	/* Left off the record when no stacks are asked for. */
+	/* Zero when no stacks are asked for, and not handed over. */
 	u64 stack_kernel;
 	u64 stack_user;
 	u64 waker_stack_kernel;
 	u64 waker_stack_user;
-	/* Left off the record when no runtime is looked into. */
+	/* Zero until a runtime is looked into. */
 	struct task_tag tag;
 };
 
@@ -161,6 +161,7 @@ struct config {
 	u32 stack_rate; /* stacks per CPU and 10 ms; 0: no cap */
 	u32 task_mask;  /* slots of the task table - 1 */
 	u32 n_slots;    /* histogram slots */
+	u32 ring_mask;  /* records of a CPU's ring - 1 */
 	u32 policies;   /* bit per SCHED_*; 0: all */
 	u8 filter_pids;
 	u8 filter_cgroups;

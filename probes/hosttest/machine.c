@@ -150,9 +150,10 @@ static struct wait_record *record_reserve(u32 cpu, bool tail)
 	return n_records < room ? &records[n_records++] : NULL;
 }
 
-static void record_submit(struct wait_record *r)
+static void record_submit(struct wait_record *r, u32 cpu)
 {
 	(void)r;
+	(void)cpu;
 }
 
 static bool tags_on(void)

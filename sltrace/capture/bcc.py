@@ -7,6 +7,7 @@ that rings, counters and histograms are read exactly as with libbpf.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,11 +29,12 @@ from sltrace.capture.probes import (
     WAKERS,
     WITHOUT,
     Targets,
+    WaitRing,
     config_bytes,
     counter_names,
     fill_filters,
     object_path,
-    record_dtypes,
+    record_dtype,
     want_pid,
 )
 from sltrace.capture.ring import Ring
@@ -120,14 +122,14 @@ class BccProbes:
         ):
             tables[name] = maps.create_map(name, kind, key, value, entries, flags)
 
-        waits, _ = record_dtypes(layouts.dtype("wait_record"), self.settings, self.targets)
+        waits = record_dtype(layouts.dtype("wait_record"), self.settings, tagged=False)
         self._rings = [libbpf.create_ring(ring_bytes) for _ in range(cpus)]
         tables["wait_rings"] = maps.create_map(
             "wait_rings", maps.ARRAY_OF_MAPS, 4, 4, cpus, inner=self._rings[0]
         )
         for cpu, fd in enumerate(self._rings):
             libbpf.update_map(tables["wait_rings"], _u32(cpu), _u32(fd))
-        self.wait_rings = (
+        self.wait_rings: Sequence[WaitRing] = (
             []
             if self.settings.histogram_only
             else [Ring(fd, ring_bytes, waits) for fd in self._rings]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sltrace.capture import kernel, libbpf, sizes
 from sltrace.capture.btf import Btf
 from sltrace.capture.maps import view
+from sltrace.capture.recordring import record_rings
 from sltrace.capture.ring import Ring
 from sltrace.capture.settings import Settings
 from sltrace.errors import CannotRecord, TargetError
@@ -47,13 +48,23 @@ WITHOUT = {
 }
 
 
+class WaitRing(Protocol):
+    """Wait records of one CPU."""
+
+    def fill(self) -> float:
+        """Share of the ring that waits to be read, 0 to 1."""
+
+    def drain(self) -> NDArray[Any] | None:
+        """Takes all records that are whole; None if there are none."""
+
+
 class Probes(Protocol):
     """What a loader hands to the session."""
 
     loader: str
     attached: list[str]
     not_attached: list[tuple[str, str]]
-    wait_rings: list[Ring]
+    wait_rings: Sequence[WaitRing]
     stack_ring: Ring | None
     task_ring: Ring | None
     cgroup_ring: Ring | None
@@ -184,20 +195,15 @@ def want_pid(table: int, pid: int) -> None:
     libbpf.update_map(table, pid.to_bytes(4, "little"), _YES)
 
 
-def record_dtypes(
-    full: np.dtype[Any], settings: Settings, targets: Targets
-) -> tuple[np.dtype[Any], np.dtype[Any] | None]:
-    """`struct wait_record` as it is handed over at first, and later if that is another one.
-
-    probes/record_tail.h says when it has a tail.
-    """
-    if settings.stacks.any or targets.tagged:
-        return full, None
+def record_dtype(full: np.dtype[Any], settings: Settings, *, tagged: bool) -> np.dtype[Any]:
+    """`struct wait_record`, or its begin: probes/record_tail.h says when it has a tail."""
+    if settings.stacks.any or tagged:
+        return full
     assert full.fields is not None
     assert full.names is not None
     cut = full.fields["stack_kernel"][1]
     names = [n for n in full.names if full.fields[n][1] < cut]
-    short = np.dtype(
+    return np.dtype(
         {
             "names": names,
             "formats": [full.fields[n][0] for n in names],
@@ -205,7 +211,6 @@ def record_dtypes(
             "itemsize": cut,
         }
     )
-    return short, full if targets.tags_fd >= 0 else None
 
 
 @dataclass
@@ -233,7 +238,9 @@ class LibbpfProbes:
         cpus = libbpf.possible_cpus()
         slots = sizes.histogram_slots(cpus)
         tasks = sizes.task_slots()
-        ring_bytes = self.settings.ring_bytes or sizes.ring_bytes(cpus)
+        records = sizes.ring_records(cpus, self.settings.ring_bytes)
+        if self.settings.histogram_only:
+            records = 1
         stack_ring_bytes = STACK_RING_BYTES if self.settings.stacks.any else mmap.PAGESIZE
         maps = self._object.maps
         for name, entries in {
@@ -241,7 +248,8 @@ class LibbpfProbes:
             "task_table": tasks,
             "histograms": slots,
             "slot_index": slots,
-            "wait_rings": cpus,
+            "ring_positions": cpus,
+            "wait_records": cpus * records,
             "wanted_cpus": cpus,
             "stack_ring": stack_ring_bytes,
         }.items():
@@ -252,6 +260,7 @@ class LibbpfProbes:
             self.targets,
             task_mask=tasks - 1,
             n_slots=slots,
+            ring_mask=records - 1,
         )
         maps[".rodata"].write_initial(layouts.variable_offset(".rodata", "cfg"), config)
         maps[".bss"].write_initial(
@@ -264,12 +273,17 @@ class LibbpfProbes:
         self._choose_programs()
         self._object.load()
 
-        waits = record_dtypes(layouts.dtype("wait_record"), self.settings, self.targets)
-        self.wait_rings = []
-        for cpu in range(0 if self.settings.histogram_only else cpus):
-            fd = libbpf.create_ring(ring_bytes)
-            maps["wait_rings"].update(cpu.to_bytes(4, "little"), fd.to_bytes(4, "little"))
-            self.wait_rings.append(Ring(fd, ring_bytes, *waits))
+        self._record = layouts.dtype("wait_record")
+        self._record_rings = record_rings(
+            maps["wait_records"].fd,
+            maps["ring_positions"].fd,
+            cpus=cpus,
+            size=records,
+            record=self._record,
+            position=layouts.dtype("ring_position"),
+            dtype=record_dtype(self._record, self.settings, tagged=self.targets.tagged),
+        )
+        self.wait_rings: Sequence[WaitRing] = self._record_rings
         self.stack_ring: Ring | None = Ring(
             maps["stack_ring"].fd, stack_ring_bytes, layouts.dtype("stack_record")
         )
@@ -339,6 +353,8 @@ class LibbpfProbes:
 
     def take_tags(self) -> None:
         """Records carry the tags of tasks from here on."""
+        for ring in self._record_rings:
+            ring.hand_over(self._record)
         self._object.maps[_TAGGED].update(bytes(4), _ON)
 
     def detach(self) -> None:

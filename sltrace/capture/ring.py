@@ -4,7 +4,7 @@ Layout: Documentation/bpf/ringbuf.rst and kernel/bpf/ringbuf.c: a page with the 
 position, a page with the producer's, then the data. (The kernel offers the data twice in a row, so
 that a record that wraps is contiguous; mapped once, it is half as much resident memory.) A record
 is an 8-byte header (length with a busy and a discard bit) and its payload, padded to 8 bytes. All
-records of one ring are of one type here, or of a second one from some record on.
+records of one ring are of one type here.
 """
 
 from __future__ import annotations
@@ -26,12 +26,9 @@ class Ring:
         fd: The map.
         size: Bytes of data, as the map was created.
         dtype: Type of every record.
-        later: Type of every record after the first of this type, of another length.
     """
 
-    def __init__(
-        self, fd: int, size: int, dtype: np.dtype[Any], later: np.dtype[Any] | None = None
-    ) -> None:
+    def __init__(self, fd: int, size: int, dtype: np.dtype[Any]) -> None:
         page = mmap.PAGESIZE
         self._size = size
         self._consumer_page = mmap.mmap(fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
@@ -42,10 +39,6 @@ class Ring:
         self._produced = np.frombuffer(self._producer_page, np.uint64, 1)
         self._data = np.frombuffer(self._producer_page, np.uint8, offset=page)
         self._words = self._data.view(np.uint32)
-        self._later = later
-        self._expect(dtype)
-
-    def _expect(self, dtype: np.dtype[Any]) -> None:
         # What a header says of a record that is finished.
         self._length = np.uint32(dtype.itemsize)
         self._stride = -(-(_HEADER + dtype.itemsize) // 8) * 8
@@ -56,14 +49,12 @@ class Ring:
         return float(int(self._produced[0]) - int(self._consumed[0])) / self._size
 
     def drain(self) -> NDArray[Any] | None:
-        """Takes all finished records of one type; None if there are none. The array is a copy."""
+        """Takes all finished records; None if there are none. The array is a copy."""
         consumed = int(self._consumed[0])
         # Whole records: the producer moves by those.
         available = int(self._produced[0]) - consumed
         start = consumed % self._size
         length = self._finished(start, available)
-        if length == 0 and available and self._changes_at(start):
-            length = self._finished(start, available)
         if length == 0:
             return None
         # As bytes: copied record by record, a structured array takes ten times as long (measured).
@@ -73,14 +64,6 @@ class Ring:
         taken[head:] = self._data[: length - head]
         self._consumed[0] = consumed + length
         return taken.view(self._record)
-
-    def _changes_at(self, start: int) -> bool:
-        """Goes over to the second type if the record there is one."""
-        if self._later is None or self._words[start // 4] != np.uint32(self._later.itemsize):
-            return False
-        self._expect(self._later)
-        self._later = None
-        return True
 
     def _finished(self, start: int, available: int) -> int:
         """Bytes from `start` on that are whole records of the type expected, and written."""

@@ -236,9 +236,7 @@ class Recording:
         self._clock |= {"end_ns": self._feed.until_ns, "end_unix_ns": time.time_ns()}
         for source in self._sources:
             source.detach()
-        # Twice: a ring gives records of one type at a time.
-        for _ in range(2):
-            self._drain(limit=None)
+        self._drain(limit=None)
         self._closing.set()
         writing.join()
         priority.lower()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-_RING_TOTAL = 64 << 20
-_RING_MIN = 256 << 10
-_RING_MAX = 8 << 20
+_RECORD_BYTES = 184  # struct wait_record
+_RING_TOTAL = 1 << 19
+_RING_MIN = 1 << 8
+_RING_MAX = 1 << 16
 _TASKS_MIN = 1 << 15
 _TASKS_MAX = 1 << 19
 
@@ -17,16 +18,22 @@ def power_of_two(value: int) -> int:
     return 1 << max(value - 1, 0).bit_length()
 
 
-def ring_bytes(cpus: int) -> int:
-    """Ring of one CPU: 8 MiB up to 8 CPUs, 256 KiB at 256.
+def ring_records(cpus: int, ring_bytes: int) -> int:
+    """Records of one CPU's ring: of so many bytes at most, or if 0, 65,536 up to 8 CPUs.
 
-    8 MiB hold 70 000 waits without stacks: half a second at 150 000 waits/s on one CPU.
+    That is 12 MiB, and 0.4 s at 150 000 waits/s on one CPU. At 256 CPUs it is 2,048 records.
     """
-    return max(_RING_MIN, min(_RING_MAX, power_of_two(_RING_TOTAL // cpus + 1) >> 1))
+    wanted = ring_bytes // _RECORD_BYTES if ring_bytes else _RING_TOTAL // cpus
+    return max(_RING_MIN, min(_RING_MAX, power_of_two(wanted + 1) >> 1))
+
+
+def ring_bytes(cpus: int) -> int:
+    """The same where a ring is one of the kernel's ring buffers: 8 MiB, to 256 KiB at 256 CPUs."""
+    return ring_records(cpus, 0) * 128
 
 
 def task_slots() -> int:
-    """Slots of the task table (168 bytes each): at least four per thread there is now."""
+    """Slots of the task table (176 bytes each): at least four per thread there is now."""
     threads = sum(1 for _ in Path("/proc").glob("[0-9]*/task/[0-9]*"))
     limit = power_of_two(int(Path("/proc/sys/kernel/pid_max").read_text()))
     return min(limit, max(_TASKS_MIN, min(_TASKS_MAX, power_of_two(8 * threads))))

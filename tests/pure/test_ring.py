@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sltrace.capture.recordring import RecordRing
 from sltrace.capture.ring import Ring, join
 
 _SIZE = mmap.PAGESIZE
@@ -20,6 +21,9 @@ _TYPES = [
     np.dtype({"names": ["number"], "formats": ["<u8"], "offsets": [8], "itemsize": 52}),
 ]
 _BUSY = 1 << 31
+_RECORDS = 8
+_WHOLE = np.dtype([("number", "<u8"), ("tail", "<u8")])
+_SHORT = np.dtype([("number", "<u8")])
 
 
 class Kernel:
@@ -118,31 +122,30 @@ def test_what_is_being_written_is_left_for_later(data: st.DataObject) -> None:
         os.close(kernel.fd)
 
 
-@given(data=st.data())
-def test_records_of_a_second_type_from_some_point_on(data: st.DataObject) -> None:
-    """Each of both once and in order, wherever the ring ends and whatever is still written."""
-    kernel = Kernel(_TYPES[0])
-    try:
-        kernel.start_at(8 * data.draw(st.integers(0, _SIZE)))
-        ring = Ring(kernel.fd, _SIZE, _TYPES[0], _TYPES[1])
-        written, numbers = 0, []
-        for dtype in _TYPES[:2]:
-            kernel.dtype, kernel.stride = dtype, (8 + dtype.itemsize + 7) // 8 * 8
-            room = _SIZE // 2 // kernel.stride
-            for batch in data.draw(st.lists(st.integers(0, room), max_size=3)):
-                for left in range(batch, 0, -1):
-                    kernel.write(written, busy=left == 1)
-                    written += 1
-                for _ in range(2):
-                    if (records := ring.drain()) is not None:
-                        numbers += records["number"].tolist()
-                assert numbers == list(range(written - (batch > 0)))
-                if batch:
-                    kernel.finish(kernel.produced - kernel.stride)
-        for _ in range(2):
-            if (records := ring.drain()) is not None:
-                numbers += records["number"].tolist()
-        assert numbers == list(range(written))
+@given(
+    st.integers(0, 3 * _RECORDS),
+    st.lists(st.integers(0, _RECORDS), max_size=6),
+    st.integers(0, 6),
+)
+def test_wait_records_once_and_in_order(begin: int, batches: list[int], widened: int) -> None:
+    """Wherever the ring ends, and whenever more of each record is asked for."""
+    memory = np.zeros(_RECORDS, _WHOLE)
+    written, read = np.array([begin], np.uint64), np.array([begin], np.uint64)
+    ring = RecordRing(memory.view(np.uint64).reshape(_RECORDS, -1), written, read, _SHORT)
+    number, drained = 0, []
+    for i, batch in enumerate(batches):
+        if i == widened:
+            ring.hand_over(_WHOLE)
+        for _ in range(batch):
+            memory[int(written[0]) % _RECORDS] = (number, number + 7)
+            number += 1
+            written += np.uint64(1)
+        assert ring.fill() == batch / _RECORDS
+        records = ring.drain()
+        assert (0 if records is None else len(records)) == batch
         assert ring.fill() == 0
-    finally:
-        os.close(kernel.fd)
+        if records is not None:
+            assert records.dtype == (_WHOLE if i >= widened else _SHORT)
+            assert i < widened or (records["tail"] == records["number"] + 7).all()
+            drained += records["number"].tolist()
+    assert drained == list(range(number))
