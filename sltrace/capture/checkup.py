@@ -143,8 +143,10 @@ def _loading() -> list[Finding]:
         probes = LibbpfProbes(everything, Targets())
     except CannotRecord as err:
         said = libbpf.messages().partition("\n")[0]
-        advice = f"unless it is named above, report it with the kernel's version: {said}"
-        return [Finding("loading", "missing", err.message, advice if said else err.hint)]
+        advice = err.hint
+        if said and advice == libbpf.ASK_DOCTOR:
+            advice = f"unless it is named above, report it with the kernel's version: {said}"
+        return [Finding("loading", "missing", err.message, advice)]
     probes.close()
     return [
         Finding("loading", "ok", f"{len(probes.attached)} programs loaded and attached"),

@@ -382,10 +382,14 @@ def online_cpus() -> list[int]:
     return [cpu for p in parts for cpu in range(int(p[0]), int(p[-1]) + 1)]
 
 
+ASK_DOCTOR = "sltrace doctor says what this kernel lacks"
+"""What to do where nothing better is known."""
+
+_MORE_FILES = "raise the limit of open files (ulimit -n 65536)"
 _HINTS = {
     errno.EPERM: "run as root (sudo sltrace record ...); sltrace doctor says what is missing",
-    errno.EACCES: "sltrace doctor says what this kernel lacks",
-    errno.EINVAL: "sltrace doctor says what this kernel lacks",
+    errno.EMFILE: _MORE_FILES,
+    errno.ENFILE: _MORE_FILES,
     errno.ENOMEM: "free some memory, or record with smaller buffers: --buffer 1M",
     errno.ENOENT: "this kernel has no such tracepoint; sltrace doctor says what it lacks",
 }
@@ -394,7 +398,7 @@ _HINTS = {
 def _cannot_load(what: str, number: int) -> CannotRecord:
     reason = os.strerror(number) if number else "unknown reason"
     said = next((m for m in reversed(_messages) if "BTF" in m and "vmlinux" in m), "")
-    hint = _HINTS.get(number, "sltrace doctor says what this kernel lacks")
+    hint = _HINTS.get(number, ASK_DOCTOR)
     if said and number not in (errno.EPERM, errno.EACCES):
         hint = "this kernel has no BTF: try --loader bcc (needs kernel headers)"
     return CannotRecord(f"cannot {what}: {reason}", hint)
