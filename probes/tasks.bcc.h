@@ -184,6 +184,8 @@ static __always_inline u64 throttle_clock_at(struct task_struct *t, u32 cpu)
 	return 0;
 }
 
+#define queue_clock(t) 0ULL
+
 static __always_inline u64 kernel_wait_ns(struct task_struct *t)
 {
 	return UNKNOWN_WAIT;

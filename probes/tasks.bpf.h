@@ -41,6 +41,11 @@ static __always_inline u64 switches_of_queue(struct task_struct *t)
 	return t->se.cfs_rq->rq->nr_switches;
 }
 
+static __always_inline u64 queue_clock(struct task_struct *t)
+{
+	return t->se.cfs_rq->rq->clock;
+}
+
 /* From the scheduler's own accounting (CONFIG_SCHED_INFO), on the run queue's clock. */
 static __always_inline u64 kernel_wait_ns(struct task_struct *t)
 {
@@ -49,7 +54,7 @@ static __always_inline u64 kernel_wait_ns(struct task_struct *t)
 	if (!bpf_core_field_exists(t->sched_info.last_queued))
 		return UNKNOWN_WAIT;
 	queued = t->sched_info.last_queued;
-	return queued ? t->se.cfs_rq->rq->clock - queued : UNKNOWN_WAIT;
+	return queued ? queue_clock(t) - queued : UNKNOWN_WAIT;
 }
 
 static __always_inline u64 task_run_delay_ns(struct task_struct *t)

@@ -16,20 +16,17 @@
  *   kernel_wait_ns(t)             how long the scheduler says it has been on its present queue;
  *                                 UNKNOWN_WAIT
  *   task_run_delay_ns(t)          how long it says it was on queues before, in total; 0: unknown
- *   runs_now(t)                   whether it is on a CPU
- *   moves_queued(t)               whether a task that migrates is on a queue, not just woken
- *   throttle_clock(t)             how long its queue's CPU quota has been used up, in total
- *   throttle_clock_at(t, cpu)     the same for its cgroup's queue on another CPU
- *   state_find(tid) state_claim(tid) state_release(tid)     struct task_state of a live task
- *   cpu_find(cpu)                 struct cpu_state
- *   slot_find(cgroup, cpu, policy)   index of a histogram slot
- *   slot_at(index)                struct histogram_slot
- *   record_reserve(cpu, tail) record_submit(r, cpu)   NULL where the ring is full
- *   task_matches(t)               passes the pid, cgroup and comm filters
- *   cpu_matches(cpu)              passes the CPU filter
- *   tags_on()                     whether a runtime is looked into by now
- *   tag_take(t, r)                what its probes noted of a task, into the record
- *   stack_kernel_of(t, c, now)    id of a task's kernel stack, 0 for none
+ *   queue_clock(t)                the clock of its CPU's queue, read when this switch began; 0:
+ * unknown runs_now(t)                   whether it is on a CPU moves_queued(t) whether a task that
+ * migrates is on a queue, not just woken throttle_clock(t)             how long its queue's CPU
+ * quota has been used up, in total throttle_clock_at(t, cpu)     the same for its cgroup's queue on
+ * another CPU state_find(tid) state_claim(tid) state_release(tid)     struct task_state of a live
+ * task cpu_find(cpu)                 struct cpu_state slot_find(cgroup, cpu, policy)   index of a
+ * histogram slot slot_at(index)                struct histogram_slot record_reserve(cpu, tail)
+ * record_submit(r, cpu)   NULL where the ring is full task_matches(t)               passes the pid,
+ * cgroup and comm filters cpu_matches(cpu)              passes the CPU filter tags_on() whether a
+ * runtime is looked into by now tag_take(t, r)                what its probes noted of a task, into
+ * the record stack_kernel_of(t, c, now)    id of a task's kernel stack, 0 for none
  *   stack_user_of_current(ctx, c, now), stack_kernel_of_current(ctx, c, now)
  *
  * Stamps are compared, never cleared: an event counts only if it is later than the event it must
@@ -64,9 +61,14 @@ static __always_inline void start_queueing(struct task_state *s, struct task_str
 	s->culprit_flags = 0;
 }
 
+static __always_inline bool filters_tasks(void)
+{
+	return CFG(filter_pids) || CFG(filter_cgroups) || CFG(filter_comms);
+}
+
 static __always_inline bool selected(struct task_state *s, struct task_struct *t)
 {
-	if (!CFG(filter_pids) && !CFG(filter_cgroups) && !CFG(filter_comms))
+	if (!filters_tasks())
 		return true;
 	if (s->selection == UNDECIDED ||
 	    (CFG(filter_cgroups) && s->decided_cgroup != task_cgroup(t))) {
@@ -438,16 +440,39 @@ static __always_inline void switch_in(struct cpu_state *c, struct task_struct *n
 	count(c, RECORDS);
 }
 
+/* Whether a task's switch is more than the end or begin of what others may have waited for. */
+static __always_inline bool concerns(struct task_struct *t)
+{
+	return !filters_tasks() || (task_tid(t) && state_if_selected(t));
+}
+
+/*
+ * The time of a switch between two tasks nobody asked for, as near as blame needs it. Reading the
+ * clock is 40 of the 120 ns of such a switch; the queue's, which the kernel has read by then, is
+ * 0.4 to 17 us older (measured, docs/measured.md) and runs up to 500 ppm apart (clock slewing).
+ */
+static __always_inline u64 about_now(struct cpu_state *c, struct task_struct *next)
+{
+	u64 clock = queue_clock(next);
+
+	if (!clock || clock - c->clock_ns > CLOCK_HOLDS_NS) {
+		c->clock_ns = clock;
+		c->clock_ahead_ns = now_ns() - clock;
+	}
+	return latest(c->last_ns, clock + c->clock_ahead_ns);
+}
+
 static __always_inline void on_switch(void *ctx, u32 cpu, bool preempt, struct task_struct *prev,
 				      struct task_struct *next, u32 prev_state)
 {
-	u64 now = now_ns(), cgroup = task_tid(next) ? task_cgroup(next) : 0;
+	u64 now, cgroup = task_tid(next) ? task_cgroup(next) : 0;
 	u64 switch_no = switches_of_queue(next);
 	struct cpu_state *c = cpu_find(cpu);
 	struct task_state *s;
 
 	if (!c)
 		return;
+	now = concerns(prev) || concerns(next) ? now_ns() : about_now(c, next);
 	count(c, SWITCHES);
 	if (!c->seen) {
 		/* Runs although it was last seen to wait: it got the CPU before this was heard. */

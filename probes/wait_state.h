@@ -23,6 +23,8 @@
 #define SEARCH_BLOCKS   (BLOCKS - SEGMENTS / BLOCK_SEGMENTS - 1)
 #endif
 
+#define CLOCK_HOLDS_NS 4000000 /* for so long a comparison of clocks is good to 2 us */
+
 #define TASK_STATE_DEAD 0x80 /* TASK_DEAD: the last switch-out (include/linux/sched.h) */
 
 /* Far above any wait, far below an overflow. */
@@ -100,6 +102,8 @@ struct search {
 struct cpu_state {
 	u64 last_ns; /* of the last switch seen, and the kernel's number for it */
 	u64 switch_no;
+	u64 clock_ns;       /* the queue's, when last compared with CLOCK_MONOTONIC */
+	u64 clock_ahead_ns; /* by how much that was ahead */
 	u64 stack_window_ns;
 	u32 stacks_taken;
 	u32 head; /* segments written so far */

@@ -247,6 +247,33 @@ def test_who_ran_unseen_is_a_culprit_still(idle: bool) -> None:
         assert last(machine, "tid", "culprit_tid", "culprit_ns") == (2, 3, 900)
 
 
+@pytest.mark.parametrize("lag", [0, 9])
+def test_blame_between_tasks_nobody_asked_for_is_as_near_as_the_queues_clock(lag: int) -> None:
+    machine = Machine(filter_pids=1)
+    kernel = Kernel(machine, CPUS)
+    victim, two, three = (kernel.fork(0, tid, matches=int(tid == 1)) for tid in (1, 2, 3))
+    kernel.switch(0, victim, "block")
+    kernel.tick(10)
+    kernel.switch(0, two, "preempt")
+    kernel.tick(100)
+    kernel.switch(0, three, "preempt")
+    kernel.tick(300)
+    machine.queue_lag(lag)
+    kernel.switch(0, two, "preempt")
+    kernel.tick(1000)
+    kernel.switch(0, victim, "preempt")
+    names = ("tid", "runq_ns", "culprit_tid", "culprit_ns", "culprit_others")
+    assert last(machine, *names) == (1, 1400, 2, 1100 + lag, 1)
+    # A comparison of the two clocks holds for 4 ms: after that the lag is in both.
+    kernel.tick(10)
+    kernel.switch(0, two, "preempt")
+    kernel.tick(5_000_000)
+    kernel.switch(0, three, "preempt")
+    kernel.tick(1000)
+    kernel.switch(0, victim, "preempt")
+    assert last(machine, *names) == (1, 5_001_000, 2, 5_000_000, 1)
+
+
 def test_a_cpu_not_heard_of_before_may_hide_the_end_of_a_wait() -> None:
     machine, kernel, _, two = two_tasks()
     waited = hole_after_a_wakeup(kernel, two, cpu=1)

@@ -82,6 +82,10 @@ class Machine:
             wanted[name] = value
         self._lib.host_reset(wanted.tobytes(), room)
 
+    def queue_lag(self, ns: int) -> None:
+        """The run queues' clocks were read so long ago, from now on."""
+        self._lib.host_queue_lag(c.c_uint64(ns))
+
     def records(self) -> NDArray[Any]:
         out = np.zeros(65536, layouts().dtype("wait_record"))
         n = self._lib.host_records(c.c_void_p(out.ctypes.data))
