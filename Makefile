@@ -42,7 +42,12 @@ demo: setup ## record a contended load for 10 s and write demo.html
 	@echo; echo "Open $(DEMO).html in a browser; examples/contended/README.md says what it shows."
 
 test: check ## set up, then run every test, style and types included
+ifdef TESTS
 	$(Q)$(SUDO) $(BIN)/python -m pytest $(TESTS)
+else
+	$(Q)$(SUDO) $(BIN)/python -m pytest -n 2 tests/pure
+	$(Q)$(SUDO) $(BIN)/python -m pytest --ignore=tests/pure
+endif
 
 check: setup-test ## style and types: ruff, mypy, clang-format
 	$(Q)$(BIN)/ruff check .

@@ -6,6 +6,11 @@ import os
 from functools import cache
 
 import pytest
+from hypothesis import settings
+
+# A machine with other things to do may take longer than any deadline.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 REQUIRED = frozenset(os.environ.get("SLTRACE_REQUIRE", "").split(",")) - {""}
 """Markers whose tests must run: on a machine that cannot, they fail and are not skipped."""

@@ -228,7 +228,7 @@ def test_knows_what_is_not_go() -> None:
     assert shutil.which("sh")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_damaged_executables_are_refused_not_crashed_on(data: st.DataObject) -> None:
     """Bytes of headers, build info, tables of functions and code are overwritten at random."""
@@ -257,7 +257,7 @@ def test_damaged_executables_are_refused_not_crashed_on(data: st.DataObject) -> 
         return
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_damaged_dwarf_is_refused_not_crashed_on(data: st.DataObject, unpacked: Image) -> None:
     """Of the entries that are read, and of the units around them."""

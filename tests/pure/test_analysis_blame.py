@@ -69,7 +69,7 @@ def cells_by_hand(rows: list[dict[str, Any]], by: str) -> Counter[tuple[Any, ...
 
 
 @given(rows=st.lists(waits(), max_size=25), by=st.sampled_from(["cgroup", "comm", "pid"]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_cells_are_those_of_a_loop_and_add_up_to_stat(rows: list[dict[str, Any]], by: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         # Filtered, so that nothing is concluded from the waits of other threads.

@@ -94,7 +94,7 @@ IDS = st.sampled_from([None, 1, 2, 3, 4, 9])
     st.none() | st.integers(0, 2),
     st.integers(1, 3),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_totals_are_those_of_stat_and_of_a_loop(
     waits: list[dict[str, Any]], cpu: int | None, limit: int
 ) -> None:

@@ -125,7 +125,7 @@ def test_names_of_percentiles(tmp_path: Path) -> None:
     by=st.lists(st.sampled_from(list(DIMENSIONS)), unique=True, max_size=3),
     limit=st.none() | st.integers(1, 4),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_groups_and_rest_add_up_to_the_totals(
     rows: list[dict[str, object]], by: list[str], limit: int | None
 ) -> None:

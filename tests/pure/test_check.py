@@ -94,7 +94,7 @@ FIGURES = ["p50", "p90", "p99", "max", "mean", "total", "count", "share"]
         st.tuples(st.integers(0, 800), st.integers(0, 800), st.floats(0, 1)), max_size=5
     ),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_limits_hold_whatever_the_missed_waits_were(
     kept: list[int], missed: list[tuple[int, int, float]]
 ) -> None:
@@ -342,7 +342,7 @@ def test_a_bad_rule_is_refused_in_words(text: str, message: str) -> None:
 
 
 @given(st.text(max_size=60))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_no_text_breaks_the_parser(text: str) -> None:
     for rule in (text, f"p99(runq where comm={text}) < 5ms", f"p99(runq) < {text}"):
         try:

@@ -44,7 +44,7 @@ def wait(start: int, end: int, kind: str = "runq_wakeup", **more: Any) -> Wait:
     st.integers(0, 50),
     st.integers(0, 60),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_moment_goes_to_one_cause(
     raw: list[tuple[int, int, str]], start: int, length: int
 ) -> None:

@@ -128,7 +128,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return (folder / "a.so").read_bytes()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), max_size=12),
        st.integers(0, 2**20))  # fmt: skip
 def test_damaged_files_end_in_an_elf_error(

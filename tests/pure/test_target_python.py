@@ -149,7 +149,7 @@ def _a_line(memory: Memory, layout: Any, address: int) -> int | None:
     return read_code(memory, layout, address).line(address)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32))
 def test_readers_of_hostile_memory_end_and_fail_in_one_way(seed: int) -> None:
     begin = time.process_time()

@@ -278,7 +278,7 @@ def test_keys() -> None:
 
 
 @given(st.text(max_size=200))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_keys_do_no_harm(keys: str) -> None:
     state = State()
     for key in keys:

@@ -105,9 +105,7 @@ def test_a_segment_of_another_program_is_named(path: Path) -> None:
     assert any("000007.parquet" in note for note in trace.notes)
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_damaged_segment_never_ends_in_a_traceback(data: st.DataObject, path: Path) -> None:
     segment = path / "waits" / "000000.parquet"

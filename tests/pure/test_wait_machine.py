@@ -28,7 +28,7 @@ def _decoded(raw: bytes) -> list[tuple[int, int, int]]:
 
 # Bytes and no list of numbers: drawn at once.
 steps = st.binary(min_size=80, max_size=640).map(_decoded)
-relaxed = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+relaxed = settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
 
 
 def play(
