@@ -80,8 +80,9 @@ def create_map(
     return fd
 
 
-def view(fd: int, entries: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+def view(fd: int, entries: int, dtype: np.dtype[Any], *, writable: bool = False) -> NDArray[Any]:
     """An mmapable array map as a NumPy array over the kernel's own memory."""
     pages = -(-entries * dtype.itemsize // mmap.PAGESIZE) * mmap.PAGESIZE
-    view = mmap.mmap(fd, pages, mmap.MAP_SHARED, mmap.PROT_READ)
+    access = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+    view = mmap.mmap(fd, pages, mmap.MAP_SHARED, access)
     return np.frombuffer(view, dtype, entries)
