@@ -72,7 +72,7 @@ probes/build/%.bpf.o: probes/%.bpf.c $(wildcard probes/*.h) | system
 setup: system $(OBJECTS) $(VENV)/.ready ## install what is missing and build the probes
 
 setup-test: setup system-test $(VENV)/.ready-test $(GO_VERSIONS:%=build/go/%/.ready) build/go/$(GO_OLD)/.ready build/caddy/.ready \
-		$(GO_SERVICES:%=build/%/.ready) build/python3.14/.ready
+		$(GO_SERVICES:%=build/%/.ready) build/python3.14/.ready build/python3.14t/.ready
 
 system:
 	$(Q)scripts/apt-install $(APT_BUILD)
@@ -114,6 +114,12 @@ build/caddy/.ready: | $(VENV)/.ready
 build/python3.14/.ready:
 	@echo "  PYTHON   3.14"
 	$(Q)scripts/debian-python 3.14 $(@D) || echo "  PYTHON   3.14 is not to be had: NOT TESTED"
+
+# One without GIL.
+build/python3.14t/.ready: | build/python3.14/.ready $(VENV)/.ready
+	@echo "  PYTHON   3.14t"
+	$(Q)scripts/free-threaded-python $(BIN)/python 3.14 build/python3.14/root/usr/lib/python3.14 $(@D) || \
+		echo "  PYTHON   3.14t is not to be had: NOT TESTED"
 
 $(GO_SERVICES:%=build/%/.ready):
 	@echo "  SERVICE  $(notdir $(@D))"

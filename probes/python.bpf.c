@@ -41,6 +41,11 @@ static __always_inline struct python_process *process_of(u32 pid)
 	return p && p->ready ? p : NULL;
 }
 
+static __always_inline bool maybe(struct python_maybe *m, u32 pid)
+{
+	return m->pid[pid & (PYTHON_MAYBE - 1)];
+}
+
 static __noinline struct python_thread *thread_of(u32 tid)
 {
 	struct python_thread *th = bpf_map_lookup_elem(&python_threads, &tid);
@@ -117,11 +122,14 @@ static __noinline int switched_out(struct task_struct *t, struct python_process 
 static __always_inline void on_switch(bool preempt, struct task_struct *prev,
 				      struct task_struct *next, u32 state)
 {
-	struct python_process *p = process_of(prev->tgid);
+	u32 zero = 0, pid = prev->tgid, next_pid = next->tgid;
+	struct python_maybe *m = bpf_map_lookup_elem(&python_maybe, &zero);
 
-	if (p)
-		switched_out(prev, p, preempt, state);
-	if (process_of(next->tgid))
+	if (!m)
+		return;
+	if (maybe(m, pid))
+		switched_out(prev, process_of(pid), preempt, state);
+	if (maybe(m, next_pid) && process_of(next_pid))
 		switched_in(next);
 }
 
@@ -279,14 +287,17 @@ SEC("tp_btf/sched_process_fork")
 int BPF_PROG(python_fork, struct task_struct *parent, struct task_struct *child)
 {
 	u32 parent_pid = parent->tgid, pid = child->tgid;
+	u32 zero = 0;
+	struct python_maybe *m = bpf_map_lookup_elem(&python_maybe, &zero);
 	struct python_process *p;
 	struct python_cpu *c = this_cpu();
 
 	if (parent_pid == pid)
 		return 0;
 	p = bpf_map_lookup_elem(&python_processes, &parent_pid);
-	if (!p)
+	if (!p || !m)
 		return 0;
+	m->pid[pid & (PYTHON_MAYBE - 1)] = 1;
 	if (bpf_map_update_elem(&python_processes, &pid, p, BPF_ANY)) {
 		if (c)
 			count(c, PYTHON_PROCESSES_LOST);

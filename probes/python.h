@@ -52,6 +52,13 @@ struct python_process {
 	u8 reserved[7];
 };
 
+#define PYTHON_MAYBE (1 << 15)
+
+/* Pids, by their low bits, that may be of processes that are looked into. */
+struct python_maybe {
+	u8 pid[PYTHON_MAYBE];
+};
+
 #define PYTHON_DEPTH 128
 
 struct python_frame {

@@ -65,6 +65,19 @@ struct {
 	__type(value, struct python_process);
 } python_processes SEC(".maps");
 
+/*
+ * Of every switch on the machine, most are of processes that are not looked into: by a byte at the
+ * low bits of the pid that is told for less than by a lookup. Once set it stays: what comes later
+ * to the same byte is looked up.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct python_maybe);
+} python_maybe SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_THREADS);

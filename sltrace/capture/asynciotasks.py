@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,11 +18,14 @@ class AsyncioTasks:
     Attributes:
         of_stack: Coroutine by id of a runtime stack.
         names: Name by the number that tags have of it.
+        learn: Puts in what has come since; asked for before every column, as rows of waits may be
+            due before those of the source that tells of their stacks.
     """
 
     def __init__(self) -> None:
         self.of_stack: dict[int, str] = {}
         self.names: dict[int, str] = {}
+        self.learn: Callable[[], None] = lambda: None
 
     def name(self, records: NDArray[Any]) -> None:
         """Takes `struct python_name`s."""
@@ -32,6 +36,7 @@ class AsyncioTasks:
         """The column for an array of `struct task_tag`."""
         import pyarrow as pa
 
+        self.learn()
         if not self.of_stack:
             return pa.DictionaryArray.from_arrays(
                 pa.nulls(len(tags), pa.int32()), pa.array([], pa.string())

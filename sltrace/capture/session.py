@@ -24,7 +24,7 @@ from sltrace.names.processes import EXEC_RECORDED, ProcessNames
 from sltrace.names.topology import read_topology
 from sltrace.symbols.recorder import SymbolRecorder
 from sltrace.trace.compact import compact
-from sltrace.trace.writer import TraceWriter, refuse_existing
+from sltrace.trace.writer import TraceWriter, refuse_existing, warm_up
 
 TICK_S = 0.05
 """How often the rings are drained."""
@@ -77,6 +77,7 @@ class Recording:
         self._symbols = SymbolRecorder(kernel=stacks.kernel or stacks.waker)
         self._native = StackTable(self._symbols)
         refuse_existing(path, force=force)
+        warm_up()
         openfiles.raise_limit()
         self._clock = {"start_ns": time.monotonic_ns(), "start_unix_ns": time.time_ns()}
         self._sources = tuple(sources)

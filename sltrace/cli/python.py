@@ -31,7 +31,11 @@ def command(path: str, top: int, as_json: bool) -> None:
     report = python_report(Trace.open(path), top)
     if all(process.level is None for process in report.processes):
         raise UsageError(
-            ": ".join(filter(None, (f"{path} has no Python process", _why_none(report)))),
+            ": ".join(
+                filter(
+                    None, (f"{path} has no Python process that was looked into", _why_none(report))
+                )
+            ),
             "record one with sltrace record --pid PID",
         )
     if as_json:

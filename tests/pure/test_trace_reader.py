@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -130,3 +132,17 @@ def test_every_table_can_be_empty(tmp_path: Path) -> None:
     trace = Trace.open(path)
     for table in TABLES:
         assert trace.table(table).schema.names == arrow_schema(table).names
+
+
+def test_writing_imports_nothing_that_was_not_there_before(tmp_path: Path) -> None:
+    """Within a recording that would delay what is recorded."""
+    code = (
+        "import sys; from pathlib import Path; import tests.support.traces as traces; "
+        "from sltrace.trace.writer import warm_up; warm_up(); before = set(sys.modules); "
+        "traces.make_trace(Path(sys.argv[1]), [{'wait_ns': 1, 'tid': 2}]); "
+        "print(*set(sys.modules) - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []

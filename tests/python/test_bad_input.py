@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import re
 import signal
@@ -14,7 +15,8 @@ import pytest
 
 from sltrace.cli.main import run
 from tests.kernel.conftest import Record
-from tests.support.pythons import interpreter, service
+from tests.support.pythons import NO_GIL, interpreter, service
+from tests.support.recorder import sltrace
 
 pytestmark = pytest.mark.bpf
 
@@ -60,6 +62,27 @@ def test_a_python_that_is_too_old(record: Record) -> None:
     assert target["level"] is None
     assert "is older than 3.10" in str(target["why"])
     assert waits > 10
+
+
+def test_a_build_without_gil_is_told_and_seen_by_the_scheduler(record: Record) -> None:
+    with service(NO_GIL, "contend", 30, 2) as process:
+        roles = json.loads(process.said)  # type: ignore[attr-defined]
+        with record("--pid", process.pid) as recording:
+            time.sleep(0.7)
+    (target,) = recording.trace.sql("SELECT level, why FROM targets").to_pylist()
+    assert target["level"] is None
+    assert re.fullmatch(
+        r"Python 3\.14\.\d+ is a free-threaded build: it has no GIL, .*", target["why"]
+    )
+    rows = recording.trace.sql("SELECT kind, tid, reason FROM waits").to_pylist()
+    assert {r["kind"] for r in rows} <= {"blocked", "runq_wakeup", "runq_preempt"}
+    assert {r["reason"] for r in rows} == {None}
+    slept = {roles.get(str(r["tid"])) for r in rows if r["kind"] == "blocked"}
+    assert slept >= {"sleeper", "locker", "reader", "writer"}
+    done = sltrace("python", recording.path)
+    assert (done.code, done.out) == (2, "")
+    assert "has no Python process that was looked into" in done.err
+    assert "it has no GIL" in done.err
 
 
 def test_a_name_alone_makes_no_python(record: Record, tmp_path: Path) -> None:

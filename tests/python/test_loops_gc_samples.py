@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from sltrace.analysis.cpusamples import cpu_profile
 from sltrace.analysis.cube import build_cube
 from sltrace.profiles.pprof import ProfileFrame
+from sltrace.trace.reader import Trace
 from tests.kernel.conftest import Record
+from tests.support.loads import load
 from tests.support.pythons import PROGRAMS, WANTED, service
 
 pytestmark = pytest.mark.bpf
@@ -41,51 +45,59 @@ def test_iterations_are_those_of_the_loop_itself(
     version: str, record: Record, tmp_path: Path
 ) -> None:
     trace, log = _record(record, version, "loop", tmp_path / "log", options=("--python-loops",))
-    rows = trace.sql(
-        "SELECT end_ns, wait_ns, reason, stack_runtime FROM waits WHERE kind = 'loop' "
-        "ORDER BY end_ns"
-    ).to_pylist()
-    begin, end = rows[0]["end_ns"], rows[-1]["end_ns"]
-    logged = np.array([(a, b) for a, b in log["iterations"] if begin - 5e4 < b < end + 5e4])
-    lags = [lag for ns, lag in log["lags"] if begin < ns - lag and ns < end]
-    assert {r["reason"] for r in rows} == {"iteration"}
-    mine = np.array([r["wait_ns"] for r in rows])
-    theirs = logged[:, 1] - logged[:, 0]
-    print(
-        f"\n{version}: {len(mine)} iterations of {len(theirs)}, sums {mine.sum()} {theirs.sum()}, "
-        f"longest {mine.max()} {theirs.max()}, heartbeat {max(lags)}"
-    )
-    assert abs(len(mine) - len(theirs)) <= 2
+    rows = _rows(trace, "loop", "iteration")
+    mine, theirs = _pairs(rows, log["iterations"])
     # The log is written in Python, inside the iteration: each is a few microseconds shorter.
-    assert mine.sum() == pytest.approx(theirs.sum(), rel=0.05, abs=20_000 * len(mine))
-    for quantile in (0.5, 0.9, 0.99):
-        expected = np.quantile(theirs, quantile)
-        assert np.quantile(mine, quantile) == pytest.approx(expected, rel=0.05, abs=50_000)
-    assert mine.max() == pytest.approx(theirs.max(), rel=0.05, abs=100_000)
-    # A heartbeat is late by what else runs: at most the longest iteration, and about that once.
-    assert 0.5 * mine.max() < max(lags) < 1.1 * mine.max() + 5_000_000
+    assert (mine[:, 0] <= theirs[:, 0]).all()
+    assert (mine[:, 1] >= theirs[:, 1]).all()
+    _assert_same_moments(mine, theirs, version)
+    # A heartbeat is late by what runs meanwhile and by the 2 ms that epoll's clock rounds to.
+    late = [(ns - lag, ns) for ns, lag in log["lags"] if mine[0, 0] < ns - lag and ns < mine[-1, 1]]
+    late = [(a, b) for a, b in late if b - a > 15_000_000]
+    rest = [
+        b - a - (np.minimum(mine[:, 1], b) - np.maximum(mine[:, 0], a)).clip(0).sum()
+        for a, b in late
+    ]
+    print(f"{len(late)} late heartbeats, of which {np.median(rest) / 1e6:.2f} ms in no iteration")
+    assert len(late) >= 3
+    assert -100_000 < np.median(rest) < 3_000_000
 
 
-@pytest.mark.parametrize("version", WANTED)
+@pytest.mark.parametrize(
+    ("version", "rows"), [*((v, 20) for v in WANTED if v != "3.12"), ("3.12", 40_000)]
+)
 def test_the_task_is_that_of_the_coroutine_that_waits(
-    version: str, record: Record, tmp_path: Path
+    version: str, rows: int, record: Record, tmp_path: Path
 ) -> None:
-    """Each of the program's coroutines sleeps in a function that only it calls."""
-    with (
-        service(version, "tasks", 30, tmp_path / "log") as process,
-        record("--pid", process.pid, "--python-rate", 0) as recording,
-    ):
+    """Each of the program's coroutines sleeps in a function that only it calls.
+
+    With so many waits of others beside that they are written more often than the sources' rows.
+    """
+    with ExitStack() as stack:
+        process = stack.enter_context(service(version, "tasks", 30, tmp_path / "log"))
+        wanted = [process.pid]
+        if rows > 20:
+            busy = stack.enter_context(load("pingpong", "--duration", 20, "--ping-cpu", 0))
+            wanted.append(busy.pid)
+        pids = [text for pid in wanted for text in ("--pid", pid)]
+        recording = stack.enter_context(record(*pids, "--python-rate", 0))
         time.sleep(0.6)
         process.terminate()
-        process.wait(30)
+        assert process.stdout
+        process.stdout.readline()
+        # The program is there until its code was read.
+        recording.end()
+    counted = recording.trace.sql("SELECT count(*) AS n FROM waits").to_pylist()
+    assert counted[0]["n"] > rows
     class_ = "" if version == "3.10" else "Shop."
     # By the program's log of what its tasks were called when they slept.
     log = json.loads((tmp_path / "log").read_text())
     sleeps = recording.trace.sql(
         "SELECT end_ns - wait_ns AS begin, end_ns, task FROM waits "
-        "WHERE kind = 'blocked' AND reason = 'sleep' AND task IS NOT NULL"
+        "WHERE kind = 'blocked' AND reason = 'sleep' AND tid = $1 AND end_ns < $2",
+        (process.pid, log[-1][1]),
     ).to_pylist()
-    assert len(sleeps) > 20
+    assert len(sleeps) > 10
     for row in sleeps:
         (name,) = (n for a, b, n in log if a <= row["begin"] and row["end_ns"] <= b)
         shown = "" if name == "Task-7" else name[:47]
@@ -100,23 +112,23 @@ def test_the_task_is_that_of_the_coroutine_that_waits(
     found = {r["name"]: set() for r in rows}
     for row in rows:
         found[row["name"]].add(row["task"] and row["task"].rpartition("(")[2].rstrip(")"))
-        assert row["n"] > 5
+        assert row["n"] > 2
     assert found == {"of_order": {f"{class_}order"}, "of_ping": {"ping"}, "of_nobody": {None}}
     loops = recording.trace.sql("SELECT DISTINCT task FROM waits WHERE kind = 'loop'").to_pylist()
     # Both may run in one iteration, which is told by one of them.
     held = {r["task"] for r in loops} - {None}
     assert held
-    assert held <= {row["task"] for row in sleeps}
+    assert {name.rpartition("(")[2].rstrip(")") for name in held} <= {f"{class_}order", "ping"}
 
 
 def test_without_system_calls_it_is_an_upper_bound(record: Record, tmp_path: Path) -> None:
     trace, log = _record(record, "3.12", "loop", tmp_path / "log")
-    rows = trace.sql("SELECT * FROM waits WHERE kind = 'loop'").to_pylist()
-    assert {r["reason"] for r in rows} == {"busy period"}
-    begin, end = min(r["end_ns"] - r["wait_ns"] for r in rows), max(r["end_ns"] for r in rows)
-    longest = max(b - a for a, b in log["iterations"] if begin <= a and b <= end)
-    assert max(r["wait_ns"] for r in rows) >= 0.95 * longest
-    assert len(rows) <= len(log["iterations"]) + 2
+    rows = _rows(trace, "loop", "busy period")
+    logged = [(a, b) for a, b in log["iterations"] if rows[0, 0] <= a and b <= rows[-1, 1]]
+    within = [np.flatnonzero((rows[:, 0] <= a) & (b <= rows[:, 1])) for a, b in logged]
+    # Each iteration is in one of them, and they have little else: the iterations' sum is theirs.
+    assert [len(found) for found in within] == [1] * len(logged)
+    assert {int(found[0]) for found in within} == set(range(len(rows)))
     # Who held the loop for long is seen by the samples and switches in it.
     slow = trace.sql(
         "SELECT f.name FROM waits w JOIN stacks k ON k.stack_id = w.stack_runtime "
@@ -132,17 +144,47 @@ def test_collections_are_those_of_gc_callbacks(
     version: str, record: Record, tmp_path: Path
 ) -> None:
     trace, log = _record(record, version, "collect", tmp_path / "log")
+    mine, theirs = _pairs(_rows(trace, "stw", "gc"), log)
+    _assert_same_moments(mine, theirs, version)
+
+
+def _rows(trace: Trace, kind: str, reason: str) -> NDArray[np.int64]:
+    """Begin and end of the rows of a kind, which all have this reason, in order."""
     rows = trace.sql(
-        "SELECT end_ns, wait_ns, reason FROM waits WHERE kind = 'stw' ORDER BY end_ns"
+        "SELECT end_ns - wait_ns AS begin, end_ns, reason FROM waits WHERE kind = ? ORDER BY 1",
+        [kind],
     ).to_pylist()
-    assert {r["reason"] for r in rows} == {"gc"}
-    first = rows[0]["end_ns"] - rows[0]["wait_ns"]
-    logged = [(a, b) for a, b in log if a > first - 1_000_000]
-    inside = [r for r in rows if r["end_ns"] < logged[-1][1] + 1_000_000]
-    mine, theirs = sum(r["wait_ns"] for r in inside), sum(b - a for a, b in logged)
-    print(f"\n{version}: {len(inside)} of {len(logged)}, {mine / 1e6:.2f} {theirs / 1e6:.2f} ms")
-    assert len(inside) == pytest.approx(len(logged), abs=2)
-    assert mine == pytest.approx(theirs, rel=0.05)
+    assert {r["reason"] for r in rows} == {reason}
+    return np.array([(r["begin"], r["end_ns"]) for r in rows])
+
+
+def _pairs(
+    rows: NDArray[np.int64], log: list[tuple[int, int]]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and what the process logged, where each overlaps with exactly one of the other.
+
+    Not at the edges: the log may begin before the recording, and end before the last row.
+    """
+    logged = np.array(log)
+    logged = logged[logged[:, 1] > rows[0, 0]]
+    rows = rows[rows[:, 0] < logged[-1, 1]]
+    overlaps = (rows[:, None, 0] < logged[None, :, 1]) & (logged[None, :, 0] < rows[:, None, 1])
+    assert (overlaps.sum(axis=1) == 1).all(), "a row that is not one of the log's"
+    assert (overlaps.sum(axis=0) == 1).all(), "one of the log's that has not one row"
+    return rows, logged
+
+
+def _assert_same_moments(mine: NDArray[np.int64], theirs: NDArray[np.int64], name: str) -> None:
+    """By medians: whoever is preempted between the log and the probe counts as one of many."""
+    begins, ends = np.median(abs(mine - theirs), axis=0)
+    print(f"\n{name}: {len(mine)}, medians of the differences {begins:.0f} and {ends:.0f} ns")
+    assert len(mine) > 50
+    assert begins < 20_000
+    assert ends < 20_000
+    long = theirs[:, 1] - theirs[:, 0] > 1_000_000
+    assert long.any()
+    ratios = (mine[long, 1] - mine[long, 0]) / (theirs[long, 1] - theirs[long, 0])
+    assert np.median(ratios) == pytest.approx(1, abs=0.01)
 
 
 @pytest.mark.parametrize("version", ["3.12"])

@@ -20,6 +20,10 @@ MINORS = ("3.10", "3.11", "3.12", "3.13")
 WANTED = (*MINORS, "stripped 3.11", "3.14")
 """One of each minor version that is looked into, and a distribution's stripped build."""
 
+NO_GIL = "3.14t"
+"""A free-threaded build (PEP 703)."""
+
+_NO_GIL_PATH = "python3.14t/freeze_core/python3.14t"
 _PLACES = ("/usr/bin", "/usr/local/bin")
 _PYENVS = (Path.home() / ".pyenv", Path(os.environ.get("PYENV_ROOT", "/opt/pyenv")))
 
@@ -35,10 +39,11 @@ def _found() -> dict[str, str]:
     ]
     candidates += [Path(place) / f"python{minor}" for place in _PLACES for minor in MINORS]
     found: dict[str, str] = {}
-    # A distribution's newest, which `make setup-test` unpacks.
-    newest = ROOT / "build" / "python3.14" / "python3.14"
-    if newest.exists() and _runs(newest, "3.14"):
-        found["3.14"] = str(newest)
+    # What `make setup-test` unpacks: a distribution's newest, and one without GIL.
+    for name, path in (("3.14", "python3.14/python3.14"), (NO_GIL, _NO_GIL_PATH)):
+        unpacked = ROOT / "build" / path
+        if unpacked.exists() and _runs(unpacked, "3.14"):
+            found[name] = str(unpacked)
     for path in candidates:
         if not path.exists():
             continue
@@ -59,7 +64,7 @@ def _runs(path: Path, minor: str) -> bool:
 
 
 def interpreter(name: str) -> str:
-    """Path of an interpreter of WANTED; skips the test where there is none."""
+    """Path of an interpreter of WANTED, or NO_GIL; skips the test where there is none."""
     path = _found().get(name)
     if path is None:
         pytest.skip(f"no CPython {name} on this machine: what it would show is NOT TESTED")

@@ -89,6 +89,8 @@ class PythonProbes:
         )
         self.stacks, self.waits, self.samples, self.events, self.native, self.names = rings
         self._cpus = view(maps["python_cpus"].fd, cpus, layouts.dtype("python_cpu"))
+        maybe = layouts.dtype("python_maybe")
+        self._maybe = view(maps["python_maybe"].fd, 1, maybe, writable=True)["pid"][0]
         numbers = layouts.enumerators("python_counter")
         self.counter_names = [
             n.lower() for n in sorted(numbers, key=numbers.__getitem__) if n[0] == "P"
@@ -177,6 +179,7 @@ class PythonProbes:
     def set_process(self, pid: int, process: NDArray[Any]) -> None:
         """What is known of a process (`struct python_process`); nothing once it is closed."""
         if not self._closed:
+            self._maybe[pid % len(self._maybe)] = 1
             table = self._object.maps["python_processes"]
             table.update(pid.to_bytes(4, "little"), process.tobytes())
 

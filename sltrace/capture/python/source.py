@@ -50,6 +50,7 @@ class PythonSource:
         self._refused = ""
         self._drained: dict[str, deque[NDArray[Any]]] = {}
         self._drained_bytes = self._written_bytes = 0
+        self._learned: list[tuple[str, pa.Table]] = []
 
     def attach(self, context: Context) -> None:
         """Looks at the processes and attaches; what the kernel refuses leaves its view alone."""
@@ -82,6 +83,7 @@ class PythonSource:
             self._probes = None
         if self._probes is not None:
             context.take_tags()
+            context.asyncio_tasks.learn = self._learn
         self._targets.start(self._pids)
 
     def drain(self) -> float:
@@ -107,16 +109,9 @@ class PythonSource:
         if self._probes is None or self._targets is None:
             return
         waits, samples = self._take("waits"), self._take("samples")
-        stacks, events = self._take("stacks"), self._take("events")
-        if (names := self._take("names")) is not None:
-            self._context.asyncio_tasks.name(names)
-        # A child's stacks need its fork; a process that has ended since left its stacks before.
-        if events is not None:
-            self._targets.feed(events[events["kind"] != EXIT])
-        if stacks is not None:
-            yield from zip(("stacks", "frames"), self._frames.add(stacks), strict=True)
-        if events is not None:
-            self._targets.feed(events[events["kind"] == EXIT])
+        self._learn()
+        learned, self._learned = self._learned, []
+        yield from learned
         self._targets.look()
         if (native := self._take("native")) is not None:
             yield from self._context.native(native)
@@ -181,6 +176,20 @@ class PythonSource:
             return
         if places and elf.build_id == interpreter.build_id:
             self._probes.attach_collector(elf.build_id, str(path), places)
+
+    def _learn(self) -> None:
+        """Reads the code of new stacks, on the writing thread; their rows are kept."""
+        assert self._targets
+        stacks, events = self._take("stacks"), self._take("events")
+        if (names := self._take("names")) is not None:
+            self._context.asyncio_tasks.name(names)
+        # A child's stacks need its fork; a process that has ended since left its stacks before.
+        if events is not None:
+            self._targets.feed(events[events["kind"] != EXIT])
+        if stacks is not None:
+            self._learned += zip(("stacks", "frames"), self._frames.add(stacks), strict=True)
+        if events is not None:
+            self._targets.feed(events[events["kind"] == EXIT])
 
     def _take(self, name: str) -> NDArray[Any] | None:
         drained = self._drained[name]
