@@ -64,11 +64,24 @@ def cpu_profile(trace: Trace, cube: Cube, part: Stretch | None = None) -> Profil
         duration_ns=max(0, clock_ns(trace, "end_ns") - began) if unix else 0,
         frames=frames,
         stacks=[stacks[i] for i in stack_of_row.ravel().tolist()],
-        labels=[Labels(trace_id=i, tid=str(tid or "")) for i, tid in zip(*columns, strict=True)],
+        labels=list(map(_labels, *columns)),
         values=values.tolist(),
         windows=[bins[i] for i in rows.column("bin").to_pylist()] if unix else [],
         complete=True,
     )
+
+
+def cpu_labels(trace: Trace) -> list[Labels]:
+    """Those of the samples taken on the CPU, each once."""
+    rows = trace.sql(
+        "SELECT DISTINCT tid, coalesce(trace_id, '') AS trace_id FROM samples WHERE source = 'cpu'"
+    )
+    columns = (rows.column(c).to_pylist() for c in ("trace_id", "tid"))
+    return list(map(_labels, *columns))
+
+
+def _labels(trace_id: str, tid: int | None) -> Labels:
+    return Labels(trace_id=trace_id, tid=str(tid or ""))
 
 
 def _named(
