@@ -32,6 +32,8 @@ MOVED_NODE = 0.1
 
 _SECOND = 1_000_000_000
 _ROOT = "/"
+_ONE_PERCENT = 0.01
+"""Share of the time from which on a culprit is named."""
 _RUNQ = f"kind IN {RUNQ_KINDS!r}"
 
 
@@ -61,24 +63,27 @@ def contention(trace: Trace, wall_ns: int) -> list[Finding]:
 
 
 def _contention(row: Mapping[str, Any], wall_ns: int) -> Finding:
-    own = bool(row["held"]) and row["culprit_cgroup"] == row["cgroup"]
-    who = f"`{name_of(row['culprit_comm'])}`" + (
-        " of the same cgroup" if own else f" of {name_of(row['culprit_cgroup'])}"
-    )
     share = row["held"] / row["waited"]
+    stands_out = share >= _ONE_PERCENT
+    where = name_of(row["culprit_cgroup"])
+    if row["culprit_cgroup"] is None:
+        where = "an unknown cgroup"
+    elif row["culprit_cgroup"] == row["cgroup"]:
+        where = "the same cgroup"
     sentence = (
         f"Contention: threads of {name_of(row['cgroup'])} (most of them `{name_of(row['comm'])}`) "
         f"waited {format_duration(row['waited'])} for a CPU within {format_duration(wall_ns)}, in "
         f"{row['n']:,} waits of {format_duration(LONG_NS)} or more, the longest "
         f"{format_duration(row['longest'])}"
     )
-    sentence += f"; {share:.0%} of that time {who} ran." if row["held"] else "."
+    if stands_out:
+        sentence += f"; {share:.0%} of that time `{name_of(row['culprit_comm'])}` of {where} ran"
     return Finding(
         name="contention",
         lost=row["waited"] / wall_ns,
-        sentence=sentence,
+        sentence=f"{sentence}.",
         advice=_way_out(row["cgroup"], row["culprit_cgroup"], name_of(row["culprit_comm"]))
-        if row["held"]
+        if stands_out
         else "Nobody stands out: `sltrace blame --by comm` has all who ran meanwhile.",
         numbers={
             "waited_ns": row["waited"],
