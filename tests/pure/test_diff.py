@@ -24,6 +24,7 @@ from sltrace.cli.main import run
 from sltrace.errors import UsageError
 from sltrace.trace.reader import Trace
 from tests.pure.test_analysis_latency import CGROUPS, random_waits
+from tests.support.profiles import make_pprof
 from tests.support.traces import SECOND, make_trace
 
 RUNQ = ("runq_wakeup", "runq_preempt")
@@ -358,11 +359,14 @@ def test_the_command_compares_and_folds(tmp_path: Path) -> None:
         (["T", "--a", "cpu"], "is not DIM=VALUE"),
         (["T", "T", "--bucket", "true"], "in one way"),
         (["T", "--bucket", "true"], "is not a bucket"),
+        (["T", "--at", "2s", "--pprof", "P"], "--pprof is for the page"),
+        (["T", "T", "--pprof", "P", "-o", "O"], "profiles do not tell them apart"),
     ],
 )
 def test_wrong_use_is_said(tmp_path: Path, arguments: list[str], message: str) -> None:
-    path = str(make_trace(tmp_path, [{}]))
-    result = CliRunner().invoke(command, [path if a == "T" else a for a in arguments])
+    (tmp_path / "cpu.pb").write_bytes(make_pprof({("main",): [1, 5]}))
+    files = {"T": make_trace(tmp_path, [{}]), "P": tmp_path / "cpu.pb", "O": tmp_path / "o.html"}
+    result = CliRunner().invoke(command, [str(files.get(a, a)) for a in arguments])
     assert isinstance(result.exception, UsageError)
     assert message in str(result.exception)
 
