@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from sltrace.analysis.confidence import Band
     from sltrace.analysis.diff import Diff
+    from sltrace.analysis.sideprofiles import Running
 
 MAX_STACKS = 20_000
 """Of each class of waits on each side; the time of the others is summed."""
@@ -35,8 +36,12 @@ _SCRIPTS = (
 """In the order of their dependence."""
 
 
-def build_comparison(result: Diff) -> bytes:
+def build_comparison(result: Diff, ran: tuple[Running, Running] | None = None) -> bytes:
     """Makes the page of a comparison.
+
+    Args:
+        result: It.
+        ran: What ran on each side, to stand beside what waited.
 
     Raises:
         TraceError: A trace is damaged.
@@ -53,30 +58,46 @@ def build_comparison(result: Diff) -> bytes:
         bounded(name): {"at": found.at_ns, "a": _band(found.a), "b": _band(found.b)}
         for name, found in distributions((result.a, result.b), result.classes).items()
     }
-    data |= _stacks(result, block)
+    data |= _stacks(result, ran, block)
     if REST in data["frames"]:
         data["notes"].append(f"of stacks the {MAX_STACKS:,} with most time are kept on each side")
     title = f"sltrace: {bounded(result.a.name)[:80]} against {bounded(result.b.name)[:80]}"
     return assemble("comparison.html", _SCRIPTS, title, data, block)
 
 
-def _stacks(result: Diff, block: ColumnBlock) -> dict[str, Any]:
-    """Both sides' stacks as one tree, below their threads; times by stack become columns."""
+def _stacks(
+    result: Diff, ran: tuple[Running, Running] | None, block: ColumnBlock
+) -> dict[str, Any]:
+    """Both sides' stacks as one tree, with what ran; times by stack become columns.
+
+    They are below their threads, unless something ran: not every profile knows those.
+    """
     from sltrace.analysis.blocks import of_class
     from sltrace.analysis.flame import flame
 
     names: dict[str, int] = {}
     stacks: dict[tuple[int, ...], int] = {}
+    some = ran if ran and any(r.stacks for r in ran) else None
+    roots = () if some else ("comm",)
     for i, name in enumerate(result.classes):
         for column, whole in ((f"a{i}", result.a), (f"b{i}", result.b)):
             side = of_class(whole, name)
-            folded = flame(side.trace, side.selection, roots=("comm",), limit=MAX_STACKS)
+            folded = flame(side.trace, side.selection, roots=roots, limit=MAX_STACKS)
             number = [names.setdefault(frame, len(names)) for frame in folded.names]
             own = [tuple(number[i] for i in stack) for stack in folded.stacks]
             block.add(f"{column}.stack", [stacks.setdefault(s, len(stacks)) for s in own])
             block.add(f"{column}.ns", folded.wait_ns)
+    for column, side_ran in zip(("ran_a", "ran_b"), some or (), strict=False):
+        own = [tuple(names.setdefault(f, len(names)) for f in s) for s in side_ran.stacks]
+        block.add(f"{column}.stack", [stacks.setdefault(s, len(stacks)) for s in own])
+        block.add(f"{column}.ns", side_ran.stacks.values())
     Trie.of(stacks).pack(block)
-    return {"frames": [bounded(n) for n in names], "frame_kinds": ["other"] * len(names)}
+    return {
+        "frames": [bounded(n) for n in names],
+        "frame_kinds": ["other"] * len(names),
+        "ran": bool(some),
+        "profiles": [[bounded(s) for s in r.sentences] for r in ran or ()],
+    }
 
 
 def _band(band: Band) -> dict[str, list[float] | None]:

@@ -154,7 +154,7 @@ const Axes = (() => {
       if (i >= this.keys.length) return this.rest ? `${REST} (${this.rest})` : "";
       const name = this.cube.names[this.name][this.keys[i]];
       if (this.name === "cpu") return this.cpuLabel(this.keys[i], name);
-      return (this.name === "kind" ? Text.kind(name) : name) || "unknown";
+      return (this.name === "kind" ? Text.kind(name) : name) || Text.nameless(this.name);
     }
 
     cpuLabel(key, name) {

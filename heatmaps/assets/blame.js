@@ -8,6 +8,7 @@ const Blame = (() => {
   const HEIGHT = 300;
   const GAP = 6;
   const BOX = 10;
+  const LINE = 12;
   const FIELD = { cgroup: 1, comm: 2, process: 3 };
   const WHAT = { idle: "idle CPU", others: "several other tasks", unknown: "not seen", rest: REST };
 
@@ -139,7 +140,7 @@ const Blame = (() => {
     return [
       exact ? "" : open(cube, view),
       shown.includes("gil") ? "With waits for Python's GIL: sltrace blame shows those with --only kind=gil." : "",
-      free.length ? `Without ${free.join(", ")}: of those no culprit is recorded.` : "",
+      free.length ? `Not in here, because no culprit is recorded for it: ${free.join(", ")}.` : "",
     ].filter(Boolean).join(" ");
   }
 
@@ -182,7 +183,7 @@ const Blame = (() => {
   function sankey({ left, right, cells, total }) {
     const width = 560;
     const label = 170;
-    const svg = Text.svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, class: "sankey", role: "img", "aria-label": "Who waited (left) for whom (right); the table has the numbers" });
+    const svg = Text.svg("svg", { class: "sankey", role: "img", "aria-label": "Who waited (left) for whom (right); the table has the numbers" });
     const tall = HEIGHT - 20 - GAP * (Math.max(left.length, right.length) - 1);
     const places = (parties) => {
       let y = 18;
@@ -210,16 +211,21 @@ const Blame = (() => {
         `${Text.duration(cell.ns)}, ${Text.percent(cell.ns, total)}, ${Text.waits(cell.waits)}`,
       ]));
     }));
-    const side = (parties, spots, x, anchor, at, dark) => parties.forEach((p, i) => {
+    let bottom = HEIGHT;
+    const side = (parties, spots, x, anchor, at, dark) => parties.reduce((above, p, i) => {
       svg.append(Text.svg("rect", { x, y: spots[i].y, width: BOX, height: Math.max(1, spots[i].h), class: "box " + dark(i) }));
-      if (spots[i].h < 7 && i > 3) return;
-      svg.append(Text.svg("text", { x: at, y: spots[i].y + spots[i].h / 2 + 4, "text-anchor": anchor }, Text.short(p.name, 24)));
-    });
+      if (spots[i].h < 7 && i > 3) return above;
+      const y = Math.max(spots[i].y + spots[i].h / 2 + 4, above + LINE);
+      svg.append(Text.svg("text", { x: at, y, "text-anchor": anchor }, Text.short(p.name, 24)));
+      bottom = Math.max(bottom, y + 4);
+      return y;
+    }, 0);
     side(left, from, label, "end", label - 5, () => "victim");
     side(right, to, x1, "start", x1 + BOX + 5, (i) => "c" + (i % 8));
     for (const [x, anchor, text] of [[label + BOX, "end", "waited"], [x1, "start", "had it meanwhile"]]) {
       svg.append(Text.svg("text", { x, y: 10, "text-anchor": anchor, class: "side" }, text));
     }
+    svg.setAttribute("viewBox", `0 0 ${width} ${bottom}`);
     return svg;
   }
 

@@ -15,7 +15,7 @@
   class State {
     constructor(data) {
       const classes = Object.keys(data.classes);
-      this.known = { class: classes.length ? classes : [""], compare: ["rate", "share"], order: ["root", "leaf"] };
+      this.known = { class: classes.length ? classes : [""], compare: ["rate", "share"], order: ["root", "leaf"], profile: ["with", "without"] };
       this.read();
     }
 
@@ -31,15 +31,27 @@
     }
   }
 
-  // Both sides' stacks as rows of one table.
-  function source(data, trie, number) {
-    const [a, b] = ["a", "b"].map((name) => Decode.group(data.columns, name + number));
+  // Stacks of both sides, under these names in the data, as rows of one table.
+  function rowsOf(data, ...names) {
+    const [a, b] = names.map((name) => Decode.group(data.columns, name));
     const [n, m] = [a.stack.length, b.stack.length];
     const joined = (x, y) => Float64Array.from({ length: n + m }, (_, i) => (i < n ? x[i] : y[i - n]));
     return {
-      trie, a: Uint32Array.from({ length: n }, (_, i) => i), b: Uint32Array.from({ length: m }, (_, i) => n + i),
-      column: joined(a.stack, b.stack), values: joined(a.ns, b.ns), splits: {}, ran: null,
+      a: Uint32Array.from({ length: n }, (_, i) => i), b: Uint32Array.from({ length: m }, (_, i) => n + i),
+      column: joined(a.stack, b.stack), values: joined(a.ns, b.ns),
     };
+  }
+
+  // What ran on both sides, as the flame graph takes it beside what waited; null without profiles.
+  function ranOf(data) {
+    if (!data.ran) return null;
+    const { column, values, a, b } = rowsOf(data, "ran_a", "ran_b");
+    return { column, values, a: { rows: a }, b: { rows: b } };
+  }
+
+  function profileNote(data) {
+    const words = ["A", "B"].map((name, i) => `${name}: ${data.profiles[i].map((s) => Text.short(s, 200)).join("; ") || "nothing"}.`);
+    return `Waiting and, from profiles, running, whoever it ran for. ${words.join(" ")}`;
   }
 
   function head(data) {
@@ -91,15 +103,21 @@
     const data = await Decode.data();
     const state = new State(data);
     const trie = Trie.fromPage(data);
-    const sources = state.known.class.map((name, i) => (name ? source(data, trie, i) : { trie, a: [], b: [], column: [], values: [], splits: {}, ran: null }));
+    const sources = state.known.class.map((name, i) => ({ trie, splits: {}, ...(name ? rowsOf(data, "a" + i, "b" + i) : { a: [], b: [], column: [], values: [] }) }));
+    const ran = ranOf(data);
     const curves = new Curves(byId("curves"), Tip, data.per);
     const flame = new Flame(byId("flame"), Tip, byId("flame-status"));
     byId("class").append(...state.known.class.map((name) => new Option(className(name), name)));
+    byId("profile-label").hidden = !ran;
     byId("compare").options[0].textContent = `time per ${data.per}`;
     const draw = () => {
       for (const name of Object.keys(state.known)) byId(name).value = state[name];
       drawn(data, state, curves);
-      const tree = FlameTree.of(sources[state.known.class.indexOf(state.class)], state, { a: data.a.size, b: data.b.size });
+      const shown = state.profile === "with" ? ran : null;
+      byId("key-ran").hidden = !shown;
+      byId("flame-note").hidden = !shown;
+      byId("flame-note").textContent = shown ? profileNote(data) : "";
+      const tree = FlameTree.of({ ...sources[state.known.class.indexOf(state.class)], ran: shown }, state, { a: data.a.size, b: data.b.size });
       flame.scaleName = state.compare === "rate" ? `per ${data.per}` : "share";
       flame.show(tree, Text.duration);
       byId("flame-title").textContent = `Where they waited, ${className(state.class)}: B against A`;

@@ -21,8 +21,8 @@ const Diagnosis = (() => {
       // Looked for when asked: rows have other places in a part of the recording.
       if (show) show.addEventListener("click", () => view.set({ ...target(view, f), cursor: null, target: "a", other: null }));
       return el("li", { class: "finding" }, el("details", {},
-        el("summary", {}, el("b", {}, (TITLES[f.name] || Text.safe(f.name)) + ":"), " ", said(f.sentence)),
-        el("p", {}, Text.short(f.advice, 900))), show || "");
+        el("summary", {}, el("b", {}, (TITLES[f.name] || Text.safe(f.name)) + ":"), " ", ...said(f.sentence)),
+        el("p", {}, ...Text.marked(f.advice, 900))), show || "");
     }));
     const rest = [...node.children].slice(SHOWN);
     const more = document.getElementById("more-findings");
@@ -45,7 +45,7 @@ const Diagnosis = (() => {
   }
 
   // The sentence begins with the name that is its title.
-  const said = (text) => Text.short(text.replace(/^[A-Z][\w/ ]{1,30}: /, ""), 900);
+  const said = (text) => Text.marked(text.replace(/^[A-Z][\w/ ]{1,30}: /, ""), 900);
 
   // The view of the waits that a finding is about: their row over all of the time.
   function target(view, { values }) {

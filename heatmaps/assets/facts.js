@@ -20,8 +20,14 @@ const Facts = (() => {
       if (value) list.append(el("div", {}, el("dt", {}, name), el("dd", {}, value)));
     }
     const notes = [...facts.notes, ...facts.not_attached.map((p) => "not attached: " + p)];
+    document.getElementById("kinds-of-waits").append(...kinds(cube));
     document.getElementById("about").append(list, el("h3", {}, "What was aggregated or is missing"),
       el("ul", { id: "notes" }, ...notes.map((n) => el("li", {}, Text.name(n, 400)))));
+  }
+
+  function kinds(cube) {
+    const known = Text.inOrder(cube.kinds).filter(Text.meaning);
+    return known.map((k) => el("div", {}, el("dt", {}, Text.kind(k)), el("dd", {}, Text.meaning(k) + ".")));
   }
 
   function counters(list) {

@@ -54,7 +54,7 @@ const Figures = (() => {
     document.getElementById("tables-title").textContent = `B against A, ${measure.words}`;
     document.getElementById("tables").replaceChildren(...names.map((name) => {
       const sums = Versus.joined(cube.by(name, a), cube.by(name, b));
-      const lines = sums.map((s) => ({ ...s, heads: [Text.name(name === "kind" ? Text.kind(s.name) : s.name)] }));
+      const lines = sums.map((s) => ({ ...s, heads: [Text.name(name === "kind" ? Text.kind(s.name) : s.name, 36, name)] }));
       const box = Versus.table(TITLES[name], [headOf(name)], lines, measure);
       box.dataset.by = name;
       return box;
@@ -106,7 +106,7 @@ const Figures = (() => {
     const heads = [headOf(name), "waits", "time lost", "share"];
     if (cube.exact) heads.push("longest");
     return Table.make(TITLES[name], heads, sums.map((s) => {
-      const cells = [Text.name(s.name), Text.number(s.count), Text.duration(s.ns), Table.bar(Text.percent(s.ns, total.ns), s.ns, total.ns)];
+      const cells = [Text.name(s.name, 36, name), Text.number(s.count), Text.duration(s.ns), Table.bar(Text.percent(s.ns, total.ns), s.ns, total.ns)];
       return cube.exact ? [...cells, Text.duration(s.max)] : cells;
     }));
   }

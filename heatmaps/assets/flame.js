@@ -14,7 +14,12 @@ class Flame {
       const group = event.target.closest("g.frame");
       return group && this.placed[group.dataset.i].at;
     };
-    node.addEventListener("click", (event) => { if (on(event)) this.zoom(on(event)); });
+    node.addEventListener("click", (event) => {
+      if (!on(event)) return;
+      this.zoom(on(event));
+      // Another frame is below the pointer now.
+      this.tip.hide();
+    });
     node.addEventListener("mousemove", (event) => {
       const at = on(event);
       if (at) this.tip.show(event.clientX, event.clientY, this.describe(at));
@@ -126,7 +131,9 @@ class Flame {
     }
     const letters = Math.floor((w - 6) / Flame.LETTER);
     if (letters >= 3) {
-      group.append(Text.svg("text", { x: x + 4, y: y + this.row / 2 + 4 }, Text.short(at.name, letters)));
+      // Above the strip of what ran.
+      const middle = (this.row - (this.tree.ran ? 4 : 0)) / 2;
+      group.append(Text.svg("text", { x: x + 4, y: y + middle + 4 }, Text.short(at.name, letters)));
     }
     at.drawn = group;
     return group;

@@ -39,7 +39,7 @@ const FlameView = (() => {
     if (view.ranShown) {
       out.push("Waiting and, from profiles, running: " + ran.map((p) => Text.short(p.sentence, 200)).join("; ") + "." + Profiles.words(cube, view, [stacks.ran.a, stacks.ran.b], Text.duration));
     } else if (ran.length && view.profile === "with") {
-      out.push("Profiles are shown beside the time lost of who waited: not here.");
+      out.push("Profiles are shown beside the time lost of who waited; choose that to see them.");
     }
     return out;
   }

@@ -7,7 +7,7 @@
   function controls(cube, view, flame) {
     for (const [name, axis] of Object.entries(view.axes)) byId("axis").append(new Option(axis.title, name));
     const legend = byId("kinds").firstElementChild;
-    byId("kinds").replaceChildren(legend, ...cube.kinds.map((kind) => {
+    byId("kinds").replaceChildren(legend, ...Text.inOrder(cube.kinds).map((kind) => {
       const box = Text.element("input", { type: "checkbox", value: kind });
       box.addEventListener("change", () => view.set({ kinds: cube.kinds.filter((k) => k === kind ? box.checked : view.kinds.includes(k)) }));
       return Text.element("label", { title: Text.meaning(kind) }, box, " ", Text.safe(Text.kind(kind)));

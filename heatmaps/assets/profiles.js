@@ -86,7 +86,7 @@ const Profiles = (() => {
     if (alone) parts.push(`${format(alone)} by time alone`);
     const partial = cells.y0 > 0 || cells.y1 < axis.size - 1;
     const blind = parts.length && partial && view.axis !== "bucket" && view.axis !== "comm" ? ` Profiles do not know ${axis.unit}: that is of all of them.` : "";
-    const left = out ? ` Left out: ${format(out)} of other times, traces or threads, or that cannot be placed within its time.` : "";
+    const left = out ? ` Left out: ${format(out)}, sampled at other times or for others, or at a time that is not known well enough.` : "";
     return ` In ${where}: ${parts.join(", ") || "nothing"}.${left}${blind}`;
   }
 

@@ -29,7 +29,7 @@ const Stacks = (() => {
         paths.push([
           ...(parts.length ? parts : [""]).map((p) => frame("/" + p, "native")),
           ...(cube.comms[comm[i]] ? [frame(cube.comms[comm[i]], "other")] : []),
-          frame(Text.kind(cube.kinds[kind[i]]), "kernel"), frame(cube.policies[policy[i]], "other"),
+          frame(Text.kind(cube.kinds[kind[i]]), "kernel"), frame(cube.policies[policy[i]] || "policy not recorded", "other"),
         ]);
       }
       column[i] = stack;

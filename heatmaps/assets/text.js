@@ -49,19 +49,22 @@ const Text = (() => {
     return unit === other ? `${from} – ${to} ${unit}` : `${from} ${unit} – ${to} ${other}`;
   }
 
-  // The kinds of sltrace.model.Kind in words; one from elsewhere stays as it is.
+  // The kinds of sltrace.model.Kind in words, in the order in which they are offered; one from
+  // elsewhere stays as it is, and is last.
   const KINDS = {
-    runq_wakeup: "woken", runq_preempt: "preempted", throttled: "CPU quota", blocked: "blocked", goroutine: "goroutine queue",
-    stw: "stop the world", gil: "Python GIL", loop: "asyncio loop", goroutine_blocked: "goroutine parked",
+    runq_wakeup: "woken", runq_preempt: "preempted", throttled: "CPU quota", goroutine: "goroutine queue", gil: "Python GIL",
+    stw: "stopped world", blocked: "blocked", goroutine_blocked: "goroutine parked", loop: "asyncio loop",
   };
   const MEANINGS = {
     runq_wakeup: "woken, waiting for a CPU", runq_preempt: "lost the CPU, waiting to get one back",
     throttled: "the cgroup's CPU quota was used up", blocked: "asleep: I/O, locks, timers",
-    goroutine: "a runnable goroutine, waiting for a P", stw: "the world of a Go process stopped",
+    goroutine: "a runnable goroutine, waiting for a P", stw: "a Go process was stopped by its runtime, or a Python collection ran",
     goroutine_blocked: "a parked goroutine: channel, lock, network, timer",
     gil: "waiting for Python's global interpreter lock", loop: "one iteration of an asyncio loop",
   };
   const kind = (name) => KINDS[name] || name;
+  const place = (name) => Object.keys(KINDS).indexOf(name) >>> 0;
+  const inOrder = (kinds) => [...kinds].sort((x, y) => place(x) - place(y));
   const meaning = (name) => MEANINGS[name] || "";
 
   const number = (value) => WHOLE.format(value);
@@ -92,12 +95,21 @@ const Text = (() => {
     return node;
   }
 
-  // A name in a table or a line: shortened, with the full text in its title.
-  function name(text, length = 36) {
-    const shown = short(text, length);
-    const full = safe(text);
-    return element("span", { class: "name", title: shown === full ? null : full }, shown || "unknown");
+  // What stands for a name that the trace does not have.
+  const NAMELESS = { policy: "not recorded" };
+  const nameless = (dimension) => NAMELESS[dimension] || "unknown";
+
+  // A sentence with `names` in it.
+  function marked(text, length) {
+    return short(text, length).split("`").map((part, i, all) => (i % 2 && i < all.length - 1 ? element("code", {}, part) : part));
   }
 
-  return { safe, short, duration, limit, between, number, waits, kind, meaning, percent, seconds, signed, element, svg, name };
+  // A name in a table or a line: shortened, with the full text in its title.
+  function name(text, length = 36, dimension = "") {
+    const shown = short(text, length);
+    const full = safe(text);
+    return element("span", { class: "name", title: shown === full ? null : full }, shown || nameless(dimension));
+  }
+
+  return { safe, short, duration, limit, between, number, waits, kind, inOrder, meaning, nameless, marked, percent, seconds, signed, element, svg, name };
 })();

@@ -31,6 +31,9 @@ MOVED_NODE = 0.1
 """The same for another NUMA node."""
 
 _SECOND = 1_000_000_000
+_ROOT = "/"
+_ONE_PERCENT = 0.01
+"""Share of the time from which on a culprit is named."""
 _RUNQ = f"kind IN {RUNQ_KINDS!r}"
 
 
@@ -60,30 +63,28 @@ def contention(trace: Trace, wall_ns: int) -> list[Finding]:
 
 
 def _contention(row: Mapping[str, Any], wall_ns: int) -> Finding:
-    own = row["culprit_cgroup"] == row["cgroup"]
-    who = f"`{name_of(row['culprit_comm'])}`" + (
-        " of the same cgroup" if own else f" of {name_of(row['culprit_cgroup'])}"
-    )
     share = row["held"] / row["waited"]
+    stands_out = share >= _ONE_PERCENT
+    where = name_of(row["culprit_cgroup"])
+    if row["culprit_cgroup"] is None:
+        where = "an unknown cgroup"
+    elif row["culprit_cgroup"] == row["cgroup"]:
+        where = "the same cgroup"
     sentence = (
         f"Contention: threads of {name_of(row['cgroup'])} (most of them `{name_of(row['comm'])}`) "
         f"waited {format_duration(row['waited'])} for a CPU within {format_duration(wall_ns)}, in "
         f"{row['n']:,} waits of {format_duration(LONG_NS)} or more, the longest "
         f"{format_duration(row['longest'])}"
     )
-    sentence += f"; {share:.0%} of that time {who} ran." if row["held"] else "."
-    advice = (
-        "It has more runnable threads than it gets CPUs: run fewer, or give it more CPUs "
-        "(cpuset, cpu.weight)."
-        if own
-        else "Give the waiting cgroup a larger share (cpu.weight, CPU requests), move the other "
-        "one to other CPUs (cpuset), or lower its priority. `sltrace blame --by comm` has all."
-    )
+    if stands_out:
+        sentence += f"; {share:.0%} of that time `{name_of(row['culprit_comm'])}` of {where} ran"
     return Finding(
         name="contention",
         lost=row["waited"] / wall_ns,
-        sentence=sentence,
-        advice=advice,
+        sentence=f"{sentence}.",
+        advice=_way_out(row["cgroup"], row["culprit_cgroup"], name_of(row["culprit_comm"]))
+        if stands_out
+        else "Nobody stands out: `sltrace blame --by comm` has all who ran meanwhile.",
         numbers={
             "waited_ns": row["waited"],
             "waits": row["n"],
@@ -92,6 +93,28 @@ def _contention(row: Mapping[str, Any], wall_ns: int) -> Finding:
         },
         values={"cgroup": (row["cgroup"],), "kind": RUNQ_KINDS},
     )
+
+
+def _way_out(victim: str | None, culprit: str | None, comm: str) -> str:
+    """What gets a cgroup its CPU, by whose threads ran; the root has no share to be changed."""
+    waiting, other = name_of(victim), name_of(culprit)
+    if victim == culprit == _ROOT:
+        return (
+            "There are more runnable threads than CPUs: run fewer, or put those that matter into a "
+            "cgroup of their own with a larger share (cpu.weight)."
+        )
+    if victim == culprit:
+        return (
+            f"{waiting} has more runnable threads than it gets CPUs: run fewer, or give it more "
+            "CPUs (cpuset, cpu.weight)."
+        )
+    if culprit == _ROOT:
+        share = f"Put `{comm}` into a cgroup with a smaller share than {waiting} has (cpu.weight)"
+    elif victim == _ROOT:
+        share = f"Give {other} a smaller share (cpu.weight, CPU requests)"
+    else:
+        share = f"Give {waiting} a larger share than {other} (cpu.weight, CPU requests)"
+    return f"{share}, keep `{comm}` off those CPUs (cpuset), or lower its priority."
 
 
 def quota(trace: Trace, wall_ns: int) -> list[Finding]:

@@ -53,6 +53,7 @@ def cpu_profile(trace: Trace, cube: Cube, part: Stretch | None = None) -> Profil
     distinct, stack_of_row = np.unique(ids, axis=0, return_inverse=True)
     frames, stacks = _named(trace, distinct, np.bincount(stack_of_row.ravel(), values))
     began, unix = clock_ns(trace, "start_ns"), clock_ns(trace, "start_unix_ns")
+    start, end = (part.start_ns, part.end_ns) if part else (began, clock_ns(trace, "end_ns"))
     shift = cube.start_ns - began + unix
     bins = [(shift + i * cube.bin_ns, cube.bin_ns) for i in range(cube.n_bins)]
     columns = (rows.column(c).to_pylist() for c in ("trace_id", "tid"))
@@ -60,15 +61,28 @@ def cpu_profile(trace: Trace, cube: Cube, part: Stretch | None = None) -> Profil
         where=WHERE,
         measure="cpu",
         unit="ns",
-        start_unix_ns=unix,
-        duration_ns=max(0, clock_ns(trace, "end_ns") - began) if unix else 0,
+        start_unix_ns=unix and unix + start - began,
+        duration_ns=max(0, end - start) if unix else 0,
         frames=frames,
         stacks=[stacks[i] for i in stack_of_row.ravel().tolist()],
-        labels=[Labels(trace_id=i, tid=str(tid or "")) for i, tid in zip(*columns, strict=True)],
+        labels=list(map(_labels, *columns)),
         values=values.tolist(),
         windows=[bins[i] for i in rows.column("bin").to_pylist()] if unix else [],
         complete=True,
     )
+
+
+def cpu_labels(trace: Trace) -> list[Labels]:
+    """Those of the samples taken on the CPU, each once."""
+    rows = trace.sql(
+        "SELECT DISTINCT tid, coalesce(trace_id, '') AS trace_id FROM samples WHERE source = 'cpu'"
+    )
+    columns = (rows.column(c).to_pylist() for c in ("trace_id", "tid"))
+    return list(map(_labels, *columns))
+
+
+def _labels(trace_id: str, tid: int | None) -> Labels:
+    return Labels(trace_id=trace_id, tid=str(tid or ""))
 
 
 def _named(

@@ -13,6 +13,7 @@ import pyarrow as pa
 from sltrace.analysis.cells import OTHER, Axis, bucket_sql
 from sltrace.analysis.cubestacks import NO_STACK, RankedStacks
 from sltrace.analysis.meta import clock_ns
+from sltrace.analysis.selection import DIMENSIONS, tables
 from sltrace.analysis.stacks import PARTS
 from sltrace.buckets import N_BUCKETS, lower_bounds
 
@@ -38,6 +39,7 @@ class Origin:
         end_ns: End of the recording, or of the last wait if that is later.
         bin_ns: Length of a time bin.
         bins: How many.
+        policies_missing: Waits of runtimes are among them, which have no policy of their own.
     """
 
     source: Literal["waits", "histograms"]
@@ -45,6 +47,7 @@ class Origin:
     end_ns: int
     bin_ns: int
     bins: int
+    policies_missing: bool = False
 
     @classmethod
     def of(cls, trace: Trace, bins: int) -> Origin:
@@ -59,7 +62,10 @@ class Origin:
             start, end = min(start or low, low), max(end, high)
         end = max(end, start + 1)
         bin_ns = max(1, -(-(end - start) // bins))
-        return cls(source, start, end, bin_ns, -(-(end - start) // bin_ns))
+        missing = source == "waits" and bool(
+            trace.sql("SELECT 1 AS one FROM waits WHERE policy IS NULL LIMIT 1").num_rows
+        )
+        return cls(source, start, end, bin_ns, -(-(end - start) // bin_ns), missing)
 
     @property
     def sql(self) -> str:
@@ -72,13 +78,20 @@ class Origin:
             return (
                 f"(SELECT *, 1 AS n, {length} AS ns, {length} AS longest, "
                 f"coalesce(end_ns, {self.start_ns}) AS when_ns, {bucket_sql(length)} AS b "
-                "FROM waits)"
+                f"FROM {self._waits})"
             )
         return (
             "(SELECT h.*, '' AS comm, 0 AS cpu, h.count AS n, h.count * m.middle AS ns, "
             "m.top AS longest, (start_ns + h.end_ns) // 2 AS when_ns, h.bucket AS b "
             f"FROM histograms h JOIN {_BOUNDS} m USING (bucket))"
         )
+
+    @property
+    def _waits(self) -> str:
+        if not self.policies_missing:
+            return "waits"
+        policy = DIMENSIONS["policy"]
+        return f"(SELECT * REPLACE ({policy.sql} AS policy) FROM {tables((policy,))})"
 
     @property
     def time(self) -> Axis:

@@ -66,17 +66,22 @@ _Key = tuple[int, int, Owner, int]
 
 
 class OwnedProfiles:
-    """Profiles of a recording, and whose their samples are: looked up once, for many cubes.
+    """Profiles of a recording, and whose their samples are.
 
     A function is the same by its name. Runtimes leave the outermost frames out of profiles: a
     profile's stack begins where the trace's stacks have its outermost function, unless it is known
     to be complete.
+
+    Args:
+        trace: The recording.
+        profiles: They.
+        owners: Of at least their labels.
     """
 
-    def __init__(self, trace: Trace, profiles: Sequence[Profile]) -> None:
+    def __init__(self, trace: Trace, profiles: Sequence[Profile], owners: Owners) -> None:
         self._trace = trace
         self._profiles = profiles
-        self._owners = Owners(trace, (x for p in profiles for x in p.labels))
+        self._owners = owners
 
     def beside(self, cube: Cube, part: Stretch | None = None) -> Cube:
         """The cube with the profiles' stacks among its own, and `profile_rows` for their values.

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from sltrace.analysis.cpusamples import cpu_profile
+from sltrace.analysis.cpusamples import cpu_labels, cpu_profile
 from sltrace.analysis.cube import Cube, build_cube
+from sltrace.analysis.cubeowners import Owners
 from sltrace.analysis.cubeprofiles import OwnedProfiles, Stretch
 from sltrace.analysis.meta import clock_ns
 from sltrace.analysis.slices import CgroupRan
@@ -43,8 +44,14 @@ class Whole:
         return CgroupRan.of(self.trace)
 
     @cached_property
-    def _owned(self) -> OwnedProfiles:
-        return OwnedProfiles(self.trace, self.profiles)
+    def _owners(self) -> Owners:
+        labels = [x for p in self.profiles for x in p.labels]
+        return Owners(self.trace, [*labels, *(() if self._on_cpu else cpu_labels(self.trace))])
+
+    @property
+    def _on_cpu(self) -> bool:
+        """Whether a profile tells of time on the CPU."""
+        return any(profile.on_cpu for profile in self.profiles)
 
     def cube(self) -> Cube:
         """Of all of it, with the profiles."""
@@ -64,10 +71,11 @@ class Whole:
 
         The recording's own CPU samples are one of them, unless another tells of the same time.
         """
-        on_cpu = any(profile.on_cpu for profile in self.profiles)
-        if not on_cpu and (own := cpu_profile(self.trace, cube, of)):
-            return OwnedProfiles(self.trace, [*self.profiles, own]).beside(cube, of)
-        return self._owned.beside(cube, of) if self.profiles else cube
+        own = None if self._on_cpu else cpu_profile(self.trace, cube, of)
+        profiles = [*self.profiles, own] if own else self.profiles
+        if not profiles:
+            return cube
+        return OwnedProfiles(self.trace, profiles, self._owners).beside(cube, of)
 
 
 def part_of(trace: Trace, start_ns: int, end_ns: int) -> Trace:

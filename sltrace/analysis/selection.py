@@ -26,6 +26,7 @@ class Dimension:
         type: Of its values.
         in_histograms: The histogram tables have it too.
         named: It comes from the `cgroups` table, which `tables()` has to join.
+        of_thread: Waits that a runtime tells of lack it: `tables()` has to join `own_policy`.
     """
 
     name: str
@@ -33,12 +34,13 @@ class Dimension:
     type: Literal["int", "str"] = "str"
     in_histograms: bool = False
     named: bool = False
+    of_thread: bool = False
 
 
 _DIMENSIONS = (
     Dimension("kind", "kind", in_histograms=True),
     Dimension("cgroup", "cgroup", in_histograms=True),
-    Dimension("policy", "policy", in_histograms=True),
+    Dimension("policy", "coalesce(policy, own_policy)", in_histograms=True, of_thread=True),
     Dimension("comm", "comm"),
     Dimension("pid", "pid", "int"),
     Dimension("tid", "tid", "int"),
@@ -69,16 +71,34 @@ def dimensions(names: Iterable[str]) -> tuple[Dimension, ...]:
     return tuple(DIMENSIONS[n] for n in names)
 
 
+_POLICY_OF_THREAD = (
+    "LEFT JOIN (SELECT tid AS own_tid, min(policy) AS own_policy FROM waits "
+    "WHERE policy IS NOT NULL GROUP BY tid HAVING min(policy) = max(policy)) "
+    "ON own_tid = CASE WHEN policy IS NULL THEN tid END"
+)
+"""The policy of a wait that has none: that of its thread's other waits, if they agree."""
+
+# One row per cgroup: a second one would count its waits twice.
+_NAMES = (
+    "LEFT JOIN (SELECT cgroup_id AS named_id, max(container_id) AS container_id, "
+    "max(pod_uid) AS pod_uid, max(unit) AS unit FROM cgroups GROUP BY cgroup_id) "
+    "ON named_id = cgroup_id"
+)
+
+
 def tables(used: Iterable[Dimension], table: str = "waits") -> str:
     """FROM clause for a query that uses these dimensions."""
-    if not any(d.named for d in used):
-        return table
-    # One row per cgroup: a second one would count its waits twice.
-    return (
-        f"{table} LEFT JOIN (SELECT cgroup_id AS named_id, max(container_id) AS container_id, "
-        "max(pod_uid) AS pod_uid, max(unit) AS unit FROM cgroups GROUP BY cgroup_id) "
-        "ON named_id = cgroup_id"
-    )
+    used = tuple(used)
+    joins = [table]
+    if any(d.named for d in used):
+        joins.append(_NAMES)
+    if any(d.of_thread for d in used):
+        # Histograms are of the scheduler's waits, which all have one.
+        known = table.startswith("histogram")
+        joins.append(
+            "CROSS JOIN (SELECT NULL::VARCHAR AS own_policy)" if known else _POLICY_OF_THREAD
+        )
+    return " ".join(joins)
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,8 @@ _TRACING = (
     "__bpf_prog_",
     "__traceiter_",
     "trace_call_bpf",
+    # The kernel's last symbol, and so the name of every program that was unloaded since.
+    "_einittext",
 )
 """How the kernel calls a probe: what a waker's stack begins with."""
 

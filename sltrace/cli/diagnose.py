@@ -29,8 +29,11 @@ def command(path: str, as_json: bool) -> None:
         output.print_json(result.to_json())
         return
     columns = min(_WIDEST, output.terminal_width())
+    said = set()
     for finding in result.findings:
-        for paragraph, indent in ((finding.sentence, "* "), (finding.advice, "  -> ")):
+        advice = "As above." if finding.advice in said else finding.advice
+        said.add(finding.advice)
+        for paragraph, indent in ((finding.sentence, "* "), (advice, "  -> ")):
             click.echo(
                 textwrap.fill(
                     output.text(paragraph),

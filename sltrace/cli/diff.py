@@ -9,6 +9,7 @@ import click
 
 from sltrace.cli import output
 from sltrace.cli.durations import DURATION
+from sltrace.cli.profiling import pprof_option
 from sltrace.cli.selecting import Choice, selection_options, values_of
 from sltrace.errors import UsageError
 
@@ -50,6 +51,7 @@ _TITLES = {"runq": "run queue"}
     "--folded", metavar="FILE", help="Also write stacks with both sides' ns, for flamegraph.pl."
 )
 @click.option("-o", "--output", "page", metavar="FILE", help="Also write an HTML page of it.")
+@pprof_option
 @click.option("-f", "--force", is_flag=True, help="Replace FILE if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document; times in ns.")
 @selection_options
@@ -60,6 +62,7 @@ def command(
     top: int,
     folded: str | None,
     page: str | None,
+    profiles: tuple[str, ...],
     force: bool,
     as_json: bool,
     **choices: object,
@@ -74,6 +77,8 @@ def command(
 
     if [folded, page, "-" if as_json else ""].count("-") > 1:
         raise UsageError("several things would go to standard output", "give one of them a FILE")
+    if profiles and not page:
+        raise UsageError("--pprof is for the page of a comparison", "add -o FILE.html")
     for file in (folded, page):
         refuse_existing(file or "-", force=force)
     sides = _sides(path_a, path_b, **choices)  # type: ignore[arg-type]
@@ -82,9 +87,7 @@ def command(
     if folded:
         _write_folded(sides, folded, force)
     if page:
-        from heatmaps.comparison import build_comparison
-
-        output.write_page(page, build_comparison(result), "the difference", force=force)
+        _write_page(result, profiles, page, force)
     if as_json:
         output.print_json(result.to_json())
     elif "-" not in (folded, page):
@@ -145,6 +148,33 @@ def _write_folded(sides: tuple[Side, Side], file: str, force: bool) -> None:
     a, b = (replace(s, selection=s.selection.with_kinds(BLAMED_KINDS)) for s in sides)
     with opened(file, force=force, text=True) as out:
         write_folded_diff(out, (a, b))
+
+
+def _write_page(result: Diff, profiles: tuple[str, ...], file: str, force: bool) -> None:
+    from heatmaps.comparison import build_comparison
+    from sltrace.analysis.sideprofiles import apart, overlaps, running
+    from sltrace.profiles.stored import read_profiles, stored_profiles
+
+    more = [p for where in profiles for p in read_profiles(where)]
+    sides = (result.a, result.b)
+    ran = None
+    if apart(sides):
+        (own_a, notes_a), (own_b, notes_b) = (stored_profiles(side.trace) for side in sides)
+        ran = running(result.a, own_a, more), running(result.b, own_b, more)
+        notes = [*notes_a, *(n for n in notes_b if n not in notes_a)]
+        notes += [
+            f"{p.where} was left out: it does not say that it was taken in the time of a side"
+            for p in more
+            if not any(overlaps(side, p) for side in sides)
+        ]
+        for note in notes:
+            click.echo(f"note: {output.text(note)}", err=True)
+    elif profiles:
+        raise UsageError(
+            "both sides are of the same time: profiles do not tell them apart",
+            "compare two traces, or use --at",
+        )
+    output.write_page(file, build_comparison(result, ran), "the difference", force=force)
 
 
 def _show(result: Diff) -> None:

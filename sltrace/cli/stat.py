@@ -13,6 +13,7 @@ from sltrace.cli.selecting import Choice, selection_options
 if TYPE_CHECKING:
     from sltrace.analysis.latency import Stat
     from sltrace.analysis.ranges import Group
+    from sltrace.analysis.selection import Value
 
 _TOTALS = {"runq": "run queue"}
 _FIGURES = ("WAITS", "TOTAL", "P50", "P90", "P99", "P99.9", "MAX")
@@ -69,7 +70,7 @@ def _show(result: Stat) -> None:
         output.table(["", *_FIGURES], [[output.text(r[0]), *r[1:]] for r in totals], names=1)
     )
     if result.by:
-        rows = [[*map(output.text, g.keys), *_figures(g)] for g in result.groups]
+        rows = [[*map(_key, result.by, g.keys), *_figures(g)] for g in result.groups]
         if result.rest.groups:
             blank = [""] * (len(result.by) - 1)
             what = f"{output.number(result.rest.groups)} more"
@@ -85,6 +86,13 @@ def _show(result: Stat) -> None:
         )
     output.notes(result.notes)
     click.echo(f"losses: {result.losses.sentence}")
+
+
+def _key(dimension: str, value: Value) -> str:
+    # Waits of runtimes have none of their own.
+    if dimension == "policy" and value is None:
+        return "not recorded"
+    return output.text(value)
 
 
 def _figures(group: Group) -> list[str]:

@@ -13,7 +13,8 @@ import pytest
 from sltrace.cli.main import run
 from tests.browser.album import Album
 from tests.browser.report import FRAMES, HOSTILE, STACKS, UNITS, waits
-from tests.support.traces import SECOND, make_trace
+from tests.support.profiles import make_pprof
+from tests.support.traces import META, SECOND, make_trace
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -31,9 +32,9 @@ def compared(
     asked: list[str] = []
     complaints: list[str] = []
 
-    def opened(a: Path, b: Path) -> tuple[Page, dict[str, Any]]:
+    def opened(a: Path, b: Path, *options: str) -> tuple[Page, dict[str, Any]]:
         file = tmp_path / "page.html"
-        assert run(["diff", str(a), str(b), "--json", "-o", str(file)]) == 0
+        assert run(["diff", str(a), str(b), "--json", "-o", str(file), *options]) == 0
         page = browser.new_page(viewport={"width": 1366, "height": 768})
         pages.append(page)
         page.on("request", lambda r: asked.append(r.url))
@@ -155,6 +156,39 @@ def test_a_trace_against_itself_is_zero(compared: Compared, tmp_path: Path) -> N
             )
             assert len(fills) > 3
             assert all(" 0%" in fill for fill in fills)
+
+
+def test_profiles_stand_beside_the_side_they_were_taken_in(
+    compared: Compared, tmp_path: Path
+) -> None:
+    rows = [{"end_ns": i * SECOND, "wait_ns": 4_000_000, "stack_kernel": 1} for i in range(1, 9)]
+    began = META["clock"]["start_unix_ns"]
+    later = META["clock"] | {"start_unix_ns": began + 100 * SECOND}
+    a, b = (
+        trace(tmp_path / n, rows, meta={"clock": c})
+        for n, c in (("a", META["clock"]), ("b", later))
+    )
+    options = []
+    for i, (start, ns) in enumerate([(began, 30), (began + 100 * SECOND, 90), (0, 1000)]):
+        stacks = {("do_syscall", "futex_wait"): [1, ns * 1_000_000]}
+        file = tmp_path / f"{i}.pb"
+        file.write_bytes(make_pprof(stacks, start_unix_ns=start, duration_ns=5 * SECOND))
+        options += ["--pprof", str(file)]
+    page, _ = compared(a, b, *options)
+    told = "all => Object.fromEntries(all.map(g => [g.textContent, {...g.dataset}]))"
+    shown = page.locator("#flame g.frame").evaluate_all(told)
+    assert list(shown) == ["all", "do_syscall", "futex_wait"]
+    for frame in shown.values():
+        found = [int(frame[n]) for n in ("value", "ran", "other", "otherRan")]
+        assert found == [62_000_000, 30_000_000, 122_000_000, 90_000_000]
+    note = page.inner_text("#flame-note")
+    assert "0.pb: 0.03 s of cpu" in note.partition("B: ")[0]
+    assert "1.pb: 0.09 s of cpu" in note.partition("B: ")[2]
+    assert "2.pb" not in note
+    page.select_option("#profile", "without")
+    assert "profile=without" in page.url
+    assert page.is_hidden("#flame-note")
+    assert page.locator("#flame").get_attribute("data-value") == "32000000"
 
 
 def test_hostile_names(compared: Compared, tmp_path: Path) -> None:

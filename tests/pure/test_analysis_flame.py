@@ -75,6 +75,20 @@ def test_the_waker_has_its_own_stack(tmp_path: Path) -> None:
     }
 
 
+def test_what_the_probe_itself_ran_in_is_cut_off(tmp_path: Path) -> None:
+    """The program, which has no name any more once it is unloaded, and its way there."""
+    inner = ("_einittext", "bpf_trace_run1", "__traceiter_sched_waking", "try_to_wake_up")
+    frames = [
+        {"space": "kernel", "pid": 0, "address": KERNEL + i, "name": name}
+        for i, name in enumerate((*inner, "bpf_trace_run1"))
+    ]
+    stack = {"stack_id": 1, "space": "kernel", "pid": 0}
+    stacks = [stack | {"addresses": [KERNEL + i for i in range(len(frames))]}]
+    path = make_trace(tmp_path, [{"waker_stack_kernel": 1}], stacks=stacks, frames=frames)
+    (found,) = by_names(flame(Trace.open(path), which="waker"))
+    assert found == ("bpf_trace_run1", "try_to_wake_up")
+
+
 IDS = st.sampled_from([None, 1, 2, 3, 4, 9])
 
 

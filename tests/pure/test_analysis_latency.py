@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sltrace.analysis.cube import build_cube
 from sltrace.analysis.latency import stat
 from sltrace.analysis.ranges import QUANTILES
 from sltrace.analysis.selection import DIMENSIONS, Selection
@@ -162,6 +163,25 @@ def histogram_tables(frame: pd.DataFrame) -> dict[str, pa.Table]:
         "histograms": pa.Table.from_pandas(counts, preserve_index=False),
         "histogram_sums": pa.Table.from_pandas(sums, preserve_index=False),
     }
+
+
+def test_a_wait_without_a_policy_has_that_of_its_thread(tmp_path: Path) -> None:
+    own = [(1, "FIFO"), (1, "FIFO"), (2, "OTHER"), (2, "BATCH")]
+    rows = [{"kind": "runq_wakeup", "tid": tid, "policy": policy} for tid, policy in own]
+    rows += [{"kind": "gil", "tid": tid, "policy": None} for tid in (1, 2, 3)]
+    trace = Trace.open(make_trace(tmp_path, rows))
+    held = Selection(values={"kind": ["gil"]})
+    found = {g.keys[0]: g.count for g in stat(trace, ["policy"], held).groups}
+    # The second thread has had two, of the third nothing is known.
+    assert found == {"FIFO": 1, None: 2}
+    fifo = Selection(values={"policy": ["FIFO"]})
+    assert {g.keys[0]: g.count for g in stat(trace, ["kind"], fifo).groups} == {
+        "runq_wakeup": 2,
+        "gil": 1,
+    }
+    cube = build_cube(trace)
+    sums = np.bincount(cube.rows["policy"], cube.rows["count"])
+    assert dict(zip(cube.policies, sums, strict=True)) == {"FIFO": 3, "": 2, "OTHER": 1, "BATCH": 1}
 
 
 @pytest.mark.parametrize("by", [["cgroup"], ["policy", "kind"], ["kind"], ["container"], []])

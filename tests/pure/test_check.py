@@ -1,25 +1,20 @@
-"""check: its figures against pandas, its limits against every world the losses allow."""
+"""check: what a rule says where the trace is whole, where it is not, and of a baseline."""
 
 from __future__ import annotations
 
 import json
-import math
 import shutil
-import tempfile
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import numpy as np
-import pandas as pd
-import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sltrace.analysis.bounds import Bounds, measure
+from sltrace.analysis.bounds import Bounds
 from sltrace.analysis.check import check
 from sltrace.analysis.latency import stat
 from sltrace.analysis.rules import parse_rule
@@ -27,111 +22,8 @@ from sltrace.cli.check import command
 from sltrace.cli.main import run
 from sltrace.errors import UsageError
 from sltrace.trace.reader import Trace
-from tests.pure.test_analysis_latency import histogram_tables, random_waits
+from tests.pure.test_bounds import exact, figure
 from tests.support.traces import SECOND, make_trace
-
-RUNQ = ("runq_wakeup", "runq_preempt")
-
-
-def figure(trace: Trace, text: str) -> Bounds:
-    return measure(trace, parse_rule(f"{text} < 1{_SUFFIX.get(text.split('(')[0], 'ms')}"))
-
-
-_SUFFIX = {"count": "", "rate": "/s", "share": "%"}
-
-
-def exact(trace: Trace, text: str) -> float:
-    value = figure(trace, text)
-    assert value.exact, value
-    return float(value.low)
-
-
-def union_ns(waits: list[tuple[int, int]]) -> int:
-    """Time covered by (end, length), within 10 s, counted microsecond by microsecond."""
-    covered = np.zeros(10_000_001, bool)
-    for end, length in waits:
-        covered[max(0, end - length) // 1000 : min(end, 10 * SECOND) // 1000] = True
-    return int(covered.sum()) * 1000
-
-
-def test_every_figure_is_pandas(tmp_path: Path) -> None:
-    frame = random_waits(11, 4000)
-    frame["wait_ns"] = (frame["wait_ns"] // 1000 + 1) * 1000
-    frame["end_ns"] = frame["end_ns"] // 1000 * 1000
-    trace = Trace.open(make_trace(tmp_path, pa.Table.from_pandas(frame, preserve_index=False)))
-    cases = [
-        ("runq", frame["kind"].isin(RUNQ)),
-        ("throttled", frame["kind"] == "throttled"),
-        ("blocked where comm=web", (frame["kind"] == "blocked") & (frame["comm"] == "web")),
-        (
-            "runq where cgroup=/b and cpu=3",
-            frame["kind"].isin(RUNQ) & (frame["cgroup"] == "/b") & (frame["cpu"] == 3),
-        ),
-        ("runq where trace_id=''", frame["kind"].isin(RUNQ) & frame["trace_id"].isna()),
-    ]
-    for what, mask in cases:
-        waits = frame[mask]["wait_ns"].to_numpy()
-        assert len(waits) > 50
-        for percent in ("50", "99", "99.9", "7.3"):
-            found = exact(trace, f"p{percent}({what})")
-            expected = np.quantile(waits, float(percent) / 100, method="inverted_cdf")
-            assert found == expected
-        assert exact(trace, f"max({what})") == waits.max()
-        assert exact(trace, f"count({what})") == len(waits)
-        assert exact(trace, f"total({what})") == waits.sum()
-        assert exact(trace, f"mean({what})") == pytest.approx(waits.mean())
-        assert exact(trace, f"rate({what})") == pytest.approx(len(waits) / 10)
-        spans = list(frame[mask][["end_ns", "wait_ns"]].itertuples(index=False, name=None))
-        assert exact(trace, f"share({what})") == pytest.approx(union_ns(spans) / 10**10)
-
-
-FIGURES = ["p50", "p90", "p99", "max", "mean", "total", "count", "share"]
-
-
-@given(
-    kept=st.lists(st.integers(1, 1000), max_size=12),
-    missed=st.lists(
-        st.tuples(st.integers(0, 800), st.integers(0, 800), st.floats(0, 1)), max_size=5
-    ),
-)
-@settings(max_examples=30)
-def test_the_limits_hold_whatever_the_missed_waits_were(
-    kept: list[int], missed: list[tuple[int, int, float]]
-) -> None:
-    rows = [
-        {"end_ns": SECOND, "low_ns": low, "high_ns": low + more, "cause": "hole", "tid": 1}
-        for low, more, _ in missed
-    ]
-    truth = [low + round(more * where) for low, more, where in missed]
-    # Waits and missed waits one after the other: the time that they cover is their sum.
-    end, waits = 0, []
-    for wait in kept:
-        end += wait
-        waits.append({"end_ns": end, "wait_ns": wait})
-    with tempfile.TemporaryDirectory() as folder:
-        path = make_trace(
-            Path(folder), waits, missed=rows, meta={"clock": {"start_ns": 0, "end_ns": SECOND}}
-        )
-        trace = Trace.open(path)
-        found = {name: figure(trace, f"{name}(runq)") for name in FIGURES}
-    everything = np.array(kept + truth)
-    true: dict[str, float] = {
-        "max": everything.max(initial=0),
-        "mean": everything.mean() if len(everything) else 0,
-        "total": everything.sum(),
-        "count": len(everything),
-        "share": everything.sum() / SECOND,
-    }
-    for name in ("p50", "p90", "p99"):
-        rank = math.ceil(int(name[1:]) * len(everything) / 100)
-        true[name] = np.sort(everything)[rank - 1] if rank else 0
-    for name, value in true.items():
-        limits = found[name]
-        assert limits.high is not None
-        assert float(limits.low) <= value * (1 + 1e-12) + 1e-12, name
-        assert value <= float(limits.high) * (1 + 1e-12) + 1e-12, name
-        if not missed:
-            assert limits.exact
 
 
 def lossy(folder: Path, *, lost: int = 0, missed: tuple[dict[str, Any], ...] = ()) -> Trace:
@@ -179,53 +71,6 @@ def test_a_missed_wait_of_another_thread_changes_nothing(tmp_path: Path) -> None
         Decimal(0), Decimal(1), "1 wait is missing and may be of these"
     )
     assert figure(trace, "max(blocked)").high is None
-
-
-@pytest.mark.parametrize("meta", [{"histogram_only": True}, {"min_latency_ns": 100_000}, {}])
-def test_the_histograms_answer_where_the_rows_cannot(
-    tmp_path: Path, meta: dict[str, object]
-) -> None:
-    frame = random_waits(12, 3000)
-    threshold = int(str(meta.get("min_latency_ns", 0)))
-    rows = frame.iloc[:0] if "histogram_only" in meta else frame[frame["wait_ns"] >= threshold]
-    # Without a setting that leaves rows out, 40 of them were lost on the way.
-    below = {"name": "below_min", "class": "discard", "value": len(frame) - len(rows)}
-    if not meta:
-        rows = frame.iloc[40:]
-        below = {"name": "ring_full", "class": "loss", "value": 40}
-    path = make_trace(
-        tmp_path,
-        pa.Table.from_pandas(rows, preserve_index=False),
-        meta=meta,
-        counters=[{"cpu": 0, "start_ns": 0, "end_ns": 9, **below}],
-        **histogram_tables(frame),
-    )
-    trace = Trace.open(path)
-    chosen = frame[frame["kind"].isin(RUNQ) & (frame["cgroup"] == "/a")]["wait_ns"].to_numpy()
-    assert exact(trace, "count(runq where cgroup=/a)") == len(chosen)
-    assert exact(trace, "total(runq where cgroup=/a)") == chosen.sum()
-    for percent in (50, 99):
-        limits = figure(trace, f"p{percent}(runq where cgroup=/a)")
-        true = np.quantile(chosen, percent / 100, method="inverted_cdf")
-        assert limits.high is not None
-        assert limits.low <= int(true) <= limits.high <= limits.low * Decimal("1.13") + 16
-    share = figure(trace, "share(runq where cgroup=/a)")
-    assert share.high in (None, 1)
-    assert share.why
-    of_web = frame[frame["kind"].isin(RUNQ) & (frame["comm"] == "web")]["wait_ns"].to_numpy()
-    true = np.sort(of_web)
-    for text, value in [
-        ("count", len(true)),
-        ("p99", true[math.ceil(0.99 * len(true)) - 1]),
-        ("total", true.sum()),
-    ]:
-        limits = figure(trace, f"{text}(runq where comm=web)")
-        assert limits.low <= int(value)
-        assert limits.why
-        if "histogram_only" in meta or (not meta and text == "total"):
-            assert limits.high is None
-        else:
-            assert limits.high is None or int(value) <= limits.high
 
 
 def test_what_was_not_recorded_is_not_known(tmp_path: Path) -> None:
@@ -411,17 +256,3 @@ def test_junit_has_a_case_a_rule(tmp_path: Path) -> None:
     assert suite[1][0].get("message") == "2.00 us"
     assert run(["check", path, rules[0], "--junit", str(file)]) == 6
     assert shown(path, rules[0], "--junit", str(file), "-f")[0] == 0
-
-
-def test_a_large_frame_is_measured_in_a_moment(tmp_path: Path) -> None:
-    frame = pd.DataFrame(
-        {
-            "end_ns": np.arange(1_000_000) * 10_000,
-            "wait_ns": np.random.default_rng(1).integers(1, 10**6, 1_000_000),
-            "kind": "runq_wakeup",
-        }
-    )
-    trace = Trace.open(make_trace(tmp_path, pa.Table.from_pandas(frame, preserve_index=False)))
-    waits = np.sort(frame["wait_ns"].to_numpy())
-    assert exact(trace, "p99(runq)") == waits[989_999]
-    assert 0 < exact(trace, "share(runq)") <= 1

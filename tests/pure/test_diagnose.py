@@ -48,7 +48,8 @@ def test_contention_from_a_twentieth_of_the_time_on(tmp_path: Path) -> None:
     }
     assert "/a (most of them `web`) waited 500 ms for a CPU within 10.0 s" in found.sentence
     assert "75% of that time `hog` of /b ran" in found.sentence
-    assert "cpu.weight" in found.advice
+    assert "Give /a a larger share than /b (cpu.weight" in found.advice
+    assert "keep `hog` off" in found.advice
     assert found.values == {"cgroup": ("/a",), "kind": ("runq_wakeup", "runq_preempt")}
 
 
@@ -61,7 +62,25 @@ def test_contention_is_of_long_waits_behind_somebody(tmp_path: Path) -> None:
     assert "more runnable threads" in found.advice
     unknown = {"culprit_pid": None, "culprit_tid": None, "culprit_comm": None, "culprit_ns": None}
     (found,) = of(tmp_path, behind_hog(50, **unknown)).findings
+    assert "Nobody stands out" in found.advice
     assert "ran" not in found.sentence.partition("longest")[2]
+
+
+def test_the_root_has_no_share_to_be_changed(tmp_path: Path) -> None:
+    (found,) = of(tmp_path, behind_hog(50, culprit_cgroup="/")).findings
+    assert found.advice.startswith("Put `hog` into a cgroup with a smaller share than /a")
+    (found,) = of(tmp_path, behind_hog(50, cgroup="/")).findings
+    assert found.advice.startswith("Give /b a smaller share")
+    (found,) = of(tmp_path, behind_hog(50, cgroup="/", culprit_cgroup="/")).findings
+    assert found.advice.startswith("There are more runnable threads than CPUs")
+
+
+def test_advice_is_given_once(tmp_path: Path) -> None:
+    waits = [w for c in ("/x", "/y") for w in behind_hog(60, cgroup=c, kind="throttled")]
+    out = CliRunner().invoke(command, [str(make_trace(tmp_path, waits))]).output
+    assert out.count("Quota:") == 2
+    assert out.count("raise or remove the quota") == 1
+    assert out.count("-> As above.") == 1
 
 
 def test_a_cgroup_each_and_no_more_than_asked_for(tmp_path: Path) -> None:

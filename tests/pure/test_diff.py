@@ -1,10 +1,8 @@
-"""diff: figures against pandas, intervals against processes of known behaviour."""
+"""diff: figures against pandas, and what the command says."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +11,16 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
-from sltrace.analysis.bucket import parse_bucket
-from sltrace.analysis.confidence import GRID, STEPS, Blocks, Redrawn
 from sltrace.analysis.diff import Change, diff
 from sltrace.analysis.distributions import distributions
 from sltrace.analysis.selection import DIMENSIONS, Selection
-from sltrace.analysis.sides import before_and_after, in_bucket, two_traces
+from sltrace.analysis.sides import before_and_after, two_traces
 from sltrace.cli.diff import command
 from sltrace.cli.main import run
 from sltrace.errors import UsageError
 from sltrace.trace.reader import Trace
 from tests.pure.test_analysis_latency import CGROUPS, random_waits
+from tests.support.profiles import make_pprof
 from tests.support.traces import SECOND, make_trace
 
 RUNQ = ("runq_wakeup", "runq_preempt")
@@ -115,187 +112,6 @@ def test_two_halves_by_time(tmp_path: Path) -> None:
             before_and_after(trace, wrong, Selection())
 
 
-def md5_head(text: str) -> int:
-    return int.from_bytes(hashlib.md5(text.encode()).digest()[:8], "big")
-
-
-def test_a_bucket_is_a_part_of_the_traces(tmp_path: Path) -> None:
-    frame = random_waits(27, 3000)
-    rng = np.random.default_rng(1)
-    ids = np.array([f"{i:032x}" for i in rng.integers(0, 2**62, 200)] + [None], dtype=object)
-    frame["trace_id"] = ids[rng.integers(0, 201, len(frame))]
-    trace = open_trace(tmp_path, frame)
-    result = diff(in_bucket(trace, parse_bucket("hash(trace_id) % 100 < 15"), Selection()), [])
-    known = frame[frame["trace_id"].notna()]
-    inside = known["trace_id"].map(lambda i: md5_head(i) % 100 < 15)
-    assert 10 < known[inside]["trace_id"].nunique() < 50
-    assert result.per == "trace"
-    assert (result.a.size, result.b.size) == (
-        known[~inside]["trace_id"].nunique(),
-        known[inside]["trace_id"].nunique(),
-    )
-    runq = known["kind"].isin(RUNQ)
-    assert_figures(
-        result.classes["runq"],
-        expected(known[runq & ~inside], result.a.size),
-        expected(known[runq & inside], result.b.size),
-    )
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "hash(trace_id) % 100 < 15",
-        "hash(tid)%7==3",
-        "hash(tid) % 7 = 0",
-        "hash(comm) % 2 != 1",
-        "hash(cgroup) % 3 >= 1",
-        "hash(pid) % 4 > 2",
-        "hash(span_id) % 10 <= 8",
-    ],
-)
-def test_bucket_and_others_are_everything_known(tmp_path: Path, text: str) -> None:
-    frame = random_waits(28, 500)
-    trace = open_trace(tmp_path, frame)
-    bucket = parse_bucket(text)
-    masks = []
-    for part in (bucket, bucket.others()):
-        condition, parameters = Selection(bucket=part).where()
-        rows = trace.sql(f"SELECT {bucket.column} AS v FROM waits WHERE {condition}", parameters)
-        masks.append(rows["v"].to_pylist())
-    values = frame[bucket.column].dropna().map(str)
-    number = values.map(md5_head) % bucket.modulus
-    wanted = {
-        "<": number < bucket.limit,
-        "<=": number <= bucket.limit,
-        ">": number > bucket.limit,
-        ">=": number >= bucket.limit,
-        "==": number == bucket.limit,
-        "!=": number != bucket.limit,
-    }[bucket.operator]
-    assert sorted(map(str, masks[0])) == sorted(values[wanted])
-    assert sorted(map(str, masks[1])) == sorted(values[~wanted])
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "is not a bucket"),
-        ("hash(trace_id) % 100 < 15; DROP TABLE waits", "is not a bucket"),
-        ("hash(trace_id) % 100 < 15 OR true", "is not a bucket"),
-        ("trace_id = 'x'", "is not a bucket"),
-        ("hash(wait_ns) % 2 = 0", "cannot hash 'wait_ns'"),
-        ("hash(trace_id) % 0 < 1", "does not split"),
-        ("hash(trace_id) % 100 < 0", "does not split"),
-        ("hash(trace_id) % 100 < 100", "does not split"),
-        ("hash(trace_id) % 100 == 100", "does not split"),
-        ("hash(trace_id) % 100 >= 0", "does not split"),
-        ("hash(trace_id) % 1 = 0", "does not split"),
-    ],
-)
-def test_a_bad_bucket_is_refused(text: str, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        parse_bucket(text)
-
-
-def bursty(rng: np.random.Generator, scale: float = 1.0) -> Blocks:
-    """40 blocks of waits whose load changes from burst to burst of about a block's fifth."""
-    counts, totals = np.zeros((40, GRID)), np.zeros((40, 1))
-    for block in range(40):
-        for _ in range(5):
-            load = rng.lognormal(0, 0.5)
-            waits = rng.lognormal(10, 1, rng.poisson(40 * load)) * load * scale
-            np.add.at(counts[block], np.floor(np.log2(waits) * STEPS).astype(int) + 1, 1)
-            totals[block, 0] += waits.sum()
-    return Blocks(counts, totals, np.full(40, 0.25))
-
-
-def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
-    """Two recordings of one process: in 95 % the difference should lie within the spread.
-
-    160 pairs of three figures: fewer than 86 % would come once in 1e5 if it were 95 %.
-    """
-    rng = np.random.default_rng(5)
-    names = ("total", "p50", "p90")
-    held = dict.fromkeys(names, 0)
-    for _ in range(160):
-        a, b = bursty(rng), bursty(rng)
-        redrawn = Redrawn(a, b)
-        spreads = [
-            *redrawn.totals(),
-            *redrawn.quantiles([Decimal("0.5"), Decimal("0.9")]),
-        ]
-        for name, spread in zip(names, spreads, strict=True):
-            assert spread
-            difference = figure(b, name) - figure(a, name)
-            held[name] += difference + spread.low <= 0 <= difference + spread.high
-    for name in names:
-        assert held[name] > 0.86 * 160, held
-
-
-def figure(side: Blocks, name: str) -> float:
-    if name == "total":
-        return float(side.totals.sum() / side.sizes.sum())
-    counts = side.counts.sum(0)
-    rank = np.ceil(counts.sum() * int(name[1:]) / 100)
-    return float(np.exp2((np.searchsorted(np.cumsum(counts), rank) - 0.5) / STEPS))
-
-
-def test_a_slowdown_is_found() -> None:
-    rng = np.random.default_rng(6)
-    for _ in range(20):
-        a, b = bursty(rng), bursty(rng, scale=2)
-        redrawn = Redrawn(a, b)
-        (total,) = redrawn.totals()
-        (median,) = redrawn.quantiles([Decimal("0.5")])
-        assert total
-        assert median
-        assert figure(b, "total") - figure(a, "total") + total.low > 0
-        assert figure(b, "p50") - figure(a, "p50") + median.low > 0
-
-
-def test_what_was_in_one_moment_only_is_certain_of_nothing(tmp_path: Path) -> None:
-    """A third of all draws leave that moment out: the interval ends at zero, whatever the sizes."""
-    rng = np.random.default_rng(6)
-    steady = [
-        {"end_ns": i * SECOND // 50, "wait_ns": 9000, "comm": comm}
-        for i in range(1, 500)
-        for comm in ("web", "db")
-    ]
-    once = [
-        {"end_ns": 3 * SECOND, "wait_ns": int(rng.integers(1, 10**8)), "comm": f"once-{i}"}
-        for i in range(40)
-    ]
-    sides = []
-    clock = {"start_ns": 7, "end_ns": 11_714_285_713}
-    for name, rows in (("a", [*steady, *once]), ("b", steady)):
-        (tmp_path / name).mkdir()
-        sides.append(Trace.open(make_trace(tmp_path / name, rows, meta={"clock": clock})))
-    (groups,) = diff(two_traces(*sides), ["comm"], limit=100).groups
-    found = [c for c in groups.changes if str(c.name).startswith("once")]
-    assert len(found) == 40
-    assert {c.high for c in found} == {0.0}
-    assert not any(c.certain for c in found)
-
-
-def test_too_little_gives_no_interval(tmp_path: Path) -> None:
-    frame = random_waits(29, 300)
-    short = frame.assign(end_ns=frame["end_ns"] // 20)
-    clock = {"clock": {"start_ns": 0, "end_ns": SECOND // 2}}
-    sides = two_traces(
-        open_trace(tmp_path / "a", frame), open_trace(tmp_path / "b", short, **clock)
-    )
-    result = diff(sides)
-    assert all(c.low is None for cs in result.classes.values() for c in cs)
-    assert any("shorter than 1 s" in note for note in result.notes)
-    sides = two_traces(open_trace(tmp_path / "c", frame), open_trace(tmp_path / "d", frame[:0]))
-    (gone,) = (c for c in diff(sides).classes["runq"] if c.name == "waits")
-    assert gone.certain
-    assert gone.b == 0
-    tail = {c.name: c.low for c in diff(sides).classes["runq"]}
-    assert tail["p999_ns"] is None
-
-
 def test_unlike_minimum_latencies_are_made_alike(tmp_path: Path) -> None:
     frame = random_waits(30, 2000)
     kept = frame[frame["wait_ns"] >= 50_000]
@@ -358,11 +174,14 @@ def test_the_command_compares_and_folds(tmp_path: Path) -> None:
         (["T", "--a", "cpu"], "is not DIM=VALUE"),
         (["T", "T", "--bucket", "true"], "in one way"),
         (["T", "--bucket", "true"], "is not a bucket"),
+        (["T", "--at", "2s", "--pprof", "P"], "--pprof is for the page"),
+        (["T", "T", "--pprof", "P", "-o", "O"], "profiles do not tell them apart"),
     ],
 )
 def test_wrong_use_is_said(tmp_path: Path, arguments: list[str], message: str) -> None:
-    path = str(make_trace(tmp_path, [{}]))
-    result = CliRunner().invoke(command, [path if a == "T" else a for a in arguments])
+    (tmp_path / "cpu.pb").write_bytes(make_pprof({("main",): [1, 5]}))
+    files = {"T": make_trace(tmp_path, [{}]), "P": tmp_path / "cpu.pb", "O": tmp_path / "o.html"}
+    result = CliRunner().invoke(command, [str(files.get(a, a)) for a in arguments])
     assert isinstance(result.exception, UsageError)
     assert message in str(result.exception)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +10,21 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
-from sltrace.analysis.blame import blame
 from sltrace.analysis.check import check
 from sltrace.analysis.diagnosis import diagnose
 from sltrace.analysis.diff import diff
-from sltrace.analysis.flame import flame
 from sltrace.analysis.latency import stat
-from sltrace.analysis.losses import losses
 from sltrace.analysis.meta import recorded_ns
 from sltrace.analysis.rules import parse_rule
 from sltrace.analysis.sides import two_traces
 from sltrace.cli.merge import command
 from sltrace.errors import OutputError, TraceError, UsageError
 from sltrace.model import PID_SPACE
-from sltrace.profiles.source import ProfileError
-from sltrace.profiles.stored import stored_profiles
 from sltrace.trace import merge as merging
 from sltrace.trace.merge import merge
 from sltrace.trace.reader import Trace
 from sltrace.trace.schema import TABLES
 from tests.pure.test_analysis_latency import random_waits
-from tests.support.profiles import make_pprof
 from tests.support.traces import SECOND, make_trace
 
 UNIX = 1_700_000_000 * SECOND
@@ -210,100 +203,6 @@ def test_a_clock_that_was_set_is_not_believed_and_said(tmp_path: Path) -> None:
     assert any("its wall clock was set" in limit for limit in merged.meta["limits"])
 
 
-IDLE = {"culprit_pid": 0, "culprit_tid": 0, "culprit_comm": "idle", "culprit_ns": 1000}
-
-
-def test_ids_and_names_of_machines_stay_apart(tmp_path: Path) -> None:
-    """Both have pid 7, stack 5 at one kernel address, cgroup 1 and an idle CPU."""
-    kernel = 0xFFFFFFFF81000000
-    traces = []
-    for i, host in enumerate(("one", "two")):
-        stacks = [
-            {"stack_id": 5, "space": "kernel", "pid": 0, "addresses": [kernel]},
-            {"stack_id": 6, "space": "user", "pid": 7, "addresses": [0x400000, 0x7FFF00000000]},
-        ]
-        frames = [
-            {"space": "kernel", "pid": 0, "address": kernel, "name": f"kernel_{host}"},
-            {"space": "user", "pid": 7, "address": 0x400000, "name": f"leaf_{host}"},
-            {"space": "user", "pid": 7, "address": 0x7FFF00000000, "name": f"root_{host}"},
-        ]
-        hog = {"culprit_pid": 9, "culprit_tid": 9, "culprit_comm": "hog", "culprit_ns": 900}
-        end = {"end_ns": 101 * SECOND, "pid": 7, "tid": 7}
-        waits = [
-            {**end, "stack_kernel": 5, "stack_user": 6, **hog, "culprit_cgroup": "/h"},
-            {**end, **IDLE},
-        ]
-        counters = [
-            {"cpu": 0, "name": "ring_full", "class": "loss", "value": 3, "start_ns": 100 * SECOND}
-        ]
-        sums = [{"cgroup_id": -1, "kind": "runq_wakeup", "count": 4, "sum_ns": 9}]
-        tasks = [{"pid": 7, "tid": 7, "comm": "web", "from_ns": 0, "ppid": 0}]
-        cgroups = [{"cgroup_id": 1, "path": "/", "unit": f"{host}.service"}]
-        traces.append(
-            trace_of(
-                tmp_path,
-                host,
-                waits,
-                host,
-                UNIX + i * 5 * SECOND,
-                stacks=stacks,
-                frames=frames,
-                counters=counters,
-                histogram_sums=sums,
-                tasks=tasks,
-                cgroups=cgroups,
-            )
-        )
-    merge(traces, tmp_path / "m.slt")
-    merged = Trace.open(tmp_path / "m.slt")
-    graph = flame(merged)
-    stacks_named = {tuple(graph.names[i] for i in s) for s in graph.stacks}
-    assert stacks_named == {
-        ("root_one", "leaf_one", "kernel_one"),
-        ("root_two", "leaf_two", "kernel_two"),
-        ("[no stack recorded]",),
-    }
-    cells = blame(merged, "pid").cells
-    assert {(c.victim, c.what, c.culprit) for c in cells if c.what != "others"} >= {
-        (7, "task", 9),
-        (7 + PID_SPACE, "task", 9 + PID_SPACE),
-        (7, "idle", None),
-        (7 + PID_SPACE, "idle", None),
-    }
-    by_unit = {g.keys[0]: g.count for g in stat(merged, ["unit"]).groups}
-    assert by_unit == {"one.service": 2, "two.service": 2}
-    assert losses(merged).lost == 6
-    assert sorted({i.cpu for i in losses(merged).intervals}) == [0, 2]
-    tasks_found = merged.table("tasks").to_pylist()
-    assert [(t["pid"], t["from_ns"], t["ppid"]) for t in tasks_found] == [
-        (7, 0, 0),
-        (7 + PID_SPACE, 0, 0),
-    ]
-    overflow = merged.sql("SELECT count(*) AS n FROM histogram_sums WHERE cgroup_id = -1")
-    assert overflow["n"][0].as_py() == 2
-
-
-def test_one_machine_keeps_its_ids_and_names(tmp_path: Path) -> None:
-    a = trace_of(tmp_path, "a", [{"end_ns": 101 * SECOND, "tid": 1}], "one", UNIX)
-    later = {"clock": clock(UNIX + SECOND // 2, 200 * SECOND)}
-    b = trace_of(tmp_path, "b", [{"end_ns": 201 * SECOND, "tid": 1}], "one", 0, meta=later)
-    parts = merge([a, b], tmp_path / "m.slt")
-    assert [p.machine for p in parts] == [0, 0]
-    merged = Trace.open(tmp_path / "m.slt")
-    assert sorted(merged.table("waits", ["end_ns"])["end_ns"].to_pylist()) == [
-        101 * SECOND,
-        201 * SECOND,
-    ]
-    (group,) = stat(merged, ["cgroup", "tid"]).groups
-    assert (group.keys, group.count) == (("/", 1), 2)
-    assert merged.meta["cpus"] == 2
-    assert merged.meta["clock"]["start_ns"] == 100 * SECOND
-    assert merged.meta["clock"]["end_ns"] == 210 * SECOND
-    # A reboot makes it another machine.
-    rebooted = trace_of(tmp_path, "c", [{"end_ns": 101 * SECOND}], "one", UNIX + 900 * SECOND)
-    assert [p.label for p in merge([a, rebooted], tmp_path / "n.slt")] == ["one", "one#2"]
-
-
 def test_time_that_was_not_recorded_is_not_counted(tmp_path: Path) -> None:
     """Two recordings of 10 s an hour apart, in each of which one cgroup waited for 1 s."""
     hog = {"culprit_pid": 9, "culprit_tid": 9, "culprit_comm": "hog", "culprit_ns": SECOND // 2}
@@ -373,69 +272,6 @@ def test_hostile_metadata_is_no_trouble(tmp_path: Path) -> None:
     merged = Trace.open(tmp_path / "m.slt")
     names = {g.keys[0] for g in stat(merged, ["cgroup"]).groups}
     assert names == {"one:/", f"{hostile['host']}:/"}
-
-
-def test_traces_of_go_are_merged_and_say_what_is_sampled(tmp_path: Path) -> None:
-    go = {"sources": {"go": {"sampled": 8}}}
-    paths = [
-        trace_of(tmp_path, name, [{"end_ns": 101 * SECOND}], name, UNIX, meta=go).path
-        for name in "ab"
-    ]
-    result = CliRunner().invoke(command, [*map(str, paths), "-o", str(tmp_path / "m.slt")])
-    assert result.exit_code == 0, result.exception
-    assert "1 in 8" in Trace.open(tmp_path / "m.slt").sampling[0]
-
-
-def test_profiles_are_merged_at_their_time_on_the_wall_clock(tmp_path: Path) -> None:
-    waits = [{"end_ns": 101 * SECOND, "stack_kernel": 1}]
-    # The second machine's monotonic clock began at another time.
-    a = trace_of(tmp_path, "a", waits, "one", UNIX)
-    b = trace_of(tmp_path, "b", waits, "two", UNIX + 4 * SECOND)
-    cpu = {("main", "work"): (3, 30_000_000)}
-    timed = tmp_path / "cpu.pb"
-    timed.write_bytes(make_pprof(cpu, start_unix_ns=UNIX + 102 * SECOND, duration_ns=5 * SECOND))
-    packed = tmp_path / "untimed.pb.gz"
-    packed.write_bytes(gzip.compress(make_pprof(cpu)))
-    out = tmp_path / "m.slt"
-    arguments = [str(timed), str(a.path), str(packed), str(b.path), "-o", str(out)]
-    result = CliRunner().invoke(command, arguments)
-    assert result.exit_code == 0, result.exception
-    assert "profile cpu.pb: cpu, from +2.000 s, 5.000 s long" in result.output
-    assert "untimed.pb.gz: cpu, which does not say when" in result.output
-    merged = Trace.open(out)
-    rows = {r["app"]: r for r in merged.table("profiles").to_pylist()}
-    start = merged.meta["clock"]["start_ns"]
-    assert rows["cpu.pb"]["start_ns"] - start == 2 * SECOND
-    assert rows["cpu.pb"]["end_ns"] - start == 7 * SECOND
-    assert rows["untimed.pb.gz"]["start_ns"] is None
-    found, left_out = stored_profiles(merged)
-    assert left_out == []
-    assert {p.where: (p.start_unix_ns, p.duration_ns, p.values) for p in found} == {
-        "cpu.pb": (UNIX + 102 * SECOND, 5 * SECOND, [30_000_000]),
-        "untimed.pb.gz": (0, 0, [30_000_000]),
-    }
-    # Once more, with what was merged before: at the same time again.
-    again = tmp_path / "again.slt"
-    third = trace_of(tmp_path, "c", waits, "three", UNIX + SECOND)
-    merge([third, merged], again)
-    assert {p.where: p.start_unix_ns for p in stored_profiles(Trace.open(again))[0]} == {
-        "cpu.pb": UNIX + 102 * SECOND,
-        "untimed.pb.gz": 0,
-    }
-
-
-def test_a_profile_goes_with_one_trace_and_not_alone(tmp_path: Path) -> None:
-    a = trace_of(tmp_path, "a", [{"end_ns": 101 * SECOND}], "one", UNIX)
-    file = tmp_path / "cpu.pb"
-    file.write_bytes(make_pprof({("main",): (1, 1000)}))
-    out = ["-o", str(tmp_path / "m.slt")]
-    alone = CliRunner().invoke(command, [str(file), *out])
-    assert isinstance(alone.exception, UsageError)
-    assert CliRunner().invoke(command, [str(file), str(a.path), *out]).exit_code == 0
-    file.write_bytes(b"\x1f\x8b no profile")
-    bad = CliRunner().invoke(command, [str(file), str(a.path), *out, "-f"])
-    assert isinstance(bad.exception, ProfileError)
-    assert "cpu.pb" in str(bad.exception)
 
 
 def test_the_command_says_what_it_did(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,8 +18,9 @@ from hypothesis import strategies as st
 
 from sltrace.analysis.cpusamples import cpu_profile
 from sltrace.analysis.cube import Cube, build_cube
+from sltrace.analysis.cubeowners import Owners
 from sltrace.analysis.cubeprofiles import OwnedProfiles, Stretch
-from sltrace.analysis.part import part_of
+from sltrace.analysis.part import Whole, part_of
 from sltrace.cli.main import run
 from sltrace.export.pprof import write_pprof
 from sltrace.profiles import push_pb2
@@ -85,7 +87,8 @@ def by_name(profile: Profile) -> dict[tuple[str, ...], int]:
 
 def beside(trace: Trace, profiles: list[Profile], part: Stretch | None = None) -> Cube:
     cube = build_cube(part_of(trace, part.start_ns, part.end_ns) if part else trace)
-    return OwnedProfiles(trace, profiles).beside(cube, part)
+    owners = Owners(trace, (x for p in profiles for x in p.labels))
+    return OwnedProfiles(trace, profiles, owners).beside(cube, part)
 
 
 def by_trace(profile: Profile) -> dict[str, int]:
@@ -506,3 +509,30 @@ def test_own_samples_nest_native_frames_where_they_belong(tmp_path: Path) -> Non
     assert merged.frame_kinds[merged.frames.index("main (svc.py)")] == "python"
     (window,) = set(merged.profile_rows["window"].tolist())
     assert merged.profile_windows[window] == (0, cube.bin_ns)
+
+
+def test_whose_samples_are_is_looked_up_once_for_all_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = ["a" * 31 + "1", "b" * 31 + "2"]
+    waits = [{"end_ns": (1 + i) * SECOND, "trace_id": x, "comm": x[0]} for i, x in enumerate(ids)]
+    samples = [
+        {"ns": (1 + i) * SECOND, "source": "cpu", "tid": 100, "weight_ns": 7 + i, "trace_id": x}
+        for i, x in enumerate(ids)
+    ]
+    trace = Trace.open(make_trace(tmp_path, waits, samples=samples))
+    lookups = []
+
+    def counted(*arguments: Any) -> Owners:
+        lookups.append(arguments)
+        return Owners(*arguments)
+
+    monkeypatch.setattr("sltrace.analysis.part.Owners", counted)
+    whole = Whole(trace)
+    for i, trace_id in enumerate(ids):
+        start, end = (1 + i) * SECOND, (2 + i) * SECOND
+        cube = whole.with_profiles(whole.part(start, end, 10), Stretch(start, end))
+        assert cube.profile_rows["value"].tolist() == [7 + i]
+        (owner,) = cube.profile_owners
+        assert cube.slow_traces.traces[owner.trace].trace_id == trace_id
+    assert len(lookups) == 1

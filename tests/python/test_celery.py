@@ -16,8 +16,12 @@ from typing import Any
 
 import pytest
 
+from sltrace.analysis.cubeprofiles import Stretch
+from sltrace.analysis.part import Whole
 from sltrace.profiles import profile_pb2 as pb
+from sltrace.profiles.pprof import Profile
 from sltrace.profiles.stored import stored_profiles
+from sltrace.trace.reader import Trace
 from tests.kernel.conftest import Record
 from tests.support.pythons import PROGRAMS
 from tests.support.spanlog import checked
@@ -142,10 +146,35 @@ def test_waits_have_their_trace_and_the_profiles_are_there(record: Record, tmp_p
             mine[labels.trace_id, labels.span_id] += ns
     assert {ids: ns for ids, ns in mine.items() if ns and ids[0]} == computed
     assert 0.7 * _TASKS * _COMPUTED_S < total < 4 * (trace.meta["overhead"]["wall_ns"] / 1e9)
+    _check_windows(trace, stored, profiles)
 
 
-def _time_by_span(profiles: list[bytes], name: str) -> dict[tuple[str | None, str | None], int]:
-    """Time by trace and span id, of samples that have a function of this name."""
+def _check_windows(trace: Trace, stored: Profile, pushes: list[dict[str, Any]]) -> None:
+    """What a page shows of the pushes, in all of it and where only one of them was under way."""
+    whole = Whole(trace, [stored])
+    cube = whole.cube()
+    times = [(p["start_ns"], p["end_ns"]) for p in pushes]
+    sent = [sum(_time_by_span([p["profile"]]).values()) for p in pushes]
+    assert {t for p, t in zip(sent, times, strict=True) if p} == {
+        (cube.start_ns + w[0], cube.start_ns + w[1]) for w in cube.profile_windows if w
+    } - {(min(s for s, _ in times), max(e for _, e in times))}
+    shown = 0
+    for (start, end), total in zip(times, sent, strict=True):
+        inside = (start + (end - start) // 4, end - (end - start) // 4)
+        if any(s < inside[1] and e > inside[0] for s, e in times if (s, e) != (start, end)):
+            continue
+        part = whole.with_profiles(whole.part(*inside, 10), Stretch(*inside))
+        windows = {part.profile_windows[w] for w in part.profile_rows["window"].tolist()}
+        assert windows <= {(start - part.start_ns, end - part.start_ns)}
+        assert part.profile_rows["value"].sum() <= total
+        shown += bool(windows)
+    assert shown
+
+
+def _time_by_span(
+    profiles: list[bytes], name: str = ""
+) -> dict[tuple[str | None, str | None], int]:
+    """Time by trace and span id, of samples that have a function of this name, or of all."""
     found: dict[tuple[str | None, str | None], int] = {}
     for data in profiles:
         message: Any = pb.Profile()  # type: ignore[attr-defined]
@@ -154,7 +183,7 @@ def _time_by_span(profiles: list[bytes], name: str) -> dict[tuple[str | None, st
         named = {f.id for f in message.function if text[f.name] == name}
         places = {x.id for x in message.location if any(i.function_id in named for i in x.line)}
         for sample in message.sample:
-            if places.isdisjoint(sample.location_id):
+            if name and places.isdisjoint(sample.location_id):
                 continue
             labels = {text[x.key]: text[x.str] for x in sample.label}
             # The client sets them a moment after it is told to.

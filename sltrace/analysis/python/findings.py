@@ -90,7 +90,7 @@ def _of_gil(wall_ns: int, threads: Sequence[GilThread]) -> Iterator[Finding]:
                 "gil-hog",
                 pid,
                 f"thread {hog.comm} ({hog.tid}) held the GIL for {hog.held_ns / held:.0%} of the "
-                f"time in which others waited for it, {others:.2f} at any time{place}",
+                f"time in which others waited for it, {others:.2f} of them on average{place}",
                 others,
                 GIL_WAITED,
                 _THREADS,
