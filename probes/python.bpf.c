@@ -105,7 +105,7 @@ static __noinline int switched_out(struct task_struct *t, struct python_process 
 	found = thread_state(p, th, now);
 	tag.reason = blocked ? reason_of(&call, th) : REASON_NONE;
 	if (stack_allowed(c, now)) {
-		python_stack_of(p, found, &tag);
+		tag_stack(p, found, &tag);
 		trace_ids(p, found, &tag);
 	}
 	leave_tag(tid, &tag);
@@ -185,7 +185,7 @@ int python_sample(void *ctx)
 	if (!th)
 		return 0;
 	found = thread_state(p, th, now);
-	python_stack_of(p, found, &tag);
+	tag_stack(p, found, &tag);
 	trace_ids(p, found, &tag);
 	if (th->loop_start_ns)
 		th->loop_tag = tag;
@@ -262,7 +262,7 @@ int python_gc_end(void *ctx)
 	if (!th || !th->gc_start_ns)
 		return 0;
 	if (th->state)
-		python_stack_of(p, th->state, &tag);
+		tag_stack(p, th->state, &tag);
 	tell_gc(th, &tag, now);
 	th->gc_start_ns = 0;
 	return 0;

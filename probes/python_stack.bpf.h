@@ -157,13 +157,26 @@ static __always_inline bool stack_allowed(struct python_cpu *c, u64 now)
 	return true;
 }
 
+/* What is outside of a frame that could not be read is one frame of unknown code. */
+static __always_inline void walk_failed(struct walk *w)
+{
+	u32 depth = w->depth;
+
+	if (!depth || depth >= PYTHON_DEPTH)
+		return;
+	w->scratch->stack.frames[depth].code = 0;
+	w->scratch->stack.frames[depth].instr = 0;
+	w->hash = stack_id_add(stack_id_add(w->hash, 0), 0);
+	w->depth = depth + 1;
+}
+
 /* Hands the stack of a walk over unless that was done before; its id, 0 if it is none. */
 static __always_inline u64 stack_intern(struct walk *w, struct python_cpu *c, u32 pid)
 {
 	u64 *seen;
 	u32 index;
 
-	if (!w->depth || w->failed)
+	if (!w->depth)
 		return 0;
 	w->hash = stack_id_end(w->hash);
 	index = w->hash & (SEEN_PYTHON - 1);
@@ -184,16 +197,16 @@ static __always_inline u64 stack_intern(struct walk *w, struct python_cpu *c, u3
 
 /*
  * Id of the stack of a thread state of the current process; 0 if it is in no Python code. The
- * tag gets it, too, and the name of the task that the stack is of.
+ * coroutine of the task that the stack is of is set where there is one.
  */
-__noinline u64 python_stack_of(struct python_process *p, u64 state, struct task_tag *tag)
+__noinline u64 python_stack_of(struct python_process *p, u64 state, u64 *coroutine)
 {
 	u32 pid = bpf_get_current_pid_tgid() >> 32;
 	struct walk w = {.p = p, .hash = 0x9e3779b97f4a7c15ULL ^ pid, .depth = unknown_zero};
 	struct python_cpu *c = this_cpu();
 	u64 id;
 
-	if (!p || !c || !state || !tag)
+	if (!p || !c || !state || !coroutine)
 		return 0;
 	w.scratch = scratch_claim(&python_scratch_slots);
 	if (!w.scratch) {
@@ -205,16 +218,28 @@ __noinline u64 python_stack_of(struct python_process *p, u64 state, struct task_
 		w.frame = read_u64(w.frame + p->cframe_current);
 	bpf_loop(PYTHON_DEPTH + EXTRA_FRAMES, walk_step, &w, 0);
 	count(c, PYTHON_STACKS);
-	if (w.failed)
+	if (w.failed) {
 		count(c, PYTHON_STACKS_FAILED);
+		walk_failed(&w);
+	}
 	if (w.cut)
 		count(c, PYTHON_STACKS_CUT);
 	id = stack_intern(&w, c, pid);
 	scratch_release(w.scratch);
-	tag->stack_runtime = id;
-	if (w.generator && p->task_coro && !w.failed && !w.cut)
-		tag->task_name = task_name_of(p, state, w.generator);
+	if (p->task_coro && !w.failed && !w.cut)
+		*coroutine = w.generator;
 	return id;
+}
+
+/* Into the tag: the stack of a thread state, and the name of the task that it is of. */
+static __always_inline void tag_stack(struct python_process *p, u64 state, struct task_tag *tag)
+{
+	u64 coroutine = 0;
+
+	tag->stack_runtime = python_stack_of(p, state, &coroutine);
+	if (coroutine)
+		/* Not from within: up to 6.12 all frames of a chain of calls are 512 bytes. */
+		tag->task_name = task_name_of(p, state, coroutine);
 }
 
 #endif

@@ -187,13 +187,13 @@ __noinline int gil_look(struct python_process *p, struct python_thread *th, u64 
 			continue;
 		if (!h->state) {
 			struct python_cpu *c = this_cpu();
-			struct task_tag tag = {};
+			u64 coroutine = 0;
 
 			h->state = gil[0];
 			h->ns = 0;
 			h->stack = 0;
 			if (c && stack_allowed(c, bpf_ktime_get_ns()))
-				h->stack = python_stack_of(p, gil[0], &tag);
+				h->stack = python_stack_of(p, gil[0], &coroutine);
 		}
 		th->holder = i;
 		return 0;

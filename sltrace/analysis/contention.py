@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sltrace.analysis.finding import LONG_NS, Finding, cpu_times, name_of
-from sltrace.analysis.meta import min_latency_ns
+from sltrace.analysis.meta import min_latency_ns, node_of_cpu
 from sltrace.durations import format_duration
 from sltrace.model import RUNQ_KINDS
 
@@ -27,8 +27,9 @@ IDLE_CPU = 0.3
 MOVES_A_SECOND = 300
 MOVED = 0.3
 """Switch-ins of a process on another CPU than before: a rate, and their share."""
+NODE_MOVES_A_SECOND = 100
 MOVED_NODE = 0.1
-"""The same for another NUMA node."""
+"""The same for another NUMA node, which costs more: memory stays where it was."""
 
 _SECOND = 1_000_000_000
 _ROOT = "/"
@@ -203,32 +204,33 @@ def moves(trace: Trace, wall_ns: int) -> list[Finding]:
     rows = trace.sql(
         "SELECT pid, mode(comm) AS comm, count(*) AS n, "
         "count(*) FILTER (WHERE migrated) AS moved, "
-        f"count(*) FILTER (WHERE migrated AND node <> {_node_of('prev_cpu', trace)}) AS crossed, "
+        f"count(*) FILTER (WHERE migrated AND node <> {_node_before(trace)}) AS crossed, "
+        "crossed >= ? AND crossed >= n * ? AS far, "
         "sum(wait_ns)::BIGINT AS waited "
         f"FROM waits WHERE {_RUNQ} GROUP BY pid "
-        "HAVING (moved >= ? AND moved >= n * ?) OR (crossed >= ? AND crossed >= n * ?) "
+        "HAVING far OR (moved >= ? AND moved >= n * ?) "
         "ORDER BY greatest(moved, crossed) DESC, pid",
         [
+            *(NODE_MOVES_A_SECOND * wall_ns / _SECOND, MOVED_NODE),
             *(MOVES_A_SECOND * wall_ns / _SECOND, MOVED),
-            *(MOVES_A_SECOND * wall_ns / _SECOND, MOVED_NODE),
         ],
     ).to_pylist()
     return [_moves(row, wall_ns) for row in rows]
 
 
 def _moves(row: Mapping[str, Any], wall_ns: int) -> Finding:
-    crossed = row["crossed"] >= row["n"] * MOVED_NODE and row["crossed"] > 0
-    count = row["crossed"] if crossed else row["moved"]
-    where = "on another NUMA node" if crossed else "on another CPU"
+    far = row["far"]
+    count = row["crossed"] if far else row["moved"]
+    where = "on another NUMA node" if far else "on another CPU"
     return Finding(
-        name="placement" if crossed else "migration",
+        name="placement" if far else "migration",
         # How much a move costs is in nobody's clock: the time waited around them is a bound.
         lost=row["waited"] / wall_ns,
-        sentence=f"{'Placement' if crossed else 'Migration'}: process {row['pid']} "
+        sentence=f"{'Placement' if far else 'Migration'}: process {row['pid']} "
         f"(`{name_of(row['comm'])}`) got its CPU {where} than before {count:,} times of "
         f"{row['n']:,}, {count * _SECOND / wall_ns:,.0f} a second.",
         advice="Its memory is then remote: bind it to a node (numactl, cpuset.mems and .cpus)."
-        if crossed
+        if far
         else "Its caches are then cold: give it CPUs of its own (cpuset), and look for what "
         "changes its affinity or wakes it from elsewhere.",
         numbers={"moves": count, "switches": row["n"], "waited_ns": row["waited"]},
@@ -236,17 +238,7 @@ def _moves(row: Mapping[str, Any], wall_ns: int) -> Finding:
     )
 
 
-def _node_of(column: str, trace: Trace) -> str:
-    """SQL for the NUMA node of a CPU; `node` itself where the trace does not say."""
-    nodes = trace.meta.get("nodes")
-    if not isinstance(nodes, dict) or len(nodes) < 2:
-        return "node"
-    pairs = [
-        (cpu, int(name))
-        for name, cpus in nodes.items()
-        if name.isascii() and name.isdigit() and isinstance(cpus, list)
-        for cpu in cpus
-        if isinstance(cpu, int)
-    ]
-    cases = " ".join(f"WHEN {int(cpu)} THEN {node}" for cpu, node in pairs)
-    return f"(CASE {column} {cases} ELSE node END)" if cases else "node"
+def _node_before(trace: Trace) -> str:
+    """SQL for the NUMA node of `prev_cpu`; `node` itself where the trace does not say."""
+    cases = " ".join(f"WHEN {cpu} THEN {node}" for cpu, node in node_of_cpu(trace).items())
+    return f"(CASE prev_cpu {cases} ELSE node END)" if cases else "node"

@@ -17,10 +17,10 @@ from sltrace.analysis.cells import Step, summed_cells
 from sltrace.analysis.cubeaxes import ALL_CPUS, OTHER_NAME, Origin
 from sltrace.analysis.cubeblame import BlameTable, blame_table
 from sltrace.analysis.cubegrids import Grid, fine_grids
-from sltrace.analysis.cubenodes import node_of_cpu
 from sltrace.analysis.cubenotes import MAX_LOSSES, aggregation_notes
 from sltrace.analysis.cubestacks import FrameTable, RankedStacks, rank_stacks
 from sltrace.analysis.losses import losses
+from sltrace.analysis.meta import node_of_cpu
 from sltrace.analysis.slices import CgroupRan
 from sltrace.analysis.slowtraces import SlowTraces, slow_traces
 from sltrace.buckets import lower_bounds

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
 
+_MAX_CPUS = 1 << 16
+
 
 def min_latency_ns(trace: Trace) -> int:
     """Shortest run-queue wait that became a row; 0 where all did."""
@@ -17,6 +19,19 @@ def clock_ns(trace: Trace, name: str) -> int:
     """start_ns, end_ns (CLOCK_MONOTONIC), start_unix_ns or end_unix_ns; 0 where unknown."""
     clock = trace.meta.get("clock")
     return _natural(clock.get(name)) if isinstance(clock, dict) else 0
+
+
+def node_of_cpu(trace: Trace) -> dict[int, int]:
+    """By CPU its NUMA node; CPUs that the metadata does not name are left out."""
+    nodes = trace.meta.get("nodes")
+    found: dict[int, int] = {}
+    for node, cpus in nodes.items() if isinstance(nodes, dict) else ():
+        if not (isinstance(node, str) and node.isascii() and node.isdigit() and len(node) < 6):
+            continue
+        for cpu in cpus if isinstance(cpus, list) else ():
+            if isinstance(cpu, int) and 0 <= cpu < _MAX_CPUS:
+                found[cpu] = int(node)
+    return found
 
 
 def recorded_ns(trace: Trace, start_ns: int | None = None, end_ns: int | None = None) -> int:

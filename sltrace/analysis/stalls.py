@@ -22,6 +22,8 @@ WAKEUP_NS = 200_000
 FEWEST_WAKEUPS = 100
 IO = 0.1
 """Share of the recording that a cgroup's threads were blocked in long I/O waits."""
+_NO_DEVICE = "^(migration/|rcu_)"
+"""Kernel threads that end the waits of who moves a thread to other CPUs, or frees memory late."""
 
 
 def steal(trace: Trace, wall_ns: int) -> list[Finding]:
@@ -92,10 +94,11 @@ def blocked_io(trace: Trace, wall_ns: int) -> list[Finding]:
             ELSE waker_comm END) AS waker
         FROM waits WHERE kind = 'blocked' AND state = 'D' AND wait_ns >= ?
           AND pid NOT IN (FROM kernel)
-          AND (waker_context IN ('softirq', 'hardirq') OR waker_pid IN (FROM kernel))
+          AND (waker_context IN ('softirq', 'hardirq')
+            OR (waker_pid IN (FROM kernel) AND NOT coalesce(regexp_matches(waker_comm, ?), false)))
         GROUP BY cgroup HAVING waited >= ? ORDER BY waited DESC
         """,
-        [LONG_NS, round(IO * wall_ns)],
+        [LONG_NS, _NO_DEVICE, round(IO * wall_ns)],
     ).to_pylist()
     return [
         Finding(

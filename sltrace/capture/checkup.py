@@ -7,12 +7,17 @@ import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from sltrace.errors import CannotRecord, SltraceError
 
+if TYPE_CHECKING:
+    from sltrace.capture.golang.probes import GoProbes
+    from sltrace.capture.python.probes import PythonProbes
+
 State = Literal["ok", "limited", "missing"]
 _LOCKDOWN = Path("/sys/kernel/security/lockdown")
+_SAYS_NOTHING = ("libbpf:", "processed ", "-- ")
 _OLDEST = (5, 12)
 """Ring buffers came in 5.8, atomic compare-and-exchange in BPF in 5.12."""
 
@@ -134,6 +139,7 @@ def _loading() -> list[Finding]:
     from sltrace.capture import kernel, libbpf
     from sltrace.capture.privileges import missing_to_record
     from sltrace.capture.probes import LibbpfProbes, Targets
+    from sltrace.capture.python.probes import PythonProbes
     from sltrace.capture.settings import Settings, Stacks
 
     if missing_to_record() or kernel.version() < _OLDEST:
@@ -151,7 +157,36 @@ def _loading() -> list[Finding]:
     return [
         Finding("loading", "ok", f"{len(probes.attached)} programs loaded and attached"),
         *(Finding(name, "limited", why) for name, why in probes.not_attached),
+        _runtime("Python", lambda tags_fd: PythonProbes(everything, tags_fd, cgroup_v1=False)),
+        _runtime("Go", _load_go),
     ]
+
+
+def _load_go(tags_fd: int) -> GoProbes:
+    from sltrace.capture.golang.probes import TRACE_KEYS, GoProbes
+
+    return GoProbes(tags_fd, level=2, cgroup_v1=False, trace_keys=TRACE_KEYS, measured=False)
+
+
+def _runtime(name: str, load: Callable[[int], GoProbes | PythonProbes]) -> Finding:
+    """Loads what looks into a language's processes, and drops it."""
+    from sltrace.capture import libbpf, tags
+
+    tags_fd = tags.create_map()
+    try:
+        load(tags_fd).close()
+    except CannotRecord as err:
+        advice = f"the scheduler's view of them works; report it: {_reason(libbpf.messages())}"
+        return Finding(f"{name} services", "limited", err.message, advice)
+    finally:
+        os.close(tags_fd)
+    return Finding(f"{name} services", "ok", "the probes can be loaded")
+
+
+def _reason(log: str) -> str:
+    """What of a verifier's log says why."""
+    lines = [line for line in log.splitlines() if line and not line.startswith(_SAYS_NOTHING)]
+    return lines[-1] if lines else "the kernel does not say why"
 
 
 def _cgroups() -> list[Finding]:

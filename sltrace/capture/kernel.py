@@ -13,6 +13,7 @@ from sltrace.errors import CannotRecord
 
 BTF_FILE = Path("/sys/kernel/btf/vmlinux")
 
+_NUMA_BALANCING = Path("/proc/sys/kernel/numa_balancing")
 _KIND_STRUCT, _KIND_TYPEDEF = 4, 8
 _MEMBER_BYTES = 12
 
@@ -91,5 +92,10 @@ def limits() -> list[str]:
         found.append(
             "5.18 to 6.15 can report a task with a pending signal as sleeping although it stays "
             "runnable: such a wait is counted as unstamped"
+        )
+    if _NUMA_BALANCING.exists() and _NUMA_BALANCING.read_text().strip() != "0":
+        found.append(
+            "NUMA balancing hides pages of a process until it touches them again: user stacks "
+            "can end early (sysctl kernel.numa_balancing=0)"
         )
     return found

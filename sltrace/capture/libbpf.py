@@ -30,7 +30,6 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_program__attach": (_P, (_P,)),
     "bpf_program__attach_iter": (_P, (_P, _P)),
     "bpf_program__attach_perf_event": (_P, (_P, c.c_int)),
-    "bpf_program__attach_uprobe_opts": (_P, (_P, c.c_int, c.c_char_p, c.c_size_t, _P)),
     "bpf_program__fd": (c.c_int, (_P,)),
     "bpf_program__set_expected_attach_type": (c.c_int, (_P, c.c_int)),
     "bpf_link__fd": (c.c_int, (_P,)),
@@ -199,17 +198,6 @@ def _create_map(what: str, kind: int, name: bytes, key: int, value: int, entries
     return fd
 
 
-class _UprobeOptions(c.Structure):
-    """`struct bpf_uprobe_opts` of libbpf 1.0, the first of its members."""
-
-    _fields_ = (
-        ("sz", c.c_size_t),
-        ("ref_ctr_offset", c.c_size_t),
-        ("bpf_cookie", c.c_uint64),
-        ("retprobe", c.c_bool),
-    )
-
-
 class Program:
     """A BPF program of an object."""
 
@@ -240,25 +228,6 @@ class Program:
     def attach_perf_event(self, fd: int) -> int:
         """Attaches to a perf event, which belongs to the link from then on; the link."""
         link = library().bpf_program__attach_perf_event(self._pointer, fd)
-        if not link:
-            raise _cannot_load(f"attach {self.name}", c.get_errno())
-        return int(link)
-
-    def attach_uprobe(
-        self, path: str, offset: int, *, at_return: bool = False, semaphore: int = 0
-    ) -> int:
-        """Attaches to an instruction of a file, in every process that maps it; the link.
-
-        Args:
-            path: The file.
-            offset: Where in it the instruction is.
-            at_return: Run where the function that begins there returns.
-            semaphore: Where in it tracers are counted; 0 for nowhere.
-        """
-        options = _UprobeOptions(c.sizeof(_UprobeOptions), semaphore, 0, at_return)
-        link = library().bpf_program__attach_uprobe_opts(
-            self._pointer, -1, os.fsencode(path), offset, c.byref(options)
-        )
         if not link:
             raise _cannot_load(f"attach {self.name}", c.get_errno())
         return int(link)
@@ -329,15 +298,6 @@ class Object:
         """Detaches what was attached; the maps stay."""
         while self._links:
             library().bpf_link__destroy(self._links.pop())
-
-    def attach_uprobe(
-        self, name: str, path: str, offset: int, *, at_return: bool = False, semaphore: int = 0
-    ) -> None:
-        """Attaches one program to an instruction of a file for as long as the object is open."""
-        program = self.programs[name]
-        self._links.append(
-            program.attach_uprobe(path, offset, at_return=at_return, semaphore=semaphore)
-        )
 
     def attach_sampler(self, name: str, hertz: int) -> None:
         """Runs one program on every CPU so many times a second, while the object is open."""

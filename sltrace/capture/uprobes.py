@@ -1,4 +1,4 @@
-"""Attaches programs to user code by raw bpf(2): libbpf 1.1 has no call for uprobe_multi.
+"""Attaches programs to user code: by uprobe_multi, for which libbpf 1.1 has no call, or by perf.
 
 A probe is a file descriptor: closed, or its owner killed, the kernel takes it out again. Detaching
 takes 29 ms where that of perf's uprobes takes 770 ms for 8 probes (measured).
@@ -7,6 +7,7 @@ takes 29 ms where that of perf's uprobes takes 770 ms for 8 probes (measured).
 from __future__ import annotations
 
 import ctypes as c
+import fcntl
 import mmap
 import os
 import struct
@@ -22,7 +23,7 @@ import numpy as np
 from sltrace.capture import kernel
 from sltrace.errors import CannotRecord
 
-UPROBE_MULTI = 48
+_UPROBE_MULTI = 48
 """BPF_TRACE_UPROBE_MULTI, in `enum bpf_attach_type`."""
 _SYS_BPF = 321
 _LINK_CREATE = 28
@@ -31,6 +32,14 @@ _ATTRIBUTES = struct.Struct("<IIII QQQQ III 4x")
 _LOOP = bytes.fromhex("55ffcf5d75fac3")
 _AT_RETURN = 1
 """BPF_F_UPROBE_MULTI_RETURN"""
+_SYS_PERF_EVENT_OPEN = 298
+_PERF = Path("/sys/bus/event_source/devices/uprobe/type")
+_PERF_ATTRIBUTES = struct.Struct("<IIQ 40x QQ 56x")
+"""struct perf_event_attr: type, size and config; uprobe_path and probe_offset."""
+_SEMAPHORE_SHIFT = 32
+_CLOSE_ON_EXEC = 8
+_SET_PROGRAM, _ENABLE = 0x40042408, 0x2400
+"""PERF_EVENT_IOC_SET_BPF and _ENABLE"""
 _HITS = 4000
 _CLOSERS = 32
 
@@ -42,9 +51,18 @@ def _syscall() -> Any:
     return function
 
 
-def supported() -> bool:
-    """Whether this kernel has uprobe_multi (6.6)."""
-    return kernel.has_field("bpf_uprobe", "ref_ctr_offset")
+@cache
+def _multi() -> bool:
+    """Whether this kernel has uprobe_multi, and for all threads of a process.
+
+    It came with 6.6; up to 6.9 one thread's hits were all there was (46ba0e49b642).
+    """
+    return kernel.version() >= (6, 10) and kernel.has_field("bpf_uprobe", "ref_ctr_offset")
+
+
+def attach_type() -> int:
+    """What a program must be loaded for (`Program.expect_attach`); 0 for nothing."""
+    return _UPROBE_MULTI if _multi() else 0
 
 
 def attach(
@@ -55,11 +73,11 @@ def attach(
     *,
     semaphores: Sequence[int] = (),
     at_return: bool = False,
-) -> int:
+) -> list[int]:
     """Runs a program at places of a file.
 
     Args:
-        program: File descriptor, loaded for UPROBE_MULTI.
+        program: File descriptor, loaded for `attach_type()`.
         path: The file.
         offsets: Where in it an instruction begins.
         pid: Process in which it runs; 0 for every one that maps the file.
@@ -67,17 +85,43 @@ def attach(
         at_return: Run where the functions that begin there return.
 
     Returns:
-        The link: closing it detaches.
+        The links: closing them detaches.
 
     Raises:
         CannotRecord: The kernel refused.
     """
-    where, counted = np.array(offsets, np.uint64), np.array(semaphores, np.uint64)
     name = c.create_string_buffer(os.fsencode(path))
+    links: list[int] = []
+    try:
+        if _multi():
+            links.append(_attach_multi(program, name, offsets, semaphores, pid, at_return))
+        else:
+            for offset, semaphore in zip(offsets, semaphores or [0] * len(offsets), strict=True):
+                links.append(_open_perf(name, offset, semaphore, pid, at_return))
+                fcntl.ioctl(links[-1], _SET_PROGRAM, program)
+                fcntl.ioctl(links[-1], _ENABLE, 0)
+    except OSError as err:
+        if links:
+            detach(links)
+        raise CannotRecord(
+            f"cannot probe {path}: {err.strerror}", "sltrace doctor says what this kernel lacks"
+        ) from err
+    return links
+
+
+def _attach_multi(
+    program: int,
+    name: c.Array[c.c_char],
+    offsets: Sequence[int],
+    semaphores: Sequence[int],
+    pid: int,
+    at_return: bool,
+) -> int:
+    where, counted = np.array(offsets, np.uint64), np.array(semaphores, np.uint64)
     attributes = _ATTRIBUTES.pack(
         program,
         0,
-        UPROBE_MULTI,
+        _UPROBE_MULTI,
         0,
         c.addressof(name),
         where.ctypes.data,
@@ -89,10 +133,22 @@ def attach(
     )
     fd = int(_syscall()(_SYS_BPF, _LINK_CREATE, attributes, len(attributes)))
     if fd < 0:
-        raise CannotRecord(
-            f"cannot probe {path}: {os.strerror(c.get_errno())}",
-            "this needs Linux 6.6 or newer; --go-level 0 needs no probes",
-        )
+        raise OSError(c.get_errno(), os.strerror(c.get_errno()))
+    return fd
+
+
+def _open_perf(
+    name: c.Array[c.c_char], offset: int, semaphore: int, pid: int, at_return: bool
+) -> int:
+    """A perf event at one place: it is told apart by memory, so it is of all threads of `pid`."""
+    config = semaphore << _SEMAPHORE_SHIFT | at_return
+    attributes = _PERF_ATTRIBUTES.pack(
+        int(_PERF.read_text()), _PERF_ATTRIBUTES.size, config, c.addressof(name), offset
+    )
+    whose, cpu = (pid, -1) if pid else (-1, 0)
+    fd = int(_syscall()(_SYS_PERF_EVENT_OPEN, attributes, whose, cpu, -1, _CLOSE_ON_EXEC))
+    if fd < 0:
+        raise OSError(c.get_errno(), os.strerror(c.get_errno()))
     return fd
 
 
@@ -121,7 +177,7 @@ def hit_cost_ns(program: int) -> float:
             at = np.frombuffer(code, np.uint8).ctypes.data
             loop = c.CFUNCTYPE(None, c.c_uint32)(at)
             try:
-                link = attach(program, Path(f"/proc/self/fd/{fd}"), [0], os.getpid())
+                links = attach(program, Path(f"/proc/self/fd/{fd}"), [0], os.getpid())
             except CannotRecord:
                 return 0.0
             try:
@@ -130,7 +186,7 @@ def hit_cost_ns(program: int) -> float:
                 loop(_HITS)
                 return (time.thread_time_ns() - start) / _HITS
             finally:
-                os.close(link)
+                detach(links)
     except (OSError, ValueError, BufferError):
         return 0.0
     finally:

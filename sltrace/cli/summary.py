@@ -57,6 +57,7 @@ def print_summary(path: Path, reason: str) -> None:
     click.echo(f"  losses             {whole.losses.sentence}")
     click.echo(f"  overhead           {_overhead(trace)}")
     _go(trace)
+    _not_looked_into(trace)
     _profiles(trace)
     for note in whole.notes:
         click.echo(f"  note: {output.text(note)}")
@@ -82,6 +83,13 @@ def _go(trace: Trace) -> None:
         f"{source['hit_ns']:.0f} ns a hit and its program), sampler "
         f"{source['sampler_cpu_ns'] / wall:.2%}; {lost:,} waits lost"
     )
+
+
+def _not_looked_into(trace: Trace) -> None:
+    """Sources that the kernel refused."""
+    for name, source in trace.meta.get("sources", {}).items():
+        if isinstance(why := source.get("refused"), str) and why:
+            click.echo(f"  {name:<18} not looked into: {output.text(why)}")
 
 
 def _profiles(trace: Trace) -> None:

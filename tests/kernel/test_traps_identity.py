@@ -5,10 +5,14 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from sltrace.capture import libbpf
+from sltrace.capture import libbpf, sizes
 from sltrace.capture.probes import LibbpfProbes, Targets
 from sltrace.capture.settings import Settings
 from tests.kernel.conftest import Contended, Record, Traps
@@ -17,6 +21,10 @@ from tests.support.programs import program
 from tests.support.schedstat import compare, counter, rows_of
 
 pytestmark = pytest.mark.bpf
+
+_SLOTS, _SLEEPS = 1024, 40
+_MISSED = 16
+"""Kinds of record from here on are waits that were not seen whole (probes/wait_record.h)."""
 
 
 def test_idle_is_never_a_victim(traps: Traps, contended: Contended) -> None:
@@ -99,6 +107,81 @@ def test_the_dead_leave_nothing_in_the_kernel() -> None:
     assert len(threads) > 90
     assert owners & {t.tid for t in threads} == set()
     assert mine == threading.get_native_id()
+
+
+class _Sleeper(threading.Thread):
+    """Sleeps a number of times; its switches of the time, as the kernel counts them."""
+
+    def __init__(self, ms: int) -> None:
+        super().__init__()
+        self.ms, self.began = ms, threading.Event()
+        self.blocks = self.start_ns = self.end_ns = 0
+
+    def run(self) -> None:
+        self.began.wait()
+        before = _voluntary_switches()
+        self.start_ns = time.monotonic_ns()
+        for _ in range(_SLEEPS):
+            time.sleep(self.ms / 1000)
+        self.end_ns = time.monotonic_ns()
+        self.blocks = _voluntary_switches() - before
+
+
+def _voluntary_switches() -> int:
+    status = Path("/proc/thread-self/status").read_text()
+    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+
+@contextmanager
+def _numbered(*sleepers: _Sleeper, apart: int) -> Iterator[None]:
+    """Starts threads whose ids differ by multiples of `apart`."""
+    last = Path("/proc/sys/kernel/ns_last_pid")
+    before = last.read_text()
+    try:
+        for i, sleeper in enumerate(sleepers):
+            last.write_text(str((5 + i) * apart - 1))
+            sleeper.start()
+        yield
+    finally:
+        last.write_text(before)
+
+
+def test_threads_that_share_a_slot_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has its own times: popular tools give one to all, or drop whoever comes second."""
+    monkeypatch.setattr(sizes, "task_slots", lambda: _SLOTS)
+    sleepers = [_Sleeper(ms) for ms in (2, 5, 11)]
+    probes = LibbpfProbes(Settings(), Targets())
+    try:
+        with _numbered(*sleepers, apart=_SLOTS):
+            for sleeper in sleepers:
+                sleeper.began.set()
+            for sleeper in sleepers:
+                sleeper.join()
+        time.sleep(0.01)
+        drained = [records for ring in probes.wait_rings if (records := ring.drain()) is not None]
+        counters = dict(zip(probes.counter_names, probes.counters().sum(axis=0), strict=True))
+        table = probes._object.maps["task_table"]
+        owners = {_owner(table, slot) for slot in range(_SLOTS)}
+    finally:
+        probes.close()
+    tids = [sleeper.native_id or 0 for sleeper in sleepers]
+    # Unless those numbers were taken they are where the same search begins.
+    assert len({tid % _SLOTS for tid in tids}) < len(sleepers)
+    assert counters["state_lost"] == 0
+    records = np.concatenate(drained)
+    for sleeper in sleepers:
+        mine = records[
+            (records["tid"] == sleeper.native_id)
+            & (records["end_ns"] > sleeper.start_ns)
+            & (records["end_ns"] < sleeper.end_ns)
+        ]
+        missed = np.count_nonzero(mine["kind"] >= _MISSED)
+        blocked = mine["blocked_ns"][mine["kind"] < _MISSED]
+        assert missed <= 2
+        # It can block while it reads how often it did.
+        assert 0 <= sleeper.blocks - np.count_nonzero(blocked) <= missed + 4
+        assert 0 <= _SLEEPS - np.count_nonzero(blocked > 0.9e6 * sleeper.ms) <= missed
+    assert owners & set(tids) == set()
 
 
 def _owner(table: libbpf.Map, slot: int) -> int:

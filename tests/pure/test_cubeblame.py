@@ -13,8 +13,8 @@ from sltrace.analysis.blame import blame
 from sltrace.analysis.cube import build_cube
 from sltrace.analysis.cubeaxes import Origin
 from sltrace.analysis.cubeblame import BlameTable, blame_table
-from sltrace.analysis.cubenodes import node_of_cpu
 from sltrace.analysis.cubestacks import FrameTable, rank_stacks
+from sltrace.analysis.meta import node_of_cpu
 from sltrace.analysis.part import Whole
 from sltrace.analysis.selection import Selection
 from sltrace.analysis.slices import CgroupRan

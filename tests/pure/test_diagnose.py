@@ -146,12 +146,19 @@ def test_moves_between_cpus_and_nodes(tmp_path: Path) -> None:
     assert "3,000 times of 10,000, 300 a second" in found.sentence
     # CPU 1 is of the other node; a tenth of the runs is enough there.
     nodes = {"nodes": {"0": [0], "1": [1]}}
-    (found,) = of(tmp_path, [moved] * 3000 + [run] * 27_000, meta=nodes).findings
+    (found,) = of(tmp_path, [moved] * 1000 + [run] * 9000, meta=nodes).findings
     assert found.name == "placement"
-    assert "on another NUMA node than before 3,000 times of 30,000" in found.sentence
-    assert names(of(tmp_path, [moved] * 3000 + [run] * 27_001, meta=nodes)) == []
+    assert "on another NUMA node than before 1,000 times of 10,000, 100 a second" in found.sentence
+    for few in ([moved] * 1000 + [run] * 9001, [moved] * 999):
+        assert names(of(tmp_path, few, meta=nodes)) == []
+    # Of two CPUs of one node, and of many moves of which few are between nodes.
     within = {"nodes": {"0": [0, 1], "1": [2]}}
-    assert names(of(tmp_path, [moved] * 3000 + [run] * 27_000, meta=within)) == []
+    assert names(of(tmp_path, [moved] * 1000 + [run] * 9000, meta=within)) == []
+    far = {**moved, "prev_cpu": 2}
+    (found,) = of(tmp_path, [moved] * 3000 + [far] * 1000, meta=within).findings
+    assert (found.name, found.numbers["moves"]) == ("placement", 1000)
+    (found,) = of(tmp_path, [moved] * 3000 + [far] * 999, meta=within).findings
+    assert (found.name, found.numbers["moves"]) == ("migration", 3999)
 
 
 def test_slow_wakeups_of_idle_cpus(tmp_path: Path) -> None:
@@ -178,8 +185,11 @@ def test_blocked_by_devices(tmp_path: Path) -> None:
     assert (found.name, found.lost) == ("io", 0.1)
     assert found.numbers == {"waited_ns": SECOND, "waits": 100, "longest_ns": 10 * MS}
     assert "(`jbd2/vda-8`)" in found.sentence
-    # A parent in vfork, a kernel thread, a sleep, a short wait: no I/O that anybody waits for.
+    # A parent in vfork, a move to another CPU, RCU, a kernel thread, a sleep, a short wait: no I/O
+    # that anybody waits for.
     for other in (
+        {**by_kernel, "waker_comm": "migration/1"},
+        {**by_kernel, "waker_comm": "rcu_preempt"},
         {"waker_context": "task", "waker_pid": 51},
         {"pid": 8},
         {"state": "S"},

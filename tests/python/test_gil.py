@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sltrace.capture import libbpf
+from sltrace.capture import libbpf, uprobes
 from sltrace.capture.btf import Btf
 from sltrace.capture.maps import view
 from sltrace.symbols.elf import Elf
@@ -56,12 +56,17 @@ def _take_gil(pid: int, path: Path) -> Iterator[NDArray[np.void]]:
     assert isinstance(elf, Elf)
     assert offset is not None
     probes = libbpf.Object(path)
+    links: list[int] = []
     try:
+        for program in probes.programs.values():
+            program.expect_attach(uprobes.attach_type())
         probes.load()
-        probes.attach_uprobe("begin", mapping.path, offset)
-        probes.attach_uprobe("end", mapping.path, offset, at_return=True)
+        for name, returns in (("begin", False), ("end", True)):
+            fd = probes.programs[name].fd
+            links += uprobes.attach(fd, Path(mapping.path), [offset], at_return=returns)
         yield view(probes.maps["calls"].fd, _MAX_CALLS, Btf.of_object(path).dtype("taken"))
     finally:
+        uprobes.detach(links)
         probes.close()
 
 

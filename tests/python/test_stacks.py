@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from sltrace.capture.python.frames import UNREADABLE
 from sltrace.trace.reader import Trace
 from tests.kernel.conftest import Record
 from tests.support.pythons import WANTED, service
@@ -90,6 +91,20 @@ def test_stacks_are_those_the_process_and_py_spy_see(
     print(
         f"\n{version}: {checked} stacks, {counted['python_ns'] / counted['python_switches']:.0f} ns"
     )
+
+
+def test_a_page_that_cannot_be_read_ends_a_stack(record: Record) -> None:
+    with (
+        service("3.11", "hidden", 30) as process,
+        record("--pid", process.pid, "--python-rate", 0) as recording,
+    ):
+        tid, expected = json.loads(process.said)  # type: ignore[attr-defined]
+        time.sleep(0.3)
+    assert 5 < len(expected) < 90
+    found = {tuple(name for name, _, _ in stack) for stack in _stacks(recording.trace)[tid]}
+    assert found == {(*expected, UNREADABLE)}
+    counted = recording.trace.meta["sources"]["python"]["counters"]
+    assert counted["python_stacks_failed"] > 100
 
 
 def test_the_cap_is_kept_and_said(record: Record, tmp_path: Path) -> None:

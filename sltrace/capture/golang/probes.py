@@ -89,7 +89,7 @@ class GoProbes:
             for name, program in self._object.programs.items():
                 program.autoload(name in self._programs)
                 if name in hit:
-                    program.expect_attach(uprobes.UPROBE_MULTI)
+                    program.expect_attach(uprobes.attach_type())
             self._object.load()
             self.ring = Ring(maps["go_ring"].fd, RING_BYTES, layouts.dtype("go_record"))
             self.stack_ring = Ring(
@@ -153,9 +153,8 @@ class GoProbes:
             return process.sites.why.get(name, "what to probe is not in its file")
         path = Path(f"/proc/{process.pid}/exe")
         try:
-            self._links.append(
-                uprobes.attach(self._object.programs[program].fd, path, [offset], process.pid)
-            )
+            fd = self._object.programs[program].fd
+            self._links += uprobes.attach(fd, path, [offset], process.pid)
         except CannotRecord as err:
             return str(err)
         return ""

@@ -68,8 +68,10 @@ class FrameTable:
             inner = record["frames"][: int(record["depth"])]
             pairs = zip(inner["code"].tolist(), inner["instr"].tolist(), strict=True)
             addresses = [self._id(pid, code, instr, frames) for code, instr in pairs]
-            codes = map(self._lot.get, reversed(inner["code"].tolist()))
-            if task := next((code for code in codes if code and code.coroutine), None):
+            codes = [self._lot[code] for code in reversed(inner["code"].tolist())]
+            task = next((code for code in codes if code and code.coroutine), None)
+            # Where the outermost frame was not read, the outermost coroutine may not be there.
+            if task and codes[0]:
                 self._tasks[stack_id] = task.name
             stacks.append(
                 {"stack_id": stack_id, "space": "python", "pid": pid, "addresses": addresses}

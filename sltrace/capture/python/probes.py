@@ -16,7 +16,7 @@ from sltrace.capture.btf import Btf
 from sltrace.capture.maps import view
 from sltrace.capture.probes import object_path
 from sltrace.capture.ring import Ring
-from sltrace.capture.sources import Context
+from sltrace.capture.settings import Settings
 from sltrace.errors import CannotRecord
 from sltrace.symbols.usdt import Marker
 
@@ -56,16 +56,18 @@ class PythonProbes:
     """Loads at once, attaches on `attach`.
 
     Args:
-        context: Of the session.
+        settings: What to record.
+        tags_fd: The map of tags that all objects share.
+        cgroup_v1: Whether cgroups are those of the v1 cpu tree.
 
     Raises:
         CannotRecord: The kernel refused.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, settings: Settings, tags_fd: int, *, cgroup_v1: bool) -> None:
         if platform.machine() != "x86_64":
             raise CannotRecord("Python is looked into on x86-64 only", "the kernel's view works")
-        self._settings = context.settings
+        self._settings = settings
         path = object_path("python")
         layouts = Btf.of_object(path)
         self.process_layout = layouts.dtype("python_process")
@@ -73,12 +75,11 @@ class PythonProbes:
         self.not_attached: list[tuple[str, str]] = []
         self._collectors: set[str] = set()
         self._links: list[int] = []
-        self._multi = uprobes.supported()
         self._closed = False
         cpus = libbpf.possible_cpus()
         self._object = libbpf.Object(path)
         try:
-            self._load(layouts, context, cpus)
+            self._load(layouts, tags_fd, cgroup_v1, cpus)
         except BaseException:
             self._object.close()
             raise
@@ -96,27 +97,26 @@ class PythonProbes:
             n.lower() for n in sorted(numbers, key=numbers.__getitem__) if n[0] == "P"
         ]
 
-    def _load(self, layouts: Btf, context: Context, cpus: int) -> None:
+    def _load(self, layouts: Btf, tags_fd: int, cgroup_v1: bool, cpus: int) -> None:
         config = np.zeros(1, layouts.dtype("python_config"))
         rate = self._settings.python.rate_per_cpu
         # Counted in windows of 10 ms.
         config["stack_rate"] = max(1, rate // 100) if rate else 0
-        config["cgroup_v1"] = context.cgroup_v1
+        config["cgroup_v1"] = cgroup_v1
         config["loops"] = self._settings.python.loops
         config["sample_kernel"] = self._settings.stacks.kernel
         maps = self._object.maps
         maps[".rodata"].write_initial(layouts.variable_offset(".rodata", "cfg"), config.tobytes())
         maps["python_cpus"].resize(cpus)
         maps["stack_ring"].resize(_RINGS["stack_ring"][1])
-        maps["task_tags"].reuse(context.tags_fd)
+        maps["task_tags"].reuse(tags_fd)
         self._switch = _SWITCH[0 if kernel.tracepoint_arguments("sched_switch") == 4 else 1]
         for name in _SWITCH:
             self._object.programs[name].autoload(name == self._switch)
         for name in _CALLS:
             self._object.programs[name].autoload(self._settings.python.loops)
-        if self._multi:
-            for name in _COLLECTOR:
-                self._object.programs[name].expect_attach(uprobes.UPROBE_MULTI)
+        for name in _COLLECTOR:
+            self._object.programs[name].expect_attach(uprobes.attach_type())
         self._object.load()
 
     def attach(self) -> None:
@@ -153,21 +153,13 @@ class PythonProbes:
     def _attach_markers(
         self, name: str, path: str, markers: Sequence[Marker], *, at_return: bool
     ) -> None:
-        """Attaches to places of a file; of perf's uprobes each takes 0.1 s to detach."""
-        if not self._multi:
-            for marker in markers:
-                self._object.attach_uprobe(
-                    name, path, marker.offset, at_return=at_return, semaphore=marker.semaphore
-                )
-            return
-        link = uprobes.attach(
+        self._links += uprobes.attach(
             self._object.programs[name].fd,
             Path(path),
             [marker.offset for marker in markers],
             semaphores=[marker.semaphore for marker in markers],
             at_return=at_return,
         )
-        self._links.append(link)
 
     def _optional(self, name: str, attach: Any) -> None:
         try:

@@ -56,7 +56,7 @@ class PythonSource:
         """Looks at the processes and attaches; what the kernel refuses leaves its view alone."""
         self._context = context
         try:
-            probes = PythonProbes(context)
+            probes = PythonProbes(context.settings, context.tags_fd, cgroup_v1=context.cgroup_v1)
         except CannotRecord as err:
             self._refused = str(err)
             return
