@@ -196,8 +196,13 @@ def _check_against_schedstat(record: Record, pid: int, hogs: list[int]) -> Trace
 
 def _schedstat(pid: int, tid: int) -> tuple[int, int]:
     """When it was read, and for how long the thread ran or waited for a CPU until then, in ns."""
-    ran, delayed, _ = Path(f"/proc/{pid}/task/{tid}/schedstat").read_text().split()
-    return time.monotonic_ns(), int(ran) + int(delayed)
+    while True:
+        before = time.monotonic_ns()
+        ran, delayed, _ = Path(f"/proc/{pid}/task/{tid}/schedstat").read_text().split()
+        now = time.monotonic_ns()
+        # Else this process was kept from a CPU meanwhile, and it is not known when that was true.
+        if now - before < 500_000:
+            return now, int(ran) + int(delayed)
 
 
 def test_the_holder_is_named_with_what_it_did(record: Record) -> None:
