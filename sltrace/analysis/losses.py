@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from sltrace.analysis.meta import clock_ns
+from sltrace.durations import format_duration
 from sltrace.model import RUNQ_KINDS
 
 if TYPE_CHECKING:
@@ -105,9 +106,10 @@ class Losses:
             parts.append(f"{self.lost:,} {_waits(self.lost)} lost {self._where()}")
         if self.missed_count:
             low, high = (sum(getattr(m, e) for m in self.missed) for e in ("low_ns", "high_ns"))
+            least = f"{format_duration(low)} to" if low else "at most"
             parts.append(
                 f"{self.missed_count:,} {_waits(self.missed_count)} not seen whole, "
-                f"{low / 1e6:,.2f} to {high / 1e6:,.2f} ms together"
+                f"{least} {format_duration(high)} together"
             )
         tail = f" ({self.fraction:.2%} of all: the percentiles above "
         return "; ".join(parts) + tail + f"{max(0.0, 1 - self.fraction):.2%} have no upper limit)"

@@ -61,7 +61,7 @@ def test_a_missed_wait_counts_once_with_its_bounds(tmp_path: Path) -> None:
     trace = Trace.open(make_trace(tmp_path, [{}] * 7, counters=counters, missed=missed))
     found = losses(trace)
     assert (found.lost, found.missed_count, found.fraction) == (0, 3, 0.3)
-    assert "3 waits not seen whole, 1.50 to 4.75 ms together" in found.sentence
+    assert "3 waits not seen whole, 1.50 ms to 4.75 ms together" in found.sentence
     assert [(m.cause, m.count, m.low_ns, m.high_ns) for m in found.missed] == [
         ("hole", 2, 1_500_000, 4_500_000),
         ("unstamped", 1, 0, 250_000),
