@@ -262,10 +262,12 @@ def test_time_lost_with_a_p_is_the_kernels_run_delay(tmp_path: Path) -> None:
         for thread in Path(f"/proc/{running.pid}/task").iterdir():
             os.sched_setaffinity(int(thread.name), cpu)
         with recorder(tmp_path / "p.slt", "--pid", running.pid) as recording:
+            # What waits already when the recording begins is known from then on only: it ends here.
+            running.ask("spin 100")
             times = [time.monotonic_ns()]
             before = schedstats(running.pid)
             times.append(time.monotonic_ns())
-            running.ask("spin 1000")
+            running.ask("spin 800")
             times.append(time.monotonic_ns())
             after = schedstats(running.pid)
             times.append(time.monotonic_ns())
