@@ -39,7 +39,7 @@ class Probing:
         self._begun = False
         # Of changing what is attached.
         self._lock = threading.Lock()
-        self._ended = False
+        self._ended_ns = 0
 
     def load(self, tags_fd: int, *, switch_stacks: bool, **options: Any) -> None:
         """Loads the probes; where nothing can be probed, memory can still be read."""
@@ -65,7 +65,7 @@ class Probing:
         with self._lock:
             if self.probes is None:
                 return 0, self._refusal
-            if self._ended:
+            if self._ended_ns:
                 return 0, _ENDING
             try:
                 reached = self.probes.add(process, self._level, switch_stacks=self._switch_stacks)
@@ -95,8 +95,7 @@ class Probing:
         """Keeps them within their budget from now on, with the privileges that are left."""
         self._begun = True
         if self._budget:
-            for pid, spent in self._held.items():
-                self._from_ns[pid] = time.monotonic_ns()
+            for pid, spent in list(self._held.items()):
                 self._budget.keep(pid, spent, on=False)
             self._budget.start()
 
@@ -112,13 +111,15 @@ class Probing:
         """
         used, failed = 0, []
         with self._lock:
-            if self.probes is None or self._ended:
+            if self.probes is None or self._ended_ns:
                 return 0, [*off, *on]
             if off:
                 used += self.probes.pause(off)
             for pid in on:
                 try:
                     used += self.probes.resume(pid)
+                    if self._held.pop(pid, None) is not None:
+                        self._from_ns[pid] = time.monotonic_ns()
                 except CannotRecord:
                     failed.append(pid)
         return used, failed
@@ -132,6 +133,7 @@ class Probing:
         """Of a process, for meta.json: level, share of its time looked at, budget."""
         level, why = self.reached(pid)
         found: dict[str, Any] = {"level": level, "why": why}
+        until_ns = min(until_ns, self._ended_ns or until_ns)
         if level and self.probes:
             length = max(until_ns - self._from_ns.get(pid, until_ns), 1)
             looked = min(self.probes.looked_ns(pid, until_ns) / length, 1)
@@ -146,7 +148,7 @@ class Probing:
     def detach(self) -> None:
         """Takes every probe out of the processes; what they told can still be read."""
         with self._lock:
-            self._ended = True
+            self._ended_ns = time.monotonic_ns()
             if self.probes is not None:
                 self.probes.detach()
 
