@@ -82,6 +82,8 @@ class Account:
             self._earned = 0
             self._period_ends = now + self._chance.uniform(*_PERIOD_S)
             self.on |= self._balance + self._lent >= _WORTH * _CHANGE_NS
+            if self._balance >= _WORTH * _CHANGE_NS:
+                self._lent = 0
         left = self._balance + self._lent - _CHANGE_NS
         if self.on and left <= 0:
             self.on = False
