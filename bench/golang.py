@@ -1,11 +1,12 @@
 """What recording a Go service costs it, by level, beside the runtime's own execution tracer.
 
-    sudo python -m bench.golang [--rounds 7] [--seconds 1.5]
+    sudo python -m bench.golang [--rounds 7] [--seconds 4]
 
 One process serves HTTP to itself (JSON, a goroutine and a channel per request), then passes a
-value between two goroutines: the worst case. Each round measures nothing, each level and the
-execution tracer, in an order that turns around, and compares with the same round's nothing. What
-counts is the process's own CPU time, which other processes of the machine disturb least.
+value between two goroutines: the worst case. Each round measures nothing, each level within its
+budget and without, and the execution tracer, in an order that turns around, and compares with the
+same round's nothing. What counts is the process's own CPU time, which other processes of the
+machine disturb least.
 """
 
 from __future__ import annotations
@@ -22,7 +23,19 @@ from tests.support.golang import VERSIONS, go_program
 from tests.support.programs import ROOT
 from tests.support.recorder import recorder
 
-WAYS = ("nothing", "level 0", "level 1", "level 2", "level 3", "execution tracer")
+WAYS: dict[str, tuple[str, ...] | None] = {
+    "nothing": None,
+    "level 0": ("--go-level", "0"),
+    "level 1": ("--go-level", "1"),
+    "level 1, no budget": ("--go-level", "1", "--go-budget", "none"),
+    "level 2": ("--go-level", "2"),
+    "level 2, no budget": ("--go-level", "2", "--go-budget", "none"),
+    "level 3": ("--go-level", "3"),
+    "execution tracer": None,
+}
+"""Options of `sltrace record`; None for no recorder."""
+BOUNDS = {"level 0": 1.03, "level 1": 1.03, "level 2": 1.10}
+"""What a request may cost, in times of nothing."""
 LOADS = {"http": "HTTP, us per request", "switch": "channels, ns per switch"}
 
 
@@ -30,11 +43,11 @@ def measured(process: subprocess.Popen[str], load: str, way: str, seconds: float
     """CPU ns per request or switch."""
     assert process.stdin
     assert process.stdout
-    level = way.removeprefix("level ")
+    options = WAYS[way]
     with tempfile.TemporaryDirectory() as folder:
         recording = (
-            recorder(Path(folder) / "go.slt", "--pid", process.pid, "--go-level", level)
-            if way.startswith("level")
+            recorder(Path(folder) / "go.slt", "--pid", process.pid, *options)
+            if options
             else nullcontext()
         )
         with recording:
@@ -49,7 +62,7 @@ def main() -> None:
     """Measures, prints and writes the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=1.5)
+    parser.add_argument("--seconds", type=float, default=4.0)
     options = parser.parse_args()
     costs: dict[tuple[str, str], list[float]] = defaultdict(list)
     program = go_program(ROOT / "bench" / "go_cost", VERSIONS[2])
@@ -61,7 +74,7 @@ def main() -> None:
                 assert process.stdout
                 process.stdout.readline()
                 for number in range(options.rounds):
-                    for way in WAYS if number % 2 else reversed(WAYS):
+                    for way in list(WAYS) if number % 2 else reversed(list(WAYS)):
                         costs[load, way].append(measured(process, load, way, options.seconds))
             finally:
                 process.kill()
@@ -71,12 +84,13 @@ def main() -> None:
         for way in WAYS:
             ratios = [c / b for c, b in zip(costs[load, way], base, strict=True)]
             values = [c / unit for c in costs[load, way]]
-            rows.append([title, way, spread(values, 1), spread(ratios)])
+            bound = BOUNDS.get(way) if load == "http" else None
+            rows.append([title, way, spread(values, 1), spread(ratios), f"{bound or ''}"])
     print(
         write(
             "golang",
             f"A Go service's own CPU time (Go {VERSIONS[2]}, {options.rounds} rounds)",
-            ("load", "recorded", "CPU: median [min-max]", "times nothing"),
+            ("load", "recorded", "CPU: median [min-max]", "times nothing", "at most"),
             rows,
             {"costs_ns": {f"{load}, {way}": v for (load, way), v in costs.items()}},
         )

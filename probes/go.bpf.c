@@ -22,8 +22,7 @@ char LICENSE[] SEC("license") = "GPL";
 #define G_WAITING       4
 #define GOROUTINE_BYTES 400
 #define LEVEL_TRACKED   2
-#define LEVEL_EVERY     3 /* what the runtime notes itself is one wait in 8 of those */
-#define MAX_TARGETS     64
+#define LEVEL_EVERY     3   /* what the runtime notes itself is one wait in 8 of those */
 #define STACK_WORDS     128 /* of a stack, what is read at once */
 
 /* User space's registers as a uprobe sees them: uapi/asm/ptrace.h. */
@@ -44,10 +43,26 @@ const volatile struct go_config cfg = {};
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, MAX_TARGETS);
+	__uint(max_entries, GO_SLOTS);
 	__type(key, u32);
 	__type(value, struct go_target);
 } go_targets SEC(".maps");
+
+/* By slot, since when the probes of a process are on; 0 while they are not. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, GO_SLOTS);
+	__type(key, u32);
+	__type(value, u64);
+} go_since SEC(".maps");
+
+/* By slot: what a process pays for. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, GO_SLOTS);
+	__type(key, u32);
+	__type(value, struct go_runs);
+} go_runs SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -87,6 +102,7 @@ struct {
 const struct go_record *go_record_layout;
 const struct go_stack *go_stack_layout;
 const enum go_counter *go_counter_layout;
+const enum go_program *go_program_layout;
 
 static __always_inline void count(u32 what)
 {
@@ -105,6 +121,35 @@ static __always_inline bool at_level(const struct go_target *t, u32 level)
 static __always_inline struct go_target *target_of(u32 pid)
 {
 	return bpf_map_lookup_elem(&go_targets, &pid);
+}
+
+static __always_inline void count_run(const struct go_target *t, u32 program)
+{
+	u32 slot = t->slot;
+	struct go_runs *runs = bpf_map_lookup_elem(&go_runs, &slot);
+
+	if (runs)
+		runs->of[program]++;
+}
+
+/* What was seen before this is no more than a part: 0 is never. */
+static __always_inline u64 on_since(const struct go_target *t)
+{
+	u32 slot = t->slot;
+	u64 *since = bpf_map_lookup_elem(&go_since, &slot);
+
+	return since ? *since : 0;
+}
+
+/* The process that hit a probe, if its probes are on. */
+static __always_inline struct go_target *target_at(u32 pid, u32 program)
+{
+	struct go_target *t = target_of(pid);
+
+	if (!t)
+		return NULL;
+	count_run(t, program);
+	return on_since(t) ? t : NULL;
 }
 
 /* 0 where it cannot be read: nothing here is at address 0. */
@@ -184,7 +229,7 @@ static __always_inline void record_fill(const struct go_target *t, struct go_scr
 	span_take(t, r->goid, r->pid, &r->tag);
 	if (at_level(t, LEVEL_TRACKED)) {
 		r->stack = stack_of(s, r->pid, r->pc, field_of(read, t->g_sched_bp));
-		take_tracked(r, g);
+		take_tracked(t, r, g);
 	} else {
 		/* Only its function, which begins there: other addresses are behind a call. */
 		s->stack.addresses[0] = field_of(read, t->g_startpc) + 1;
@@ -212,11 +257,10 @@ static __always_inline void record_run(const struct go_target *t, u64 g, u64 wai
 SEC("uprobe")
 int go_record_hit(struct pt_regs *ctx)
 {
-	struct go_target *t = target_of(bpf_get_current_pid_tgid() >> 32);
+	struct go_target *t = target_at(bpf_get_current_pid_tgid() >> 32, GO_AT_RECORD);
 	u64 histogram = ctx->ax, wait_ns = ctx->bx, number = GO_STW_HISTOGRAMS;
 	struct go_record *r;
 
-	count(GO_HITS);
 	if (!t || (s64)wait_ns < 0)
 		return 0;
 	if (histogram == t->time_to_run) {
@@ -250,7 +294,7 @@ SEC("uprobe")
 int go_tracked_hit(struct pt_regs *ctx)
 {
 	u32 pid = bpf_get_current_pid_tgid() >> 32;
-	struct go_target *t = target_of(pid);
+	struct go_target *t = target_at(pid, GO_AT_TRACKED);
 	struct tracked fresh = {}, *seen;
 	struct tracked_key key = {.pid = pid};
 	struct {
@@ -259,7 +303,6 @@ int go_tracked_hit(struct pt_regs *ctx)
 		u32 to;
 	} change;
 
-	count(GO_TRACKED_HITS);
 	if (!t)
 		return 0;
 	/* The arguments, in the caller's frame: over the saved frame pointer and return address. */
@@ -288,10 +331,10 @@ int go_every_hit(struct pt_regs *ctx)
 {
 	u32 pid = bpf_get_current_pid_tgid() >> 32, from = ctx->bx, to = ctx->cx;
 	struct tracked_key key = {.g = ctx->ax, .pid = pid};
-	struct go_target *t = target_of(pid);
+	struct go_target *t = target_at(pid, GO_AT_EVERY);
 	struct tracked fresh = {}, *seen;
+	u64 since;
 
-	count(GO_EVERY_HITS);
 	if (!t)
 		return 0;
 	if (from == G_RUNNING && to == G_WAITING) {
@@ -307,7 +350,8 @@ int go_every_hit(struct pt_regs *ctx)
 		}
 	} else if (from == G_RUNNABLE && to == G_RUNNING) {
 		seen = bpf_map_lookup_elem(&go_tracked, &key);
-		if (seen && seen->ready_at)
+		since = on_since(t);
+		if (seen && since && seen->ready_at >= since)
 			record_run(t, key.g, bpf_ktime_get_ns() - seen->ready_at, GO_RUN_EVERY);
 		else
 			count(GO_UNSTAMPED);
@@ -320,11 +364,10 @@ SEC("uprobe")
 int go_span_begin_hit(struct pt_regs *ctx)
 {
 	u32 pid = bpf_get_current_pid_tgid() >> 32;
-	struct go_target *t = target_of(pid);
+	struct go_target *t = target_at(pid, GO_AT_SPAN_BEGIN);
 
-	count(GO_SPANS);
 	if (t)
-		span_begin(word_at(ctx->r14 + t->g_goid), pid, ctx->sp, t->span_context_at != 0);
+		span_begin(t, word_at(ctx->r14 + t->g_goid), pid, ctx->sp);
 	return 0;
 }
 
@@ -333,11 +376,10 @@ SEC("uprobe")
 int go_span_end_hit(struct pt_regs *ctx)
 {
 	u32 pid = bpf_get_current_pid_tgid() >> 32;
-	struct go_target *t = target_of(pid);
+	struct go_target *t = target_at(pid, GO_AT_SPAN_END);
 	struct span_context own;
 	struct go_scratch *s;
 
-	count(GO_SPAN_ENDS);
 	if (!t)
 		return 0;
 	if (!t->span_context_at && (s = scratch_take())) {
@@ -349,7 +391,7 @@ int go_span_end_hit(struct pt_regs *ctx)
 	if (bpf_probe_read_user(&own, sizeof(own), (void *)(ctx->ax + t->span_context_at)))
 		count(GO_UNREADABLE);
 	else
-		span_end(&own, pid);
+		span_end(t, &own, pid);
 	return 0;
 }
 
@@ -377,7 +419,7 @@ int BPF_PROG(go_switch, bool preempt, struct task_struct *prev)
 
 	if (!t)
 		return 0;
-	count(GO_SWITCHES);
+	count_run(t, GO_AT_SWITCH);
 	/* The kernel's copy is right: Go never sets the register itself. */
 	g = word_at(thread->thread.fsbase + t->tls);
 	m = g ? word_at(g + G_M) : 0;

@@ -10,6 +10,7 @@
 #define GO_STACK_DEPTH    64
 #define GO_LABEL_BYTES    24
 #define GO_LABEL_KEYS     4
+#define GO_SLOTS          256 /* processes */
 
 /* Where things are in one process. */
 struct go_target {
@@ -32,6 +33,23 @@ struct go_target {
 	u8 labels_are_map;
 	u8 level;
 	u8 switch_stacks;
+	u32 slot; /* of the tables by process, below GO_SLOTS */
+};
+
+/* Programs that run for a process. */
+enum go_program {
+	GO_AT_RECORD, /* on the runtime's histograms */
+	GO_AT_TRACKED,
+	GO_AT_EVERY,
+	GO_AT_SPAN_BEGIN,
+	GO_AT_SPAN_END,
+	GO_AT_SWITCH, /* of one of its threads */
+	GO_PROGRAMS,
+};
+
+/* How often each has run. */
+struct go_runs {
+	u64 of[GO_PROGRAMS];
 };
 
 struct go_label_key {
@@ -81,15 +99,9 @@ struct go_stack {
 };
 
 enum go_counter {
-	GO_HITS,         /* of the probe on the runtime's histograms */
-	GO_TRACKED_HITS, /* of that on tracked goroutines */
-	GO_EVERY_HITS,   /* of that on every change of a goroutine's state */
-	GO_SPANS,        /* begun, of OpenTelemetry's SDK */
-	GO_SPAN_ENDS,
-	GO_SWITCHES, /* switches of threads of the processes looked into */
 	GO_RECORDS,
 	GO_ZEROS,      /* waits of 0 ns: the goroutine was never runnable */
-	GO_UNSTAMPED,  /* goroutines that got a P and had begun to wait unseen */
+	GO_UNSTAMPED,  /* waits of goroutines that had begun while nobody looked */
 	GO_STRANGE,    /* histograms that are none of those known */
 	GO_SPANS_FULL, /* spans that were not followed, as too many had not ended */
 	GO_RING_FULL,

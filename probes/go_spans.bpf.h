@@ -37,12 +37,12 @@ struct span {
 	u64 goid; /* that began it */
 	u64 parent;
 	u64 trace_id[2];
-	u64 sure; /* its end will be seen: it began after the layout was learned */
+	u64 since; /* its end will be seen while the probes are on since then; 0: it may not be */
 };
 
 struct within {
 	struct span_context context;
-	u64 sure;
+	u64 since;
 };
 
 /* Spans that have not ended. Not the kind that forgets: an end that is missed is a wrong tag. */
@@ -63,13 +63,20 @@ struct {
 	__type(value, struct within);
 } go_within SEC(".maps");
 
-static __always_inline void span_begin(u64 goid, u64 pid, u64 sp, bool sure)
+/* 0 before the layout was learned: which span ends is not known then. */
+static __always_inline u64 ends_seen_since(const struct go_target *t)
 {
-	struct within now = {.sure = sure};
+	return t->span_context_at ? on_since(t) : 0;
+}
+
+static __always_inline void span_begin(const struct go_target *t, u64 goid, u64 pid, u64 sp)
+{
+	u64 since = ends_seen_since(t);
+	struct within now = {.since = since};
 	struct span_context parent, own;
 	struct span_key key = {.pid = pid};
 	struct goroutine_key who = {.goid = goid, .pid = pid};
-	struct span span = {.goid = goid, .sure = sure};
+	struct span span = {.goid = goid, .since = since};
 
 	if (bpf_probe_read_user(&parent, sizeof(parent), (void *)(sp + PARENT_AT)) ||
 	    bpf_probe_read_user(&own, sizeof(own), (void *)(sp + PARENT_AT + CONTEXT_SIZE))) {
@@ -119,12 +126,13 @@ static __noinline u32 span_learn(struct go_scratch *s, u64 address, u64 goid, u6
 	return 0;
 }
 
-static __always_inline void span_end(const struct span_context *own, u64 pid)
+static __always_inline void span_end(const struct go_target *t, const struct span_context *own,
+				     u64 pid)
 {
 	struct span_key key = {.span_id = own->span_id, .pid = pid}, parent = {.pid = pid};
 	struct span *span = bpf_map_lookup_elem(&go_spans, &key), *above;
 	struct goroutine_key who = {.pid = pid};
-	struct within *within, outer = {.sure = 1};
+	struct within *within, outer = {.since = ends_seen_since(t)};
 
 	if (!span)
 		return;
@@ -135,7 +143,7 @@ static __always_inline void span_end(const struct span_context *own, u64 pid)
 	if (!within || within->context.span_id != own->span_id)
 		return;
 	above = parent.span_id ? bpf_map_lookup_elem(&go_spans, &parent) : NULL;
-	if (!above || !above->sure || above->goid != who.goid) {
+	if (!above || !above->since || above->since != outer.since || above->goid != who.goid) {
 		bpf_map_delete_elem(&go_within, &who);
 		return;
 	}
@@ -151,12 +159,13 @@ static __always_inline void span_take(const struct go_target *t, u64 goid, u64 p
 				      struct task_tag *tag)
 {
 	struct goroutine_key who = {.goid = goid, .pid = pid};
+	u64 since = ends_seen_since(t);
 	struct within *within;
 
-	if (!t->span_context_at || tag->id_source)
+	if (!since || tag->id_source)
 		return;
 	within = bpf_map_lookup_elem(&go_within, &who);
-	if (!within || !within->sure)
+	if (!within || within->since != since)
 		return;
 	__builtin_memcpy(tag->trace_id, within->context.trace_id, sizeof(tag->trace_id));
 	__builtin_memcpy(tag->span_id, &within->context.span_id, sizeof(tag->span_id));

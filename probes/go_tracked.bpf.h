@@ -25,15 +25,20 @@ struct {
 } go_tracked SEC(".maps");
 
 /* What level 2 has seen of a goroutine that got a P. */
-static __always_inline void take_tracked(struct go_record *r, u64 g)
+static __always_inline void take_tracked(const struct go_target *t, struct go_record *r, u64 g)
 {
 	struct tracked_key key = {.g = g, .pid = r->pid};
 	struct tracked *seen = bpf_map_lookup_elem(&go_tracked, &key);
+	u64 since = on_since(t);
 
 	if (!seen)
 		return;
-	if (seen->ready_at) {
-		if (seen->blocked_at && seen->ready_at > seen->blocked_at)
+	if (seen->ready_at && seen->ready_at < since) {
+		count(GO_UNSTAMPED);
+	} else if (seen->ready_at && since) {
+		if (seen->blocked_at && seen->blocked_at < since)
+			count(GO_UNSTAMPED);
+		else if (seen->blocked_at && seen->ready_at > seen->blocked_at)
 			r->blocked_ns = seen->ready_at - seen->blocked_at;
 		r->waker_goid = seen->waker_goid;
 		r->waker_stack = seen->waker_stack;

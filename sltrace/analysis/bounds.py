@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
 
 _SECOND = 1_000_000_000
+_BY_PROBES = frozenset((Kind.GOROUTINE.label, Kind.GOROUTINE_BLOCKED.label, Kind.STW.label))
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,14 @@ class _Waits:
     def _sampled(self) -> str:
         """Why how many there were is not known; empty where all became rows."""
         one_in = self._sums.get("one_in", 1)
-        return f"one wait in {one_in} became a row" if one_in > 1 else ""
+        if one_in > 1:
+            return f"one wait in {one_in} became a row"
+        return self._trace.looked_in_part if self._is_of_probes else ""
+
+    @property
+    def _is_of_probes(self) -> bool:
+        """Whether waits may be among them that only probes in Go processes tell."""
+        return not _BY_PROBES.isdisjoint(self._selection.kinds or _BY_PROBES)
 
     @cached_property
     def _buckets(self) -> NDArray[np.int64]:
@@ -237,6 +245,8 @@ class _Waits:
     def mean(self) -> Bounds:
         """ns; 0 where there are none. Of a sample, the sample's."""
         n, missing = self._sums["n"], self.missing
+        if self._sampled and not n:
+            return unknown(self._sampled)
         if self._sampled:
             mean = Decimal(self._sums["total"]) / n
             return Bounds(mean, mean)
@@ -264,7 +274,7 @@ class _Waits:
         missing = self.missing
         n, m = self._sums["n"], missing.count
         if not n + m:
-            return Bounds(Decimal(0), Decimal(0))
+            return unknown(self._sampled) if self._sampled else Bounds(Decimal(0), Decimal(0))
         rank = int((quantile * (n + m)).to_integral_value(ROUND_CEILING))
         if missing.certain and not self._bucketed:
             low, high = self._merged("low_ns", rank), self._merged("high_ns", rank)

@@ -47,6 +47,8 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     ),
     "bpf_map_lookup_elem": (c.c_int, (c.c_int, _P, _P)),
     "bpf_map_update_elem": (c.c_int, (c.c_int, _P, _P, c.c_uint64)),
+    "bpf_map_delete_elem": (c.c_int, (c.c_int, _P)),
+    "bpf_map_get_next_key": (c.c_int, (c.c_int, _P, _P)),
     "bpf_obj_get_info_by_fd": (c.c_int, (c.c_int, _P, c.POINTER(c.c_uint32))),
     "bpf_obj_get": (c.c_int, (c.c_char_p,)),
     "bpf_obj_pin": (c.c_int, (c.c_int, c.c_char_p)),
@@ -61,6 +63,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 
 _MAP_TYPE_HASH, _MAP_TYPE_RINGBUF = 1, 27
+_MAX_KEYS = 1 << 20
 _MAP_INFO_BYTES = 88  # struct bpf_map_info
 
 
@@ -167,6 +170,22 @@ def lookup(fd: int, key: bytes, size: int) -> NDArray[np.uint8]:
     value = np.zeros(size, np.uint8)
     library().bpf_map_lookup_elem(fd, key, value.ctypes.data)
     return value
+
+
+def keys(fd: int, size: int) -> list[bytes]:
+    """Keys of a map, of `size` bytes each; while others change it, about those that it has."""
+    found: list[bytes] = []
+    following = c.create_string_buffer(size)
+    while not library().bpf_map_get_next_key(fd, found[-1] if found else None, following):
+        found.append(following.raw)
+        if len(found) > _MAX_KEYS:
+            break
+    return found
+
+
+def delete(fd: int, key: bytes) -> None:
+    """Deletes an element of a map, if it is there."""
+    library().bpf_map_delete_elem(fd, key)
 
 
 def map_info(fd: int) -> tuple[int, int, int, int]:

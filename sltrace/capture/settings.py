@@ -77,11 +77,14 @@ class Go:
         wanted: Whether they are looked into.
         level: 0 memory reads only, 1 one probe, 2 also the tracked path,
             3 every change of state; None for 0 of the whole machine, 1 where a filter names them.
+        budget: Share of the CPU time of each process that its probes may take, infinity for no
+            limit; None for what is usual at the level.
         trace_labels: pprof labels that hold a trace id.
     """
 
     wanted: bool = True
     level: int | None = None
+    budget: float | None = None
     trace_labels: tuple[str, ...] = ("trace_id", "trace id", "otel_traceid")
 
 

@@ -69,6 +69,7 @@ def command(path: str, window: int, as_json: bool) -> None:
         "MEAN WAIT",
         "P99 WAIT",
         "WAITS",
+        "LOOKED",
         "SPINNING",
     ]
     click.echo(output.table(headers, [_line(w) for w in lines], names=1))
@@ -93,5 +94,6 @@ def _line(w: Window) -> list[str]:
         "-" if w.mean_wait_ns is None else output.duration(round(w.mean_wait_ns)),
         "-" if w.p99_wait_ns is None else output.duration(w.p99_wait_ns),
         output.number(w.waits),
+        "-" if w.looked is None else f"{w.looked:.0%}",
         "-" if w.spinning is None else f"{w.spinning:.0%}",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from dataclasses import replace
@@ -122,6 +123,12 @@ _STACKS = {
     "[default: 0 of the whole machine, else 1]",
 )
 @click.option(
+    "--go-budget",
+    metavar="PERCENT",
+    help="Most that probes may cost a Go process, of its CPU time: they are on part of the time.  "
+    "[default: 3 at level 1, 10 at level 2, none at level 3]",
+)
+@click.option(
     "--go-trace-label",
     "go_trace_labels",
     multiple=True,
@@ -173,6 +180,7 @@ def command(
     python_loops: bool,
     go: bool,
     go_level: int | None,
+    go_budget: str | None,
     go_trace_labels: tuple[str, ...],
     listen: str | None,
     profiles: tuple[Path, ...],
@@ -213,7 +221,7 @@ def command(
             rate_per_cpu=stack_rate,
         ),
         python=Python(wanted=python, rate_per_cpu=python_rate, loops=python_loops),
-        go=_go(go, go_level, go_trace_labels),
+        go=_go(go, go_level, _share(go_budget), go_trace_labels),
         profiles=Profiles(address(listen) if listen else None, profiles),
         min_latency_ns=min_latency,
         histogram_only=histogram_only,
@@ -286,12 +294,27 @@ def _record(
     return ending.exit_code
 
 
-def _go(wanted: bool, level: int | None, labels: tuple[str, ...]) -> Go:
+def _go(wanted: bool, level: int | None, budget: float | None, labels: tuple[str, ...]) -> Go:
     from sltrace.capture.settings import Go
 
     if len(labels) > 4 or any(not 0 < len(key.encode()) <= 24 for key in labels):
         raise UsageError("--go-trace-label: at most 4 keys of 1 to 24 bytes", "give fewer")
-    return Go(wanted, level, labels or Go.trace_labels)
+    return Go(wanted, level, budget, labels or Go.trace_labels)
+
+
+def _share(text: str | None) -> float | None:
+    """Of a budget in percent; infinity for none."""
+    if text is None:
+        return None
+    if text == "none":
+        return math.inf
+    try:
+        percent = float(text.removesuffix("%"))
+    except ValueError:
+        percent = 0
+    if not 0.1 <= percent <= 100:
+        raise UsageError(f"--go-budget {text!r} is out of range", "0.1 to 100 percent, or none")
+    return percent / 100
 
 
 def _say(quiet: bool) -> Callable[[str], None]:

@@ -33,6 +33,8 @@ class Trace:
         notes: What is not whole, a sentence each: `damage`, `sampling`, and an end that is missing.
         damage: What could not be read.
         sampling: What is there only in part.
+        looked_in_part: Why waits of goroutines and stopped worlds are of a part of the time; empty
+            if they are not.
         connection: DuckDB connection with one view per table of the schema.
     """
 
@@ -45,6 +47,7 @@ class Trace:
         self.damage: list[str] = []
         if not meta.get("finished"):
             self.notes.append("the recorder was killed: up to the last second is missing")
+        self.looked_in_part = "; ".join(_looked_in_part(meta))
         self.sampling = _sampling(meta)
         self.notes += self.sampling
         self.connection: duckdb.DuckDBPyConnection = duckdb.connect(
@@ -174,17 +177,46 @@ _SQL_TYPES = {
 _REQUIRED = {"waits": ("end_ns", "wait_ns", "kind")}
 """Columns without which a segment, or a row, means nothing."""
 
+_ALL_THE_TIME = 0.999
+"""A share of the time from which on it is not worth a note: probes are put in and taken out."""
+
 _RERECORD = "record again, or copy the trace again from where it was recorded"
+
+
+def _go_sources(meta: dict[str, Any]) -> list[dict[str, Any]]:
+    """What recorders say of the Go processes they looked into."""
+    sources = meta.get("sources")
+    return [
+        go
+        for name, go in (sources.items() if isinstance(sources, dict) else ())
+        # In a merged trace a source is called `TRACE: go`.
+        if name.rpartition(": ")[2] == "go" and isinstance(go, dict)
+    ]
+
+
+def _looked_in_part(meta: dict[str, Any]) -> list[str]:
+    """Of which Go processes the probes were on for a part of the time, in sentences."""
+    found = []
+    for go in _go_sources(meta):
+        budget, processes = go.get("budget"), go.get("processes")
+        if not isinstance(budget, float) or not isinstance(processes, list):
+            continue
+        for process in processes:
+            looked = process.get("looked") if isinstance(process, dict) else None
+            if isinstance(looked, float) and 0 <= looked < _ALL_THE_TIME:
+                found.append(
+                    f"level {process.get('level')} looked at Go process {process.get('pid')} "
+                    f"{looked:.1%} of the time, to stay within {100 * budget:.3g}% of its CPU time"
+                )
+    if (more := len(found) - _MOST_DAMAGE) > 0:
+        found[_MOST_DAMAGE:] = [f"{more:,} more Go processes were looked at in part, too"]
+    return found
 
 
 def _sampling(meta: dict[str, Any]) -> list[str]:
     """What is not whole because only a part was recorded, in sentences."""
-    sources = meta.get("sources")
     sampled, notes = set(), []
-    for name, go in sources.items() if isinstance(sources, dict) else ():
-        # In a merged trace a source is called `TRACE: go`.
-        if name.rpartition(": ")[2] != "go" or not isinstance(go, dict):
-            continue
+    for go in _go_sources(meta):
         one_in, counters = go.get("sampled"), go.get("counters")
         if isinstance(one_in, int) and 1 < one_in < 1 << 16:
             sampled.add(one_in)
@@ -195,10 +227,17 @@ def _sampling(meta: dict[str, Any]) -> list[str]:
         if isinstance(left_out, int) and left_out > 0:
             notes.append(f"{left_out:,} more Go processes were not looked into: they were too many")
     return [
-        f"of waits of goroutines the runtime notes 1 in {one_in}: counts and times are of those, "
-        "nothing is scaled up"
-        for one_in in sorted(sampled)
-    ] + notes
+        *(
+            f"of waits of goroutines the runtime notes 1 in {one_in}: counts and times are of "
+            "those, nothing is scaled up"
+            for one_in in sorted(sampled)
+        ),
+        *(
+            f"{part}: waits of goroutines and stopped worlds are of that"
+            for part in _looked_in_part(meta)
+        ),
+        *notes,
+    ]
 
 
 def _read_meta(path: Path) -> dict[str, Any]:

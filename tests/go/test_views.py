@@ -13,11 +13,13 @@ import pytest
 from click.testing import CliRunner
 
 from heatmaps.facts import facts
+from sltrace.analysis.bounds import measure
 from sltrace.analysis.cube import build_cube
 from sltrace.analysis.golang.chain import NOBODY, chain
 from sltrace.analysis.golang.findings import findings
 from sltrace.analysis.golang.health import windows
 from sltrace.analysis.golang.reasons import explain
+from sltrace.analysis.rules import parse_rule
 from sltrace.cli.main import cli
 from sltrace.errors import OutputError, UsageError
 from sltrace.trace.reader import Trace
@@ -176,6 +178,28 @@ def test_commands_say_what_to_record(tmp_path: Path) -> None:
     assert "nothing is beyond its threshold" in done.output
     document = json.loads(CliRunner().invoke(cli, ["go", str(healthy.path), "--json"]).output)
     assert document["findings"] == []
+
+
+def test_every_view_says_that_probes_were_on_in_part(tmp_path: Path) -> None:
+    """And no figure of what they tell is taken for all there was; those of the kernel are."""
+    process = {"pid": 100, "level": 1, "looked": 0.27}
+    source = {"sources": {"go": {"budget": 0.03, "processes": [process], "counters": {}}}}
+    edges = [
+        {"ns": t * SECOND, "pid": 100, "name": "probes_on", "value": value}
+        for t, value in ((1, 1.0), (3, 0.0), (6, 1.0), (7, 0.0), (9, 1.0))
+    ]
+    rows = [{"kind": "stw", "wait_ns": 5}, waited("goroutine", 9), {"kind": "runq_wakeup"}]
+    path = str(make_trace(tmp_path, rows, targets=[TARGET], meta=source, gauges=edges))
+    for command in (["stat"], ["go"], ["chain"], ["stat", "--json"]):
+        done = CliRunner().invoke(cli, [command[0], path, *command[1:]])
+        said = "level 1 looked at Go process 100 27.0% of the time, to stay within 3% of its CPU"
+        assert said in done.output, command
+    trace = Trace.open(path)
+    assert any("looked at Go process 100" in n for n in facts(trace, build_cube(trace))["notes"])
+    for what, all_there in (("stw", False), ("goroutine", False), ("runq", True)):
+        assert measure(trace, parse_rule(f"count({what}) < 9")).exact == all_there, what
+    (window,) = windows(trace, 10 * SECOND)
+    assert window.looked == pytest.approx(4 / 9)
 
 
 def test_every_view_says_that_goroutines_are_sampled(tmp_path: Path) -> None:

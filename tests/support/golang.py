@@ -17,6 +17,7 @@ import pytest
 
 from tests.support.programs import ROOT, BuildError
 
+WITNESS = ROOT / "tests" / "go" / "programs" / "witness"
 TOOLCHAINS = ROOT / "build" / "go"
 VERSIONS = ("1.22.10", "1.24.11", "1.26.6", "1.27.3")
 OLD_VERSION = "1.19.8"
@@ -127,7 +128,7 @@ def witness(
         mode: How it is built.
         join: List of processes of a cgroup that it is to be in from the start.
     """
-    path = go_program(ROOT / "tests" / "go" / "programs" / "witness", version, mode)
+    path = go_program(WITNESS, version, mode)
     joining = (lambda: join.write_text(str(os.getpid()))) if join else None
     with subprocess.Popen(
         [path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=joining

@@ -24,6 +24,7 @@ class Window:
         mean_wait_ns: Of goroutines for a P, of those sampled.
         p99_wait_ns: Likewise.
         waits: How many these are of.
+        looked: Share of the time in which the process's probes were on: what these are of.
         spinning: Share of the readings in which an M looked for work while no goroutine waited.
     """
 
@@ -35,6 +36,7 @@ class Window:
     mean_wait_ns: float | None
     p99_wait_ns: int | None
     waits: int
+    looked: float | None
     spinning: float | None
 
 
@@ -64,6 +66,8 @@ def windows(trace: Trace, length_ns: int = WINDOW_NS) -> tuple[Window, ...]:
         """,
         [start, length_ns, start, length_ns],
     ).to_pylist()
+    on = _on(trace)
+    ended = _ended(trace)
     return tuple(
         Window(
             pid=row["pid"],
@@ -74,7 +78,43 @@ def windows(trace: Trace, length_ns: int = WINDOW_NS) -> tuple[Window, ...]:
             mean_wait_ns=row["mean"],
             p99_wait_ns=row["p99"],
             waits=row["n"],
+            looked=_looked(
+                on.get(row["pid"], []),
+                start + row["w"] * length_ns,
+                min(start + (row["w"] + 1) * length_ns, ended.get(row["pid"]) or end),
+            ),
             spinning=row["spinning"],
         )
         for row in rows
     )
+
+
+def _on(trace: Trace) -> dict[int, list[tuple[int, int]]]:
+    """From when to when the probes of each process that has any were on (CLOCK_MONOTONIC)."""
+    rows = trace.sql(
+        "SELECT pid, ns, value > 0 AS on, lead(ns, 1, ?) OVER (PARTITION BY pid ORDER BY ns) AS "
+        "until FROM gauges WHERE name = 'probes_on' AND ns IS NOT NULL ORDER BY pid, ns",
+        [clock_ns(trace, "end_ns")],
+    ).to_pylist()
+    found: dict[int, list[tuple[int, int]]] = {row["pid"]: [] for row in rows}
+    for row in rows:
+        if row["on"]:
+            found[row["pid"]].append((row["ns"], row["until"]))
+    return found
+
+
+def _ended(trace: Trace) -> dict[int, int | None]:
+    """When each process ended; None where it outlived the recording."""
+    rows = trace.sql(
+        "SELECT pid, max(until_ns) AS ns FROM targets WHERE runtime = 'go' GROUP BY pid"
+    ).to_pylist()
+    return {row["pid"]: row["ns"] for row in rows}
+
+
+def _looked(on: list[tuple[int, int]], start: int, end: int) -> float | None:
+    """Share of a window, from the first probe on, in which they were on; None for no probes."""
+    if not on:
+        return None
+    start = max(start, on[0][0])
+    within = sum(max(min(until, end) - max(since, start), 0) for since, until in on)
+    return min(within / (end - start), 1) if end > start else 0.0

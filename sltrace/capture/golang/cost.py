@@ -79,10 +79,11 @@ def expected(level: int, before: Noted, after: Noted, hit_ns: float) -> Expected
     return Expected(per_second, per_second * hit_ns * (1 + _PROGRAM_HITS) / 1e9)
 
 
-def sentence(level: int, processes: int, found: Expected) -> str:
+def sentence(level: int, processes: int, found: Expected, budget: float | None) -> str:
     """For people, before the recording begins."""
     whom = "1 Go process" if processes == 1 else f"{processes} Go processes"
     return (
         f"go level {level}: about {found.hits_per_s:,.0f} probe hits a second expected in {whom}, "
         f"{found.share:.1%} of a CPU"
+        + (f"; at most {100 * budget:.3g}% of its CPU time goes into them" if budget else "")
     )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import os
+import struct
 import time
-from pathlib import Path
+from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sltrace.capture import libbpf, overhead, uprobes
+from sltrace.capture import libbpf, uprobes
 from sltrace.capture.btf import Btf
+from sltrace.capture.golang.attached import Attached, take_out
+from sltrace.capture.golang.runs import COUNTED, Runs
 from sltrace.capture.probes import counter_names, object_path
 from sltrace.capture.ring import Ring
 from sltrace.errors import CannotRecord
@@ -32,19 +35,8 @@ _PROBES: dict[int, tuple[tuple[int, str, str], ...]] = {
     3: ((1, _RECORD, "record"), (3, _EVERY, "every")),
 }
 """By level: the level each probe brings a process to, its program and the name of its place."""
-_COUNTED_BY = {
-    _RECORD: ("go_hits", True),
-    _TRACKED: ("go_tracked_hits", True),
-    _EVERY: ("go_every_hits", True),
-    _SPAN_BEGIN: ("go_spans", True),
-    _SPAN_END: ("go_span_ends", True),
-    "go_switch": ("go_switches", False),
-}
-"""Counter of each program's runs, and whether one costs a breakpoint too."""
-_MEASURED_S, _PATIENCE_S = 0.5, 3.0
-"""How long programs are measured, and waited for, as that costs every program of the machine."""
-_ESTIMATED_NS = 600.0
-"""What a program takes where it was not measured: 200 to 900 here."""
+_SPAN_MAPS, _SPAN_KEY = ("go_spans", "go_within"), struct.Struct("<QQ")
+_MAX_EDGES = 1 << 16
 
 
 class GoProbes:
@@ -74,10 +66,10 @@ class GoProbes:
         layouts = Btf.of_object(path)
         self._target = layouts.dtype("go_target")
         self._object = libbpf.Object(path)
-        self._links: list[int] = []
-        self._statistics = -1
+        self._attached: dict[int, Attached] = {}
+        self.edges: deque[tuple[int, int, bool]] = deque(maxlen=_MAX_EDGES)
+        """When (CLOCK_MONOTONIC) the probes of a process were on from then on, or off."""
         self._attached_at: float | None = None
-        self.program_ns: dict[str, float] = {}
         self._counters_seen: dict[str, int] = {}
         hit = _hit_programs(level)
         self._programs = (*hit, *_SWITCH)
@@ -96,11 +88,9 @@ class GoProbes:
                 maps["go_stack_ring"].fd, STACK_RING_BYTES, layouts.dtype("go_stack")
             )
             self._names = counter_names(layouts, "go_counter")
-            self.hit_ns = uprobes.hit_cost_ns(self._object.programs[_RECORD].fd) if level else 0.0
-            self._calibration_hits = self._read_counters().get("go_hits", 0)
-            if measured:
-                self._statistics = int(libbpf.library().bpf_enable_stats(overhead.STATS_RUN_TIME))
-            self._loaded_at = time.monotonic()
+            self._slots = maps["go_since"].entries
+            hit_ns = uprobes.hit_cost_ns(self._object.programs[_RECORD].fd) if level else 0.0
+            self.runs = Runs(self._object, layouts, hit_ns, measured=measured)
         except BaseException:
             self.close()
             raise
@@ -123,43 +113,91 @@ class GoProbes:
         Returns:
             The level it is at, and why it is not the one asked for.
         """
-        self._tell(process, level, switch_stacks)
+        attached = Attached(process.pid, len(self._attached))
+        if attached.slot >= self._slots:
+            return 0, "the probes have no room for it: too many processes"
+        self._tell(process, attached.slot, level, switch_stacks)
+        self._attached[process.pid] = attached
         reached, why = 0, ""
         for at_level, program, name in _PROBES[level]:
-            why = self._probe(process, program, name)
+            why = self._probe(process, attached, program, name)
             if why:
                 break
             reached = at_level
         if reached < level:
-            self._tell(process, reached, switch_stacks)
+            self._tell(process, attached.slot, reached, switch_stacks)
         if reached:
-            why = "; ".join(filter(None, (why, self._follow_spans(process))))
+            why = "; ".join(filter(None, (why, self._follow_spans(process, attached))))
+            self._turn_on(attached)
         return reached, why
 
-    def _follow_spans(self, process: GoProcess) -> str:
+    def _follow_spans(self, process: GoProcess, attached: Attached) -> str:
         """Attaches to where OpenTelemetry's SDK begins and ends spans; why it could not be."""
         for program, name in ((_SPAN_END, "span_end"), (_SPAN_BEGIN, "span_begin")):
             if getattr(process.sites, name) is None and name not in process.sites.why:
                 return ""
-            if why := self._probe(process, program, name):
+            attached.follows_spans = True
+            if why := self._probe(process, attached, program, name):
                 return f"no trace ids from its OpenTelemetry SDK: {why}"
         return ""
 
-    def _probe(self, process: GoProcess, program: str, name: str) -> str:
+    def _probe(self, process: GoProcess, attached: Attached, program: str, name: str) -> str:
         """Attaches one program; why it could not be."""
         address = getattr(process.sites, name)
         offset = None if address is None else process.image.offset_of(address)
         if offset is None:
             return process.sites.why.get(name, "what to probe is not in its file")
-        path = Path(f"/proc/{process.pid}/exe")
         try:
-            fd = self._object.programs[program].fd
-            self._links += uprobes.attach(fd, path, [offset], process.pid)
+            attached.put(self._object.programs[program].fd, offset)
         except CannotRecord as err:
             return str(err)
         return ""
 
-    def _tell(self, process: GoProcess, level: int, switch_stacks: bool) -> None:
+    def pause(self, pids: Sequence[int]) -> int:
+        """Takes the probes out of processes for a while; the CPU time that took, ns."""
+        begin = time.thread_time_ns()
+        paused = [self._attached[pid] for pid in pids]
+        self._turn_off(paused)
+        used = take_out(paused)
+        # The probes believe nothing from before; but spans whose end is unseen would fill a map.
+        for name in _SPAN_MAPS if any(one.follows_spans for one in paused) else ():
+            self._forget(name, pids)
+        return used + time.thread_time_ns() - begin
+
+    def resume(self, pid: int) -> int:
+        """Puts them in again; the CPU time that took, ns.
+
+        Raises:
+            CannotRecord: The kernel refused, as it does where the process has ended.
+        """
+        begin = time.thread_time_ns()
+        attached = self._attached[pid]
+        attached.put_back()
+        self._turn_on(attached)
+        return time.thread_time_ns() - begin
+
+    def _forget(self, name: str, pids: Sequence[int]) -> None:
+        """Empties a map, whose keys end in a pid, of these processes' entries."""
+        fd = self._object.maps[name].fd
+        for key in libbpf.keys(fd, _SPAN_KEY.size):
+            if _SPAN_KEY.unpack(key)[1] in pids:
+                libbpf.delete(fd, key)
+
+    def _turn_on(self, attached: Attached) -> None:
+        since = attached.turn_on(self._object.maps["go_since"].fd)
+        self.edges.append((since, attached.pid, True))
+
+    def _turn_off(self, probed: Sequence[Attached]) -> None:
+        for one in probed:
+            if one.since_ns:
+                until = one.turn_off(self._object.maps["go_since"].fd)
+                self.edges.append((until, one.pid, False))
+
+    def looked_ns(self, pid: int, now: int) -> int:
+        """How long the probes of a process were on until `now` (CLOCK_MONOTONIC), ns."""
+        return self._attached[pid].looked_ns(now) if pid in self._attached else 0
+
+    def _tell(self, process: GoProcess, slot: int, level: int, switch_stacks: bool) -> None:
         o, known = process.offsets, process.histograms
         target = np.zeros(1, self._target)
         values = {
@@ -170,6 +208,7 @@ class GoProbes:
             "labels_are_map": o.labels_are_map,
             "level": level,
             "switch_stacks": switch_stacks,
+            "slot": slot,
         }
         for name in ("g_sched_bp", "g_status", "g_goid", "g_waitreason", "g_startpc",
                      "g_lockedm", "g_labels",
@@ -180,58 +219,44 @@ class GoProbes:
         key = process.pid.to_bytes(4, "little")
         self._object.maps["go_targets"].update(key, target.tobytes())
 
-    def _measure_programs(self) -> None:
-        """What each program takes, from the services' own first second; then it costs no more."""
-        begin = self._loaded_at + _PATIENCE_S if self._attached_at is None else self._attached_at
-        if self._statistics < 0 or time.monotonic() < begin + _MEASURED_S:
-            return
-        for name in self._programs:
-            spent, runs, _ = overhead.run_statistics(self._object.programs[name].fd)
-            if runs and name in _COUNTED_BY:
-                self.program_ns[name] = spent / runs
-        os.close(self._statistics)
-        self._statistics = -1
-
     def cost_ns(self) -> int:
-        """What the probes have cost the services so far, estimated: runs times ns per run."""
+        """What the probes have cost the services so far, estimated."""
         counters = self.counters()
-        return round(
-            sum(
-                counters.get(counter, 0)
-                * (self.program_ns.get(name, _ESTIMATED_NS) + self.hit_ns * is_hit)
-                for name, (counter, is_hit) in _COUNTED_BY.items()
-            )
-        )
+        return self.runs.cost_ns({n: counters.get(c, 0) for n, (c, _, _) in COUNTED.items()})
+
+    def cost_of(self, pid: int) -> int:
+        """What they have cost one process, likewise; while they are loaded."""
+        return self.runs.cost_ns(self.runs.of([self._attached[pid].slot]))
 
     def counters(self) -> dict[str, int]:
-        """What was counted so far, by name, without the calibration's own hits."""
+        """What was counted so far, by name."""
         if self._object.is_open:
-            self._measure_programs()
+            self.runs.measure(self._attached_at)
             self._counters_seen = self._read_counters()
-            self._counters_seen["go_hits"] -= self._calibration_hits
         return self._counters_seen
 
     def _read_counters(self) -> dict[str, int]:
         fd = self._object.maps["go_counters"].fd
         cpus = libbpf.possible_cpus()
-        return {
+        runs = self.runs.of(one.slot for one in list(self._attached.values()))
+        return {counter: runs[program] for program, (counter, _, _) in COUNTED.items()} | {
             name: int(libbpf.lookup(fd, i.to_bytes(4, "little"), 8 * cpus).view(np.uint64).sum())
             for i, name in enumerate(self._names)
         }
 
     def detach(self) -> None:
         """Takes every probe out; counters and rings stay readable."""
-        uprobes.detach(self._links)
+        attached = list(self._attached.values())
+        self._turn_off(attached)
+        take_out(attached)
         self._object.detach()
 
     def close(self) -> None:
         """Detaches everything; counters stay as they were last."""
         self.detach()
-        if self._statistics >= 0:
-            os.close(self._statistics)
-            self._statistics = -1
-        if self._object.is_open and hasattr(self, "_calibration_hits"):
+        if self._object.is_open and hasattr(self, "runs"):
             self.counters()
+            self.runs.close()
         self._object.close()
 
 

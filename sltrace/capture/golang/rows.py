@@ -190,6 +190,22 @@ def targets(
     return pa.Table.from_pylist(rows, schema=arrow_schema("targets"))
 
 
+def edges(found: Sequence[tuple[int, int, bool]]) -> pa.Table:
+    """Rows of `gauges`: when (ns) the probes of which process were on from then on, or off."""
+    import pyarrow as pa
+
+    ns, pids, on = zip(*found, strict=True)
+    return pa.table(
+        {
+            "ns": pa.array(ns, pa.int64()),
+            "pid": pa.array(pids, pa.int32()),
+            "name": pa.array(["probes_on"] * len(ns)).dictionary_encode(),
+            "item": pa.nulls(len(ns), pa.int32()),
+            "value": pa.array([float(v) for v in on], pa.float64()),
+        }
+    )
+
+
 def sampled(pid: int, samples: Samples, shape: Shape) -> Iterable[tuple[str, pa.Table]]:
     """Rows of `gauges`, `samples` and `runtime_histograms` from what a sampler found.
 

@@ -11,7 +11,7 @@ from sltrace.capture.golang.sampler import SCAN_S, TICK_S, Sampler
 from sltrace.target.go.memory import UnreadableError
 
 _SAMPLING_ONE_IN, _LOOKING_ONE_IN = 20, 4
-"""Of its time, one part in so many at most."""
+"""Of a CPU, one part in so many at most: what it waits for a CPU itself is no work."""
 
 
 class SamplerThread:
@@ -55,12 +55,12 @@ class SamplerThread:
         next_tick = next_scan = next_look = 0.0
         while True:
             last = self._stop
-            begin = time.monotonic()
+            begin, used = time.monotonic(), time.thread_time()
             if last or begin >= next_tick:
                 due = last or begin >= next_scan
                 for sampler in self._alive():
                     self._sample(sampler, scan=due)
-                took = time.monotonic() - begin
+                took = time.thread_time() - used
                 # A scan of many goroutines must not become the machine's main work.
                 if due:
                     next_scan = begin + max(SCAN_S, _SAMPLING_ONE_IN * took)
@@ -76,13 +76,13 @@ class SamplerThread:
 
     def _look_once(self) -> float:
         """When to look again, if there is anything to look at."""
-        begin = time.monotonic()
+        begin, used = time.monotonic(), time.thread_time()
         # Before it looks: what comes meanwhile must not be lost.
         self._looking = False
         found, more = self._look()
         self._samplers += found
         self._looking |= more
-        return begin + max(TICK_S, _LOOKING_ONE_IN * (time.monotonic() - begin))
+        return begin + max(TICK_S, _LOOKING_ONE_IN * (time.thread_time() - used))
 
     def _sleep(self, next_tick: float, next_look: float) -> None:
         until = [next_tick] * bool(self._alive()) + [next_look] * self._looking

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import shutil
-import threading
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 from sltrace.capture import privileges
 from sltrace.capture.golang import cost
 from sltrace.capture.golang import rows as go_rows
+from sltrace.capture.golang.budget import DEFAULT_SHARE
 from sltrace.capture.golang.finder import Finder, Found
 from sltrace.capture.golang.probes import SPAN_KEYS, GoProbes
+from sltrace.capture.golang.probing import Probing
 from sltrace.capture.golang.sampler import Sampler
 from sltrace.capture.golang.samplerthread import SamplerThread
 from sltrace.capture.ring import join
 from sltrace.capture.settings import Settings
 from sltrace.capture.sources import Context, Rows
-from sltrace.errors import CannotRecord
 from sltrace.target.go.offsets import TRACKED_ONE_IN
 from sltrace.target.go.process import GoProcess, Identity, is_go_program
 
@@ -41,6 +42,7 @@ class GoSource:
         finder: Knows which.
         level: How much to record.
         trace_keys: pprof labels that hold a trace id.
+        share: Of the CPU time of each process, what its probes may cost; None for no limit.
         expected: Whether Go processes are to be expected where none is there yet.
     """
 
@@ -48,7 +50,13 @@ class GoSource:
     privileges = privileges.READ_MEMORY
 
     def __init__(
-        self, finder: Finder, level: int, trace_keys: tuple[str, ...], *, expected: bool
+        self,
+        finder: Finder,
+        level: int,
+        trace_keys: tuple[str, ...],
+        *,
+        share: float | None,
+        expected: bool,
     ) -> None:
         self._finder = finder
         self._level = level
@@ -56,17 +64,11 @@ class GoSource:
         self._is_expected = expected
         self._refused: list[tuple[Identity, str, int]] = []
         self._processes: dict[int, GoProcess] = {}
-        self._reached: dict[int, tuple[int, str]] = {}
-        self._from_ns: dict[int, int] = {}
         self._reasons: dict[int, go_rows.Reasons] = {}
         self._addresses: dict[int, set[int]] = {}
         self._samplers: dict[int, Sampler] = {}
         self._thread = SamplerThread(self._look)
-        self._probes: GoProbes | None = None
-        self._not_probed = ""
-        # Of attaching, on the samplers' thread, and detaching.
-        self._lock = threading.Lock()
-        self._detached = False
+        self._probing = Probing(level, share)
         self._drained: deque[NDArray[Any]] = deque()
         self._stacks_drained: deque[NDArray[Any]] = deque()
         self._known_stacks: set[int] = set()
@@ -77,26 +79,26 @@ class GoSource:
         """Loads the probes, and attaches them to each process that is there."""
         self._tasks, self._groups = context.tasks, context.groups
         self._take_tags = context.take_tags
-        self._switch_stacks = not context.settings.stacks.user
         first = self._finder.look()
         # Others will be at level 0, whatever was asked for.
         probed = [p for p in first.processes if p.sites.record is not None]
         before = cost.noted(probed)
-        try:
-            self._probes = GoProbes(
-                context.tags_fd,
-                level=self._level,
-                cgroup_v1=context.cgroup_v1,
-                trace_keys=self._trace_keys,
-                measured=bool(first.processes) or self._is_expected,
-            )
-        except CannotRecord as err:
-            # Memory can be read where nothing can be probed.
-            self._not_probed = str(err)
+        self._probing.load(
+            context.tags_fd,
+            switch_stacks=not context.settings.stacks.user,
+            cgroup_v1=context.cgroup_v1,
+            trace_keys=self._trace_keys,
+            measured=bool(first.processes) or self._is_expected,
+        )
         if self._probes and self._level:
             self._tell_cost(context, probed, before, unknown=not first.processes)
         self._take(first)
+        self._probing.hold()
         context.watch_programs(self._began)
+
+    @property
+    def _probes(self) -> GoProbes | None:
+        return self._probing.probes
 
     def _tell_cost(
         self, context: Context, processes: Sequence[GoProcess], before: cost.Noted, *, unknown: bool
@@ -105,12 +107,14 @@ class GoSource:
         if processes:
             time.sleep(max(before.at + cost.OBSERVED_S - time.monotonic(), 0))
             after = cost.noted(processes)
-            self._expected = cost.expected(self._level, before, after, self._probes.hit_ns)
-            context.say(cost.sentence(self._level, len(processes), self._expected))
+            self._expected = cost.expected(self._level, before, after, self._probes.runs.hit_ns)
+            context.say(
+                cost.sentence(self._level, len(processes), self._expected, self._probing.budget)
+            )
         elif unknown and self._is_expected:
             context.say(
-                f"go level {self._level}: a probe hit costs {self._probes.hit_ns:.0f} ns and its "
-                "program; how many there will be is not known before it runs"
+                f"go level {self._level}: a probe hit costs {self._probes.runs.hit_ns:.0f} ns and "
+                "its program; how many there will be is not known before it runs"
             )
 
     def _began(self, pids: Sequence[int]) -> None:
@@ -136,30 +140,16 @@ class GoSource:
             self._addresses[pid] = set()
             self._processes[pid] = process
             self._samplers[pid] = Sampler(process)
-            self._reached[pid] = self._attach_to(process)
-            self._from_ns[pid] = time.monotonic_ns()
-        return [self._samplers[p.pid] for p in fresh]
-
-    def _attach_to(self, process: GoProcess) -> tuple[int, str]:
-        with self._lock:
-            if self._probes is None:
-                return 0, self._not_probed
-            if self._detached:
-                return 0, "the recording was ending"
-            try:
-                reached = self._probes.add(process, self._level, switch_stacks=self._switch_stacks)
-                self._probes.attach()
-            except OSError as err:
-                return 0, f"the probes have no room for it: {err.strerror}"
-            except CannotRecord as err:
-                return 0, str(err)
+            self._probing.take(process)
+        if fresh and self._probes:
             self._take_tags()
-            return reached
+        return [self._samplers[p.pid] for p in fresh]
 
     def drain(self) -> float:
         """Empties the rings; the samplers begin here, with the privileges that are left."""
         if not self._thread.started:
             self._thread.start(self._samplers.values())
+            self._probing.begin()
         if self._probes is None or self._closed:
             return 0.0
         fill = max(self._probes.ring.fill(), self._probes.stack_ring.fill())
@@ -178,6 +168,8 @@ class GoSource:
             yield "waits", go_rows.waits(records, self._reasons, self._tasks, self._groups)
         for _ in range(len(self._stacks_drained)):
             yield from self._stack_rows(self._stacks_drained.popleft())
+        if edges := self._probing.edges():
+            yield "gauges", go_rows.edges(edges)
         for pid, sampler in list(self._samplers.items()):
             shape = sampler.process.offsets.histogram
             for table, data in go_rows.sampled(pid, sampler.samples, shape):
@@ -209,10 +201,7 @@ class GoSource:
 
     def detach(self) -> None:
         """Takes every probe out of the processes; what they told can still be read."""
-        with self._lock:
-            self._detached = True
-            if self._probes is not None:
-                self._probes.detach()
+        self._probing.detach()
 
     def finish(self) -> Rows:
         """What was drained last, the names of all addresses, and what became of each process."""
@@ -227,7 +216,12 @@ class GoSource:
     def _targets(self) -> pa.Table:
         return go_rows.targets(
             [
-                (p.identity, *self._reached[pid], self._from_ns[pid], self._samplers[pid].ended_ns)
+                (
+                    p.identity,
+                    *self._probing.reached(pid),
+                    self._probing.from_ns(pid),
+                    self._samplers[pid].ended_ns,
+                )
                 for pid, p in self._processes.items()
             ]
             + [(identity, None, why, from_ns, None) for identity, why, from_ns in self._refused]
@@ -236,19 +230,18 @@ class GoSource:
     def describe(self) -> dict[str, Any]:
         """Levels, counts and what it costs the services: hits times what one was measured to."""
         counters = self._probes.counters() if self._probes else {}
-        hit_ns = self._probes.hit_ns if self._probes else 0.0
+        runs = self._probes.runs if self._probes else None
+        now = time.monotonic_ns()
         return {
             "level_asked_for": self._level,
             "processes": [
                 {
                     "pid": pid,
                     "version": p.identity.version,
-                    "level": level,
-                    "why": why,
                     "offsets": p.offsets_from,
+                    **self._probing.describe(pid, self._samplers[pid].ended_ns or now),
                 }
                 for pid, p in list(self._processes.items())
-                for level, why in [self._reached.get(pid, (0, ""))]
             ]
             + [
                 {"pid": i.pid, "version": i.version, "level": None, "why": why}
@@ -257,11 +250,10 @@ class GoSource:
             "left_out": self._finder.left_out,
             "sampled": TRACKED_ONE_IN if self._is_sampled() else None,
             "labels": {"trace": list(self._trace_keys), "span": list(SPAN_KEYS)},
-            "hit_ns": round(hit_ns, 1),
+            "budget": self._probing.budget,
+            "hit_ns": round(runs.hit_ns, 1) if runs else 0.0,
             "expected": asdict(self._expected) if self._expected else None,
-            "program_ns": {n: round(v) for n, v in self._probes.program_ns.items()}
-            if self._probes
-            else {},
+            "program_ns": {n: round(v) for n, v in runs.program_ns.items()} if runs else {},
             "probe_ns": self._probes.cost_ns() if self._probes else 0,
             "sampler_cpu_ns": sum(s.cpu_ns for s in list(self._samplers.values())),
             "sampler_ticks": sum(s.ticks for s in list(self._samplers.values())),
@@ -269,15 +261,14 @@ class GoSource:
         }
 
     def _is_sampled(self) -> bool:
-        return any(level in (1, 2) for level, _ in list(self._reached.values()))
+        return any(self._probing.reached(pid)[0] in (1, 2) for pid in list(self._processes))
 
     def close(self) -> None:
         """Detaches everything."""
         if self._closed:
             return
-        if self._probes:
-            self._probes.close()
-            self.drain()
+        self._probing.close()
+        self.drain()
         self._closed = True
         self._thread.stop()
 
@@ -297,9 +288,11 @@ def go_source(pids: Sequence[int], settings: Settings, command: str = "") -> GoS
     if level is None:
         # A probe in a service that nobody named is for its owner to decide.
         level = 1 if pids or filters.cgroups or filters.comms else 0
+    share = DEFAULT_SHARE[level] if wanted.budget is None else wanted.budget
     return GoSource(
         Finder(filters, pids),
         level,
         wanted.trace_labels,
+        share=None if share == math.inf else share,
         expected=bool(wanted.level) or is_go_program(shutil.which(command) or ""),
     )

@@ -114,6 +114,34 @@ func tick() {
 	}
 }
 
+// Switches between goroutines: hardly anything else costs a probe more. Many others sleep.
+func chatter(d time.Duration) {
+	stop := time.Now().Add(d)
+	for i := 0; i < 4; i++ {
+		there, back := make(chan int), make(chan int)
+		go func() {
+			for n := range there {
+				back <- n
+			}
+		}()
+		go func() {
+			for n := 0; time.Now().Before(stop); n++ {
+				there <- n
+				burn(time.Duration(n%8) * time.Microsecond)
+				<-back
+			}
+			close(there)
+		}()
+	}
+	for i := 0; i < 800; i++ {
+		go func(i int) {
+			for time.Now().Before(stop) {
+				time.Sleep(time.Duration(50+i%100) * time.Millisecond)
+			}
+		}(i)
+	}
+}
+
 var (
 	never   = make(chan int)
 	neither = make(chan int)
@@ -199,6 +227,9 @@ func main() {
 			syscall.Exec("/bin/cat", []string{"cat"}, nil)
 		case "tick":
 			go tick()
+			answer("done")
+		case "chatter":
+			chatter(d)
 			answer("done")
 		case "park":
 			park(n)

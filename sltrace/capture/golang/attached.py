@@ -1,0 +1,89 @@
+"""The probes within one process: where they are, and whether they are on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sltrace.capture import libbpf, uprobes
+
+
+@dataclass
+class Attached:
+    """The probes of one process.
+
+    Attributes:
+        pid: Of the process.
+        slot: Its place in the tables by process.
+        places: File descriptor of each program, and where in the executable it is put.
+        follows_spans: Spans of OpenTelemetry's SDK are among what they see.
+        links: What keeps them there; empty while they are off.
+        on_ns: How long they were on, in ns, without the time since `since_ns`.
+        since_ns: Since when they are on (CLOCK_MONOTONIC); 0 while they are not.
+    """
+
+    pid: int
+    slot: int
+    places: list[tuple[int, int]] = field(default_factory=list)
+    follows_spans: bool = False
+    links: list[int] = field(default_factory=list)
+    on_ns: int = 0
+    since_ns: int = 0
+
+    def put(self, program: int, offset: int) -> None:
+        """Puts one more probe in.
+
+        Raises:
+            CannotRecord: The kernel refused.
+        """
+        self.links += uprobes.attach(program, Path(f"/proc/{self.pid}/exe"), [offset], self.pid)
+        self.places.append((program, offset))
+
+    def put_back(self) -> None:
+        """Puts all in again.
+
+        Raises:
+            CannotRecord: The kernel refused; those that it took are in `links`.
+        """
+        places, self.places = self.places, []
+        try:
+            for program, offset in places:
+                self.put(program, offset)
+        finally:
+            self.places = places
+
+    def turn_on(self, table: int) -> int:
+        """Lets what they see count, from the time returned on (CLOCK_MONOTONIC).
+
+        Args:
+            table: File descriptor of the map that tells the programs.
+        """
+        _tell(table, self.slot, time.monotonic_ns())
+        self.since_ns = time.monotonic_ns()
+        return self.since_ns
+
+    def turn_off(self, table: int) -> int:
+        """Lets nothing count any more, from the time returned on."""
+        now = time.monotonic_ns()
+        _tell(table, self.slot, 0)
+        self.on_ns += now - self.since_ns
+        self.since_ns = 0
+        return now
+
+    def looked_ns(self, now: int) -> int:
+        """How long they were on until `now`."""
+        return self.on_ns + (now - self.since_ns if self.since_ns else 0)
+
+
+def take_out(probed: Sequence[Attached]) -> int:
+    """Takes the probes out of processes, all at once; the CPU time that took, ns."""
+    links = [link for one in probed for link in one.links]
+    for one in probed:
+        one.links.clear()
+    return uprobes.detach(links)
+
+
+def _tell(table: int, slot: int, since_ns: int) -> None:
+    libbpf.update_map(table, slot.to_bytes(4, "little"), since_ns.to_bytes(8, "little"))

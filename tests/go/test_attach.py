@@ -1,0 +1,238 @@
+"""Which Go processes are attached to, and that all are left as they were."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sltrace.target.go.errors import RefusedError
+from sltrace.target.go.process import GoProcess, identify, look_into
+from sltrace.trace.reader import Trace
+from tests.support.cgroups import cgroup
+from tests.support.golang import VERSIONS, WITNESS, go_program, witness
+from tests.support.gorecords import column, counters_of, targets
+from tests.support.programs import ROOT
+from tests.support.recorder import recorder, sltrace
+from tests.support.traces import SECOND
+
+pytestmark = pytest.mark.bpf
+
+
+def test_a_killed_recorder_leaves_the_service_as_it_was(tmp_path: Path) -> None:
+    """And it is left at once, killed or not."""
+    with witness() as running:
+        process = look_into(identify(running.pid))
+        for number in (signal.SIGKILL, signal.SIGINT):
+            path = tmp_path / f"{number}.slt"
+            options = ("--pid", running.pid, "--go-level", 2, "--go-budget", "none")
+            with recorder(path, *options) as recording:
+                running.tell("work 900")
+                time.sleep(0.3)
+                assert _breakpoints(process) == 2
+                os.kill(recording.pid, number)
+                told = time.monotonic()
+                while _breakpoints(process):
+                    time.sleep(0.002)
+                # 0.06 to 0.08 s on an idle machine, most of it the kernel's own wait.
+                assert time.monotonic() - told < 0.3
+                recording.wait()
+                assert running.answer() == "done"
+            assert running.ask("work 100") == "done"
+            assert running.process.poll() is None
+            assert _breakpoints(process) == 0
+
+
+def _breakpoints(process: GoProcess) -> int:
+    """Of the functions probed, those whose code in memory is not that of the file."""
+    sites = [process.sites.record, process.sites.tracked]
+    changed = 0
+    for site in sites:
+        assert site is not None
+        changed += process.memory.read(site + process.bias, 1) != process.image.read(site, 1)
+    return changed
+
+
+def test_a_service_that_ends_is_no_error(tmp_path: Path) -> None:
+    with witness() as running, recorder(tmp_path / "e.slt", "--pid", running.pid) as recording:
+        running.ask("work 300")
+        running.process.kill()
+        running.process.wait()
+        time.sleep(1.2)
+        assert recording.end().code == 0
+        target = recording.trace.sql(
+            "SELECT level, why, until_ns FROM targets WHERE runtime = 'go'"
+        ).to_pylist()[0]
+    assert target["level"] == 1
+    assert target["until_ns"]
+
+
+def test_a_version_from_the_future_is_refused(tmp_path: Path) -> None:
+    """The rest of the recording is whole, and the reason is told."""
+    whole = go_program(WITNESS, mode="stripped").read_bytes()
+    future = tmp_path / "future"
+    future.write_bytes(whole.replace(VERSIONS[-1].encode(), b"1.99.3"))
+    future.chmod(0o755)
+    with subprocess.Popen([future], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        try:
+            time.sleep(0.2)
+            with recorder(tmp_path / "f.slt", "--pid", process.pid) as recording:
+                time.sleep(0.5)
+            assert process.poll() is None
+        finally:
+            process.kill()
+    target = recording.trace.sql(
+        "SELECT version, level, why FROM targets WHERE runtime = 'go'"
+    ).to_pylist()[0]
+    assert target["version"] == "go1.99.3"
+    assert target["level"] is None
+    assert "Go 1.19 and 1.21 to 1.27 are known" in target["why"]
+    assert "no DWARF" in target["why"]
+    assert recording.trace.meta["finished"]
+
+
+def test_a_service_replaced_by_exec_is_let_go(tmp_path: Path) -> None:
+    """While it is being attached to, and while it is recorded; what it became is left alone."""
+    with witness() as running:
+        identity = identify(running.pid)
+        running.tell("exec")
+        wait_for_program(running.pid, "cat")
+        with pytest.raises(RefusedError, match=r"cannot be read|replaced"):
+            look_into(identity)
+    with (
+        witness() as running,
+        recorder(tmp_path / "x.slt", "--pid", running.pid, "--go-level", 2) as recording,
+    ):
+        running.ask("work 100")
+        running.tell("exec")
+        wait_for_program(running.pid, "cat")
+        time.sleep(1.2)
+        running.tell("still here")
+        assert running.process.stdout
+        assert running.process.stdout.readline() == "still here\n"
+        assert recording.end().code == 0
+    (target,) = targets(recording.trace)
+    assert (target["level"], target["why"]) == (2, "")
+    assert target["until_ns"]
+
+
+def wait_for_program(pid: int, name: str) -> None:
+    for _ in range(200):
+        if Path(f"/proc/{pid}/comm").read_text().strip() == name:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"{pid} never became {name}")
+
+
+TRACER = """
+import ctypes, os, sys
+libc, pid = ctypes.CDLL(None), int(sys.argv[1])
+assert libc.ptrace(0x4206, pid, None, None) == 0  # PTRACE_SEIZE
+print("seized", flush=True)
+while True:
+    _, status = os.waitpid(pid, 0x40000000)  # __WALL
+    if not os.WIFSTOPPED(status):
+        break
+    libc.ptrace(7, pid, None, ctypes.c_void_p(os.WSTOPSIG(status)))  # PTRACE_CONT
+"""
+
+
+def test_a_service_that_a_debugger_traces_is_recorded_all_the_same(tmp_path: Path) -> None:
+    """Neither reading its memory nor probing it is tracing: nobody stands in the other's way."""
+    with witness() as running:
+        debugger = [sys.executable, "-c", TRACER, str(running.pid)]
+        with subprocess.Popen(debugger, stdout=subprocess.PIPE, text=True) as tracer:
+            assert tracer.stdout
+            assert tracer.stdout.readline() == "seized\n"
+            options = ("--pid", running.pid, "--go-level", 2, "--go-budget", "none")
+            with recorder(tmp_path / "d.slt", *options) as recording:
+                assert running.ask("work 300") == "done"
+            status = Path(f"/proc/{running.pid}/status").read_text()
+            assert f"TracerPid:\t{tracer.pid}\n" in status
+            running.process.kill()
+            tracer.wait(10)
+    (target,) = targets(recording.trace)
+    assert (target["level"], target["why"]) == (2, "")
+    assert column(recording.trace, "SELECT count(*) FROM waits WHERE kind = 'goroutine'")[0] > 10
+
+
+@pytest.mark.parametrize("through", ["", "sh -c"])
+def test_a_command_is_found_once_it_runs(tmp_path: Path, through: str) -> None:
+    """By way of a shell it is another process, which begins later and whose parent has ended."""
+    program = f"{go_program(ROOT / 'examples' / 'go_fanout')} -cured -d 1200ms"
+    script = f"( (sleep 0.2; {program}) & ); sleep 1.6"
+    command = ["sh", "-c", script] if through else program.split()
+    done = sltrace("record", "-o", tmp_path / "c.slt", "--", *command)
+    assert done.code == 0, done.err
+    trace = Trace.open(tmp_path / "c.slt")
+    (target,) = targets(trace)
+    assert (target["level"], target["why"]) == (1, "")
+    assert 0 < attached_after_ns(trace, target["pid"]) < SECOND
+    assert column(trace, "SELECT count(*) FROM waits WHERE kind = 'goroutine'")[0] > 20
+    assert column(trace, "SELECT count(*) FROM samples WHERE source = 'wall'")[0]
+    assert trace.meta["sources"]["go"]["level_asked_for"] == 1
+
+
+def attached_after_ns(trace: Trace, pid: int) -> int:
+    """How long after a process became its program it was attached to, in ns."""
+    (found,) = trace.sql(
+        "SELECT max(t.from_ns) - max(n.from_ns) AS ns FROM targets AS t JOIN tasks AS n "
+        f"USING (pid) WHERE pid = {pid} AND tid = {pid} AND runtime = 'go' "
+        "AND n.from_ns < t.from_ns"
+    ).to_pylist()
+    return int(found["ns"])
+
+
+def test_what_begins_meanwhile_is_found(tmp_path: Path) -> None:
+    """Where no Go process was: by cgroup and name with a probe, and anywhere without."""
+    name = go_program(WITNESS).name
+    with (
+        cgroup("sltrace-go-late") as group,
+        recorder(tmp_path / "all.slt") as whole,
+        recorder(tmp_path / "some.slt", "--cgroup", group.name, "--comm", name) as some,
+        witness(join=group.procs) as inside,
+        witness() as outside,
+    ):
+        outside.tell("work 900")
+        inside.ask("work 900")
+        assert some.end().code == whole.end().code == 0
+    assert {t["pid"] for t in targets(some.trace)} == {inside.pid}
+    for trace, one, level in (
+        (some.trace, inside, 1),
+        (whole.trace, inside, 0),
+        (whole.trace, outside, 0),
+    ):
+        (target,) = (t for t in targets(trace) if t["pid"] == one.pid)
+        assert (target["level"], target["why"]) == (level, "")
+        assert 0 < attached_after_ns(trace, one.pid) < SECOND
+        (found,) = trace.sql(
+            "SELECT count(*) FILTER (kind = 'goroutine') AS waits, count(goid) AS goids FROM waits "
+            f"WHERE pid = {one.pid}"
+        ).to_pylist()
+        assert (found["waits"] > 20) == (level > 0)
+        # The kernel's waits have the goroutine as well, from then on.
+        assert found["goids"] > found["waits"] + 20
+
+
+def test_what_nobody_named_is_found_and_read_but_not_probed(tmp_path: Path) -> None:
+    """Of the machine, or a cgroup. Probes are for the asking."""
+    with cgroup("sltrace-go-found") as group, witness() as inside, witness() as outside:
+        group.procs.write_text(str(inside.pid))
+        with recorder(tmp_path / "all.slt") as whole:
+            inside.ask("work 300")
+        found = {t["pid"]: (t["level"], t["why"]) for t in targets(whole.trace)}
+        for one in (inside, outside):
+            assert found[one.pid] == (0, "")
+        assert counters_of(whole.trace)["go_hits"] == 0
+        # The kernel join needs no probe in the process.
+        joined = f"pid = {inside.pid} AND goid IS NOT NULL"
+        assert column(whole.trace, f"SELECT count(*) FROM waits WHERE {joined}")[0]
+        options = ("--cgroup", group.name, "--go-level", 2)
+        with recorder(tmp_path / "some.slt", *options) as some:
+            inside.ask("work 200")
+    assert [(t["pid"], t["level"]) for t in targets(some.trace)] == [(inside.pid, 2)]
