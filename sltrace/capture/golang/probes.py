@@ -6,6 +6,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ class GoProbes:
         measured: bool = True,
     ) -> None:
         path = object_path("go")
-        layouts = Btf.of_object(path)
+        layouts = self._layouts = Btf.of_object(path)
         self._target = layouts.dtype("go_target")
         self._object = libbpf.Object(path)
         self._attached: dict[int, Attached] = {}
@@ -83,10 +84,6 @@ class GoProbes:
                 if name in hit:
                     program.expect_attach(uprobes.attach_type())
             self._object.load()
-            self.ring = Ring(maps["go_ring"].fd, RING_BYTES, layouts.dtype("go_record"))
-            self.stack_ring = Ring(
-                maps["go_stack_ring"].fd, STACK_RING_BYTES, layouts.dtype("go_stack")
-            )
             self._names = counter_names(layouts, "go_counter")
             self._slots = maps["go_since"].entries
             hit_ns = uprobes.hit_cost_ns(self._object.programs[_RECORD].fd) if level else 0.0
@@ -94,6 +91,15 @@ class GoProbes:
         except BaseException:
             self.close()
             raise
+
+    @cached_property
+    def rings(self) -> tuple[Ring, Ring]:
+        """Of records, and of stacks. Mapped when first asked for: they are 12 MB of memory."""
+        maps, dtype = self._object.maps, self._layouts.dtype
+        return (
+            Ring(maps["go_ring"].fd, RING_BYTES, dtype("go_record")),
+            Ring(maps["go_stack_ring"].fd, STACK_RING_BYTES, dtype("go_stack")),
+        )
 
     def attach(self) -> None:
         """Attaches what is not within a process, once: the goroutine of threads switched out.

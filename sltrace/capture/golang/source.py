@@ -150,13 +150,11 @@ class GoSource:
         if not self._thread.started:
             self._thread.start(self._samplers.values())
             self._probing.begin()
-        if self._probes is None or self._closed:
+        if self._probes is None or self._closed or not self._processes:
             return 0.0
-        fill = max(self._probes.ring.fill(), self._probes.stack_ring.fill())
-        for ring, into in (
-            (self._probes.ring, self._drained),
-            (self._probes.stack_ring, self._stacks_drained),
-        ):
+        rings = self._probes.rings
+        fill = max(ring.fill() for ring in rings)
+        for ring, into in zip(rings, (self._drained, self._stacks_drained), strict=True):
             if (records := ring.drain()) is not None:
                 into.append(records)
         return fill
