@@ -198,6 +198,18 @@ def test_a_hole_is_as_long_as_the_task_was_not_seen() -> None:
     assert last(machine, "tid", "culprit_tid", "culprit_ns") == (2, 1, 7)
 
 
+def test_a_hole_that_finds_no_room_is_counted() -> None:
+    machine = Machine(room=0)
+    kernel = Kernel(machine, CPUS)
+    one, two = kernel.fork(0, 1), kernel.fork(0, 2)
+    kernel.switch(0, one, "block")
+    unseen(kernel, (two, "block"))
+    kernel.tick(300)
+    kernel.switch(0, None, "block")
+    # The first run of the one, and what is not known of the other.
+    assert [machine.counter(n) for n in ("holes", "ring_full", "records")] == [1, 2, 0]
+
+
 def test_a_hole_after_a_wakeup_begins_with_it() -> None:
     machine, kernel, _, two = two_tasks()
     kernel.tick(1000)
@@ -406,10 +418,13 @@ def test_a_wait_under_way_at_the_start_is_censored() -> None:
     kernel.hidden = True
     task = kernel.fork(0, 1)
     kernel.hidden = False
+    # Of what a quota held it back, too, only what was since then counts.
+    kernel.throttle(0, 5000)
     machine.call("host_queued_at_start", kernel.now, task.struct)
-    kernel.tick(400)
+    kernel.throttle(0, 150)
+    kernel.tick(250)
     kernel.switch(0, task, "block")
-    assert last(machine, "kind", "runq_ns") == (1, 400)
+    assert last(machine, "kind", "runq_ns", "throttled_ns") == (1, 400, 150)
     # Nor is known who ran: nothing was heard of that CPU before.
     assert last(machine, "flags")[0] == Flag.CENSORED | Flag.CULPRIT_PARTIAL
 
