@@ -199,6 +199,18 @@ def test_a_hole_is_as_long_as_the_task_was_not_seen() -> None:
     assert last(machine, "tid", "culprit_tid", "culprit_ns") == (2, 1, 7)
 
 
+def test_a_hole_that_finds_no_room_is_counted() -> None:
+    machine = Machine(room=0)
+    kernel = Kernel(machine, CPUS)
+    one, two = kernel.fork(0, 1), kernel.fork(0, 2)
+    kernel.switch(0, one, "block")
+    unseen(kernel, (two, "block"))
+    kernel.tick(300)
+    kernel.switch(0, None, "block")
+    # The first run of the one, and what is not known of the other.
+    assert [machine.counter(n) for n in ("holes", "ring_full", "records")] == [1, 2, 0]
+
+
 def test_a_hole_after_a_wakeup_begins_with_it() -> None:
     machine, kernel, _, two = two_tasks()
     kernel.tick(1000)
@@ -278,6 +290,7 @@ def test_a_cpu_not_heard_of_before_may_hide_the_end_of_a_wait() -> None:
     machine, kernel, _, two = two_tasks()
     waited = hole_after_a_wakeup(kernel, two, cpu=1)
     assert missed(machine) == [(HOLE, 2, waited, waited)]
+    assert last(machine, "pid", "cpu") == (2, 1)
 
 
 def test_a_lost_wakeup_is_bounded_by_the_schedulers_own_stamp() -> None:
@@ -459,14 +472,21 @@ def test_a_wait_under_way_at_the_start_is_censored() -> None:
     machine = Machine(start_ns=1000)
     kernel = Kernel(machine, CPUS)
     kernel.hidden = True
-    task = kernel.fork(0, 1)
+    task = kernel.fork(1, 1)
     kernel.hidden = False
+    # Of what a quota held it back, too, only what was since then counts.
+    kernel.throttle(1, 5000)
     machine.call("host_queued_at_start", kernel.now, task.struct)
-    kernel.tick(400)
+    kernel.throttle(1, 150)
+    kernel.tick(100)
+    kernel.migrate(task, 0)
+    kernel.tick(150)
     kernel.switch(0, task, "block")
-    assert last(machine, "kind", "runq_ns") == (1, 400)
+    names = ("kind", "runq_ns", "throttled_ns", "prev_cpu", "cpu")
+    assert last(machine, *names) == (1, 400, 150, 1, 0)
     # Nor is known who ran: nothing was heard of that CPU before.
-    assert last(machine, "flags")[0] == Flag.CENSORED | Flag.CULPRIT_PARTIAL
+    flags = Flag.CENSORED | Flag.CULPRIT_PARTIAL | Flag.MIGRATED_QUEUED
+    assert last(machine, "flags")[0] == flags
 
 
 def test_a_wait_that_was_seen_to_begin_is_not() -> None:

@@ -109,6 +109,7 @@ def test_records_are_the_waits_that_happened(script: list[tuple[int, int, int]])
         woken = wait.kind == "wakeup"
         told = {
             "tid": wait.tid,
+            "pid": wait.tid,
             "end_ns": wait.end,
             "runq_ns": wait.queued,
             "throttled_ns": wait.throttled,
@@ -116,6 +117,7 @@ def test_records_are_the_waits_that_happened(script: list[tuple[int, int, int]])
             "kind": 0 if woken else 1,
             "wake_ns": wait.wake if woken else 0,
             "waker_tid": wait.waker if woken else 0,
+            "waker_pid": wait.waker if woken else 0,
             "cpu": wait.cpu,
             "prev_cpu": wait.prev_cpu,
             "state": wait.state,
@@ -151,6 +153,10 @@ def test_the_culprit_is_who_ran_most(script: list[tuple[int, int, int]], wanted:
     for record, wait in zip(machine.records(), waits, strict=True):
         queues = [kernel.ran_on(*queue) for queue in wait.queues]
         if record["culprit_known"]:
+            who = kernel.tasks[record["culprit_tid"]].struct if record["culprit_tid"] else None
+            # A step changes the lowest bit of a task's cgroup.
+            named = int(record["culprit_pid"]), int(record["culprit_cgroup"]) >> 1
+            assert named == ((who.pid, who.cgroup >> 1) if who else (0, 0))
             ran = [q.get(record["culprit_tid"], 0) for q in queues]
             assert record["culprit_ns"] <= max(ran)
             assert record["culprit_others"] <= len({t for q in queues for t in q}) - 1
@@ -286,6 +292,7 @@ def test_every_switch_in_is_accounted_for(
     machine = Machine(room=room, min_latency_ns=2000, blocked=int(blocked))
     kernel = Kernel(machine, CPUS)
     play(kernel, script)
+    assert machine.counter("switches") == sum(kernel.switches)
     names = ("records", "below_min", "ring_full")
     assert sum(map(machine.counter, names)) == len(kernel.waits)
     records = machine.records()
