@@ -8,21 +8,6 @@
 
 #include "wait_state.h"
 
-static __always_inline u64 at_least_zero(s64 ns)
-{
-	return ns > 0 ? ns : 0;
-}
-
-static __always_inline u64 latest(u64 a, u64 b)
-{
-	return a > b ? a : b;
-}
-
-static __always_inline u64 least(u64 a, u64 b)
-{
-	return a < b ? a : b;
-}
-
 /* Adds run time to a task among candidates; false where there is no room for it. */
 static __always_inline bool add_to(struct candidate *candidates, u32 tid, u32 pid, u64 cgroup,
 				   u64 ns)

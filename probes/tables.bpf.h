@@ -232,7 +232,8 @@ static __always_inline void record_submit(struct wait_record *r, u32 cpu)
 	barrier();
 	ring->written++;
 #else
-	__sync_fetch_and_add(&ring->written, 1);
+	/* An addition whose result nobody wants would order nothing. */
+	__sync_lock_test_and_set(&ring->written, ring->written + 1);
 #endif
 }
 

@@ -37,56 +37,13 @@
 #define SLTRACE_WAIT_MACHINE_H
 
 #include "wait_state.h"
+#include "wait_task.h"
+#include "wait_missed.h"
 #include "record_tail.h"
 #include "culprit.h"
-
-/* Waiting for a CPU since it was switched out runnable. */
-static __always_inline bool waits_preempted(const struct task_state *s)
-{
-	return s->out_ns > s->in_ns && s->out_runnable;
-}
-
-/* Waiting for a CPU since it was woken. */
-static __always_inline bool waits_woken(const struct task_state *s)
-{
-	return s->wakeup_ns > latest(s->in_ns, s->out_ns);
-}
-
-static __always_inline void start_queueing(struct task_state *s, struct task_struct *t, u64 now)
-{
-	s->queued_ns = now;
-	s->throttle_mark = throttle_clock(t);
-	s->throttled_ns = 0;
-	s->culprit_known = 0;
-	s->culprit_flags = 0;
-}
-
-static __always_inline bool filters_tasks(void)
-{
-	return CFG(filter_pids) || CFG(filter_cgroups) || CFG(filter_comms);
-}
-
-static __always_inline bool selected(struct task_state *s, struct task_struct *t)
-{
-	if (!filters_tasks())
-		return true;
-	if (s->selection == UNDECIDED ||
-	    (CFG(filter_cgroups) && s->decided_cgroup != task_cgroup(t))) {
-		s->selection = task_matches(t) ? SELECTED : REJECTED;
-		s->decided_cgroup = task_cgroup(t);
-	}
-	return s->selection == SELECTED;
-}
+#include "histogram.h"
 
 /* ---- wakeups ---------------------------------------------------------------------------- */
-
-/* The state of a task that is asked for; NULL for any other. */
-static __always_inline struct task_state *state_if_selected(struct task_struct *t)
-{
-	struct task_state *s = state_claim(task_tid(t));
-
-	return s && selected(s, t) ? s : NULL;
-}
 
 static __always_inline void on_waking(void *ctx, struct cpu_state *c, struct task_state *s,
 				      u32 waker_tid, u32 waker_pid, u8 context)
@@ -157,81 +114,6 @@ static __always_inline void on_migrate(struct task_struct *t, u32 cpu, u32 to_cp
 
 /* ---- switches --------------------------------------------------------------------------- */
 
-static __always_inline void missed(struct cpu_state *c, struct task_struct *t, u32 cpu, u8 kind,
-				   u64 low, u64 high, u64 now)
-{
-	bool tail = with_tail(tags_on());
-	struct wait_record *r;
-
-	count(c, kind == MISSED_HOLE ? HOLES : UNSTAMPED);
-	if (CFG(histogram_only))
-		return;
-	r = record_reserve(cpu, tail);
-	if (!r) {
-		count(c, RING_FULL);
-		return;
-	}
-	record_clear(r, tail);
-	r->kind = kind;
-	r->end_ns = now;
-	r->runq_ns = low;
-	r->wake_ns = high;
-	r->tid = task_tid(t);
-	r->pid = task_pid(t);
-	r->cpu = cpu;
-	record_submit(r, cpu);
-}
-
-/* When this task was last seen to get or lose a CPU, and no earlier than the recording. */
-static __always_inline u64 last_seen(const struct task_state *s)
-{
-	return latest(latest(s->in_ns, s->out_ns), CFG(start_ns));
-}
-
-/*
- * Whether all that the scheduler has added to its account since `run_delay_ns` is of waits that
- * were not seen. If it was moved asleep, its sleep from there on is in the account too.
- */
-static __always_inline bool accounted(const struct task_state *s)
-{
-	return s->out_ns > s->in_ns && !(s->out_flags & (MOVED_ASLEEP | CENSORED));
-}
-
-/*
- * Switches on this CPU were not seen, the last of them to `prev`, which is now switched out. It
- * has run for the CPU time it used since it was last seen; the rest is the most it can have
- * waited. It was asleep before a wakeup, if it had not run between being seen to block and that.
- */
-static __always_inline void on_hole(struct cpu_state *c, u32 cpu, struct task_struct *prev, u64 now)
-{
-	struct task_state *s;
-	u64 ran, start, low, high;
-
-	if (!task_tid(prev)) {
-		count(c, HOLES);
-		push_segment(c, 0, 0, 0, c->last_ns);
-		return;
-	}
-	s = state_claim(task_tid(prev));
-	if (!s || !selected(s, prev)) {
-		count(c, HOLES);
-		return;
-	}
-	start = last_seen(s);
-	ran = at_least_zero(task_exec_ns(prev) - s->exec_ns);
-	if (waits_woken(s) && s->out_ns >= s->in_ns && !s->out_runnable &&
-	    (s->woken_exec_ns == s->exec_ns || !s->out_ns)) {
-		start = s->wakeup_ns;
-		ran = at_least_zero(task_exec_ns(prev) - s->woken_exec_ns);
-	}
-	high = at_least_zero(now - start - ran);
-	low = accounted(s) ? task_run_delay_ns(prev) - s->run_delay_ns : 0;
-	missed(c, prev, cpu, MISSED_HOLE, least(low, high), high, now);
-	push_segment(c, task_tid(prev), task_pid(prev), task_cgroup(prev),
-		     latest(c->last_ns, now - ran));
-	s->in_ns = now - 1;
-}
-
 static __always_inline void switch_out(void *ctx, struct cpu_state *c, struct task_struct *prev,
 				       u32 cpu, bool preempt, u32 prev_state, u64 now)
 {
@@ -261,43 +143,6 @@ static __always_inline void switch_out(void *ctx, struct cpu_state *c, struct ta
 		start_queueing(s, prev, now);
 	if (CFG(stack_user))
 		s->stack_user = stack_user_of_current(ctx, c, now);
-}
-
-SUBPROGRAM int histogram_add(u32 index, u32 kind, u64 runq_ns, u64 throttled_ns, u64 blocked_ns)
-{
-	struct histogram_slot *slot = slot_at(index);
-
-	if (!slot)
-		return 0;
-	/* A wait that was all quota has no run-queue part. */
-	if (runq_ns > throttled_ns || !throttled_ns) {
-		struct histogram *h = &slot->kinds[kind & (N_KINDS - 1)];
-
-		h->count[bucket_of(runq_ns - throttled_ns)]++;
-		h->sum_ns += runq_ns - throttled_ns;
-	}
-	if (throttled_ns) {
-		slot->kinds[THROTTLED].count[bucket_of(throttled_ns)]++;
-		slot->kinds[THROTTLED].sum_ns += throttled_ns;
-	}
-	if (blocked_ns) {
-		slot->kinds[BLOCKED].count[bucket_of(blocked_ns)]++;
-		slot->kinds[BLOCKED].sum_ns += blocked_ns;
-	}
-	return 0;
-}
-
-/* The task's histogram slot, looked up again only when it changed cgroup, CPU or policy. */
-static __always_inline u32 slot_of(struct task_state *s, u32 cpu, u32 policy, u64 cgroup)
-{
-	if (!s->slot || s->slot_cgroup != cgroup || s->slot_cpu != cpu ||
-	    s->slot_policy != policy) {
-		s->slot = slot_find(cgroup, cpu, policy) + 1;
-		s->slot_cgroup = cgroup;
-		s->slot_cpu = cpu;
-		s->slot_policy = policy;
-	}
-	return s->slot - 1;
 }
 
 static __always_inline bool long_enough(u64 runq_ns, u64 blocked_ns)
@@ -347,20 +192,7 @@ static __always_inline void switch_in(struct cpu_state *c, struct task_struct *n
 		else
 			flags |= FOREIGN_WAKE;
 	} else {
-		u64 ran = last ? exec_ns - s->exec_ns : 0;
-		u64 low = 0, high = at_least_zero(now - last_seen(s) - ran);
-		u64 queued = kernel_wait_ns(next);
-
-		/*
-		 * If only the wakeup was lost, the scheduler's own account has the wait. Its clock
-		 * was read after the last switch on this CPU, which bounds its lag.
-		 */
-		if (!ran && queued != UNKNOWN_WAIT && accounted(s)) {
-			queued += task_run_delay_ns(next) - s->run_delay_ns;
-			low = least(high, queued);
-			high = least(high, queued + at_least_zero(now - c->last_ns));
-		}
-		missed(c, next, cpu, MISSED_UNSTAMPED, low, high, now);
+		missed_unstamped(c, s, next, cpu, now);
 		s->in_ns = now;
 		s->exec_ns = exec_ns;
 		return;

@@ -115,6 +115,21 @@ struct cpu_state {
 	struct block blocks[BLOCKS];
 };
 
+static __always_inline u64 at_least_zero(s64 ns)
+{
+	return ns > 0 ? ns : 0;
+}
+
+static __always_inline u64 latest(u64 a, u64 b)
+{
+	return a > b ? a : b;
+}
+
+static __always_inline u64 least(u64 a, u64 b)
+{
+	return a < b ? a : b;
+}
+
 static __always_inline void count(struct cpu_state *c, enum counter what)
 {
 	c->counters[what]++;

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the state of a task says of it. Needs what wait_machine.h needs. */
+#ifndef SLTRACE_WAIT_TASK_H
+#define SLTRACE_WAIT_TASK_H
+
+#include "wait_state.h"
+
+/* Waiting for a CPU since it was switched out runnable. */
+static __always_inline bool waits_preempted(const struct task_state *s)
+{
+	return s->out_ns > s->in_ns && s->out_runnable;
+}
+
+/* Waiting for a CPU since it was woken. */
+static __always_inline bool waits_woken(const struct task_state *s)
+{
+	return s->wakeup_ns > latest(s->in_ns, s->out_ns);
+}
+
+static __always_inline void start_queueing(struct task_state *s, struct task_struct *t, u64 now)
+{
+	s->queued_ns = now;
+	s->throttle_mark = throttle_clock(t);
+	s->throttled_ns = 0;
+	s->culprit_known = 0;
+	s->culprit_flags = 0;
+}
+
+static __always_inline bool filters_tasks(void)
+{
+	return CFG(filter_pids) || CFG(filter_cgroups) || CFG(filter_comms);
+}
+
+static __always_inline bool selected(struct task_state *s, struct task_struct *t)
+{
+	if (!filters_tasks())
+		return true;
+	if (s->selection == UNDECIDED ||
+	    (CFG(filter_cgroups) && s->decided_cgroup != task_cgroup(t))) {
+		s->selection = task_matches(t) ? SELECTED : REJECTED;
+		s->decided_cgroup = task_cgroup(t);
+	}
+	return s->selection == SELECTED;
+}
+
+/* The state of a task that is asked for; NULL for any other. */
+static __always_inline struct task_state *state_if_selected(struct task_struct *t)
+{
+	struct task_state *s = state_claim(task_tid(t));
+
+	return s && selected(s, t) ? s : NULL;
+}
+
+#endif
