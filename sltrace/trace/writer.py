@@ -192,11 +192,20 @@ def warm_up() -> None:
     """Imports what writing needs before something is recorded that it would delay.
 
     For its first array pyarrow imports pandas, where that is installed: 0.25 s of CPU (measured).
+    Its allocator is kept from a thread of its own, which would keep all privileges of now.
     """
+    setting = "JE_ARROW_MALLOC_CONF"
+    before = os.environ.get(setting)
+    os.environ[setting] = "background_thread:false"
     import pyarrow as pa
     import pyarrow.parquet
 
     pa.array([])
+    # It is not for the command that is recorded.
+    if before is None:
+        del os.environ[setting]
+    else:
+        os.environ[setting] = before
 
 
 def _private(path: str, flags: int) -> int:

@@ -6,13 +6,14 @@ import os
 
 import pytest
 
-from sltrace.capture import tags, uprobes
-from sltrace.capture.golang.probes import TRACE_KEYS, GoProbes
+from sltrace.capture import libbpf, tags, uprobes
+from sltrace.capture.golang.probes import _RECORD, TRACE_KEYS, GoProbes
+from sltrace.capture.overhead import STATS_RUN_TIME, run_statistics
 
 pytestmark = pytest.mark.bpf
 
 _HITS = 5000
-"""Of the loop that measures what one costs, its warming up included."""
+"""Of the loop that measures what one costs, its warming up included; by the kernel's own count."""
 
 
 @pytest.mark.parametrize("multi", [True, False], ids=["uprobe_multi", "perf"])
@@ -21,13 +22,16 @@ def test_every_hit_is_counted(monkeypatch: pytest.MonkeyPatch, multi: bool) -> N
         pytest.skip("no uprobe_multi before Linux 6.10")
     monkeypatch.setattr(uprobes, "_multi", lambda: multi)
     tags_fd = tags.create_map()
+    statistics = libbpf.library().bpf_enable_stats(STATS_RUN_TIME)
     try:
         probes = GoProbes(tags_fd, level=1, cgroup_v1=False, trace_keys=TRACE_KEYS, measured=False)
         try:
-            counted, cost = probes._read_counters()["go_hits"], probes.hit_ns
+            _, counted, _ = run_statistics(probes._object.programs[_RECORD].fd)
+            cost = probes.runs.hit_ns
         finally:
             probes.close()
     finally:
         os.close(tags_fd)
+        os.close(statistics)
     assert counted == _HITS
     assert cost > 0
