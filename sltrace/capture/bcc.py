@@ -123,7 +123,9 @@ class BccProbes:
             tables[name] = maps.create_map(name, kind, key, value, entries, flags)
 
         waits = record_dtype(layouts.dtype("wait_record"), self.settings, tagged=False)
-        self._rings = [libbpf.create_ring(ring_bytes) for _ in range(cpus)]
+        self._rings = [
+            maps.create_map("wait_ring", maps.RING, 0, 0, ring_bytes) for _ in range(cpus)
+        ]
         tables["wait_rings"] = maps.create_map(
             "wait_rings", maps.ARRAY_OF_MAPS, 4, 4, cpus, inner=self._rings[0]
         )
@@ -172,7 +174,7 @@ class BccProbes:
         for name in (*TASK_NAMES, *CGROUP_NAMES, *CONTEXT, *WAKERS, *CORE, _SWITCH):
             try:
                 if name in failed:
-                    raise CannotRecord(failed[name], "sltrace doctor says what this kernel lacks")
+                    raise CannotRecord(failed[name], libbpf.ASK_DOCTOR)
                 self._links.append(maps.open_raw_tracepoint(name, self._programs[name]))
                 self.attached.append(name)
             except CannotRecord as err:

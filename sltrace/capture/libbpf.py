@@ -62,7 +62,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "libbpf_num_possible_cpus": (c.c_int, ()),
 }
 
-_MAP_TYPE_HASH, _MAP_TYPE_RINGBUF = 1, 27
+_MAP_TYPE_HASH = 1
 _MAX_KEYS = 1 << 20
 _MAP_INFO_BYTES = 88  # struct bpf_map_info
 
@@ -198,22 +198,15 @@ def map_info(fd: int) -> tuple[int, int, int, int]:
     return kind, number, key, value
 
 
-def create_ring(size: int) -> int:
-    """A ring buffer map of `size` bytes (a power of two, whole pages); its file descriptor."""
-    return _create_map("a ring buffer", _MAP_TYPE_RINGBUF, b"wait_ring", 0, 0, size)
-
-
 def create_hash(name: str, key_bytes: int, value_bytes: int, entries: int) -> int:
     """A hash map that several objects share; its file descriptor."""
-    return _create_map(
-        f"map {name}", _MAP_TYPE_HASH, name.encode(), key_bytes, value_bytes, entries
+    fd = int(
+        library().bpf_map_create(
+            _MAP_TYPE_HASH, name.encode(), key_bytes, value_bytes, entries, None
+        )
     )
-
-
-def _create_map(what: str, kind: int, name: bytes, key: int, value: int, entries: int) -> int:
-    fd = int(library().bpf_map_create(kind, name, key, value, entries, None))
     if fd < 0:
-        raise _cannot_load(f"create {what}", -fd)
+        raise _cannot_load(f"create map {name}", -fd)
     return fd
 
 

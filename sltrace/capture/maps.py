@@ -46,7 +46,7 @@ def open_raw_tracepoint(name: str, program: int) -> int:
     if fd < 0:
         raise CannotRecord(
             f"cannot attach {name}: {os.strerror(-fd)}",
-            "sltrace doctor says what this kernel lacks",
+            libbpf.ASK_DOCTOR,
         )
     return fd
 

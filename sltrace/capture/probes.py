@@ -238,7 +238,9 @@ class LibbpfProbes:
         cpus = libbpf.possible_cpus()
         slots = sizes.histogram_slots(cpus)
         tasks = sizes.task_slots()
-        records = sizes.ring_records(cpus, self.settings.ring_bytes)
+        self._record = layouts.dtype("wait_record")
+        wanted = self.settings.ring_bytes // self._record.itemsize
+        records = sizes.ring_records(cpus, wanted)
         if self.settings.histogram_only:
             records = 1
         stack_ring_bytes = STACK_RING_BYTES if self.settings.stacks.any else mmap.PAGESIZE
@@ -273,7 +275,6 @@ class LibbpfProbes:
         self._choose_programs()
         self._object.load()
 
-        self._record = layouts.dtype("wait_record")
         self._record_rings = record_rings(
             maps["wait_records"].fd,
             maps["ring_positions"].fd,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-_RECORD_BYTES = 184  # struct wait_record
 _RING_TOTAL = 1 << 19
 _RING_MIN = 1 << 8
 _RING_MAX = 1 << 16
@@ -18,18 +17,18 @@ def power_of_two(value: int) -> int:
     return 1 << max(value - 1, 0).bit_length()
 
 
-def ring_records(cpus: int, ring_bytes: int) -> int:
-    """Records of one CPU's ring: of so many bytes at most, or if 0, 65,536 up to 8 CPUs.
+def ring_records(cpus: int, wanted: int = 0) -> int:
+    """Records of one CPU's ring: at most as many as wanted, or if 0, 65,536 up to 8 CPUs.
 
     That is 12 MiB, and 0.4 s at 150 000 waits/s on one CPU. At 256 CPUs it is 2,048 records.
     """
-    wanted = ring_bytes // _RECORD_BYTES if ring_bytes else _RING_TOTAL // cpus
-    return max(_RING_MIN, min(_RING_MAX, power_of_two(wanted + 1) >> 1))
+    most = wanted or _RING_TOTAL // cpus
+    return max(_RING_MIN, min(_RING_MAX, power_of_two(most + 1) >> 1))
 
 
 def ring_bytes(cpus: int) -> int:
     """The same where a ring is one of the kernel's ring buffers: 8 MiB, to 256 KiB at 256 CPUs."""
-    return ring_records(cpus, 0) * 128
+    return ring_records(cpus) * 128
 
 
 def task_slots() -> int:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from sltrace.capture import kernel
+from sltrace.capture import kernel, libbpf
 from sltrace.errors import CannotRecord
 
 _UPROBE_MULTI = 48
@@ -103,9 +103,7 @@ def attach(
     except OSError as err:
         if links:
             detach(links)
-        raise CannotRecord(
-            f"cannot probe {path}: {err.strerror}", "sltrace doctor says what this kernel lacks"
-        ) from err
+        raise CannotRecord(f"cannot probe {path}: {err.strerror}", libbpf.ASK_DOCTOR) from err
     return links
 
 

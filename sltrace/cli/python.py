@@ -30,14 +30,10 @@ def command(path: str, top: int, as_json: bool) -> None:
 
     report = python_report(Trace.open(path), top)
     if all(process.level is None for process in report.processes):
-        raise UsageError(
-            ": ".join(
-                filter(
-                    None, (f"{path} has no Python process that was looked into", _why_none(report))
-                )
-            ),
-            "record one with sltrace record --pid PID",
-        )
+        none = f"{path} has no Python process that was looked into"
+        if why := _why_none(report):
+            none += f": {why}"
+        raise UsageError(none, "record one with sltrace record --pid PID")
     if as_json:
         output.print_json(report.to_json())
         return

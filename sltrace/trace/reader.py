@@ -47,8 +47,9 @@ class Trace:
         self.damage: list[str] = []
         if not meta.get("finished"):
             self.notes.append("the recorder was killed: up to the last second is missing")
-        self.looked_in_part = "; ".join(_looked_in_part(meta))
-        self.sampling = _sampling(meta)
+        looked = _looked_in_part(meta)
+        self.looked_in_part = "; ".join(looked)
+        self.sampling = _sampling(meta, looked)
         self.notes += self.sampling
         self.connection: duckdb.DuckDBPyConnection = duckdb.connect(
             config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
@@ -213,8 +214,8 @@ def _looked_in_part(meta: dict[str, Any]) -> list[str]:
     return found
 
 
-def _sampling(meta: dict[str, Any]) -> list[str]:
-    """What is not whole because only a part was recorded, in sentences."""
+def _sampling(meta: dict[str, Any], looked: list[str]) -> list[str]:
+    """What is not whole because only a part was recorded, `looked` among it, in sentences."""
     sampled, notes = set(), []
     for go in _go_sources(meta):
         one_in, counters = go.get("sampled"), go.get("counters")
@@ -232,10 +233,7 @@ def _sampling(meta: dict[str, Any]) -> list[str]:
             "those, nothing is scaled up"
             for one_in in sorted(sampled)
         ),
-        *(
-            f"{part}: waits of goroutines and stopped worlds are of that"
-            for part in _looked_in_part(meta)
-        ),
+        *(f"{part}: waits of goroutines and stopped worlds are of that" for part in looked),
         *notes,
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sltrace.model import Flag
-from tests.support.machine import UNKNOWN_WAIT, Kernel, Machine
+from tests.support.machine import UNKNOWN_WAIT, Kernel, Machine, Task
 from tests.support.waits import (
     CPUS,
     HOLE,
@@ -190,34 +190,33 @@ def test_what_was_unstamped_is_seen_from_then_on() -> None:
     assert (tid, most) == (2, kernel.now - begun - 50)
 
 
-def test_a_second_wake_shows_that_it_ran_in_between() -> None:
-    machine, kernel, _, two = two_tasks()
-    kernel.wake(two, 0, 0, 5)
+def woken_twice(kernel: Kernel, task: Task) -> int:
+    """It runs 50 ns unseen between two wakeups, and gets a CPU after 30; how far they are apart."""
+    kernel.wake(task, 0, 0, 5)
     woken = kernel.now
-    unseen(kernel, (two, "block"), (None, "block"))
+    unseen(kernel, (task, "block"), (None, "block"))
     kernel.tick(70)
-    kernel.wake(two, 0, 0, 5)
+    kernel.wake(task, 0, 0, 5)
     again = kernel.now
     kernel.tick(30)
-    kernel.switch(0, two, "block")
+    kernel.switch(0, task, "block")
+    return again - woken
+
+
+def test_a_second_wake_shows_that_it_ran_in_between() -> None:
+    machine, kernel, _, two = two_tasks()
+    apart = woken_twice(kernel, two)
     assert last(machine, "tid", "kind", "runq_ns", "blocked_ns") == (2, 0, 30, 0)
     # It ran for 50 ns of that.
-    assert missed(machine)[-1] == (UNSTAMPED, 2, 0, again - woken - 50)
+    assert missed(machine)[-1] == (UNSTAMPED, 2, 0, apart - 50)
 
 
 def test_what_it_ran_before_the_first_of_two_wakes_is_no_part_of_the_gap() -> None:
     machine, kernel, _, two = two_tasks()
     lost_wake(kernel, two)
     unseen(kernel, (two, "block"), (None, "block"), each=400)
-    kernel.wake(two, 0, 0, 5)
-    woken = kernel.now
-    unseen(kernel, (two, "block"), (None, "block"))
-    kernel.tick(70)
-    kernel.wake(two, 0, 0, 5)
-    again = kernel.now
-    kernel.tick(30)
-    kernel.switch(0, two, "block")
-    assert missed(machine)[-1] == (UNSTAMPED, 2, 0, again - woken - 50)
+    apart = woken_twice(kernel, two)
+    assert missed(machine)[-1] == (UNSTAMPED, 2, 0, apart - 50)
 
 
 def test_a_move_of_who_is_being_woken_is_no_move_asleep() -> None:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from sltrace.buckets import N_BUCKETS, bucket_of
 from sltrace.model import Flag
 from tests.support.machine import Kernel, Machine, Wait, library, slot_of
+from tests.support.waits import CPUS, HOLE, UNSTAMPED
 
 EXAMPLES = int(os.environ.get("SLTRACE_EXAMPLES", "150"))
-CPUS, TASKS = 2, 5
-HOLE, UNSTAMPED = 16, 17
+TASKS = 5
 CANDIDATES, WHOLE = 4, 512 - 64
 THROTTLE = 12
 
