@@ -8,14 +8,12 @@
 #include <bpf/bpf_tracing.h>
 #include <bpf/bpf_core_read.h>
 #include "python.h"
+#include "task_values.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
 const volatile struct python_config cfg = {};
 #define CFG(field) (cfg.field)
-/* As in wait_state.h. */
-#define UNKNOWN_WAIT    (1ULL << 62)
-#define TASK_STATE_DEAD 0x80
 
 #include "scratch.bpf.h"
 #include "native_stack.bpf.h"

@@ -3,6 +3,8 @@
 #ifndef SLTRACE_TASKS_BPF_H
 #define SLTRACE_TASKS_BPF_H
 
+#include "task_cgroup.bpf.h"
+
 #define MAX_RT_PRIO 100
 
 static __always_inline u32 task_tid(struct task_struct *t)
@@ -102,21 +104,6 @@ static __always_inline u32 task_state_now(struct task_struct *t)
 static __always_inline bool sleeps_on_queue(struct task_struct *t)
 {
 	return task_state_now(t) != 0;
-}
-
-/*
- * In the v1 `cpu` tree through the task's group, as the default tree has every task at its root
- * there. An autogroup has no cgroup: its tasks are in the root, whose id is 1.
- */
-static __always_inline u64 task_cgroup(struct task_struct *t)
-{
-	u64 id;
-
-	if (CFG(cgroup_v1))
-		id = t->sched_task_group->css.cgroup->kn->id;
-	else
-		id = t->cgroups->dfl_cgrp->kn->id;
-	return id ? id : 1;
 }
 
 /*

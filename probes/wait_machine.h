@@ -4,30 +4,33 @@
  * sched.bpf.c (CO-RE), sched.bcc.c (BCC) and the host test, each of which includes wait_state.h
  * and then supplies:
  *
- *   struct task_struct            only ever handled by pointer
- *   CFG(field)                    a setting of struct config
- *   SUBPROGRAM                    how to declare a function that is not inlined
- *   LONG_LOOP                     stands before a loop that must not be unrolled
- *   now_ns()                      CLOCK_MONOTONIC
- *   task_tid(t) task_pid(t) task_policy(t) task_prio(t) task_static_prio(t) task_cgroup(t)
- *   task_exec_ns(t)               CPU time used so far (se.sum_exec_runtime)
- *   task_cpu(t)                   the CPU whose queue it is on
- *   switches_of_queue(t)          switches of its CPU so far, this one included (rq.nr_switches)
- *   kernel_wait_ns(t)             how long the scheduler says it has been on its present queue;
- *                                 UNKNOWN_WAIT
- *   task_run_delay_ns(t)          how long it says it was on queues before, in total; 0: unknown
- *   queue_clock(t)                the clock of its CPU's queue, read when this switch began; 0:
- * unknown runs_now(t)                   whether it is on a CPU moves_queued(t) whether a task that
- * migrates is on a queue, not just woken throttle_clock(t)             how long its queue's CPU
- * quota has been used up, in total throttle_clock_at(t, cpu)     the same for its cgroup's queue on
- * another CPU state_find(tid) state_claim(tid) state_release(tid)     struct task_state of a live
- * task cpu_find(cpu)                 struct cpu_state slot_find(cgroup, cpu, policy)   index of a
- * histogram slot slot_at(index)                struct histogram_slot record_reserve(cpu, tail)
- * record_submit(r, cpu)   NULL where the ring is full task_matches(t)               passes the pid,
- * cgroup and comm filters cpu_matches(cpu)              passes the CPU filter tags_on() whether a
- * runtime is looked into by now tag_take(t, r)                what its probes noted of a task, into
- * the record stack_kernel_of(t, c, now)    id of a task's kernel stack, 0 for none
- *   stack_user_of_current(ctx, c, now), stack_kernel_of_current(ctx, c, now)
+ *  - struct task_struct: only ever handled by pointer
+ *  - CFG(field): a setting of struct config
+ *  - SUBPROGRAM: how to declare a function that is not inlined
+ *  - LONG_LOOP: stands before a loop that must not be unrolled
+ *  - now_ns(): CLOCK_MONOTONIC
+ *  - task_tid(t), task_pid(t), task_policy(t), task_prio(t), task_static_prio(t), task_cgroup(t)
+ *  - task_exec_ns(t): CPU time used so far (se.sum_exec_runtime)
+ *  - task_cpu(t): the CPU whose queue it is on
+ *  - switches_of_queue(t): switches of its CPU so far, this one included (rq.nr_switches)
+ *  - kernel_wait_ns(t): how long the scheduler says it has been on its present queue, or
+ *    UNKNOWN_WAIT
+ *  - task_run_delay_ns(t): how long it says it was on queues before, in total; 0: unknown
+ *  - queue_clock(t): the clock of its CPU's queue, read when this switch began; 0: unknown
+ *  - runs_now(t): whether it is on a CPU
+ *  - moves_queued(t): whether a task that migrates is on a queue, not just woken
+ *  - throttle_clock(t): how long its queue's CPU quota has been used up, in total
+ *  - throttle_clock_at(t, cpu): the same for its cgroup's queue on another CPU
+ *  - state_find(tid), state_claim(tid), state_release(tid): struct task_state of a live task
+ *  - cpu_find(cpu): struct cpu_state
+ *  - slot_find(cgroup, cpu, policy), slot_at(index): a histogram slot's index, and the slot
+ *  - record_reserve(cpu, tail), record_submit(r, cpu): NULL where the ring is full
+ *  - task_matches(t): passes the pid, cgroup and comm filters
+ *  - cpu_matches(cpu): passes the CPU filter
+ *  - tags_on(): whether a runtime is looked into by now
+ *  - tag_take(t, r): what its probes noted of a task, into the record
+ *  - stack_kernel_of(t, c, now): id of a task's kernel stack, 0 for none
+ *  - stack_user_of_current(ctx, c, now), stack_kernel_of_current(ctx, c, now)
  *
  * Stamps are compared, never cleared: an event counts only if it is later than the event it must
  * follow. A waker on another CPU writes its stamp while this CPU switches the task out, and

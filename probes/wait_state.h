@@ -4,6 +4,7 @@
 #define SLTRACE_WAIT_STATE_H
 
 #include "wait_record.h"
+#include "task_values.h"
 
 /*
  * What a CPU remembers of who ran: its last SEGMENTS run segments one by one, and before those
@@ -24,11 +25,6 @@
 #endif
 
 #define CLOCK_HOLDS_NS 4000000 /* for so long a comparison of clocks is good to 2 us */
-
-#define TASK_STATE_DEAD 0x80 /* TASK_DEAD: the last switch-out (include/linux/sched.h) */
-
-/* Far above any wait, far below an overflow. */
-#define UNKNOWN_WAIT (1ULL << 62)
 
 enum selection { UNDECIDED = 0, SELECTED = 1, REJECTED = 2 };
 

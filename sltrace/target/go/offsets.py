@@ -16,7 +16,7 @@ from sltrace.target.go.histograms import BEFORE_1_20, SINCE_1_20, Shape
 G_STACK_LO, G_STACK_HI, G_M, G_SCHED_SP, G_SCHED_PC = 0, 8, 48, 56, 64
 P_ID, P_STATUS, P_SCHEDTICK, P_SYSCALLTICK = 0, 4, 16, 20
 G_BYTES = 400
-"""Of a goroutine, what the probes read at once (probes/go.bpf.c)."""
+"""Of a goroutine, what the probes read at once (probes/go_state.bpf.h)."""
 P_BYTES = 64
 """Of a P, likewise the samplers."""
 SCHED_BYTES = 512

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What some functions on a task may return or take. */
+#ifndef SLTRACE_TASK_VALUES_H
+#define SLTRACE_TASK_VALUES_H
+
+/* TASK_DEAD: the last switch-out (include/linux/sched.h). */
+#define TASK_STATE_DEAD 0x80
+
+/* Far above any wait, far below an overflow. */
+#define UNKNOWN_WAIT (1ULL << 62)
+
+#endif
