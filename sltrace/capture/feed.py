@@ -71,6 +71,8 @@ class Feed:
         self._drained: deque[NDArray[Any]] = deque()
         self._task_events: deque[NDArray[Any]] = deque()
         self._drained_bytes = self._encoded_bytes = 0
+        # A segment costs 0.6 ms however small it is, and sources tell of little at a time.
+        self._kept: dict[str, list[pa.Table]] = {}
 
     def put(self, records: NDArray[Any]) -> None:
         """Takes wait records from the reading thread."""
@@ -102,7 +104,7 @@ class Feed:
         del drained
         for records in pieces:
             self._add_waits(self._rows.waits(records))
-            self._writer.append("missed", self._rows.missed(records))
+            self._keep("missed", self._rows.missed(records))
             self._encoded_bytes += records.nbytes
 
     def close_segment(self) -> None:
@@ -111,10 +113,13 @@ class Feed:
             self._segment.close()
             self._segment = None
 
-    def write_names(self, *, final: bool = False) -> None:
-        """Writes names that came or changed since the last call; with `final`, all."""
+    def write_tables(self, *, final: bool = False) -> None:
+        """Writes what came since the last call beside waits, and names; with `final`, all names."""
         import pyarrow as pa
 
+        kept, self._kept = self._kept, {}
+        for table, pieces in kept.items():
+            self._writer.append(table, pa.concat_tables(pieces, promote_options="permissive"))
         for table, rows in (
             ("tasks", self._tasks.rows(final=final)),
             ("cgroups", self._groups.rows()),
@@ -126,7 +131,7 @@ class Feed:
         for source in self._sources:
             self._write(source.finish())
         self.close_segment()
-        self.write_names(final=True)
+        self.write_tables(final=True)
         for table, rows in self._symbols.finish().items():
             self._writer.append(table, rows)
 
@@ -140,9 +145,13 @@ class Feed:
             if table == "waits":
                 self._add_waits(self._within(data, "end_ns"))
             elif table == "samples":
-                self._writer.append(table, self._within(data, "ns"))
+                self._keep(table, self._within(data, "ns"))
             else:
-                self._writer.append(table, data)
+                self._keep(table, data)
+
+    def _keep(self, table: str, rows: pa.Table) -> None:
+        if rows.num_rows:
+            self._kept.setdefault(table, []).append(rows)
 
     def _within(self, rows: pa.Table, moment: str) -> pa.Table:
         ns = rows[moment].to_numpy()

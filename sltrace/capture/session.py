@@ -333,7 +333,7 @@ class Recording:
     def _close_interval(self) -> Status:
         for table, rows in self._accounts.close_interval().items():
             self._writer.append(table, rows)
-        self._feed.write_names()
+        self._feed.write_tables()
         self._writer.update_meta(
             clock=self._clock_now(),
             overhead=self._accounts.overhead(),

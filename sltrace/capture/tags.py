@@ -32,8 +32,14 @@ def hex_ids(ids: NDArray[np.uint8]) -> pa.Array:
     """Ids as lower-case hex digits; shape (n, bytes). One of zeros only is null."""
     import pyarrow as pa
 
-    text = np.ascontiguousarray(_HEX[ids]).view(f"S{2 * ids.shape[1]}").ravel()
-    return pa.array(text.astype(str), pa.string(), mask=~ids.any(axis=1))
+    known = ids.max(axis=1) > 0
+    text = _HEX[ids[known]]
+    digits = 2 * ids.shape[1]
+    ends = np.zeros(len(ids) + 1, np.int32)
+    np.cumsum(known * np.int32(digits), out=ends[1:])
+    nulls = Nulls(~known)
+    buffers = [nulls.buffer, pa.py_buffer(ends), pa.py_buffer(text)]
+    return pa.Array.from_buffers(pa.string(), len(ids), buffers, nulls.count)
 
 
 def reasons(tags: NDArray[Any], blocked: NDArray[np.bool_]) -> pa.Array:

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from sltrace.capture import priority
 
-DEFAULT_SHARE = {0: math.inf, 1: 0.03, 2: 0.1, 3: math.inf}
+DEFAULT_SHARE = {0: math.inf, 1: 0.02, 2: 0.09, 3: math.inf}
 """By level: level 3 is everything, and asked for as such."""
 _BESIDE = 1.5
 """What hits cost in all, in hits and programs as measured alone: 1.2 to 1.5 here, with what they

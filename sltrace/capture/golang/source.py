@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from sltrace.capture.golang.probes import SPAN_KEYS, GoProbes
 from sltrace.capture.golang.probing import Probing
 from sltrace.capture.golang.sampler import Sampler
 from sltrace.capture.golang.samplerthread import SamplerThread
-from sltrace.capture.ring import join
+from sltrace.capture.handover import Handover
 from sltrace.capture.settings import Settings
 from sltrace.capture.sources import Context, Rows
 from sltrace.target.go.offsets import TRACKED_ONE_IN
@@ -69,8 +68,7 @@ class GoSource:
         self._samplers: dict[int, Sampler] = {}
         self._thread = SamplerThread(self._look)
         self._probing = Probing(level, share)
-        self._drained: deque[NDArray[Any]] = deque()
-        self._stacks_drained: deque[NDArray[Any]] = deque()
+        self._drained, self._stacks_drained = Handover(), Handover()
         self._known_stacks: set[int] = set()
         self._expected: cost.Expected | None = None
         self._closed = False
@@ -156,16 +154,15 @@ class GoSource:
         fill = max(ring.fill() for ring in rings)
         for ring, into in zip(rings, (self._drained, self._stacks_drained), strict=True):
             if (records := ring.drain()) is not None:
-                into.append(records)
+                into.put(records)
         return fill
 
     def rows(self) -> Rows:
         """Waits, stacks, gauges, samples and histograms since the last call."""
-        if self._drained:
-            records = join([self._drained.popleft() for _ in range(len(self._drained))])
+        if (records := self._drained.take()) is not None:
             yield "waits", go_rows.waits(records, self._reasons, self._tasks, self._groups)
-        for _ in range(len(self._stacks_drained)):
-            yield from self._stack_rows(self._stacks_drained.popleft())
+        if (records := self._stacks_drained.take()) is not None:
+            yield from self._stack_rows(records)
         if edges := self._probing.edges():
             yield "gauges", go_rows.edges(edges)
         for pid, sampler in list(self._samplers.items()):

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from numpy.typing import NDArray
-
 from sltrace.capture import privileges
+from sltrace.capture.handover import Handover
 from sltrace.capture.python import rows
 from sltrace.capture.python.frames import FrameTable
 from sltrace.capture.python.probes import SAMPLE_HZ, Collector, PythonProbes
 from sltrace.capture.python.target import Target
 from sltrace.capture.python.targets import EXIT, Targets
-from sltrace.capture.ring import Ring, join
+from sltrace.capture.ring import Ring
 from sltrace.capture.sources import Context, Rows
 from sltrace.capture.tallies import CounterIntervals
 from sltrace.errors import CannotRecord
@@ -48,8 +46,7 @@ class PythonSource:
         self._probes: PythonProbes | None = None
         self._targets: Targets | None = None
         self._refused = ""
-        self._drained: dict[str, deque[NDArray[Any]]] = {}
-        self._drained_bytes = self._written_bytes = 0
+        self._drained: dict[str, Handover] = {}
         self._learned: list[tuple[str, pa.Table]] = []
 
     def attach(self, context: Context) -> None:
@@ -70,7 +67,7 @@ class PythonSource:
             "names": probes.names,
             "events": probes.events,
         }
-        self._drained = {name: deque() for name in self._rings}
+        self._drained = {name: Handover() for name in self._rings}
         self._counters = CounterIntervals(probes.counter_names, probes.counters(), rows.CLASSES)
         self._since_ns = time.monotonic_ns()
         self._targets = Targets(probes.set_process, probes.process_layout, self._recognised)
@@ -92,28 +89,27 @@ class PythonSource:
         if self._probes is None:
             return fill
         taken = []
+        room = _MAX_BACKLOG - sum(drained.backlog for drained in self._drained.values())
         for name, ring in self._rings.items():
             fill = max(fill, ring.fill())
-            if self._drained_bytes - self._written_bytes > _MAX_BACKLOG:
-                continue
-            if (records := ring.drain()) is not None:
-                self._drained_bytes += records.nbytes
+            if room >= 0 and (records := ring.drain()) is not None:
+                room -= records.nbytes
                 taken.append((name, records))
         # So that the stacks and names of every wait are there when it is.
         for name, records in reversed(taken):
-            self._drained[name].append(records)
+            self._drained[name].put(records)
         return fill
 
     def rows(self) -> Rows:
         """What became known since the last call."""
         if self._probes is None or self._targets is None:
             return
-        waits, samples = self._take("waits"), self._take("samples")
+        waits, samples = self._drained["waits"].take(), self._drained["samples"].take()
         self._learn()
         learned, self._learned = self._learned, []
         yield from learned
         self._targets.look()
-        if (native := self._take("native")) is not None:
+        if (native := self._drained["native"].take()) is not None:
             yield from self._context.native(native)
         if waits is not None:
             yield "waits", rows.waits(waits, self._context)
@@ -180,8 +176,8 @@ class PythonSource:
     def _learn(self) -> None:
         """Reads the code of new stacks, on the writing thread; their rows are kept."""
         assert self._targets
-        stacks, events = self._take("stacks"), self._take("events")
-        if (names := self._take("names")) is not None:
+        stacks, events = self._drained["stacks"].take(), self._drained["events"].take()
+        if (names := self._drained["names"].take()) is not None:
             self._context.asyncio_tasks.name(names)
         # A child's stacks need its fork; a process that has ended since left its stacks before.
         if events is not None:
@@ -190,15 +186,6 @@ class PythonSource:
             self._learned += zip(("stacks", "frames"), self._frames.add(stacks), strict=True)
         if events is not None:
             self._targets.feed(events[events["kind"] == EXIT])
-
-    def _take(self, name: str) -> NDArray[Any] | None:
-        drained = self._drained[name]
-        parts = [drained.popleft() for _ in range(len(drained))]
-        if not parts:
-            return None
-        records = join(parts)
-        self._written_bytes += records.nbytes
-        return records
 
     def _changed_counters(self) -> pa.Table:
         assert self._probes
