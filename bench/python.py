@@ -33,7 +33,7 @@ from tests.support.pythons import PROGRAMS
 from tests.support.recorder import recorder
 
 SERVICES = {
-    "gunicorn, Flask": ("gunicorn", "-w", "2", "--threads", "2", "-b", "127.0.0.1:0",
+    "gunicorn, Flask": ("gunicorn", "-w", "2", "--threads", "4", "-b", "127.0.0.1:0",
                         "flask_app:app"),
     "uvicorn, FastAPI": ("uvicorn", "--port", "0", "--no-access-log", "fastapi_app:app"),
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -13,7 +14,7 @@ from sltrace.capture import memory, openfiles, overhead, priority, privileges, t
 from sltrace.capture.accounts import Accounts, Status
 from sltrace.capture.asynciotasks import AsyncioTasks
 from sltrace.capture.description import describe
-from sltrace.capture.feed import Feed
+from sltrace.capture.feed import LOT, Feed
 from sltrace.capture.probes import LibbpfProbes, Probes, Targets
 from sltrace.capture.rows import RowMaker
 from sltrace.capture.settings import Settings
@@ -34,10 +35,12 @@ INTERVAL_S = 1.0
 """Length of the intervals of counters and histograms."""
 _BUSY_FILL = 0.25
 _MAX_BACKLOG = 32 << 20
-_PIECE = 2 << 20
-_URGENT_BACKLOG = 2 * _PIECE
+_URGENT_BACKLOG = 2 * LOT
 _URGENT_AFTER_S = 2 * SEGMENT_S
-"""Since the writing thread last had nothing to do."""
+_LATE_AFTER_S = 0.15
+"""Both since the writing thread last had nothing to do."""
+_ROOMY_S = 2.0
+"""Longer than a thread of the lowest priority waits for a CPU where others use all of it: 1 s."""
 
 
 class Recording:
@@ -226,10 +229,11 @@ class Recording:
         while not done() and not self._failure:
             time.sleep(tick)
             fill = self._drain()
+            lasts_s = tick / fill if fill else math.inf
             # Under a load that fills a quarter of a ring in one tick, look more often.
             tick = TICK_S / 5 if fill > _BUSY_FILL else TICK_S
-            writing_priority.adjust(behind=self._is_writing_behind())
-        writing_priority.adjust(behind=True)
+            writing_priority.adjust(self._urgency_of_writing(lasts_s))
+        writing_priority.adjust(priority.Urgency.NOW)
         writing_priority.close()
         # Before the last reading, so that what is counted and what is handed over agree.
         self._probes.detach()
@@ -303,11 +307,14 @@ class Recording:
 
     # ---- the writing thread ------------------------------------------------------------------
 
-    def _is_writing_behind(self) -> bool:
-        return (
-            self._feed.backlog > _URGENT_BACKLOG
-            or time.monotonic() - self._last_pause > _URGENT_AFTER_S
-        )
+    def _urgency_of_writing(self, lasts_s: float) -> priority.Urgency:
+        """How urgent, where the fullest ring has room for so long."""
+        busy_s = time.monotonic() - self._last_pause
+        if self._feed.backlog > _URGENT_BACKLOG or busy_s > _URGENT_AFTER_S:
+            return priority.Urgency.NOW
+        if lasts_s < _ROOMY_S or busy_s > _LATE_AFTER_S:
+            return priority.Urgency.SOON
+        return priority.Urgency.LATER
 
     def _write_until_closed(self, report: Callable[[Status], None]) -> None:
         next_segment = time.monotonic() + SEGMENT_S
@@ -315,8 +322,7 @@ class Recording:
         try:
             while not self._closing.wait(TICK_S):
                 now = self._last_pause = time.monotonic()
-                # A row group costs 1.5 ms however small it is; a large one 1 kB of memory a wait.
-                if now >= next_segment or self._feed.backlog > _PIECE:
+                if now >= next_segment or self._feed.backlog > LOT:
                     self._feed.encode(sources=now >= next_segment)
                 if now >= next_segment:
                     self._feed.close_segment()
