@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +11,8 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_LISTS = 8
 
 
 class Nulls:
@@ -42,11 +46,61 @@ def nonzero(values: NDArray[Any]) -> pa.Array:
     return numbers(values, Nulls(values == 0))
 
 
-def named(indices: NDArray[np.int32], names: list[str], nulls: Nulls | None = None) -> pa.Array:
-    """Indices into a list of names as a dictionary-encoded column."""
+def named(
+    indices: NDArray[np.int32], names: Sequence[str] | pa.Array, nulls: Nulls | None = None
+) -> pa.Array:
+    """Indices into names as a dictionary-encoded column."""
     import pyarrow as pa
 
+    if not isinstance(names, pa.Array):
+        names = pa.array(names, pa.string())
     # Unchecked: that costs a pass over the indices, and they are ours.
-    return pa.DictionaryArray.from_arrays(
-        numbers(indices, nulls), pa.array(names, pa.string()), safe=False
-    )
+    return pa.DictionaryArray.from_arrays(numbers(indices, nulls), names, safe=False)
+
+
+class Labels:
+    """Small numbers as names; a number without a name stays a number.
+
+    Args:
+        names: Of each number that has one.
+    """
+
+    def __init__(self, names: Mapping[int, str]) -> None:
+        self._names = {int(number): name for number, name in names.items()}
+        self._all = [self._name(number) for number in range(max(self._names) + 1)]
+
+    def column(self, values: NDArray[Any], nulls: Nulls | None = None) -> pa.Array:
+        """A dictionary-encoded column."""
+        if int(values.max(initial=0)) < len(self._all):
+            return named(values.astype(np.int32), self._dictionary, nulls)
+        present, indices = np.unique(values, return_inverse=True)
+        return named(indices.astype(np.int32), [*map(self._name, present.tolist())], nulls)
+
+    def _name(self, number: int) -> str:
+        return self._names.get(number, str(number))
+
+    @cached_property
+    def _dictionary(self) -> pa.Array:
+        import pyarrow as pa
+
+        return pa.array(self._all, pa.string())
+
+
+class Dictionaries:
+    """Arrow arrays of lists that only grow: one is made anew when its list has grown."""
+
+    def __init__(self) -> None:
+        self._made: dict[int, tuple[list[str], pa.Array]] = {}
+
+    def of(self, names: list[str]) -> pa.Array:
+        """The names as an array."""
+        import pyarrow as pa
+
+        known, array = self._made.get(id(names), ([], None))
+        if known is not names or len(array) != len(names):
+            # A list that is not in use any more stays until here, so that its id is not another's.
+            if len(self._made) >= _LISTS:
+                self._made.clear()
+            array = pa.array(names, pa.string())
+            self._made[id(names)] = names, array
+        return array

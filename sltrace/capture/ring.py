@@ -85,6 +85,8 @@ class Ring:
 
 def join(records: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """What `drain` gave at several times as one array; at least one, all of one type."""
+    if len(records) == 1:
+        return records[0]
     dtype = records[0].dtype
     # As plain bytes, for the reason in `drain`.
     return np.concatenate([r.view(f"V{dtype.itemsize}") for r in records]).view(dtype)

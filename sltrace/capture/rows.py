@@ -10,14 +10,18 @@ from numpy.typing import NDArray
 
 from sltrace.capture import tags
 from sltrace.capture.asynciotasks import AsyncioTasks
-from sltrace.capture.columns import Nulls, named, nonzero, numbers
+from sltrace.capture.columns import Dictionaries, Labels, Nulls, named, nonzero, numbers
 from sltrace.model import POLICIES, STATES, Flag, Kind, WakerContext
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_MISSED = {16: "hole", 17: "unstamped"}  # enum kind in probes/wait_record.h
-_MISSED_FROM = min(_MISSED)
+_MISSED_FROM = 16
+_CAUSES = Labels({16: "hole", 17: "unstamped"})
+"""enum kind in probes/wait_record.h"""
+_KINDS = Labels({kind: kind.label for kind in Kind})
+_POLICIES, _STATES = Labels(POLICIES), Labels(STATES)
+_CONTEXTS = Labels({context: context.label for context in WakerContext})
 _QUEUE, _THROTTLE, _BLOCK = range(3)
 """Parts of a record."""
 _KIND_OF_PART = np.array([0, Kind.THROTTLED, Kind.BLOCKED], np.uint8)
@@ -68,6 +72,7 @@ class RowMaker:
         self._node_of_cpu = node_of_cpu
         self._min_latency_ns = min_latency_ns
         self._asyncio_tasks = asyncio_tasks
+        self._dictionaries = Dictionaries()
 
     def waits(self, records: NDArray[Any]) -> pa.Table:
         """Rows of the waits table: one for each part of each record that is a wait."""
@@ -75,14 +80,14 @@ class RowMaker:
 
         parts = _Parts.of(records, self._min_latency_ns)
         fields = parts.fields
-        end = fields["end_ns"].astype(np.int64) - parts.after
+        end = fields["end_ns"].view(np.int64) - parts.after
         in_queue, in_throttle = parts.part == _QUEUE, parts.part == _THROTTLE
         kind = np.where(in_queue, fields["kind"], _KIND_OF_PART[parts.part])
-        cgroup = fields["cgroup"].astype(np.int64)
+        cgroup = fields["cgroup"].view(np.int64)
         # The culprit of a throttled wait is the quota of the task's own cgroup.
-        culprit_cgroup = np.where(in_throttle, cgroup, fields["culprit_cgroup"].astype(np.int64))
-        culprit_ns = np.where(in_throttle, parts.wait, fields["culprit_ns"].astype(np.int64))
-        wake = fields["wake_ns"].astype(np.int64)
+        culprit_cgroup = np.where(in_throttle, cgroup, fields["culprit_cgroup"].view(np.int64))
+        culprit_ns = np.where(in_throttle, parts.wait, fields["culprit_ns"].view(np.int64))
+        wake = fields["wake_ns"].view(np.int64)
         idle = fields["culprit_tid"] == 0
         unknown = ~in_queue | (fields["culprit_known"] == 0)
         no_culprit = Nulls(unknown)
@@ -100,12 +105,17 @@ class RowMaker:
             return numbers(fields[field].view(np.int32), nulls)
 
         def comms(field: str, nulls: Nulls | None = None) -> pa.Array:
-            return named(*self._tasks.comms_for(fields[field].view(np.int32), end), nulls)
+            found, names = self._tasks.comms_for(fields[field].view(np.int32), end)
+            return named(found, self._dictionaries.of(names), nulls)
+
+        def paths(ids: NDArray[np.int64], nulls: Nulls | None = None) -> pa.Array:
+            found, names = self._groups.paths_for(ids)
+            return named(found, self._dictionaries.of(names), nulls)
 
         columns: dict[str, pa.Array] = {
             "end_ns": numbers(end),
             "wait_ns": numbers(parts.wait),
-            "kind": _labels(kind, {k: k.label for k in Kind}),
+            "kind": _KINDS.column(kind),
             "pid": ids("pid"),
             "tid": ids("tid"),
             "comm": comms("tid"),
@@ -115,22 +125,20 @@ class RowMaker:
             "migrated": pa.array(fields["cpu"] != fields["prev_cpu"]),
             "wake_ns": numbers(wake, Nulls(~in_queue | (wake == 0))),
             "cgroup_id": numbers(cgroup),
-            "cgroup": named(*self._groups.paths_for(cgroup)),
-            "policy": _labels(fields["policy"], POLICIES),
+            "cgroup": paths(cgroup),
+            "policy": _POLICIES.column(fields["policy"]),
             "prio": plain("prio"),
             "nice": plain("nice"),
-            "state": _labels(_known_state(fields["state"]), STATES),
+            "state": _STATES.column(_known_state(fields["state"])),
             "waker_pid": ids("waker_pid", no_waker),
             "waker_tid": ids("waker_tid", no_waker),
             "waker_comm": comms("waker_tid", no_waker),
-            "waker_context": _labels(
-                fields["waker_context"], {c: c.label for c in WakerContext}, no_waker
-            ),
+            "waker_context": _CONTEXTS.column(fields["waker_context"], no_waker),
             "culprit_pid": ids("culprit_pid", no_culprit),
             "culprit_tid": ids("culprit_tid", no_culprit),
             "culprit_comm": comms("culprit_tid", no_culprit),
             "culprit_cgroup_id": numbers(culprit_cgroup, no_culprit_cgroup),
-            "culprit_cgroup": named(*self._groups.paths_for(culprit_cgroup), no_culprit_cgroup),
+            "culprit_cgroup": paths(culprit_cgroup, no_culprit_cgroup),
             "culprit_ns": numbers(culprit_ns, Nulls(unknown & ~in_throttle)),
             "culprit_others": plain("culprit_others", no_culprit),
             "flags": numbers(flags),
@@ -158,7 +166,7 @@ class RowMaker:
                 "pid": pa.array(records["pid"].astype(np.int32)),
                 "tid": pa.array(tid),
                 "comm": named(*self._tasks.comms_for(tid, end)),
-                "cause": _labels(records["kind"], _MISSED),
+                "cause": _CAUSES.column(records["kind"]),
                 "end_ns": pa.array(end),
                 "low_ns": pa.array(low),
                 "high_ns": pa.array(np.maximum(records["wake_ns"].astype(np.int64), low)),
@@ -236,12 +244,18 @@ class _Cut:
         if values.dtype.names:
             # As plain bytes: structured values are copied one field at a time.
             values, into = (a.view(f"V{values.dtype.itemsize}") for a in (values, into))
-        values = np.ascontiguousarray(values)
         at = 0
         for rows in self.rows:
-            chosen = values[rows]
-            into[at : at + len(chosen)] = chosen
-            at += len(chosen)
+            if isinstance(rows, slice):
+                part = into[at : at + len(values)]
+                part[:] = values
+                values = part
+            else:
+                values = np.ascontiguousarray(values)
+                part = into[at : at + len(rows)]
+                # In this mode it needs no second buffer; the indices are within.
+                values.take(rows, out=part, mode="clip")
+            at += len(part)
 
 
 def _known_state(state: NDArray[np.uint16]) -> NDArray[np.uint16]:
@@ -253,13 +267,3 @@ def _known_state(state: NDArray[np.uint16]) -> NDArray[np.uint16]:
     basic = state & np.uint16(0x7F)
     lowest = basic & (~basic + np.uint16(1))
     return np.where(known, state, lowest).astype(np.uint16)
-
-
-def _labels(values: NDArray[Any], names: dict[Any, str], nulls: Nulls | None = None) -> pa.Array:
-    """Small numbers as dictionary-encoded names; a number without a name stays a number."""
-    size = max(int(values.max(initial=0)), max(int(k) for k in names)) + 1
-    if size <= 2048:
-        labels = [names.get(i, str(i)) for i in range(size)]
-        return named(values.astype(np.int32), labels, nulls)
-    present, indices = np.unique(values, return_inverse=True)
-    return named(indices.astype(np.int32), [names.get(int(v), str(v)) for v in present], nulls)

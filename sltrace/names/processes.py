@@ -53,6 +53,7 @@ class ProcessNames:
         self._dead: dict[int, _Name] = {}
         self._newest_ns = 0
         self._several: dict[int, list[_Name]] = {}
+        self._has_several = np.zeros(len(self._latest), bool)
         self._pending: list[_Name] = []
         self._cmdlines: dict[int, tuple[str, int | None]] = {}
         self._scan()
@@ -78,18 +79,24 @@ class ProcessNames:
         largest = len(self._latest) - 1
         known = np.minimum(np.maximum(tids, 0), largest)
         indices = self._latest[known]
+        several = self._has_several[known]
         if tids.size and (int(tids.max()) > largest or int(tids.min()) < 0):
-            indices[(tids > largest) | (tids < 0)] = 0
+            unknown = known != tids
+            indices[unknown] = 0
+            several[unknown] = False
         if self._several:
-            self._name_by_time(tids, times_ns, indices)
+            self._name_by_time(tids, times_ns, indices, several)
         return indices, self._comms
 
     def _name_by_time(
-        self, tids: NDArray[np.int32], times_ns: NDArray[np.int64], indices: NDArray[np.int32]
+        self,
+        tids: NDArray[np.int32],
+        times_ns: NDArray[np.int64],
+        indices: NDArray[np.int32],
+        several: NDArray[np.bool_],
     ) -> None:
         """Corrects the names of tids that had several: a search per tid, not per row."""
-        changed = np.fromiter(self._several, np.int32, len(self._several))
-        rows = np.flatnonzero(np.isin(tids, changed))
+        rows = np.flatnonzero(several)
         if not len(rows):
             return
         rows = rows[np.argsort(tids[rows], kind="stable")]
@@ -133,10 +140,11 @@ class ProcessNames:
             before.until_ns = ns
             self._pending.append(before)
         before = before or self._dead.pop(tid, None)
-        if before is not None:
-            self._several.setdefault(tid, [before]).append(name)
         self._current[tid] = name
         self._remember(tid, text)
+        if before is not None:
+            self._several.setdefault(tid, [before]).append(name)
+            self._has_several[tid] = True
         if pid not in self._cmdlines:
             self._process(pid)
 
@@ -150,9 +158,9 @@ class ProcessNames:
             if index == len(self._comms):
                 self._comms.append(comm)
         if tid >= len(self._latest):
-            grown = np.zeros(1 << tid.bit_length(), np.int32)
-            grown[: len(self._latest)] = self._latest
-            self._latest = grown
+            more = (1 << tid.bit_length()) - len(self._latest)
+            self._latest = np.pad(self._latest, (0, more))
+            self._has_several = np.pad(self._has_several, (0, more))
         self._latest[tid] = index
 
     def _exited(self, ns: int, tid: int, pid: int, ppid: int, comm: bytes) -> None:
@@ -168,6 +176,8 @@ class ProcessNames:
         """Lets go of old names whose waits have all been written."""
         old = self._newest_ns - _KEEP_DEAD_NS
         self._several = {t: n for t, n in self._several.items() if n[-1].from_ns >= old}
+        self._has_several[:] = False
+        self._has_several[[*self._several]] = True
         self._dead = {t: n for t, n in self._dead.items() if (n.until_ns or 0) >= old}
         if len(self._cmdlines) > _MAX_NAMES:
             self._cmdlines.clear()

@@ -114,3 +114,15 @@ def test_unknown_pids_are_refused_with_a_hint(proc: Path) -> None:
         resolve_pid(5, proc)
     with pytest.raises(TargetError, match="there is no process 4711"):
         resolve_pid(4711, proc)
+
+
+def test_a_tid_beyond_the_table_is_nobody_whoever_is_last_in_it(proc: Path) -> None:
+    names = ProcessNames(proc)
+    last = (1 << 16) - 1
+    feed(names, (10, last, last, 1, FORK, b"one"), (20, last, last, 1, RENAME, b"two"))
+    assert names_at(names, (last, 15), (last, 25), (last + 1, 25), (-1, 25)) == [
+        "one",
+        "two",
+        "",
+        "",
+    ]
