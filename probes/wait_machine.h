@@ -360,6 +360,7 @@ static __always_inline void on_queued_at_start(struct task_struct *t)
 	if (!s || s->in_ns || s->out_ns || s->wakeup_ns || !selected(s, t))
 		return;
 	s->out_ns = now;
+	s->exec_ns = task_exec_ns(t);
 	s->out_cpu = task_cpu(t);
 	s->out_runnable = 1;
 	s->out_flags = CENSORED;

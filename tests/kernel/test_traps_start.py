@@ -17,7 +17,7 @@ from tests.support.recorder import sltrace
 
 pytestmark = pytest.mark.bpf
 
-_DOZERS, _STARTS = 24, 4
+_DOZERS, _STARTS = 60, 4
 
 
 def test_who_sleeps_on_a_queue_does_not_wait(tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_who_sleeps_on_a_queue_does_not_wait(tmp_path: Path) -> None:
     A recording that starts then finds it there, beside those that wait for the CPU.
     """
     dozers = subprocess.Popen(
-        [sys.executable, SOURCES / "dozers.py", str(_DOZERS), str(allowed_cpus()[0]), "8"],
+        [sys.executable, SOURCES / "dozers.py", str(_DOZERS), str(allowed_cpus()[0]), "7"],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -36,7 +36,7 @@ def test_who_sleeps_on_a_queue_does_not_wait(tmp_path: Path) -> None:
         done = sltrace("record", "-o", path, "-d", "0.4", "--no-python", "--no-go")
         assert done.code == 0, done.err
         traces.append(Trace.open(path))
-    said, _ = dozers.communicate(timeout=30)
+    said, _ = dozers.communicate(timeout=60)
     sleeps = {(line := json.loads(text))["pid"]: line["sleeps"] for text in said.splitlines()}
     assert len(sleeps) == _DOZERS
     waiting, asleep, wrong = 0, 0, []
@@ -56,6 +56,6 @@ def test_who_sleeps_on_a_queue_does_not_wait(tmp_path: Path) -> None:
             if slept and pid in started:
                 wrong.append((pid, started[pid]))
     print(f"\nat {_STARTS} starts {waiting} dozers waited and {asleep} slept")
-    assert waiting > 5
-    assert asleep > 5
+    assert waiting > 20
+    assert asleep > 20
     assert wrong == []

@@ -123,6 +123,8 @@ def test_a_wait_under_way_at_the_start_is_censored() -> None:
     kernel.hidden = True
     task = kernel.fork(1, 1)
     kernel.hidden = False
+    # It has run before.
+    task.struct.exec_ns = 12_345
     # Of what a quota held it back, too, only what was since then counts.
     kernel.throttle(1, 5000)
     machine.call("host_queued_at_start", kernel.now, task.struct)
