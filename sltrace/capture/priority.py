@@ -121,8 +121,11 @@ class _SchedAttr(ctypes.Structure):
 
 
 def _give_way(thread: int) -> None:
-    """The lowest nice value; and since 6.12 (857b158dc5e8, 85e511df3cec) who is woken and has a
-    shorter slice takes the CPU at once. Older kernels take no notice of the slice."""
+    """The lowest nice value, and the longest slice.
+
+    Since 6.12 (857b158dc5e8, 85e511df3cec) whoever is woken and has a shorter slice takes the CPU
+    at once; older kernels take no notice of it.
+    """
     attr = _SchedAttr(
         size=ctypes.sizeof(_SchedAttr), policy=os.SCHED_OTHER, nice=_LOWEST, runtime=_LONG_SLICE_NS
     )

@@ -19,7 +19,7 @@ from typing import Protocol
 from sltrace.capture import priority
 
 DEFAULT_SHARE = {0: math.inf, 1: 0.02, 2: 0.09, 3: math.inf}
-"""By level: level 3 is everything, and asked for as such."""
+"""By level; with what level 0 costs, 3 % and 10 %. Level 3 is everything, and asked for as such."""
 _BESIDE = 1.5
 """What hits cost in all, in hits and programs as measured alone: 1.2 to 1.5 here, with what they
 displace in the caches."""
@@ -127,7 +127,7 @@ class Budget:
     """Keeps the probes of processes within a share of what these use, on a thread of its own.
 
     Args:
-        share: 0.03 for 3 %.
+        share: 0.02 for 2 %.
         switch: What it turns.
     """
 
