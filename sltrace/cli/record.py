@@ -126,7 +126,7 @@ _STACKS = {
     "--go-budget",
     metavar="PERCENT",
     help="Most that probes may cost a Go process, of its CPU time: they are on part of the time.  "
-    "[default: 2 at level 1, 9 at level 2, none at level 3]",
+    "[default: 2 at level 1, 7 at level 2, none at level 3]",
 )
 @click.option(
     "--go-trace-label",
