@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from sltrace.profiles import profile_pb2 as pb
+from sltrace.profiles.pprof import Profile
 
 
 def make_pprof(
@@ -58,3 +61,18 @@ def make_pprof(
     profile.time_nanos, profile.duration_nanos = start_unix_ns, duration_ns
     profile.string_table.extend(strings)
     return bytes(profile.SerializeToString())
+
+
+def by_name(profile: Profile) -> dict[tuple[str, ...], int]:
+    """Values by the functions of their stacks."""
+    sums: Counter[tuple[str, ...]] = Counter()
+    for stack, value in zip(profile.stacks, profile.values, strict=True):
+        sums[tuple(profile.frames[f].name for f in stack)] += value
+    return sums
+
+
+def written(folder: Path, data: bytes) -> str:
+    """The path of a file that has been given this content."""
+    path = folder / "profile.pb"
+    path.write_bytes(data)
+    return str(path)
