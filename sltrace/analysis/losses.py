@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -111,8 +112,11 @@ class Losses:
                 f"{self.missed_count:,} {_waits(self.missed_count)} not seen whole, "
                 f"{least} {format_duration(high)} together"
             )
-        tail = f" ({self.fraction:.2%} of all: the percentiles above "
-        return "; ".join(parts) + tail + f"{max(0.0, 1 - self.fraction):.2%} have no upper limit)"
+        # Two digits of the share: few among many waits are not none.
+        digits = max(2, 1 - math.floor(math.log10(100 * self.fraction)))
+        tail = f" ({self.fraction:.{digits}%} of all: the percentiles above "
+        known = max(0.0, 1 - self.fraction)
+        return "; ".join(parts) + tail + f"{known:.{digits}%} have no upper limit)"
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sltrace.analysis.losses import losses
+from sltrace.analysis.losses import Losses, Missed, losses
 from sltrace.trace.reader import Trace
 from tests.support.traces import SECOND, make_trace
 
@@ -49,6 +49,12 @@ def test_losses_say_where_and_when(tmp_path: Path) -> None:
         (3, 4 * SECOND, 1000),
         (3, 6 * SECOND, 204),
     ]
+
+
+def test_few_losses_among_many_waits_are_not_none() -> None:
+    missed = (Missed("hole", 2185, 0, 1_336_000_000_000),)
+    found = Losses((), (), missed, kept=44_484_384, start_ns=0)
+    assert "(0.0049% of all: the percentiles above 99.9951% have no upper limit)" in found.sentence
 
 
 def test_a_missed_wait_counts_once_with_its_bounds(tmp_path: Path) -> None:
