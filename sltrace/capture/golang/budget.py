@@ -32,7 +32,7 @@ _WORTH = 4
 """Changes for which must have been earned before the probes are on again: so most of it is spent
 on looking."""
 _LENT_NS = 10_000_000
-"""What the first look may cost before anything is earned."""
+"""What the first look may cost before anything is earned, beside putting the probes in."""
 _CHECK_S = (0.002, 0.05)
 
 
@@ -44,19 +44,22 @@ class Account:
         now: Seconds (monotonic); likewise elsewhere.
         chance: Of the length of periods.
         on: Whether the probes are on.
+        put_in_ns: CPU time it took to put them in, which is not to keep them from a first look.
 
     Attributes:
         on: Whether they are to be on.
         next_s: When it is to be asked again.
     """
 
-    def __init__(self, share: float, now: float, chance: random.Random, *, on: bool) -> None:
+    def __init__(
+        self, share: float, now: float, chance: random.Random, *, on: bool, put_in_ns: int = 0
+    ) -> None:
         self.on = on
         self.next_s = now
         self.cpu_ns = self.spent_ns = 0
         self._share = share
         self._chance = chance
-        self._lent: float = _LENT_NS
+        self._lent: float = _LENT_NS + put_in_ns
         self._balance = self._earned = 0.0
         self._asked_s = self._period_ends = now
         self._loss_a_second = math.inf
@@ -153,9 +156,8 @@ class Budget:
             before = cpu_ns(pid)
         except OSError:
             return
-        self._kept[pid] = _Kept(
-            Account(self.share, time.monotonic(), self._chance, on=on), before, spent_ns
-        )
+        account = Account(self.share, time.monotonic(), self._chance, on=on, put_in_ns=spent_ns)
+        self._kept[pid] = _Kept(account, before, spent_ns)
         self._woken.set()
 
     def start(self) -> None:
