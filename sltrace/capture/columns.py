@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sltrace.model import POLICIES, Kind
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -84,6 +86,10 @@ class Labels:
         import pyarrow as pa
 
         return pa.array(self._all, pa.string())
+
+
+KINDS = Labels({kind: kind.label for kind in Kind})
+POLICY_NAMES = Labels(POLICIES)
 
 
 class Dictionaries:

@@ -10,8 +10,17 @@ from numpy.typing import NDArray
 
 from sltrace.capture import tags
 from sltrace.capture.asynciotasks import AsyncioTasks
-from sltrace.capture.columns import Dictionaries, Labels, Nulls, named, nonzero, numbers
-from sltrace.model import POLICIES, STATES, Flag, Kind, WakerContext
+from sltrace.capture.columns import (
+    KINDS,
+    POLICY_NAMES,
+    Dictionaries,
+    Labels,
+    Nulls,
+    named,
+    nonzero,
+    numbers,
+)
+from sltrace.model import STATES, Flag, Kind, WakerContext
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,8 +28,7 @@ if TYPE_CHECKING:
 _MISSED_FROM = 16
 _CAUSES = Labels({16: "hole", 17: "unstamped"})
 """enum kind in probes/wait_record.h"""
-_KINDS = Labels({kind: kind.label for kind in Kind})
-_POLICIES, _STATES = Labels(POLICIES), Labels(STATES)
+_STATES = Labels(STATES)
 _CONTEXTS = Labels({context: context.label for context in WakerContext})
 _QUEUE, _THROTTLE, _BLOCK = range(3)
 """Parts of a record."""
@@ -115,7 +123,7 @@ class RowMaker:
         columns: dict[str, pa.Array] = {
             "end_ns": numbers(end),
             "wait_ns": numbers(parts.wait),
-            "kind": _KINDS.column(kind),
+            "kind": KINDS.column(kind),
             "pid": ids("pid"),
             "tid": ids("tid"),
             "comm": comms("tid"),
@@ -126,7 +134,7 @@ class RowMaker:
             "wake_ns": numbers(wake, Nulls(~in_queue | (wake == 0))),
             "cgroup_id": numbers(cgroup),
             "cgroup": paths(cgroup),
-            "policy": _POLICIES.column(fields["policy"]),
+            "policy": POLICY_NAMES.column(fields["policy"]),
             "prio": plain("prio"),
             "nice": plain("nice"),
             "state": _STATES.column(_known_state(fields["state"])),

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sltrace.buckets import lower_bounds
-from sltrace.capture.columns import named
+from sltrace.capture.columns import POLICY_NAMES, named
 from sltrace.capture.rows import GroupNames
-from sltrace.model import POLICIES, SCHEDULER_KINDS
+from sltrace.model import SCHEDULER_KINDS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -139,13 +139,11 @@ class HistogramIntervals:
 
         ids = keys[0][row]
         indices, paths = self._groups.paths_for(ids)
-        policy = keys[1][row].astype(np.int32)
-        policies = [POLICIES.get(i, str(i)) for i in range(max(POLICIES) + 1)]
         return {
             "start_ns": pa.array(np.full(len(row), start_ns)),
             "end_ns": pa.array(np.full(len(row), end_ns)),
             "cgroup_id": pa.array(ids),
             "cgroup": named(indices, paths),
-            "policy": named(policy, policies),
+            "policy": POLICY_NAMES.column(keys[1][row]),
             "kind": named(kind.astype(np.int32), _KINDS),
         }

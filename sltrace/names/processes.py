@@ -79,24 +79,21 @@ class ProcessNames:
         largest = len(self._latest) - 1
         known = np.minimum(np.maximum(tids, 0), largest)
         indices = self._latest[known]
-        several = self._has_several[known]
         if tids.size and (int(tids.max()) > largest or int(tids.min()) < 0):
-            unknown = known != tids
-            indices[unknown] = 0
-            several[unknown] = False
+            indices[known != tids] = 0
         if self._several:
-            self._name_by_time(tids, times_ns, indices, several)
+            several = self._has_several[known] & (known == tids)
+            self._name_by_time(np.flatnonzero(several), tids, times_ns, indices)
         return indices, self._comms
 
     def _name_by_time(
         self,
+        rows: NDArray[np.intp],
         tids: NDArray[np.int32],
         times_ns: NDArray[np.int64],
         indices: NDArray[np.int32],
-        several: NDArray[np.bool_],
     ) -> None:
-        """Corrects the names of tids that had several: a search per tid, not per row."""
-        rows = np.flatnonzero(several)
+        """Corrects the names in rows whose tids had several: a search per tid, not per row."""
         if not len(rows):
             return
         rows = rows[np.argsort(tids[rows], kind="stable")]

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sltrace.capture import tags
-from sltrace.capture.columns import named
+from sltrace.capture.columns import KINDS, POLICY_NAMES, named
 from sltrace.capture.golang.sampler import Samples
 from sltrace.capture.rows import GroupNames, TaskNames
-from sltrace.model import POLICIES, Flag, Kind
+from sltrace.model import Flag, Kind
 from sltrace.target.go.histograms import Shape
 from sltrace.target.go.offsets import TRACKED_ONE_IN
 from sltrace.target.go.process import GoProcess, Identity
@@ -80,7 +80,6 @@ def waits(
     wait = spread["wait_ns"].astype(np.int64)
     comm, comms = tasks.comms_for(spread["tid"].astype(np.int32), end)
     group, paths = groups.paths_for(spread["cgroup"].astype(np.int64))
-    labels = [k.label for k in Kind]
     tagged = tags.columns(spread["tag"])
 
     def number(name: str, mask: NDArray[np.bool_] | None = None) -> pa.Array:
@@ -91,16 +90,14 @@ def waits(
         {
             "end_ns": pa.array(np.where(second, end - wait, end)),
             "wait_ns": pa.array(np.where(second, spread["blocked_ns"].astype(np.int64), wait)),
-            "kind": named(kind.astype(np.int32), labels),
+            "kind": KINDS.column(kind),
             "pid": pa.array(spread["pid"].astype(np.int32)),
             "tid": pa.array(spread["tid"].astype(np.int32)),
             "comm": named(comm.astype(np.int32), comms),
             "cpu": pa.array(spread["cpu"]),
             "cgroup_id": pa.array(spread["cgroup"].astype(np.int64)),
             "cgroup": named(group.astype(np.int32), paths),
-            "policy": named(
-                spread["policy"].astype(np.int32), [POLICIES.get(i, str(i)) for i in range(256)]
-            ),
+            "policy": POLICY_NAMES.column(spread["policy"]),
             "prio": pa.array(spread["prio"]),
             "goid": number("goid"),
             "waker_goid": number("waker_goid"),
