@@ -215,12 +215,20 @@ class Recording:
     def run(self, done: Callable[[], bool], report: Callable[[Status], None]) -> None:
         """Records until `done()`; `report` gets a status about once a second.
 
-        Writing is a thread of its own: a file system that is busy or starved (its journal runs at
-        normal priority) must not keep the rings from being emptied.
+        Making rows is a thread of its own, so that the rings are emptied meanwhile, and writing
+        them to the disk is another, as that may stall. That one is as urgent as reading: it works
+        for a millisecond, and would keep the reader from the interpreter's lock.
 
         Raises:
             OutputError: The trace cannot be written any more; what was written is whole.
         """
+        with self._writer.aside():
+            self._run(done, report)
+        priority.lower()
+        if self._failure:
+            raise self._failure
+
+    def _run(self, done: Callable[[], bool], report: Callable[[Status], None]) -> None:
         writing = threading.Thread(target=self._write_until_closed, args=(report,), daemon=True)
         writing.start()
         assert writing.native_id is not None
@@ -244,9 +252,6 @@ class Recording:
         self._drain(limit=None)
         self._closing.set()
         writing.join()
-        priority.lower()
-        if self._failure:
-            raise self._failure
 
     def finish(self) -> None:
         """Detaches, writes what is left, resolves symbols and marks the trace as whole."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import select
 import sys
 from dataclasses import replace
 from datetime import datetime
@@ -333,7 +334,8 @@ def _progress(quiet: bool) -> Callable[[Status], None]:
 
 
 def _show(quiet: bool, line: str) -> None:
-    if not quiet and sys.stderr.isatty():
+    # A terminal that was stopped (Ctrl-S) must not stop the recording: it misses the line.
+    if not quiet and sys.stderr.isatty() and select.select([], [sys.stderr], [], 0)[1]:
         click.echo("\r\033[K" + line, nl=False, err=True)
 
 

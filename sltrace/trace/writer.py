@@ -1,7 +1,8 @@
 """Writes a trace so that it can be read at any moment, also after `kill -9` of the writer.
 
 A segment is written beside its final name and then renamed, so a reader sees whole files only.
-Nothing is ever rewritten but `meta.json`, which is replaced by rename as well.
+Nothing is ever rewritten but `meta.json`, which is replaced by rename as well. While something is
+recorded the files are written aside (sltrace.trace.disk).
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ import errno
 import json
 import os
 import shutil
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sltrace.errors import OutputError
+from sltrace.trace.disk import Disk
 from sltrace.trace.schema import FORMAT, TABLES, VERSION, arrow_schema
 
 if TYPE_CHECKING:
@@ -39,6 +43,8 @@ class TraceWriter:
         self._meta = {"format": FORMAT, "version": list(VERSION), "finished": False, **meta}
         self._segments = dict.fromkeys(TABLES, 0)
         self._owner = _invoking_user()
+        self.disk = Disk()
+        """On which all of it is written."""
         self.own(path)
         self._write_meta()
 
@@ -63,20 +69,16 @@ class TraceWriter:
             raise OutputError(f"cannot create {path}: {err.strerror}", "choose another -o") from err
         return cls(path, meta)
 
-    def append(self, table: str, data: pa.Table) -> int:
+    def append(self, table: str, data: pa.Table) -> None:
         """Adds rows as one segment: columns in any order, nullable ones may be left out.
-
-        Returns:
-            Bytes on disk.
 
         Raises:
             OutputError: The disk is full or the folder is gone. Earlier segments stay readable.
         """
-        if data.num_rows == 0:
-            return 0
-        segment = self.segment(table, nullable=True)
-        segment.add(data)
-        return segment.close()
+        if data.num_rows:
+            segment = self.segment(table, nullable=True)
+            segment.add(data)
+            segment.close()
 
     def segment(self, table: str, *, nullable: bool = False) -> Segment:
         """Starts a segment that is added to piece by piece and appears when it is closed.
@@ -90,10 +92,22 @@ class TraceWriter:
         self._segments[table] += 1
         try:
             if number == 0:
-                folder.mkdir(mode=0o700)
-                self.own(folder)
+                self.disk.do(partial(self._make_folder, folder))
             target = folder / f"{number:06d}.parquet"
             return Segment(self, table, target, arrow_schema(table, nullable=nullable))
+        except OSError as err:
+            raise self.cannot_write(err) from err
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Within, what is added is written on a thread of its own; at the end all is written.
+
+        Raises:
+            OutputError: As `append`.
+        """
+        try:
+            with self.disk.aside():
+                yield
         except OSError as err:
             raise self.cannot_write(err) from err
 
@@ -107,15 +121,22 @@ class TraceWriter:
         self.update_meta(finished=True)
 
     def _write_meta(self) -> None:
-        partial = self.path / ".meta"
+        text = json.dumps(self._meta, indent=1) + "\n"
         try:
-            with open(partial, "w", encoding="utf-8", opener=_private) as out:
-                json.dump(self._meta, out, indent=1)
-                out.write("\n")
-            self.own(partial)
-            partial.rename(self.path / META)
+            self.disk.do(partial(self._replace_meta, text.encode()), len(text))
         except OSError as err:
             raise self.cannot_write(err) from err
+
+    def _replace_meta(self, text: bytes) -> None:
+        beside = self.path / ".meta"
+        with open(beside, "wb", opener=_private) as out:
+            out.write(text)
+        self.own(beside)
+        beside.rename(self.path / META)
+
+    def _make_folder(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700)
+        self.own(folder)
 
     def cannot_write(self, err: OSError) -> OutputError:
         """The error to raise for a failed write; what was written is whole."""
@@ -138,9 +159,7 @@ class Segment:
 
         self._writer = writer
         self._schema = schema
-        self._target = target
-        self._partial = target.parent / ".writing"
-        self._file = open(self._partial, "wb", opener=_private)  # noqa: SIM115
+        self._file = _SegmentFile(writer, target)
         columns = TABLES[table]
         self._parquet = pq.ParquetWriter(
             self._file,
@@ -159,33 +178,79 @@ class Segment:
         Raises:
             OutputError: As TraceWriter.append.
         """
-        try:
-            self._parquet.write_table(_conform(data, self._schema))
-        except OSError as err:
-            raise self._failed(err) from err
+        self._parquet.write_table(_conform(data, self._schema))
+        self._hand_on(self._file.flush)
 
-    def close(self) -> int:
-        """Makes the segment part of the trace; its size in bytes."""
-        try:
-            self._parquet.close()
-            size = self._file.tell()
-            self._file.close()
-            self._writer.own(self._partial)
-            self._partial.rename(self._target)
-        except OSError as err:
-            raise self._failed(err) from err
-        return size
+    def close(self) -> None:
+        """Makes the segment part of the trace.
+
+        Raises:
+            OutputError: As TraceWriter.append.
+        """
+        self._parquet.close()
+        self._hand_on(self._file.finish)
 
     def abandon(self) -> None:
         """Gives the segment up; the trace is without it."""
         # Else pyarrow would close it once more when it is collected, and complain if it cannot.
         self._parquet.is_open = False
+        self._file.abandon()
+
+    def _hand_on(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except OSError as err:
+            self.abandon()
+            raise self._writer.cannot_write(err) from err
+
+
+class _SegmentFile:
+    """The file of a segment, beside its final name; written in pieces of whole row groups."""
+
+    closed = False
+    """pyarrow asks."""
+
+    def __init__(self, writer: TraceWriter, target: Path) -> None:
+        self._writer = writer
+        self._target = target
+        self._beside = target.parent / ".writing"
+        self._file: BinaryIO | None = None
+        self._pieces: list[bytes] = []
+        writer.disk.do(self._open)
+
+    def write(self, piece: bytes) -> int:
+        self._pieces.append(piece)
+        return len(piece)
+
+    def flush(self) -> None:
+        """Has what was written since the last call written to the disk."""
+        pieces, self._pieces = self._pieces, []
+        self._writer.disk.do(partial(self._write, pieces), sum(map(len, pieces)))
+
+    def finish(self) -> None:
+        """Puts the file in its place."""
+        self.flush()
+        self._writer.disk.do(self._put_in_place)
+
+    def abandon(self) -> None:
         with contextlib.suppress(OSError):
+            self._writer.disk.do(self._close)
+
+    def _open(self) -> None:
+        self._file = open(self._beside, "wb", opener=_private)  # noqa: SIM115
+
+    def _write(self, pieces: list[bytes]) -> None:
+        assert self._file
+        self._file.writelines(pieces)
+
+    def _close(self) -> None:
+        if self._file:
             self._file.close()
 
-    def _failed(self, err: OSError) -> OutputError:
-        self.abandon()
-        return self._writer.cannot_write(err)
+    def _put_in_place(self) -> None:
+        self._close()
+        self._writer.own(self._beside)
+        self._beside.rename(self._target)
 
 
 def warm_up() -> None:
