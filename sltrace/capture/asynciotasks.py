@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sltrace.capture.columns import Nulls, named, words
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -34,20 +36,20 @@ class AsyncioTasks:
 
     def column(self, tags: NDArray[Any]) -> pa.Array:
         """The column for an array of `struct task_tag`."""
-        import pyarrow as pa
-
         self.learn()
         if not self.of_stack:
-            return pa.DictionaryArray.from_arrays(
-                pa.nulls(len(tags), pa.int32()), pa.array([], pa.string())
-            )
+            return words([None] * len(tags))
         stacks, of_row = np.unique(tags["stack_runtime"], return_inverse=True)
         both = of_row.reshape(-1).astype(np.int64) << 16 | tags["task_name"]
         distinct, which = np.unique(both, return_inverse=True)
         found = zip(stacks[distinct >> 16].tolist(), (distinct & 0xFFFF).tolist(), strict=True)
-        texts = [self._text(stack, number) for stack, number in found]
-        places = pa.array(texts, pa.string()).dictionary_encode()
-        return places.take(pa.array(which.reshape(-1)))
+        texts = [self._text(stack, number) or "" for stack, number in found]
+        names = sorted(set(texts))
+        number_of = {name: number for number, name in enumerate(names)}
+        of_text = np.array([number_of[text] for text in texts], np.int32)
+        unnamed = np.array([not text for text in texts])
+        which = which.reshape(-1)
+        return named(of_text[which], names, Nulls(unnamed[which]))
 
     def _text(self, stack: int, number: int) -> str | None:
         coroutine, name = self.of_stack.get(stack), self.names.get(number)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from sltrace.capture.columns import chosen
 from sltrace.capture.probes import Probes
 from sltrace.capture.ring import join
 from sltrace.capture.rows import RowMaker
@@ -156,7 +157,7 @@ class Feed:
     def _within(self, rows: pa.Table, moment: str) -> pa.Table:
         ns = rows[moment].to_numpy()
         within = (ns >= self.since_ns) & (ns <= self.until_ns)
-        return rows if within.all() else rows.filter(within)
+        return rows if within.all() else chosen(rows, within)
 
     def _add_waits(self, rows: pa.Table) -> None:
         if rows.num_rows:

@@ -21,6 +21,7 @@ from sltrace.capture.columns import (
     numbers,
 )
 from sltrace.model import STATES, Flag, Kind, WakerContext
+from sltrace.trace.schema import arrow_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -165,6 +166,8 @@ class RowMaker:
         import pyarrow as pa
 
         records = records[records["kind"] >= _MISSED_FROM]
+        if not len(records):
+            return arrow_schema("missed").empty_table()
         tid = records["tid"].astype(np.int32)
         end = records["end_ns"].astype(np.int64)
         low = records["runq_ns"].astype(np.int64)

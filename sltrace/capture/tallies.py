@@ -11,6 +11,7 @@ from sltrace.buckets import lower_bounds
 from sltrace.capture.columns import POLICY_NAMES, named
 from sltrace.capture.rows import GroupNames
 from sltrace.model import SCHEDULER_KINDS
+from sltrace.trace.schema import arrow_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,6 +61,8 @@ class CounterIntervals:
 
         change = (values - self._last).astype(np.int64)
         self._last = values
+        if not change.any():
+            return arrow_schema("counters").empty_table()
         cpu, name = np.nonzero(change)
         index = name.astype(np.int32)
         return pa.table(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sltrace.capture import tags
-from sltrace.capture.columns import KINDS, POLICY_NAMES, named
+from sltrace.capture.columns import KINDS, POLICY_NAMES, named, same, words
 from sltrace.capture.golang.sampler import Samples
 from sltrace.capture.rows import GroupNames, TaskNames
+from sltrace.capture.sources import Rows
 from sltrace.model import Flag, Kind
 from sltrace.target.go.histograms import Shape
 from sltrace.target.go.offsets import TRACKED_ONE_IN
@@ -39,7 +40,8 @@ class Reasons:
         table = process.table
         self._table = table
         self._bias = process.bias
-        self._words = [*process.reasons, NEW, PREEMPTED, YIELDED, CALLED]
+        self.words = [*process.reasons, NEW, PREEMPTED, YIELDED, CALLED]
+        """The runtime's, and ours where it has none."""
         self._other = len(process.reasons)
         known = {"runtime.gopark": -1, "runtime.Gosched": 2, "runtime.goyield": 2,
                  "runtime.goschedIfBusy": 2, "runtime.exitsyscall": 3}  # fmt: skip
@@ -49,16 +51,14 @@ class Reasons:
         self._ends = np.array([r[1] for r in ranges], np.int64)
         self._codes = np.array([r[2] for r in ranges], np.int64)
 
-    def of(self, pcs: NDArray[np.uint64], reasons: NDArray[np.uint8]) -> NDArray[np.str_]:
-        """In the runtime's words, or one of ours where there are none."""
+    def of(self, pcs: NDArray[np.uint64], reasons: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Which of the words, for each place to go on from and reason of the last park."""
         at = pcs.astype(np.int64) - self._bias
         index = np.maximum(np.searchsorted(self._starts, at, side="right") - 1, 0)
         inside = (at > self._starts[index]) & (at < self._ends[index])
         code = np.where(inside, self._codes[index], np.where(self._table.is_start(at), 0, 1))
         parked = np.minimum(reasons.astype(np.int64), self._other - 1)
-        words = np.array(self._words)
-        chosen: NDArray[np.str_] = words[np.where(code == -1, parked, self._other + code)]
-        return chosen
+        return np.where(code == -1, parked, self._other + code)
 
 
 def waits(
@@ -101,7 +101,7 @@ def waits(
             "prio": pa.array(spread["prio"]),
             "goid": number("goid"),
             "waker_goid": number("waker_goid"),
-            "reason": pa.array(_reasons(spread, run, reasons)).dictionary_encode(),
+            "reason": _reasons(spread, run, reasons),
             "sampled": pa.array(
                 np.full(len(rows), TRACKED_ONE_IN, np.uint16), mask=spread["kind"] != _RUN
             ),
@@ -115,25 +115,26 @@ def waits(
     )
 
 
-def _reasons(
-    spread: NDArray[Any], run: NDArray[np.bool_], reasons: dict[int, Reasons]
-) -> NDArray[np.str_]:
-    text: NDArray[np.str_] = np.array(_STW_REASONS)[np.minimum(spread["reason"], 3)].astype("U64")
+def _reasons(spread: NDArray[Any], run: NDArray[np.bool_], reasons: dict[int, Reasons]) -> pa.Array:
+    numbers = {word: number for number, word in enumerate(_STW_REASONS)}
+    column = np.minimum(spread["reason"], len(_STW_REASONS) - 1).astype(np.int32)
     for pid in np.unique(spread["pid"]).tolist():
         mine = run & (spread["pid"] == pid)
         if pid in reasons:
-            text[mine] = reasons[pid].of(spread["pc"][mine], spread["reason"][mine])
-    return text
+            own = [numbers.setdefault(word, len(numbers)) for word in reasons[pid].words]
+            which = reasons[pid].of(spread["pc"][mine], spread["reason"][mine])
+            column[mine] = np.array(own, np.int32)[which]
+    return named(column, list(numbers))
 
 
-def stacks(pid: int, found: dict[int, list[int]]) -> pa.Table:
+def stacks(pid: int, found: Mapping[int, list[int]]) -> pa.Table:
     """Rows of `stacks`."""
     import pyarrow as pa
 
     return pa.table(
         {
             "stack_id": pa.array(list(found), pa.int64()),
-            "space": pa.array(["go"] * len(found)).dictionary_encode(),
+            "space": same("go", len(found)),
             "pid": pa.array([pid] * len(found), pa.int32()),
             "addresses": pa.array(list(found.values()), pa.list_(pa.uint64())),
         }
@@ -196,20 +197,23 @@ def edges(found: Sequence[tuple[int, int, bool]]) -> pa.Table:
         {
             "ns": pa.array(ns, pa.int64()),
             "pid": pa.array(pids, pa.int32()),
-            "name": pa.array(["probes_on"] * len(ns)).dictionary_encode(),
+            "name": same("probes_on", len(ns)),
             "item": pa.nulls(len(ns), pa.int32()),
             "value": pa.array([float(v) for v in on], pa.float64()),
         }
     )
 
 
-def sampled(pid: int, samples: Samples, shape: Shape) -> Iterable[tuple[str, pa.Table]]:
+def sampled(
+    pid: int, samples: Samples, shape: Shape, told: Callable[[Mapping[int, list[int]]], Rows]
+) -> Rows:
     """Rows of `gauges`, `samples` and `runtime_histograms` from what a sampler found.
 
     Args:
         pid: The process.
         samples: What was found.
         shape: Of its histograms.
+        told: Rows for stacks, addresses by id.
     """
     import pyarrow as pa
 
@@ -222,7 +226,7 @@ def sampled(pid: int, samples: Samples, shape: Shape) -> Iterable[tuple[str, pa.
                 {
                     "ns": pa.array(ns, pa.int64()),
                     "pid": pa.array([pid] * len(ns), pa.int32()),
-                    "name": pa.array(names).dictionary_encode(),
+                    "name": words(names),
                     "item": pa.array(items, pa.int32()),
                     "value": pa.array(values, pa.float64()),
                 }
@@ -239,7 +243,7 @@ def sampled(pid: int, samples: Samples, shape: Shape) -> Iterable[tuple[str, pa.
                     "start_ns": pa.array([start] * len(used), pa.int64()),
                     "end_ns": pa.array([end] * len(used), pa.int64()),
                     "pid": pa.array([pid] * len(used), pa.int32()),
-                    "name": pa.array([name] * len(used), pa.string()).dictionary_encode(),
+                    "name": same(name, len(used)),
                     "low_ns": pa.array(low[used]),
                     "high_ns": pa.array([high[i] for i in used.tolist()], pa.int64()),
                     "count": pa.array(counts[used]),
@@ -254,18 +258,15 @@ def sampled(pid: int, samples: Samples, shape: Shape) -> Iterable[tuple[str, pa.
             pa.table(
                 {
                     "ns": pa.array([scan.ns] * n, pa.int64()),
-                    "source": pa.array(["wall"] * n, pa.string()).dictionary_encode(),
+                    "source": same("wall", n),
                     "pid": pa.array([pid] * n, pa.int32()),
                     "goid": pa.array([g or None for g in scan.goids], pa.int64()),
-                    "state": pa.array([s for s, _ in scan.states], pa.string()).dictionary_encode(),
-                    "reason": pa.array(
-                        [r or None for _, r in scan.states], pa.string()
-                    ).dictionary_encode(),
+                    "state": words(s for s, _ in scan.states),
+                    "reason": words(r or None for _, r in scan.states),
                     "weight_ns": pa.array([scan.since_ns] * n, pa.int64()),
                     "count": pa.array(scan.counts, pa.int64()),
                     "stack_runtime": pa.array(scan.stack_ids, pa.int64()),
                 }
             ),
         )
-        if scan.stacks:
-            yield "stacks", stacks(pid, scan.stacks)
+        yield from told(scan.stacks)

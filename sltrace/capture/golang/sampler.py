@@ -14,10 +14,11 @@ from sltrace.capture.golang import stackwalk
 from sltrace.target.go.offsets import (
     G_SCHED_PC,
     G_STACK_HI,
-    P_BYTES,
     P_SCHEDTICK,
     P_STATUS,
+    P_SYSCALLTICK,
     SCHED_BYTES,
+    Offsets,
 )
 from sltrace.target.go.process import GoProcess
 
@@ -31,6 +32,7 @@ _HOLD_NS = 5_000_000
 _STATES = {1: "runnable", 2: "running", 3: "syscall", 4: "waiting", 8: "running", 9: "preempted",
            10: "waiting", 11: "waiting"}  # fmt: skip
 _WAITING, _SYSCALL = 4, 3
+_STATUS_AND_GOID = np.dtype([("status", "<u4"), ("", "V4"), ("goid", "<u8")])
 P_IDLE, P_RUNNING, P_SYSCALL, P_GCSTOP, P_SCHEDULER = 0, 1, 2, 3, 4
 """Values of the gauge p_state."""
 
@@ -78,9 +80,16 @@ class Sampler:
         self.process = process
         self.samples = Samples()
         self.ended_ns: int | None = None
+        self.failure = ""
+        """Why it gave up though the process has not ended; empty if it did not."""
         self.cpu_ns = 0
         self.ticks = 0
-        self._held: dict[int, tuple[int, int, int]] = {}
+        self._p_layout = _p_layout(process.offsets)
+        self._g_layout = _g_layout(process.offsets)
+        self._has_call_bp = process.offsets.g_syscallbp >= 0
+        self._allp = 0, 0
+        self._ps: NDArray[np.uint64] = np.empty(0, np.uint64)
+        self._held: dict[int, tuple[tuple[int, int, int], int]] = {}
         self._baseline: dict[str, NDArray[np.int64]] = {}
         self._last_read = 0
         self._last_scan = 0
@@ -100,12 +109,14 @@ class Sampler:
             return int(struct.unpack_from("<i", head, at)[0])
 
         start, count = memory.words(process.variables.allp + process.bias, 2).tolist()
-        ps = memory.words(start, min(count, MAX_PS))
-        heads, read = memory.pieces(ps, P_BYTES)
-        queues, _ = memory.pieces(ps + np.uint64(o.p_runqhead), 8)
-        following, _ = memory.pieces(ps + np.uint64(o.p_runnext), 8)
-        ends = queues.view("<u4")
-        local = ((ends[:, 1] - ends[:, 0]) & 0x1FF) + (following.view("<u8")[:, 0] != 0)
+        if (start, count) != self._allp:
+            # The runtime never lets go of a P, nor puts another in its place.
+            self._ps = memory.words(start, min(count, MAX_PS))
+            self._allp = start, count
+        # Whole: one call for 2.5 kB a P takes less than three for what is used of them.
+        whole, read = memory.pieces(self._ps, self._p_layout.itemsize)
+        ps = whole.view(self._p_layout)[:, 0]
+        local = ((ps["tail"] - ps["head"]) & 0x1FF) + (ps["next"] != 0)
         put = self.samples.gauges.append
         for name, value in (
             ("gomaxprocs", count),
@@ -117,28 +128,26 @@ class Sampler:
             ("gc_waiting", head[o.s_gcwaiting] & 1),
         ):
             put((now, name, None, float(value)))
-        states, goids = self._p_states(heads, read)
-        ticks = heads[:, P_SCHEDTICK : P_SCHEDTICK + 8].copy().view("<u4")
-        for p, (state, goid) in enumerate(zip(states, goids, strict=True)):
+        states, goids = self._p_states(ps, read)
+        ticks = zip(states, goids, ps["tick"].tolist(), ps["syscalls"].tolist(), strict=True)
+        for p, (state, goid, tick, syscalls) in enumerate(ticks):
             put((now, "p_state", p, float(state)))
-            held = self._hold(p, goid, int(ticks[p, 0]), int(ticks[p, 1]), now)
+            held = self._hold(p, goid, tick, syscalls, now)
             if held >= _HOLD_NS:
                 put((now, "p_goid", p, float(goid)))
                 put((now, "p_hold_ns", p, float(held)))
         self.ticks += 1
 
-    def _p_states(
-        self, heads: NDArray[np.uint8], read: NDArray[np.bool_]
-    ) -> tuple[list[int], list[int]]:
+    def _p_states(self, ps: NDArray[Any], read: NDArray[np.bool_]) -> tuple[list[int], list[int]]:
         """State of each P, and the goroutine on it (0: none)."""
         o, memory = self.process.offsets, self.process.memory
-        status = heads[:, P_STATUS : P_STATUS + 4].copy().view("<u4")[:, 0]
-        ms = heads[:, o.p_m : o.p_m + 8].copy().view("<u8")[:, 0]
+        status, ms = ps["status"], ps["m"]
         current, _ = memory.pieces(np.where(ms, ms + np.uint64(o.m_curg), 0), 8)
         gs = current.view("<u8")[:, 0]
         words, ok = memory.pieces(np.where(gs, gs + np.uint64(o.g_status), 0), 16)
-        g_status = words[:, :4].copy().view("<u4")[:, 0] & 0xFFF
-        goid = np.where(ok & (gs > 0), words[:, 8:].copy().view("<u8")[:, 0], 0)
+        g = words.view(_STATUS_AND_GOID)[:, 0]
+        g_status = g["status"] & 0xFFF
+        goid = np.where(ok & (gs > 0), g["goid"], 0)
         state = np.where(status == 1, np.where(gs > 0, P_RUNNING, P_SCHEDULER), status)
         # Since 1.26 a P in a system call is running, and only its goroutine tells.
         state = np.where((state == P_RUNNING) & (g_status == _SYSCALL), P_SYSCALL, state)
@@ -148,15 +157,14 @@ class Sampler:
 
     def _hold(self, p: int, goid: int, tick: int, syscall: int, now: int) -> int:
         """How long P `p` has been on one goroutine, or in one system call, without a break."""
-        key = (goid, tick, syscall)
-        known = self._held.get(p)
+        since = (goid, tick, syscall), now
         if not goid:
             self._held.pop(p, None)
             return 0
-        if known is None or known[:2] != key[:2] or known[2] >> 64 != syscall:
-            self._held[p] = (goid, tick, syscall << 64 | now)
-            return 0
-        return now - (known[2] & ((1 << 64) - 1))
+        known = self._held.setdefault(p, since)
+        if known[0] != since[0]:
+            self._held[p] = known = since
+        return now - known[1]
 
     def scan(self, now: int) -> None:
         """The histograms since the last scan, and the goroutines.
@@ -181,7 +189,7 @@ class Sampler:
         self._last_read = now
 
     def _goroutines(self, now: int, since: int) -> Scan:
-        process, o = self.process, self.process.offsets
+        process = self.process
         memory, v = process.memory, process.variables
         start = int(memory.words(v.allgs + process.bias, 1)[0])
         count = min(int(memory.words(v.allgs_len + process.bias, 1)[0]), MAX_GOROUTINES)
@@ -189,31 +197,27 @@ class Sampler:
         chosen = pointers
         if count > MAX_SCANNED:
             chosen = np.sort(self._random.choice(pointers, MAX_SCANNED, replace=False))
-        blocks, read = memory.pieces(chosen, o.g_startpc + 8)
-
-        def field_of(at: int, kind: str) -> NDArray[Any]:
-            size = np.dtype(kind).itemsize
-            return blocks[:, at : at + size].copy().view(kind)[:, 0]
-
-        status = field_of(o.g_status, "<u4") & 0xFFF
-        alive = read & np.isin(status, list(_STATES))
-        blocks, status = blocks[alive], status[alive]
+        blocks, read = memory.pieces(chosen, self._g_layout.itemsize)
+        gs = blocks.view(self._g_layout)[:, 0]
+        alive = read & np.isin(gs["status"] & 0xFFF, list(_STATES))
+        gs = gs[alive]
+        status = gs["status"] & 0xFFF
         syscall = status == _SYSCALL
         off_thread = (status == 1) | (status == _WAITING) | (status >= 9)
-        sched_bp, sched_pc = field_of(o.g_sched_bp, "<u8"), field_of(G_SCHED_PC, "<u8")
-        call_pc = field_of(o.g_syscallsp + 8, "<u8")
-        call_bp = field_of(o.g_syscallbp, "<u8") if o.g_syscallbp >= 0 else np.zeros_like(call_pc)
-        start_pc = field_of(o.g_startpc, "<u8")
+        call_pc = gs["call_pc"]
+        call_bp = gs["call_bp"] if self._has_call_bp else np.zeros_like(call_pc)
         # A running goroutine's registers are its thread's: only its function is known here.
-        pc = np.where(off_thread, sched_pc, np.where(syscall & (call_pc > 0), call_pc, start_pc))
-        frame = np.where(off_thread, sched_bp, np.where(syscall, call_bp, 0))
-        stacks = stackwalk.walk(memory, pc, frame, field_of(G_STACK_HI, "<u8"))
+        pc = np.where(
+            off_thread, gs["sched_pc"], np.where(syscall & (call_pc > 0), call_pc, gs["start_pc"])
+        )
+        frame = np.where(off_thread, gs["sched_bp"], np.where(syscall, call_bp, 0))
+        stacks = stackwalk.walk(memory, pc, frame, gs["stack_hi"])
         ids = stacks.ids(process.pid)
-        reason = np.where(status == _WAITING, field_of(o.g_waitreason, "u1"), 0)
+        reason = np.where(status == _WAITING, gs["reason"], 0)
         groups = np.stack([ids, status.astype(np.uint64), reason.astype(np.uint64)], 1)
         distinct, first, counts = np.unique(groups, axis=0, return_index=True, return_counts=True)
         scale = count / MAX_SCANNED if count > MAX_SCANNED else 1.0
-        goids = field_of(o.g_goid, "<u8")
+        goids = gs["goid"]
         names = process.reasons
         return Scan(
             ns=now,
@@ -232,3 +236,41 @@ class Sampler:
                 int(ids[i]): stacks.addresses[i, : stacks.depth[i]].tolist() for i in first.tolist()
             },
         )
+
+
+def _p_layout(o: Offsets) -> np.dtype[Any]:
+    """What is used of a P: `head` and `tail` of its queue, `next` to run."""
+    fields = {
+        "status": ("<u4", P_STATUS),
+        "tick": ("<u4", P_SCHEDTICK),
+        "syscalls": ("<u4", P_SYSCALLTICK),
+        "m": ("<u8", o.p_m),
+        "head": ("<u4", o.p_runqhead),
+        "tail": ("<u4", o.p_runqhead + 4),
+        "next": ("<u8", o.p_runnext),
+    }
+    return _layout(fields, o.p_runnext + 8)
+
+
+def _g_layout(o: Offsets) -> np.dtype[Any]:
+    """What is used of a goroutine; `call_bp` only where the runtime keeps it."""
+    fields = {
+        "stack_hi": ("<u8", G_STACK_HI),
+        "sched_pc": ("<u8", G_SCHED_PC),
+        "sched_bp": ("<u8", o.g_sched_bp),
+        "call_pc": ("<u8", o.g_syscallsp + 8),
+        "status": ("<u4", o.g_status),
+        "goid": ("<u8", o.g_goid),
+        "reason": ("u1", o.g_waitreason),
+        "start_pc": ("<u8", o.g_startpc),
+    }
+    if o.g_syscallbp >= 0:
+        fields["call_bp"] = ("<u8", o.g_syscallbp)
+    return _layout(fields, o.g_startpc + 8)
+
+
+def _layout(fields: dict[str, tuple[str, int]], size: int) -> np.dtype[Any]:
+    formats, offsets = zip(*fields.values(), strict=True)
+    return np.dtype(
+        {"names": list(fields), "formats": formats, "offsets": offsets, "itemsize": size}
+    )

@@ -72,7 +72,7 @@ class SamplerThread:
             self._sleep(next_tick, next_look)
 
     def _alive(self) -> list[Sampler]:
-        return [s for s in self._samplers if s.ended_ns is None]
+        return [s for s in self._samplers if s.ended_ns is None and not s.failure]
 
     def _look_once(self) -> float:
         """When to look again, if there is anything to look at."""
@@ -100,4 +100,7 @@ class SamplerThread:
         except UnreadableError:
             if not sampler.process.is_alive():
                 sampler.ended_ns = time.monotonic_ns()
+        except Exception as err:
+            # What it reads may be anything; one process must not end the sampling of all.
+            sampler.failure = f"its memory was not understood: {type(err).__name__}: {err}"
         sampler.cpu_ns += time.thread_time_ns() - before

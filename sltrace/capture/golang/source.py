@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -167,25 +168,23 @@ class GoSource:
             yield "gauges", go_rows.edges(edges)
         for pid, sampler in list(self._samplers.items()):
             shape = sampler.process.offsets.histogram
-            for table, data in go_rows.sampled(pid, sampler.samples, shape):
-                if table != "stacks":
-                    yield table, data
-                    continue
-                found = dict(
-                    zip(data["stack_id"].to_pylist(), data["addresses"].to_pylist(), strict=True)
-                )
-                yield from self._new_stacks(pid, found)
+            told = partial(self._new_stacks, pid)
+            yield from go_rows.sampled(pid, sampler.samples, shape, told)
 
     def _stack_rows(self, records: NDArray[Any]) -> Rows:
-        for pid in np.unique(records["pid"]).tolist():
-            mine = records[records["pid"] == pid]
-            found = {
-                int(r["id"]): r["addresses"][: min(int(r["depth"]), len(r["addresses"]))].tolist()
-                for r in mine
-            }
-            yield from self._new_stacks(pid, found)
+        fresh = [i not in self._known_stacks for i in records["id"].tolist()]
+        records = records[fresh]
+        depths = np.minimum(records["depth"], records["addresses"].shape[1]).tolist()
+        found: dict[int, dict[int, list[int]]] = {}
+        of_each = zip(records["pid"].tolist(), records["id"].tolist(), strict=True)
+        for (pid, stack), depth, addresses in zip(
+            of_each, depths, records["addresses"], strict=True
+        ):
+            found.setdefault(pid, {})[stack] = addresses[:depth].tolist()
+        for pid, stacks in found.items():
+            yield from self._new_stacks(pid, stacks)
 
-    def _new_stacks(self, pid: int, found: dict[int, list[int]]) -> Rows:
+    def _new_stacks(self, pid: int, found: Mapping[int, list[int]]) -> Rows:
         fresh = {i: a for i, a in found.items() if i not in self._known_stacks}
         if not fresh or len(self._known_stacks) >= MAX_STACKS or pid not in self._addresses:
             return
@@ -213,7 +212,7 @@ class GoSource:
             [
                 (
                     p.identity,
-                    *self._probing.reached(pid),
+                    *self._reached(pid),
                     self._probing.from_ns(pid),
                     self._samplers[pid].ended_ns,
                 )
@@ -221,6 +220,10 @@ class GoSource:
             ]
             + [(identity, None, why, from_ns, None) for identity, why, from_ns in self._refused]
         )
+
+    def _reached(self, pid: int) -> tuple[int, str]:
+        level, why = self._probing.reached(pid)
+        return level, "; ".join(filter(None, (why, self._samplers[pid].failure)))
 
     def describe(self) -> dict[str, Any]:
         """Levels, counts and what it costs the services: hits times what one was measured to."""

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from sltrace.target.go.memory import Memory
 
 DEPTH = 64
-_CHUNK = 2048
+_CHUNK, _FRAME = 2048, 16
+_TOP = 1 << 47
 _ROUNDS = 4
 """Pieces of a stack that are read: 8 KB hold 64 frames of most programs."""
 
@@ -50,24 +51,26 @@ def walk(
         UnreadableError: The process cannot be read any more.
     """
     n = len(pcs)
+    # Last places of a frame, so that nothing is added to what may be any number.
+    lasts = np.clip(tops, _FRAME, _TOP) - np.uint64(_FRAME)
     addresses = np.zeros((n, DEPTH), np.uint64)
     depth = np.ones(n, np.int64)
     # A goroutine that never ran is at its function's first byte, others behind a call.
     addresses[:, 0] = pcs + (frames == 0)
     at = frames.copy()
     for _ in range(_ROUNDS):
-        going = np.flatnonzero((at > 0) & (at + 16 <= tops) & (depth < DEPTH))
+        going = np.flatnonzero((at > 0) & (at <= lasts) & (depth < DEPTH))
         if not len(going):
             break
         base = at[going]
         chunk, read = memory.pieces(base, _CHUNK)
-        _short_ones(memory, chunk, read, base, tops[going])
+        _short_ones(memory, chunk, read, base, lasts[going])
         words = chunk.view(np.uint64)
         at[going[~read]] = 0
         going, base, words = going[read], base[read], words[read]
         for _ in range(DEPTH):
-            inside = (at[going] >= base) & (at[going] + 16 <= base + _CHUNK)
-            inside &= (at[going] + 16 <= tops[going]) & (depth[going] < DEPTH)
+            inside = (at[going] >= base) & (at[going] <= base + (_CHUNK - _FRAME))
+            inside &= (at[going] <= lasts[going]) & (depth[going] < DEPTH)
             going, base, words = going[inside], base[inside], words[inside]
             if not len(going):
                 break
@@ -88,11 +91,11 @@ def _short_ones(
     chunk: NDArray[np.uint8],
     read: NDArray[np.bool_],
     base: NDArray[np.uint64],
-    tops: NDArray[np.uint64],
+    lasts: NDArray[np.uint64],
 ) -> None:
     """Reads again, only up to the end of its stack, what ended before the whole piece did."""
     for i in np.flatnonzero(~read)[:64].tolist():
-        size = min(int(tops[i]) - int(base[i]), _CHUNK)
-        if 16 <= size < _CHUNK:
+        size = int(lasts[i]) - int(base[i]) + _FRAME
+        if size < _CHUNK:
             part, ok = memory.pieces(base[i : i + 1], size)
             chunk[i, :size], read[i] = part[0], ok[0]

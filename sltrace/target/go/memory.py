@@ -7,6 +7,7 @@ the reader, never by what was read.
 from __future__ import annotations
 
 import ctypes as c
+import errno
 import os
 import struct
 from functools import cache
@@ -46,11 +47,15 @@ class Memory:
         Raises:
             UnreadableError: Not all of them can be read.
         """
-        buffer = np.empty(size, np.uint8)
-        pieces = np.array([(address, size)], _PIECE)
-        if self._call(buffer, 0, pieces) != size:
+        buffer = c.create_string_buffer(size)
+        local = struct.pack("<QQ", c.addressof(buffer), size)
+        got = -1
+        if 0 <= address < _TOP:
+            got = _readv()(self.pid, local, 1, struct.pack("<QQ", address, size), 1, 0)
+            self._check(got)
+        if got != size:
             raise UnreadableError(f"{size} bytes at {address:#x} cannot be read")
-        return buffer.tobytes()
+        return buffer.raw
 
     def words(self, address: int, count: int) -> NDArray[np.uint64]:
         """64-bit words at an address."""
@@ -78,18 +83,21 @@ class Memory:
         return out, read
 
     def _call(self, buffer: NDArray[np.uint8], offset: int, pieces: NDArray[Any]) -> int:
-        if (pieces["base"] >= _TOP).any():
+        beyond = pieces["base"] >= _TOP
+        if beyond.any():
             # The whole call would fail; what is before it is still good.
-            pieces = pieces[: int(np.argmax(pieces["base"] >= _TOP))]
+            pieces = pieces[: int(np.argmax(beyond))]
             if not len(pieces):
                 return 0
-        local = np.array([(buffer.ctypes.data + offset, int(pieces["size"].sum()))], _PIECE)
-        got = _readv()(
-            self.pid, local.ctypes.data, 1, np.ascontiguousarray(pieces).ctypes.data, len(pieces), 0
-        )
-        if got < 0 and c.get_errno() != 14:  # EFAULT: only this piece
-            raise UnreadableError(os.strerror(c.get_errno()))
+        local = struct.pack("<QQ", buffer.ctypes.data + offset, int(pieces["size"].sum()))
+        got = _readv()(self.pid, local, 1, pieces.ctypes.data, len(pieces), 0)
+        self._check(got)
         return int(got)
+
+    @staticmethod
+    def _check(got: int) -> None:
+        if got < 0 and c.get_errno() != errno.EFAULT:  # that is only of this piece
+            raise UnreadableError(os.strerror(c.get_errno()))
 
     def string(self, header: bytes, longest: int) -> str:
         """A Go string by its header of pointer and length; empty where it is longer."""

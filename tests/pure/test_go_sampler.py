@@ -1,0 +1,124 @@
+"""The sampler of Go processes on memory that may hold anything."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from sltrace.capture.golang import samplerthread, stackwalk
+from sltrace.capture.golang.sampler import Sampler
+from sltrace.capture.golang.samplerthread import SamplerThread
+from sltrace.target.go.memory import Memory, UnreadableError
+from sltrace.target.go.offsets import OFFSETS
+from sltrace.target.go.process import GoProcess
+
+_HEAP = 0xC000000000
+_MAPPED = 1 << 16
+_EDGES = (0, 1, 8, 15, 16, 17, 2048, 5000, _HEAP, (1 << 47) - 16, 1 << 47, (1 << 63) - 1, 1 << 63)
+
+
+class Strange(Memory):
+    """Memory full of numbers at the edges of what fits, and of pointers to itself."""
+
+    def __init__(self, seed: int, readable: float) -> None:
+        super().__init__(1)
+        self._random = np.random.default_rng(seed)
+        self._readable = readable
+
+    def _words(self, count: int) -> NDArray[np.uint64]:
+        edges = np.array([*_EDGES, *((1 << 64) - n for n in range(1, 40))], np.uint64)
+        chosen = self._random.choice(edges, count)
+        near = np.uint64(_HEAP) + self._random.integers(0, 4096, count, np.uint64)
+        return np.where(self._random.random(count) < 0.5, near, chosen)
+
+    def read(self, address: int, size: int) -> bytes:
+        if size > _MAPPED or self._random.random() > self._readable:
+            raise UnreadableError("it is gone")
+        return self._words(size // 8 + 1).tobytes()[:size]
+
+    def pieces(
+        self, addresses: NDArray[np.uint64], size: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        n = len(addresses)
+        whole = self._words(n * (size // 8 + 1)).view(np.uint8)[: n * size].reshape(n, size).copy()
+        return whole, self._random.random(n) < self._readable
+
+
+def strange(version: tuple[int, int], memory: Memory) -> GoProcess:
+    """A process of that version with such memory."""
+    variables = SimpleNamespace(allp=0x1000, allgs=0x2000, allgs_len=0x3000)
+    return cast(
+        GoProcess,
+        SimpleNamespace(
+            pid=1,
+            memory=memory,
+            offsets=OFFSETS[version],
+            bias=0,
+            sched=0x4000,
+            variables=variables,
+            histograms={"/sched/latencies:seconds": 0x5000},
+            reasons=["", "GC assist marking"],
+            is_alive=lambda: True,
+        ),
+    )
+
+
+@given(
+    version=st.sampled_from(sorted(OFFSETS)),
+    seed=st.integers(0, 1 << 32),
+    readable=st.sampled_from([1.0, 0.9, 0.2]),
+)
+def test_memory_that_may_hold_anything(
+    version: tuple[int, int], seed: int, readable: float
+) -> None:
+    sampler = Sampler(strange(version, Strange(seed, readable)))
+    for now in range(3):
+        for look in (sampler.tick, sampler.scan):
+            try:
+                look(now)
+            except UnreadableError:
+                continue
+    for scan in sampler.samples.scans:
+        assert all(c > 0 for c in scan.counts)
+        assert all(0 < i < 1 << 63 for i in scan.stack_ids)
+        assert all(1 <= len(a) <= stackwalk.DEPTH for a in scan.stacks.values())
+
+
+def test_frames_at_the_end_of_the_address_space() -> None:
+    frames = np.array([_HEAP, (1 << 64) - 8, (1 << 64) - 16], np.uint64)
+    tops = np.array([(1 << 64) - 1, (1 << 64) - 1, 4], np.uint64)
+
+    class Last(Strange):
+        def _words(self, count: int) -> NDArray[np.uint64]:
+            return np.full(count, (1 << 64) - 16, np.uint64)
+
+    stacks = stackwalk.walk(Last(1, 1.0), frames, frames, tops)
+    assert stacks.depth.tolist() == [2, 1, 1]
+
+
+def test_one_process_does_not_end_the_sampling_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(samplerthread, "SCAN_S", 0.0)
+    process = strange(max(OFFSETS), Strange(1, 0.0))
+
+    class Broken(Sampler):
+        def tick(self, now: int) -> None:
+            raise IndexError("out of bounds")
+
+    broken, other = Broken(process), Sampler(process)
+    ticked: list[int] = []
+    other.tick = ticked.append  # type: ignore[method-assign]
+    found: Any = ([], False)
+    thread = SamplerThread(lambda: found)
+    thread.start([broken, other])
+    while len(ticked) < 2:
+        pass
+    thread.stop()
+    assert "IndexError: out of bounds" in broken.failure
+    assert other.failure == ""
+    assert other.ended_ns is None
