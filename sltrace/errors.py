@@ -7,6 +7,10 @@ record, 4 the target is not there, 5 the trace cannot be read, 6 the output cann
 from __future__ import annotations
 
 
+MORE_FILES = "raise the limit of open files (ulimit -n 65536)"
+"""What to do where no file can be opened any more."""
+
+
 class SltraceError(Exception):
     """An error the user can act on: printed as one line, never as a traceback.
 

@@ -18,7 +18,8 @@ from sltrace.names.cgroups import CgroupNames
 from sltrace.names.processes import ProcessNames
 from sltrace.symbols.recorder import SymbolRecorder
 from sltrace.trace.schema import arrow_schema
-from sltrace.trace.writer import Segment, TraceWriter
+from sltrace.trace.segment import Segment
+from sltrace.trace.writer import TraceWriter
 
 if TYPE_CHECKING:
     import pyarrow as pa

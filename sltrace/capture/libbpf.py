@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sltrace.errors import CannotRecord
+from sltrace.errors import MORE_FILES, CannotRecord
 
 _P = c.c_void_p
 _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
@@ -357,11 +357,10 @@ def online_cpus() -> list[int]:
 ASK_DOCTOR = "sltrace doctor says what this kernel lacks"
 """What to do where nothing better is known."""
 
-_MORE_FILES = "raise the limit of open files (ulimit -n 65536)"
 _HINTS = {
     errno.EPERM: "run as root (sudo sltrace record ...); sltrace doctor says what is missing",
-    errno.EMFILE: _MORE_FILES,
-    errno.ENFILE: _MORE_FILES,
+    errno.EMFILE: MORE_FILES,
+    errno.ENFILE: MORE_FILES,
     errno.ENOMEM: "free some memory, or record with smaller buffers: --buffer 1M",
     errno.ENOENT: "this kernel has no such tracepoint; sltrace doctor says what it lacks",
 }

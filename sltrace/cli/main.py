@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from sltrace import __version__
-from sltrace.errors import CannotRecord, OutputError, SltraceError
+from sltrace.errors import MORE_FILES, CannotRecord, OutputError, SltraceError
 from sltrace.export.text import printable
 
 _COMMANDS = {
@@ -98,8 +98,7 @@ def run(arguments: list[str]) -> int:
         return _INTERRUPTED
     except OSError as err:
         if err.errno in (errno.EMFILE, errno.ENFILE):
-            hint = "raise the limit (ulimit -n 65536)"
-            return _fail(CannotRecord.exit_code, f"too many files are open; {hint}")
+            return _fail(CannotRecord.exit_code, f"too many files are open; {MORE_FILES}")
         _abandon_stdout()
         what = f"cannot read or write {err.filename or 'standard output'}"
         return _fail(OutputError.exit_code, f"{what}: {err.strerror or err}")

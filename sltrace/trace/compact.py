@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from sltrace.errors import OutputError
 from sltrace.trace.schema import TABLES, arrow_schema
-from sltrace.trace.writer import Segment, TraceWriter
+from sltrace.trace.segment import Segment
+from sltrace.trace.writer import TraceWriter
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,7 +47,7 @@ def compact(writer: TraceWriter) -> None:
         joined = writer.path / f".{table}"
         with contextlib.suppress(OSError, OutputError):
             joined.mkdir(mode=0o700)
-            writer.own(joined)
+            writer.folder.own(joined)
             _Joiner(writer, table, joined).join(segments)
             _exchange(folder, joined)
         shutil.rmtree(joined, ignore_errors=True)
@@ -104,7 +105,7 @@ class _Joiner:
 
         if self._segment is None:
             schema = arrow_schema(self._table)
-            self._segment = Segment(self._writer, self._table, self._next(), schema)
+            self._segment = Segment(self._writer.folder, self._table, self._next(), schema)
         self._segment.add(pa.concat_tables(self._waiting, promote_options="permissive"))
         self._written_rows += self._waiting_rows
         self._waiting, self._waiting_rows = [], 0

@@ -12,25 +12,32 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from sltrace.errors import OutputError
+
 ROOM = 32 << 20
 """Bytes that may wait to be written: a stall of 5 s at 300,000 waits/s, of 15 s at 100,000."""
 
 
 class Disk:
-    """Does what is asked for one after the other; an error is raised to whoever asks next."""
+    """Does what is asked for one after the other; an error is raised to whoever asks next.
 
-    def __init__(self) -> None:
+    Args:
+        explain: What to raise for what the system says.
+    """
+
+    def __init__(self, explain: Callable[[OSError], OutputError]) -> None:
+        self._explain = explain
         self._todo: deque[tuple[Callable[[], object], int]] = deque()
         self._waiting = 0
         self._changed = threading.Condition()
         self._is_aside = False
-        self._failure: OSError | None = None
+        self._failure: OutputError | None = None
 
     def do(self, work: Callable[[], object], size: int = 0) -> None:
         """Does it now; aside, soon, once there is room for its `size` bytes.
 
         Raises:
-            OSError: It failed, or what was to be done aside before it. After that nothing is done
+            OutputError: It failed, or what was to be done aside before it. After that nothing is done
                 any more, so that no file is put in place that lacks a part.
         """
         with self._changed:
@@ -42,14 +49,17 @@ class Disk:
                 self._waiting += size
                 self._changed.notify_all()
                 return
-        work()
+        try:
+            work()
+        except OSError as err:
+            raise self._explain(err) from err
 
     @contextmanager
     def aside(self) -> Iterator[None]:
         """Within, work is done on a thread of its own; at the end all of it has been done.
 
         Raises:
-            OSError: As `do`.
+            OutputError: As `do`.
         """
         self._is_aside = True
         thread = threading.Thread(target=self._work, name="sltrace-disk", daemon=True)
@@ -74,7 +84,7 @@ class Disk:
                 if self._failure is None:
                     work()
             except OSError as err:
-                self._failure = err
+                self._failure = self._explain(err)
             with self._changed:
                 self._waiting -= size
                 self._changed.notify_all()

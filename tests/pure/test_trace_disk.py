@@ -18,9 +18,13 @@ from tests.support.traces import META, make_trace
 _PATIENCE_S = 20
 
 
+def _explained(err: OSError) -> OutputError:
+    return OutputError(f"cannot write: {err.strerror}", "free some space")
+
+
 def test_all_is_done_in_order_and_by_the_end() -> None:
     done: list[int] = []
-    on = Disk()
+    on = Disk(_explained)
     with on.aside():
         for i in range(1000):
             on.do(lambda i=i: done.append(i))  # type: ignore[misc]
@@ -29,7 +33,7 @@ def test_all_is_done_in_order_and_by_the_end() -> None:
 
 def test_whoever_asks_does_not_wait_for_a_stall() -> None:
     goes_on, done = threading.Event(), threading.Event()
-    on = Disk()
+    on = Disk(_explained)
     with on.aside():
         on.do(lambda: goes_on.wait(_PATIENCE_S))
         on.do(done.set, disk.ROOM // 2)
@@ -40,7 +44,7 @@ def test_whoever_asks_does_not_wait_for_a_stall() -> None:
 
 def test_what_waits_is_bounded() -> None:
     goes_on, asked = threading.Event(), threading.Event()
-    on = Disk()
+    on = Disk(_explained)
 
     def ask() -> None:
         on.do(lambda: None, disk.ROOM)
@@ -60,7 +64,7 @@ def test_what_waits_is_bounded() -> None:
 
 def test_after_a_failure_nothing_is_done() -> None:
     failed, done = threading.Event(), threading.Event()
-    on = Disk()
+    on = Disk(_explained)
 
     def fail() -> None:
         failed.set()
@@ -72,9 +76,9 @@ def test_after_a_failure_nothing_is_done() -> None:
             on.do(done.set)
             failed.wait(_PATIENCE_S)
 
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OutputError, match="No space"):
         use()
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OutputError, match="No space"):
         on.do(done.set)
     assert not done.is_set()
 
@@ -91,7 +95,7 @@ def test_a_segment_that_lacks_a_part_is_not_put_in_place(
         with writer.aside():
             for number in range(3):
                 if number == segment:
-                    writer.disk.do(lambda: monkeypatch.setattr("builtins.open", _full))
+                    writer.folder.disk.do(lambda: monkeypatch.setattr("builtins.open", _full))
                 writer.append("waits", rows)
 
     with pytest.raises(OutputError, match="No space left"):

@@ -1,0 +1,65 @@
+"""The folder of a trace: whose it is, and on which disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+from functools import partial
+from pathlib import Path
+
+from sltrace.errors import OutputError
+from sltrace.trace.disk import Disk
+
+
+class TraceFolder:
+    """A folder that is there. What is put into it is 0600, and belongs to the user behind sudo."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.disk = Disk(self._cannot_write)
+        """On which all of it is written."""
+        self._owner = _invoking_user()
+        self.disk.do(partial(self.own, path))
+
+    def make(self, folder: Path) -> None:
+        """Makes a folder within."""
+        folder.mkdir(mode=0o700)
+        self.own(folder)
+
+    def replace(self, file: Path, text: bytes) -> None:
+        """Puts a file there in one step: whoever reads finds the old one or the new one."""
+        beside = file.with_name(f".{file.stem}")
+        with open(beside, "wb", opener=private) as out:
+            out.write(text)
+        self.put(beside, file)
+
+    def put(self, beside: Path, file: Path) -> None:
+        """Gives a file that is complete its name."""
+        self.own(beside)
+        beside.rename(file)
+
+    def own(self, path: Path) -> None:
+        """Hands a file or folder to the user behind sudo."""
+        if self._owner:
+            os.chown(path, *self._owner, follow_symlinks=False)
+
+    def _cannot_write(self, err: OSError) -> OutputError:
+        hint = "what was recorded so far is readable"
+        if err.errno == errno.ENOSPC:
+            hint = f"free some space; {hint}"
+        return OutputError(f"cannot write {self.path}: {err.strerror}", hint)
+
+
+def private(path: str, flags: int) -> int:
+    """An opener for files that only their owner may read."""
+    return os.open(path, flags | os.O_NOFOLLOW, mode=0o600)
+
+
+def _invoking_user() -> tuple[int, int] | None:
+    """The user behind sudo, who is to own the trace."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        return int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"])
+    except (KeyError, ValueError):
+        return None
