@@ -6,7 +6,6 @@ record, 4 the target is not there, 5 the trace cannot be read, 6 the output cann
 
 from __future__ import annotations
 
-
 MORE_FILES = "raise the limit of open files (ulimit -n 65536)"
 """What to do where no file can be opened any more."""
 

@@ -37,8 +37,8 @@ class Disk:
         """Does it now; aside, soon, once there is room for its `size` bytes.
 
         Raises:
-            OutputError: It failed, or what was to be done aside before it. After that nothing is done
-                any more, so that no file is put in place that lacks a part.
+            OutputError: It failed, or what was to be done aside before it. After that nothing is
+                done any more, so that no file is put in place that lacks a part.
         """
         with self._changed:
             self._raise_failure()

@@ -67,8 +67,8 @@ def test_histograms_count_what_the_records_say() -> None:
 def test_filters_are_applied_in_the_kernel() -> None:
     here, elsewhere = allowed_cpus()[:2]
     with (
-        load("victim", "--duration", 9, "--cpu", here, "--comm", "wanted") as wanted,
-        load("victim", "--duration", 9, "--cpu", here, "--comm", "other") as other,
+        load("victim", "--duration", 40, "--cpu", here, "--comm", "wanted") as wanted,
+        load("victim", "--duration", 40, "--cpu", here, "--comm", "other") as other,
     ):
 
         def seen(filters: Filters) -> set[int]:
@@ -162,7 +162,8 @@ def test_stacks_show_where_a_task_slept_and_who_woke_it() -> None:
         frames = stack["addresses"][: stack["depth"]]
         return [symbols[i][1] for i in np.searchsorted(addresses, frames, side="right") - 1]
 
-    with load("victim", "--duration", 3) as running:
+    # It must outlive the compiler: 3 s and more.
+    with load("victim", "--duration", 30) as running:
         settings = Settings(
             filters=Filters(pids=(running.pid,)), stacks=Stacks(kernel=True, user=True, waker=True)
         )
