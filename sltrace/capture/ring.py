@@ -53,6 +53,8 @@ class Ring:
         consumed = int(self._consumed[0])
         # Whole records: the producer moves by those.
         available = int(self._produced[0]) - consumed
+        if available == 0:
+            return None
         start = consumed % self._size
         length = self._finished(start, available)
         if length == 0:

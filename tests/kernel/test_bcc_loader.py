@@ -198,7 +198,7 @@ def test_works_from_kernel_headers_alone_but_for_quotas(monkeypatch: pytest.Monk
     monkeypatch.setattr(bcc, "kernel_offsets", lambda: None)
     monkeypatch.setattr(bcc_compiler, "offsets_from_headers", lambda: public)
     with (
-        load("victim", "--duration", 3) as running,
+        load("victim", "--duration", 30) as running,
         closing(bcc_probes()) as probes,
         closing(libbpf_probes()) as theirs,
     ):
