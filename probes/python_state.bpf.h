@@ -113,11 +113,14 @@ struct {
 	__type(value, u64);
 } python_seen SEC(".maps");
 
+#define PYTHON_WINDOW 4096 /* one page: of the memory behind it nothing is known */
+#define PYTHON_FRAME  128  /* at most: what is used of a frame */
+
 /* Where a stack is put together. */
 struct python_scratch {
 	struct scratch_slot slot;
 	struct python_stack stack;
-	u64 frame[16];
+	u8 window[PYTHON_WINDOW + PYTHON_FRAME];
 };
 
 struct {
