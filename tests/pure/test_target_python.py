@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sltrace.capture.python.frames import UNREADABLE, FrameTable
 from sltrace.target.memory import MAX_READ, Memory, Unreadable
 from sltrace.target.python import interpreter as finding
-from sltrace.target.python.code import line_3_10, line_3_11, read_code
+from sltrace.target.python.code import Code, read_code
 from sltrace.target.python.interpreter import Interpreter, NotReady
 from sltrace.target.python.layout import (
     COOKIE,
@@ -29,6 +29,7 @@ from sltrace.target.python.objects import Objects
 from sltrace.target.python.otel import NoOpenTelemetry, find_nodes, find_otel, find_record
 from sltrace.target.python.tasks import find_tasks
 
+_START = 1 << 20
 _BASE = 0x10000
 _SIZE = 1 << 16
 
@@ -89,14 +90,24 @@ def test_a_build_without_gil_is_told() -> None:
 @pytest.mark.parametrize("code", [read_code.__code__, finding.find.__code__, Objects.text.__code__])
 def test_lines_are_those_of_the_code_itself(code: Any) -> None:
     """This interpreter is 3.11 or later; co_positions decodes the table its own way."""
+    ours = Code("", "", code.co_firstlineno, code.co_linetable, _START, coroutine=False)
     for unit, positions in enumerate(code.co_positions()):
-        assert line_3_11(code.co_linetable, unit, code.co_firstlineno) == positions[0]
+        assert ours.line(_START + 2 * unit) == positions[0]
+    assert ours.line(_START - 2) == code.co_firstlineno
+    assert ours.line(_START + 2 * (unit + 1)) is None
 
 
-@given(st.binary(max_size=300), st.integers(-5, 10_000), st.integers(-(2**31), 2**31))
+@given(st.binary(max_size=300), st.integers(-5, 10_000), st.integers(-(2**31), 2**31 - 1))
 def test_any_line_table_ends(table: bytes, unit: int, first: int) -> None:
-    line_3_11(table, unit, first)
-    line_3_10(table, unit, first)
+    for start in (0, _START):
+        line = Code("", "", first, table, start, coroutine=False).line(start + unit)
+        assert line is None or -(2**31) <= line < 2**31
+
+
+def test_lines_of_3_10_may_be_none() -> None:
+    # Two instructions at the first line, one of none, one two lines on and one before all.
+    code = Code("", "", 7, bytes((4, 0, 2, 128, 2, 2, 2, 252)), 0, coroutine=False)
+    assert [code.line(i) for i in range(6)] == [7, 7, None, 9, 5, None]
 
 
 class Hostile(Memory):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
 from sltrace.target.memory import Memory, Unreadable
@@ -17,6 +16,7 @@ from sltrace.trace.schema import arrow_schema
 if TYPE_CHECKING:
     import pyarrow as pa
 
+LOT_NS = 100_000_000
 MAX_STACKS = 1 << 20
 MAX_FRAMES = 1 << 20
 UNREADABLE = "[frame that could not be read]"
@@ -27,11 +27,21 @@ _FIRST_ID = 1 << 63
 Memories = Callable[[int], list[tuple[Memory, Interpreter]]]
 
 
+class _Known(NamedTuple):
+    """A code object and its number: code hashes slowly."""
+
+    number: int
+    code: Code | None
+
+
+_UNREADABLE = _Known(0, None)
+
+
 class FrameTable:
     """Reads code objects soon after they were seen: they may not be there for long.
 
     Code that is freed makes room for other code at the same address, so what is known of an
-    address is checked against the process once for each lot of stacks.
+    address is checked against the process, but for what was checked LOT_NS ago or less.
 
     Args:
         memories: Where code objects of a process can be read.
@@ -41,9 +51,11 @@ class FrameTable:
     def __init__(self, memories: Memories, tasks: dict[int, str]) -> None:
         self._memories = memories
         self._tasks = tasks
-        self._ids: dict[tuple[int, int, Code | None], int] = {}
-        self._codes: dict[tuple[int, int], tuple[Signature, Code]] = {}
-        self._lot: dict[int, Code | None] = {}
+        self._ids: dict[tuple[int, int, int], int] = {}
+        self._codes: dict[tuple[int, int], tuple[Signature, _Known]] = {}
+        self._lots: dict[int, dict[int, _Known]] = {}
+        self._lots_ns = 0
+        self._read = 0
         self._stacks: set[int] = set()
         self.unreadable = 0
         self.refused = 0
@@ -54,21 +66,26 @@ class FrameTable:
 
         stacks: list[dict[str, Any]] = []
         frames: list[dict[str, Any]] = []
-        # By process, so that one lot has the code of one.
-        for record in records[np.argsort(records["pid"], kind="stable")]:
+        if (now := time.monotonic_ns()) - self._lots_ns > LOT_NS:
+            self._lots, self._lots_ns = {}, now
+        fresh = [i not in self._stacks for i in records["id"].tolist()]
+        for record in records[fresh]:
             stack_id, pid = int(record["id"]), int(record["pid"])
             if stack_id in self._stacks:
                 continue
             if len(self._stacks) >= MAX_STACKS or len(self._ids) >= MAX_FRAMES:
                 self.refused += 1
                 continue
-            if not stacks or stacks[-1]["pid"] != pid:
-                self._lot = {}
             self._stacks.add(stack_id)
+            lot = self._lots.setdefault(pid, {})
             inner = record["frames"][: int(record["depth"])]
-            pairs = zip(inner["code"].tolist(), inner["instr"].tolist(), strict=True)
-            addresses = [self._id(pid, code, instr, frames) for code, instr in pairs]
-            codes = [self._lot[code] for code in reversed(inner["code"].tolist())]
+            held = inner["code"].tolist()
+            for address in held:
+                if address not in lot:
+                    lot[address] = self._code(pid, address)
+            pairs = zip(held, inner["instr"].tolist(), strict=True)
+            addresses = [self._id(pid, lot[code], instr, frames) for code, instr in pairs]
+            codes = [lot[code].code for code in reversed(held)]
             task = next((code for code in codes if code and code.coroutine), None)
             # Where the outermost frame was not read, the outermost coroutine may not be there.
             if task and codes[0]:
@@ -81,12 +98,10 @@ class FrameTable:
             pa.Table.from_pylist(frames, schema=arrow_schema("frames")),
         )
 
-    def _id(self, pid: int, address: int, instr: int, frames: list[dict[str, Any]]) -> int:
+    def _id(self, pid: int, held: _Known, instr: int, frames: list[dict[str, Any]]) -> int:
         """Id of a place in the code; a new one gets its row."""
-        if address not in self._lot:
-            self._lot[address] = self._code(pid, address)
-        code = self._lot[address]
-        key = (pid, instr if code else 0, code)
+        which, code = held
+        key = (pid, instr if code else 0, which)
         known = self._ids.get(key)
         if known is not None:
             return known
@@ -103,25 +118,27 @@ class FrameTable:
         if code:
             row |= {
                 "name": code.name,
-                "module": PurePosixPath(code.file).name,
+                "module": code.module,
                 "file": code.file,
                 "line": code.line(instr),
             }
         frames.append(row)
         return number
 
-    def _code(self, pid: int, address: int) -> Code | None:
+    def _code(self, pid: int, address: int) -> _Known:
         for memory, interpreter in self._memories(pid):
+            layout = interpreter.layout
             try:
-                signature = code_signature(
-                    memory, interpreter.layout, address, interpreter.code_type
-                )
-                known = self._codes.get((pid, address))
-                if known is None or known[0] != signature:
-                    known = signature, read_code(memory, interpreter.layout, address)
-                    self._codes[pid, address] = known
+                signature = code_signature(memory, layout, address, interpreter.code_type)
+                before = self._codes.get((pid, address))
+                if before and before[0] == signature:
+                    return before[1]
+                code = read_code(memory, layout, address)
             except Unreadable:
                 continue
-            return known[1]
+            self._read += 1
+            known = _Known(self._read, code)
+            self._codes[pid, address] = signature, known
+            return known
         self.unreadable += 1
-        return None
+        return _UNREADABLE

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import struct
+from array import array
+from bisect import bisect_right
 from dataclasses import dataclass
+from functools import cached_property
 
 from sltrace.target.memory import Memory, Unreadable
 from sltrace.target.python.layout import Layout
 from sltrace.target.python.objects import Objects
 
+Lines = tuple["array[int]", "array[int]"]
+"""Where each stretch of the code ends, and its line; NO_LINE where it has none."""
+NO_LINE = -(1 << 31)
 Signature = tuple[int, int, int, int]
 """Addresses of name, file and line table, and the first line."""
 
@@ -38,10 +44,26 @@ class Code:
     coroutine: bool
 
     def line(self, instruction: int) -> int | None:
-        """Line of an instruction as a frame holds it; None where it has none."""
-        if not self.start:
-            return line_3_10(self.table, instruction * 2, self.first_line)
-        return line_3_11(self.table, (instruction - self.start) // 2, self.first_line)
+        """Line of an instruction as a frame holds it; None where it has none.
+
+        A frame that has not run an instruction yet stands before the first: the first line.
+        """
+        offset = (instruction - self.start) // 2 if self.start else instruction * 2
+        if offset < 0:
+            return self.first_line
+        ends, lines = self._lines
+        at = bisect_right(ends, offset)
+        return lines[at] if at < len(lines) and lines[at] != NO_LINE else None
+
+    @property
+    def module(self) -> str:
+        """The file without its folders."""
+        return self.file.rpartition("/")[2]
+
+    @cached_property
+    def _lines(self) -> Lines:
+        lines_of = lines_3_11 if self.start else lines_3_10
+        return lines_of(self.table, self.first_line)
 
 
 def code_signature(memory: Memory, layout: Layout, address: int, code_type: int = 0) -> Signature:
@@ -84,26 +106,23 @@ def read_code(memory: Memory, layout: Layout, address: int) -> Code:
     )
 
 
-def line_3_10(table: bytes, offset: int, first_line: int) -> int | None:
-    """Line of a byte offset: pairs of length and signed line step (Objects/lnotab_notes.txt)."""
+def lines_3_10(table: bytes, first_line: int) -> Lines:
+    """Lines by byte offset: pairs of length and signed line step (Objects/lnotab_notes.txt)."""
+    ends, lines = array("q"), array("q")
     line, end = first_line, 0
     for i in range(0, len(table) - 1, 2):
         end += table[i]
         step = table[i + 1] - 256 if table[i + 1] > 127 else table[i + 1]
         if step != -128:
             line += step
-        if end > offset:
-            return None if step == -128 else line
-    return None
+        ends.append(end)
+        lines.append(NO_LINE if step == -128 else _within_reason(line))
+    return ends, lines
 
 
-def line_3_11(table: bytes, unit: int, first_line: int) -> int | None:
-    """Line of a code unit: entries of variable length (Objects/locations.md).
-
-    A frame that has not run an instruction yet stands before the first: the first line.
-    """
-    if unit < 0:
-        return first_line
+def lines_3_11(table: bytes, first_line: int) -> Lines:
+    """Lines by code unit: entries of variable length (Objects/locations.md)."""
+    ends, lines = array("q"), array("q")
     at, line, end = 0, first_line, 0
     while at < len(table):
         first = table[at]
@@ -120,9 +139,14 @@ def line_3_11(table: bytes, unit: int, first_line: int) -> int | None:
             for _ in range(3 if code == 14 else 0):
                 _, at = _varint(table, at)
         end += length
-        if end > unit:
-            return None if code == 15 else line
-    return None
+        ends.append(end)
+        lines.append(NO_LINE if code == 15 else _within_reason(line))
+    return ends, lines
+
+
+def _within_reason(line: int) -> int:
+    """The steps of a damaged table add up to anything."""
+    return line if -(1 << 31) < line < 1 << 31 else NO_LINE
 
 
 def _varint(table: bytes, at: int) -> tuple[int, int]:
