@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sltrace.capture.columns import Nulls, named, words
+from sltrace.capture.columns import Nulls, named
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,7 +38,8 @@ class AsyncioTasks:
         """The column for an array of `struct task_tag`."""
         self.learn()
         if not self.of_stack:
-            return words([None] * len(tags))
+            nobody = np.ones(len(tags), np.bool_)
+            return named(np.zeros(len(tags), np.int32), [""], Nulls(nobody))
         stacks, of_row = np.unique(tags["stack_runtime"], return_inverse=True)
         both = of_row.reshape(-1).astype(np.int64) << 16 | tags["task_name"]
         distinct, which = np.unique(both, return_inverse=True)

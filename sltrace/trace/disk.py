@@ -31,7 +31,7 @@ class Disk:
         self._waiting = 0
         self._changed = threading.Condition()
         self._is_aside = False
-        self._failure: OutputError | None = None
+        self._failure: Exception | None = None
 
     def do(self, work: Callable[[], object], size: int = 0) -> None:
         """Does it now; aside, soon, once there is room for its `size` bytes.
@@ -85,6 +85,8 @@ class Disk:
                     work()
             except OSError as err:
                 self._failure = self._explain(err)
+            except Exception as err:
+                self._failure = err
             with self._changed:
                 self._waiting -= size
                 self._changed.notify_all()

@@ -83,6 +83,18 @@ def test_after_a_failure_nothing_is_done() -> None:
     assert not done.is_set()
 
 
+def test_a_defect_ends_it_too() -> None:
+    on = Disk(_explained)
+
+    def use() -> None:
+        with on.aside():
+            on.do(lambda: [].pop())
+            on.do(lambda: None, 2 * disk.ROOM)
+
+    with pytest.raises(IndexError):
+        use()
+
+
 @pytest.mark.parametrize("segment", [0, 1])
 def test_a_segment_that_lacks_a_part_is_not_put_in_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, segment: int

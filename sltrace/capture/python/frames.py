@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 LOT_NS = 100_000_000
+"""Stacks wait five times as long to be looked at."""
 MAX_STACKS = 1 << 20
 MAX_FRAMES = 1 << 20
 UNREADABLE = "[frame that could not be read]"

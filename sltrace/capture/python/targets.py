@@ -192,7 +192,8 @@ class Targets:
         target.looks += 1
         # Who has a trace id from one source is asked for the others half as often each time: to
         # look through all modules takes 6 ms.
-        patience = 1 << target.looks if target.otel and target.nodes else 1 + target.looks // 10
+        known = target.otel and target.nodes
+        patience = min(1 << target.looks, 64) if known else 1 + target.looks // 10
         target.next_look_ns = now + _LOOK_NS * patience
         before = (target.otel, target.nodes, target.record, target.tls, target.tasks)
         try:
