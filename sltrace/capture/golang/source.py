@@ -176,10 +176,8 @@ class GoSource:
         records = records[fresh]
         depths = np.minimum(records["depth"], records["addresses"].shape[1]).tolist()
         found: dict[int, dict[int, list[int]]] = {}
-        of_each = zip(records["pid"].tolist(), records["id"].tolist(), strict=True)
-        for (pid, stack), depth, addresses in zip(
-            of_each, depths, records["addresses"], strict=True
-        ):
+        each = (records["pid"].tolist(), records["id"].tolist(), depths, records["addresses"])
+        for pid, stack, depth, addresses in zip(*each, strict=True):
             found.setdefault(pid, {})[stack] = addresses[:depth].tolist()
         for pid, stacks in found.items():
             yield from self._new_stacks(pid, stacks)

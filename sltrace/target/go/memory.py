@@ -48,12 +48,8 @@ class Memory:
             UnreadableError: Not all of them can be read.
         """
         buffer = c.create_string_buffer(size)
-        local = struct.pack("<QQ", c.addressof(buffer), size)
-        got = -1
-        if 0 <= address < _TOP:
-            got = _readv()(self.pid, local, 1, struct.pack("<QQ", address, size), 1, 0)
-            self._check(got)
-        if got != size:
+        piece = struct.pack("<QQ", address, size) if 0 <= address < _TOP else b""
+        if not piece or self._gather(c.addressof(buffer), size, piece, 1) != size:
             raise UnreadableError(f"{size} bytes at {address:#x} cannot be read")
         return buffer.raw
 
@@ -89,15 +85,16 @@ class Memory:
             pieces = pieces[: int(np.argmax(beyond))]
             if not len(pieces):
                 return 0
-        local = struct.pack("<QQ", buffer.ctypes.data + offset, int(pieces["size"].sum()))
-        got = _readv()(self.pid, local, 1, pieces.ctypes.data, len(pieces), 0)
-        self._check(got)
-        return int(got)
+        size = int(pieces["size"].sum())
+        return self._gather(buffer.ctypes.data + offset, size, pieces.ctypes.data, len(pieces))
 
-    @staticmethod
-    def _check(got: int) -> None:
-        if got < 0 and c.get_errno() != errno.EFAULT:  # that is only of this piece
+    def _gather(self, into: int, size: int, pieces: bytes | int, count: int) -> int:
+        """Bytes read, up to the first piece that cannot be; negative if that is the first."""
+        local = struct.pack("<QQ", into, size)
+        got = int(_readv()(self.pid, local, 1, pieces, count, 0))
+        if got < 0 and c.get_errno() != errno.EFAULT:
             raise UnreadableError(os.strerror(c.get_errno()))
+        return got
 
     def string(self, header: bytes, longest: int) -> str:
         """A Go string by its header of pointer and length; empty where it is longer."""
