@@ -67,12 +67,12 @@ def filtered(record_once: Record) -> Iterator[Filtered]:
         options = {
             "all": (),
             "cgroup": ("--cgroup", inside.name),
+            "histograms": ("--histogram-only", "--cgroup", inside.name),
             "comm": ("--comm", "thevictim"),
             "cpu": ("--cpu", cpu),
             "other_cpu": ("--cpu", next((c for c in allowed_cpus() if c != cpu), cpu)),
             "policy": ("--policy", "BATCH"),
             "min": ("--min-latency", f"{_MIN_NS}ns"),
-            "histograms": ("--histogram-only", "--cgroup", inside.name),
             "no_blocked": ("--no-blocked", "--comm", "thevictim"),
             "both": ("--cgroup", inside.name, "--policy", "FIFO"),
         }
@@ -167,10 +167,11 @@ def test_histogram_only(filtered: Filtered) -> None:
     sums = trace.sql(
         "SELECT sum(sum_ns)::BIGINT AS ns FROM histogram_sums WHERE kind LIKE 'runq%'"
     ).to_pylist()[0]["ns"]
-    waits = filtered.traces["cgroup"].sql(
-        "SELECT sum(wait_ns)::BIGINT AS ns FROM waits WHERE kind LIKE 'runq%'"
-    )
-    assert sums == pytest.approx(waits.to_pylist()[0]["ns"], rel=0.05)
+    query = "SELECT count(*) AS n, sum(wait_ns)::BIGINT AS ns FROM waits WHERE kind LIKE 'runq%'"
+    (waits,) = filtered.traces["cgroup"].sql(query).to_pylist()
+    # Probes run one after another: at a switch-in the second recorder's clock stands by what the
+    # first one's row took, 1 to 3 us measured, and a wait may be as short as 70 us.
+    assert abs(sums - waits["ns"]) <= 0.05 * waits["ns"] + 2_000 * waits["n"]
 
 
 def test_no_blocked(filtered: Filtered) -> None:
