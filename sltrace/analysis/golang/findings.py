@@ -25,7 +25,9 @@ QUOTA_SHARE = 0.02
 LEAK_GROWTH = 100
 _LEAK_SCANS = 4
 AMPLIFIED, AMPLIFIED_BY_NS = 3.0, 500_000
-_AMPLIFIED_AT_LEAST = 5
+AMPLIFIED_SHARE = 0.25
+"""Of the stops: a goroutine has luck or not, half of them go on at once in the sick example."""
+_STOPS_AT_LEAST = 8
 
 
 @dataclass(frozen=True)
@@ -291,7 +293,7 @@ def amplification(trace: Trace) -> list[Finding]:
     """Goroutines locked to a thread that stood still much longer than the world was stopped.
 
     Each is held against the time from its own stop on: before, it ran, as while the kernel kept
-    another one from stopping. Medians, as one stop that the kernel made long outweighs many.
+    another one from stopping. Stops are counted, as one that the kernel made long outweighs many.
     """
     from sltrace.model import Flag
 
@@ -307,12 +309,19 @@ def amplification(trace: Trace) -> list[Finding]:
           WHERE g.kind = 'goroutine' AND g.flags & ? <> 0
         )
         SELECT pid, min(end_ns) AS first, max(end_ns) AS last, count(*) AS n,
+          count_if(still >= ? * pause AND still - pause >= ?) / n AS amplified,
           median(still - pause) AS longer,
           quantile_disc(still / pause, [0.5, 0.9, 0.99]) AS factors,
           median(pause) AS pause, median(still) AS still, mode(stack) AS stack
-        FROM stopped GROUP BY pid HAVING n >= ? AND factors[1] >= ? AND longer >= ?
+        FROM stopped GROUP BY pid HAVING n >= ? AND amplified >= ?
         """,
-        [int(Flag.LOCKED_THREAD), _AMPLIFIED_AT_LEAST, AMPLIFIED, AMPLIFIED_BY_NS],
+        [
+            int(Flag.LOCKED_THREAD),
+            AMPLIFIED,
+            AMPLIFIED_BY_NS,
+            _STOPS_AT_LEAST,
+            AMPLIFIED_SHARE,
+        ],
     ).to_pylist()
     named = sites(trace, [r["stack"] for r in rows])
     return [
@@ -321,14 +330,16 @@ def amplification(trace: Trace) -> list[Finding]:
             row["pid"],
             row["first"] - origin,
             row["last"] - origin,
-            f"half of the times less than {AMPLIFIED:.0f} times as long as the world was stopped, "
-            f"or {AMPLIFIED_BY_NS / 1e6:.1f} ms longer",
-            f"goroutines locked to their thread stood still {row['factors'][0]:.1f} times as long "
-            f"as the world was stopped ({row['still'] / 1e3:.0f} us against "
-            f"{row['pause'] / 1e3:.0f} us, medians of {row['n']}), in "
+            f"{AMPLIFIED_SHARE:.0%} of the times {AMPLIFIED:.0f} times as long as the world was "
+            f"stopped, and {AMPLIFIED_BY_NS / 1e6:.1f} ms longer",
+            f"goroutines locked to their thread stood still much longer than the world was stopped "
+            f"{row['amplified']:.0%} of {row['n']} times ({row['still'] / 1e3:.0f} us against "
+            f"{row['pause'] / 1e3:.0f} us, medians; a tenth of them "
+            f"{row['factors'][1]:.0f} times as long and more), in "
             f"{named.get(row['stack'] or 0, UNKNOWN).where}",
             {
                 "waits": row["n"],
+                "amplified": row["amplified"],
                 "factor_p50": row["factors"][0],
                 "factor_p90": row["factors"][1],
                 "factor_p99": row["factors"][2],
