@@ -80,6 +80,29 @@ def test_what_is_not_known_is_refused(minor: int, runtime: bytes) -> None:
         layout_for(minor, runtime)
 
 
+@settings(max_examples=300)
+@given(
+    st.integers(0, 2**32),
+    st.sampled_from((13, 14)),
+    st.integers(0, 40),
+    st.one_of(st.integers(0, 300), st.integers(0, 1 << 20)),
+)
+def test_offsets_that_a_process_made_up_do_no_harm(
+    seed: int, minor: int, position: int, value: int
+) -> None:
+    """Each published offset is the process's own word."""
+    try:
+        layout = layout_for(minor, _published(minor, **{f"p{position}": value}))
+    except UnknownLayout:
+        return
+    memory = Hostile(seed)
+    python = Interpreter("3.x", "", "", "", 0, layout, _BASE, _BASE, _BASE, 1, 0)
+    for address in range(_BASE, _BASE + 4096, 512):
+        _bounded(_a_line, memory, layout, address)
+    _bounded(finding._check, 1, memory, layout, _BASE + 64, finding.Path("/nowhere"))
+    _bounded(find_otel, memory, python)
+
+
 def test_a_build_without_gil_is_told() -> None:
     runtime = bytearray(_published(13))
     assert not is_free_threaded(bytes(runtime))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from sltrace.target.memory import Memory, Unreadable
-from sltrace.target.python.layout import Layout
+from sltrace.target.python.layout import CODE_BYTES, Layout
 from sltrace.target.python.objects import Objects
 
 Lines = tuple["array[int]", "array[int]"]
@@ -19,8 +19,9 @@ Signature = tuple[int, int, int, int]
 """Addresses of name, file and line table, and the first line."""
 
 _MAX_TABLE = 1 << 20
-_CODE_BYTES = 208
 _COROUTINE = 0x80  # CO_COROUTINE
+_pointer = struct.Struct("<Q").unpack_from
+_number = struct.Struct("<i").unpack_from
 
 
 @dataclass(frozen=True)
@@ -78,14 +79,15 @@ def code_signature(memory: Memory, layout: Layout, address: int, code_type: int 
     Raises:
         Unreadable: It is no code object, or it is gone.
     """
-    raw = memory.read(address, _CODE_BYTES)
-    if code_type and struct.unpack_from("<Q", raw, 8)[0] != code_type:
+    raw = memory.read(address, CODE_BYTES)
+    if code_type and _pointer(raw, 8)[0] != code_type:
         raise Unreadable(f"no code object at {address:#x}")
-    name, file, table = (
-        struct.unpack_from("<Q", raw, at)[0]
-        for at in (layout.name, layout.filename, layout.linetable)
+    return (
+        _pointer(raw, layout.name)[0],
+        _pointer(raw, layout.filename)[0],
+        _pointer(raw, layout.linetable)[0],
+        _number(raw, layout.first_line)[0],
     )
-    return name, file, table, struct.unpack_from("<i", raw, layout.first_line)[0]
 
 
 def read_code(memory: Memory, layout: Layout, address: int) -> Code:

@@ -16,6 +16,9 @@ DEBUG_OFFSETS_BYTES = 1024
 GIL_BYTES = 208
 """sizeof(struct _gil_runtime_state) of glibc builds, 3.10 to 3.13."""
 
+CODE_BYTES = 208
+"""How much of a code object is read to tell it from others; all versions' fields are in it."""
+
 SUPPORTED = ("3.10", "3.11", "3.12", "3.13", "3.14")
 
 
@@ -127,6 +130,7 @@ _CODE_13 = (
     "localsplusnames", "localspluskinds", "co_code_adaptive",
 )  # fmt: skip
 _CODE_14 = (*_CODE_13, "co_tlbc")
+_CODE_READ = ("filename", "qualname", "linetable", "firstlineno")
 _GROUPS = {
     13: (_RUNTIME, _INTERPRETER_13, _THREAD, _FRAME_13, _CODE_13),
     14: (_RUNTIME, _INTERPRETER_14, _THREAD, _FRAME_14, _CODE_14),
@@ -175,6 +179,8 @@ def _published(minor: int, runtime: bytes) -> Layout:
     run, interpreter, thread, frame, code = groups
     if max(frame["owner"], frame["instr_ptr"] + 7) >= _FRAME_READ or frame["executable"] % 8:
         raise UnknownLayout(f"layout of Python 3.{minor} not recognised: a frame is too long")
+    if max(code[name] for name in _CODE_READ) + 8 > CODE_BYTES:
+        raise UnknownLayout(f"layout of Python 3.{minor} not recognised: code is too long")
     return Layout(
         minor=minor,
         interpreters=run["interpreters_head"],
