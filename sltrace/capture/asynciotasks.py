@@ -20,14 +20,20 @@ class AsyncioTasks:
     Attributes:
         of_stack: Coroutine by id of a runtime stack.
         names: Name by the number that tags have of it.
-        learn: Puts in what has come since; asked for before every column, as rows of waits may be
-            due before those of the source that tells of their stacks.
     """
 
     def __init__(self) -> None:
         self.of_stack: dict[int, str] = {}
         self.names: dict[int, str] = {}
-        self.learn: Callable[[], None] = lambda: None
+        self._learn: Callable[[], None] = lambda: None
+
+    def learn_from(self, learn: Callable[[], None]) -> None:
+        """Takes what puts in all that has come since.
+
+        It is called before every column, as rows of waits may be due before those of the source
+        that tells of their stacks.
+        """
+        self._learn = learn
 
     def name(self, records: NDArray[Any]) -> None:
         """Takes `struct python_name`s."""
@@ -36,7 +42,7 @@ class AsyncioTasks:
 
     def column(self, tags: NDArray[Any]) -> pa.Array:
         """The column for an array of `struct task_tag`."""
-        self.learn()
+        self._learn()
         if not self.of_stack:
             nobody = np.ones(len(tags), np.bool_)
             return named(np.zeros(len(tags), np.int32), [""], Nulls(nobody))

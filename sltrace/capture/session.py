@@ -15,6 +15,7 @@ from sltrace.capture.accounts import Accounts, Status
 from sltrace.capture.asynciotasks import AsyncioTasks
 from sltrace.capture.description import describe
 from sltrace.capture.feed import LOT, Feed
+from sltrace.capture.guarded import Guarded
 from sltrace.capture.probes import LibbpfProbes, Probes, Targets
 from sltrace.capture.rows import RowMaker
 from sltrace.capture.settings import Settings
@@ -84,7 +85,7 @@ class Recording:
         warm_up()
         openfiles.raise_limit()
         self._clock = {"start_ns": time.monotonic_ns(), "start_unix_ns": time.time_ns()}
-        self._sources = tuple(sources)
+        self._sources = tuple(map(Guarded, sources))
         self._say = say
         self._tagged = False
         self._tag_records: Callable[[], None] = lambda: None
@@ -161,6 +162,7 @@ class Recording:
             groups=self._groups,
             take_tags=self._take_tags,
             watch_programs=self._told_programs.append,
+            before_tasks=self._asyncio_tasks.learn_from,
             cgroup_v1=self._hierarchy.kind != "v2",
             say=self._say,
             asyncio_tasks=self._asyncio_tasks,
@@ -270,6 +272,11 @@ class Recording:
         )
         compact(self._writer)
         self._writer.close()
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Sources that an error of their own has ended, and which; the rest is recorded."""
+        return {s.name: s.failure.why for s in self._sources if s.failure}
 
     def abandon(self) -> None:
         """Detaches everything; what was written stays readable."""

@@ -36,6 +36,8 @@ class Context:
         take_tags: To be called once a source fills that map; before, records have no room for it.
         watch_programs: Takes what is to be told the pids of recorded processes that have become
             another program, on the reading thread.
+        before_tasks: Takes what is to be called before the asyncio tasks of waits are named, on the
+            writing thread.
         tasks: Names of threads.
         groups: Paths of cgroups.
         asyncio_tasks: What asyncio tasks are called: a source puts them in for waits of the
@@ -52,6 +54,7 @@ class Context:
     groups: GroupNames
     take_tags: Callable[[], None]
     watch_programs: Callable[[Callable[[Sequence[int]], None]], None]
+    before_tasks: Callable[[Callable[[], None]], None] = lambda learn: None
     cgroup_v1: bool = False
     asyncio_tasks: AsyncioTasks = field(default_factory=AsyncioTasks)
     native: Callable[[NDArray[Any]], Rows] = lambda records: iter(())

@@ -15,7 +15,7 @@ import click
 
 from sltrace.cli.address import address
 from sltrace.cli.durations import DURATION, SECONDS
-from sltrace.errors import CannotRecord, OutputError, UsageError
+from sltrace.errors import CannotRecord, OutputError, SltraceError, UsageError
 from sltrace.model import POLICIES
 
 if TYPE_CHECKING:
@@ -292,6 +292,11 @@ def _record(
         from sltrace.cli.summary import print_summary
 
         print_summary(path, ending.reason)
+    for name, why in recording.failures.items():
+        raise SltraceError(
+            f"internal error in what records {name}: {why}; all else was recorded",
+            f"please report it, with sources.{name}.failed of {path / 'meta.json'}",
+        )
     return ending.exit_code
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _MAX_META = 16 << 20
+_MAX_WHY = 200
 _MOST_DAMAGE = 5
 """Parts that cannot be read that are named, each in a note."""
 
@@ -50,6 +51,7 @@ class Trace:
         looked = _looked_in_part(meta)
         self.looked_in_part = "; ".join(looked)
         self.sampling = _sampling(meta, looked)
+        self.notes += _failed(meta)
         self.notes += self.sampling
         self.connection: duckdb.DuckDBPyConnection = duckdb.connect(
             config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
@@ -212,6 +214,21 @@ def _looked_in_part(meta: dict[str, Any]) -> list[str]:
     if (more := len(found) - _MOST_DAMAGE) > 0:
         found[_MOST_DAMAGE:] = [f"{more:,} more Go processes were looked at in part, too"]
     return found
+
+
+def _failed(meta: dict[str, Any]) -> list[str]:
+    """Sources that an error of the recorder's own ended early."""
+    sources = meta.get("sources")
+    found = []
+    for name, source in sources.items() if isinstance(sources, dict) else ():
+        failed = source.get("failed") if isinstance(source, dict) else None
+        if isinstance(failed, dict):
+            ns, why = failed.get("after_ns"), str(failed.get("why"))[:_MAX_WHY]
+            after = "a while"
+            if isinstance(ns, int) and 0 <= ns < 1 << 63:
+                after = f"{ns / 1e9:.1f} s"
+            found.append(f"what records {name} failed after {after}, and told no more: {why}")
+    return found[:_MOST_DAMAGE]
 
 
 def _sampling(meta: dict[str, Any], looked: list[str]) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from sltrace.cli.main import run
+from sltrace.trace.reader import Trace
 from tests.kernel.conftest import Record
 from tests.support.pythons import NO_GIL, interpreter, service
 from tests.support.recorder import sltrace
@@ -148,3 +149,38 @@ def test_it_can_be_left_out(record: Record) -> None:
         time.sleep(0.5)
     assert not recording.trace.sql("SELECT 1 FROM targets").num_rows
     assert "python" not in recording.trace.meta["sources"]
+
+
+_DEFECT = """
+import sys
+from sltrace.capture.python.frames import FrameTable
+from sltrace.cli.main import main
+
+def fails(self, records):
+    raise IndexError("a defect")
+
+FrameTable.add = fails
+sys.argv[0] = "sltrace"
+main()
+"""
+
+
+def test_a_defect_of_ours_ends_the_looking_into_python_alone(tmp_path: Path) -> None:
+    path = tmp_path / "d.slt"
+    with service("this", "contend", 30, 2) as process:
+        options = ("record", "-o", str(path), "--pid", str(process.pid), "-d", "2")
+        done = subprocess.run(
+            [sys.executable, "-c", _DEFECT, *options], capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 1
+    (said,) = (x for x in done.stderr.splitlines() if x.startswith("sltrace: "))
+    assert "internal error in what records python: IndexError: a defect; all else was" in said
+    assert "Traceback" not in done.stderr
+    trace = Trace.open(path)
+    last = trace.sql("SELECT max(end_ns) AS ns FROM waits").to_pylist()[0]["ns"]
+    assert last > trace.meta["clock"]["end_ns"] - 100_000_000
+    failed = trace.meta["sources"]["python"]["failed"]
+    assert 0 < failed["after_ns"] < 2_000_000_000
+    assert 'raise IndexError("a defect")' in failed["where"] or "in fails" in failed["where"]
+    assert any("what records python failed after" in note for note in trace.notes)
+    assert trace.sql("SELECT level FROM targets").to_pylist() == [{"level": 1}]

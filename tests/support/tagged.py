@@ -33,6 +33,7 @@ class Tags:
     """A source without probes: it only has the map that the scheduler's probes copy tags from."""
 
     name = "tagged"
+    privileges: frozenset[int] = frozenset()
     fd = -1
 
     def attach(self, context: Context) -> None:

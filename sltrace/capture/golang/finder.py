@@ -119,6 +119,9 @@ class Finder:
                 one.refusal = identity, str(err)
                 return False
             found.refused.append((identity, str(err)))
+        except Exception as err:
+            # What it reads may be anything; one process must not end the looking at others.
+            found.refused.append((identity, f"not understood: {type(err).__name__}: {err}"))
         self._found += 1
         return True
 

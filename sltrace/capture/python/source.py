@@ -80,7 +80,7 @@ class PythonSource:
             self._probes = None
         if self._probes is not None:
             context.take_tags()
-            context.asyncio_tasks.learn = self._learn
+            context.before_tasks(self._learn)
         self._targets.start(self._pids)
 
     def drain(self) -> float:

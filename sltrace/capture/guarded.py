@@ -1,0 +1,117 @@
+"""A source whose own failure ends it alone: what else is recorded goes on.
+
+Sources read what others' processes hold, and a defect that one of those brings to light must not
+cost the scheduler's waits. The failure is told at the end, and kept in the trace.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from sltrace.capture.sources import Context, Rows, Source
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What ended a source.
+
+    Attributes:
+        after_ns: How long after the recording began.
+        why: The exception, in one line.
+        where: Its traceback.
+    """
+
+    after_ns: int
+    why: str
+    where: str
+
+
+class Guarded:
+    """A source, until it fails; from then on it tells nothing, and its probes are taken out.
+
+    Args:
+        source: It. What its `attach` raises is not held back: nothing is recorded yet.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._detached = False
+        self._described: dict[str, Any] = {}
+        self._start_ns = 0
+        self.name, self.privileges = source.name, source.privileges
+        self.failure: Failure | None = None
+
+    def attach(self, context: Context) -> None:
+        """Attaches the source, with what it asks to be told guarded as well."""
+        self._start_ns = context.start_ns
+        own = replace(
+            context,
+            watch_programs=lambda told: context.watch_programs(self._calling(told)),
+            before_tasks=lambda learn: context.before_tasks(self._calling(learn)),
+        )
+        self._source.attach(own)
+
+    def drain(self) -> float:
+        """How full the fullest ring was; of a source that has failed, none is."""
+        if self.failure:
+            # Here, as only the reading thread may: failing is often the writing one's.
+            self.detach()
+            return 0.0
+        with self._noting():
+            return self._source.drain()
+        return 0.0
+
+    def rows(self) -> Rows:
+        """The source's rows, up to where it fails."""
+        if not self.failure:
+            with self._noting():
+                yield from self._source.rows()
+
+    def detach(self) -> None:
+        """Takes its probes out, once."""
+        if not self._detached:
+            self._detached = True
+            with self._noting():
+                self._source.detach()
+
+    def finish(self) -> Rows:
+        """The rest, also of one that has failed: what it knew before is true."""
+        with self._noting():
+            yield from self._source.finish()
+
+    def describe(self) -> dict[str, Any]:
+        """The source's description, or the last that it gave; and how it failed, if it did."""
+        with self._noting():
+            self._described = self._source.describe()
+        if not self.failure:
+            return self._described
+        return self._described | {"failed": asdict(self.failure)}
+
+    def close(self) -> None:
+        """Detaches everything."""
+        with self._noting():
+            self._source.close()
+
+    def _calling(self, function: Callable[..., None]) -> Callable[..., None]:
+        def call(*arguments: Any) -> None:
+            if not self.failure:
+                with self._noting():
+                    function(*arguments)
+
+        return call
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as err:
+            # The first says most; others may follow from it.
+            if not self.failure:
+                line = traceback.format_exception_only(err)[-1].strip()
+                after_ns = time.monotonic_ns() - self._start_ns
+                self.failure = Failure(after_ns, line, traceback.format_exc())
