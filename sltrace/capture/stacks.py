@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sltrace.capture.columns import named
+from sltrace.capture.seen import Seen
 from sltrace.symbols.recorder import SymbolRecorder
 
 if TYPE_CHECKING:
@@ -26,42 +28,47 @@ class StackTable:
 
     def __init__(self, symbols: SymbolRecorder) -> None:
         self._symbols = symbols
-        self._known: NDArray[np.uint64] = np.empty(0, np.uint64)
-        self.refused = 0
+        self._seen = Seen(MAX_STACKS)
+
+    @property
+    def refused(self) -> int:
+        """Stacks that were too many."""
+        return self._seen.refused
 
     def add(self, records: NDArray[Any]) -> Rows:
         """Rows for those of `struct stack_record` that are new, and for what is mapped there."""
-        fresh = self._new(records)
-        yield "stacks", _rows(fresh)
+        fresh = records[self._seen.new(records["id"])]
+        depth = np.minimum(fresh["depth"], fresh["addresses"].shape[1])
+        space = named((fresh["pid"] != 0).astype(np.int32), ["kernel", "user"])
+        addresses = inner(fresh["addresses"], depth).astype(np.uint64)
+        yield "stacks", stack_rows(fresh, space, depth, addresses)
         yield "mappings", self._symbols.observe(fresh)
 
-    def _new(self, records: NDArray[Any]) -> NDArray[Any]:
-        ids, first = np.unique(records["id"], return_index=True)
-        fresh = ~np.isin(ids, self._known, assume_unique=True)
-        room = MAX_STACKS - len(self._known)
-        chosen = np.flatnonzero(fresh)[: max(room, 0)]
-        self.refused += int(fresh.sum()) - len(chosen)
-        self._known = np.union1d(self._known, ids[chosen])
-        return records[first[chosen]]
+
+def inner(frames: NDArray[Any], depth: NDArray[Any]) -> NDArray[Any]:
+    """Of each stack's frames the first `depth`, one stack after another."""
+    return frames[np.arange(frames.shape[1]) < depth[:, None]]
 
 
-def _rows(records: NDArray[Any]) -> pa.Table:
+def stack_rows(
+    records: NDArray[Any], space: pa.Array, depth: NDArray[Any], addresses: NDArray[np.uint64]
+) -> pa.Table:
+    """Rows of `stacks`.
+
+    Args:
+        records: `id` and `pid` of each.
+        space: The column.
+        depth: How many of the addresses each has.
+        addresses: Of one stack after another.
+    """
     import pyarrow as pa
 
-    depth = np.minimum(records["depth"], records["addresses"].shape[1])
-    inside = np.arange(records["addresses"].shape[1]) < depth[:, None]
     offsets = np.concatenate([[0], np.cumsum(depth)]).astype(np.int32)
-    addresses = pa.ListArray.from_arrays(
-        pa.array(offsets), pa.array(records["addresses"][inside].astype(np.uint64))
-    )
-    space = np.where(records["pid"] == 0, 0, 1).astype(np.int32)
     return pa.table(
         {
             "stack_id": pa.array(records["id"].astype(np.int64)),
-            "space": pa.DictionaryArray.from_arrays(
-                pa.array(space), pa.array(["kernel", "user"], pa.string())
-            ),
+            "space": space,
             "pid": pa.array(records["pid"].astype(np.int32)),
-            "addresses": addresses,
+            "addresses": pa.ListArray.from_arrays(pa.array(offsets), pa.array(addresses)),
         }
     )

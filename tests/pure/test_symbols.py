@@ -6,6 +6,7 @@ import ctypes
 import os
 import subprocess
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -18,6 +19,7 @@ from sltrace.symbols.demangle import readable
 from sltrace.symbols.elf import Elf, ElfError
 from sltrace.symbols.filebytes import FileBytes
 from sltrace.symbols.kernel import KernelSymbols, addresses_shown
+from sltrace.symbols.mappings import Mapping, MappingRecorder
 from sltrace.symbols.perfmap import PerfMap
 
 SOURCE = """
@@ -233,3 +235,25 @@ def test_libc_agrees_with_the_dynamic_linker() -> None:
     (name,) = elf.names(np.array([linked], np.uint64))
     assert name is not None
     assert "clock_nanosleep" in name
+
+
+def test_what_is_mapped_nowhere_is_looked_for_ever_less_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = MappingRecorder().read_maps(os.getpid())[0]
+    second, now, read = 1_000_000_000, 0, []
+
+    class Recorder(MappingRecorder):
+        def read_maps(self, pid: int) -> list[Mapping]:
+            read.append(now // second)
+            return found
+
+    found = [here]
+    monkeypatch.setattr("time.monotonic_ns", lambda: now + 1)
+    recorder = Recorder()
+    for now in range(0, 40 * second, second):
+        if now == 30 * second:
+            found = [here, replace(here, start=1 << 46, end=(1 << 46) + 4096)]
+        assert len(recorder.observe(1, [here.start, 5])) == (now in (0, 31 * second))
+    assert read == [0, 1, 3, 7, 15, 23, 31, 32, 34, 38]
+    assert recorder.processes[1].find((1 << 46) + 5) == found[1]

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from sltrace.target.memory import Memory, Unreadable
-from sltrace.target.python.code import Code, Signature, code_signature, read_code
-from sltrace.target.python.interpreter import Interpreter
+from sltrace.capture.columns import same
+from sltrace.capture.python.codes import Codes, Memories
+from sltrace.capture.seen import Seen
+from sltrace.capture.stacks import inner, stack_rows
 from sltrace.trace.schema import arrow_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-LOT_NS = 100_000_000
-"""Stacks wait five times as long to be looked at."""
 MAX_STACKS = 1 << 20
 MAX_FRAMES = 1 << 20
 UNREADABLE = "[frame that could not be read]"
@@ -25,24 +24,9 @@ UNREADABLE = "[frame that could not be read]"
 _FIRST_ID = 1 << 63
 """Above every address of user space, which ids of frames must not be taken for."""
 
-Memories = Callable[[int], list[tuple[Memory, Interpreter]]]
-
-
-class _Known(NamedTuple):
-    """A code object and its number: code hashes slowly."""
-
-    number: int
-    code: Code | None
-
-
-_UNREADABLE = _Known(0, None)
-
 
 class FrameTable:
-    """Reads code objects soon after they were seen: they may not be there for long.
-
-    Code that is freed makes room for other code at the same address, so what is known of an
-    address is checked against the process, but for what was checked LOT_NS ago or less.
+    """Names the frames of stacks soon after they were seen: their code may not be there for long.
 
     Args:
         memories: Where code objects of a process can be read.
@@ -50,63 +34,68 @@ class FrameTable:
     """
 
     def __init__(self, memories: Memories, tasks: dict[int, str]) -> None:
-        self._memories = memories
+        self._codes = Codes(memories, self._forget)
         self._tasks = tasks
-        self._ids: dict[tuple[int, int, int], int] = {}
-        self._codes: dict[tuple[int, int], tuple[Signature, _Known]] = {}
-        self._lots: dict[int, dict[int, _Known]] = {}
-        self._lots_ns = 0
-        self._read = 0
-        self._stacks: set[int] = set()
-        self.unreadable = 0
-        self.refused = 0
+        self._seen = Seen(MAX_STACKS)
+        self._ids: dict[int, dict[bytes, int]] = {}
+        self._frames = 0
+        self._unknown: set[int] = set()
+        self._coroutines: dict[int, str] = {}
+        self._refused = 0
+
+    @property
+    def unreadable(self) -> int:
+        """Code objects that could not be read."""
+        return self._codes.unreadable
+
+    @property
+    def refused(self) -> int:
+        """Stacks that were too many, or had too many frames."""
+        return self._refused + self._seen.refused
 
     def add(self, records: NDArray[Any]) -> tuple[pa.Table, pa.Table]:
         """Rows of stacks and frames for `struct python_stack`s."""
         import pyarrow as pa
 
-        stacks: list[dict[str, Any]] = []
+        self._codes.begin(time.monotonic_ns())
+        fresh = records[self._seen.new(records["id"])]
+        stacks: list[pa.Table] = []
         frames: list[dict[str, Any]] = []
-        if (now := time.monotonic_ns()) - self._lots_ns > LOT_NS:
-            self._lots, self._lots_ns = {}, now
-        fresh = [i not in self._stacks for i in records["id"].tolist()]
-        for record in records[fresh]:
-            stack_id, pid = int(record["id"]), int(record["pid"])
-            if stack_id in self._stacks:
-                continue
-            if len(self._stacks) >= MAX_STACKS or len(self._ids) >= MAX_FRAMES:
-                self.refused += 1
-                continue
-            self._stacks.add(stack_id)
-            lot = self._lots.setdefault(pid, {})
-            inner = record["frames"][: int(record["depth"])]
-            held = inner["code"].tolist()
-            for address in held:
-                if address not in lot:
-                    lot[address] = self._code(pid, address)
-            pairs = zip(held, inner["instr"].tolist(), strict=True)
-            addresses = [self._id(pid, lot[code], instr, frames) for code, instr in pairs]
-            codes = [lot[code].code for code in reversed(held)]
-            task = next((code for code in codes if code and code.coroutine), None)
-            # Where the outermost frame was not read, the outermost coroutine may not be there.
-            if task and codes[0]:
-                self._tasks[stack_id] = task.name
-            stacks.append(
-                {"stack_id": stack_id, "space": "python", "pid": pid, "addresses": addresses}
-            )
+        for pid in np.unique(fresh["pid"]).tolist():
+            if self._frames >= MAX_FRAMES:
+                self._refused += len(fresh)
+                break
+            stacks.append(self._of_process(pid, fresh[fresh["pid"] == pid], frames))
         return (
-            pa.Table.from_pylist(stacks, schema=arrow_schema("stacks")),
+            pa.concat_tables(stacks) if stacks else arrow_schema("stacks").empty_table(),
             pa.Table.from_pylist(frames, schema=arrow_schema("frames")),
         )
 
-    def _id(self, pid: int, held: _Known, instr: int, frames: list[dict[str, Any]]) -> int:
-        """Id of a place in the code; a new one gets its row."""
-        which, code = held
-        key = (pid, instr if code else 0, which)
-        known = self._ids.get(key)
-        if known is not None:
-            return known
-        number = self._ids[key] = _FIRST_ID + len(self._ids)
+    def _of_process(
+        self, pid: int, records: NDArray[Any], frames: list[dict[str, Any]]
+    ) -> pa.Table:
+        depth = np.minimum(records["depth"], records["frames"].shape[1])
+        held = inner(records["frames"], depth)
+        self._codes.check(pid, np.unique(held["code"]).tolist())
+        known = self._ids.setdefault(pid, {})
+        # A frame as its bytes: that is the fastest key for what has to be looked up one by one.
+        keys: list[bytes] = held.view(f"V{held.itemsize}").tolist()
+        ids = [known.get(key) or self._new(pid, key, frames) for key in keys]
+        self._note_tasks(records["id"].tolist(), depth.tolist(), ids)
+        space = same("python", len(records))
+        return stack_rows(records, space, depth, np.array(ids, np.uint64))
+
+    def _new(self, pid: int, key: bytes, frames: list[dict[str, Any]]) -> int:
+        """Id of a place in the code that was not met before; it gets its row."""
+        address, instr = (int.from_bytes(key[at : at + 8], "little") for at in (0, 8))
+        code = self._codes.at(pid, address, key)
+        known = self._ids[pid]
+        # Frames without code have one row, and are not kept: a process may make up any number.
+        key = key if code else b""
+        if key in known:
+            return known[key]
+        number = known[key] = _FIRST_ID + self._frames
+        self._frames += 1
         row: dict[str, Any] = {
             "space": "python",
             "pid": pid,
@@ -116,30 +105,33 @@ class FrameTable:
             "build_id": "",
             "language": "python",
         }
-        if code:
+        if code is None:
+            self._unknown.add(number)
+        else:
             row |= {
                 "name": code.name,
                 "module": code.module,
                 "file": code.file,
                 "line": code.line(instr),
             }
+            if code.coroutine:
+                self._coroutines[number] = code.name
         frames.append(row)
         return number
 
-    def _code(self, pid: int, address: int) -> _Known:
-        for memory, interpreter in self._memories(pid):
-            layout = interpreter.layout
-            try:
-                signature = code_signature(memory, layout, address, interpreter.code_type)
-                before = self._codes.get((pid, address))
-                if before and before[0] == signature:
-                    return before[1]
-                code = read_code(memory, layout, address)
-            except Unreadable:
-                continue
-            self._read += 1
-            known = _Known(self._read, code)
-            self._codes[pid, address] = signature, known
-            return known
-        self.unreadable += 1
-        return _UNREADABLE
+    def _forget(self, pid: int, keys: list[bytes]) -> None:
+        """These are places in other code now."""
+        for key in keys:
+            self._ids[pid].pop(key, None)
+
+    def _note_tasks(self, stacks: list[int], depths: list[int], ids: list[int]) -> None:
+        if not self._coroutines:
+            return
+        end = 0
+        for stack, depth in zip(stacks, depths, strict=True):
+            begin, end = end, end + depth
+            # Where the outermost frame was not read, the outermost coroutine may not be there.
+            if depth and ids[end - 1] not in self._unknown:
+                names = map(self._coroutines.get, reversed(ids[begin:end]))
+                if name := next(filter(None, names), None):
+                    self._tasks[stack] = name

@@ -1,0 +1,111 @@
+"""Code objects of the processes that are recorded, each read once and known for what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from sltrace.target.memory import Memory, Unreadable
+from sltrace.target.python.code import Code, Signature, code_signature, read_code
+from sltrace.target.python.interpreter import Interpreter
+
+LOT_NS = 100_000_000
+"""Stacks wait five times as long to be looked at."""
+
+MAX_BYTES = 32 << 20
+"""Of line tables and names; all are read again once it is reached. All the 10,700 code objects of
+Flask with asyncio and OpenTelemetry would take 13 MB."""
+
+Memories = Callable[[int], list[tuple[Memory, Interpreter]]]
+
+
+@dataclass
+class _Known:
+    """A code object.
+
+    Attributes:
+        signature: By which it is known again.
+        code: It.
+        keys: Frames that were named by it.
+    """
+
+    signature: Signature
+    code: Code
+    keys: list[bytes] = field(default_factory=list)
+
+
+class Codes:
+    """Code that is freed makes room for other code at the same address.
+
+    So what is known of an address is checked against the process, but for what was checked LOT_NS
+    ago or less.
+
+    Args:
+        memories: Where code objects of a process can be read.
+        forget: Gets the frames of a process that were named by code that is no more.
+    """
+
+    def __init__(self, memories: Memories, forget: Callable[[int, list[bytes]], None]) -> None:
+        self._memories = memories
+        self._forget = forget
+        self._known: dict[int, dict[int, _Known]] = {}
+        self._checked: dict[int, set[int]] = {}
+        self._since_ns = 0
+        self._bytes = 0
+        self.unreadable = 0
+        """How often none was to be read at an address."""
+
+    def begin(self, now_ns: int) -> None:
+        """Stacks follow; at what time (CLOCK_MONOTONIC)."""
+        if now_ns - self._since_ns > LOT_NS:
+            self._checked, self._since_ns = {}, now_ns
+        if self._bytes > MAX_BYTES:
+            for pid, known in self._known.items():
+                for one in known.values():
+                    self._forget(pid, one.keys)
+            self._known, self._checked, self._bytes = {}, {}, 0
+
+    def check(self, pid: int, addresses: Iterable[int]) -> None:
+        """Looks at the addresses of a process that were not checked lately."""
+        checked = self._checked.setdefault(pid, set())
+        fresh = [address for address in addresses if address not in checked]
+        if not fresh:
+            return
+        checked.update(fresh)
+        known = self._known.setdefault(pid, {})
+        memories = self._memories(pid)
+        for address in fresh:
+            before = known.pop(address, None)
+            now = _read(memories, address, before)
+            if before and now is not before:
+                self._forget(pid, before.keys)
+            if now is None:
+                self.unreadable += 1
+                continue
+            known[address] = now
+            if now is not before:
+                self._bytes += now.code.size
+
+    def at(self, pid: int, address: int, key: bytes) -> Code | None:
+        """The code at an address that was checked; a frame is named by it from now on."""
+        known = self._known[pid].get(address)
+        if known is None:
+            return None
+        known.keys.append(key)
+        return known.code
+
+
+def _read(
+    memories: list[tuple[Memory, Interpreter]], address: int, before: _Known | None
+) -> _Known | None:
+    """What is there now: `before` if that is the same; None if nothing can be read."""
+    for memory, interpreter in memories:
+        layout = interpreter.layout
+        try:
+            signature = code_signature(memory, layout, address, interpreter.code_type)
+            if before and before.signature == signature:
+                return before
+            return _Known(signature, read_code(memory, layout, address))
+        except Unreadable:
+            continue
+    return None

@@ -1,0 +1,162 @@
+"""Stacks of code objects become named frames, also where code makes room for other code."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sltrace.capture.python import codes
+from sltrace.capture.python.frames import UNREADABLE, FrameTable
+from sltrace.target.memory import Memory, Unreadable
+from sltrace.target.python.interpreter import Interpreter
+from sltrace.target.python.layout import CODE_BYTES, layout_for
+
+_LAYOUT = layout_for(12, b"")
+_TYPE = 0x7000
+_FRAME = np.dtype([("code", "<u8"), ("instr", "<u8")])
+_STACK = np.dtype([("id", "<u8"), ("pid", "<u4"), ("depth", "<u4"), ("frames", _FRAME, (4,))])
+_COROUTINE = 0x80
+
+
+class Heap(Memory):
+    """A process with code objects where the test wants them."""
+
+    def __init__(self) -> None:
+        self._pieces: dict[int, bytes] = {}
+        self._free = 0x100000
+        self.reads = 0
+
+    def read(self, address: int, size: int) -> bytes:
+        self.reads += 1
+        for start, piece in self._pieces.items():
+            if start <= address and address + size <= start + len(piece):
+                return piece[address - start : address - start + size]
+        raise Unreadable("nothing there")
+
+    def close(self) -> None:
+        return
+
+    def put(self, address: int, name: str, line: int = 1, flags: int = 0) -> None:
+        """A code object of one line, in FILE.py of its name."""
+        raw = bytearray(CODE_BYTES)
+        struct.pack_into("<Q", raw, 8, _TYPE)
+        for at, value in (
+            (_LAYOUT.name, self._text(name)),
+            (_LAYOUT.filename, self._text(f"/srv/{name}.py")),
+            (_LAYOUT.linetable, self._bytes(bytes([0x80 | 10 << 3 | 7, 0]))),
+        ):
+            struct.pack_into("<Q", raw, at, value)
+        struct.pack_into("<i", raw, _LAYOUT.first_line, line)
+        struct.pack_into("<I", raw, _LAYOUT.flags, flags)
+        self._pieces[address] = bytes(raw)
+
+    def remove(self, address: int) -> None:
+        del self._pieces[address]
+
+    def _add(self, raw: bytes) -> int:
+        self._free += 256
+        self._pieces[self._free] = raw
+        return self._free
+
+    def _text(self, text: str) -> int:
+        head = bytearray(40)
+        struct.pack_into("<Q", head, 16, len(text))
+        head[32] = 0b11001 << 2  # one byte a character, compact, ASCII
+        return self._add(bytes(head) + text.encode())
+
+    def _bytes(self, raw: bytes) -> int:
+        return self._add(struct.pack("<16xQ8x", len(raw)) + raw)
+
+
+class Watched:
+    """A table, the stacks that it was given, and what it made of them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        python = Interpreter("3.12", "", "", "", 0, _LAYOUT, 0, 0, 0, 1, _TYPE)
+        self.heap = Heap()
+        self.tasks: dict[int, str] = {}
+        self.table = FrameTable(lambda pid: [(self.heap, python)], self.tasks)
+        self._names: dict[int, tuple[str, int | None]] = {}
+        self._now = 1
+        monkeypatch.setattr("time.monotonic_ns", lambda: self._now)
+
+    def later(self) -> None:
+        self._now += codes.LOT_NS + 1
+
+    def add(self, *stacks: tuple[int, list[int]], pid: int = 1) -> dict[int, list[Any]]:
+        """Names and lines of each new stack's frames, by its id; its frames are code objects."""
+        records = np.zeros(len(stacks), _STACK)
+        for record, (number, held) in zip(records, stacks, strict=True):
+            record["id"], record["pid"], record["depth"] = number, pid, len(held)
+            record["frames"]["code"][: len(held)] = held
+            record["frames"]["instr"][: len(held)] = [h + _LAYOUT.code_start for h in held]
+        made, frames = self.table.add(records)
+        for row in frames.to_pylist():
+            assert row["address"] not in self._names
+            self._names[row["address"]] = row["name"], row["line"]
+        return {
+            row["stack_id"]: [self._names[a] for a in row["addresses"]] for row in made.to_pylist()
+        }
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
+    return Watched(monkeypatch)
+
+
+def test_each_stack_and_each_place_is_told_once(watched: Watched) -> None:
+    watched.heap.put(0x1000, "outer", 10)
+    watched.heap.put(0x2000, "inner", 20)
+    inner, outer = ("inner", 20), ("outer", 10)
+    assert watched.add((1, [0x2000, 0x1000]), (1, [0x2000, 0x1000])) == {1: [inner, outer]}
+    reads = watched.heap.reads
+    assert watched.add((1, [0x2000, 0x1000]), (2, [0x1000])) == {2: [outer]}
+    # Checked a moment ago.
+    assert watched.heap.reads == reads
+    assert watched.add((3, [0x1000]), pid=2) == {3: [outer]}
+
+
+def test_other_code_at_the_same_address_is_not_taken_for_the_first(watched: Watched) -> None:
+    watched.heap.put(0x1000, "first", 10)
+    assert watched.add((1, [0x1000])) == {1: [("first", 10)]}
+    watched.heap.put(0x1000, "second", 20)
+    watched.later()
+    assert watched.add((2, [0x1000])) == {2: [("second", 20)]}
+    watched.heap.remove(0x1000)
+    watched.later()
+    assert watched.add((3, [0x1000]), (4, [0x1000])) == {
+        3: [(UNREADABLE, None)],
+        4: [(UNREADABLE, None)],
+    }
+    assert watched.table.unreadable == 1
+    watched.heap.put(0x1000, "third", 30)
+    watched.later()
+    assert watched.add((5, [0x1000])) == {5: [("third", 30)]}
+
+
+def test_a_task_is_the_outermost_coroutine_of_a_whole_stack(watched: Watched) -> None:
+    watched.heap.put(0x1000, "run")
+    watched.heap.put(0x2000, "serve", flags=_COROUTINE)
+    watched.heap.put(0x3000, "query", flags=_COROUTINE)
+    whole = [0x3000, 0x2000, 0x1000]
+    watched.add((1, whole), (2, [0x1000]), (3, [0x3000, 0x2000, 0x4000]), (4, [0x3000, 0x1000]))
+    assert watched.tasks == {1: "serve", 4: "query"}
+
+
+def test_what_is_kept_of_code_is_bounded(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codes, "MAX_BYTES", 10_000)
+    known = watched.table._codes._known
+    most = 0
+    for number in range(200):
+        watched.heap.put(0x10000000 + number * 0x1000, f"f{number}")
+        made = watched.add((number + 1, [0x10000000 + number * 0x1000, 0x10000000]))
+        assert made[number + 1] == [(f"f{number}", 1), ("f0", 1)]
+        most = max(most, sum(map(len, watched.table._codes._known.values())))
+        assert sum(map(len, watched.table._ids.values())) < 40
+        # A process may make any number of addresses up.
+        watched.add((1000 + number, [0x20000000 + number]))
+    assert 5 < most < 40
+    assert watched.table._codes._known is not known
