@@ -132,6 +132,7 @@ class Feed:
         """Writes the sources' last rows, all names and, which may take long, the symbols."""
         for source in self._sources:
             self._write(source.finish())
+            self._write(source.targets())
         self.close_segment()
         self.write_tables(final=True)
         for table, rows in self._symbols.finish().items():

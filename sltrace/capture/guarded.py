@@ -84,6 +84,11 @@ class Guarded:
         with self._noting():
             yield from self._source.finish()
 
+    def targets(self) -> Rows:
+        """Likewise."""
+        with self._noting():
+            yield from self._source.targets()
+
     def describe(self) -> dict[str, Any]:
         """The source's description, or the last that it gave; and how it failed, if it did."""
         with self._noting():

@@ -77,6 +77,10 @@ class ObiSource:
         """None of its own."""
         return iter(())
 
+    def targets(self) -> Rows:
+        """None of its own."""
+        return iter(())
+
     def describe(self) -> dict[str, Any]:
         """Where the map is, and how many switches of threads had an id in it."""
         if self._object is not None:

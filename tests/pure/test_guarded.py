@@ -17,7 +17,18 @@ from sltrace.trace.reader import Trace
 from sltrace.trace.writer import TraceWriter
 
 _ROWS = pa.table({"n": [1]})
-_PLACES = ("drain", "rows", "between", "told", "learn", "detach", "finish", "describe", "close")
+_PLACES = (
+    "drain",
+    "rows",
+    "between",
+    "told",
+    "learn",
+    "detach",
+    "finish",
+    "targets",
+    "describe",
+    "close",
+)
 
 
 class Failing:
@@ -55,6 +66,10 @@ class Failing:
 
     def finish(self) -> Rows:
         self._at("finish")
+        yield "frames", _ROWS
+
+    def targets(self) -> Rows:
+        self._at("targets")
         yield "targets", _ROWS
 
     def describe(self) -> dict[str, Any]:
@@ -104,14 +119,16 @@ def test_what_fails_ends_alone(place: str) -> None:
     session.attach()
     session.once()
     fill, tables = session.once()
-    during = place not in ("detach", "finish", "close")
+    during = place not in ("detach", "finish", "targets", "close")
     assert (fill, tables) == ((0.0, []) if during else (0.5, ["waits", "samples"]))
     assert (guarded.failure is not None) is during
     # The probes are out at once, and only once.
     assert source.called.count("detach") == during
     guarded.detach()
     assert source.called.count("detach") == 1
-    assert [t for t, _ in guarded.finish()] == ([] if place == "finish" else ["targets"])
+    for end in ("finish", "targets"):
+        told = [table for table, _ in getattr(guarded, end)()]
+        assert told == ([] if place == end else [{"finish": "frames"}.get(end, end)])
     guarded.close()
     described = guarded.describe()
     assert described["failed"]["why"] == f"IndexError: in {place}"

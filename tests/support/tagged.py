@@ -49,6 +49,9 @@ class Tags:
     def finish(self) -> Rows:
         return iter(())
 
+    def targets(self) -> Rows:
+        return iter(())
+
     def describe(self) -> dict[str, Any]:
         return {"attached": []}
 

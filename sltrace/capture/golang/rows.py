@@ -165,10 +165,12 @@ def frames(process: GoProcess, addresses: Iterable[int]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=arrow_schema("frames"))
 
 
-def targets(
-    found: Sequence[tuple[Identity, int | None, str, int, int | None]],
-) -> pa.Table:
-    """Rows of `targets`: who, level reached, why no more, from when and until when (ns)."""
+Told = tuple[Identity, int | None, str, int, int | None]
+"""A process: who, level reached, why no more, from when and until when (ns)."""
+
+
+def targets(found: Sequence[Told]) -> pa.Table:
+    """Rows of `targets`."""
     import pyarrow as pa
 
     rows = [

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +27,6 @@ from sltrace.capture.settings import Settings
 from sltrace.capture.sources import Context, Rows
 from sltrace.target.go.offsets import TRACKED_ONE_IN
 from sltrace.target.go.process import GoProcess, Identity, is_go_program
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 MAX_STACKS = 1 << 18
 _SECOND = "another Go program had its number before, in this recording"
@@ -196,28 +193,22 @@ class GoSource:
         self._probing.detach()
 
     def finish(self) -> Rows:
-        """What was drained last, the names of all addresses, and what became of each process."""
+        """What was drained last, and the names of all addresses."""
         yield from self.rows()
-        now = time.monotonic_ns()
-        self._refused += [(identity, why, now) for identity, why in self._finder.unsettled()]
         for pid, addresses in self._addresses.items():
             if addresses:
                 yield "frames", go_rows.frames(self._processes[pid], addresses)
-        yield "targets", self._targets()
 
-    def _targets(self) -> pa.Table:
-        return go_rows.targets(
-            [
-                (
-                    p.identity,
-                    *self._reached(pid),
-                    self._probing.from_ns(pid),
-                    self._samplers[pid].ended_ns,
-                )
-                for pid, p in self._processes.items()
-            ]
-            + [(identity, None, why, from_ns, None) for identity, why, from_ns in self._refused]
-        )
+    def targets(self) -> Rows:
+        """What became of each process."""
+        now = time.monotonic_ns()
+        self._refused += [(identity, why, now) for identity, why in self._finder.unsettled()]
+        found: list[go_rows.Told] = []
+        for pid, process in self._processes.items():
+            from_ns, until_ns = self._probing.from_ns(pid), self._samplers[pid].ended_ns
+            found.append((process.identity, *self._reached(pid), from_ns, until_ns))
+        found += [(identity, None, why, from_ns, None) for identity, why, from_ns in self._refused]
+        yield "targets", go_rows.targets(found)
 
     def _reached(self, pid: int) -> tuple[int, str]:
         level, why = self._probing.reached(pid)

@@ -72,6 +72,10 @@ class ProfileSource:
     def detach(self) -> None:
         """Nothing: there are no probes."""
 
+    def targets(self) -> Rows:
+        """None: profiles come from anywhere."""
+        return iter(())
+
     def finish(self) -> Rows:
         """Stops to listen and reads the files."""
         self.close()

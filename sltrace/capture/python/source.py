@@ -118,12 +118,15 @@ class PythonSource:
         yield "counters", self._changed_counters()
 
     def finish(self) -> Rows:
-        """The rest, and what became of the processes."""
-        import pyarrow as pa
-
+        """The rest."""
         if self._probes is not None:
             self.drain()
             yield from self.rows()
+
+    def targets(self) -> Rows:
+        """What became of the processes."""
+        import pyarrow as pa
+
         if self._targets is not None:
             found = [_row(target) for target in self._targets.told()]
             yield "targets", pa.Table.from_pylist(found, schema=arrow_schema("targets"))
