@@ -68,8 +68,10 @@ def test_probes_stay_within_their_budget(tmp_path: Path) -> None:
 
     The program is asked for its histogram all the time: what it counted between the first and the
     last answer within a time in which the probes were on lies between the waits of the shorter and
-    of the longer time between question and answer.
+    of the longer time between question and answer. The probe stands before the runtime's counting,
+    and on the way back from it a thread may lose its CPU.
     """
+    late = 10_000_000
     with witness() as running:
         options = ("--pid", running.pid, "--go-budget", 5, "--go-level", 2)
         with recorder(tmp_path / "b.slt", *options) as recording:
@@ -90,26 +92,27 @@ def test_probes_stay_within_their_budget(tmp_path: Path) -> None:
     on = on_times(trace)
     compared = 0
     for since, until_ns in on:
-        within = [a for a in asked if since <= a[0] and a[1] <= until_ns]
+        within = [a for a in asked if since + late <= a[0] and a[1] <= until_ns]
         if len(within) < 2:
             continue
         (first, known, before), (last, answered, after) = within[0], within[-1]
-        inner = bucketed(lengths[(ends > known) & (ends < last)])
-        outer = bucketed(lengths[(ends >= first) & (ends <= answered)])
+        inner = bucketed(lengths[(ends > known) & (ends < last - late)])
+        outer = bucketed(lengths[(ends >= first - late) & (ends <= answered)])
         outer[0] += counts["go_zeros"]
         told = difference(after, before, LATENCIES)
-        assert all(a <= b <= c for a, b, c in zip(inner, told, outer, strict=True))
-        compared += sum(told)
+        assert (np.array(inner) <= told).all(), (inner, told)
+        assert (told <= np.array(outer)).all(), (told, outer)
+        compared += sum(inner)
     assert compared > 1000
     # A hit that was under way is told a moment later.
-    slack = 1_000_000
     looked = np.zeros(len(ends), bool)
     for since, until_ns in on:
-        looked |= (ends >= since) & (ends <= until_ns + slack)
+        looked |= (ends >= since) & (ends <= until_ns + late)
     assert looked.all()
     (process,) = trace.meta["sources"]["go"]["processes"]
     own = process["cpu_ns"] - process["spent_ns"]
-    assert process["spent_ns"] <= 0.05 * own + 10_000_000
+    # And one look more: it is over only when it has cost too much.
+    assert process["spent_ns"] <= 0.05 * own + 20_000_000
     assert process["spent_ns"] >= trace.meta["sources"]["go"]["probe_ns"]
     # Parked while nobody looked: no time is made up for those. The first time is of the attaching.
     assert counts["go_unstamped"] > 0 or len(on) <= 3
