@@ -221,7 +221,7 @@ def test_samples_are_99_a_second_and_on_the_right_lines(
     ratio = three / (three + one)
     expected = log["three"] / (log["three"] + log["one"])
     # Three standard deviations of so many samples.
-    assert ratio == pytest.approx(expected, abs=3 * (0.25 * 0.75 / samples["n"]) ** 0.5)
+    assert ratio == pytest.approx(expected, abs=3 * (0.25 * 0.75 / (three + one)) ** 0.5)
     # And what native and kernel functions took, below the Python function that called them.
     profile = cpu_profile(trace, build_cube(trace))
     assert profile
