@@ -268,6 +268,8 @@ class Recording:
             clock=clock,
             overhead=self._accounts.overhead(),
             skipped_probe_runs=skipped,
+            native_stacks_refused=self._native.refused,
+            mapped_files_refused=self._symbols.refused_files,
             sources=self._describe_sources(),
         )
         compact(self._writer)

@@ -33,6 +33,11 @@ class SymbolRecorder:
         self._kernel_addresses: set[int] = set()
         self._user_addresses: set[tuple[int, int]] = set()
 
+    @property
+    def refused_files(self) -> int:
+        """Mapped files that were too many to be opened: their addresses have no names."""
+        return self._recorder.refused_files
+
     def observe(self, stacks: NDArray[Any]) -> pa.Table:
         """Takes new stacks (`struct stack_record`); rows of the mappings table."""
         import pyarrow as pa

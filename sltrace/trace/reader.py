@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 _MAX_META = 16 << 20
 _MAX_WHY = 200
+_TOO_MANY = {
+    "native_stacks_refused": "times a native stack was left out: there were too many",
+    "mapped_files_refused": "mapped files were not looked into: addresses in them have no names",
+}
 _MOST_DAMAGE = 5
 """Parts that cannot be read that are named, each in a note."""
 
@@ -52,6 +56,7 @@ class Trace:
         self.looked_in_part = "; ".join(looked)
         self.sampling = _sampling(meta, looked)
         self.notes += _failed(meta)
+        self.notes += _refused(meta)
         self.notes += self.sampling
         self.connection: duckdb.DuckDBPyConnection = duckdb.connect(
             config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
@@ -229,6 +234,16 @@ def _failed(meta: dict[str, Any]) -> list[str]:
                 after = f"{ns / 1e9:.1f} s"
             found.append(f"what records {name} failed after {after}, and told no more: {why}")
     return found[:_MOST_DAMAGE]
+
+
+def _refused(meta: dict[str, Any]) -> list[str]:
+    """What there was too much of."""
+    found = []
+    for key, words in _TOO_MANY.items():
+        count = meta.get(key)
+        if isinstance(count, int) and 0 < count < 1 << 63:
+            found.append(f"{count:,} {words}")
+    return found
 
 
 def _sampling(meta: dict[str, Any], looked: list[str]) -> list[str]:

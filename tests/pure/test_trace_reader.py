@@ -146,3 +146,17 @@ def test_writing_imports_nothing_that_was_not_there_before(tmp_path: Path) -> No
         [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == []
+
+
+def test_what_there_was_too_much_of_is_said(tmp_path: Path) -> None:
+    said = {
+        "native_stacks_refused": "1,200 times a native stack was left out: there were too many",
+        "mapped_files_refused": "1,200 mapped files were not looked into: addresses in them have no"
+        " names",
+    }
+    for key, note in said.items():
+        cases = ((1200, [note]), (0, []), (10**400, []), ("many", []))
+        for number, (count, notes) in enumerate(cases):
+            path = tmp_path / f"{key}{number}.slt"
+            TraceWriter.create(path, META | {key: count}).close()
+            assert Trace.open(path).notes == notes
