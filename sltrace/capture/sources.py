@@ -90,11 +90,11 @@ class Source(Protocol):
         Called on the reading thread while the writing thread may be in `rows`.
         """
 
-    def targets(self) -> Rows:
-        """What became of each process, once all else is told: rows of `targets`."""
-
     def finish(self) -> Rows:
         """The rest, once nothing is attached any more: names, and what was still under way."""
+
+    def targets(self) -> Rows:
+        """What became of each process, after `finish`: rows of `targets`."""
 
     def describe(self) -> dict[str, Any]:
         """For meta.json: what is attached, and losses, discards and own cost so far."""

@@ -292,10 +292,11 @@ def _record(
         from sltrace.cli.summary import print_summary
 
         print_summary(path, ending.reason)
-    for name, why in recording.failures.items():
+    if failures := recording.failures:
+        what = "; ".join(f"{name}: {why}" for name, why in failures.items())
         raise SltraceError(
-            f"internal error in what records {name}: {why}; all else was recorded",
-            f"please report it, with sources.{name}.failed of {path / 'meta.json'}",
+            f"internal error in what records {what}; all else was recorded",
+            f"please report it, with sources.{next(iter(failures))}.failed of {path / 'meta.json'}",
         )
     return ending.exit_code
 

@@ -72,10 +72,6 @@ class ProfileSource:
     def detach(self) -> None:
         """Nothing: there are no probes."""
 
-    def targets(self) -> Rows:
-        """None: profiles come from anywhere."""
-        return iter(())
-
     def finish(self) -> Rows:
         """Stops to listen and reads the files."""
         self.close()
@@ -90,6 +86,10 @@ class ProfileSource:
                 self._refuse(f"{path}: {err}")
             # One at a time, so that no more than that is in memory.
             yield from self.rows()
+
+    def targets(self) -> Rows:
+        """None: profiles come from anywhere."""
+        return iter(())
 
     def describe(self) -> dict[str, Any]:
         """Where it listens, and what was received and refused."""

@@ -62,10 +62,11 @@ class FrameTable:
         stacks: list[pa.Table] = []
         frames: list[dict[str, Any]] = []
         for pid in np.unique(fresh["pid"]).tolist():
-            if self._frames >= MAX_FRAMES:
-                self._refused += len(fresh)
-                break
-            stacks.append(self._of_process(pid, fresh[fresh["pid"] == pid], frames))
+            mine = fresh[fresh["pid"] == pid]
+            if self._frames < MAX_FRAMES:
+                stacks.append(self._of_process(pid, mine, frames))
+            else:
+                self._refused += len(mine)
         return (
             pa.concat_tables(stacks) if stacks else arrow_schema("stacks").empty_table(),
             pa.Table.from_pylist(frames, schema=arrow_schema("frames")),
