@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from functools import cache
 
 import pytest
@@ -13,7 +14,8 @@ settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
 REQUIRED = frozenset(os.environ.get("SLTRACE_REQUIRE", "").split(",")) - {""}
-"""Markers whose tests must run: on a machine that cannot, they fail and are not skipped."""
+"""Markers whose tests must run: on a machine that cannot, they fail and are not skipped,
+whatever it is that they skip for."""
 
 
 @cache
@@ -44,10 +46,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if getattr(item, "execution_count", 1) > 1:
         _record_again(item)
     if item.get_closest_marker("bpf") and (why := why_no_bpf()):
-        reason = f"cannot record here: {why}"
-        if "bpf" in REQUIRED:
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+        pytest.skip(f"cannot record here: {why}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    required = sorted(m for m in REQUIRED if item.get_closest_marker(m))
+    if report.skipped and required and not hasattr(report, "wasxfail"):
+        why = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"must run here (SLTRACE_REQUIRE={','.join(required)}): {why}"
+    return report
 
 
 def _record_again(item: pytest.Item) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,8 +38,6 @@ def _why_not() -> str:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("browser") and (why := _why_not()):
-        if "browser" in os.environ.get("SLTRACE_REQUIRE", "").split(","):
-            pytest.fail(why, pytrace=False)
         pytest.skip(why)
 
 
