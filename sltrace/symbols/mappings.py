@@ -90,7 +90,7 @@ class MappingRecorder:
         if process.exited or all(process.find(a) for a in addresses):
             return []
         now = time.monotonic_ns()
-        if process.read_ns and now - process.read_ns < process.again_ns:
+        if now - process.read_ns < process.again_ns:
             return []
         process.read_ns = now
         known = set(process.mappings)
@@ -99,7 +99,7 @@ class MappingRecorder:
         process.again_ns = min(max(again_ns, _AGAIN_NS), _MAX_AGAIN_NS)
         for mapping in fresh:
             self._open(pid, mapping)
-        process.mappings = sorted({*known, *fresh}, key=lambda m: m.start)
+        process.mappings = sorted({*known, *fresh}, key=_start)
         return fresh
 
     def has_exited(self, pid: int) -> bool:

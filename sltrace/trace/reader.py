@@ -191,15 +191,17 @@ _ALL_THE_TIME = 0.999
 _RERECORD = "record again, or copy the trace again from where it was recorded"
 
 
+def _sources(meta: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """What recorders say of each thing they looked into, and its name."""
+    sources = meta.get("sources")
+    found = sources.items() if isinstance(sources, dict) else ()
+    return [(name, source) for name, source in found if isinstance(source, dict)]
+
+
 def _go_sources(meta: dict[str, Any]) -> list[dict[str, Any]]:
     """What recorders say of the Go processes they looked into."""
-    sources = meta.get("sources")
-    return [
-        go
-        for name, go in (sources.items() if isinstance(sources, dict) else ())
-        # In a merged trace a source is called `TRACE: go`.
-        if name.rpartition(": ")[2] == "go" and isinstance(go, dict)
-    ]
+    # In a merged trace a source is called `TRACE: go`.
+    return [go for name, go in _sources(meta) if name.rpartition(": ")[2] == "go"]
 
 
 def _looked_in_part(meta: dict[str, Any]) -> list[str]:
@@ -223,10 +225,9 @@ def _looked_in_part(meta: dict[str, Any]) -> list[str]:
 
 def _failed(meta: dict[str, Any]) -> list[str]:
     """Sources that an error of the recorder's own ended early."""
-    sources = meta.get("sources")
     found = []
-    for name, source in sources.items() if isinstance(sources, dict) else ():
-        failed = source.get("failed") if isinstance(source, dict) else None
+    for name, source in _sources(meta):
+        failed = source.get("failed")
         if isinstance(failed, dict):
             ns, why = failed.get("after_ns"), str(failed.get("why"))[:_MAX_WHY]
             after = "a while"
