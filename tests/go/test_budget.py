@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,6 +63,11 @@ def on_times(trace: Trace) -> list[tuple[int, int]]:
     return [(a["ns"], b["ns"]) for a, b in zip(rows[::2], rows[1::2], strict=True)]
 
 
+def switches_ns(go: dict[str, Any]) -> float:
+    """What level 0 took of the processes."""
+    return float(go["counters"]["go_switches"] * go["program_ns"]["go_switch"])
+
+
 @pytest.mark.bpf
 def test_probes_stay_within_their_budget(tmp_path: Path) -> None:
     """While they are on every wait is there, as the runtime counts them itself; else none is.
@@ -104,16 +110,17 @@ def test_probes_stay_within_their_budget(tmp_path: Path) -> None:
         assert (told <= np.array(outer)).all(), (told, outer)
         compared += sum(inner)
     assert compared > 1000
-    # A hit that was under way is told a moment later.
+    # A hit that was under way is told a moment later, or when its thread has its CPU again.
     looked = np.zeros(len(ends), bool)
     for since, until_ns in on:
         looked |= (ends >= since) & (ends <= until_ns + late)
-    assert looked.all()
-    (process,) = trace.meta["sources"]["go"]["processes"]
+    assert (~looked).sum() <= len(on)
+    go = trace.meta["sources"]["go"]
+    (process,) = go["processes"]
     own = process["cpu_ns"] - process["spent_ns"]
     # And one look more: it is over only when it has cost too much.
     assert process["spent_ns"] <= 0.05 * own + 20_000_000
-    assert process["spent_ns"] >= trace.meta["sources"]["go"]["probe_ns"]
+    assert process["spent_ns"] >= go["probe_ns"] - switches_ns(go)
     # Parked while nobody looked: no time is made up for those. The first time is of the attaching.
     assert counts["go_unstamped"] > 0 or len(on) <= 3
     longest = max(b - a for a, b in on)

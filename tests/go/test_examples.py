@@ -28,8 +28,6 @@ DISEASES = {
     "go_quota": "lost P",
 }
 SECONDS = 4
-# Of its stops the budget of 2 % leaves only 8 to 24 in 4 s on a slow machine.
-LONGER = {"go_locked": 8}
 
 
 @contextmanager
@@ -57,7 +55,7 @@ def test_disease_is_named(tmp_path: Path, name: str) -> None:
     with (
         cgroup("sltrace-go-test", cpus=0.5 if name == "go_quota" else None) as limited,
         service(name, group=limited.procs if name == "go_quota" else None) as pid,
-        recorder(tmp_path / "d.slt", "--pid", pid, "-d", LONGER.get(name, SECONDS)) as recording,
+        recorder(tmp_path / "d.slt", "--pid", pid, "-d", SECONDS) as recording,
     ):
         limited.weigh(100)
         recording.wait()
@@ -73,6 +71,10 @@ def test_disease_is_named(tmp_path: Path, name: str) -> None:
         case "go_quota":
             assert evidence["quota_cpus"] == 0.5
             assert evidence["throttled_ns"] > 500_000_000
+        case "go_locked":
+            # Its threads are switched so often that level 0 costs more than level 1 may. Beside it.
+            (process,) = recording.trace.meta["sources"]["go"]["processes"]
+            assert process["looked"] > 0.9
         case "go_fanout":
             assert evidence["by_reason"][0]["reason"] == "new goroutine"
 

@@ -231,8 +231,14 @@ class GoProbes:
         return self.runs.cost_ns({n: counters.get(c, 0) for n, (c, _, _) in COUNTED.items()})
 
     def cost_of(self, pid: int) -> int:
-        """What they have cost one process, likewise; while they are loaded."""
-        return self.runs.cost_ns(self.runs.of([self._attached[pid].slot]))
+        """What breakpoints and their programs have cost one process; while they are loaded.
+
+        What is attached to switches is level 0's, and there whether or not anything else is.
+        """
+        runs = self.runs.of([self._attached[pid].slot])
+        return self.runs.cost_ns(
+            {name: runs[name] for name, (_, _, is_hit) in COUNTED.items() if is_hit}
+        )
 
     def counters(self) -> dict[str, int]:
         """What was counted so far, by name."""

@@ -6,15 +6,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sltrace.capture.golang.budget import Budget
 from sltrace.capture.golang.probes import GoProbes
 from sltrace.errors import CannotRecord
 from sltrace.target.go.process import GoProcess
-
-if TYPE_CHECKING:
-    pass
 
 _ENDING = "the recording was ending"
 
@@ -100,7 +97,7 @@ class Probing:
             self._budget.start()
 
     def cost_of(self, pid: int) -> int:
-        """What the probes have cost a process so far, ns of its CPU time."""
+        """What breakpoints have cost a process so far, ns of its CPU time."""
         return self.probes.cost_of(pid) if self.probes else 0
 
     def change(self, off: Sequence[int], on: Sequence[int]) -> tuple[int, list[int]]:

@@ -68,11 +68,11 @@ class Runs:
         return runs
 
     def cost_ns(self, runs: Mapping[str, int]) -> int:
-        """What runs cost, estimated: their number times ns per run."""
+        """What runs of programs cost, estimated: their number times ns per run."""
         return round(
             sum(
-                runs[name] * (self.program_ns.get(name, _ESTIMATED_NS) + self.hit_ns * is_hit)
-                for name, (_, _, is_hit) in COUNTED.items()
+                number * (self.program_ns.get(name, _ESTIMATED_NS) + self.hit_ns * COUNTED[name][2])
+                for name, number in runs.items()
             )
         )
 
