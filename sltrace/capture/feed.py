@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -108,6 +108,11 @@ class Feed:
             self._add_waits(self._rows.waits(records))
             self._keep("missed", self._rows.missed(records))
             self._encoded_bytes += records.nbytes
+
+    def keep(self, tables: Mapping[str, pa.Table]) -> None:
+        """Takes rows of any table but waits, for `write_tables`."""
+        for table, rows in tables.items():
+            self._keep(table, rows)
 
     def close_segment(self) -> None:
         """Makes all that was added part of the trace."""

@@ -351,8 +351,7 @@ class Recording:
             self._failure = err
 
     def _close_interval(self) -> Status:
-        for table, rows in self._accounts.close_interval().items():
-            self._writer.append(table, rows)
+        self._feed.keep(self._accounts.close_interval())
         self._feed.write_tables()
         self._writer.update_meta(
             clock=self._clock_now(),

@@ -25,8 +25,15 @@ from sltrace.target.python.layout import (
     is_free_threaded,
     layout_for,
 )
+from sltrace.target.python.modules import imported
 from sltrace.target.python.objects import Objects
-from sltrace.target.python.otel import NoOpenTelemetry, find_nodes, find_otel, find_record
+from sltrace.target.python.otel import (
+    MODULES,
+    NoOpenTelemetry,
+    find_nodes,
+    find_otel,
+    find_record,
+)
 from sltrace.target.python.tasks import find_tasks
 
 _START = 1 << 20
@@ -100,7 +107,8 @@ def test_offsets_that_a_process_made_up_do_no_harm(
     for address in range(_BASE, _BASE + 4096, 512):
         _bounded(_a_line, memory, layout, address)
     _bounded(finding._check, 1, memory, layout, _BASE + 64, finding.Path("/nowhere"))
-    _bounded(find_otel, memory, python)
+    _bounded(imported, memory, python, MODULES)
+    _bounded(find_otel, memory, python, dict.fromkeys(MODULES, _BASE))
 
 
 def test_a_build_without_gil_is_told() -> None:
@@ -200,10 +208,12 @@ def test_readers_of_hostile_memory_end_and_fail_in_one_way(seed: int) -> None:
             _bounded(objects.attribute, at, "_current_context")
             _bounded(objects.dict_get, at, "name")
             _bounded(_a_line, memory, layout, at)
-        _bounded(find_otel, memory, python)
-        _bounded(find_record, memory, python)
+        _bounded(imported, memory, python, ("name", *MODULES))
+        modules = {name: _BASE + chance.randrange(_SIZE // 8) * 8 for name in MODULES}
+        _bounded(find_otel, memory, python, modules)
+        _bounded(find_record, memory, python, modules)
         _bounded(find_nodes, memory, python)
-        _bounded(find_tasks, 1, memory, python, finding.Path("/nowhere"))
+        _bounded(find_tasks, memory, python, _BASE, finding.Path("/nowhere"))
         _bounded(finding._check, 1, memory, layout, _BASE + 64, finding.Path("/nowhere"))
         assert memory.reads < 3_000_000
     assert time.process_time() - begin < 20

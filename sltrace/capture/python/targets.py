@@ -17,14 +17,10 @@ from sltrace.target.go.errors import NotGoError
 from sltrace.target.go.process import identify
 from sltrace.target.memory import Memory, Unreadable
 from sltrace.target.python import interpreter as python
+from sltrace.target.python import otel, tasks
 from sltrace.target.python.interpreter import Interpreter, NotPython, NotReady, Refused
-from sltrace.target.python.otel import (
-    NoOpenTelemetry,
-    find_nodes,
-    find_otel,
-    find_record,
-)
-from sltrace.target.python.tasks import find_tasks
+from sltrace.target.python.modules import imported
+from sltrace.target.python.otel import NoOpenTelemetry
 from sltrace.target.threadrecord import find_thread_record
 
 FORK, EXEC, EXIT = 1, 2, 3
@@ -190,8 +186,7 @@ class Targets:
     def _look_for_traces(self, target: Target, now: int) -> None:
         assert target.python
         target.looks += 1
-        # Who has a trace id from one source is asked for the others half as often each time: to
-        # look through all modules takes 6 ms.
+        # Who has a trace id from one source is asked for the others half as often each time.
         known = target.otel and target.nodes
         patience = min(1 << target.looks, 64) if known else 1 + target.looks // 10
         target.next_look_ns = now + _LOOK_NS * patience
@@ -200,22 +195,24 @@ class Targets:
             target.memory = target.memory or Memory(target.pid)
         except Unreadable:
             return
+        memory, found = target.memory, target.python
+        modules = imported(memory, found, (*otel.MODULES, tasks.MODULE))
         try:
-            memory, found = target.memory, target.python
             target.tls = target.tls or find_thread_record(target.pid, memory, target.files)
             with contextlib.suppress(NoOpenTelemetry):
-                target.record = target.record or find_record(memory, found)
-            target.otel = target.otel or find_otel(memory, found)
+                target.record = target.record or otel.find_record(memory, found, modules)
+            target.otel = target.otel or otel.find_otel(memory, found, modules)
             target.trouble = ""
         except NoOpenTelemetry:
             pass
         except Unreadable as err:
             target.trouble = f"OpenTelemetry's context not recognised: {err}"
-        if target.memory and not target.nodes and (target.otel or target.record):
+        if not target.nodes and (target.otel or target.record):
             with contextlib.suppress(Unreadable):
-                target.nodes = find_nodes(target.memory, target.python)
-        with contextlib.suppress(Unreadable):
-            target.tasks = target.tasks or find_tasks(target.pid, target.memory, target.python)
+                target.nodes = otel.find_nodes(memory, found)
+        if not target.tasks and tasks.MODULE in modules:
+            with contextlib.suppress(Unreadable):
+                target.tasks = tasks.find_tasks(memory, found, modules[tasks.MODULE])
         if before != (target.otel, target.nodes, target.record, target.tls, target.tasks):
             self._tell(target)
         if target.tls and target.otel and target.nodes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from sltrace.target.memory import Memory, Unreadable
 from sltrace.target.python.layout import Layout
@@ -12,22 +12,6 @@ MAX_TEXT = 4096
 MAX_ENTRIES = 1 << 16
 _MAX_SLOTS = 64
 _SPLIT_KEYS = 2  # DICT_KEYS_SPLIT
-
-
-def module_dict(memory: Memory, objects: Objects, modules: int, name: str) -> int:
-    """Address of an imported module's dict; 0 if it is not imported.
-
-    Args:
-        memory: Of the process.
-        objects: Of it.
-        modules: Address of the dict `sys.modules`.
-        name: Of the module.
-    """
-    try:
-        module = objects.dict_get(modules, name)
-    except Unreadable:
-        return 0
-    return memory.u64(module + 16)
 
 
 class Objects:
@@ -62,7 +46,11 @@ class Objects:
             Unreadable: Not a str that can be.
         """
         head = self._memory.read(address, 40)
-        (length,) = struct.unpack_from("<Q", head, 16)
+        return self._text_after(address, head, limit)
+
+    def _text_after(self, address: int, head: bytes, limit: int) -> str:
+        """As `text`, where the first 40 bytes have been read."""
+        length = _length(head)
         state = head[32] >> 2  # after `interned`
         kind, compact, ascii_ = state & 7, state >> 3 & 1, state >> 4 & 1
         if not compact or kind not in (1, 2, 4) or length > 1 << 24:
@@ -124,13 +112,34 @@ class Objects:
         Raises:
             Unreadable: There is none.
         """
+        found = self.dict_find(address, (name,))
+        if name not in found:
+            raise Unreadable(f"no {name}")
+        return found[name]
+
+    def dict_find(self, address: int, names: Iterable[str]) -> dict[str, int]:
+        """Addresses of the values for those of some str keys that there are.
+
+        Raises:
+            Unreadable: It cannot be a dict.
+        """
+        found: dict[str, int] = {}
+        wanted = {name: len(name) for name in names}
+        lengths = set(wanted.values())
         for key, value in self.dict_items(address):
             try:
-                if self.text(key, len(name) + 1) == name:
-                    return value
+                head = self._memory.read(key, 40)
+                # Most are told by that alone, for half of the reads.
+                if _length(head) not in lengths:
+                    continue
+                name = self._text_after(key, head, max(lengths))
             except Unreadable:
                 continue
-        raise Unreadable(f"no {name}")
+            if name in wanted:
+                found.setdefault(name, value)
+                if len(found) == len(wanted):
+                    break
+        return found
 
     def attribute(self, address: int, name: str) -> int:
         """Address of an instance's attribute, wherever the version keeps it.
@@ -180,3 +189,9 @@ class Objects:
         count = min(struct.unpack_from("<Q", head, 24)[0], _MAX_SLOTS)
         raw = self._memory.read(keys + 32 + (1 << (head[9] & 31)), count * 16)
         return [struct.unpack_from("<QQ", raw, i * 16) for i in range(count)]
+
+
+def _length(head: bytes) -> int:
+    """Of a str, in characters."""
+    length: int = struct.unpack_from("<Q", head, 16)[0]
+    return length

@@ -6,16 +6,22 @@ are no trace ids, and the reason is kept.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sltrace.target.memory import Memory, Unreadable
 from sltrace.target.python.interpreter import Interpreter, threads
-from sltrace.target.python.objects import Objects, module_dict
+from sltrace.target.python.objects import Objects
 
 _BITMAP, _ARRAY = "hamt_bitmap_node", "hamt_array_node"
 _NEARBY = 4096
 _VAR_HASH = 56
-_HELPER = "sltrace.otel"
+_CONTEXT, _PROPAGATION, _SPAN, _HELPER = MODULES = (
+    "opentelemetry.context",
+    "opentelemetry.trace.propagation",
+    "opentelemetry.trace.span",
+    "sltrace.otel",
+)
 
 
 class NoOpenTelemetry(Exception):
@@ -53,18 +59,20 @@ class Nodes:
     array: int
 
 
-def find_otel(memory: Memory, interpreter: Interpreter) -> OTel:
+def find_otel(memory: Memory, interpreter: Interpreter, modules: Mapping[str, int]) -> OTel:
     """Looks the SDK's own variables up in its modules.
+
+    Args:
+        memory: Of the process.
+        interpreter: In it.
+        modules: Dicts of those of MODULES that are imported.
 
     Raises:
         NoOpenTelemetry: They are not imported.
         Unreadable: They are not as expected, or change.
     """
     objects = Objects(memory, interpreter.layout)
-    modules = memory.u64(interpreter.main + interpreter.layout.modules)
-    context = _module(memory, objects, modules, "opentelemetry.context")
-    propagation = _module(memory, objects, modules, "opentelemetry.trace.propagation")
-    span = _module(memory, objects, modules, "opentelemetry.trace.span")
+    context, propagation, span = (_of(modules, m) for m in (_CONTEXT, _PROPAGATION, _SPAN))
     runtime_context = objects.dict_get(context, "_RUNTIME_CONTEXT")
     variable = objects.attribute(runtime_context, "_current_context")
     return OTel(
@@ -74,18 +82,15 @@ def find_otel(memory: Memory, interpreter: Interpreter) -> OTel:
     )
 
 
-def find_record(memory: Memory, interpreter: Interpreter) -> Variable:
-    """The variable of the optional helper `sltrace.otel`.
+def find_record(memory: Memory, interpreter: Interpreter, modules: Mapping[str, int]) -> Variable:
+    """The variable of the optional helper `sltrace.otel`; arguments as of `find_otel`.
 
     Raises:
         NoOpenTelemetry: It is not imported.
         Unreadable: It is not as expected, or changes.
     """
     objects = Objects(memory, interpreter.layout)
-    modules = memory.u64(interpreter.main + interpreter.layout.modules)
-    return _variable(
-        memory, objects, objects.dict_get(_module(memory, objects, modules, _HELPER), "RECORD")
-    )
+    return _variable(memory, objects, objects.dict_get(_of(modules, _HELPER), "RECORD"))
 
 
 def find_nodes(memory: Memory, interpreter: Interpreter) -> Nodes | None:
@@ -128,12 +133,10 @@ def _neighbour(memory: Memory, objects: Objects, type_: int, wanted: str) -> int
     return 0
 
 
-def _module(memory: Memory, objects: Objects, modules: int, name: str) -> int:
-    """Address of a module's dict."""
-    found = module_dict(memory, objects, modules, name)
-    if not found:
+def _of(modules: Mapping[str, int], name: str) -> int:
+    if name not in modules:
         raise NoOpenTelemetry(f"{name} is not imported")
-    return found
+    return modules[name]
 
 
 def _variable(memory: Memory, objects: Objects, address: int) -> Variable:

@@ -14,9 +14,9 @@ from pathlib import Path
 from sltrace.symbols.mappings import MappingRecorder
 from sltrace.target.memory import Memory, Unreadable
 from sltrace.target.python.interpreter import Interpreter
-from sltrace.target.python.objects import Objects, module_dict
+from sltrace.target.python.objects import Objects
 
-_MODULE = "_asyncio"
+MODULE = "_asyncio"
 _SECTION = ".AsyncioDebug"
 _MAX_OFFSET = 4096
 _BASIC_SIZE = 32
@@ -46,18 +46,20 @@ _OFFSETS = {10: (192, 160, 168), 11: (176, 136, 144), 12: (176, 136, 144), 13: (
 
 
 def find_tasks(
-    pid: int, memory: Memory, interpreter: Interpreter, proc: Path = Path("/proc")
-) -> Tasks | None:
-    """Looks `_asyncio` up in the modules of a process; None while it has not imported it.
+    memory: Memory, interpreter: Interpreter, module: int, proc: Path = Path("/proc")
+) -> Tasks:
+    """What there is to know of tasks.
+
+    Args:
+        memory: Of the process.
+        interpreter: In it.
+        module: Dict of MODULE.
+        proc: Where /proc is.
 
     Raises:
         Unreadable: It is not as expected, or changes.
     """
     objects = Objects(memory, interpreter.layout)
-    modules = memory.u64(interpreter.main + interpreter.layout.modules)
-    module = module_dict(memory, objects, modules, _MODULE)
-    if not module:
-        return None
     key = next((key for key, _ in objects.dict_items(module)), 0)
     if objects.type_name(key) != "str":
         raise Unreadable("a module's dict has no str in it")
@@ -66,7 +68,7 @@ def find_tasks(
     size = memory.u64(task_type + _BASIC_SIZE)
     minor = interpreter.layout.minor
     if minor not in _OFFSETS:
-        return _published(pid, size, text_type, MappingRecorder(proc))
+        return _published(memory.pid, size, text_type, MappingRecorder(proc))
     expected, coro, name = _OFFSETS[minor]
     current = objects.dict_get(module, "_current_tasks")
     if size != expected or objects.type_name(current) != "dict":
@@ -78,7 +80,7 @@ def _published(pid: int, size: int, text_type: int, maps: MappingRecorder) -> Ta
     """From `Py_AsyncioModuleDebugOffsets`: seven words of a task, two of an interpreter, then
     those of a thread."""
     for mapping in maps.read_maps(pid):
-        if "python" not in mapping.path and _MODULE not in mapping.path:
+        if "python" not in mapping.path and MODULE not in mapping.path:
             continue
         elf = maps.open_elf(pid, mapping)
         words = elf.section(_SECTION, 96) if elf else b""
