@@ -23,6 +23,7 @@ _MAX_META = 16 << 20
 _MAX_WHY = 200
 _TOO_MANY = {
     "native_stacks_refused": "times a native stack was left out: there were too many",
+    "stacks_refused": "times a stack of Go or Python was left out: there were too many",
     "mapped_files_refused": "mapped files were not looked into: addresses in them have no names",
 }
 _MOST_DAMAGE = 5
@@ -241,8 +242,9 @@ def _refused(meta: dict[str, Any]) -> list[str]:
     """What there was too much of."""
     found = []
     for key, words in _TOO_MANY.items():
-        count = meta.get(key)
-        if isinstance(count, int) and 0 < count < 1 << 63:
+        counts = [described.get(key) for described in (meta, *(s for _, s in _sources(meta)))]
+        count = sum(n for n in counts if isinstance(n, int) and 0 < n < 1 << 63)
+        if count:
             found.append(f"{count:,} {words}")
     return found
 

@@ -160,3 +160,9 @@ def test_what_there_was_too_much_of_is_said(tmp_path: Path) -> None:
             path = tmp_path / f"{key}{number}.slt"
             TraceWriter.create(path, META | {key: count}).close()
             assert Trace.open(path).notes == notes
+    path = tmp_path / "sources.slt"
+    sources = {"go": {"stacks_refused": 1000}, "python": {"stacks_refused": 200}}
+    TraceWriter.create(path, META | {"sources": sources}).close()
+    assert Trace.open(path).notes == [
+        "1,200 times a stack of Go or Python was left out: there were too many"
+    ]

@@ -127,20 +127,6 @@ def _reasons(spread: NDArray[Any], run: NDArray[np.bool_], reasons: dict[int, Re
     return named(column, list(numbers))
 
 
-def stacks(pid: int, found: Mapping[int, list[int]]) -> pa.Table:
-    """Rows of `stacks`."""
-    import pyarrow as pa
-
-    return pa.table(
-        {
-            "stack_id": pa.array(list(found), pa.int64()),
-            "space": same("go", len(found)),
-            "pid": pa.array([pid] * len(found), pa.int32()),
-            "addresses": pa.array(list(found.values()), pa.list_(pa.uint64())),
-        }
-    )
-
-
 def frames(process: GoProcess, addresses: Iterable[int]) -> pa.Table:
     """Rows of `frames`: function, file and line of each address."""
     import pyarrow as pa

@@ -5,13 +5,10 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from sltrace.capture import privileges
 from sltrace.capture.golang import cost
@@ -22,13 +19,13 @@ from sltrace.capture.golang.probes import SPAN_KEYS, GoProbes
 from sltrace.capture.golang.probing import Probing
 from sltrace.capture.golang.sampler import Sampler
 from sltrace.capture.golang.samplerthread import SamplerThread
+from sltrace.capture.golang.stacks import GoStacks
 from sltrace.capture.handover import Handover
 from sltrace.capture.settings import Settings
 from sltrace.capture.sources import Context, Rows
 from sltrace.target.go.offsets import TRACKED_ONE_IN
 from sltrace.target.go.process import GoProcess, Identity, is_go_program
 
-MAX_STACKS = 1 << 18
 _SECOND = "another Go program had its number before, in this recording"
 
 
@@ -62,12 +59,11 @@ class GoSource:
         self._refused: list[tuple[Identity, str, int]] = []
         self._processes: dict[int, GoProcess] = {}
         self._reasons: dict[int, go_rows.Reasons] = {}
-        self._addresses: dict[int, set[int]] = {}
+        self._stacks = GoStacks()
         self._samplers: dict[int, Sampler] = {}
         self._thread = SamplerThread(self._look)
         self._probing = Probing(level, share)
         self._drained, self._stacks_drained = Handover(), Handover()
-        self._known_stacks: set[int] = set()
         self._expected: cost.Expected | None = None
         self._closed = False
 
@@ -133,7 +129,6 @@ class GoSource:
         for process in fresh:
             pid = process.pid
             self._reasons[pid] = go_rows.Reasons(process)
-            self._addresses[pid] = set()
             self._processes[pid] = process
             self._samplers[pid] = Sampler(process)
             self._probing.take(process)
@@ -160,33 +155,13 @@ class GoSource:
         if (records := self._drained.take()) is not None:
             yield "waits", go_rows.waits(records, self._reasons, self._tasks, self._groups)
         if (records := self._stacks_drained.take()) is not None:
-            yield from self._stack_rows(records)
+            yield from self._stacks.recorded(records)
         if edges := self._probing.edges():
             yield "gauges", go_rows.edges(edges)
         for pid, sampler in list(self._samplers.items()):
             shape = sampler.process.offsets.histogram
-            told = partial(self._new_stacks, pid)
+            told = partial(self._stacks.sampled, pid)
             yield from go_rows.sampled(pid, sampler.samples, shape, told)
-
-    def _stack_rows(self, records: NDArray[Any]) -> Rows:
-        fresh = [i not in self._known_stacks for i in records["id"].tolist()]
-        records = records[fresh]
-        depths = np.minimum(records["depth"], records["addresses"].shape[1]).tolist()
-        found: dict[int, dict[int, list[int]]] = {}
-        each = (records["pid"].tolist(), records["id"].tolist(), depths, records["addresses"])
-        for pid, stack, depth, addresses in zip(*each, strict=True):
-            found.setdefault(pid, {})[stack] = addresses[:depth].tolist()
-        for pid, stacks in found.items():
-            yield from self._new_stacks(pid, stacks)
-
-    def _new_stacks(self, pid: int, found: Mapping[int, list[int]]) -> Rows:
-        fresh = {i: a for i, a in found.items() if i not in self._known_stacks}
-        if not fresh or len(self._known_stacks) >= MAX_STACKS or pid not in self._addresses:
-            return
-        self._known_stacks.update(fresh)
-        for addresses in fresh.values():
-            self._addresses[pid].update(addresses)
-        yield "stacks", go_rows.stacks(pid, fresh)
 
     def detach(self) -> None:
         """Takes every probe out of the processes; what they told can still be read."""
@@ -195,8 +170,8 @@ class GoSource:
     def finish(self) -> Rows:
         """What was drained last, and the names of all addresses."""
         yield from self.rows()
-        for pid, addresses in self._addresses.items():
-            if addresses:
+        for pid, addresses in self._stacks.addresses.items():
+            if pid in self._processes:
                 yield "frames", go_rows.frames(self._processes[pid], addresses)
 
     def targets(self) -> Rows:
@@ -245,6 +220,7 @@ class GoSource:
             "sampler_cpu_ns": sum(s.cpu_ns for s in list(self._samplers.values())),
             "sampler_ticks": sum(s.ticks for s in list(self._samplers.values())),
             "counters": counters,
+            "stacks_refused": self._stacks.refused,
         }
 
     def _is_sampled(self) -> bool:

@@ -1,0 +1,55 @@
+"""Stacks of goroutines: each is written once, whoever tells of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from sltrace.capture.golang import stacks as module
+from sltrace.capture.golang.stacks import GoStacks
+from sltrace.capture.sources import Rows
+
+RECORD = np.dtype([("id", "<u8"), ("pid", "<u4"), ("depth", "<u4"), ("addresses", "<u8", (4,))])
+
+
+def records(*found: tuple[int, int, list[int]]) -> NDArray[Any]:
+    """Of (id, pid, addresses); what is beyond the depth is left from another stack."""
+    made = np.full(len(found), 99, RECORD)
+    for record, (number, pid, addresses) in zip(made, found, strict=True):
+        record["id"], record["pid"], record["depth"] = number, pid, len(addresses)
+        record["addresses"][: len(addresses)] = addresses
+    return made
+
+
+def written(rows: Rows) -> dict[int, tuple[int, list[int]]]:
+    """Process and addresses by id."""
+    found = {}
+    for table, data in rows:
+        assert table == "stacks"
+        for row in data.to_pylist():
+            assert row["space"] == "go"
+            found[row["stack_id"]] = row["pid"], row["addresses"]
+    return found
+
+
+def test_each_is_written_once_by_whichever_comes_first() -> None:
+    stacks = GoStacks()
+    told = records((7, 1, [10, 11]), (8, 2, [10]), (7, 1, [10, 11]))
+    assert written(stacks.recorded(told)) == {7: (1, [10, 11]), 8: (2, [10])}
+    assert written(stacks.recorded(told)) == {}
+    assert written(stacks.sampled(1, {7: [10, 11], 9: [12], 6: []})) == {9: (1, [12]), 6: (1, [])}
+    assert written(stacks.recorded(records((9, 1, [12]), (5, 2, [])))) == {5: (2, [])}
+    assert stacks.addresses == {1: {10, 11, 12}, 2: {10}}
+    assert stacks.refused == 0
+
+
+def test_those_that_are_too_many_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_STACKS", 2)
+    stacks = GoStacks()
+    assert len(written(stacks.recorded(records((1, 1, [1]), (2, 1, [2]), (3, 1, [3]))))) == 2
+    assert written(stacks.sampled(1, {4: [4]})) == {}
+    assert stacks.refused == 2
+    assert len(stacks.addresses[1]) == 2
