@@ -18,10 +18,12 @@ def command(as_json: bool) -> None:
     from sltrace.capture.checkup import examine
 
     findings = examine()
-    fatal = any(f.state == "missing" for f in findings)
+    missing = [f.subject for f in findings if f.state == "missing"]
     if as_json:
         click.echo(
-            json.dumps({"can_record": not fatal, "checks": [asdict(f) for f in findings]}, indent=1)
+            json.dumps(
+                {"can_record": not missing, "checks": [asdict(f) for f in findings]}, indent=1
+            )
         )
     else:
         for finding in findings:
@@ -29,5 +31,12 @@ def command(as_json: bool) -> None:
             click.echo(f"{click.style(f'{mark:>8}', fg=colour)}  {finding.subject}: {finding.text}")
             if finding.advice:
                 click.echo(f"{'':>8}  -> {finding.advice}")
-        click.echo("\nsudo sltrace record will " + ("NOT work here." if fatal else "work here."))
-    sys.exit(3 if fatal else 0)
+        click.echo(f"\n{_verdict(missing)}")
+    sys.exit(3 if missing else 0)
+
+
+def _verdict(missing: list[str]) -> str:
+    # Without root not all is checked: what is not found missing may be missing all the same.
+    if missing == ["privileges"]:
+        return "Recording needs root; `sudo sltrace doctor` tells the rest."
+    return f"sudo sltrace record will {'NOT ' if missing else ''}work here."

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from sltrace import errors
+from sltrace.capture import checkup
 from sltrace.cli.main import _COMMANDS, cli
 from tests.support.traces import make_trace
 
@@ -262,6 +264,23 @@ def test_every_failure_ends_in_its_code(
     shown = capsys.readouterr().err.strip("\n")
     assert shown.startswith(line.strip("\n"))
     assert "\n" not in shown
+
+
+@pytest.mark.parametrize(
+    ("missing", "code", "verdict"),
+    [
+        ([], 0, "sudo sltrace record will work here."),
+        (["privileges"], 3, "Recording needs root; `sudo sltrace doctor` tells the rest."),
+        (["privileges", "libbpf"], 3, "sudo sltrace record will NOT work here."),
+    ],
+)
+def test_doctor_asks_for_root_where_nothing_else_is_missing(
+    monkeypatch: pytest.MonkeyPatch, missing: list[str], code: int, verdict: str
+) -> None:
+    found = [checkup.Finding(subject, "missing", "-") for subject in missing]
+    monkeypatch.setattr(checkup, "examine", lambda: [checkup.Finding("system", "ok", "-"), *found])
+    done = CliRunner().invoke(cli, ["doctor"])
+    assert (done.exit_code, done.output.splitlines()[-1]) == (code, verdict)
 
 
 def test_bash_completes_commands_and_options() -> None:
