@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sltrace.cli import output
+from sltrace.cli.completing import FILE
 from sltrace.cli.selecting import Choice, selection_options
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("path", metavar="TRACE")
+@click.argument("path", metavar="TRACE", type=FILE)
 @click.option(
     "--by",
     type=click.Choice(["cgroup", "comm", "pid"]),

@@ -7,19 +7,25 @@ from typing import TYPE_CHECKING
 import click
 
 from sltrace.cli import output
+from sltrace.cli.completing import FILE
 
 if TYPE_CHECKING:
     from sltrace.analysis.golang.chain import Chain
 
 
 @click.command()
-@click.argument("path", metavar="TRACE")
+@click.argument("path", metavar="TRACE", type=FILE)
 @click.option("--trace-id", metavar="ID", help="Only waits of this trace, and their path.")
 @click.option("--goid", type=int, metavar="N", help="Only waits of this goroutine, and their path.")
 @click.option("--top", type=click.IntRange(min=1), help="Lines to show; 20 unless --json.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document; times in ns.")
 @click.option(
-    "-o", "--output", "file", metavar="FILE", help="Make an HTML page of it, - for standard output."
+    "-o",
+    "--output",
+    "file",
+    type=FILE,
+    metavar="FILE",
+    help="Make an HTML page of it, - for standard output.",
 )
 @click.option("-f", "--force", is_flag=True, help="Replace FILE if it exists.")
 def command(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sltrace.cli import output
+from sltrace.cli.completing import FILE
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -26,10 +27,15 @@ _MOST_RULES = 1000
 
 
 @click.command()
-@click.argument("path", metavar="TRACE")
+@click.argument("path", metavar="TRACE", type=FILE)
 @click.argument("rules", metavar="RULE...", nargs=-1, required=True)
-@click.option("--baseline", metavar="TRACE", help="Trace that rules with `baseline` compare with.")
-@click.option("--junit", metavar="FILE", help="Also write the results as JUnit XML.")
+@click.option(
+    "--baseline",
+    type=FILE,
+    metavar="TRACE",
+    help="Trace that rules with `baseline` compare with.",
+)
+@click.option("--junit", type=FILE, metavar="FILE", help="Also write the results as JUnit XML.")
 @click.option("-f", "--force", is_flag=True, help="Replace FILE if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document; times in ns.")
 def command(

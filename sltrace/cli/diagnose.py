@@ -7,12 +7,13 @@ import textwrap
 import click
 
 from sltrace.cli import output
+from sltrace.cli.completing import FILE
 
 _WIDEST = 100
 
 
 @click.command()
-@click.argument("path", metavar="TRACE")
+@click.argument("path", metavar="TRACE", type=FILE)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document; times in ns.")
 def command(path: str, as_json: bool) -> None:
     """Say in sentences what is wrong in TRACE, and what to do about it.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sltrace.cli import output
+from sltrace.cli.completing import FILE
 from sltrace.cli.strips import LETTERS, strip
 from sltrace.errors import UsageError
 from sltrace.model import BLOCKED_KINDS
@@ -40,10 +41,14 @@ _MOST_LANES = 40
 
 
 @click.command()
-@click.argument("path", metavar="TRACE")
+@click.argument("path", metavar="TRACE", type=FILE)
 @click.option("--trace-id", metavar="ID", help="Show everything this trace waited for.")
 @click.option(
-    "--spans", "file", metavar="FILE", help="Its spans, OTLP/JSON or Jaeger's, get their waits."
+    "--spans",
+    "file",
+    type=FILE,
+    metavar="FILE",
+    help="Its spans, OTLP/JSON or Jaeger's, get their waits.",
 )
 @click.option(
     "--top",

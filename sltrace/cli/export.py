@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from sltrace.cli import output
+from sltrace.cli.completing import FILE, dimensions
 from sltrace.cli.selecting import Choice, selection_options
 from sltrace.errors import UsageError
 
@@ -21,7 +22,7 @@ _STACK_FORMATS = ("pprof", "folded")
 
 
 @click.command()
-@click.argument("path", metavar="TRACE")
+@click.argument("path", metavar="TRACE", type=FILE)
 @click.option(
     "--to", "target", type=click.Choice(list(_SUFFIX)), required=True, help="Format to write."
 )
@@ -29,6 +30,7 @@ _STACK_FORMATS = ("pprof", "folded")
     "-o",
     "--output",
     "file",
+    type=FILE,
     metavar="FILE",
     help="File to write, - for standard output; by default named after TRACE.",
 )
@@ -50,6 +52,7 @@ _STACK_FORMATS = ("pprof", "folded")
 @click.option(
     "--root",
     "roots",
+    shell_complete=dimensions,
     default="comm",
     show_default=True,
     metavar="DIM[,DIM...]",

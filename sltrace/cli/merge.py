@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sltrace.cli import output
+from sltrace.cli.completing import FILE
 from sltrace.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,9 +18,15 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("paths", metavar="TRACE [TRACE|PROFILE]...", nargs=-1, required=True)
+@click.argument("paths", metavar="TRACE [TRACE|PROFILE]...", type=FILE, nargs=-1, required=True)
 @click.option(
-    "-o", "--output", "out", metavar="PATH", required=True, help="Trace to write, a folder."
+    "-o",
+    "--output",
+    "out",
+    type=FILE,
+    metavar="PATH",
+    required=True,
+    help="Trace to write, a folder.",
 )
 @click.option("-f", "--force", is_flag=True, help="Replace a trace that is there.")
 def command(paths: tuple[str, ...], out: str, force: bool) -> None:

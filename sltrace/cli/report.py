@@ -7,15 +7,17 @@ from pathlib import Path
 import click
 
 from sltrace.cli import output
+from sltrace.cli.completing import FILE
 from sltrace.cli.profiling import pprof_option
 
 
 @click.command()
-@click.argument("path", metavar="TRACE")
+@click.argument("path", metavar="TRACE", type=FILE)
 @click.option(
     "-o",
     "--output",
     "file",
+    type=FILE,
     metavar="FILE",
     help="File to write, - for standard output; by default named after TRACE.",
 )

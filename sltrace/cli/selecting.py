@@ -11,6 +11,7 @@ import click
 
 from sltrace.analysis.meta import clock_ns
 from sltrace.analysis.selection import DIMENSIONS, Selection, Value
+from sltrace.cli.completing import dimensions
 from sltrace.cli.durations import DURATION
 from sltrace.errors import UsageError
 
@@ -60,6 +61,7 @@ def selection_options(function: _F) -> _F:
     @click.option("--max-wait", type=DURATION, help="Waits shorter than this.")
     @click.option(
         "--only",
+        shell_complete=dimensions,
         multiple=True,
         metavar="DIM=VALUE",
         help="Waits with this value: kind=throttled, cgroup=/a, cpu=3 ... Repeat for more values "

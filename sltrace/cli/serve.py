@@ -11,12 +11,13 @@ from types import FrameType
 import click
 
 from sltrace.cli import output
+from sltrace.cli.completing import FILE
 from sltrace.cli.profiling import pprof_option
 from sltrace.errors import UsageError
 
 
 @click.command()
-@click.argument("path", metavar="TRACE")
+@click.argument("path", metavar="TRACE", type=FILE)
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="Port.  [default: a free one]"
 )

@@ -8,6 +8,7 @@ import click
 
 from sltrace.analysis.selection import DIMENSIONS
 from sltrace.cli import output
+from sltrace.cli.completing import FILE, dimensions
 from sltrace.cli.selecting import Choice, selection_options
 
 if TYPE_CHECKING:
@@ -20,9 +21,10 @@ _FIGURES = ("WAITS", "TOTAL", "P50", "P90", "P99", "P99.9", "MAX")
 
 
 @click.command()
-@click.argument("path", metavar="TRACE")
+@click.argument("path", metavar="TRACE", type=FILE)
 @click.option(
     "--by",
+    shell_complete=dimensions,
     default="kind",
     show_default=True,
     metavar="DIM[,DIM...]",
