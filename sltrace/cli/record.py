@@ -31,6 +31,9 @@ _STACKS = {
     "both": (True, True),
 }
 
+_USUAL_COLUMNS = 80
+"""Where a terminal does not say how wide it is."""
+
 
 @click.command("record")
 @click.argument("command_line", metavar="[-- COMMAND ...]", nargs=-1, type=click.UNPROCESSED)
@@ -334,7 +337,7 @@ def _progress(quiet: bool) -> Callable[[Status], None]:
     def show(status: Status) -> None:
         from sltrace.cli.summary import status_line
 
-        _show(quiet, status_line(status))
+        _show(quiet, status_line(status, _columns()))
 
     return show
 
@@ -343,6 +346,14 @@ def _show(quiet: bool, line: str) -> None:
     # A terminal that was stopped (Ctrl-S) must not stop the recording: it misses the line.
     if not quiet and sys.stderr.isatty() and select.select([], [sys.stderr], [], 0)[1]:
         click.echo("\r\033[K" + line, nl=False, err=True)
+
+
+def _columns() -> int:
+    """Of the terminal that standard error is."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or _USUAL_COLUMNS
+    except OSError:
+        return _USUAL_COLUMNS
 
 
 def _cpu_list(texts: tuple[str, ...]) -> tuple[int, ...]:

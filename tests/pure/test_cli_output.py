@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import re
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sltrace.analysis.ranges import Range
+from sltrace.capture.accounts import Status
 from sltrace.cli import output
+from sltrace.cli.summary import status_line
 
 SIZES = {"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9}
 
@@ -76,3 +79,14 @@ def test_the_middle_of_a_path_goes_first() -> None:
     assert short.startswith("/kubepods.slice")
     assert short.endswith("-abcdef.scope")
     assert output.shorten("abc", 3) == "abc"
+
+
+def test_the_line_of_a_recording_fits_the_terminal() -> None:
+    status = Status(3, 1_234_567, 12_345_678, 9, 0, 0.01, 0.02)
+    whole = click.unstyle(status_line(status, 1000))
+    assert whole.endswith("9 lost  0 missed  probes 2.0%, recorder 1.0% of a CPU")
+    for columns in (20, 40, 80, len(whole) + 1):
+        line = click.unstyle(status_line(status, columns))
+        assert whole.startswith(line)
+        assert len(line) < columns
+    assert line == whole
