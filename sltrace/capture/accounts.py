@@ -71,15 +71,15 @@ class Accounts:
         self._interval_switches, self._last_switches = switches - self._last_switches, switches
         return {"counters": counters, "histograms": histograms, "histogram_sums": sums}
 
-    def status(self, waits: int) -> Status:
-        """As of the last interval; `waits` rows were written so far."""
+    def status(self, waits: int, missed: int) -> Status:
+        """As of the last interval; there are that many rows of waits and missed so far."""
         switches = self._interval_switches
         return Status(
             seconds=(time.monotonic_ns() - self.start_ns) / 1e9,
             switches_per_s=switches * 1e9 / self._interval_ns,
             waits=waits,
             lost=self._counted("ring_full") + self._counted("state_lost"),
-            missed=self._counted("holes") + self._counted("unstamped"),
+            missed=missed,
             recorder_share=self._interval_cpu / self._interval_ns,
             probe_share=switches * self._calibration.ns_per_switch / self._interval_ns,
         )

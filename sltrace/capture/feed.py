@@ -59,6 +59,8 @@ class Feed:
     ) -> None:
         self.waits = 0
         """Rows of waits written so far."""
+        self.missed = 0
+        """Rows of missed, waits not seen whole, so far."""
         self.since_ns, self.until_ns = 0, _NEVER
         """The recording's begin and end. Sources are attached before and detached after, which
         takes 50 to 200 ms; what they tell from then has no waits of the scheduler beside it."""
@@ -106,7 +108,9 @@ class Feed:
         while drained:
             records = _lot(drained)
             self._add_waits(self._rows.waits(records))
-            self._keep("missed", self._rows.missed(records))
+            missed = self._rows.missed(records)
+            self.missed += missed.num_rows
+            self._keep("missed", missed)
             self._encoded_bytes += records.nbytes
 
     def keep(self, tables: Mapping[str, pa.Table]) -> None:

@@ -359,7 +359,7 @@ class Recording:
             cpu_times=self._accounts.cpu_times(),
             sources=self._describe_sources(),
         )
-        return self._accounts.status(self._feed.waits)
+        return self._accounts.status(self._feed.waits, self._feed.missed)
 
     def _clock_now(self) -> dict[str, int]:
         return {"end_ns": time.monotonic_ns(), "end_unix_ns": time.time_ns()} | self._clock
