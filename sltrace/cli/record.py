@@ -204,6 +204,20 @@ def command(
 
     if histogram_only and (stacks != "none" or waker_stacks):
         raise UsageError("--histogram-only keeps no stacks", "leave --stacks out")
+    if stacks == "none" and not waker_stacks and (stack_min or stack_rate):
+        raise UsageError(
+            "--stack-min and --stack-rate are about stacks, and none are asked for",
+            "give --stacks both, or leave them out",
+        )
+    if not python and (python_loops or python_rate != Python.rate_per_cpu):
+        raise UsageError(
+            "--no-python leaves nothing for --python-loops and --python-rate", "leave them out"
+        )
+    if not go and (go_level is not None or go_budget is not None or go_trace_labels):
+        raise UsageError(
+            "--no-go leaves nothing for --go-level, --go-budget and --go-trace-label",
+            "leave them out",
+        )
     if loader != "libbpf" and (listen or profiles):
         raise UsageError(
             f"--loader {loader} takes no profiles in", "give them to `sltrace report --pprof`"
@@ -360,9 +374,9 @@ def _cpu_list(texts: tuple[str, ...]) -> tuple[int, ...]:
     """`0-3,8` as the kernel writes lists of CPUs."""
     found: set[int] = set()
     for part in ",".join(texts).split(",") if texts else []:
-        first, _, last = part.strip().partition("-")
+        first, dash, last = part.strip().partition("-")
         try:
-            low, high = int(first), int(last or first)
+            low, high = int(first), int(last if dash else first)
         except ValueError:
             raise UsageError(f"--cpu {part!r} is not a CPU list", "write it as 0-3,8") from None
         if not 0 <= low <= high < 1 << 14:
