@@ -55,7 +55,9 @@ _USUAL_COLUMNS = 80
     "-p", "--pid", "pids", multiple=True, type=int, help="Only this process, threads and children."
 )
 @click.option("--cgroup", "cgroups", multiple=True, help="Only this cgroup and those below it.")
-@click.option("--comm", "comms", multiple=True, help="Only threads of this name.")
+@click.option(
+    "--comm", "comms", multiple=True, help="Only threads of this name; 15 bytes of it count."
+)
 @click.option("--cpu", "cpus", multiple=True, help="Only waits that ended on these CPUs: 0-3,8.")
 @click.option(
     "--policy",
@@ -86,7 +88,7 @@ _USUAL_COLUMNS = 80
     type=DURATION,
     default=0,
     metavar="TIME",
-    help="Kernel stacks only for waits from this on.",
+    help="Stacks only for waits from this on.",
 )
 @click.option(
     "--stack-rate",
