@@ -119,10 +119,10 @@ def terminal_width() -> int:
     return shutil.get_terminal_size().columns
 
 
-def notes(lines: Iterable[str]) -> None:
-    """Prints what must be said beside the numbers."""
+def notes(lines: Iterable[str], *, err: bool = False) -> None:
+    """Prints what must be said beside the numbers, or with `err` on standard error."""
     for line in lines:
-        click.echo(f"note: {printable(line)}")
+        click.echo(f"note: {printable(line)}", err=err)
 
 
 def print_json(value: dict[str, Any]) -> None:

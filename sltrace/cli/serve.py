@@ -51,9 +51,12 @@ def command(path: str, port: int, profiles: tuple[str, ...], address: str) -> No
     page = build_page(trace, whole.cube(), served=True)
     with Server(whole, page.html, address, port) as server:
         signal.signal(signal.SIGTERM, _leave)
-        output.notes((*page.notes, *left_out, *trace.notes))
+        # The address alone is on standard output, for scripts.
+        output.notes((*page.notes, *left_out, *trace.notes), err=True)
         if not loopback:
-            output.notes(["whoever reads this network's traffic can read the token: no TLS"])
+            output.notes(
+                ["whoever reads this network's traffic can read the token: no TLS"], err=True
+            )
         click.echo(server.url)
         sys.stdout.flush()
         try:

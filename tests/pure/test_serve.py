@@ -326,7 +326,7 @@ def test_a_port_that_is_taken_is_one_error(served: tuple[Server, pd.DataFrame]) 
 
 def test_the_command_serves_the_report(tmp_path: Path) -> None:
     waits = [{"wait_ns": i * 1000, "end_ns": i * SECOND // 10} for i in range(1, 50)]
-    path = make_trace(tmp_path, waits)
+    path = make_trace(tmp_path, waits, meta={"finished": False})
     profile = tmp_path / "cpu.pb"
     taken = {"start_unix_ns": META["clock"]["start_unix_ns"] + SECOND, "duration_ns": SECOND}
     profile.write_bytes(make_pprof({("main", "work"): [1, 3 * SECOND]}, **taken))
@@ -339,8 +339,8 @@ def test_the_command_serves_the_report(tmp_path: Path) -> None:
     ) as process:
         try:
             assert process.stdout
-            lines = iter(process.stdout.readline, "")
-            url = next(line for line in lines if line.startswith("http"))
+            assert process.stderr
+            url = process.stdout.readline()
             match = re.fullmatch(r"http://127\.0\.0\.1:(\d+)(/[\w-]{32,}/)\n", url)
             assert match
             connection = http.client.HTTPConnection("127.0.0.1", int(match[1]), timeout=20)
@@ -361,5 +361,6 @@ def test_the_command_serves_the_report(tmp_path: Path) -> None:
             connection.close()
             process.send_signal(signal.SIGINT)
             assert process.wait(20) == 0
+            assert process.stderr.read().startswith("note: ")
         finally:
             process.kill()
