@@ -112,8 +112,19 @@ def run(arguments: list[str]) -> int:
 
 def main() -> NoReturn:
     """Entry point of the `sltrace` program."""
+    _replace_closed_streams()
     sys.meta_path.insert(0, _WithoutUnused())
     sys.exit(run(sys.argv[1:]))
+
+
+def _replace_closed_streams() -> None:
+    """What goes to a stream that was closed (`>&-`) is thrown away.
+
+    Python has None for it, and a file that is opened later would get its number.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
 class _WithoutUnused:

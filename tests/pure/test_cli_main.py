@@ -240,6 +240,20 @@ def test_a_full_standard_output_is_one_line(trace: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_no_error(trace: Path, closed: str) -> None:
+    command = f'"$0" -m sltrace stat "$1" {closed}'
+    done = subprocess.run(
+        ["sh", "-c", command, sys.executable, str(trace)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ("losses:" in done.stdout) == (closed == "2>&-")
+
+
 def failing(error: BaseException) -> click.Command:
     @click.command()
     def command() -> None:
