@@ -63,6 +63,10 @@ def command(
 
     if len(rules) > _MOST_RULES:
         raise UsageError(f"{len(rules):,} rules are too many", f"at most {_MOST_RULES:,}")
+    if as_json and junit == "-":
+        raise UsageError(
+            "--json and --junit - both write to standard output", "give --junit a file"
+        )
     parsed = [parse_rule(rule) for rule in rules]
     result = check(Trace.open(path), parsed, Trace.open(baseline) if baseline else None)
     if junit:

@@ -256,3 +256,13 @@ def test_junit_has_a_case_a_rule(tmp_path: Path) -> None:
     assert suite[1][0].get("message") == "2.00 us"
     assert run(["check", path, rules[0], "--junit", str(file)]) == 6
     assert shown(path, rules[0], "--junit", str(file), "-f")[0] == 0
+
+
+def test_one_document_on_standard_output(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(make_trace(tmp_path, [{"wait_ns": 2000}]))
+    assert run(["check", path, "p50(runq) < 5ms", "--json", "--junit", "-"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "both write to standard output; give --junit a file" in shown.err
