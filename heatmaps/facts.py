@@ -20,6 +20,7 @@ _MAX_LINES = 200
 def facts(trace: Trace, cube: Cube) -> dict[str, Any]:
     """Host, times, command, losses, overhead and notes as plain JSON values."""
     from sltrace.analysis.losses import losses
+    from sltrace.analysis.meta import recorded_ns
     from sltrace.analysis.timelost import in_two_kinds
 
     meta = trace.meta
@@ -34,12 +35,9 @@ def facts(trace: Trace, cube: Cube) -> dict[str, Any]:
         "created": bounded(meta.get("created")),
         "start_unix_ns": _natural(clock.get("start_unix_ns")) or 0,
         "start_ns": _natural(clock.get("start_ns")) or 0,
+        "recorded_ns": recorded_ns(trace),
         "command": [bounded(a) for a in _list(meta.get("command_line"))],
-        "filters": {
-            bounded(k): bounded(", ".join(map(str, v)) if isinstance(v, list) else v)
-            for k, v in list(_mapping(meta.get("filters")).items())[:_MAX_LINES]
-            if v not in (None, [], 0, "", False)
-        },
+        "filters": _filters(meta),
         "loader": bounded(meta.get("loader")),
         "min_latency_ns": _natural(meta.get("min_latency_ns")) or 0,
         "lost": lost.lost,
@@ -77,6 +75,18 @@ def diagnosis(trace: Trace) -> dict[str, Any]:
             for f in found.findings
         ],
         "notes": [bounded(n) for n in found.notes],
+    }
+
+
+def _filters(meta: dict[str, Any]) -> dict[str, str]:
+    """Each filter and its value; of a merged trace after the name of the part it is of."""
+    parts = [part for part in _list(meta.get("merged")) if isinstance(part, dict)]
+    named = [(f"{part.get('trace')}: ", part.get("filters")) for part in parts]
+    return {
+        bounded(f"{prefix}{name}"): bounded(", ".join(map(str, v)) if isinstance(v, list) else v)
+        for prefix, filters in named or [("", meta.get("filters"))]
+        for name, v in list(_mapping(filters).items())[:_MAX_LINES]
+        if v not in (None, [], 0, "", False)
     }
 
 

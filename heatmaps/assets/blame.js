@@ -63,12 +63,14 @@ const Blame = (() => {
     return { victims: names.victim.list, culprits: names.culprit.list, ns, waits, exact: found.exact };
   }
 
-  // Grouped once: there are thousands.
-  const made = new Map();
+  // Grouped once: there are thousands. By the list, as another part of the recording brings its own.
+  const made = new WeakMap();
   function named(cube, which, by) {
-    const key = which + " " + by;
-    if (!made.has(key)) made.set(key, groups(cube[which], by));
-    return made.get(key);
+    const parties = cube[which];
+    if (!made.has(parties)) made.set(parties, new Map());
+    const known = made.get(parties);
+    if (!known.has(by)) known.set(by, groups(parties, by));
+    return known.get(by);
   }
 
   // Parties with the same name are one.

@@ -27,7 +27,6 @@ class Cube {
     // Histograms know buckets only: no longest wait, no CPU, no thread.
     this.exact = data.source === "waits";
     this.duration_ns = this.bins * this.bin_ns;
-    this.recorded_ns = this.recorded_ns || this.duration_ns;
     const last = Math.max(0, (this.facts.cpus || 1) - 1);
     const cpuName = data.cpu_group > 1 ? (c) => `${c}–${Math.max(c, Math.min(last, c + data.cpu_group - 1))}` : String;
     this.names = {

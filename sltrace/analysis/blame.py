@@ -6,11 +6,13 @@ up to the totals of `stat`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from sltrace.analysis.losses import Losses, losses
 from sltrace.analysis.meta import min_latency_ns
+from sltrace.analysis.processes import process_names
 from sltrace.analysis.selection import (
     EVERYTHING,
     Dimension,
@@ -118,14 +120,13 @@ class _Axis:
     culprit_name: str
 
 
-# A process is called what its main thread is called, if that was seen waiting.
 _AXES = {
     "cgroup": _Axis("culprit_cgroup", "max(cgroup)", "max(culprit_cgroup)"),
     "comm": _Axis("culprit_comm", "max(comm)", "max(culprit_comm)"),
     "pid": _Axis(
         "culprit_pid",
-        "coalesce(max(comm) FILTER (WHERE tid = pid), max(comm))",
-        "coalesce(max(culprit_comm) FILTER (WHERE culprit_tid = culprit_pid), max(culprit_comm))",
+        "max(comm)",
+        "max(culprit_comm)",
     ),
 }
 
@@ -169,6 +170,9 @@ def blame(
     with ran.beside(trace, "waits") as waits:
         rows = trace.sql(*_query(victim, _AXES[by], selection, limit, waits)).to_pylist()
     cells = tuple(_cell(row, victim) for row in rows)
+    if by == "pid":
+        names = process_names(trace)
+        cells = tuple(_called(cell, names) for cell in cells)
     sums = rows[0] if rows else dict.fromkeys(("all_waits", "all_ns", "all_partial"), 0)
     whole = _whole(trace, selection)
     return Blame(
@@ -197,6 +201,18 @@ def _cell(row: dict[str, Any], dimension: Dimension) -> Cell:
     if cell.what == "task" and cell.culprit is not None and dimension.type == "int":
         return replace(cell, culprit=int(cell.culprit))
     return cell
+
+
+def _called(cell: Cell, names: Mapping[int, str]) -> Cell:
+    """A process's name, if it has one, in place of that of a thread that waited or ran."""
+    victim, culprit = (
+        names.get(pid) if isinstance(pid, int) else None for pid in (cell.victim, cell.culprit)
+    )
+    return replace(
+        cell,
+        victim_name=victim or cell.victim_name,
+        culprit_name=culprit or cell.culprit_name,
+    )
 
 
 def _query(

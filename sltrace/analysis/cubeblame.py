@@ -18,6 +18,7 @@ from sltrace.analysis.blame import HELD_KINDS
 from sltrace.analysis.cells import OTHER, Axis, Step, summed_cells
 from sltrace.analysis.cubeaxes import OTHER_NAME, Named, Origin
 from sltrace.analysis.cubestacks import NO_STACK, RankedStacks
+from sltrace.analysis.processes import process_names
 from sltrace.analysis.slices import CgroupRan
 from sltrace.model import Flag, Kind
 
@@ -115,7 +116,7 @@ def blame_table(
     if origin.source != "waits":
         names = ("t", "b", "cpu", "kind", "victim", "culprit", "stack", "count", "sum_ns")
         return BlameTable([], [], {name: np.empty(0, np.int64) for name in names}, [])
-    main_threads = _main_threads(trace)
+    called = process_names(trace)
     start = {name: n for name, n in level.items() if name in ("t", "b", "cpu", "kind")}
     with ran.beside(trace, origin.sql) as waits:
         parts = _parts(waits)
@@ -137,7 +138,7 @@ def blame_table(
 
     def parties(axis: _Ranked, column: str) -> list[Party]:
         present, rows[column] = np.unique(rows[column], return_inverse=True)
-        return [rest if i == OTHER else _party(axis.keys[i - 1], main_threads) for i in present]
+        return [rest if i == OTHER else _party(axis.keys[i - 1], called) for i in present]
 
     return BlameTable(
         victims=parties(victims, "victim"),
@@ -212,15 +213,7 @@ def _ranked(trace: Trace, parts: str, name: str, columns: Sequence[str]) -> _Ran
     )
 
 
-def _main_threads(trace: Trace) -> dict[int, str]:
-    """Names of processes: what the main thread was called last."""
-    rows = trace.sql(
-        "SELECT pid, arg_max(comm, from_ns) AS comm FROM tasks WHERE tid = pid GROUP BY pid"
-    )
-    return dict(zip(rows.column("pid").to_pylist(), rows.column("comm").to_pylist(), strict=True))
-
-
-def _party(key: tuple[Any, ...], main_threads: dict[int, str]) -> Party:
+def _party(key: tuple[Any, ...], names: dict[int, str]) -> Party:
     what, cgroup, comm, pid = key if len(key) == 4 else ("task", *key)
-    process = f"{main_threads.get(pid) or comm} ({pid})" if pid > 0 else ""
+    process = f"{names.get(pid) or comm} ({pid})" if pid > 0 else ""
     return Party(what, cgroup, comm, process)

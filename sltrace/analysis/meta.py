@@ -52,12 +52,29 @@ def recorded_ns(trace: Trace, start_ns: int | None = None, end_ns: int | None = 
     return recorded
 
 
-def _recordings(trace: Trace) -> list[tuple[int, int]]:
-    """Start and end of each recording that is in the trace, by start."""
+def recorded_ns_with(trace: Trace, pid: int) -> int:
+    """How long the recordings were, together, in which a process was looked into; at least 1."""
+    found = trace.sql("SELECT DISTINCT from_ns FROM targets WHERE pid = ?", [pid])
+    moments = found["from_ns"].to_pylist()
+    held = [
+        end - start
+        for start, end in _recordings(trace, pid)
+        if any(ns is None or start <= ns <= end for ns in moments)
+    ]
+    return max(sum(held) or recorded_ns(trace), 1)
+
+
+def _recordings(trace: Trace, pid: int | None = None) -> list[tuple[int, int]]:
+    """Start and end of each recording that is in the trace, by start; or of a process's machine."""
     merged = trace.meta.get("merged")
     parts = [m for m in merged if isinstance(m, dict)] if isinstance(merged, list) else []
     if not parts:
         return [(clock_ns(trace, "start_ns"), clock_ns(trace, "end_ns"))]
+    if pid is not None:
+        # The ids of each machine begin where those of the one before end.
+        offsets = [_natural(m.get("pid_offset")) for m in parts]
+        own = max((o for o in offsets if o <= pid), default=0)
+        parts = [m for m, offset in zip(parts, offsets, strict=True) if offset == own]
     return sorted((_natural(m.get("start_ns")), _natural(m.get("end_ns"))) for m in parts)
 
 

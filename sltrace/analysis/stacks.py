@@ -56,6 +56,9 @@ _UNKNOWN = "[unknown]"
 _GO_NAME = "contains(n.name, '.')"
 """What tells Go's functions from the C ones linked into the same file: their package."""
 
+_OWN = "(language IN ('go', 'python'), name)"
+"""By what one of several names of an address is chosen: a runtime's own before that of the file."""
+
 _WANTED = "sltrace_wanted_addresses"
 _IDS = "sltrace_wanted_stacks"
 
@@ -343,9 +346,8 @@ def _named_frames(trace: Trace, pids: NDArray[Any], addresses: NDArray[Any]) -> 
         rows = trace.sql(
             f"""
             WITH named AS (
-              SELECT pid, address, max(name) AS name, max(module) AS module,
-                max(build_id) AS build_id,
-                arg_max(language, language IN ('go', 'python')) AS language
+              SELECT pid, address, arg_max(name, {_OWN}) AS name, arg_max(module, {_OWN}) AS module,
+                max(build_id) AS build_id, arg_max(language, {_OWN}) AS language
               FROM frames SEMI JOIN {_WANTED} USING (pid, address) GROUP BY pid, address
             ), programs AS (
               SELECT DISTINCT pid, exe FROM targets WHERE runtime = 'go' AND exe <> ''

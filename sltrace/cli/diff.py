@@ -136,8 +136,13 @@ def _ways(
 
 
 def _narrowed(trace: Trace, choice: Choice, only: tuple[str, ...]) -> Selection:
-    selection = choice.selection(trace)
-    return replace(selection, values={**selection.values, **values_of(only)})
+    selection, own = choice.selection(trace), values_of(only)
+    if twice := sorted(selection.values.keys() & own):
+        raise UsageError(
+            f"--only {twice[0]}=... is for both sides, and --a or --b has another for one",
+            "leave one of them out",
+        )
+    return replace(selection, values={**selection.values, **own})
 
 
 def _write_folded(sides: tuple[Side, Side], file: str, force: bool) -> None:

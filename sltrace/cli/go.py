@@ -39,7 +39,7 @@ def command(path: str, window: int, as_json: bool) -> None:
     if not targets:
         raise UsageError(f"{path} has no Go process", "record one with sltrace record --pid PID")
     found, lines, lost = findings(trace), windows(trace, max(window, 1)), losses(trace)
-    own = trace.meta.get("sources", {}).get("go", {})
+    own = next(iter(trace.sources("go")), {})
     if as_json:
         output.print_json(
             {

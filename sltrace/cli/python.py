@@ -43,9 +43,8 @@ def command(path: str, top: int, as_json: bool) -> None:
 def _why_none(report: PythonReport) -> str:
     """Why none of the processes that were asked for was looked into."""
     why = [f"{process.pid}, {process.why}" for process in report.processes]
-    return output.text(
-        "; ".join([report.refused, *why[:_NAMED]] if report.refused else why[:_NAMED])
-    )
+    said = "; ".join(filter(None, [report.refused, *why[:_NAMED]]))
+    return output.text(said) if said else ""
 
 
 def _show(report: PythonReport) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sltrace.analysis.losses import losses
 from sltrace.analysis.selection import EVERYTHING, Selection, tables
-from sltrace.analysis.stacks import resolve_stacks
+from sltrace.analysis.stacks import PARTS, resolve_stacks
 from sltrace.export.rows import ordered_waits
 from sltrace.export.sink import Written
 from sltrace.trace.reader import Trace
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FORMAT = "sltrace-waits"
 VERSION = 1
 
-_STACK_COLUMNS = ("stack_kernel", "stack_user", "waker_stack_kernel", "waker_stack_user")
+_STACK_COLUMNS = tuple(column for part in PARTS.values() for column in part)
 _BATCH = 65_536
 
 

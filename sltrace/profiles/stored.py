@@ -81,16 +81,13 @@ def read_profiles(where: str) -> list[Profile]:
 
 def _refused(trace: Trace) -> list[str]:
     """What the recorder did not take in."""
-    sources = trace.meta.get("sources")
     found = []
-    for name, source in sources.items() if isinstance(sources, dict) else ():
-        # Of a merged trace: after the name of the part.
-        if name.split(": ")[-1] == "profiles" and isinstance(source, dict):
-            refused = source.get("refused")
-            found += [
-                f"profiles that were not taken in: {count}, {why}"
-                for why, count in (refused.items() if isinstance(refused, dict) else ())
-            ]
+    for source in trace.sources("profiles"):
+        refused = source.get("refused")
+        found += [
+            f"profiles that were not taken in: {count}, {why}"
+            for why, count in (refused.items() if isinstance(refused, dict) else ())
+        ]
     return found
 
 

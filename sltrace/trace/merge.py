@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sltrace.errors import UsageError
 from sltrace.trace.machines import Clock, Part, parts_of
+from sltrace.trace.reader import LEFT_OUT
 from sltrace.trace.schema import TABLES, arrow_schema
 from sltrace.trace.writer import TraceWriter
 
@@ -211,6 +212,7 @@ def merged_meta(
         "cpu_times": {},
         "overhead": _overhead(metas),
         "limits": _limits(parts),
+        **{n: sum(_number(m.get(n)) for m in metas) for n in LEFT_OUT},
         "merged": [_described(p) for p in parts],
     }
 

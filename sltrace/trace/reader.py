@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 
 _MAX_META = 16 << 20
 _MAX_WHY = 200
-_TOO_MANY = {
+LEFT_OUT = {
     "native_stacks_refused": "times a native stack was left out: there were too many",
     "stacks_refused": "times a stack of Go or Python was left out: there were too many",
     "mapped_files_refused": "mapped files were not looked into: addresses in them have no names",
+    "skipped_probe_runs": "runs of a probe were skipped by the kernel, as it was running already",
 }
+"""Of meta.json, or of a source in it: what was left out, and how often, in words."""
 _MOST_DAMAGE = 5
 """Parts that cannot be read that are named, each in a note."""
 
@@ -77,6 +79,10 @@ class Trace:
         """
         path = Path(path)
         return cls(path, _read_meta(path))
+
+    def sources(self, name: str) -> list[dict[str, Any]]:
+        """What its recorder says of what it looked into, as `go`; of a merged trace every one."""
+        return _called(self.meta, name)
 
     def sql(self, query: str, parameters: Sequence[object] = ()) -> pa.Table:
         """Runs a query over the views; values go in as parameters, never as text."""
@@ -199,16 +205,15 @@ def _sources(meta: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return [(name, source) for name, source in found if isinstance(source, dict)]
 
 
-def _go_sources(meta: dict[str, Any]) -> list[dict[str, Any]]:
-    """What recorders say of the Go processes they looked into."""
-    # In a merged trace a source is called `TRACE: go`.
-    return [go for name, go in _sources(meta) if name.rpartition(": ")[2] == "go"]
+def _called(meta: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    # In a merged trace a source is called `TRACE: NAME`.
+    return [source for full, source in _sources(meta) if full.rpartition(": ")[2] == name]
 
 
 def _looked_in_part(meta: dict[str, Any]) -> list[str]:
     """Of which Go processes the probes were on for a part of the time, in sentences."""
     found = []
-    for go in _go_sources(meta):
+    for go in _called(meta, "go"):
         budget, processes = go.get("budget"), go.get("processes")
         if not isinstance(budget, float) or not isinstance(processes, list):
             continue
@@ -239,9 +244,9 @@ def _failed(meta: dict[str, Any]) -> list[str]:
 
 
 def _refused(meta: dict[str, Any]) -> list[str]:
-    """What there was too much of."""
+    """What was left out."""
     found = []
-    for key, words in _TOO_MANY.items():
+    for key, words in LEFT_OUT.items():
         counts = [described.get(key) for described in (meta, *(s for _, s in _sources(meta)))]
         count = sum(n for n in counts if isinstance(n, int) and 0 < n < 1 << 63)
         if count:
@@ -252,7 +257,7 @@ def _refused(meta: dict[str, Any]) -> list[str]:
 def _sampling(meta: dict[str, Any], looked: list[str]) -> list[str]:
     """What is not whole because only a part was recorded, `looked` among it, in sentences."""
     sampled, notes = set(), []
-    for go in _go_sources(meta):
+    for go in _called(meta, "go"):
         one_in, counters = go.get("sampled"), go.get("counters")
         if isinstance(one_in, int) and 1 < one_in < 1 << 16:
             sampled.add(one_in)

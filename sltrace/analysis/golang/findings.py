@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sltrace.analysis.golang.sites import UNKNOWN, sites
-from sltrace.analysis.meta import clock_ns
+from sltrace.analysis.meta import clock_ns, recorded_ns_with
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
@@ -174,7 +174,7 @@ def hoarding(trace: Trace) -> list[Finding]:
 
 def lost_p(trace: Trace) -> list[Finding]:
     """Threads that the kernel takes off the CPU while they hold a P."""
-    origin, end = clock_ns(trace, "start_ns"), clock_ns(trace, "end_ns")
+    origin = clock_ns(trace, "start_ns")
     rows = trace.sql(
         """
         WITH ps AS (
@@ -194,7 +194,7 @@ def lost_p(trace: Trace) -> list[Finding]:
     ).to_pylist()
     found = []
     for row in rows:
-        available = (end - origin) * row["ps"]
+        available = recorded_ns_with(trace, row["pid"]) * row["ps"]
         by_quota, by_others = row["throttled"] / available, row["preempted"] / available
         if by_quota < QUOTA_SHARE and by_others < LOST_SHARE:
             continue
@@ -254,10 +254,14 @@ def backlog(trace: Trace) -> list[Finding]:
     found = []
     for row in rows:
         waits = trace.sql(
-            "SELECT reason, any_value(stack_runtime) AS stack, count(*) AS n, "
-            "sum(wait_ns)::BIGINT AS total, quantile_disc(wait_ns, 0.99) AS p99 FROM waits "
-            "WHERE kind = 'goroutine' AND pid = ? AND end_ns BETWEEN ? AND ? "
-            "GROUP BY reason ORDER BY total DESC",
+            "WITH waited AS (SELECT reason, stack_runtime, wait_ns FROM waits "
+            "WHERE kind = 'goroutine' AND pid = ? AND end_ns BETWEEN ? AND ?), "
+            "stacks AS (SELECT reason, stack_runtime AS stack, sum(wait_ns) AS ns FROM waited "
+            "WHERE stack IS NOT NULL GROUP BY ALL) "
+            "SELECT reason, count(*) AS n, sum(wait_ns)::BIGINT AS total, "
+            "quantile_disc(wait_ns, 0.99) AS p99, (SELECT arg_max(stack, (ns, stack)) "
+            "FROM stacks s WHERE s.reason IS NOT DISTINCT FROM w.reason) AS stack "
+            "FROM waited w GROUP BY reason ORDER BY total DESC, reason",
             [row["pid"], row["first"], row["last"]],
         ).to_pylist()
         top = waits[0] if waits else None

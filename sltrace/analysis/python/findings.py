@@ -6,7 +6,7 @@ A finding is a figure over a threshold, nothing else: the same trace always has 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sltrace.analysis.python.tables import SLOW_NS, Collector, GilThread, Lock, Loop, Quota
@@ -31,6 +31,8 @@ COLLECTED = 0.05
 """Share of the recording in garbage collections."""
 THROTTLED = 0.05
 """Waits for CPU quota matter from this many threads on, waiting on average."""
+
+Recorded = Callable[[int], int]
 
 _THREADS = "threads waiting on average"
 _SHARE = "of the recording"
@@ -58,28 +60,34 @@ class Finding:
 
 
 def findings(
-    wall_ns: int,
+    recorded_ns: Recorded,
     gil: Sequence[GilThread],
     loops: Sequence[Loop],
     locks: Sequence[Lock],
     collectors: Sequence[Collector],
     quotas: Sequence[Quota],
 ) -> list[Finding]:
-    """All findings, in the order of the arguments."""
+    """All findings, in the order of the arguments.
+
+    Args:
+        recorded_ns: How long a process, by its pid, was recorded.
+        gil, loops, locks, collectors, quotas: What it is in.
+    """
     return [
-        *_of_gil(wall_ns, gil),
-        *(f for loop in loops for f in _of_loop(wall_ns, loop)),
-        *_of_locks(wall_ns, locks),
-        *_of_collectors(wall_ns, collectors),
-        *_of_quotas(wall_ns, quotas),
+        *_of_gil(recorded_ns, gil),
+        *(f for loop in loops for f in _of_loop(recorded_ns(loop.pid), loop)),
+        *_of_locks(recorded_ns, locks),
+        *_of_collectors(recorded_ns, collectors),
+        *_of_quotas(recorded_ns, quotas),
     ]
 
 
-def _of_gil(wall_ns: int, threads: Sequence[GilThread]) -> Iterator[Finding]:
+def _of_gil(recorded_ns: Recorded, threads: Sequence[GilThread]) -> Iterator[Finding]:
     by_pid: dict[int, list[GilThread]] = defaultdict(list)
     for thread in threads:
         by_pid[thread.pid].append(thread)
     for pid, mine in by_pid.items():
+        wall_ns = recorded_ns(pid)
         waited = sum(t.waited_ns for t in mine)
         held = sum(t.held_ns for t in mine)
         hog = max(mine, key=lambda t: t.held_ns)
@@ -140,8 +148,9 @@ def _of_loop(wall_ns: int, loop: Loop) -> Iterator[Finding]:
         )
 
 
-def _of_locks(wall_ns: int, locks: Sequence[Lock]) -> Iterator[Finding]:
+def _of_locks(recorded_ns: Recorded, locks: Sequence[Lock]) -> Iterator[Finding]:
     for lock in locks:
+        wall_ns = recorded_ns(lock.pid)
         crowded = lock.threads >= CONVOY_THREADS and lock.waits >= CONVOY_WAITS
         if not lock.idle and crowded and lock.waited_ns >= CONVOY * wall_ns:
             yield Finding(
@@ -156,9 +165,9 @@ def _of_locks(wall_ns: int, locks: Sequence[Lock]) -> Iterator[Finding]:
             )
 
 
-def _of_collectors(wall_ns: int, collectors: Sequence[Collector]) -> Iterator[Finding]:
+def _of_collectors(recorded_ns: Recorded, collectors: Sequence[Collector]) -> Iterator[Finding]:
     for collector in collectors:
-        share = collector.total_ns / wall_ns
+        share = collector.total_ns / recorded_ns(collector.pid)
         if share >= COLLECTED:
             yield Finding(
                 "gc",
@@ -172,9 +181,9 @@ def _of_collectors(wall_ns: int, collectors: Sequence[Collector]) -> Iterator[Fi
             )
 
 
-def _of_quotas(wall_ns: int, quotas: Sequence[Quota]) -> Iterator[Finding]:
+def _of_quotas(recorded_ns: Recorded, quotas: Sequence[Quota]) -> Iterator[Finding]:
     for quota in quotas:
-        waiting = quota.waited_ns / wall_ns
+        waiting = quota.waited_ns / recorded_ns(quota.pid)
         if waiting >= THROTTLED:
             limit = ""
             if quota.quota_us and quota.period_us:

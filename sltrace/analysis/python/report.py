@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from sltrace.analysis.losses import Losses, losses
+from sltrace.analysis.meta import recorded_ns, recorded_ns_with
 from sltrace.analysis.python import tables
 from sltrace.analysis.python.findings import Finding, findings
 
@@ -59,17 +61,17 @@ class PythonReport:
 
 def python_report(trace: Trace, limit: int = 20) -> PythonReport:
     """Reads all of it; findings are of all threads, the lists of the first `limit`."""
-    wall = tables.wall_ns(trace)
     gil, loops, locks = (
         tables.gil_threads(trace, _ALL),
         tables.loops(trace, _ALL),
         tables.locks(trace, _ALL),
     )
+    recorded = cache(partial(recorded_ns_with, trace))
     collectors, quotas = tables.collectors(trace), tables.quotas(trace)
     return PythonReport(
-        wall_ns=wall,
+        wall_ns=max(recorded_ns(trace), 1),
         processes=tables.processes(trace),
-        findings=findings(wall, gil, loops, locks, collectors, quotas),
+        findings=findings(recorded, gil, loops, locks, collectors, quotas),
         gil=gil[:limit],
         gil_traces=tables.gil_traces(trace, limit),
         loops=loops[:limit],
@@ -78,7 +80,7 @@ def python_report(trace: Trace, limit: int = 20) -> PythonReport:
         quotas=quotas[:limit],
         notes=[*_notes(trace), *trace.notes],
         losses=losses(trace),
-        refused=str(_described(trace).get("refused") or ""),
+        refused="; ".join(str(s["refused"]) for s in trace.sources("python") if s.get("refused")),
     )
 
 
@@ -91,18 +93,12 @@ def _notes(trace: Trace) -> list[str]:
     counted = {r["name"]: r["n"] for r in rows}
     notes = []
     if capped := counted.get("python_stacks_capped"):
-        rate = _described(trace).get("stack_rate_per_cpu")
+        rates = {str(s.get("stack_rate_per_cpu")) for s in trace.sources("python")}
         share = capped / max(capped + counted.get("python_stacks", 0), 1)
         notes.append(
             f"{share:.1%} of the Python stacks and trace ids were not taken: more than "
-            f"--python-rate {rate}"
+            f"--python-rate {' or '.join(sorted(rates))}"
         )
     if lost := counted.get("python_waits_lost"):
         notes.append(f"{lost:,} waits of kind gil, loop or stw were lost: the ring was full")
     return notes
-
-
-def _described(trace: Trace) -> dict[str, Any]:
-    sources = trace.meta.get("sources")
-    found = sources.get("python") if isinstance(sources, dict) else None
-    return found if isinstance(found, dict) else {}

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sltrace.analysis.meta import clock_ns
-
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
 
@@ -154,11 +152,6 @@ class Quota:
     waited_ns: int
     quota_us: int | None
     period_us: int | None
-
-
-def wall_ns(trace: Trace) -> int:
-    """Length of the recording, at least 1."""
-    return max(clock_ns(trace, "end_ns") - clock_ns(trace, "start_ns"), 1)
 
 
 def processes(trace: Trace) -> list[Process]:
