@@ -23,7 +23,7 @@ from sltrace.analysis.selection import (
     tables,
 )
 from sltrace.errors import UsageError
-from sltrace.model import RUNQ_KINDS, Flag
+from sltrace.model import RUNQ_KINDS, Flag, Kind
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
@@ -216,10 +216,22 @@ def _added_up(groups: Sequence[Group]) -> Rest:
     return Rest(len(groups), sum(g.count for g in groups), sum(g.total_ns for g in groups))
 
 
+def _kinds_beside_histograms(trace: Trace) -> list[str]:
+    """Kinds of runtimes, which the scheduler's histograms know nothing of."""
+    rows = trace.sql(
+        "SELECT DISTINCT kind FROM waits WHERE kind NOT IN (SELECT kind FROM histogram_sums) "
+        "ORDER BY kind"
+    )
+    scheduler = (*RUNQ_KINDS, Kind.THROTTLED.label, Kind.BLOCKED.label)
+    return [kind for kind in rows["kind"].to_pylist() if kind not in scheduler]
+
+
 def _notes(trace: Trace, source: Source) -> tuple[str, ...]:
     notes = list(trace.notes)
     if source == "histograms":
         notes.append("percentiles are from histograms: each lies between the two values given")
+        if beside := _kinds_beside_histograms(trace):
+            notes.append(f"waits of kind {', '.join(beside)} are not in them: --kept shows those")
     elif threshold := min_latency_ns(trace):
         notes.append(f"only waits of {threshold:,} ns or more were kept")
     return tuple(notes)

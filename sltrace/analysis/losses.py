@@ -62,6 +62,7 @@ class Losses:
         missed: Bounded misses by cause.
         kept: Run-queue waits the trace does have.
         start_ns: When the recording began (CLOCK_MONOTONIC).
+        unread: Parts of the trace that cannot be read: what is in them is not known.
     """
 
     counters: tuple[Counter, ...]
@@ -69,6 +70,7 @@ class Losses:
     missed: tuple[Missed, ...]
     kept: int
     start_ns: int
+    unread: int = 0
 
     @property
     def lost(self) -> int:
@@ -100,9 +102,10 @@ class Losses:
     @property
     def sentence(self) -> str:
         """One line for the terminal."""
+        unread = f"{self.unread:,} parts of the trace cannot be read" if self.unread else ""
         if not self.lost and not self.missed_count:
-            return "nothing was lost"
-        parts = []
+            return unread or "nothing was lost"
+        parts = [unread] if unread else []
         if self.lost:
             parts.append(f"{self.lost:,} {_waits(self.lost)} lost {self._where()}")
         if self.missed_count:
@@ -125,6 +128,7 @@ class Losses:
             "lost": self.lost,
             "missed": [asdict(m) for m in self.missed],
             "fraction": self.fraction,
+            "unread": self.unread,
             "counters": [
                 {"name": c.name, "class": c.kind, "value": c.value} for c in self.counters
             ],
@@ -163,6 +167,7 @@ def losses(trace: Trace) -> Losses:
         missed=tuple(Missed(**row) for row in missed),
         kept=_kept(trace, sum(row["value"] for row in intervals)),
         start_ns=clock_ns(trace, "start_ns"),
+        unread=len(trace.damage),
     )
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shutil
 import signal
 import time
 from dataclasses import replace
+from pathlib import Path
 from types import FrameType, TracebackType
 
 from sltrace.capture.settings import Filters, Settings
@@ -31,11 +33,13 @@ class Ending:
     ) -> None:
         if command_line and pids:
             raise UsageError("-- COMMAND and --pid exclude each other", "leave one of them out")
+        if command_line:
+            _find(command_line[0])
         self._command_line = command_line
         self._watched = {pid: _watch(pid) for pid in pids}
         self._duration_ns = duration_ns
         self._deadline = 0
-        self._signalled = False
+        self._signalled = self._reaped = False
         self.child_pid = 0
         self.exit_code = 0
         self.reason = ""
@@ -75,21 +79,21 @@ class Ending:
 
     def describe(self) -> str:
         """What will end it, for people."""
+        lasting = "" if self._duration_ns is None else f"for {self._duration_ns / 1e9:g} s"
         if self._command_line:
-            return f"until {self._command_line[0]} ends"
-        if self._duration_ns is not None:
-            return f"for {self._duration_ns / 1e9:g} s"
+            return f"until {self._command_line[0]} ends" + (f", {lasting} at most" * bool(lasting))
+        if lasting:
+            return lasting
         return "until Ctrl-C"
 
     def reached(self) -> bool:
-        """Whether it is over; sets `reason` and, for a command, `exit_code`."""
+        """Whether it is over; sets `reason`. A command whose time is up is told to end."""
         if self._signalled and not self.child_pid:
             self.reason = "stopped"
         elif self._deadline and time.monotonic_ns() >= self._deadline:
             self.reason = "time is up"
             if self.child_pid:
                 os.kill(self.child_pid, signal.SIGTERM)
-                self._reap(os.waitpid(self.child_pid, 0)[1])
         elif self.child_pid:
             pid, status = os.waitpid(self.child_pid, os.WNOHANG)
             if pid:
@@ -99,6 +103,11 @@ class Ending:
             self.reason = "the recorded processes have exited"
         return bool(self.reason)
 
+    def wait(self) -> None:
+        """Until the command has ended, which may take its time to; sets `exit_code`."""
+        if self.child_pid and not self._reaped:
+            self._reap(os.waitpid(self.child_pid, 0)[1])
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signalled = True
         # From the terminal the command gets Ctrl-C itself; anything else is passed on.
@@ -107,6 +116,7 @@ class Ending:
                 os.kill(self.child_pid, number)
 
     def _reap(self, status: int) -> None:
+        self._reaped = True
         code = os.waitstatus_to_exitcode(status)
         self.exit_code = 128 - code if code < 0 else code
 
@@ -128,6 +138,19 @@ class Ending:
             os._exit(code)
         os.close(gate)
         self.child_pid = pid
+
+
+def _find(program: str) -> None:
+    """Looks for what is to be run before anything is begun, or written.
+
+    Raises:
+        TargetError: It is not there, or not a program.
+    """
+    if shutil.which(program):
+        return
+    if "/" in program and Path(program).exists():
+        raise TargetError(f"{program} is not executable", f"chmod +x {program}, or name a program")
+    raise TargetError(f"there is no command {program}", "check its name, or give its path")
 
 
 def _exited(pidfd: int) -> bool:

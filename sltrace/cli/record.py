@@ -306,6 +306,8 @@ def _record(
             raise
         _show(quiet, "naming addresses, joining segments ...")
         recording.finish()
+        _show(quiet, f"waiting for {command_line[0]} to end ..." if command_line else "")
+        ending.wait()
     _show(quiet, "")
     if not quiet:
         from sltrace.cli.summary import print_summary

@@ -297,7 +297,7 @@ def _limits(parts: Sequence[Part]) -> list[str]:
         )
     for part in parts:
         if not part.trace.meta.get("finished"):
-            found.append(f"{part.trace.path.name}: the recorder was killed")
+            found.append(f"{part.trace.path.name}: it was still being recorded, or the recorder was killed")
         if part.clock.stepped:
             found.append(f"{part.trace.path.name}: its wall clock was set during the recording")
     return found

@@ -7,6 +7,7 @@ columns of the schema is left out and named in `notes`, never guessed at.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,7 +55,10 @@ class Trace:
         self.notes: list[str] = []
         self.damage: list[str] = []
         if not meta.get("finished"):
-            self.notes.append("the recorder was killed: up to the last second is missing")
+            self.notes.append(
+                "it is still being recorded, or the recorder was killed: up to the last second is "
+                "missing"
+            )
         looked = _looked_in_part(meta)
         self.looked_in_part = "; ".join(looked)
         self.sampling = _sampling(meta, looked)
@@ -78,7 +82,15 @@ class Trace:
             TraceError: It is missing, not a sltrace trace, damaged, or from a newer version.
         """
         path = Path(path)
-        return cls(path, _read_meta(path))
+        meta = _read_meta(path)
+        try:
+            str(path.absolute()).encode()
+        except UnicodeEncodeError:
+            shown = os.fsencode(path).decode(errors="replace")
+            raise TraceError(
+                f"the name of {shown} is not UTF-8", "rename it, or its folder"
+            ) from None
+        return cls(path, meta)
 
     def sources(self, name: str) -> list[dict[str, Any]]:
         """What its recorder says of what it looked into, as `go`; of a merged trace every one."""
@@ -117,12 +129,16 @@ class Trace:
     def _create_view(self, table: str) -> None:
         import duckdb
 
+        known = len(self.damage)
         segments, columns = self._sound_segments(table)
         try:
             self._view(table, segments, columns)
         except duckdb.Error:
             # Its footer is sound for one reader and not for the other: find out whose.
-            self._view(table, [s for s in segments if self._can_bind(table, s, columns)], columns)
+            segments = [s for s in segments if self._can_bind(table, s, columns)]
+            self._view(table, segments, columns)
+        if table == "waits" and not segments and len(self.damage) > known:
+            raise self.damaged(f"none of its waits can be read, as {self.damage[known]}")
 
     def _view(self, table: str, segments: Sequence[Path], columns: set[str]) -> None:
         fields = ", ".join(
@@ -157,9 +173,11 @@ class Trace:
         wanted = arrow_schema(table)
         sound: list[Path] = []
         columns: set[str] | None = None
-        for segment in sorted((self.path / table).glob("*.parquet")):
+        # Not as given: `web:1.slt` would be the address of something, `~web.slt` somebody's home.
+        for segment in sorted((self.path.absolute() / table).glob("*.parquet")):
             try:
-                schema = pq.read_schema(segment)
+                with open(segment, "rb") as file:
+                    schema = pq.read_schema(file)
             except (pa.ArrowException, OSError, UnicodeDecodeError) as err:
                 self.damage.append(f"{table}/{segment.name} is damaged: {_first_line(err)}")
                 continue

@@ -133,6 +133,26 @@ def test_zooming_in_asks_for_finer_cells_that_are_duckdb_s(serve: Callable[..., 
     assert page.exact() == page.percentiles(page.latency())
 
 
+def test_who_is_to_blame_is_of_the_part(serve: Callable[..., Served]) -> None:
+    """A part has its own list of culprits, in another order."""
+    hogs = [("/early", 5, SECOND), ("/late", 9, 8 * SECOND), ("/early", 5, 2 * SECOND)]
+    rows = [
+        {"end_ns": end, "wait_ns": 1_000_000, "kind": "runq_preempt", "cgroup": f"/victim{i}",
+         "culprit_tid": tid, "culprit_pid": tid, "culprit_cgroup": cgroup, "culprit_comm": "hog",
+         "culprit_ns": 1_000_000}
+        for i, (cgroup, tid, end) in enumerate(hogs)
+    ]  # fmt: skip
+    page = serve(rows)
+    assert "/early" in page.text("#blame-view")
+    from_ns = page.figures["from"]
+    part = f"{7 * SECOND - from_ns}-{9 * SECOND - from_ns}"
+    page.page.evaluate(f"() => {{ location.hash = 'part={part}'; }}")
+    page.until(lambda: page.figures["count"] == 1)
+    page.until(lambda: "/late" in page.text("#blame-view"))
+    assert "/early" not in page.text("#blame-view")
+    assert "/victim1" in page.text("#blame-view")
+
+
 def test_a_burst_that_was_one_cell_is_seen_wait_by_wait(serve: Callable[..., Served]) -> None:
     ends = 5 * SECOND + np.arange(40) * 100_000
     burst = [{"end_ns": int(end), "wait_ns": 50_000 + i} for i, end in enumerate(ends)]

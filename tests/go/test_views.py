@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
@@ -82,6 +83,37 @@ def test_chain_sums_by_where_why_and_waker(tmp_path: Path) -> None:
     assert [(s.kind, s.waker_goid) for s in path] == [("goroutine_blocked", 9), ("goroutine", 9)]
     with pytest.raises(UsageError, match="no goroutine waits match"):
         chain(trace, goid=99)
+
+
+def test_goroutines_are_called_what_their_runtime_calls_them(tmp_path: Path) -> None:
+    """And not what the file does, which may be the name of the assembly behind it."""
+    trace = made(tmp_path, [waited("goroutine", 100, reason="sleep")])
+    also = pa.Table.from_pylist(
+        [{"space": "user", "pid": 100, "address": 4, "name": "runtime.goexit.abi0",
+          "module": "zzz", "build_id": "", "language": "native"}]
+    )  # fmt: skip
+    trace.connection.register("also", also)
+    trace.connection.execute("CREATE TABLE both_names AS FROM frames UNION ALL BY NAME FROM also")
+    trace.connection.execute("CREATE OR REPLACE VIEW frames AS FROM both_names")
+    (link,) = chain(trace).links
+    assert (link.where, link.started) == ("main.waits", "main.start")
+
+
+def test_a_backlog_names_the_stack_that_waited_longest(tmp_path: Path) -> None:
+    at = [SECOND + i * SECOND // 10 for i in range(30)]
+    gauges = [
+        {"ns": ns, "pid": 100, "name": name, "item": None, "value": value}
+        for ns in at
+        for name, value in (("gomaxprocs", 1.0), ("runq_local", 40.0))
+    ]
+    rows = [
+        waited("goroutine", ns, reason="sleep", stack_runtime=stack, end_ns=2 * SECOND)
+        for stack, ns in ((12, 10), (11, 500), (12, 20), (12, 30))
+    ]
+    trace = made(tmp_path, rows, gauges=gauges)
+    (found,) = findings(trace)
+    assert "as in main.start" in found.sentence
+    assert found.evidence["by_reason"][0]["total"] == 560
 
 
 def test_a_leak_only_grows(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from tests.support.loads import Outcome, ThreadReport, load, read_schedstat
 from tests.support.programs import program
 from tests.support.recorder import Done, recorder, sltrace
 from tests.support.schedstat import compare
+from tests.support.traces import make_trace
 
 pytestmark = pytest.mark.bpf
 
@@ -83,12 +84,13 @@ def test_the_exit_code_is_the_commands(tmp_path: Path, script: str, code: int) -
     assert Trace.open(tmp_path / "code.slt").meta["finished"] is True
 
 
-def test_a_command_that_is_not_there(tmp_path: Path) -> None:
-    path = tmp_path / "missing.slt"
-    _one_line(sltrace("record", "-q", "-o", path, "--", "no-such-program-here"), 127, "no-such")
+def test_a_command_that_is_not_there_replaces_nothing(tmp_path: Path) -> None:
+    path = make_trace(tmp_path, [{"tid": 7}])
     plain = tmp_path / "plain"
     plain.write_text("not a program", encoding="ascii")
-    _one_line(sltrace("record", "-q", "-f", "-o", path, "--", plain), 126, "plain")
+    for name, why in (("no-such-program-here", "there is no"), (plain, "not executable")):
+        _one_line(sltrace("record", "-q", "-f", "-o", path, "--", name), 4, why)
+    assert Trace.open(path).table("waits", ["tid"]).to_pylist() == [{"tid": 7}]
 
 
 # ---- the end -------------------------------------------------------------------------------
@@ -113,6 +115,17 @@ def test_a_signal_is_passed_on_to_the_command(tmp_path: Path) -> None:
         done = recording.end(signal.SIGTERM)
     assert done.code == 143, done.err
     assert Trace.open(path).meta["finished"] is True
+
+
+def test_a_command_that_takes_its_time_to_end_is_not_recorded_meanwhile(tmp_path: Path) -> None:
+    path = tmp_path / "slow.slt"
+    slow = "trap 'sleep 2; exit 9' TERM; while :; do sleep 0.01; done"
+    done = sltrace("record", "-o", path, "-d", "300ms", "--", "sh", "-c", slow)
+    assert done.code == 9
+    assert "until sh ends, for 0.3 s at most" in done.err
+    assert "time is up" in done.out
+    clock = Trace.open(path).meta["clock"]
+    assert 300_000_000 <= clock["end_ns"] - clock["start_ns"] < 2_000_000_000
 
 
 def test_a_duration(tmp_path: Path) -> None:

@@ -23,6 +23,23 @@ from tests.support.traces import make_trace
 KINDS = [*RUNQ_KINDS, "throttled", "blocked"]
 
 
+def test_a_process_has_one_name(tmp_path: Path) -> None:
+    """That of its main thread at last, whichever of its threads waited or ran."""
+    pair = {"kind": "runq_preempt", "pid": 7, "culprit_pid": 8, "culprit_ns": 9, "wait_ns": 9}
+    rows = [
+        pair | {"tid": 7, "comm": "sh", "culprit_tid": 9, "culprit_comm": "worker"},
+        pair | {"tid": 70, "comm": "zeta", "culprit_tid": 8, "culprit_comm": "sh"},
+        pair | {"kind": "throttled", "tid": 70, "comm": "zeta", "culprit_cgroup": "/q"},
+    ]
+    tasks = [
+        {"pid": pid, "tid": pid, "comm": comm, "from_ns": ns}
+        for pid, comm, ns in ((7, "sh", 1), (7, "miner", 2), (8, "sh", 1), (8, "compress", 2))
+    ]
+    found = blame(Trace.open(make_trace(tmp_path, rows, tasks=tasks)), "pid")
+    named = {(c.victim_name, c.what, c.culprit_name) for c in found.cells}
+    assert named == {("miner", "task", "compress"), ("miner", "quota", "/q")}
+
+
 @st.composite
 def waits(draw: st.DrawFn) -> dict[str, Any]:
     row: dict[str, Any] = {

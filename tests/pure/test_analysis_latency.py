@@ -207,6 +207,18 @@ def test_histograms_give_the_same_sums_and_bounds_around_the_exact_percentiles(
             assert bounds.high_ns is None or value.low_ns <= bounds.high_ns <= value.low_ns * 1.15
 
 
+def test_kinds_that_no_histogram_has_are_named(tmp_path: Path) -> None:
+    sums = [{"kind": "runq_wakeup", "count": 1, "sum_ns": 1000, "start_ns": 0, "end_ns": 1,
+             "cgroup_id": 1, "cgroup": "/", "policy": "OTHER"}]  # fmt: skip
+    waits = [{"kind": kind, "wait_ns": 5000} for kind in ("gil", "blocked", "loop")]
+    path = make_trace(tmp_path, waits, meta={"min_latency_ns": 1000}, histogram_sums=sums)
+    assert (
+        "waits of kind gil, loop are not in them: --kept shows those"
+        in stat(Trace.open(path)).notes
+    )
+    assert not any("--kept" in note for note in stat(Trace.open(path), kept_only=True).notes)
+
+
 def test_a_minimum_latency_is_seen_through_by_the_histograms(tmp_path: Path) -> None:
     frame = random_waits(4, 3000)
     kept = frame[frame["wait_ns"] >= 100_000]

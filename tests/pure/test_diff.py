@@ -174,6 +174,7 @@ def test_the_command_compares_and_folds(tmp_path: Path) -> None:
         (["T", "--a", "cpu"], "is not DIM=VALUE"),
         (["T", "T", "--bucket", "true"], "in one way"),
         (["T", "--bucket", "true"], "is not a bucket"),
+        (["T", "--only", "cpu=1", "--a", "cpu=2", "--b", "cpu=3"], "is for both sides"),
         (["T", "--at", "2s", "--pprof", "P"], "--pprof is for the page"),
         (["T", "T", "--pprof", "P", "-o", "O"], "profiles do not tell them apart"),
     ],

@@ -18,6 +18,7 @@ from sltrace.export.folded import frame_text, write_folded
 from sltrace.export.json import write_json
 from sltrace.export.parquet import write_parquet
 from sltrace.export.rows import ordered_waits
+from sltrace.trace.merge import STACK_IDS
 from sltrace.trace.reader import Trace
 from sltrace.trace.schema import TABLES
 from tests.support.traces import make_trace
@@ -107,6 +108,19 @@ def test_json_lines_are_the_rows(trace: Trace) -> None:
     end = {"type": "end", "waits": 3001, "wait_ns": total_ns(trace)}
     assert lines[-1] == end
     assert written.wait_ns == end["wait_ns"]
+
+
+def test_json_has_every_stack_that_a_wait_names(tmp_path: Path) -> None:
+    columns = [c for c in STACK_IDS if c != "stack_id"]
+    stacks = [
+        {"stack_id": i, "space": "go", "pid": 1, "addresses": [i]}
+        for i in range(1, len(columns) + 1)
+    ]
+    row = {column: i for i, column in enumerate(columns, 1)}
+    out = io.BytesIO()
+    write_json(Trace.open(make_trace(tmp_path, [row], stacks=stacks)), out)
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [x["id"] for x in lines if x["type"] == "stack"] == sorted(row.values())
 
 
 def test_folded_lines_parse_whatever_the_names(trace: Trace) -> None:

@@ -10,11 +10,14 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
+from heatmaps.facts import facts
 from sltrace.analysis.check import check
+from sltrace.analysis.cube import build_cube
 from sltrace.analysis.diagnosis import diagnose
 from sltrace.analysis.diff import diff
 from sltrace.analysis.latency import stat
-from sltrace.analysis.meta import recorded_ns
+from sltrace.analysis.meta import recorded_ns, recorded_ns_with
+from sltrace.analysis.python.report import python_report
 from sltrace.analysis.rules import parse_rule
 from sltrace.analysis.sides import two_traces
 from sltrace.cli.merge import command
@@ -226,6 +229,36 @@ def test_time_that_was_not_recorded_is_not_counted(tmp_path: Path) -> None:
     assert (waited.a, waited.b) == (SECOND / 10, SECOND / 10)
     merged.meta["merged"] = [None, 7, {"start_ns": "x"}, {"start_ns": -1, "end_ns": 10**30}]
     assert recorded_ns(merged) == 0
+
+
+def test_shares_of_a_process_are_of_the_recordings_it_is_in(tmp_path: Path) -> None:
+    """Half of its 10 s in collections is that, however long was recorded elsewhere."""
+    target = {"runtime": "python", "pid": 7, "level": 1, "version": "3.12", "from_ns": 100 * SECOND}
+    collection = {"kind": "stw", "reason": "gc", "pid": 7, "tid": 7, "wait_ns": 5 * SECOND}
+    rows = [collection | {"end_ns": 106 * SECOND}]
+    a = trace_of(tmp_path, "a", rows, "one", UNIX, targets=[target])
+    later = {"clock": clock(UNIX, 3700 * SECOND)}
+    b = trace_of(tmp_path, "b", [{"end_ns": 3705 * SECOND, "tid": 1}], "one", 0, meta=later)
+    c = trace_of(tmp_path, "c", rows, "two", UNIX, targets=[target])
+    merge([a, b, c], tmp_path / "m.slt")
+    merged = Trace.open(tmp_path / "m.slt")
+    assert python_report(merged).wall_ns == 20 * SECOND
+    found = {f.pid: f.value for f in python_report(merged).findings}
+    assert found == {7: 0.5, 7 + PID_SPACE: 0.5}
+    assert recorded_ns_with(merged, 1) == 20 * SECOND
+
+
+def test_what_was_left_out_of_a_part_is_said(tmp_path: Path) -> None:
+    left = {"native_stacks_refused": 5, "skipped_probe_runs": 3, "filters": {"comms": ["web"]}}
+    sources = {"python": {"stack_rate_per_cpu": 9}}
+    a = trace_of(tmp_path, "a", [{"tid": 1}], "one", UNIX, meta=left | {"sources": sources})
+    b = trace_of(tmp_path, "b", [{"tid": 2}], "two", UNIX, meta={"native_stacks_refused": 2})
+    merge([a, b], tmp_path / "m.slt")
+    merged = Trace.open(tmp_path / "m.slt")
+    assert any(note.startswith("7 times a native stack") for note in merged.notes)
+    assert any(note.startswith("3 runs of a probe") for note in merged.notes)
+    assert merged.sources("python") == [{"stack_rate_per_cpu": 9}]
+    assert facts(merged, build_cube(merged))["filters"] == {"made.slt: comms": "web"}
 
 
 def test_what_cannot_be_counted_together_is_refused(tmp_path: Path) -> None:

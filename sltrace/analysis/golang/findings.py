@@ -242,7 +242,8 @@ def backlog(trace: Trace) -> list[Finding]:
           FROM gauges GROUP BY pid, ns HAVING ps > 0
         ), seconds AS (
           SELECT pid, (ns - ?) // ? AS s, min(ns) AS first, max(ns) AS last,
-            avg(queued / ps) AS queued, avg(idle / ps) AS idle, avg(spinning / ps) AS spinning
+            avg(queued / ps) AS queued, coalesce(avg(idle / ps), 0) AS idle,
+            coalesce(avg(spinning / ps), 0) AS spinning
           FROM ticks GROUP BY ALL HAVING count(*) >= 5
         )
         SELECT pid, min(first) AS first, max(last) AS last, max(queued) AS queued,

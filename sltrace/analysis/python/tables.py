@@ -36,6 +36,28 @@ _IDLE_MODULES = (
 )
 """Files of the standard library in which idle workers wait for something to do."""
 
+_LOOP_MODULES = ("base_events.py", "events.py", "runners.py")
+"""Files of asyncio that are among the callers of all that runs on one of its loops."""
+
+_WORKERS = """
+  SELECT w.pid, w.tid FROM waits w
+  LEFT JOIN places p ON p.stack_id = w.stack_runtime
+  LEFT JOIN (
+    SELECT k.stack_id, bool_or(f.module IN ({loop})) AS on_loop FROM stacks k
+    JOIN frames f ON f.pid = k.pid AND list_contains(k.addresses, f.address)
+    WHERE k.space = 'python' AND f.module IN ({loop}) GROUP BY k.stack_id
+  ) o ON o.stack_id = w.stack_runtime
+  WHERE w.kind = 'blocked' AND w.reason IN ('lock', 'poll') GROUP BY w.pid, w.tid
+  HAVING coalesce(sum(w.wait_ns) FILTER (w.reason = 'lock' AND p.module IN ({idle})
+      AND o.on_loop IS NULL), 0)
+    > coalesce(sum(w.wait_ns) FILTER (w.reason = 'poll'), 0)
+""".format(
+    loop=", ".join(f"'{m}'" for m in _LOOP_MODULES),
+    idle=", ".join(f"'{m}'" for m in _IDLE_MODULES),
+)
+"""Threads that sleep longer for want of work than in epoll: those of gunicorn ask it of one
+connection now and then, and are no event loops."""
+
 
 @dataclass(frozen=True)
 class Process:
@@ -211,10 +233,10 @@ def gil_traces(trace: Trace, limit: int) -> list[GilTrace]:
 
 
 def loops(trace: Trace, limit: int) -> list[Loop]:
-    """Event loops, the one with the longest iteration first."""
+    """Event loops, the one with the longest iteration first; without idle workers."""
     rows = trace.sql(
         f"""
-        WITH places AS ({_FRAME}),
+        WITH places AS ({_FRAME}), workers AS ({_WORKERS}),
         iterations AS (
           SELECT pid, tid, mode(comm) AS comm, bool_and(reason = 'iteration') AS exact,
             count(*) AS iterations, sum(wait_ns)::BIGINT AS busy_ns,
@@ -222,7 +244,7 @@ def loops(trace: Trace, limit: int) -> list[Loop]:
             max(wait_ns) AS longest_ns, coalesce(sum(gil_ns), 0)::BIGINT AS gil_ns,
             coalesce(sum(runq_ns), 0)::BIGINT AS runq_ns,
             coalesce(sum({_OWN}) FILTER ({_OWN} >= {SLOW_NS}), 0)::BIGINT AS slow_ns
-          FROM waits WHERE kind = 'loop' GROUP BY pid, tid
+          FROM waits ANTI JOIN workers USING (pid, tid) WHERE kind = 'loop' GROUP BY pid, tid
         ),
         slow_places AS (
           SELECT pid, tid, place, mode(task) AS task, sum(wait_ns) AS ns FROM waits
