@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sltrace.cli import output
+from sltrace.cli.completing import FILE, dimensions
 from sltrace.cli.durations import DURATION
 from sltrace.cli.profiling import pprof_option
 from sltrace.cli.selecting import Choice, selection_options, values_of
@@ -23,8 +24,8 @@ _TITLES = {"runq": "run queue"}
 
 
 @click.command()
-@click.argument("path_a", metavar="A")
-@click.argument("path_b", metavar="[B]", required=False)
+@click.argument("path_a", metavar="A", type=FILE)
+@click.argument("path_b", metavar="[B]", required=False, type=FILE)
 @click.option("--at", type=DURATION, help="Of one trace: what ended before this, against the rest.")
 @click.option(
     "--bucket",
@@ -42,15 +43,21 @@ _TITLES = {"runq": "run queue"}
 @click.option(
     "--by",
     default="kind,cgroup,comm",
+    shell_complete=dimensions,
     show_default=True,
     metavar="DIM[,DIM...]",
     help="Dimensions whose values are compared, each by itself.",
 )
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Of each.")
 @click.option(
-    "--folded", metavar="FILE", help="Also write stacks with both sides' ns, for flamegraph.pl."
+    "--folded",
+    type=FILE,
+    metavar="FILE",
+    help="Also write stacks with both sides' ns, for flamegraph.pl.",
 )
-@click.option("-o", "--output", "page", metavar="FILE", help="Also write an HTML page of it.")
+@click.option(
+    "-o", "--output", "page", type=FILE, metavar="FILE", help="Also write an HTML page of it."
+)
 @pprof_option
 @click.option("-f", "--force", is_flag=True, help="Replace FILE if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document; times in ns.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sltrace.cli import output
+from sltrace.cli.completing import FILE
 from sltrace.cli.durations import DURATION
 from sltrace.export.text import printable
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("path", metavar="TRACE")
+@click.argument("path", metavar="TRACE", type=FILE)
 @click.option(
     "--window", type=DURATION, default="30s", show_default=True, help="Length of a line's time."
 )

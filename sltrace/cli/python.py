@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sltrace.cli import output
+from sltrace.cli.completing import FILE
 
 if TYPE_CHECKING:
     from sltrace.analysis.python.report import PythonReport
@@ -16,7 +17,7 @@ _NAMED = 3
 
 
 @click.command()
-@click.argument("path", metavar="TRACE")
+@click.argument("path", metavar="TRACE", type=FILE)
 @click.option("--top", type=click.IntRange(min=1), default=20, help="Rows of each table to show.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document; times in ns.")
 def command(path: str, top: int, as_json: bool) -> None:

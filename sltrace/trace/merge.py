@@ -297,7 +297,8 @@ def _limits(parts: Sequence[Part]) -> list[str]:
         )
     for part in parts:
         if not part.trace.meta.get("finished"):
-            found.append(f"{part.trace.path.name}: it was still being recorded, or the recorder was killed")
+            name = part.trace.path.name
+            found.append(f"{name}: it was still being recorded, or the recorder was killed")
         if part.clock.stepped:
             found.append(f"{part.trace.path.name}: its wall clock was set during the recording")
     return found
