@@ -67,14 +67,27 @@ static __always_inline bool cpu_matches(u32 cpu)
 	return wanted && *wanted;
 }
 
+static __always_inline void not_followed(void)
+{
+	struct cpu_state *c = cpu_find(bpf_get_smp_processor_id());
+
+	if (c)
+		count(c, NOT_FOLLOWED);
+}
+
 /* A child process of a wanted one is wanted; its threads share the pid. */
 static __always_inline void follow_fork(struct task_struct *parent, struct task_struct *child)
 {
 	u32 parent_pid = parent->tgid, child_pid = child->tgid;
 	u8 one = 1;
 
-	if (CFG(filter_pids) && bpf_map_lookup_elem(&wanted_pids, &parent_pid))
-		bpf_map_update_elem(&wanted_pids, &child_pid, &one, BPF_ANY);
+	if (!CFG(filter_pids) || parent_pid == child_pid)
+		return;
+	if (!bpf_map_lookup_elem(&wanted_pids, &parent_pid))
+		/* The number may have been another's before, whose end was not seen. */
+		bpf_map_delete_elem(&wanted_pids, &child_pid);
+	else if (bpf_map_update_elem(&wanted_pids, &child_pid, &one, BPF_ANY))
+		not_followed();
 }
 
 /* A cgroup made inside a wanted one is wanted. */
@@ -82,8 +95,9 @@ static __always_inline void follow_mkdir(u64 parent, u64 child)
 {
 	u8 one = 1;
 
-	if (CFG(filter_cgroups) && bpf_map_lookup_elem(&wanted_cgroups, &parent))
-		bpf_map_update_elem(&wanted_cgroups, &child, &one, BPF_ANY);
+	if (CFG(filter_cgroups) && bpf_map_lookup_elem(&wanted_cgroups, &parent) &&
+	    bpf_map_update_elem(&wanted_cgroups, &child, &one, BPF_ANY))
+		not_followed();
 }
 
 #endif

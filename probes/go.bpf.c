@@ -9,6 +9,7 @@
 #include <bpf/bpf_tracing.h>
 #include <bpf/bpf_core_read.h>
 #include "go.h"
+#include "task_values.h"
 #include "scratch.bpf.h"
 #include "task_tags.bpf.h"
 
@@ -271,7 +272,8 @@ int BPF_PROG(go_switch, bool preempt, struct task_struct *prev)
 	u32 tid = prev->pid;
 	long bytes;
 
-	if (!t)
+	/* What is left after go_exit would be another thread's. */
+	if (!t || prev->flags & PF_EXITING)
 		return 0;
 	count_run(t, GO_AT_SWITCH);
 	/* The kernel's copy is right: Go never sets the register itself. */
@@ -315,8 +317,7 @@ int BPF_PROG(go_exit, struct task_struct *t)
 {
 	u32 tid = t->pid, pid = t->tgid;
 
-	if (!target_of(pid))
-		return 0;
+	/* Threads may end after the first one, and the process is forgotten by then. */
 	bpf_map_delete_elem(&task_tags, &tid);
 	if (tid == pid)
 		bpf_map_delete_elem(&go_targets, &pid);

@@ -106,6 +106,14 @@ struct sched_info {
 	u64 last_queued;
 };
 
+typedef struct {
+	int counter;
+} atomic_t;
+
+struct signal_struct {
+	atomic_t live;
+};
+
 struct task_struct {
 	struct sched_info sched_info;
 	struct thread_info thread_info;
@@ -122,6 +130,8 @@ struct task_struct {
 	int pid;
 	int tgid;
 	struct task_struct *real_parent;
+	unsigned int flags;
+	struct signal_struct *signal;
 	struct css_set *cgroups;
 	char comm[16];
 };

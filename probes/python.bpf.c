@@ -59,14 +59,14 @@ static __noinline struct python_thread *thread_of(u32 tid)
 	return bpf_map_lookup_elem(&python_threads, &tid);
 }
 
-static __always_inline void leave_tag(u32 tid, struct task_tag *tag)
+static __always_inline bool leave_tag(u32 tid, struct task_tag *tag)
 {
 	struct task_tag *there = bpf_map_lookup_elem(&task_tags, &tid);
 
-	if (there)
-		*there = *tag;
-	else
-		bpf_map_update_elem(&task_tags, &tid, tag, BPF_ANY);
+	if (!there)
+		return !bpf_map_update_elem(&task_tags, &tid, tag, BPF_ANY);
+	*there = *tag;
+	return true;
 }
 
 static __always_inline void forget_thread(u32 tid)
@@ -88,8 +88,9 @@ static __noinline int switched_out(struct task_struct *t, struct python_process 
 
 	if (!p || !c)
 		return 0;
-	if (state & TASK_STATE_DEAD) {
-		forget_thread(tid);
+	/* It runs no Python any more, and what is left after python_exit would be another's. */
+	if (t->flags & PF_EXITING) {
+		bpf_map_delete_elem(&task_tags, &tid);
 		return 0;
 	}
 	count(c, PYTHON_SWITCHES);
@@ -106,7 +107,8 @@ static __noinline int switched_out(struct task_struct *t, struct python_process 
 		tag_stack(p, found, &tag);
 		trace_ids(p, found, &tag);
 	}
-	leave_tag(tid, &tag);
+	if (!leave_tag(tid, &tag))
+		count(c, PYTHON_THREADS_LOST);
 	th->now_ns = now;
 	th->call_argument = call.argument;
 	th->preempted = !blocked;
@@ -269,9 +271,13 @@ int python_gc_end(void *ctx)
 static __always_inline void tell_event(u32 pid, u32 parent, u32 kind)
 {
 	struct python_event *e = bpf_ringbuf_reserve(&python_event_ring, sizeof(*e), 0);
+	struct python_cpu *c = this_cpu();
 
-	if (!e)
+	if (!e) {
+		if (c)
+			count(c, PYTHON_PROCESSES_LOST);
 		return;
+	}
 	e->ns = bpf_ktime_get_ns();
 	e->pid = pid;
 	e->parent = parent;
@@ -324,13 +330,16 @@ int BPF_PROG(python_exit, struct task_struct *t)
 {
 	u32 pid = t->tgid, tid = t->pid;
 	struct python_process *p = bpf_map_lookup_elem(&python_processes, &pid);
+	struct python_thread *th = bpf_map_lookup_elem(&python_threads, &tid);
 
-	if (!p)
-		return 0;
-	if (tid == pid) {
+	if (th)
+		gil_end(th);
+	if (p && tid == pid) {
 		bpf_map_delete_elem(&python_processes, &pid);
 		tell_event(pid, 0, PYTHON_EXIT);
 	}
-	forget_thread(tid);
+	/* Threads may end after the first one, and the process is forgotten by then. */
+	if (th || p)
+		forget_thread(tid);
 	return 0;
 }

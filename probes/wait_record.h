@@ -129,6 +129,7 @@ enum counter {
 	STACK_RING_FULL,  /* stacks lost: the ring had no room */
 	TASK_RING_FULL,   /* task names lost: the ring had no room */
 	CGROUP_RING_FULL, /* cgroup names lost: the ring had no room */
+	NOT_FOLLOWED,     /* children and new cgroups that the filters have no room for */
 	N_COUNTERS,
 };
 

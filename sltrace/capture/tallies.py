@@ -32,6 +32,7 @@ CLASSES = {
     "stack_ring_full": "partial",
     "task_ring_full": "partial",
     "cgroup_ring_full": "partial",
+    "not_followed": "partial",
 }
 """Counter (enum counter in probes/wait_record.h) to its class in the counters table."""
 

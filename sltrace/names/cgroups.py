@@ -128,7 +128,7 @@ class CgroupNames:
         except OSError:
             self._mount_fd = -1
         for path, number in _walk(hierarchy.mount):
-            self._add(number, path)
+            self._add(number, _text(path))
         self._index()
 
     def paths_for(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int32], list[str]]:
@@ -237,12 +237,17 @@ class CgroupNames:
         if fd < 0:
             return None
         try:
-            path = str(Path(f"/proc/self/fd/{fd}").readlink())
+            path = _text(str(Path(f"/proc/self/fd/{fd}").readlink()))
         finally:
             os.close(fd)
         mount = str(self._hierarchy.mount)
         # A removed cgroup has no path any more: its link is just "/".
         return path.removeprefix(mount) or "/" if path.startswith(mount) else None
+
+
+def _text(path: str) -> str:
+    """A path as text: who makes a cgroup names it, in any bytes."""
+    return os.fsencode(path).decode(errors="replace")
 
 
 def processes_below(names: Iterable[str]) -> tuple[int, ...]:

@@ -33,6 +33,8 @@ class _Name:
     comm: str
     from_ns: int
     until_ns: int | None = None
+    process: tuple[str, int | None] | None = None
+    """Command line and innermost pid as they were when it ended."""
 
 
 class ProcessNames:
@@ -68,9 +70,12 @@ class ProcessNames:
                 if tid not in self._current:
                     self._named(0, tid, pid, ppid, comm)
             else:
-                self._named(ns, tid, pid, ppid, comm)
-                if kind in (EXEC, EXEC_RECORDED):
+                # A number may be another process's now. And an exec renames first, so that what
+                # was read then may be of before.
+                if kind in (EXEC, EXEC_RECORDED) or (kind == FORK and tid == pid):
                     self._cmdlines.pop(pid, None)
+                    self._process(pid)
+                self._named(ns, tid, pid, ppid, comm)
 
     def comms_for(
         self, tids: NDArray[np.int32], times_ns: NDArray[np.int64]
@@ -114,7 +119,7 @@ class ProcessNames:
         return [self._row(name) for name in names]
 
     def _row(self, name: _Name) -> dict[str, Any]:
-        cmdline, ns_pid = self._process(name.pid)
+        cmdline, ns_pid = name.process or self._process(name.pid)
         return {
             "pid": name.pid,
             "tid": name.tid,
@@ -134,7 +139,7 @@ class ProcessNames:
         if before is not None:
             if before.comm == text and before.pid == pid:
                 return
-            before.until_ns = ns
+            before.until_ns, before.process = ns, self._cmdlines.get(before.pid)
             self._pending.append(before)
         before = before or self._dead.pop(tid, None)
         self._current[tid] = name
@@ -164,7 +169,7 @@ class ProcessNames:
         if tid not in self._current:
             self._named(0, tid, pid, ppid, comm)
         name = self._current.pop(tid)
-        name.until_ns = ns
+        name.until_ns, name.process = ns, self._cmdlines.get(pid)
         self._pending.append(name)
         self._dead[tid] = name
         self._newest_ns = max(self._newest_ns, ns)

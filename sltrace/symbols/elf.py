@@ -34,6 +34,7 @@ _STT_FUNC, _STT_IFUNC = 2, 10
 _NT_GNU_BUILD_ID = 3
 _MAX_SYMBOLS = 1 << 22
 _MAX_NAME = 4096
+_MAX_NOTES = 1 << 12
 _MAX_TABLE = 4096
 _U64 = (1 << 64) - 1
 
@@ -140,10 +141,15 @@ class Elf:
         return list(islice(mine, limit))
 
     def _notes(self, places: list[tuple[int, int]]) -> Iterator[tuple[bytes, int, bytes]]:
-        """Owner, type and contents of the notes at offsets, each with the size of them all."""
+        """Owner, type and contents of the notes at offsets, each with the size of them all.
+
+        Of at most _MAX_NOTES: a hole in a file is as many as fit, of nothing.
+        """
+        left = _MAX_NOTES
         for offset, size in places:
             end = min(offset + size, len(self._data))
-            while offset + _NOTE.size <= end:
+            while offset + _NOTE.size <= end and left:
+                left -= 1
                 header = self._data[offset : offset + _NOTE.size]
                 if len(header) < _NOTE.size:  # cut short since
                     break
@@ -257,7 +263,7 @@ class Elf:
         """Address that a file offset is linked at; None outside of what is mapped."""
         for segment in self.segments:
             if segment.offset <= offset < segment.offset + segment.size:
-                return segment.address + offset - segment.offset
+                return segment.address + offset - segment.offset & _U64
         return None
 
     def bias(self, start: int, offset: int) -> int | None:

@@ -6,10 +6,13 @@ compared with the one that has none.
 
 from __future__ import annotations
 
+import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +28,8 @@ from tests.support.loads import (
     nested_births,
     run,
 )
+from tests.support.programs import program
+from tests.support.recorder import sltrace
 from tests.support.schedstat import compare, counter, rows_of
 
 pytestmark = pytest.mark.bpf
@@ -244,3 +249,44 @@ def test_pid_follows_threads_and_children(record: Record) -> None:
     # Also the threads that were there before the recorder, and never told it their name.
     names = trace.sql("SELECT DISTINCT comm FROM waits").to_pylist()
     assert names == [{"comm": "exitstorm"}]
+
+
+def test_children_are_followed_however_many_came_before(tmp_path: Path) -> None:
+    """More processes than the filter holds at once: those that ended make room."""
+    path = tmp_path / "brood.slt"
+    done = sltrace("record", "-q", "-o", path, "--", program("brood"), "--births", "17000")
+    assert done.code == 0, done.err
+    trace = Trace.open(path)
+    assert counter(trace, "not_followed") == 0
+    late = trace.sql("SELECT DISTINCT pid FROM waits WHERE comm = 'late' AND wait_ns > 15000000")
+    assert late.num_rows == 3
+
+
+def test_a_stranger_with_the_number_of_a_child_is_not_recorded(record: Record) -> None:
+    """The child ended, and the kernel gave its number away."""
+    script = "sleep 0.1 & echo $!; wait; sleep 5"
+    with (
+        subprocess.Popen(["sh", "-c", f"sleep 3; {script}"], stdout=subprocess.PIPE) as family,
+        record("--pid", family.pid) as recording,
+    ):
+        assert family.stdout
+        child = int(family.stdout.readline())
+        while Path(f"/proc/{child}").exists():
+            time.sleep(0.01)
+        for _ in range(50):
+            Path("/proc/sys/kernel/ns_last_pid").write_text(str(child - 1), encoding="ascii")
+            with subprocess.Popen(["sleep", "0.05"]) as stranger:
+                if stranger.pid == child:
+                    break
+        assert stranger.pid == child
+        family.kill()
+        recording.wait()
+    rows = recording.trace.sql(
+        f"SELECT count(*) AS n, max(end_ns) AS ns FROM waits WHERE pid = {child}"
+    )
+    (own,) = rows.to_pylist()
+    assert own["n"] > 0
+    tasks = recording.trace.sql(
+        f"SELECT max(until_ns) AS ns FROM tasks WHERE pid = {child} AND ppid = {family.pid}"
+    )
+    assert own["ns"] <= tasks["ns"][0].as_py()

@@ -59,6 +59,23 @@ def test_threads_that_were_there(proc: Path) -> None:
     assert rows[20]["cmdline"] == "/bin/w� --flag"
 
 
+def test_a_command_line_is_that_of_the_program(proc: Path) -> None:
+    """An exec renames first; and a number that is given away has another's command line."""
+    names = ProcessNames(proc)
+    (proc / "20" / "cmdline").write_bytes(b"next\0")
+    feed(names, (5, 20, 20, 7, RENAME, b"next"), (6, 20, 20, 7, EXEC, b"next"))
+    (proc / "20" / "cmdline").unlink()
+    assert {r["comm"]: r["cmdline"] for r in names.rows(final=True) if r["tid"] == 20} == {
+        "worker": "/bin/w\ufffd --flag",
+        "next": "next",
+    }
+    feed(names, (7, 20, 20, 7, EXIT, b"next"))
+    names.rows()
+    (proc / "20" / "cmdline").write_bytes(b"child\0")
+    feed(names, (8, 20, 20, 10, FORK, b"child"))
+    assert [r["cmdline"] for r in names.rows(final=True) if r["tid"] == 20] == ["child"]
+
+
 def test_a_name_holds_from_its_event_on(proc: Path) -> None:
     names = ProcessNames(proc)
     feed(

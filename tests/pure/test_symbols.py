@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 import subprocess
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -174,6 +176,29 @@ def test_bytes_of_a_file_are_found_as_in_memory(wanted: bytes, start: int, end: 
         assert stored[start:end] == data[start:end]
         if wanted:
             assert stored.find(wanted, start, end) == data.find(wanted, start, end)
+
+
+def test_headers_that_claim_the_most_cost_little(small: bytes, tmp_path: Path) -> None:
+    """Notes over a hole of a file, which are as many as fit, and addresses beyond the last one."""
+    data = bytearray(small)
+    (headers_at,) = struct.unpack_from("<Q", data, 32)
+    (count,) = struct.unpack_from("<H", data, 56)
+    for at in range(headers_at, headers_at + 56 * count, 56):
+        (kind,) = struct.unpack_from("<I", data, at)
+        if kind == 4:  # PT_NOTE
+            struct.pack_into("<QQQQ", data, at + 8, 1 << 20, 0, 0, 256 << 20)
+        if kind == 1:  # PT_LOAD
+            struct.pack_into("<Q", data, at + 16, 2**64 - 4096)
+    path = tmp_path / "hole.so"
+    path.write_bytes(data)
+    os.truncate(path, 300 << 20)
+    begin = time.process_time()
+    with open(path, "rb") as file:
+        elf = Elf.from_file(file)
+    assert elf.build_id == ""
+    assert time.process_time() - begin < 5
+    linked = [elf.address_of(s.offset + s.size - 1) for s in elf.segments]
+    assert elf.names(np.array([a or 0 for a in linked], np.uint64)) is not None
 
 
 def test_not_elf() -> None:

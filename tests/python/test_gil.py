@@ -240,3 +240,20 @@ def test_what_is_no_wait_for_the_gil_has_its_own_reason(record: Record) -> None:
     assert "io" in found["reader"]
     assert found["hog"] <= {"gil", None}
     assert "lock" not in found["sleeper"] | found["hog"]
+
+
+@pytest.mark.parametrize("minor", MINORS)
+def test_a_wait_before_a_thread_ends_is_told(record: Record, minor: str) -> None:
+    """Its thread is not switched out again but to end."""
+    with service(minor, "brief", 20, 40) as process, record("--pid", process.pid) as recording:
+        process.wait()
+        recording.wait()
+    rows = recording.trace.sql(
+        "SELECT tid, sum(wait_ns) FILTER (kind = 'gil') AS gil, "
+        "sum(wait_ns) FILTER (kind = 'blocked' AND reason = 'gil') AS blocked "
+        "FROM waits GROUP BY tid HAVING blocked > 1000000"
+    ).to_pylist()
+    assert len(rows) > 20
+    assert [row for row in rows if row["gil"] is None] == []
+    # The wait for a CPU after it is part of it, too.
+    assert sum(row["gil"] for row in rows) >= 0.97 * float(sum(row["blocked"] for row in rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,8 +101,8 @@ class GoProcess:
 
 
 def exe_of(pid: int) -> str:
-    """Path of a process's executable; " (deleted)" at the end where it is gone."""
-    return str(Path(f"/proc/{pid}/exe").readlink())
+    """Path of a process's executable, as text; " (deleted)" at the end where it is gone."""
+    return os.fsencode(Path(f"/proc/{pid}/exe").readlink()).decode(errors="replace")
 
 
 def started_at(pid: int) -> int:

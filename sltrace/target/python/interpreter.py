@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -139,7 +140,7 @@ def _name(path: str) -> str:
 
 def _exe(pid: int, proc: Path) -> str:
     try:
-        return str((proc / str(pid) / "exe").readlink())
+        return os.fsencode((proc / str(pid) / "exe").readlink()).decode(errors="replace")
     except OSError:
         return ""
 
