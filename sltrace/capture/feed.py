@@ -98,9 +98,16 @@ class Feed:
         """Makes rows of what was put in, after those of the sources if they are due."""
         drained = [self._drained.popleft() for _ in range(len(self._drained))]
         # After the records were taken: whoever waited in them was named before.
-        # Stacks before names: a process that ends meanwhile still had its stacks' addresses.
+        events = [self._task_events.popleft() for _ in range(len(self._task_events))]
+        # A stack does not say when it was taken: one of about an exec is of the new program, which
+        # lasts longer; and a process that ends meanwhile still had its stacks' addresses.
+        for some in events:
+            self._symbols.executed(some)
         self._take_stacks()
-        self._take_names()
+        for some in events:
+            self._tasks.feed(some)
+            self._symbols.exited(some)
+        self._take_groups()
         if sources:
             for source in self._sources:
                 self._write(source.rows())
@@ -176,11 +183,7 @@ class Feed:
             self._segment.add(rows)
             self.waits += rows.num_rows
 
-    def _take_names(self) -> None:
-        for _ in range(len(self._task_events)):
-            events = self._task_events.popleft()
-            self._tasks.feed(events)
-            self._symbols.exited(events)
+    def _take_groups(self) -> None:
         ring = self._probes.cgroup_ring
         if ring is not None and (changed := ring.drain()) is not None:
             self._groups.feed(changed)

@@ -53,6 +53,7 @@ class Process:
     """What is known of one process's address space."""
 
     pid: int
+    addresses: set[int] = field(default_factory=set)
     mappings: list[Mapping] = field(default_factory=list)
     read_ns: int = 0
     again_ns: int = 0
@@ -77,6 +78,8 @@ class MappingRecorder:
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self._proc = proc
         self.processes: dict[int, Process] = {}
+        self.replaced: list[Process] = []
+        """What processes were before they became another program."""
         self.files: dict[str, Elf | None] = {}
         self.refused_files = 0
 
@@ -87,6 +90,8 @@ class MappingRecorder:
             Mappings that are new.
         """
         process = self.processes.setdefault(pid, Process(pid))
+        if not process.exited:
+            process.addresses.update(addresses)
         if process.exited or all(process.find(a) for a in addresses):
             return []
         now = time.monotonic_ns()
@@ -113,6 +118,12 @@ class MappingRecorder:
         if process and not process.exited:
             process.perf_map = process.perf_map or self._read_perf_map(pid)
             process.exited = True
+
+    def executed(self, pid: int) -> None:
+        """The process is another program from now on, with other files at the same addresses."""
+        before = self.processes.pop(pid, None)
+        if before and before.addresses:
+            self.replaced.append(before)
 
     def finish(self) -> None:
         """Reads what only now is complete: perf maps of processes that are still there."""

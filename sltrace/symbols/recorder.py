@@ -16,7 +16,7 @@ from sltrace.trace.schema import arrow_schema
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_EXIT = 4  # enum task_event_kind in probes/wait_record.h
+_EXECS, _EXIT = (2, 6), 4  # enum task_event_kind in probes/wait_record.h
 
 
 class SymbolRecorder:
@@ -31,7 +31,6 @@ class SymbolRecorder:
         self._kernel = KernelSymbols() if kernel else None
         self._recorder = MappingRecorder()
         self._kernel_addresses: set[int] = set()
-        self._user_addresses: set[tuple[int, int]] = set()
 
     @property
     def refused_files(self) -> int:
@@ -54,7 +53,6 @@ class SymbolRecorder:
             if self._recorder.has_exited(pid):
                 # The number is another process's now, and what is mapped where is not known.
                 continue
-            self._user_addresses.update((pid, a) for a in addresses)
             rows += [
                 {
                     "pid": pid,
@@ -69,6 +67,11 @@ class SymbolRecorder:
             ]
         return pa.Table.from_pylist(rows, schema=arrow_schema("mappings"))
 
+    def executed(self, events: NDArray[Any]) -> None:
+        """Takes task events: other programs have other files at the same addresses."""
+        for pid in events["pid"][np.isin(events["kind"], _EXECS)].tolist():
+            self._recorder.executed(pid)
+
     def exited(self, events: NDArray[Any]) -> None:
         """Takes task events: processes that end take their perf maps with them."""
         ended = events[(events["kind"] == _EXIT) & (events["tid"] == events["pid"])]
@@ -80,7 +83,7 @@ class SymbolRecorder:
         import pyarrow as pa
 
         self._recorder.finish()
-        frames = user_frames(self._user_addresses, self._recorder)
+        frames = user_frames(self._recorder)
         if self._kernel is not None:
             frames += kernel_frames(self._kernel_addresses, self._kernel)
         return {"frames": pa.Table.from_pylist(frames, schema=arrow_schema("frames"))}

@@ -28,27 +28,47 @@ def kernel_frames(addresses: Iterable[int], symbols: KernelSymbols) -> list[Fram
     return frames
 
 
-def user_frames(addresses: Iterable[tuple[int, int]], recorder: MappingRecorder) -> list[Frame]:
-    """A row of the frames table for each (pid, address).
+def user_frames(recorder: MappingRecorder) -> list[Frame]:
+    """A row of the frames table for each address of each process that was seen.
 
     A return address is that of the instruction after the call, so the byte before it is looked
     up: a call at the very end of a function returns into the next one. For the innermost frame
     that is one byte too low, which only matters at a function's first instruction, where no
-    task waits.
+    task waits. What two programs of one process have at the same address has no name: a stack
+    does not tell which of them it is of.
     """
     frames: list[Frame] = []
     by_file: dict[str, list[tuple[int, int, Mapping]]] = defaultdict(list)
     perf_maps: dict[int, PerfMap | None] = {}
-    for pid, address in sorted(addresses):
-        process = recorder.processes.get(pid)
-        mapping = process.find(address - 1) if process else None
+    for (pid, address), processes in sorted(_programs(recorder).items()):
+        found = {process.find(address - 1) for process in processes}
+        if len({(m.file, m.start, m.offset) if m else None for m in found}) > 1:
+            frames.append(_frame("user", pid, address, UNKNOWN, "", "", "native"))
+            continue
+        mapping = found.pop()
         if mapping and recorder.files.get(mapping.file):
             by_file[mapping.file].append((pid, address, mapping))
         else:
-            frames.append(_jit_frame(pid, address, process, mapping, perf_maps))
+            frames.append(_jit_frame(pid, address, processes[-1], mapping, perf_maps))
     for key, wanted in by_file.items():
         frames.extend(_file_frames(key, wanted, recorder))
     return frames
+
+
+def _programs(recorder: MappingRecorder) -> dict[tuple[int, int], list[Process]]:
+    """By pid and address: the programs that it may be of.
+
+    A stack that two have alike is handed over once, so that only the first is known to have it.
+    """
+    of_pid: dict[int, list[Process]] = defaultdict(list)
+    for process in (*recorder.replaced, *recorder.processes.values()):
+        of_pid[process.pid].append(process)
+    return {
+        (pid, address): [p for p in programs if p is process or p.find(address - 1)]
+        for pid, programs in of_pid.items()
+        for process in programs
+        for address in process.addresses
+    }
 
 
 def _file_frames(
@@ -73,13 +93,13 @@ def _file_frames(
 def _jit_frame(
     pid: int,
     address: int,
-    process: Process | None,
+    process: Process,
     mapping: Mapping | None,
     perf_maps: dict[int, PerfMap | None],
 ) -> Frame:
-    if process and pid not in perf_maps:
-        perf_maps[pid] = PerfMap(process.perf_map) if process.perf_map else None
-    perf_map = perf_maps.get(pid)
+    if id(process) not in perf_maps:
+        perf_maps[id(process)] = PerfMap(process.perf_map) if process.perf_map else None
+    perf_map = perf_maps[id(process)]
     name = perf_map.name(address - 1) if perf_map else None
     if name:
         return _frame("user", pid, address, readable(name), "", "", "jit")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from sltrace.names.cgroups import choose_hierarchy
 from sltrace.trace.reader import Trace
 from tests.kernel.conftest import Record
 from tests.support.loads import Outcome, ThreadReport, load, read_schedstat
@@ -352,3 +353,16 @@ def test_few_open_files(tmp_path: Path) -> None:
     assert (done.code, done.out) == (0, "48\n"), done.err
     done = sltrace(*record, "--force", "-d", "1", prefix=["prlimit", "--nofile=48:48"])
     _one_line(done, 3, "ulimit -n")
+
+
+def test_a_cgroup_may_be_called_anything(tmp_path: Path) -> None:
+    """Whoever may make one names it, in bytes that are no text."""
+    folder = choose_hierarchy().mount / os.fsdecode(b"sltrace-\xff\x1b[2J")
+    folder.mkdir()
+    try:
+        done = sltrace("record", "-q", "-o", tmp_path / "names.slt", "-d", "300ms")
+    finally:
+        folder.rmdir()
+    assert (done.code, done.err) == (0, "")
+    paths = Trace.open(tmp_path / "names.slt").table("cgroups", ["path"])["path"].to_pylist()
+    assert "/sltrace-\ufffd\x1b[2J" in paths

@@ -23,6 +23,7 @@ from sltrace.symbols.filebytes import FileBytes
 from sltrace.symbols.kernel import KernelSymbols, addresses_shown
 from sltrace.symbols.mappings import Mapping, MappingRecorder
 from sltrace.symbols.perfmap import PerfMap
+from sltrace.symbols.resolve import user_frames
 
 SOURCE = """
 __attribute__((noinline)) int leaf(int n) { return n * 3; }
@@ -199,6 +200,42 @@ def test_headers_that_claim_the_most_cost_little(small: bytes, tmp_path: Path) -
     assert time.process_time() - begin < 5
     linked = [elf.address_of(s.offset + s.size - 1) for s in elf.segments]
     assert elf.names(np.array([a or 0 for a in linked], np.uint64)) is not None
+
+
+def test_a_program_that_another_replaced_keeps_its_names(small: bytes, tmp_path: Path) -> None:
+    """And what both have at one address has none."""
+    for name in ("one.so", "two.so"):
+        (tmp_path / name).write_bytes(small)
+    elf = Elf(small)
+    leaf = elf.symbol("leaf")
+    assert leaf
+    size = len(small)
+
+    def maps(*files: tuple[int, str]) -> None:
+        lines = [
+            f"{at:x}-{at + size:x} r-xp 00000000 fd:01 {ord(path[0])} {tmp_path / path}\n"
+            for at, path in files
+        ]
+        (tmp_path / "7" / "maps").write_text("".join(lines))
+
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "root").symlink_to("/")
+    recorder = MappingRecorder(tmp_path)
+    shared, apart, later = 1 << 20, 1 << 30, 1 << 40
+    call = elf.offset_of(leaf.value)
+    assert call is not None
+    maps((shared, "one.so"), (apart, "one.so"))
+    recorder.observe(7, [shared + call + 1, apart + call + 1])
+    recorder.executed(7)
+    maps((shared, "two.so"), (later, "two.so"))
+    recorder.observe(7, [later + call + 1])
+    recorder.finish()
+    named = {f["address"] - call - 1: (f["name"], f["module"]) for f in user_frames(recorder)}
+    assert named == {
+        shared: ("[unknown]", ""),
+        apart: ("leaf", "one.so"),
+        later: ("leaf", "two.so"),
+    }
 
 
 def test_not_elf() -> None:
