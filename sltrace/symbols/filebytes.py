@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from typing import IO, Any
@@ -33,9 +34,11 @@ class FileBytes:
     def __getitem__(self, part: slice) -> bytes:
         start, stop, _ = part.indices(self._size)
         parts = []
-        while start < stop and (read := os.pread(self._fd, min(stop - start, _CHUNK), start)):
-            parts.append(read)
-            start += len(read)
+        # A file system that is gone, or broken, ends the file where it cannot be read any more.
+        with contextlib.suppress(OSError):
+            while start < stop and (read := os.pread(self._fd, min(stop - start, _CHUNK), start)):
+                parts.append(read)
+                start += len(read)
         return b"".join(parts)
 
     def find(self, wanted: bytes, start: int, end: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 import subprocess
@@ -164,6 +165,21 @@ def test_a_file_that_its_owner_cuts_short_ends_nobody(small: bytes, tmp_path: Pa
     assert elf.names(where) == [""]
     assert elf.symbol("leaf") is None
     assert elf.notes(b"stapsdt", 8) == elf.relocations("leaf") == []
+
+
+def test_a_file_system_that_fails_ends_nobody(small: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "far.so"
+    path.write_bytes(small)
+    with open(path, "rb") as file:
+        elf = Elf.from_file(file)
+    with mock.patch("os.pread", side_effect=OSError(errno.ESTALE, "")):
+        assert elf.names(np.array([0x1000], np.uint64)) == [None]
+    with (
+        open(path, "rb") as file,
+        mock.patch("os.pread", side_effect=OSError(errno.EIO, "")),
+        pytest.raises(ElfError),
+    ):
+        Elf.from_file(file)
 
 
 @given(st.binary(max_size=3), st.integers(0, 40), st.integers(0, 40))

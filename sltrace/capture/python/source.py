@@ -150,6 +150,7 @@ class PythonSource:
                 "counters": dict(zip(self._probes.counter_names, totals, strict=True)),
                 "frames_unreadable": self._frames.unreadable,
                 "stacks_refused": self._frames.refused,
+                "processes_refused": self._targets.refused if self._targets else 0,
             }
         return described
 
