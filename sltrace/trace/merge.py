@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sltrace.errors import UsageError
+from sltrace.errors import OutputError, UsageError
 from sltrace.trace.machines import Clock, Part, parts_of
 from sltrace.trace.reader import LEFT_OUT
 from sltrace.trace.schema import TABLES, arrow_schema
@@ -65,6 +66,20 @@ def merge(
         for other in parts[:i]:
             _refuse_twice(other, part)
     writer = TraceWriter.create(path, merged_meta(parts, profiles), force=force)
+    try:
+        _write(writer, parts, profiles)
+    except BaseException as err:
+        # A part of it would pass for a trace of which the recorder was killed.
+        shutil.rmtree(path, ignore_errors=True)
+        if isinstance(err, OutputError):
+            raise OutputError(err.message, "free some space, or choose another -o") from err
+        raise
+    return parts
+
+
+def _write(
+    writer: TraceWriter, parts: Sequence[Part], profiles: Sequence[Mapping[str, Any]]
+) -> None:
     several = len({p.machine for p in parts}) > 1
     for table in TABLES:
         segment = None
@@ -78,7 +93,6 @@ def merge(
         # One at a time: each is as large as its file.
         writer.append("profiles", _placed(row, parts[0].reference))
     writer.close()
-    return parts
 
 
 def _placed(row: Mapping[str, Any], clock: Clock) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pandas as pd
 import pyarrow as pa
@@ -320,3 +321,15 @@ def test_the_command_says_what_it_did(tmp_path: Path) -> None:
     own = CliRunner().invoke(command, [str(a.path), str(b.path), "-f", "-o", str(a.path)])
     assert "one of the traces to merge" in str(own.exception)
     assert a.table("waits").num_rows == 1
+
+
+def test_a_merge_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    a = trace_of(tmp_path, "a", [{"tid": 1}], "one", UNIX)
+    b = trace_of(tmp_path, "b", [{"tid": 2}], "two", UNIX)
+    full = OutputError("cannot write: no space", "what was recorded so far is readable")
+    with (
+        mock.patch("sltrace.trace.segment.Segment.close", side_effect=full),
+        pytest.raises(OutputError, match=r"no space; free some space, or choose another -o"),
+    ):
+        merge([a, b], tmp_path / "m.slt")
+    assert not (tmp_path / "m.slt").exists()
