@@ -113,9 +113,12 @@ def chain(
         parameters,
     ).to_pylist()
     if not rows:
+        if parameters and trace.sql(f"SELECT 1 FROM waits WHERE {terms[0]} LIMIT 1").num_rows:
+            raise UsageError(
+                "no goroutine waits match", "leave --goid and --trace-id out to see all"
+            )
         raise UsageError(
-            "no goroutine waits match" if len(terms) > 1 else "this trace has no goroutine waits",
-            "record a Go process with --pid PID --go-level 2",
+            "this trace has no goroutine waits", "record a Go process with --pid PID --go-level 2"
         )
     named = sites(trace, [r[k] for r in rows for k in ("stack", "waker")])
     summed: dict[tuple[str, ...], list[int]] = {}
