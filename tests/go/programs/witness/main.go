@@ -169,7 +169,7 @@ func park(n int) {
 
 // One goroutine wakes another over a channel, always after 3 ms; nobody else does.
 func handOver(times int) {
-	ready, taken := make(chan int), make(chan string)
+	ready, taken := make(chan int), make(chan string, 1)
 	go func() {
 		me := goid()
 		for i := 0; i < times; i++ {
