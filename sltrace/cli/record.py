@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import os
-import select
 import sys
 from dataclasses import replace
 from datetime import datetime
@@ -15,13 +13,14 @@ import click
 
 from sltrace.cli.address import address
 from sltrace.cli.durations import DURATION, SECONDS
+from sltrace.cli.statusline import progress, show_line
+from sltrace.cli.values import cpu_list, share, size_in_bytes
 from sltrace.errors import CannotRecord, OutputError, SltraceError, UsageError
 from sltrace.model import POLICIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sltrace.capture.accounts import Status
     from sltrace.capture.settings import Go, Settings
 
 _STACKS = {
@@ -30,9 +29,6 @@ _STACKS = {
     "user": (False, True),
     "both": (True, True),
 }
-
-_USUAL_COLUMNS = 80
-"""Where a terminal does not say how wide it is."""
 
 
 @click.command("record")
@@ -230,7 +226,7 @@ def command(
             pids=tuple(resolve_pid(pid) for pid in pids),
             cgroups=cgroups,
             comms=comms,
-            cpus=_cpu_list(cpus),
+            cpus=cpu_list(cpus),
             policies=tuple(n for n, name in POLICIES.items() if name in policies),
         ),
         stacks=Stacks(
@@ -241,12 +237,12 @@ def command(
             rate_per_cpu=stack_rate,
         ),
         python=Python(wanted=python, rate_per_cpu=python_rate, loops=python_loops),
-        go=_go(go, go_level, _share(go_budget), go_trace_labels),
+        go=_go(go, go_level, share(go_budget), go_trace_labels),
         profiles=Profiles(address(listen) if listen else None, profiles),
         min_latency_ns=min_latency,
         histogram_only=histogram_only,
         blocked=not no_blocked,
-        ring_bytes=_size(buffer) if buffer else 0,
+        ring_bytes=size_in_bytes(buffer) if buffer else 0,
     )
     path = output or Path(f"{os.uname().nodename}-{datetime.now():%Y%m%d-%H%M%S}.slt")
     sys.exit(_record(path, settings, loader, force, duration, list(command_line), quiet))
@@ -300,15 +296,15 @@ def _record(
             if not quiet:
                 click.echo(f"recording into {path}, {ending.describe()}", err=True)
             ending.begin()
-            recording.run(ending.reached, _progress(quiet))
+            recording.run(ending.reached, progress(quiet))
         except OutputError:
             recording.abandon()
             raise
-        _show(quiet, "naming addresses, joining segments ...")
+        show_line(quiet, "naming addresses, joining segments ...")
         recording.finish()
-        _show(quiet, f"waiting for {command_line[0]} to end ..." if command_line else "")
+        show_line(quiet, f"waiting for {command_line[0]} to end ..." if command_line else "")
         ending.wait()
-    _show(quiet, "")
+    show_line(quiet, "")
     if not quiet:
         from sltrace.cli.summary import print_summary
 
@@ -330,77 +326,5 @@ def _go(wanted: bool, level: int | None, budget: float | None, labels: tuple[str
     return Go(wanted, level, budget, labels or Go.trace_labels)
 
 
-def _share(text: str | None) -> float | None:
-    """Of a budget in percent; infinity for none."""
-    if text is None:
-        return None
-    if text == "none":
-        return math.inf
-    try:
-        percent = float(text.removesuffix("%"))
-    except ValueError:
-        percent = 0
-    if not 0.1 <= percent <= 100:
-        raise UsageError(f"--go-budget {text!r} is out of range", "0.1 to 100 percent, or none")
-    return percent / 100
-
-
 def _say(quiet: bool) -> Callable[[str], None]:
     return (lambda line: None) if quiet else (lambda line: click.echo(line, err=True))
-
-
-def _progress(quiet: bool) -> Callable[[Status], None]:
-    """What shows a status: one line of the terminal that is rewritten, or nothing."""
-
-    def show(status: Status) -> None:
-        from sltrace.cli.summary import status_line
-
-        _show(quiet, status_line(status, _columns()))
-
-    return show
-
-
-def _show(quiet: bool, line: str) -> None:
-    # A terminal that was stopped (Ctrl-S) must not stop the recording: it misses the line.
-    if not quiet and sys.stderr.isatty() and select.select([], [sys.stderr], [], 0)[1]:
-        click.echo("\r\033[K" + line, nl=False, err=True)
-
-
-def _columns() -> int:
-    """Of the terminal that standard error is."""
-    try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns or _USUAL_COLUMNS
-    except OSError:
-        return _USUAL_COLUMNS
-
-
-def _cpu_list(texts: tuple[str, ...]) -> tuple[int, ...]:
-    """`0-3,8` as the kernel writes lists of CPUs."""
-    found: set[int] = set()
-    for part in ",".join(texts).split(",") if texts else []:
-        first, dash, last = part.strip().partition("-")
-        try:
-            low, high = int(first), int(last if dash else first)
-        except ValueError:
-            raise UsageError(f"--cpu {part!r} is not a CPU list", "write it as 0-3,8") from None
-        if not 0 <= low <= high < 1 << 14:
-            raise UsageError(f"--cpu {part!r} is not a CPU list", "write it as 0-3,8")
-        found.update(range(low, high + 1))
-    return tuple(sorted(found))
-
-
-_UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-
-
-def _size(text: str) -> int:
-    """Bytes, rounded up to a power of two, from `512k`, `4M`."""
-    from sltrace.capture.sizes import power_of_two
-
-    number, unit = text[:-1], text[-1:].lower()
-    try:
-        size = int(number) * _UNITS[unit] if unit in _UNITS else int(text)
-    except ValueError:
-        raise UsageError(f"--buffer {text!r} is not a size", "write it as 512k or 4M") from None
-    if not 64 << 10 <= size <= 1 << 30:
-        raise UsageError(f"--buffer {text} is out of range", "64k to 1G")
-    return power_of_two(size)

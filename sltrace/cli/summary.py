@@ -12,28 +12,9 @@ from sltrace.cli import output
 if TYPE_CHECKING:
     from sltrace.analysis.blame import Blame
     from sltrace.analysis.latency import Stat
-    from sltrace.capture.accounts import Status
     from sltrace.trace.reader import Trace
 
 _NAMES = 40
-
-
-def status_line(status: Status, columns: int) -> str:
-    """One line about a recording that is under way, with what of it fits before the last column."""
-    lost = f"{status.lost:,} lost" if status.lost else "nothing lost"
-    if status.lost:
-        lost = click.style(lost, fg="red", bold=True)
-    parts = [
-        f"{status.seconds:5.0f} s",
-        f"{status.switches_per_s:>9,.0f} switches/s",
-        f"{status.waits:,} waits kept",
-        lost,
-        f"{status.missed:,} missed",
-        f"probes {status.probe_share:.1%}, recorder {status.recorder_share:.1%} of a CPU",
-    ]
-    while len(parts) > 1 and len(click.unstyle("  ".join(parts))) >= columns:
-        parts.pop()
-    return "  ".join(parts)
 
 
 def print_summary(path: Path, reason: str) -> None:

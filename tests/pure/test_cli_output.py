@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sltrace.analysis.ranges import Range
 from sltrace.capture.accounts import Status
 from sltrace.cli import output
-from sltrace.cli.summary import status_line
+from sltrace.cli.statusline import status_line
 
 SIZES = {"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9}
 

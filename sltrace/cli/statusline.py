@@ -1,0 +1,60 @@
+"""The one line of the terminal that says how a recording goes, and is rewritten."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sltrace.capture.accounts import Status
+
+_USUAL_COLUMNS = 80
+"""Where a terminal does not say how wide it is."""
+
+
+def progress(quiet: bool) -> Callable[[Status], None]:
+    """What shows a status: one line of the terminal that is rewritten, or nothing."""
+
+    def show(status: Status) -> None:
+        show_line(quiet, status_line(status, _columns()))
+
+    return show
+
+
+def status_line(status: Status, columns: int) -> str:
+    """One line about a recording that is under way, with what of it fits before the last column."""
+    lost = f"{status.lost:,} lost" if status.lost else "nothing lost"
+    if status.lost:
+        lost = click.style(lost, fg="red", bold=True)
+    parts = [
+        f"{status.seconds:5.0f} s",
+        f"{status.switches_per_s:>9,.0f} switches/s",
+        f"{status.waits:,} waits kept",
+        lost,
+        f"{status.missed:,} missed",
+        f"probes {status.probe_share:.1%}, recorder {status.recorder_share:.1%} of a CPU",
+    ]
+    while len(parts) > 1 and len(click.unstyle("  ".join(parts))) >= columns:
+        parts.pop()
+    return "  ".join(parts)
+
+
+def show_line(quiet: bool, line: str) -> None:
+    """Rewrites it, where standard error is a terminal and `quiet` is not asked for."""
+    # A terminal that was stopped (Ctrl-S) must not stop the recording: it misses the line.
+    if not quiet and sys.stderr.isatty() and select.select([], [sys.stderr], [], 0)[1]:
+        click.echo("\r\033[K" + line, nl=False, err=True)
+
+
+def _columns() -> int:
+    """Of the terminal that standard error is."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or _USUAL_COLUMNS
+    except OSError:
+        return _USUAL_COLUMNS

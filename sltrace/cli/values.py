@@ -1,0 +1,53 @@
+"""Values of options of `sltrace record`: shares, lists of CPUs, sizes."""
+
+from __future__ import annotations
+
+import math
+
+from sltrace.errors import UsageError
+
+_UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def share(text: str | None) -> float | None:
+    """Of a budget in percent; infinity for none."""
+    if text is None:
+        return None
+    if text == "none":
+        return math.inf
+    try:
+        percent = float(text.removesuffix("%"))
+    except ValueError:
+        percent = 0
+    if not 0.1 <= percent <= 100:
+        raise UsageError(f"--go-budget {text!r} is out of range", "0.1 to 100 percent, or none")
+    return percent / 100
+
+
+def cpu_list(texts: tuple[str, ...]) -> tuple[int, ...]:
+    """`0-3,8` as the kernel writes lists of CPUs."""
+    found: set[int] = set()
+    for part in ",".join(texts).split(",") if texts else []:
+        first, dash, last = part.strip().partition("-")
+        try:
+            low, high = int(first), int(last if dash else first)
+        except ValueError:
+            raise UsageError(f"--cpu {part!r} is not a CPU list", "write it as 0-3,8") from None
+        if not 0 <= low <= high < 1 << 14:
+            raise UsageError(f"--cpu {part!r} is not a CPU list", "write it as 0-3,8")
+        found.update(range(low, high + 1))
+    return tuple(sorted(found))
+
+
+def size_in_bytes(text: str) -> int:
+    """Bytes, rounded up to a power of two, from `512k`, `4M`."""
+    from sltrace.capture.sizes import power_of_two
+
+    number, unit = text[:-1], text[-1:].lower()
+    try:
+        size = int(number) * _UNITS[unit] if unit in _UNITS else int(text)
+    except ValueError:
+        raise UsageError(f"--buffer {text!r} is not a size", "write it as 512k or 4M") from None
+    if not 64 << 10 <= size <= 1 << 30:
+        raise UsageError(f"--buffer {text} is out of range", "64k to 1G")
+    return power_of_two(size)
