@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from sltrace.symbols.elf import Elf, ElfError
+from sltrace.target.executable import exe_of
 from sltrace.target.go import dwarf, locate, verify
 from sltrace.target.go.buildinfo import read_buildinfo
 from sltrace.target.go.errors import DwarfError, NotGoError, RefusedError
@@ -98,11 +98,6 @@ class GoProcess:
             return started_at(self.pid) == self.started and exe_of(self.pid) == self.identity.exe
         except OSError:
             return False
-
-
-def exe_of(pid: int) -> str:
-    """Path of a process's executable, as text; " (deleted)" at the end where it is gone."""
-    return os.fsencode(Path(f"/proc/{pid}/exe").readlink()).decode(errors="replace")
 
 
 def started_at(pid: int) -> int:

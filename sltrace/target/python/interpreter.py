@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from sltrace.symbols.elf import Elf
 from sltrace.symbols.mappings import Mapping, MappingRecorder
+from sltrace.target.executable import exe_of
 from sltrace.target.memory import Memory, Unreadable
 from sltrace.target.python.layout import (
     DEBUG_OFFSETS_BYTES,
@@ -140,7 +140,7 @@ def _name(path: str) -> str:
 
 def _exe(pid: int, proc: Path) -> str:
     try:
-        return os.fsencode((proc / str(pid) / "exe").readlink()).decode(errors="replace")
+        return exe_of(pid, proc)
     except OSError:
         return ""
 
