@@ -111,25 +111,8 @@ class Blame:
         }
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """How a dimension names culprits."""
-
-    culprit: str
-    victim_name: str
-    culprit_name: str
-
-
-_AXES = {
-    "cgroup": _Axis("culprit_cgroup", "max(cgroup)", "max(culprit_cgroup)"),
-    "comm": _Axis("culprit_comm", "max(comm)", "max(culprit_comm)"),
-    "pid": _Axis(
-        "culprit_pid",
-        "max(comm)",
-        "max(culprit_comm)",
-    ),
-}
-
+_NAMED_BY = {"cgroup": "cgroup", "comm": "comm", "pid": "comm"}
+"""By dimension the column of names; culprits have their own of each."""
 
 _PARTIAL = f"(flags & {int(Flag.CULPRIT_PARTIAL)} <> 0)"
 
@@ -152,8 +135,8 @@ def blame(
     Raises:
         UsageError: Another dimension, blocked waits, or a trace without single waits.
     """
-    if by not in _AXES:
-        raise UsageError(f"cannot blame by {by!r}", f"choose from {', '.join(_AXES)}")
+    if by not in _NAMED_BY:
+        raise UsageError(f"cannot blame by {by!r}", f"choose from {', '.join(_NAMED_BY)}")
     if trace.meta.get("histogram_only"):
         raise UsageError(
             "this trace has histograms only, which do not know culprits",
@@ -168,7 +151,7 @@ def blame(
     (victim,) = dimensions((by,))
     ran = CgroupRan.of(trace) if by == "cgroup" else CgroupRan(None)
     with ran.beside(trace, "waits") as waits:
-        rows = trace.sql(*_query(victim, _AXES[by], selection, limit, waits)).to_pylist()
+        rows = trace.sql(*_query(victim, selection, limit, waits)).to_pylist()
     cells = tuple(_cell(row, victim) for row in rows)
     if by == "pid":
         names = process_names(trace)
@@ -217,7 +200,6 @@ def _called(cell: Cell, names: Mapping[int, str]) -> Cell:
 
 def _query(
     victim: Dimension,
-    axis: _Axis,
     selection: Selection,
     limit: int | None,
     waits: str,
@@ -225,18 +207,19 @@ def _query(
     condition, parameters = selection.where()
     ran = "greatest(coalesce(culprit_ns, 0), coalesce(ran_ns, 0))"
     quota = f"kind = '{Kind.THROTTLED.label}'"
+    name = _NAMED_BY[victim.name]
     # A wait is one main part (what, held) and, where the culprit did not run all the time, a
     # second one (`other`): grouping by both at once reads the waits a single time.
     return (
         f"""
         WITH blamed AS (SELECT * FROM {waits}), parts AS (
-          SELECT {victim.sql} AS victim, {axis.victim_name} AS victim_name,
+          SELECT {victim.sql} AS victim, max({name}) AS victim_name,
             CASE WHEN {quota} THEN 'quota' WHEN culprit_tid = 0 THEN 'idle'
               WHEN culprit_tid IS NULL THEN 'unknown' ELSE 'task' END AS what,
             CASE WHEN {quota} THEN coalesce(culprit_cgroup, cgroup)
-              WHEN culprit_tid <> 0 THEN {axis.culprit}::VARCHAR END AS culprit,
+              WHEN culprit_tid <> 0 THEN culprit_{victim.name}::VARCHAR END AS culprit,
             CASE WHEN {quota} THEN max(coalesce(culprit_cgroup, cgroup))
-              WHEN bool_or(culprit_tid <> 0) THEN {axis.culprit_name} END AS culprit_name,
+              WHEN bool_or(culprit_tid <> 0) THEN max(culprit_{name}) END AS culprit_name,
             CASE WHEN {quota} OR culprit_tid IS NULL THEN 'none'
               WHEN culprit_others > 0 AND NOT {_PARTIAL} THEN 'others' ELSE 'unknown' END AS other,
             count(*) AS waits,

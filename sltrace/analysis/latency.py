@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sltrace.analysis.histograms import from_histograms
 from sltrace.analysis.losses import Losses, losses
 from sltrace.analysis.meta import min_latency_ns
+from sltrace.analysis.missing import SCHEDULER
 from sltrace.analysis.ranges import QUANTILES, Group, Range
 from sltrace.analysis.selection import (
     EVERYTHING,
@@ -23,7 +24,7 @@ from sltrace.analysis.selection import (
     tables,
 )
 from sltrace.errors import UsageError
-from sltrace.model import RUNQ_KINDS, Flag, Kind
+from sltrace.model import RUNQ_KINDS, Flag
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
@@ -218,12 +219,8 @@ def _added_up(groups: Sequence[Group]) -> Rest:
 
 def _kinds_beside_histograms(trace: Trace) -> list[str]:
     """Kinds of runtimes, which the scheduler's histograms know nothing of."""
-    rows = trace.sql(
-        "SELECT DISTINCT kind FROM waits WHERE kind NOT IN (SELECT kind FROM histogram_sums) "
-        "ORDER BY kind"
-    )
-    scheduler = (*RUNQ_KINDS, Kind.THROTTLED.label, Kind.BLOCKED.label)
-    return [kind for kind in rows["kind"].to_pylist() if kind not in scheduler]
+    rows = trace.sql("SELECT DISTINCT kind FROM waits ORDER BY kind")
+    return [kind for kind in rows["kind"].to_pylist() if kind not in SCHEDULER]
 
 
 def _notes(trace: Trace, source: Source) -> tuple[str, ...]:

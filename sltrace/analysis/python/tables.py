@@ -39,22 +39,24 @@ _IDLE_MODULES = (
 _LOOP_MODULES = ("base_events.py", "events.py", "runners.py")
 """Files of asyncio that are among the callers of all that runs on one of its loops."""
 
-_WORKERS = """
+_IS_IDLE, _IS_LOOP = (
+    f"module IN ({', '.join(repr(m) for m in modules)})"
+    for modules in (_IDLE_MODULES, _LOOP_MODULES)
+)
+
+_WORKERS = f"""
   SELECT w.pid, w.tid FROM waits w
   LEFT JOIN places p ON p.stack_id = w.stack_runtime
   LEFT JOIN (
-    SELECT k.stack_id, bool_or(f.module IN ({loop})) AS on_loop FROM stacks k
+    SELECT DISTINCT k.stack_id FROM stacks k
     JOIN frames f ON f.pid = k.pid AND list_contains(k.addresses, f.address)
-    WHERE k.space = 'python' AND f.module IN ({loop}) GROUP BY k.stack_id
-  ) o ON o.stack_id = w.stack_runtime
+    WHERE k.space = 'python' AND f.{_IS_LOOP}
+  ) on_loop ON on_loop.stack_id = w.stack_runtime
   WHERE w.kind = 'blocked' AND w.reason IN ('lock', 'poll') GROUP BY w.pid, w.tid
-  HAVING coalesce(sum(w.wait_ns) FILTER (w.reason = 'lock' AND p.module IN ({idle})
-      AND o.on_loop IS NULL), 0)
+  HAVING coalesce(sum(w.wait_ns) FILTER (w.reason = 'lock' AND p.{_IS_IDLE}
+      AND on_loop.stack_id IS NULL), 0)
     > coalesce(sum(w.wait_ns) FILTER (w.reason = 'poll'), 0)
-""".format(
-    loop=", ".join(f"'{m}'" for m in _LOOP_MODULES),
-    idle=", ".join(f"'{m}'" for m in _IDLE_MODULES),
-)
+"""
 """Threads that sleep longer for want of work than in epoll: those of gunicorn ask it of one
 connection now and then, and are no event loops."""
 
@@ -290,17 +292,16 @@ def collectors(trace: Trace) -> list[Collector]:
 
 def locks(trace: Trace, limit: int) -> list[Lock]:
     """Places where threads wait for locks, most time first; idle workers last."""
-    idle = ", ".join("?" * len(_IDLE_MODULES))
     rows = trace.sql(
         f"""
         WITH places AS ({_FRAME})
-        SELECT pid, place, bool_or(module IN ({idle})) AS idle, count(DISTINCT tid) AS threads,
+        SELECT pid, place, bool_or({_IS_IDLE}) AS idle, count(DISTINCT tid) AS threads,
           count(*) AS waits, sum(wait_ns)::BIGINT AS waited_ns, max(wait_ns) AS longest_ns
         FROM waits JOIN places ON stack_id = stack_runtime
         WHERE kind = 'blocked' AND reason = 'lock' GROUP BY pid, place
         ORDER BY idle, waited_ns DESC, pid, place LIMIT ?
         """,
-        [*_IDLE_MODULES, limit],
+        [limit],
     )
     return [Lock(**r) for r in rows.to_pylist()]
 
