@@ -80,11 +80,10 @@ class Ending:
     def describe(self) -> str:
         """What will end it, for people."""
         lasting = "" if self._duration_ns is None else f"for {self._duration_ns / 1e9:g} s"
-        if self._command_line:
-            return f"until {self._command_line[0]} ends" + (f", {lasting} at most" * bool(lasting))
-        if lasting:
-            return lasting
-        return "until Ctrl-C"
+        if not self._command_line:
+            return lasting or "until Ctrl-C"
+        until = f"until {self._command_line[0]} ends"
+        return f"{until}, {lasting} at most" if lasting else until
 
     def reached(self) -> bool:
         """Whether it is over; sets `reason`. A command whose time is up is told to end."""
