@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 
 from sltrace.capture.columns import chosen
 from sltrace.capture.probes import Probes
-from sltrace.capture.ring import join
 from sltrace.capture.rows import RowMaker
 from sltrace.capture.sources import Rows, Source
 from sltrace.capture.stacks import StackTable
 from sltrace.names.cgroups import CgroupNames
 from sltrace.names.processes import ProcessNames
 from sltrace.symbols.recorder import SymbolRecorder
-from sltrace.trace.schema import arrow_schema
+from sltrace.trace.schema import FILLED_BY_ALL, FILLED_BY_SCHEDULER, arrow_schema
 from sltrace.trace.segment import Segment
 from sltrace.trace.writer import TraceWriter
 
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
 
 
 LOT = 2 << 20
-"""Bytes of records to make rows of at once. A row group takes 1.5 ms however small it is; each of
-its waits takes 1 kB of memory meanwhile."""
+"""Bytes of records to make rows of at once, up to twice as many. A row group takes 1.5 ms however
+small it is; each of its waits takes 0.5 kB of memory meanwhile (measured)."""
 _NEVER = (1 << 63) - 1
 
 
@@ -73,6 +72,7 @@ class Feed:
         self._symbols = symbols
         self._native = native
         self._segment: Segment | None = None
+        self._filled = FILLED_BY_ALL if sources else FILLED_BY_SCHEDULER
         # Appended to by one thread and taken from by the other; each count has one writer.
         self._drained: deque[NDArray[Any]] = deque()
         self._task_events: deque[NDArray[Any]] = deque()
@@ -113,12 +113,12 @@ class Feed:
                 self._write(source.rows())
         drained.reverse()
         while drained:
-            records = _lot(drained)
-            self._add_waits(self._rows.waits(records))
-            missed = self._rows.missed(records)
+            lot = _lot(drained)
+            waits, missed = self._rows.tables(lot)
+            self._add_waits(waits)
             self.missed += missed.num_rows
             self._keep("missed", missed)
-            self._encoded_bytes += records.nbytes
+            self._encoded_bytes += sum(records.nbytes for records in lot)
 
     def keep(self, tables: Mapping[str, pa.Table]) -> None:
         """Takes rows of any table but waits, for `write_tables`."""
@@ -179,7 +179,7 @@ class Feed:
 
     def _add_waits(self, rows: pa.Table) -> None:
         if rows.num_rows:
-            self._segment = self._segment or self._writer.segment("waits")
+            self._segment = self._segment or self._writer.segment("waits", filled=self._filled)
             self._segment.add(rows)
             self.waits += rows.num_rows
 
@@ -196,11 +196,11 @@ class Feed:
             self._write(self._native.add(records))
 
 
-def _lot(drained: list[NDArray[Any]]) -> NDArray[Any]:
-    """Takes about a LOT from the end of a list, of one type, as one array."""
-    pieces = [drained.pop()]
-    size = pieces[0].nbytes
-    while drained and drained[-1].dtype == pieces[0].dtype and size < LOT:
-        pieces.append(drained.pop())
-        size += pieces[-1].nbytes
-    return join(pieces)
+def _lot(drained: list[NDArray[Any]]) -> list[NDArray[Any]]:
+    """Takes a LOT from the end of a list, or all if that is less than two; of one type."""
+    lot = [drained.pop()]
+    size, rest = lot[0].nbytes, sum(more.nbytes for more in drained)
+    while drained and drained[-1].dtype == lot[0].dtype and (size < LOT or size + rest < 2 * LOT):
+        lot.append(drained.pop())
+        size, rest = size + lot[-1].nbytes, rest - lot[-1].nbytes
+    return lot

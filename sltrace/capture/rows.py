@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -20,23 +20,19 @@ from sltrace.capture.columns import (
     nonzero,
     numbers,
 )
+from sltrace.capture.parts import Parts
 from sltrace.model import STATES, Flag, Kind, WakerContext
 from sltrace.trace.schema import arrow_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_MISSED_FROM = 16
 _CAUSES = Labels({16: "hole", 17: "unstamped"})
 """enum kind in probes/wait_record.h"""
 _STATES = Labels(STATES)
 _CONTEXTS = Labels({context: context.label for context in WakerContext})
-_QUEUE, _THROTTLE, _BLOCK = range(3)
-"""Parts of a record."""
-_KIND_OF_PART = np.array([0, Kind.THROTTLED, Kind.BLOCKED], np.uint8)
-_PIECE = 8192
-"""Records taken apart at a time, 900 kB: a field then costs 0.6 ns, not 3.2 (measured), as the
-one before has brought the records into the cache."""
+_FLAGS_OF_ALL = np.uint8(0xFF & ~(Flag.CULPRIT_PARTIAL | Flag.MIGRATED_QUEUED))
+"""The others are of waits in queues."""
 _HAS_LETTER = np.isin(np.arange(max(STATES) + 2), list(STATES))
 
 
@@ -83,29 +79,41 @@ class RowMaker:
         self._asyncio_tasks = asyncio_tasks
         self._dictionaries = Dictionaries()
 
-    def waits(self, records: NDArray[Any]) -> pa.Table:
-        """Rows of the waits table: one for each part of each record that is a wait."""
+    def tables(self, records: Sequence[NDArray[Any]]) -> tuple[pa.Table, pa.Table]:
+        """Rows of the waits table, one for each part of each record that is a wait, and of the
+        missed table: waits that were not seen whole, with their bounds.
+
+        Args:
+            records: At least one array; all of one type.
+        """
+        parts = Parts.of(records, self._min_latency_ns)
+        return self._waits(parts), self._missed(parts.missed)
+
+    def _waits(self, parts: Parts) -> pa.Table:
         import pyarrow as pa
 
-        parts = _Parts.of(records, self._min_latency_ns)
-        fields = parts.fields
-        end = fields["end_ns"].view(np.int64) - parts.after
-        in_queue, in_throttle = parts.part == _QUEUE, parts.part == _THROTTLE
-        kind = np.where(in_queue, fields["kind"], _KIND_OF_PART[parts.part])
-        cgroup = fields["cgroup"].view(np.int64)
-        # The culprit of a throttled wait is the quota of the task's own cgroup.
-        culprit_cgroup = np.where(in_throttle, cgroup, fields["culprit_cgroup"].view(np.int64))
-        culprit_ns = np.where(in_throttle, parts.wait, fields["culprit_ns"].view(np.int64))
-        wake = fields["wake_ns"].view(np.int64)
-        idle = fields["culprit_tid"] == 0
-        unknown = ~in_queue | (fields["culprit_known"] == 0)
-        no_culprit = Nulls(unknown)
-        no_culprit_cgroup = Nulls((unknown | idle) & ~in_throttle)
+        fields, end = parts.fields, parts.end_ns
+        kind = fields["kind"]
         no_waker = Nulls(
-            (fields["kind"] != Kind.RUNQ_WAKEUP) | (fields["waker_context"] == WakerContext.NONE)
+            (kind != Kind.RUNQ_WAKEUP) | (fields["waker_context"] == WakerContext.NONE)
         )
-        flags = fields["flags"]
-        flags[~in_queue] &= np.uint8(0xFF & ~(Flag.CULPRIT_PARTIAL | Flag.MIGRATED_QUEUED))
+        kind[parts.throttled] = Kind.THROTTLED
+        kind[parts.blocked] = Kind.BLOCKED
+        fields["flags"][parts.queued.stop :] &= _FLAGS_OF_ALL
+        cgroup, culprit_cgroup, culprit_ns, wake = (
+            fields[name].view(np.int64)
+            for name in ("cgroup", "culprit_cgroup", "culprit_ns", "wake_ns")
+        )
+        # The culprit of a throttled wait is the quota of the task's own cgroup.
+        culprit_cgroup[parts.throttled] = cgroup[parts.throttled]
+        culprit_ns[parts.throttled] = parts.wait_ns[parts.throttled]
+        unknown = fields["culprit_known"] == 0
+        no_culprit = Nulls(unknown)
+        unknown[parts.throttled] = False
+        no_culprit_ns = Nulls(unknown)
+        idle = fields["culprit_tid"] == 0
+        idle[parts.throttled] = False
+        no_culprit_cgroup = Nulls(unknown | idle)
 
         def plain(field: str, nulls: Nulls | None = None) -> pa.Array:
             return numbers(fields[field], nulls)
@@ -123,7 +131,7 @@ class RowMaker:
 
         columns: dict[str, pa.Array] = {
             "end_ns": numbers(end),
-            "wait_ns": numbers(parts.wait),
+            "wait_ns": numbers(parts.wait_ns),
             "kind": KINDS.column(kind),
             "pid": ids("pid"),
             "tid": ids("tid"),
@@ -132,7 +140,7 @@ class RowMaker:
             "prev_cpu": plain("prev_cpu"),
             "node": numbers(self._node_of_cpu[fields["cpu"]]),
             "migrated": pa.array(fields["cpu"] != fields["prev_cpu"]),
-            "wake_ns": numbers(wake, Nulls(~in_queue | (wake == 0))),
+            "wake_ns": nonzero(wake),
             "cgroup_id": numbers(cgroup),
             "cgroup": paths(cgroup),
             "policy": POLICY_NAMES.column(fields["policy"]),
@@ -148,24 +156,22 @@ class RowMaker:
             "culprit_comm": comms("culprit_tid", no_culprit),
             "culprit_cgroup_id": numbers(culprit_cgroup, no_culprit_cgroup),
             "culprit_cgroup": paths(culprit_cgroup, no_culprit_cgroup),
-            "culprit_ns": numbers(culprit_ns, Nulls(unknown & ~in_throttle)),
+            "culprit_ns": numbers(culprit_ns, no_culprit_ns),
             "culprit_others": plain("culprit_others", no_culprit),
-            "flags": numbers(flags),
+            "flags": plain("flags"),
         }
         for name in ("stack_kernel", "stack_user", "waker_stack_kernel", "waker_stack_user"):
             if name in fields:
                 columns[name] = nonzero(fields[name].view(np.int64))
         if "tag" in fields:
             columns |= tags.columns(fields["tag"])
-            columns["reason"] = tags.reasons(fields["tag"], parts.part == _BLOCK)
+            columns["reason"] = tags.reasons(fields["tag"], kind == Kind.BLOCKED)
             columns["task"] = self._asyncio_tasks.column(fields["tag"])
         return pa.table(columns)
 
-    def missed(self, records: NDArray[Any]) -> pa.Table:
-        """Rows of the missed table: waits that were not seen whole, with their bounds."""
+    def _missed(self, records: NDArray[Any]) -> pa.Table:
         import pyarrow as pa
 
-        records = records[records["kind"] >= _MISSED_FROM]
         if not len(records):
             return arrow_schema("missed").empty_table()
         tid = records["tid"].astype(np.int32)
@@ -183,90 +189,6 @@ class RowMaker:
                 "high_ns": pa.array(np.maximum(records["wake_ns"].astype(np.int64), low)),
             }
         )
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """Records taken apart into rows, one for each part that is a wait.
-
-    Attributes:
-        fields: Every field of the records, with a value a row.
-        part: _QUEUE, _THROTTLE or _BLOCK of each row.
-        wait: How long each part was.
-        after: How long after the end of each part its record ended.
-    """
-
-    fields: dict[str, NDArray[Any]]
-    part: NDArray[np.int8]
-    wait: NDArray[np.int64]
-    after: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, records: NDArray[Any], least_ns: int) -> _Parts:
-        """Cuts records into parts; those under `least_ns`, and what was missed, are left out."""
-        pieces = [records[at : at + _PIECE] for at in range(0, max(len(records), 1), _PIECE)]
-        cuts = [_Cut.of(piece, least_ns) for piece in pieces]
-        ends = np.cumsum([len(cut.wait) for cut in cuts])
-        fields = {n: np.empty(ends[-1], records.dtype[n]) for n in records.dtype.names or ()}
-        for piece, cut, end in zip(pieces, cuts, ends.tolist(), strict=True):
-            for name, column in fields.items():
-                cut.spread(piece[name], column[end - len(cut.wait) : end])
-        joined = (np.concatenate([getattr(c, n) for c in cuts]) for n in ("part", "wait", "after"))
-        return cls(fields, *joined)
-
-
-@dataclass(frozen=True)
-class _Cut:
-    """How one piece of the records becomes rows: parts in queues, then throttled, then blocked.
-
-    Attributes:
-        rows: Indices of the records behind each of the three; a slice where it is all of them.
-        part, wait, after: As in _Parts.
-    """
-
-    rows: tuple[slice | NDArray[np.intp], ...]
-    part: NDArray[np.int8]
-    wait: NDArray[np.int64]
-    after: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, piece: NDArray[Any], least_ns: int) -> _Cut:
-        runq, throttled, blocked = (
-            piece[name].astype(np.int64) for name in ("runq_ns", "throttled_ns", "blocked_ns")
-        )
-        whole = piece["kind"] < _MISSED_FROM
-        queued = runq - throttled
-        rows = tuple(
-            slice(None) if chosen.all() else np.flatnonzero(chosen)
-            for chosen in (
-                whole & ((queued > 0) | (throttled == 0)) & (queued >= least_ns),
-                whole & (throttled > 0) & (throttled >= least_ns),
-                whole & (blocked > 0) & (blocked >= least_ns),
-            )
-        )
-        waits = [queued[rows[_QUEUE]], throttled[rows[_THROTTLE]], blocked[rows[_BLOCK]]]
-        part = np.repeat(np.arange(3, dtype=np.int8), [len(w) for w in waits])
-        none = np.zeros(len(waits[_QUEUE]), np.int64)
-        after = np.concatenate([none, queued[rows[_THROTTLE]], runq[rows[_BLOCK]]])
-        return cls(rows, part, np.concatenate(waits), after)
-
-    def spread(self, values: NDArray[Any], into: NDArray[Any]) -> None:
-        """From one value a record to one a row."""
-        if values.dtype.names:
-            # As plain bytes: structured values are copied one field at a time.
-            values, into = (a.view(f"V{values.dtype.itemsize}") for a in (values, into))
-        at = 0
-        for rows in self.rows:
-            if isinstance(rows, slice):
-                part = into[at : at + len(values)]
-                part[:] = values
-                values = part
-            else:
-                values = np.ascontiguousarray(values)
-                part = into[at : at + len(rows)]
-                # In this mode it needs no second buffer; the indices are within.
-                values.take(rows, out=part, mode="clip")
-            at += len(part)
 
 
 def _known_state(state: NDArray[np.uint16]) -> NDArray[np.uint16]:

@@ -81,14 +81,16 @@ class ProcessNames:
         self, tids: NDArray[np.int32], times_ns: NDArray[np.int64]
     ) -> tuple[NDArray[np.int32], list[str]]:
         """Name of each thread at a time, as index into a list; "" where unknown."""
-        largest = len(self._latest) - 1
-        known = np.minimum(np.maximum(tids, 0), largest)
-        indices = self._latest[known]
-        if tids.size and (int(tids.max()) > largest or int(tids.min()) < 0):
-            indices[known != tids] = 0
+        outside = None
+        if tids.size and not 0 <= int(tids.min()) <= int(tids.max()) < len(self._latest):
+            outside = (tids < 0) | (tids >= len(self._latest))
+            tids = np.where(outside, 0, tids)
+        indices = self._latest.take(tids)
         if self._several:
-            several = self._has_several[known] & (known == tids)
-            self._name_by_time(np.flatnonzero(several), tids, times_ns, indices)
+            several = np.flatnonzero(self._has_several.take(tids))
+            self._name_by_time(several, tids, times_ns, indices)
+        if outside is not None:
+            indices[outside] = 0
         return indices, self._comms
 
     def _name_by_time(

@@ -85,7 +85,7 @@ def _write(
         segment = None
         for part in parts:
             for batch in _moved(part, table, several):
-                segment = segment or writer.segment(table, nullable=True)
+                segment = segment or writer.segment(table)
                 segment.add(batch)
         if segment:
             segment.close()

@@ -283,24 +283,28 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "profiles": PROFILES,
 }
 
-NEVER_NULL = {
-    "waits": frozenset(
-        {
-            *("end_ns", "wait_ns", "kind", "pid", "tid"),
-            *("comm", "cpu", "cgroup_id", "cgroup", "flags"),
-        }
-    )
+FILLED_BY_ALL = frozenset(
+    {
+        *("end_ns", "wait_ns", "kind", "pid", "tid"),
+        *("comm", "cpu", "cgroup_id", "cgroup", "flags"),
+    }
+)
+"""Columns of waits that every source fills; said to be never null, one costs 2 ns a value to write,
+not 5 (measured)."""
+
+FILLED_BY_SCHEDULER = FILLED_BY_ALL | {
+    *("prev_cpu", "node", "migrated", "policy", "prio", "nice", "state"),
 }
-"""Columns that every source of a table fills; they cost 2 ns a value to write, not 5 (measured)."""
+"""Those that the scheduler's probes fill."""
 
 
 @cache
-def arrow_schema(table: str, *, nullable: bool = True) -> pa.Schema:
+def arrow_schema(table: str, *, filled: frozenset[str] = frozenset()) -> pa.Schema:
     """Arrow schema of a table; `dict` columns are dictionary<int32, string>.
 
     Args:
         table: Which.
-        nullable: Any column may be null; else all but NEVER_NULL.
+        filled: Columns that are never null.
     """
     import pyarrow as pa
 
@@ -309,7 +313,6 @@ def arrow_schema(table: str, *, nullable: bool = True) -> pa.Schema:
         "bool": pa.bool_(),
         "list<uint64>": pa.list_(pa.uint64()),
     }
-    filled = frozenset() if nullable else NEVER_NULL.get(table, frozenset())
     return pa.schema(
         [
             pa.field(c.name, types.get(c.type) or pa.type_for_alias(c.type), c.name not in filled)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from io import BytesIO, FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _TIMES = ("end_ns", "start_ns", "wait_ns", "wake_ns", "culprit_ns")
 """Delta-encoded: half of plain (measured)."""
+_SHARED_NULLS = 1 << 16
+"""Rows up to which columns without values share them: 20 of a kind are 0.3 kB a row."""
 _MUCH = 1 << 18
 """Bytes of a segment that are not kept until it ends."""
 
@@ -47,6 +49,8 @@ class Segment:
             use_dictionary=[c.name for c in columns if c.type in ("dict", "string")],
             column_encoding={c.name: "DELTA_BINARY_PACKED" for c in columns if c.name in _TIMES},
             write_statistics=["end_ns", "wait_ns"] if table == "waits" else False,
+            # In batches of 1,024, the default, each value takes 7 % longer (measured).
+            write_batch_size=1 << 16,
         )
 
     def add(self, data: pa.Table) -> None:
@@ -141,10 +145,25 @@ def _conform(data: pa.Table, schema: pa.Schema) -> pa.Table:
         raise ValueError(f"no such column: {', '.join(sorted(unknown))}")
     have = set(data.column_names)
     columns = [
-        _cast(data.column(f.name), f.type) if f.name in have else pa.nulls(data.num_rows, f.type)
+        _cast(data.column(f.name), f.type) if f.name in have else _nulls(f.type, data.num_rows)
         for f in schema
     ]
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _nulls(kind: pa.DataType, rows: int) -> pa.Array:
+    if rows > _SHARED_NULLS:
+        import pyarrow as pa
+
+        return pa.nulls(rows, kind)
+    return _shared_nulls(kind).slice(0, rows)
+
+
+@cache
+def _shared_nulls(kind: pa.DataType) -> pa.Array:
+    import pyarrow as pa
+
+    return pa.nulls(_SHARED_NULLS, kind)
 
 
 def _cast(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:

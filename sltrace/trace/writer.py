@@ -69,16 +69,16 @@ class TraceWriter:
             OutputError: The disk is full or the folder is gone. Earlier segments stay readable.
         """
         if data.num_rows:
-            segment = self.segment(table, nullable=True)
+            segment = self.segment(table)
             segment.add(data)
             segment.close()
 
-    def segment(self, table: str, *, nullable: bool = False) -> Segment:
+    def segment(self, table: str, *, filled: frozenset[str] = frozenset()) -> Segment:
         """Starts a segment that is added to piece by piece and appears when it is closed.
 
         Args:
             table: Which table.
-            nullable: Rows may lack also what no recorder leaves out (NEVER_NULL).
+            filled: Columns that are never null.
         """
         folder = self.path / table
         number = self._segments[table]
@@ -86,7 +86,7 @@ class TraceWriter:
         if number == 0:
             self.folder.disk.do(partial(self.folder.make, folder))
         target = folder / f"{number:06d}.parquet"
-        return Segment(self.folder, table, target, arrow_schema(table, nullable=nullable))
+        return Segment(self.folder, table, target, arrow_schema(table, filled=filled))
 
     def aside(self) -> AbstractContextManager[None]:
         """Within, what is added is written on a thread of its own; at the end all is written.
