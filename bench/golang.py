@@ -1,6 +1,6 @@
 """What recording a Go service costs it, by level, beside the runtime's own execution tracer.
 
-    sudo python -m bench.golang [--rounds 7] [--seconds 4]
+    sudo python -m bench.golang [--rounds 7] [--seconds 4] [--load http] [--only "level 0" ...]
 
 One process serves HTTP to itself (JSON, a goroutine and a channel per request), then passes a
 value between two goroutines: the worst case. Each round measures nothing, each level within its
@@ -18,13 +18,14 @@ from collections import defaultdict
 from contextlib import nullcontext
 from pathlib import Path
 
-from bench.results import spread, write
+from bench.results import spread, surely, write
 from tests.support.golang import VERSIONS, go_program
 from tests.support.programs import ROOT
 from tests.support.recorder import recorder
 
+NOTHING = "nothing"
 WAYS: dict[str, tuple[str, ...] | None] = {
-    "nothing": None,
+    NOTHING: None,
     "level 0": ("--go-level", "0"),
     "level 1": ("--go-level", "1"),
     "level 1, no budget": ("--go-level", "1", "--go-budget", "none"),
@@ -63,10 +64,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--load", action="append", choices=LOADS, help="of these; both if none")
+    parser.add_argument("--only", action="append", choices=WAYS, help="of these, beside nothing")
     options = parser.parse_args()
+    ways = [way for way in WAYS if way == NOTHING or way in (options.only or WAYS)]
+    loads = options.load or list(LOADS)
     costs: dict[tuple[str, str], list[float]] = defaultdict(list)
     program = go_program(ROOT / "bench" / "go_cost", VERSIONS[2])
-    for load in LOADS:
+    for load in loads:
         with subprocess.Popen(
             [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as process:
@@ -74,23 +79,27 @@ def main() -> None:
                 assert process.stdout
                 process.stdout.readline()
                 for number in range(options.rounds):
-                    for way in list(WAYS) if number % 2 else reversed(list(WAYS)):
+                    for way in ways if number % 2 else reversed(ways):
                         costs[load, way].append(measured(process, load, way, options.seconds))
             finally:
                 process.kill()
     rows = []
-    for load, title in LOADS.items():
-        base, unit = costs[load, "nothing"], 1000 if load == "http" else 1
-        for way in WAYS:
+    for load in loads:
+        base, unit = costs[load, NOTHING], 1000 if load == "http" else 1
+        for way in ways:
             ratios = [c / b for c, b in zip(costs[load, way], base, strict=True)]
             values = [c / unit for c in costs[load, way]]
             bound = BOUNDS.get(way) if load == "http" else None
-            rows.append([title, way, spread(values, 1), spread(ratios), f"{bound or ''}"])
+            row = [LOADS[load], way, spread(values, 1), spread(ratios), surely(ratios)]
+            rows.append([*row, f"{bound or ''}"])
     print(
         write(
             "golang",
             f"A Go service's own CPU time (Go {VERSIONS[2]}, {options.rounds} rounds)",
-            ("load", "recorded", "CPU: median [min-max]", "times nothing", "at most"),
+            (
+                *("load", "recorded", "CPU: median [min-max]", "times nothing"),
+                *("the median is, 19 times in 20", "at most"),
+            ),
             rows,
             {"costs_ns": {f"{load}, {way}": v for (load, way), v in costs.items()}},
         )
