@@ -27,7 +27,8 @@ from tests.support.pythons import PROGRAMS
 from tests.support.recorder import recorder
 
 DEPTHS = (1, 8, 32, 120)
-_OPTIONS = ("--force", "--python-rate", "0", "--min-latency", "1s")
+_OPTIONS = ("--force", "--min-latency", "1s")
+_LOOKED_INTO = (*_OPTIONS, "--python-rate", "0")
 """Every switch has its stack, and no wait becomes a row: the probes, not the rings."""
 
 
@@ -92,7 +93,7 @@ def measure(depth: int, selected: bool, rounds: int, seconds: float, path: Path)
             else:
                 with recorder(path, *_OPTIONS, "--no-python", "--pid", recorded):
                     without = _trip_ns(process, seconds)
-            with recorder(path, *_OPTIONS, "--pid", recorded):
+            with recorder(path, *_LOOKED_INTO, "--pid", recorded):
                 with_it = _trip_ns(process, seconds)
             counters = Trace.open(path).meta["sources"]["python"]["counters"]
             switch = counters["python_ns"] / max(counters["python_switches"], 1)
