@@ -317,19 +317,21 @@ int BPF_PROG(go_exit, struct task_struct *t)
 {
 	u32 tid = t->pid, pid = t->tgid;
 
-	/* Threads may end after the first one, and the process is forgotten by then. */
 	bpf_map_delete_elem(&task_tags, &tid);
-	if (tid == pid)
+	/* The first thread also ends when another becomes a new program. */
+	if (!t->signal->live.counter)
 		bpf_map_delete_elem(&go_targets, &pid);
 	return 0;
 }
 
 SEC("tp_btf/sched_process_exec")
-int BPF_PROG(go_exec, struct task_struct *t)
+int BPF_PROG(go_exec, struct task_struct *t, int old_pid)
 {
-	u32 pid = t->tgid;
+	u32 pid = t->tgid, old = old_pid;
 
-	if (!bpf_map_delete_elem(&go_targets, &pid))
+	if (!bpf_map_delete_elem(&go_targets, &pid)) {
 		bpf_map_delete_elem(&task_tags, &pid);
+		bpf_map_delete_elem(&task_tags, &old);
+	}
 	return 0;
 }

@@ -47,6 +47,9 @@ RUNQ_KINDS = (Kind.RUNQ_WAKEUP.label, Kind.RUNQ_PREEMPT.label)
 BLOCKED_KINDS = (Kind.BLOCKED.label, Kind.GOROUTINE_BLOCKED.label)
 """Asleep: that may be what a request came for."""
 
+GO_PROBE_KINDS = frozenset((Kind.GOROUTINE.label, Kind.GOROUTINE_BLOCKED.label, Kind.STW.label))
+"""The kinds that probes in Go programs tell of, for the part of the time that their budget pays."""
+
 LOST_KINDS = tuple(k.label for k in Kind if k.label not in BLOCKED_KINDS and k is not Kind.LOOP)
 """The kinds that are time lost: what waited could have gone on. An iteration of an event loop is
 none: it is made of running and of waits that are rows of their own."""
@@ -128,6 +131,9 @@ class Flag(IntFlag):
     LOCKED_THREAD = 128
     """A goroutine that is locked to its thread (runtime.LockOSThread)."""
 
+
+GOROUTINES_SCANNED = 2048
+"""Goroutines whose stacks one scan reads: where there are more, a random choice, scaled."""
 
 STATES = {
     0x0: "R",

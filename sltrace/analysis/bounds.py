@@ -20,7 +20,7 @@ from sltrace.analysis.meta import clock_ns, min_latency_ns, recorded_ns
 from sltrace.analysis.missing import SCHEDULER, Missing, missing_waits
 from sltrace.analysis.selection import Selection, tables
 from sltrace.buckets import N_BUCKETS, lower_bounds
-from sltrace.model import Kind
+from sltrace.model import GO_PROBE_KINDS, Kind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
 
 _SECOND = 1_000_000_000
-_BY_PROBES = frozenset((Kind.GOROUTINE.label, Kind.GOROUTINE_BLOCKED.label, Kind.STW.label))
 
 
 @dataclass(frozen=True)
@@ -197,7 +196,7 @@ class _Waits:
     @property
     def _is_of_probes(self) -> bool:
         """Whether waits may be among them that only probes in Go processes tell."""
-        return not _BY_PROBES.isdisjoint(self._selection.kinds or _BY_PROBES)
+        return not GO_PROBE_KINDS.isdisjoint(self._selection.kinds or GO_PROBE_KINDS)
 
     @cached_property
     def _buckets(self) -> NDArray[np.int64]:

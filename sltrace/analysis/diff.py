@@ -21,6 +21,7 @@ from sltrace.analysis.meta import min_latency_ns
 from sltrace.analysis.ranges import QUANTILES, Group
 from sltrace.analysis.selection import Dimension, Value, dimensions, tables
 from sltrace.analysis.sides import Per, Side
+from sltrace.model import GO_PROBE_KINDS
 
 BY = ("kind", "cgroup", "comm")
 """Dimensions whose groups are compared by default."""
@@ -163,10 +164,23 @@ def _class(
     spreads = [redrawn.count(), *redrawn.totals(), *redrawn.quantiles([q for _, q in QUANTILES])]
     names = ["waits", "total_ns", *(f"{n}_ns" for n, _ in QUANTILES), "max_ns"]
     figures = [_figures(group, side.size) for group, side in zip(totals, sides, strict=True)]
+    if not _comparable(sides, name):
+        spreads[:2] = [None, None]
     return tuple(
         _change(n, x, y, spread)
         for n, x, y, spread in zip(names, *figures, [*spreads, None], strict=True)
     )
+
+
+def _comparable(sides: tuple[Side, Side], name: Value) -> bool:
+    """Whether counts and totals of a kind are of all there were, or of like parts on both sides."""
+    if name not in GO_PROBE_KINDS:
+        return True
+    a, b = (
+        {(go.get("level_asked_for"), go.get("sampled")) for go in side.trace.sources("go")}
+        for side in sides
+    )
+    return a == b and not any(side.trace.looked_in_part for side in sides)
 
 
 def _figures(group: Group | None, size: float) -> list[float | None]:
@@ -207,7 +221,12 @@ def _groups(sides: tuple[Side, Side], dimension: Dimension, limit: int) -> Group
     return Groups(
         by=dimension.name,
         changes=tuple(
-            _change(key, sums[0].get(key, 0), sums[1].get(key, 0), spread)
+            _change(
+                key,
+                sums[0].get(key, 0),
+                sums[1].get(key, 0),
+                spread if dimension.name != "kind" or _comparable(sides, key) else None,
+            )
             for key, spread in zip(shown, spreads, strict=True)
         ),
         rest=Change(None, rest[0], rest[1]) if others else None,
@@ -243,6 +262,11 @@ def _notes(sides: tuple[Side, Side]) -> tuple[str, ...]:
     a, b = (side.trace.notes for side in sides)
     notes += [f"A and B: {note}" if note in b else f"A: {note}" for note in a]
     notes += [f"B: {note}" for note in b if note not in a]
+    if not all(_comparable(sides, kind) for kind in GO_PROBE_KINDS):
+        notes.append(
+            "waits of goroutines and stopped worlds were not looked for in the same way and for as "
+            "long on both sides: nothing is said of how their number and total changed"
+        )
     if shortest := max(min_latency_ns(s.trace) for s in sides):
         notes.append(f"only waits of {shortest:,} ns or more are compared")
     if min(blocks_of(s.span_ns) for s in sides) < 10:

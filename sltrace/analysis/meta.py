@@ -54,14 +54,20 @@ def recorded_ns(trace: Trace, start_ns: int | None = None, end_ns: int | None = 
 
 def recorded_ns_with(trace: Trace, pid: int) -> int:
     """How long the recordings were, together, in which a process was looked into; at least 1."""
+    held = [end - start for start, end in recordings_with(trace, pid)]
+    return max(sum(held) or recorded_ns(trace), 1)
+
+
+def recordings_with(trace: Trace, pid: int) -> list[tuple[int, int]]:
+    """Start and end of each recording in which a process was looked into."""
     found = trace.sql("SELECT DISTINCT from_ns FROM targets WHERE pid = ?", [pid])
     moments = found["from_ns"].to_pylist()
-    held = [
-        end - start
-        for start, end in _recordings(trace, pid)
-        if any(ns is None or start <= ns <= end for ns in moments)
-    ]
-    return max(sum(held) or recorded_ns(trace), 1)
+    parts = _recordings(trace, pid)
+    if not moments or None in moments:
+        return parts
+    # Most are looked into before their recording begins: it is the first that ends after that.
+    found_in = {next((p for p in parts if p[1] >= ns), None) for ns in moments}
+    return sorted(p for p in found_in if p is not None)
 
 
 def _recordings(trace: Trace, pid: int | None = None) -> list[tuple[int, int]]:

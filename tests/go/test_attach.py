@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -47,6 +48,26 @@ def test_a_killed_recorder_leaves_the_service_as_it_was(tmp_path: Path) -> None:
             assert running.ask("work 100") == "done"
             assert running.process.poll() is None
             assert _breakpoints(process) == 0
+
+
+def test_the_trace_of_a_killed_recorder_says_who_was_looked_into(tmp_path: Path) -> None:
+    """Also while the recorder still runs; and every view takes it for what it is."""
+    with witness() as running, recorder(tmp_path / "k.slt", "--pid", running.pid) as recording:
+        until = time.monotonic() + 20
+        while not (recording.path / "targets").exists():
+            running.ask("work 200")
+            assert time.monotonic() < until
+        time.sleep(0.2)
+        (target,) = targets(recording.trace)
+        assert (target["pid"], target["level"], target["until_ns"]) == (running.pid, 1, None)
+        recording.end(signal.SIGKILL)
+    trace = recording.trace
+    assert not trace.meta["finished"]
+    assert targets(trace) == [target]
+    said = sltrace("go", recording.path)
+    assert said.code == 0, said.err
+    assert f"process {running.pid} " in said.out
+    assert "level 1" in said.out
 
 
 def _breakpoints(process: GoProcess) -> int:
@@ -120,6 +141,59 @@ def test_a_service_replaced_by_exec_is_let_go(tmp_path: Path) -> None:
     (target,) = targets(recording.trace)
     assert (target["level"], target["why"]) == (2, "")
     assert target["until_ns"]
+
+
+def test_a_thread_that_becomes_another_program_ends_nothing(tmp_path: Path) -> None:
+    """Not the first one: the kernel ends that one, and gives its number to the one that stays."""
+    with (
+        witness() as running,
+        recorder(tmp_path / "x.slt", "--pid", running.pid, "--go-level", 2) as recording,
+    ):
+        running.ask("work 100")
+        running.tell("exec-elsewhere")
+        wait_for_program(running.pid, "cat")
+        time.sleep(1.2)
+        became_ns = time.monotonic_ns()
+        assert running.process.stdout
+        for n in range(30):
+            running.tell(f"still here {n}")
+            assert running.process.stdout.readline() == f"still here {n}\n"
+            time.sleep(0.01)
+        assert recording.end().code == 0
+    (target,) = targets(recording.trace)
+    assert (target["level"], target["why"]) == (2, "")
+    assert target["until_ns"]
+    (found,) = recording.trace.sql(
+        "SELECT count(*) AS n, count(goid) AS goids, count(held_p) AS ps, min(tid) AS tid, "
+        "max(tid) AS last, list(DISTINCT comm) AS comms FROM waits "
+        f"WHERE pid = {running.pid} AND kind = 'runq_wakeup' AND end_ns > {became_ns}"
+    ).to_pylist()
+    assert found["n"] >= 20
+    assert (found["tid"], found["last"]) == (running.pid, running.pid)
+    assert found["comms"] == ["cat"]
+    # What it was is not taken for what it is.
+    assert (found["goids"], found["ps"]) == (0, 0)
+
+
+def test_a_service_whose_file_is_replaced_or_removed_is_recorded_on(tmp_path: Path) -> None:
+    """As when a new version is put in its place while the old one runs."""
+    replaced, removed = tmp_path / "replaced", tmp_path / "removed"
+    with witness(copy=replaced) as one, witness(copy=removed) as other:
+        options = ("--pid", one.pid, "--pid", other.pid, "--go-level", 0)
+        with recorder(tmp_path / "r.slt", *options) as recording:
+            time.sleep(0.5)
+            shutil.copyfile("/bin/cat", tmp_path / "new")
+            (tmp_path / "new").replace(replaced)
+            removed.unlink()
+            # The memory of all goroutines is looked at once a second.
+            time.sleep(2.5)
+            end_ns = time.monotonic_ns()
+    found = {t["pid"]: t for t in targets(recording.trace)}
+    assert set(found) == {one.pid, other.pid}
+    for pid, target in found.items():
+        assert (target["level"], target["why"], target["until_ns"]) == (0, "", None)
+        read = column(recording.trace, f"SELECT max(ns) FROM gauges WHERE pid = {pid}")
+        assert read[0] > end_ns - SECOND
 
 
 def wait_for_program(pid: int, name: str) -> None:

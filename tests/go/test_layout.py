@@ -16,7 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sltrace.capture.golang import finder
-from sltrace.capture.settings import Filters
+from sltrace.capture.golang.probing import Probing
+from sltrace.capture.golang.source import go_source
+from sltrace.capture.settings import Filters, Settings
 from sltrace.symbols.elf import ElfError
 from sltrace.target.go import dwarf, locate
 from sltrace.target.go.buildinfo import read_buildinfo
@@ -24,7 +26,7 @@ from sltrace.target.go.errors import DwarfError, NotGoError, RefusedError
 from sltrace.target.go.image import Image
 from sltrace.target.go.offsets import OFFSETS, offsets_of
 from sltrace.target.go.pclntab import Pclntab
-from sltrace.target.go.process import find_offsets, identify, look_into
+from sltrace.target.go.process import GoProcess, find_offsets, identify, look_into
 from sltrace.target.go.x86 import decode, is_emulated
 from tests.support.golang import MODES, OLD_VERSION, TOOLCHAINS, VERSIONS, go_program, witness
 from tests.support.programs import ROOT
@@ -320,3 +322,52 @@ def test_no_more_than_so_many_are_looked_into(monkeypatch: pytest.MonkeyPatch) -
         assert looking.left_out == 1
         again = looking.look()
         assert (again.processes, again.refused, looking.left_out) == ([], [], 1)
+
+
+def test_those_that_ended_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Helpers that come and go must not keep a service from being looked into."""
+    monkeypatch.setattr(finder, "MAX_PROCESSES", 2)
+    looking = finder.Finder(Filters(), (os.getpid(),))
+    for _ in range(4):
+        with witness() as helper:
+            looking.began([helper.pid])
+            assert [p.pid for p in looking.look().processes] == [helper.pid]
+    with witness() as service:
+        looking.began([service.pid])
+        assert [p.pid for p in looking.look().processes] == [service.pid]
+    assert looking.left_out == 0
+
+
+def test_a_file_with_the_number_of_another_is_looked_at(tmp_path: Path) -> None:
+    """The inode of what was no Go program becomes that of one, as when a deploy removes a file."""
+    path = tmp_path / "service"
+    shutil.copyfile("/bin/cat", path)
+    path.chmod(0o755)
+    number = path.stat().st_ino
+    looking = finder.Finder(Filters(), (os.getpid(),))
+    with subprocess.Popen([path], stdin=subprocess.PIPE) as helper:
+        looking.began([helper.pid])
+        found = looking.look()
+        assert (found.processes, found.refused, looking.is_done) == ([], [], True)
+    with witness(copy=path) as service:
+        assert path.stat().st_ino == number
+        looking.began([service.pid])
+        assert [p.pid for p in looking.look().processes] == [service.pid]
+
+
+def test_who_is_just_being_taken_in_is_no_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attaching takes a while, on a thread of its own; who is recorded is told meanwhile."""
+    with witness() as running:
+        going = go_source((running.pid,), Settings())
+        told: list[int] = []
+        attach = Probing.take
+
+        def attach_slowly(probing: Probing, process: GoProcess) -> None:
+            told.extend(table.num_rows for table in going.targets())
+            attach(probing, process)
+
+        monkeypatch.setattr(Probing, "take", attach_slowly)
+        samplers, _ = going._look()
+        assert [s.process.pid for s in samplers] == [running.pid]
+        assert len(told) == 1
+        assert [table["pid"].to_pylist() for table in going.targets()] == [[running.pid]]

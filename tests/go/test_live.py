@@ -250,6 +250,33 @@ def test_level_3_has_every_wait(tmp_path: Path, version: str) -> None:
     assert 0.4 * happened < expected["hits_per_s"] < 2.5 * happened
 
 
+@pytest.mark.parametrize("version", [VERSIONS[0], VERSIONS[-1]])
+def test_who_gives_way_is_not_called_preempted(tmp_path: Path, version: str) -> None:
+    """And who is made to is, by a signal in its loop."""
+    with witness(version) as running:
+        options = ("--pid", running.pid, "--go-level", 3, *ALL)
+        with recorder(tmp_path / "y.slt", *options) as recording:
+            times = [time.monotonic_ns()]
+            for work in ("give-way 100", "count 500"):
+                running.ask(work)
+                times.append(time.monotonic_ns())
+        trace = recording.trace
+
+    def reasons(start: int, end: int) -> dict[str, int]:
+        rows = trace.sql(
+            "SELECT reason, count(*) AS n FROM waits WHERE kind = 'goroutine' AND "
+            f"end_ns BETWEEN {start} AND {end} GROUP BY ALL"
+        ).to_pylist()
+        return {row["reason"]: row["n"] for row in rows}
+
+    gave_way, counted = reasons(times[0], times[1]), reasons(times[1], times[2])
+    assert gave_way["yielded"] > 100
+    assert gave_way.get("preempted", 0) < 0.1 * gave_way["yielded"]
+    # 10 ms each.
+    assert counted["preempted"] > 10
+    assert counted.get("yielded", 0) < 0.2 * counted["preempted"]
+
+
 def test_time_lost_with_a_p_is_the_kernels_run_delay(tmp_path: Path) -> None:
     """Two Ps, busy all the time, on one CPU: what their threads wait for it, they wait with a P.
 

@@ -131,6 +131,43 @@ def test_a_leak_only_grows(tmp_path: Path) -> None:
         assert not findings(made(tmp_path, samples=scans(healthy)))
 
 
+def scans_of(scans: list[dict[int, int]]) -> list[dict[str, Any]]:
+    """Rows of `samples`, a scan each second: by stack how many goroutines wait there."""
+    return [
+        {"ns": i * SECOND, "source": "wall", "pid": 100, "state": "waiting", "reason": "select",
+         "count": n, "stack_runtime": stack}
+        for i, counts in enumerate(scans)
+        for stack, n in counts.items()
+    ]  # fmt: skip
+
+
+def test_counts_that_stray_by_chance_are_no_leak(tmp_path: Path) -> None:
+    """Of 30,000 goroutines 2,048 are looked at: what a quarter of them is thought to be strays."""
+
+    def found_of(counts: list[int]) -> list[Any]:
+        scans = [{11: n, 12: 30_000 - n} for n in counts]
+        return [f.evidence["counts"] for f in findings(made(tmp_path, samples=scans_of(scans)))]
+
+    assert not found_of([7179, 7414, 7458, 7600])
+    assert not found_of([7179, 7414, 7458, 7600, 7700, 7810])
+    # What grows by far more than that is one, and so is what grows where all are looked at.
+    leak = [3000, 5000, 7000, 9000, 11_000]
+    assert found_of(leak) == [leak]
+    few = [{11: n, 12: 900} for n in (500, 560, 620, 680, 740)]
+    (found,) = findings(made(tmp_path, samples=scans_of(few)))
+    assert found.evidence["counts"] == [500, 560, 620, 680, 740]
+
+
+def test_a_stack_that_was_gone_between_is_no_leak(tmp_path: Path) -> None:
+    """Ever larger batches, each of which ends: a scan that does not have it says that it fell."""
+    batches = [{12: 5} | ({11: n} if n else {}) for n in (150, 0, 300, 0, 500, 0, 1500)]
+    assert not findings(made(tmp_path, samples=scans_of(batches)))
+    # One that begins late is a leak all the same.
+    late = [{12: 5} | ({11: n} if n else {}) for n in (0, 0, 10, 60, 110, 160, 210)]
+    (found,) = findings(made(tmp_path, samples=scans_of(late)))
+    assert found.evidence["counts"] == [10, 60, 110, 160, 210]
+
+
 def test_time_lost_with_a_p_is_that_of_threads_that_held_one(tmp_path: Path) -> None:
     ps = [{"ns": 0, "pid": 100, "name": "gomaxprocs", "value": 2.0}]
     lost = {"kind": "runq_preempt", "end_ns": 5 * SECOND, "wait_ns": 4 * SECOND, "queued": 3}

@@ -126,6 +126,53 @@ def test_unlike_minimum_latencies_are_made_alike(tmp_path: Path) -> None:
         two_traces(sides[0].trace, open_trace(tmp_path / "c", kept[:0], histogram_only=True))
 
 
+ALIKE = {"level_asked_for": 1, "sampled": 8, "budget": 0.03, "processes": [], "counters": {}}
+IN_PART = {"processes": [{"pid": 100, "level": 1, "looked": 0.27}]}
+OF_GO = ("goroutine", "goroutine_blocked", "stw")
+OTHERS = ("blocked", "throttled")
+
+
+@pytest.mark.parametrize(
+    ("of_a", "of_b", "comparable"),
+    [
+        ({}, {}, True),
+        ({}, IN_PART, False),
+        (IN_PART, {}, False),
+        (IN_PART, IN_PART, False),
+        ({}, {"level_asked_for": 2}, False),
+        ({}, {"level_asked_for": 3, "sampled": None}, False),
+    ],
+)
+def test_what_was_looked_at_unlike_is_not_judged_by_counts(
+    tmp_path: Path, of_a: dict[str, object], of_b: dict[str, object], comparable: bool
+) -> None:
+    """Side B has five times the waits, each of them longer: of Go's that is of the looking, too."""
+    sides = []
+    for name, own, count, ns in (("a", of_a, 100, 5000), ("b", of_b, 500, 9000)):
+        waits = [
+            {"kind": kind, "end_ns": 10 * SECOND * i // count, "wait_ns": ns + i}
+            for kind in (*OF_GO, *OTHERS)
+            for i in range(count)
+        ]
+        frame = pd.DataFrame(waits)
+        sides.append(open_trace(tmp_path / name, frame, sources={"go": ALIKE | own}))
+    result = diff(two_traces(sides[0], sides[1]), ["kind"])
+    said = [note for note in result.notes if "not looked for in the same way" in note]
+    assert len(said) == (not comparable)
+    (groups,) = result.groups
+    summed = {c.name: c for c in groups.changes}
+    assert {*result.classes} == {*summed} == {*OF_GO, *OTHERS}
+    for kind, changes in result.classes.items():
+        certain = {str(c.name): c.certain for c in changes}
+        assert certain["p50_ns"], kind
+        assert certain["p90_ns"], kind
+        judged = comparable or kind in OTHERS
+        assert (certain["waits"], certain["total_ns"]) == (judged, judged), kind
+        assert summed[kind].certain == judged, kind
+        # The figures are there all the same.
+        assert summed[kind].difference
+
+
 def shown(*arguments: str) -> tuple[int, str]:
     result = CliRunner().invoke(command, list(arguments))
     return result.exit_code, result.output

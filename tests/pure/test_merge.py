@@ -16,8 +16,9 @@ from sltrace.analysis.check import check
 from sltrace.analysis.cube import build_cube
 from sltrace.analysis.diagnosis import diagnose
 from sltrace.analysis.diff import diff
+from sltrace.analysis.golang.health import windows
 from sltrace.analysis.latency import stat
-from sltrace.analysis.meta import recorded_ns, recorded_ns_with
+from sltrace.analysis.meta import recorded_ns, recorded_ns_with, recordings_with
 from sltrace.analysis.python.report import python_report
 from sltrace.analysis.rules import parse_rule
 from sltrace.analysis.sides import two_traces
@@ -247,6 +248,55 @@ def test_shares_of_a_process_are_of_the_recordings_it_is_in(tmp_path: Path) -> N
     found = {f.pid: f.value for f in python_report(merged).findings}
     assert found == {7: 0.5, 7 + PID_SPACE: 0.5}
     assert recorded_ns_with(merged, 1) == 20 * SECOND
+
+
+def test_a_process_found_before_its_part_began_is_of_that_part(tmp_path: Path) -> None:
+    """Those that are there are looked into first, and then the recording begins."""
+
+    def target(pid: int, from_ns: int) -> Any:
+        return {"runtime": "go", "pid": pid, "level": 1, "version": "go1.27.3", "from_ns": from_ns}
+
+    begins = {"one": 100 * SECOND, "two": 3700 * SECOND}
+    targets = {
+        "one": [target(7, begins["one"] - SECOND // 10), target(9, begins["one"] + SECOND)],
+        "two": [target(8, begins["two"] - 5 * SECOND), target(9, begins["two"] - SECOND)],
+    }
+    parts = [
+        trace_of(tmp_path, name, [{"end_ns": start + SECOND, "tid": tid}], "host", UNIX,
+                 meta={"clock": clock(UNIX, start)}, targets=targets[name])
+        for tid, (name, start) in enumerate(begins.items(), 1)
+    ]  # fmt: skip
+    merge(parts, tmp_path / "m.slt")
+    merged = Trace.open(tmp_path / "m.slt")
+    one, two = ((start, start + 10 * SECOND) for start in begins.values())
+    for pid, held in ((7, [one]), (8, [two]), (9, [one, two])):
+        assert recordings_with(merged, pid) == held
+        assert recorded_ns_with(merged, pid) == len(held) * 10 * SECOND
+
+
+def test_probes_were_on_for_a_share_of_what_was_recorded(tmp_path: Path) -> None:
+    """Two recordings of 10 s an hour apart, with the probes on for 5 s of each."""
+    parts = []
+    for tid, start in enumerate((100 * SECOND, 3700 * SECOND), 1):
+        gauges = [
+            {"ns": start + t * SECOND, "pid": 7, "name": name, "value": value}
+            for t, name, value in (
+                (1, "probes_on", 1.0),
+                (2, "gomaxprocs", 4.0),
+                (6, "probes_on", 0.0),
+            )
+        ]
+        target = {"runtime": "go", "pid": 7, "level": 1, "from_ns": start - SECOND}
+        waits = [{"end_ns": start + SECOND, "tid": tid}]
+        meta = {"clock": clock(UNIX, start)}
+        parts.append(
+            trace_of(tmp_path, str(tid), waits, "host", UNIX,
+                     meta=meta, targets=[target], gauges=gauges)
+        )  # fmt: skip
+    merge(parts, tmp_path / "m.slt")
+    (window,) = windows(Trace.open(tmp_path / "m.slt"), 7200 * SECOND)
+    # From the first probe on: 9 s of the one and 10 s of the other.
+    assert window.looked == pytest.approx(10 / 19)
 
 
 def test_what_was_left_out_of_a_part_is_said(tmp_path: Path) -> None:

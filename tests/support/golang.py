@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -119,7 +120,11 @@ class Witness:
 
 @contextmanager
 def witness(
-    version: str = VERSIONS[-1], mode: str = "plain", *, join: Path | None = None
+    version: str = VERSIONS[-1],
+    mode: str = "plain",
+    *,
+    join: Path | None = None,
+    copy: Path | None = None,
 ) -> Iterator[Witness]:
     """Runs tests/go/programs/witness; it ends with the block.
 
@@ -127,8 +132,13 @@ def witness(
         version: Of Go.
         mode: How it is built.
         join: List of processes of a cgroup that it is to be in from the start.
+        copy: File that is made to be it, and run; one that is there is written over.
     """
     path = go_program(WITNESS, version, mode)
+    if copy:
+        shutil.copyfile(path, copy)
+        copy.chmod(0o755)
+        path = copy
     joining = (lambda: join.write_text(str(os.getpid()))) if join else None
     with subprocess.Popen(
         [path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=joining

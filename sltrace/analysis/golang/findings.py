@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from sltrace.analysis.golang.sites import UNKNOWN, sites
 from sltrace.analysis.meta import clock_ns, recorded_ns_with
+from sltrace.model import GOROUTINES_SCANNED
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
@@ -24,6 +26,8 @@ LOST_SHARE = 0.2
 QUOTA_SHARE = 0.02
 LEAK_GROWTH = 100
 _LEAK_SCANS = 4
+_SURE = 4.0
+"""Standard deviations that are no chance."""
 AMPLIFIED, AMPLIFIED_BY_NS = 3.0, 500_000
 AMPLIFIED_SHARE = 0.25
 """Of the stops: a goroutine has luck or not, half of them go on at once in the sick example."""
@@ -69,15 +73,40 @@ def findings(trace: Trace) -> tuple[Finding, ...]:
     return tuple(sorted(found, key=lambda f: (f.start_ns, f.name, f.pid)))
 
 
+def _stray(row: dict[str, Any]) -> float:
+    """By how much the difference of a stack's last and first count is chance: one deviation."""
+    if row["stands_for"] <= 1:
+        return 0.0
+    return math.sqrt((row["counts"][0] + row["counts"][-1]) * row["stands_for"])
+
+
 def leaks(trace: Trace) -> list[Finding]:
     """A stack with ever more goroutines waiting in it."""
     origin = clock_ns(trace, "start_ns")
+    # A scan in which nobody waits there counts 0. Where there are more goroutines than are looked
+    # at, each of those stands for several.
     rows = trace.sql(
-        "SELECT pid, stack_runtime AS stack, reason, list(ns ORDER BY ns) AS ns, "
-        "list(n ORDER BY ns) AS counts FROM (SELECT pid, stack_runtime, reason, ns, "
-        "sum(count)::BIGINT AS n FROM samples WHERE state = 'waiting' GROUP BY ALL) "
-        "GROUP BY pid, stack, reason HAVING count(*) >= ? AND max(n) - min(n) >= ?",
-        [_LEAK_SCANS, LEAK_GROWTH],
+        """
+        WITH scans AS (
+          SELECT pid, ns, greatest(sum(count) / ?, 1) AS stands_for
+          FROM samples WHERE source = 'wall' AND count > 0 GROUP BY pid, ns
+        ), seen AS (
+          SELECT pid, stack_runtime AS stack, reason, ns, sum(count)::BIGINT AS n
+          FROM samples WHERE state = 'waiting' GROUP BY ALL
+        ), places AS (
+          SELECT pid, stack, reason, min(ns) AS first FROM seen GROUP BY ALL
+        ), filled AS (
+          SELECT p.pid, p.stack, p.reason, s.ns, s.stands_for, coalesce(w.n, 0) AS n
+          FROM places p JOIN scans s ON s.pid = p.pid AND s.ns >= p.first
+          LEFT JOIN seen w ON w.pid = p.pid AND w.ns = s.ns AND w.stack IS NOT DISTINCT FROM p.stack
+            AND w.reason IS NOT DISTINCT FROM p.reason
+        )
+        SELECT pid, stack, reason, list(ns ORDER BY ns) AS ns, list(n ORDER BY ns) AS counts,
+          max(stands_for) AS stands_for
+        FROM filled GROUP BY pid, stack, reason
+        HAVING count(*) >= ? AND max(n) - min(n) >= ?
+        """,
+        [GOROUTINES_SCANNED, _LEAK_SCANS, LEAK_GROWTH],
     ).to_pylist()
     named = sites(trace, [r["stack"] for r in rows])
     found = []
@@ -87,7 +116,8 @@ def leaks(trace: Trace) -> list[Finding]:
         # Counts of a sample of the goroutines go up and down by some per cent.
         falls = steps < -0.05 * counts[:-1]
         growing = steps > 0
-        if falls.any() or growing.mean() < 0.6 or counts[-1] - counts[0] < LEAK_GROWTH:
+        grown = counts[-1] - counts[0]
+        if falls.any() or growing.mean() < 0.6 or grown < max(LEAK_GROWTH, _SURE * _stray(row)):
             continue
         site = named.get(row["stack"], UNKNOWN)
         seconds = (row["ns"][-1] - row["ns"][0]) / 1e9

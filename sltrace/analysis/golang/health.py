@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from sltrace.analysis.meta import clock_ns
+from sltrace.analysis.meta import clock_ns, recordings_with
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
@@ -68,6 +69,7 @@ def windows(trace: Trace, length_ns: int = WINDOW_NS) -> tuple[Window, ...]:
     ).to_pylist()
     on = _on(trace)
     ended = _ended(trace)
+    recorded = cache(partial(recordings_with, trace))
     return tuple(
         Window(
             pid=row["pid"],
@@ -82,6 +84,7 @@ def windows(trace: Trace, length_ns: int = WINDOW_NS) -> tuple[Window, ...]:
                 on.get(row["pid"], []),
                 start + row["w"] * length_ns,
                 min(start + (row["w"] + 1) * length_ns, ended.get(row["pid"]) or end),
+                recorded(row["pid"]),
             ),
             spinning=row["spinning"],
         )
@@ -111,10 +114,19 @@ def _ended(trace: Trace) -> dict[int, int | None]:
     return {row["pid"]: row["ns"] for row in rows}
 
 
-def _looked(on: list[tuple[int, int]], start: int, end: int) -> float | None:
-    """Share of a window, from the first probe on, in which they were on; None for no probes."""
+def _looked(
+    on: list[tuple[int, int]], start: int, end: int, recorded: list[tuple[int, int]]
+) -> float | None:
+    """Share of a window, from the first probe on, in which they were on; None for no probes.
+
+    What lies between the recordings of a merged trace is none of it.
+    """
     if not on:
         return None
     start = max(start, on[0][0])
-    within = sum(max(min(until, end) - max(since, start), 0) for since, until in on)
-    return min(within / (end - start), 1) if end > start else 0.0
+    within, length = (_length_within(spans, start, end) for spans in (on, recorded))
+    return min(within / length, 1) if length else 0.0
+
+
+def _length_within(spans: list[tuple[int, int]], start: int, end: int) -> int:
+    return sum(max(min(until, end) - max(since, start), 0) for since, until in spans)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -52,8 +53,8 @@ class Finder:
 
     def __init__(self, filters: Filters, named: Sequence[int]) -> None:
         self._limit = max(MAX_PROCESSES, len(named))
-        self._not_go: set[tuple[int, int]] = set()
-        self._found = 0
+        self._not_go: set[tuple[int, ...]] = set()
+        self._found: list[tuple[int, int]] = []
         self._lock = threading.Lock()
         self.left_out = 0
         """Processes that were not looked into, as there were too many."""
@@ -109,7 +110,8 @@ class Finder:
             if len(self._not_go) < _MAX_FILES:
                 self._not_go.add(file)
             return True
-        if self._found >= self._limit:
+        self._found = [one for one in self._found if _is_there(*one)]
+        if len(self._found) >= self._limit:
             self.left_out += 1
             return True
         try:
@@ -122,7 +124,8 @@ class Finder:
         except Exception as err:
             # What it reads may be anything; one process must not end the looking at others.
             found.refused.append((identity, f"not understood: {type(err).__name__}: {err}"))
-        self._found += 1
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            self._found.append((pid, started_at(pid)))
         return True
 
 
@@ -140,13 +143,21 @@ def _recorded(filters: Filters, named: Sequence[int]) -> Sequence[int]:
     return pids[:_MAX_PENDING]
 
 
-def _file_of(pid: int) -> tuple[int, int] | None:
+def _file_of(pid: int) -> tuple[int, ...] | None:
     """Which file a process runs; None for the kernel's threads and those that are gone."""
     try:
         status = Path(f"/proc/{pid}/exe").stat()
     except OSError:
         return None
-    return status.st_dev, status.st_ino
+    # An inode's number is used again: a file that was removed may be followed by a Go program.
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _is_there(pid: int, started: int) -> bool:
+    try:
+        return started_at(pid) == started
+    except (OSError, ValueError, IndexError):
+        return False
 
 
 def _age_s(pid: int) -> float:

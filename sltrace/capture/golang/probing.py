@@ -13,6 +13,7 @@ from sltrace.capture.golang.probes import GoProbes
 from sltrace.errors import CannotRecord
 from sltrace.target.go.process import GoProcess
 
+_ENDED = "it ended while it was being attached"
 _ENDING = "the recording was ending"
 
 
@@ -70,7 +71,7 @@ class Probing:
             except OSError as err:
                 return 0, f"the probes have no room for it: {err.strerror}"
             except CannotRecord as err:
-                return 0, str(err)
+                return 0, str(err) if process.is_alive() else _ENDED
             return reached
 
     def reached(self, pid: int) -> tuple[int, str]:

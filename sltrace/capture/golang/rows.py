@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from sltrace.capture.golang.sampler import Samples
 from sltrace.capture.rows import GroupNames, TaskNames
 from sltrace.capture.sources import Rows
 from sltrace.model import Flag, Kind
+from sltrace.symbols.elf import ElfError
 from sltrace.target.go.histograms import Shape
 from sltrace.target.go.offsets import TRACKED_ONE_IN
 from sltrace.target.go.process import GoProcess, Identity
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 _RUN, _STW = 1, 2
 _STOPPING = (0, 1)
 _STW_REASONS = ["stopping for GC", "stopping for other", "GC", "other"]
+_CALL = b"\xe8"
+"""Of x86, with 4 bytes of how far behind itself it goes."""
+_MAX_PLACES = 1 << 12
 NEW, PREEMPTED, YIELDED, CALLED = "new goroutine", "preempted", "yielded", "system call"
 """Why a goroutine that was not parked had stopped."""
 
@@ -50,6 +55,10 @@ class Reasons:
         self._starts = np.array([r[0] for r in ranges], np.int64)
         self._ends = np.array([r[1] for r in ranges], np.int64)
         self._codes = np.array([r[2] for r in ranges], np.int64)
+        self._image = process.image
+        self._switch = (table.function("runtime.mcall") or (0, 0))[0]
+        self._interrupted = table.function("runtime.asyncPreempt2") or (0, 0)
+        self._yields = lru_cache(_MAX_PLACES)(self._goes_on_behind_mcall)
 
     def of(self, pcs: NDArray[np.uint64], reasons: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Which of the words, for each place to go on from and reason of the last park."""
@@ -57,8 +66,23 @@ class Reasons:
         index = np.maximum(np.searchsorted(self._starts, at, side="right") - 1, 0)
         inside = (at > self._starts[index]) & (at < self._ends[index])
         code = np.where(inside, self._codes[index], np.where(self._table.is_start(at), 0, 1))
+        for place in np.unique(at[code == 1]).tolist():
+            if self._yields(place):
+                code[at == place] = 2
         parked = np.minimum(reasons.astype(np.int64), self._other - 1)
         return np.where(code == -1, parked, self._other + code)
+
+    def _goes_on_behind_mcall(self, at: int) -> bool:
+        """Whether that is behind a call of runtime.mcall: of runtime.Gosched, which is inlined."""
+        low, high = self._interrupted
+        if low <= at < high:
+            return False
+        try:
+            call = self._image.read(at - len(_CALL) - 4, len(_CALL) + 4)
+        except ElfError:
+            return False
+        to = at + int.from_bytes(call[len(_CALL) :], "little", signed=True)
+        return call.startswith(_CALL) and to == self._switch
 
 
 def waits(

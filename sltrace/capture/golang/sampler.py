@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sltrace.capture.golang import stackwalk
+from sltrace.model import GOROUTINES_SCANNED
 from sltrace.target.go.offsets import (
     G_SCHED_PC,
     G_STACK_HI,
@@ -26,7 +27,6 @@ TICK_S = 0.05
 SCAN_S = 1.0
 MAX_PS = 256
 MAX_GOROUTINES = 1 << 22
-MAX_SCANNED = 2048
 """Goroutines looked at in one scan: all where there are no more, else a random choice."""
 _HOLD_NS = 5_000_000
 _STATES = {1: "runnable", 2: "running", 3: "syscall", 4: "waiting", 8: "running", 9: "preempted",
@@ -195,8 +195,8 @@ class Sampler:
         count = min(int(memory.words(v.allgs_len + process.bias, 1)[0]), MAX_GOROUTINES)
         pointers = memory.words(start, count)
         chosen = pointers
-        if count > MAX_SCANNED:
-            chosen = np.sort(self._random.choice(pointers, MAX_SCANNED, replace=False))
+        if count > GOROUTINES_SCANNED:
+            chosen = np.sort(self._random.choice(pointers, GOROUTINES_SCANNED, replace=False))
         blocks, read = memory.pieces(chosen, self._g_layout.itemsize)
         gs = blocks.view(self._g_layout)[:, 0]
         alive = read & np.isin(gs["status"] & 0xFFF, list(_STATES))
@@ -216,7 +216,7 @@ class Sampler:
         reason = np.where(status == _WAITING, gs["reason"], 0)
         groups = np.stack([ids, status.astype(np.uint64), reason.astype(np.uint64)], 1)
         distinct, first, counts = np.unique(groups, axis=0, return_index=True, return_counts=True)
-        scale = count / MAX_SCANNED if count > MAX_SCANNED else 1.0
+        scale = count / GOROUTINES_SCANNED if count > GOROUTINES_SCANNED else 1.0
         goids = gs["goid"]
         names = process.reasons
         return Scan(

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sltrace.capture import privileges
 from sltrace.capture.golang import cost
@@ -25,6 +25,9 @@ from sltrace.capture.settings import Settings
 from sltrace.capture.sources import Context, Rows
 from sltrace.target.go.offsets import TRACKED_ONE_IN
 from sltrace.target.go.process import GoProcess, Identity, is_go_program
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _SECOND = "another Go program had its number before, in this recording"
 
@@ -130,8 +133,9 @@ class GoSource:
             pid = process.pid
             self._reasons[pid] = go_rows.Reasons(process)
             self._processes[pid] = process
-            self._samplers[pid] = Sampler(process)
             self._probing.take(process)
+            # Last, as the writing thread tells of those that have one.
+            self._samplers[pid] = Sampler(process)
         if fresh and self._probes:
             self._take_tags()
         return [self._samplers[p.pid] for p in fresh]
@@ -174,16 +178,18 @@ class GoSource:
             if pid in self._processes:
                 yield "frames", go_rows.frames(self._processes[pid], addresses)
 
-    def targets(self) -> Rows:
-        """What became of each process."""
+    def targets(self) -> Sequence[pa.Table]:
+        """What became of each process; refused for now are those that are asked again."""
         now = time.monotonic_ns()
-        self._refused += [(identity, why, now) for identity, why in self._finder.unsettled()]
         found: list[go_rows.Told] = []
-        for pid, process in self._processes.items():
-            from_ns, until_ns = self._probing.from_ns(pid), self._samplers[pid].ended_ns
-            found.append((process.identity, *self._reached(pid), from_ns, until_ns))
-        found += [(identity, None, why, from_ns, None) for identity, why, from_ns in self._refused]
-        yield "targets", go_rows.targets(found)
+        for pid, sampler in list(self._samplers.items()):
+            from_ns = self._probing.from_ns(pid)
+            found.append(
+                (self._processes[pid].identity, *self._reached(pid), from_ns, sampler.ended_ns)
+            )
+        found += [(identity, None, why, ns, None) for identity, why, ns in list(self._refused)]
+        found += [(identity, None, why, now, None) for identity, why in self._finder.unsettled()]
+        return [go_rows.targets(found)]
 
     def _reached(self, pid: int) -> tuple[int, str]:
         level, why = self._probing.reached(pid)

@@ -56,6 +56,7 @@ class GoProcess:
         reasons: The runtime's words for wait reasons, by number.
         memory: Its memory.
         started: When it was started, in the kernel's ticks: tells it from a later one.
+        file: Device and inode of its executable: its name changes when it is replaced or removed.
     """
 
     identity: Identity
@@ -69,6 +70,7 @@ class GoProcess:
     reasons: list[str]
     memory: Memory
     started: int
+    file: tuple[int, int]
 
     @property
     def pid(self) -> int:
@@ -95,9 +97,15 @@ class GoProcess:
     def is_alive(self) -> bool:
         """Whether the process is still the same program."""
         try:
-            return started_at(self.pid) == self.started and exe_of(self.pid) == self.identity.exe
+            return started_at(self.pid) == self.started and file_of(self.pid) == self.file
         except OSError:
             return False
+
+
+def file_of(pid: int) -> tuple[int, int]:
+    """Device and inode of a process's executable."""
+    status = Path(f"/proc/{pid}/exe").stat()
+    return status.st_dev, status.st_ino
 
 
 def started_at(pid: int) -> int:
@@ -137,7 +145,7 @@ def look_into(identity: Identity) -> GoProcess:
     """
     pid = identity.pid
     try:
-        started = started_at(pid)
+        started, file = started_at(pid), file_of(pid)
         image, table = _program(pid)
         offsets, source = find_offsets(image, identity.version)
         found = locate.variables(image, table, offsets)
@@ -155,6 +163,7 @@ def look_into(identity: Identity) -> GoProcess:
             reasons=verify.wait_reasons(memory, found.wait_reasons + bias),
             memory=memory,
             started=started,
+            file=file,
         )
         verify.verify(
             memory,

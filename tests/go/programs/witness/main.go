@@ -107,6 +107,55 @@ func spin(d time.Duration) {
 	all.Wait()
 }
 
+// Two goroutines that take turns, as each gives way all the time.
+func giveWay(d time.Duration) {
+	stop := time.Now().Add(d)
+	var all sync.WaitGroup
+	for i := 0; i < 2; i++ {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			for time.Now().Before(stop) {
+				burn(20 * time.Microsecond)
+				runtime.Gosched()
+			}
+		}()
+	}
+	all.Wait()
+}
+
+// Two goroutines that take turns on one P, as they are made to: neither calls anything for long.
+func count(d time.Duration) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	stop := time.Now().Add(d)
+	var all sync.WaitGroup
+	var totals [2]int
+	for i := range totals {
+		all.Add(1)
+		go func(total *int) {
+			defer all.Done()
+			for time.Now().Before(stop) {
+				for n := 0; n < 1<<26; n++ {
+					*total += n
+				}
+			}
+		}(&totals[i])
+	}
+	all.Wait()
+}
+
+// Does something on a thread that is not the first.
+func elsewhere(do func()) {
+	go func() {
+		runtime.LockOSThread()
+		if syscall.Gettid() == os.Getpid() {
+			elsewhere(do)
+			select {}
+		}
+		do()
+	}()
+}
+
 // Waits a millisecond at a time, for ever.
 func tick() {
 	for {
@@ -225,6 +274,15 @@ func main() {
 			answer("done")
 		case "exec":
 			syscall.Exec("/bin/cat", []string{"cat"}, nil)
+		case "exec-elsewhere":
+			elsewhere(func() { syscall.Exec("/bin/cat", []string{"cat"}, nil) })
+			select {}
+		case "give-way":
+			giveWay(d)
+			answer("done")
+		case "count":
+			count(d)
+			answer("done")
 		case "tick":
 			go tick()
 			answer("done")
