@@ -79,6 +79,7 @@ class Feed:
         self._drained_bytes = self._encoded_bytes = 0
         # A segment costs 0.6 ms however small it is, and sources tell of little at a time.
         self._kept: dict[str, list[pa.Table]] = {}
+        self._targets: pa.Table | None = None
 
     def put(self, records: NDArray[Any]) -> None:
         """Takes wait records from the reading thread."""
@@ -143,16 +144,26 @@ class Feed:
             ("cgroups", self._groups.rows()),
         ):
             self._writer.append(table, pa.Table.from_pylist(rows, schema=arrow_schema(table)))
+        self._write_targets()
 
     def finish(self) -> None:
         """Writes the sources' last rows, all names and, which may take long, the symbols."""
         for source in self._sources:
             self._write(source.finish())
-            self._write(source.targets())
         self.close_segment()
         self.write_tables(final=True)
         for table, rows in self._symbols.finish().items():
             self._writer.append(table, rows)
+
+    def _write_targets(self) -> None:
+        """Says anew what became of the processes so far, if that has changed."""
+        import pyarrow as pa
+
+        pieces = [rows for source in self._sources for rows in source.targets()]
+        told = pa.concat_tables(pieces) if pieces else None
+        if told is not None and told.num_rows and told != self._targets:
+            self._writer.replace("targets", told)
+            self._targets = told
 
     def abandon(self) -> None:
         """Gives up the segment that is being added to."""

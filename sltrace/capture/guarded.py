@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sltrace.capture.sources import Context, Rows, Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Guarded:
         self._source = source
         self._detached = False
         self._described: dict[str, Any] = {}
+        self._told: Sequence[pa.Table] = ()
         self._start_ns = 0
         self.name, self.privileges = source.name, source.privileges
         self.failure: Failure | None = None
@@ -84,10 +88,11 @@ class Guarded:
         with self._noting():
             yield from self._source.finish()
 
-    def targets(self) -> Rows:
-        """Likewise."""
+    def targets(self) -> Sequence[pa.Table]:
+        """The source's, or the last that it gave."""
         with self._noting():
-            yield from self._source.targets()
+            self._told = self._source.targets()
+        return self._told
 
     def describe(self) -> dict[str, Any]:
         """The source's description, or the last that it gave; and how it failed, if it did."""

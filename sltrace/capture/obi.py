@@ -7,15 +7,18 @@ numbers them) to 16 bytes of trace id and 8 of span id; its bpf/shared/obi_ctx.h
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sltrace.capture import libbpf
 from sltrace.capture.btf import Btf
 from sltrace.capture.probes import counter_names, object_path
 from sltrace.capture.sources import Context, Rows
 from sltrace.errors import CannotRecord
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 NAMES = ("otel/traces_ctx_v1", "traces_ctx_v1")
 _KEY_BYTES, _VALUE_BYTES = 8, 24
@@ -77,9 +80,9 @@ class ObiSource:
         """None of its own."""
         return iter(())
 
-    def targets(self) -> Rows:
+    def targets(self) -> Sequence[pa.Table]:
         """None of its own."""
-        return iter(())
+        return ()
 
     def describe(self) -> dict[str, Any]:
         """Where the map is, and how many switches of threads had an id in it."""

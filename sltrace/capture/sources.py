@@ -93,8 +93,9 @@ class Source(Protocol):
     def finish(self) -> Rows:
         """The rest, once nothing is attached any more: names, and what was still under way."""
 
-    def targets(self) -> Rows:
-        """What became of each process, after `finish`: rows of `targets`."""
+    def targets(self) -> Sequence[pa.Table]:
+        """What became of each process so far: all rows of `targets`; once a second as `rows`, and
+        once more after `finish`."""
 
     def describe(self) -> dict[str, Any]:
         """For meta.json: what is attached, and losses, discards and own cost so far."""

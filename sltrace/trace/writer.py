@@ -1,8 +1,8 @@
 """Writes a trace so that it can be read at any moment, also after `kill -9` of the writer.
 
 A segment is written beside its final name and then renamed, so a reader sees whole files only.
-Nothing is ever rewritten but `meta.json`, which is replaced by rename as well. While something is
-recorded the files are written aside (sltrace.trace.disk).
+Nothing is ever rewritten but `meta.json` and the table `targets`, which are replaced by rename as
+well. While something is recorded the files are written aside (sltrace.trace.disk).
 """
 
 from __future__ import annotations
@@ -73,6 +73,16 @@ class TraceWriter:
             segment.add(data)
             segment.close()
 
+    def replace(self, table: str, data: pa.Table) -> None:
+        """Puts rows in the place of all that were written of a table, in one step.
+
+        Raises:
+            OutputError: As `append`.
+        """
+        segment = self._segment(table, 0)
+        segment.add(data)
+        segment.close()
+
     def segment(self, table: str, *, filled: frozenset[str] = frozenset()) -> Segment:
         """Starts a segment that is added to piece by piece and appears when it is closed.
 
@@ -80,11 +90,13 @@ class TraceWriter:
             table: Which table.
             filled: Columns that are never null.
         """
+        return self._segment(table, self._segments[table], filled)
+
+    def _segment(self, table: str, number: int, filled: frozenset[str] = frozenset()) -> Segment:
         folder = self.path / table
-        number = self._segments[table]
-        self._segments[table] += 1
-        if number == 0:
+        if not self._segments[table]:
             self.folder.disk.do(partial(self.folder.make, folder))
+        self._segments[table] = max(self._segments[table], number + 1)
         target = folder / f"{number:06d}.parquet"
         return Segment(self.folder, table, target, arrow_schema(table, filled=filled))
 

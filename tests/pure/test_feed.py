@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sltrace.capture.feed import LOT, Feed
+from sltrace.trace.reader import Trace
 from sltrace.trace.schema import arrow_schema
+from sltrace.trace.writer import TraceWriter
 
 
 def test_what_is_missed_are_rows_of_missed() -> None:
@@ -48,3 +51,28 @@ def test_lots_are_neither_many_nor_large(sizes: list[int]) -> None:
     assert feed.backlog == 0
     assert all(lot < 2 * LOT + max(sizes) for lot in lots)
     assert all(lot >= LOT for lot in lots[:-1])
+
+
+def test_targets_are_told_anew_when_they_change(tmp_path: Path) -> None:
+    """So that a recorder that is killed has told of them."""
+    schema = arrow_schema("targets")
+    told = [schema.empty_table()]
+    source = Mock(targets=lambda: told)
+    tables = Mock()
+    tables.rows.return_value = []
+    others = {name: Mock() for name in ("rows", "native", "symbols")}
+    writer = TraceWriter.create(tmp_path / "t.slt", {})
+    probes = SimpleNamespace(stack_ring=None, cgroup_ring=None)
+    feed = Feed(writer, probes, [source], tasks=tables, groups=tables, **others)  # type: ignore[arg-type]
+    feed.write_tables()
+    assert not (writer.path / "targets").exists()
+    for level in (0, 1):
+        told[:] = [pa.Table.from_pylist([{"pid": 7, "level": level}], schema=schema)]
+        feed.write_tables()
+        file = writer.path / "targets" / "000000.parquet"
+        written = file.stat().st_ino
+        feed.write_tables()
+        assert file.stat().st_ino == written
+        assert Trace.open(writer.path).table("targets").select(["pid", "level"]).to_pylist() == [
+            {"pid": 7, "level": level}
+        ]

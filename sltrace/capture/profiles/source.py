@@ -8,13 +8,16 @@ from collections import Counter
 from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sltrace.capture.profiles.receiver import Receiver, Refusal, Request
 from sltrace.capture.sources import Context, Rows
 from sltrace.profiles.push import MAX_PUSH, Pushed, from_ingest, from_push, of_file
 from sltrace.profiles.source import ProfileError
 from sltrace.trace.schema import arrow_schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MAX_STORED = 256 << 20
 """Bytes of profiles in one trace."""
@@ -87,9 +90,9 @@ class ProfileSource:
             # One at a time, so that no more than that is in memory.
             yield from self.rows()
 
-    def targets(self) -> Rows:
+    def targets(self) -> Sequence[pa.Table]:
         """None: profiles come from anywhere."""
-        return iter(())
+        return ()
 
     def describe(self) -> dict[str, Any]:
         """Where it listens, and what was received and refused."""
