@@ -32,6 +32,12 @@ const struct python_name *python_name_layout;
 const struct python_event *python_event_layout;
 const enum python_counter *python_counter_layout;
 
+/*
+ * TASK_STOPPED, TASK_TRACED, TASK_FROZEN (include/linux/sched.h): by a signal, a debugger or a
+ * cgroup's freezer. Whatever call it was in, it does not wait for that.
+ */
+#define TASK_STATES_STOPPED (0x4 | 0x8 | 0x8000)
+
 static __always_inline struct python_process *process_of(u32 pid)
 {
 	struct python_process *p = bpf_map_lookup_elem(&python_processes, &pid);
@@ -83,7 +89,7 @@ static __noinline int switched_out(struct task_struct *t, struct python_process 
 	struct python_cpu *c = this_cpu();
 	struct python_thread *th;
 	struct task_tag tag = {};
-	bool blocked = !preempt && state;
+	bool blocked = !preempt && state, waits = blocked && !(state & TASK_STATES_STOPPED);
 	struct call call = {.number = -1};
 
 	if (!p || !c)
@@ -99,12 +105,12 @@ static __noinline int switched_out(struct task_struct *t, struct python_process 
 		count(c, PYTHON_THREADS_LOST);
 		return 0;
 	}
-	if (blocked)
+	if (waits)
 		call_of(t, &call);
 	found = thread_state(p, th, now);
-	tag.reason = blocked ? reason_of(&call, th) : REASON_NONE;
+	tag.reason = waits ? reason_of(&call, th) : REASON_NONE;
 	if (stack_allowed(c, now)) {
-		tag_stack(p, found, &tag);
+		tag_stack(p, th, &tag);
 		trace_ids(p, found, &tag);
 	}
 	if (!leave_tag(tid, &tag))
@@ -113,7 +119,7 @@ static __noinline int switched_out(struct task_struct *t, struct python_process 
 	th->call_argument = call.argument;
 	th->preempted = !blocked;
 	gil_out(p, th, &tag, found);
-	loop_out(th, &tag, now, blocked && is_event_poll(call.number));
+	loop_out(th, &tag, now, waits && is_event_poll(call.number));
 	th->out_ns = now;
 	c->counters[PYTHON_NS] += bpf_ktime_get_ns() - now;
 	return 0;
@@ -185,7 +191,7 @@ int python_sample(void *ctx)
 	if (!th)
 		return 0;
 	found = thread_state(p, th, now);
-	tag_stack(p, found, &tag);
+	tag_stack(p, th, &tag);
 	trace_ids(p, found, &tag);
 	if (th->loop_start_ns)
 		th->loop_tag = tag;
@@ -261,8 +267,10 @@ int python_gc_end(void *ctx)
 
 	if (!th || !th->gc_start_ns)
 		return 0;
-	if (th->state)
-		tag_stack(p, th->state, &tag);
+	if (th->state) {
+		th->frame = innermost_frame(p, th->state);
+		tag_stack(p, th, &tag);
+	}
 	tell_gc(th, &tag, now);
 	th->gc_start_ns = 0;
 	return 0;
@@ -312,15 +320,16 @@ int BPF_PROG(python_fork, struct task_struct *parent, struct task_struct *child)
 }
 
 SEC("tp_btf/sched_process_exec")
-int BPF_PROG(python_exec, struct task_struct *t)
+int BPF_PROG(python_exec, struct task_struct *t, int old_pid)
 {
-	u32 pid = t->tgid;
+	u32 pid = t->tgid, old = old_pid;
 	struct python_process *p = bpf_map_lookup_elem(&python_processes, &pid);
 
 	if (!p)
 		return 0;
 	p->ready = 0;
 	forget_thread(pid);
+	forget_thread(old);
 	tell_event(pid, 0, PYTHON_EXEC);
 	return 0;
 }
@@ -334,11 +343,13 @@ int BPF_PROG(python_exit, struct task_struct *t)
 
 	if (th)
 		gil_end(th);
-	if (p && tid == pid) {
+	/* The first thread also ends when another becomes a new program: that is no end. */
+	if (p && !t->signal->live.counter) {
 		bpf_map_delete_elem(&python_processes, &pid);
 		tell_event(pid, 0, PYTHON_EXIT);
 	}
-	/* Threads may end after the first one, and the process is forgotten by then. */
+	/* Of two that end at once each may see the other gone, and the process is forgotten once.
+	 */
 	if (th || p)
 		forget_thread(tid);
 	return 0;

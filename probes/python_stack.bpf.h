@@ -9,7 +9,9 @@
 
 #define STATE_INTERPRETER  16 /* of a thread state, in every version */
 #define SEARCH_STEPS       2048
-#define SEARCH_MIN_NS      1000000ULL
+#define SEARCH_SHARE       100 /* of its time a thread is looked for a hundredth, */
+#define SEARCH_SHARE_NEW   10  /* and one that never had a state a tenth of that, not at once */
+#define SEARCH_MIN_NS      8000000ULL
 #define SEARCH_MAX_NS      1000000000ULL
 #define OWNED_BY_GENERATOR 1
 #define EXTRA_FRAMES       32 /* the interpreter's own, between those of Python code */
@@ -53,36 +55,69 @@ static __always_inline u64 gil_of(struct python_process *p, u64 state)
 	return gil ? gil : p->gil;
 }
 
-/* Address of the current task's thread state; 0 if it has none. */
+/* Innermost frame of a thread state; 0 if it is in no Python code. */
+static __always_inline u64 innermost_frame(struct python_process *p, u64 state)
+{
+	u64 frame = read_u64(state + p->frame);
+
+	return p->cframe && frame ? read_u64(frame + p->cframe_current) : frame;
+}
+
+/* When to look again for the thread state of a task that a search of so long did not find. */
+static __always_inline u64 next_search_ns(struct python_thread *th, u64 now, u64 took_ns)
+{
+	u64 after = SEARCH_SHARE * took_ns;
+
+	/* Threads that never ran any Python hardly ever will. */
+	if (!th->had_state && !th->search_state) {
+		after *= SEARCH_SHARE_NEW;
+		if (after < SEARCH_MIN_NS)
+			after = SEARCH_MIN_NS;
+	}
+	return now + (after < SEARCH_MAX_NS ? after : SEARCH_MAX_NS);
+}
+
+/* Looks for it in the lists of threads; thousands take several searches. */
+static __always_inline u64 search_state(struct python_process *p, struct python_thread *th,
+					u64 pointer, u64 now)
+{
+	struct search s = {.p = p, .state = th->search_state, .pointer = pointer};
+
+	s.interpreter = s.state ? th->search_interpreter : read_u64(p->interpreters);
+	bpf_loop(SEARCH_STEPS, search_step, &s, 0);
+	th->search_state = s.found ? 0 : s.state;
+	th->search_interpreter = s.interpreter;
+	th->search_ns = s.found ? 0 : next_search_ns(th, now, bpf_ktime_get_ns() - now);
+	return s.found;
+}
+
+/* Address of the current task's thread state, whose innermost frame is noted; 0 if it has none. */
 __noinline u64 thread_state(struct python_process *p, struct python_thread *th, u64 now)
 {
-	u64 both = bpf_get_current_pid_tgid(), pointer = current_pointer();
-	struct search s = {.p = p, .state = unknown_zero, .pointer = pointer};
+	u64 both = bpf_get_current_pid_tgid(), pointer = current_pointer(), known = 0;
 	struct state_key key = {.pid = both >> 32};
 	u32 tid = both;
 
 	if (!p || !th)
 		return 0;
 	if (th->state && read_u64(th->state + p->thread_id) == pointer)
-		return th->state;
-	/* Threads that run no Python never have one: look less and less often. */
-	if (now < th->search_ns)
+		known = th->state;
+	/*
+	 * A thread of C gets a new one with each call of Python (PyGILState_Ensure), and freed
+	 * memory still looks like its last one; but that has no frame.
+	 */
+	th->frame = known ? innermost_frame(p, known) : 0;
+	if (th->frame || now < th->search_ns)
+		return known;
+	th->state = search_state(p, th, pointer, now);
+	th->gil = th->state ? gil_of(p, th->state) : p->gil;
+	if (!th->state)
 		return 0;
-	s.interpreter = read_u64(p->interpreters);
-	bpf_loop(SEARCH_STEPS, search_step, &s, 0);
-	th->state = s.found;
-	th->gil = s.found ? gil_of(p, s.found) : p->gil;
-	if (!s.found) {
-		th->backoff_ns = th->backoff_ns ? th->backoff_ns * 2 : SEARCH_MIN_NS;
-		if (th->backoff_ns > SEARCH_MAX_NS)
-			th->backoff_ns = SEARCH_MAX_NS;
-		th->search_ns = now + th->backoff_ns;
-		return 0;
-	}
-	th->backoff_ns = 0;
-	key.state = s.found;
+	th->had_state = 1;
+	th->frame = innermost_frame(p, th->state);
+	key.state = th->state;
 	bpf_map_update_elem(&python_states, &key, &tid, BPF_ANY);
-	return s.found;
+	return th->state;
 }
 
 struct walk {
@@ -245,23 +280,21 @@ static __always_inline u64 stack_intern(struct walk *w, struct python_cpu *c, u3
  * Id of the stack of a thread state of the current process; 0 if it is in no Python code. The
  * coroutine of the task that the stack is of is set where there is one.
  */
-__noinline u64 python_stack_of(struct python_process *p, u64 state, u64 *coroutine)
+__noinline u64 python_stack_of(struct python_process *p, u64 frame, u64 *coroutine)
 {
 	u32 pid = bpf_get_current_pid_tgid() >> 32;
 	struct walk w = {.p = p, .hash = 0x9e3779b97f4a7c15ULL ^ pid, .depth = unknown_zero};
 	struct python_cpu *c = this_cpu();
 	u64 id;
 
-	if (!p || !c || !state || !coroutine)
+	if (!p || !c || !frame || !coroutine)
 		return 0;
 	w.scratch = scratch_claim(&python_scratch_slots);
 	if (!w.scratch) {
 		count(c, PYTHON_STACKS_LOST);
 		return 0;
 	}
-	w.frame = read_u64(state + p->frame);
-	if (p->cframe && w.frame)
-		w.frame = read_u64(w.frame + p->cframe_current);
+	w.frame = frame;
 	bpf_loop((PYTHON_DEPTH + EXTRA_FRAMES) / FRAMES_A_STEP, walk_step, &w, 0);
 	count(c, PYTHON_STACKS);
 	if (w.failed) {
@@ -277,15 +310,16 @@ __noinline u64 python_stack_of(struct python_process *p, u64 state, u64 *corouti
 	return id;
 }
 
-/* Into the tag: the stack of a thread state, and the name of the task that it is of. */
-static __always_inline void tag_stack(struct python_process *p, u64 state, struct task_tag *tag)
+/* Into the tag: the stack of a thread, and the name of the task that it is of. */
+static __always_inline void tag_stack(struct python_process *p, struct python_thread *th,
+				      struct task_tag *tag)
 {
 	u64 coroutine = 0;
 
-	tag->stack_runtime = python_stack_of(p, state, &coroutine);
+	tag->stack_runtime = python_stack_of(p, th->frame, &coroutine);
 	if (coroutine)
 		/* Not from within: up to 6.12 all frames of a chain of calls are 512 bytes. */
-		tag->task_name = task_name_of(p, state, coroutine);
+		tag->task_name = task_name_of(p, th->state, coroutine);
 }
 
 #endif

@@ -32,9 +32,12 @@ struct holder {
 
 struct python_thread {
 	u64 state; /* address of its thread state; 0: has none that is known */
+	u64 frame; /* and of its innermost frame, at the last look; 0: none */
 	u64 gil;   /* address of the GIL of its interpreter */
+	/* The next search for it, and where in the lists of threads the last one was left. */
 	u64 search_ns;
-	u64 backoff_ns;
+	u64 search_state;
+	u64 search_interpreter;
 	u64 out_ns;
 	u64 now_ns; /* of the switch-out that is looked at, and its call's first argument */
 	u64 call_argument;
@@ -42,7 +45,8 @@ struct python_thread {
 	u8 out_gil;
 	u8 out_poll;
 	u8 holder; /* index of who held the GIL at the last look */
-	u8 reserved[4];
+	u8 had_state;
+	u8 reserved[3];
 	/* A wait for the GIL that is under way, or ended at gil_in_ns and was not told yet. */
 	u64 gil_start_ns; /* 0: none */
 	u64 gil_in_ns;

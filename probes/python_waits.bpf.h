@@ -193,7 +193,8 @@ __noinline int gil_look(struct python_process *p, struct python_thread *th, u64 
 			h->ns = 0;
 			h->stack = 0;
 			if (c && stack_allowed(c, bpf_ktime_get_ns()))
-				h->stack = python_stack_of(p, gil[0], &coroutine);
+				h->stack =
+				    python_stack_of(p, innermost_frame(p, gil[0]), &coroutine);
 		}
 		th->holder = i;
 		return 0;

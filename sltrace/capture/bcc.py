@@ -35,7 +35,7 @@ from sltrace.capture.probes import (
     fill_filters,
     object_path,
     record_dtype,
-    want_pid,
+    want_born,
 )
 from sltrace.capture.ring import Ring
 from sltrace.capture.settings import Settings
@@ -171,7 +171,12 @@ class BccProbes:
 
     def _attach(self, failed: dict[str, str]) -> None:
         # Names first, so that nobody is born unnamed; the switch last, when wakeups are seen.
-        for name in (*TASK_NAMES, *CGROUP_NAMES, *CONTEXT, *WAKERS, *CORE, _SWITCH):
+        self._attach_each((*TASK_NAMES, *CGROUP_NAMES, *CONTEXT), failed)
+        want_born(self._maps["wanted_pids"], self.settings.filters.pids)
+        self._attach_each((*WAKERS, *CORE, _SWITCH), failed)
+
+    def _attach_each(self, names: Sequence[str], failed: dict[str, str]) -> None:
+        for name in names:
             try:
                 if name in failed:
                     raise CannotRecord(failed[name], libbpf.ASK_DOCTOR)
@@ -197,10 +202,6 @@ class BccProbes:
     def program_fds(self) -> list[int]:
         """File descriptors of the attached programs, for their run-time statistics."""
         return [self._programs[name] for name in self.attached]
-
-    def want_pid(self, pid: int) -> None:
-        """Adds a process to the pid filter."""
-        want_pid(self._maps["wanted_pids"], pid)
 
     def take_tags(self) -> None:
         """Never asked for: runtimes are looked into with the other loader only."""

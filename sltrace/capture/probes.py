@@ -18,6 +18,7 @@ from sltrace.capture.recordring import record_rings
 from sltrace.capture.ring import Ring
 from sltrace.capture.settings import Settings
 from sltrace.errors import CannotRecord, TargetError
+from sltrace.names.processes import with_children
 
 STACK_RING_BYTES = 8 << 20
 TASK_RING_BYTES = 4 << 20
@@ -78,9 +79,6 @@ class Probes(Protocol):
 
     def program_fds(self) -> list[int]:
         """File descriptors of the attached programs, for their run-time statistics."""
-
-    def want_pid(self, pid: int) -> None:
-        """Adds a process to the pid filter."""
 
     def take_tags(self) -> None:
         """Records carry the tags of tasks from here on."""
@@ -178,7 +176,7 @@ def fill_filters(
     """
     filters = settings.filters
     for pid in filters.pids:
-        want_pid(tables["wanted_pids"], pid)
+        _want_pid(tables["wanted_pids"], pid)
     for cgroup in targets.cgroup_ids:
         libbpf.update_map(tables["wanted_cgroups"], cgroup.to_bytes(8, "little"), _YES)
     for comm in filters.comms:
@@ -190,8 +188,16 @@ def fill_filters(
         libbpf.update_map(tables["wanted_cpus"], cpu.to_bytes(4, "little"), _YES)
 
 
-def want_pid(table: int, pid: int) -> None:
-    """Adds a process to the pid filter."""
+def want_born(table: int, pids: Sequence[int]) -> None:
+    """Adds to the pid filter who was born below its processes while probes were loaded.
+
+    For when forks are followed and nobody has been decided on: a decision on a task is kept.
+    """
+    for pid in with_children(pids):
+        _want_pid(table, pid)
+
+
+def _want_pid(table: int, pid: int) -> None:
     libbpf.update_map(table, pid.to_bytes(4, "little"), _YES)
 
 
@@ -321,6 +327,7 @@ class LibbpfProbes:
                 self.attached.append(name)
             except CannotRecord as err:
                 self.not_attached.append((name, f"{err.message}: {WITHOUT[name]}"))
+        want_born(self._object.maps["wanted_pids"].fd, self.settings.filters.pids)
         for name in (*self._of_records(WAKERS), *CORE, self._switch):
             self._object.attach(name)
             self.attached.append(name)
@@ -347,10 +354,6 @@ class LibbpfProbes:
     def program_fds(self) -> list[int]:
         """File descriptors of the attached programs, for their run-time statistics."""
         return [self._object.programs[name].fd for name in self.attached]
-
-    def want_pid(self, pid: int) -> None:
-        """Adds a process to the pid filter."""
-        want_pid(self._object.maps["wanted_pids"].fd, pid)
 
     def take_tags(self) -> None:
         """Records carry the tags of tasks from here on."""

@@ -199,10 +199,6 @@ class Recording:
             },
         )
 
-    def want_pid(self, pid: int) -> None:
-        """Adds a process to the pid filter, which must have been on from the start."""
-        self._probes.want_pid(pid)
-
     def drop_privileges(self) -> list[str]:
         """Keeps only the capabilities that recording still needs; their names."""
         stacks = self._settings.stacks

@@ -288,9 +288,6 @@ def _record(
             from sltrace.capture.checkup import reason
 
             raise reason(err) from err
-        # Those that were born while the probes were loaded.
-        for pid in with_children(settings.filters.pids):
-            recording.want_pid(pid)
         try:
             recording.drop_privileges()
             if not quiet:

@@ -13,15 +13,18 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sltrace.capture import libbpf
 from sltrace.capture.session import Recording
 from sltrace.capture.settings import Filters, Settings
 from sltrace.capture.sources import Context, Rows
 from sltrace.model import IdSource
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 ROOT, SLEEPS, COMPETES = "b7ad6b7169203331", "00f067aa0ba902b7", "53995c3f42cd8ad8"
@@ -49,8 +52,8 @@ class Tags:
     def finish(self) -> Rows:
         return iter(())
 
-    def targets(self) -> Rows:
-        return iter(())
+    def targets(self) -> Sequence[pa.Table]:
+        return ()
 
     def describe(self) -> dict[str, Any]:
         return {"attached": []}
@@ -76,7 +79,6 @@ def main(folder: Path, cpu: int) -> None:
             (folder / "spans.json").write_text(json.dumps(otlp(spans)))
         finally:
             os._exit(0)
-    recording.want_pid(child)
     os.write(opened, b"g")
     recording.run(lambda: os.waitpid(child, os.WNOHANG)[0] != 0, lambda status: None)
     recording.finish()

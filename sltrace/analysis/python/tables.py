@@ -36,22 +36,29 @@ _IDLE_MODULES = (
 )
 """Files of the standard library in which idle workers wait for something to do."""
 
-_LOOP_MODULES = ("base_events.py", "events.py", "runners.py")
-"""Files of asyncio that are among the callers of all that runs on one of its loops."""
+_IS_IDLE = f"module IN ({', '.join(map(repr, _IDLE_MODULES))})"
 
-_IS_IDLE, _IS_LOOP = (
-    f"module IN ({', '.join(repr(m) for m in modules)})"
-    for modules in (_IDLE_MODULES, _LOOP_MODULES)
-)
+_IS_LOOP = r"regexp_matches(f.file, '(^|/)asyncio/(base_events|events|runners)\.py$')"
+"""Files of asyncio that are among the callers of all that runs on one of its loops. By their
+folder: a service may well have an `events.py` of its own, and gevent has one."""
+
+_ON_LOOP = f"""
+    SELECT DISTINCT k.stack_id FROM stacks k
+    JOIN frames f ON f.pid = k.pid AND list_contains(k.addresses, f.address)
+    WHERE k.space = 'python' AND {_IS_LOOP}
+"""
+
+_WITHIN = """
+  (stack_runtime IS NULL OR stack_runtime IN (FROM on_loop)
+    OR (pid, tid) NOT IN (FROM loop_threads))
+"""
+"""Of a thread that was seen in asyncio's loop: what it does outside of it is nothing of the loop's.
+Programs run a loop for a moment, again and again (`asyncio.run` within what is synchronous)."""
 
 _WORKERS = f"""
   SELECT w.pid, w.tid FROM waits w
   LEFT JOIN places p ON p.stack_id = w.stack_runtime
-  LEFT JOIN (
-    SELECT DISTINCT k.stack_id FROM stacks k
-    JOIN frames f ON f.pid = k.pid AND list_contains(k.addresses, f.address)
-    WHERE k.space = 'python' AND f.{_IS_LOOP}
-  ) on_loop ON on_loop.stack_id = w.stack_runtime
+  LEFT JOIN ({_ON_LOOP}) on_loop ON on_loop.stack_id = w.stack_runtime
   WHERE w.kind = 'blocked' AND w.reason IN ('lock', 'poll') GROUP BY w.pid, w.tid
   HAVING coalesce(sum(w.wait_ns) FILTER (w.reason = 'lock' AND p.{_IS_IDLE}
       AND on_loop.stack_id IS NULL), 0)
@@ -238,7 +245,10 @@ def loops(trace: Trace, limit: int) -> list[Loop]:
     """Event loops, the one with the longest iteration first; without idle workers."""
     rows = trace.sql(
         f"""
-        WITH places AS ({_FRAME}), workers AS ({_WORKERS}),
+        WITH places AS ({_FRAME}), workers AS ({_WORKERS}), on_loop AS ({_ON_LOOP}),
+        loop_threads AS (
+          SELECT DISTINCT pid, tid FROM waits WHERE stack_runtime IN (FROM on_loop)
+        ),
         iterations AS (
           SELECT pid, tid, mode(comm) AS comm, bool_and(reason = 'iteration') AS exact,
             count(*) AS iterations, sum(wait_ns)::BIGINT AS busy_ns,
@@ -246,12 +256,13 @@ def loops(trace: Trace, limit: int) -> list[Loop]:
             max(wait_ns) AS longest_ns, coalesce(sum(gil_ns), 0)::BIGINT AS gil_ns,
             coalesce(sum(runq_ns), 0)::BIGINT AS runq_ns,
             coalesce(sum({_OWN}) FILTER ({_OWN} >= {SLOW_NS}), 0)::BIGINT AS slow_ns
-          FROM waits ANTI JOIN workers USING (pid, tid) WHERE kind = 'loop' GROUP BY pid, tid
+          FROM waits ANTI JOIN workers USING (pid, tid)
+          WHERE kind = 'loop' AND {_WITHIN} GROUP BY pid, tid
         ),
         slow_places AS (
           SELECT pid, tid, place, mode(task) AS task, sum(wait_ns) AS ns FROM waits
           JOIN places ON stack_id = stack_runtime
-          WHERE kind = 'loop' AND {_OWN} >= {SLOW_NS} GROUP BY pid, tid, place
+          WHERE kind = 'loop' AND {_OWN} >= {SLOW_NS} AND {_WITHIN} GROUP BY pid, tid, place
         ),
         slow AS (
           SELECT pid, tid, arg_max(place, ns) AS place, arg_max_null(task, ns) AS task
@@ -262,6 +273,7 @@ def loops(trace: Trace, limit: int) -> list[Loop]:
             max(wait_ns) AS longest FROM waits
           LEFT JOIN places ON stack_id = stack_runtime
           WHERE kind = 'blocked' AND reason IN ('sleep', 'io', 'lock', 'process')
+            AND {_WITHIN}
           GROUP BY pid, tid, place
         ),
         blocked AS (

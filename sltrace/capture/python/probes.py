@@ -73,7 +73,7 @@ class PythonProbes:
         self.process_layout = layouts.dtype("python_process")
         self.attached: list[str] = []
         self.not_attached: list[tuple[str, str]] = []
-        self._collectors: set[str] = set()
+        self._collectors: set[tuple[int, int]] = set()
         self._links: list[int] = []
         self._closed = False
         cpus = libbpf.possible_cpus()
@@ -133,11 +133,19 @@ class PythonProbes:
         self._object.attach(self._switch)
         self.attached.append(self._switch)
 
-    def attach_collector(self, build_id: str, path: str, places: Collector) -> None:
-        """Times the garbage collector of an interpreter's file; once for each file."""
-        if self._closed or build_id in self._collectors:
+    def attach_collector(self, file: tuple[int, int], path: Path, places: Collector) -> None:
+        """Times the garbage collector of an interpreter's file; once for each file.
+
+        Copies of one build are several: uprobes are of a file.
+
+        Args:
+            file: Device and inode.
+            path: Where it is.
+            places: Of its collector.
+        """
+        if self._closed or file in self._collectors:
             return
-        self._collectors.add(build_id)
+        self._collectors.add(file)
         at_return = places.function is not None
         begins = [Marker(places.function, 0)] if places.function is not None else places.begins
         ends = begins if at_return else places.ends
@@ -151,11 +159,11 @@ class PythonProbes:
         self._optional("python_gc", attach)
 
     def _attach_markers(
-        self, name: str, path: str, markers: Sequence[Marker], *, at_return: bool
+        self, name: str, path: Path, markers: Sequence[Marker], *, at_return: bool
     ) -> None:
         self._links += uprobes.attach(
             self._object.programs[name].fd,
-            Path(path),
+            path,
             [marker.offset for marker in markers],
             semaphores=[marker.semaphore for marker in markers],
             at_return=at_return,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from sltrace.capture.ring import Ring
 from sltrace.capture.sources import Context, Rows
 from sltrace.capture.tallies import CounterIntervals
 from sltrace.errors import CannotRecord
+from sltrace.names.processes import with_children
 from sltrace.symbols.elf import Elf, ElfError
 from sltrace.symbols.mappings import open_regular
 from sltrace.symbols.usdt import markers
@@ -82,6 +84,9 @@ class PythonSource:
             context.take_tags()
             context.before_tasks(self._learn)
         self._targets.start(self._pids)
+        # Those that were born before the probes knew of their parents.
+        born = [pid for pid in with_children(self._pids) if pid not in self._targets.current]
+        self._targets.start(born)
 
     def drain(self) -> float:
         """Empties the rings into memory; how full the fullest was."""
@@ -122,15 +127,17 @@ class PythonSource:
         if self._probes is not None:
             self.drain()
             yield from self.rows()
+        if self._targets is not None:
+            self._targets.close()
 
-    def targets(self) -> Rows:
+    def targets(self) -> Sequence[pa.Table]:
         """What became of the processes."""
         import pyarrow as pa
 
-        if self._targets is not None:
-            found = [_row(target) for target in self._targets.told()]
-            yield "targets", pa.Table.from_pylist(found, schema=arrow_schema("targets"))
-            self._targets.close()
+        if self._targets is None:
+            return ()
+        found = [_row(target) for target in self._targets.told()]
+        return [pa.Table.from_pylist(found, schema=arrow_schema("targets"))]
 
     def describe(self) -> dict[str, Any]:
         """What is attached, how much of it was lost, and what it cost."""
@@ -167,15 +174,18 @@ class PythonSource:
     def _recognised(self, pid: int, interpreter: Interpreter) -> None:
         """Times the collector where the interpreter's file names or marks it."""
         assert self._probes
-        path = Path("/proc") / str(pid) / "root" / interpreter.path.lstrip("/")
-        try:
-            with open_regular(path) as file:
-                elf = Elf.from_file(file)
-            places = _collector(elf)
-        except (OSError, ElfError):
-            return
-        if places and elf.build_id == interpreter.build_id:
-            self._probes.attach_collector(elf.build_id, str(path), places)
+        # An upgrade removes the file, or puts another there, while the process runs on.
+        root, held = Path("/proc", str(pid), "root"), Path("/proc", str(pid), "map_files")
+        for path in (root / interpreter.path.lstrip("/"), held / interpreter.mapped):
+            try:
+                with open_regular(path) as file:
+                    status, elf = os.fstat(file.fileno()), Elf.from_file(file)
+                    places = _collector(elf)
+            except (OSError, ElfError):
+                continue
+            if places and elf.build_id == interpreter.build_id:
+                self._probes.attach_collector((status.st_dev, status.st_ino), path, places)
+                return
 
     def _learn(self) -> None:
         """Reads the code of new stacks, on the writing thread; their rows are kept."""

@@ -30,6 +30,8 @@ MAX_LOOK_NS = 20_000_000
 """CPU time for looking at new programs, each half second."""
 _PATIENCE_NS = 10_000_000_000
 _LOOK_NS = 1_000_000_000
+_PASSING_NS = 1_000_000_000
+"""From a fork to an exec: who takes longer did something by itself."""
 _LOOKS = 60
 """How often, a second apart and then ever more, the process is asked for OpenTelemetry."""
 
@@ -120,7 +122,7 @@ class Targets:
 
     def told(self) -> list[Target]:
         """Every process so far that is told of."""
-        now = (t for t in self.current.values() if t.worth_a_row(replaced=False))
+        now = [t for t in list(self.current.values()) if t.worth_a_row(replaced=False)]
         return [*self.ended, *now]
 
     def close(self) -> None:
@@ -147,9 +149,10 @@ class Targets:
             return
         target.until_ns = ns
         target.close()
-        if target.named and not target.settled and not follow:
-            target.why = target.why or "it ended before it could be looked into"
-        if target.worth_a_row(replaced=follow):
+        if target.named and not target.settled and not target.foreign and not follow:
+            target.why = "it ended before it could be looked into"
+        passing = follow and target.parent is not None and ns - target.from_ns < _PASSING_NS
+        if not passing and target.worth_a_row(replaced=follow):
             self.ended.append(target)
             del self.ended[:-MAX_TARGETS]
         if follow:
@@ -160,8 +163,13 @@ class Targets:
             target.memory = target.memory or Memory(target.pid)
             target.python = python.find(target.pid, target.memory, self._foreign)
         except NotPython as err:
-            target.settled = target.foreign = True
-            target.named = target.named and not _is_go(target.pid)
+            # It may load Python later.
+            waited = time.monotonic_ns() - target.from_ns
+            target.next_look_ns = target.from_ns + 2 * waited
+            is_go = _is_go(target.pid)
+            target.settled = is_go or waited > _PATIENCE_NS
+            target.foreign = True
+            target.named = target.named and not is_go
             target.why = f"no CPython in it: {err}"
             target.close()
             return
@@ -173,11 +181,14 @@ class Targets:
             waited = time.monotonic_ns() - target.from_ns
             # A program that may embed Python and never starts it is asked five times, not twenty.
             target.next_look_ns = target.from_ns + 2 * waited
-            if waited > _PATIENCE_NS:
-                target.settled, target.why = True, f"not looked into: {err}"
+            target.settled = waited > _PATIENCE_NS
+            if target.settled or target.named:
+                target.why = f"not looked into: {err}"
+            if target.settled:
                 target.close()
             return
         target.settled = True
+        target.foreign = False
         target.why = ""
         self._recognised(target.pid, target.python)
         self._look_for_traces(target, time.monotonic_ns())

@@ -59,6 +59,7 @@ class Interpreter:
         gil: Address of the main interpreter's GIL.
         interpreters: How many there were.
         code_type: Address of the type `code`; 0 if no thread was in Python code.
+        mapped: Name below /proc/PID/map_files of that file, also where another has its place.
     """
 
     version: str
@@ -72,6 +73,7 @@ class Interpreter:
     gil: int
     interpreters: int
     code_type: int
+    mapped: str = ""
 
 
 def find(pid: int, memory: Memory, foreign: set[str], proc: Path = Path("/proc")) -> Interpreter:
@@ -116,7 +118,18 @@ def find(pid: int, memory: Memory, foreign: set[str], proc: Path = Path("/proc")
         raise Refused(str(err)) from err
     main, gil, count, code_type = _checked(pid, memory, layout, runtime, version, proc)
     return Interpreter(
-        version, exe, elf.build_id, mapping.path, bias, layout, runtime, main, gil, count, code_type
+        version,
+        exe,
+        elf.build_id,
+        mapping.path,
+        bias,
+        layout,
+        runtime,
+        main,
+        gil,
+        count,
+        code_type,
+        f"{mapping.start:x}-{mapping.end:x}",
     )
 
 

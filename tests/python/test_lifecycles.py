@@ -1,0 +1,281 @@
+"""Processes that are born, replaced, stopped, or become Python while they are looked at."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from sltrace.analysis.python.report import python_report
+from sltrace.trace.reader import Trace
+from tests.kernel.conftest import Record
+from tests.support.programs import FLAGS, build
+from tests.support.pythons import PROGRAMS, WANTED, interpreter, service
+
+pytestmark = pytest.mark.bpf
+
+_SHARED = (*FLAGS, "-shared", "-fPIC")
+
+
+def _naps(trace: Trace, name: str) -> dict[int, int]:
+    """How many waits there are in a function, by process."""
+    rows = trace.sql(
+        "SELECT w.pid, count(*) AS n FROM waits w JOIN stacks k ON k.stack_id = w.stack_runtime "
+        "JOIN frames f ON f.pid = k.pid AND f.address = k.addresses[1] "
+        "WHERE w.kind = 'blocked' AND w.reason = 'sleep' AND f.name = ? GROUP BY w.pid",
+        [name],
+    ).to_pylist()
+    return {r["pid"]: r["n"] for r in rows}
+
+
+def _children(pid: int) -> set[int]:
+    return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+def test_children_of_while_the_recorder_starts(record: Record) -> None:
+    """Not a moment at which a process can be born and be seen by nobody."""
+    with service("3.12", "forks", 30) as process:
+        before = _children(process.pid)
+        with record("--pid", process.pid) as recording:
+            meanwhile = _children(process.pid)
+            time.sleep(0.8)
+    assert len(meanwhile - before) >= 3
+    naps = _naps(recording.trace, "nap_of_a_child")
+    assert [pid for pid in sorted(meanwhile) if naps.get(pid, 0) < 3] == []
+    rows = recording.trace.sql("SELECT pid, level FROM targets").to_pylist()
+    assert {r["pid"] for r in rows if r["level"]} >= {process.pid, *meanwhile}
+
+
+def test_who_is_stopped_waits_for_nothing(record: Record) -> None:
+    with service("3.12", "burners", 30) as process:
+        burners = set(json.loads(process.said))  # type: ignore[attr-defined]
+        with record("--pid", process.pid) as recording:
+            time.sleep(0.4)
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(1)
+            process.send_signal(signal.SIGCONT)
+            time.sleep(0.4)
+    rows = recording.trace.sql(
+        "SELECT kind, tid, state, reason, wait_ns FROM waits WHERE wait_ns > 800000000"
+    ).to_pylist()
+    stopped = [r for r in rows if r["state"] == "T"]
+    assert {r["tid"] for r in stopped} >= burners
+    assert {r["reason"] for r in stopped} == {None}
+    assert [r for r in rows if r["kind"] == "gil"] == []
+    waited = recording.trace.sql("SELECT DISTINCT tid FROM waits WHERE kind = 'gil'").to_pylist()
+    assert {r["tid"] for r in waited} >= burners
+
+
+def test_an_exec_by_another_thread_than_the_first(record: Record) -> None:
+    """It takes over the first one's number, which ends for that: the process does not."""
+    other = interpreter("3.13")
+    with (
+        service("3.11", "thread_exec", 30, other) as process,
+        record("--pid", process.pid) as recording,
+    ):
+        time.sleep(1)
+        process.send_signal(signal.SIGUSR1)
+        time.sleep(1.8)
+    assert _naps(recording.trace, "before_the_exec").get(process.pid, 0) > 3
+    assert _naps(recording.trace, "after_the_exec").get(process.pid, 0) > 3
+    targets = recording.trace.sql("SELECT pid, version FROM targets ORDER BY from_ns").to_pylist()
+    assert [(t["pid"], t["version"][:4]) for t in targets] == [
+        (process.pid, "3.11"),
+        (process.pid, "3.13"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("version", "rests", "rest_us"),
+    [("3.11", 1, 10_000), ("3.12", 1, 10_000), ("3.13", 1, 10_000), ("3.13", 10, 2_000)],
+)
+def test_threads_of_c_that_call_python(
+    version: str, rests: int, rest_us: int, record: Record, tmp_path: Path
+) -> None:
+    """Each call has a thread state of its own, which is found in most of them."""
+    library = build("callbacks.so", (PROGRAMS / "callbacks.c",), flags=_SHARED)
+    with service(version, "callbacks", tmp_path / "log", 30, library, 3, rests, rest_us) as process:
+        with record("--pid", process.pid) as recording:
+            time.sleep(0.2)
+            process.send_signal(signal.SIGUSR1)
+            time.sleep(2.3)
+            # The names are read while it is there.
+            recording.end()
+        process.terminate()
+        process.wait()
+    log = json.loads((tmp_path / "log").read_text())
+    rows = recording.trace.sql(
+        "SELECT w.tid, w.end_ns - w.wait_ns AS begin, w.end_ns, f.name FROM waits w "
+        "LEFT JOIN stacks k ON k.stack_id = w.stack_runtime "
+        "LEFT JOIN frames f ON f.pid = k.pid AND f.address = k.addresses[1] "
+        "WHERE w.kind = 'blocked' AND w.reason = 'sleep' AND w.end_ns - w.wait_ns > ?",
+        [recording.started_ns + 1_000_000_000],
+    ).to_pylist()
+    names = [
+        r["name"]
+        for r in rows
+        if any(tid == r["tid"] and a <= r["begin"] and r["end_ns"] <= b for tid, a, b in log)
+    ]
+    print(f"\n{version}, {rests} rests: {names.count('callback')} of {len(names)}")
+    assert len(names) > 50
+    assert set(names) <= {"callback", None}
+    assert names.count("callback") > 0.6 * len(names)
+
+
+def test_programs_that_are_started_are_no_targets(record: Record) -> None:
+    """A child is a copy of its parent, until it is another program."""
+    with service("3.12", "runs", 30) as process, record("--pid", process.pid) as recording:
+        time.sleep(2)
+        # The last child, too, is another program by the end.
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(0.3)
+    rows = recording.trace.sql("SELECT pid, level, why, from_ns FROM targets").to_pylist()
+    print(f"\n{rows}")
+    assert [r["pid"] for r in rows if r["level"]] == [process.pid]
+    # Who was there when the recorder began counts as named.
+    began = recording.started_ns + 100_000_000
+    assert [r for r in rows if r["from_ns"] > began] == []
+    started = recording.trace.sql("SELECT DISTINCT pid FROM tasks WHERE comm = 'true'")
+    assert started.num_rows > 10
+
+
+def test_workers_that_are_replaced_have_the_disease_of_their_service(record: Record) -> None:
+    """By how long each lived, not by how long was recorded."""
+    with service("3.12", "replaced", 30) as process, record("--pid", process.pid) as recording:
+        time.sleep(3)
+    trace = recording.trace
+    lived = trace.sql("SELECT pid FROM targets WHERE pid <> ?", [process.pid]).to_pylist()
+    assert len({r["pid"] for r in lived}) >= 3
+    found = [f for f in python_report(trace).findings if f.name == "gil-hog"]
+    print(f"\n{[f.what for f in found]}")
+    assert found
+    assert {f.pid for f in found} <= {r["pid"] for r in lived}
+    assert all("compute (replaced.py" in f.what for f in found)
+
+
+def _shared_library() -> tuple[str, str]:
+    """A libpython that can be loaded, and the PYTHONHOME that it needs."""
+    code = (
+        "import os, sys, sysconfig as s\n"
+        "names = (s.get_config_var('INSTSONAME'), s.get_config_var('LDLIBRARY'))\n"
+        "paths = [os.path.join(s.get_config_var('LIBDIR'), n) for n in names if n and '.so' in n]\n"
+        "print(next((p for p in paths if os.path.exists(p)), ''))\n"
+        "print(sys.base_prefix)\n"
+    )
+    for name in ("3.13", *(n for n in WANTED if n != "3.13")):
+        done = subprocess.run(
+            [interpreter(name), "-c", code], capture_output=True, text=True, check=True
+        )
+        library, home = done.stdout.split("\n")[:2]
+        # What was unpacked elsewhere says where it would be installed: another one may be there.
+        if library and Path(library).is_relative_to(home):
+            return library, home
+    pytest.skip("no shared libpython on this machine: a program that loads one is NOT TESTED")
+
+
+def test_a_python_that_is_loaded_later(record: Record) -> None:
+    library, home = _shared_library()
+    program = build("embedder", (PROGRAMS / "embedder.c",), flags=(*FLAGS, "-ldl"))
+    process = subprocess.Popen(
+        [program, library],
+        stdin=subprocess.PIPE,
+        env={"PATH": os.environ["PATH"], "PYTHONHOME": home},
+    )
+    assert process.stdin
+    try:
+        with record("--pid", process.pid) as recording:
+            time.sleep(0.7)
+            process.stdin.close()
+            time.sleep(2.6)
+            assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+    rows = recording.trace.sql("SELECT pid, level, why FROM targets").to_pylist()
+    assert rows == [{"pid": process.pid, "level": 1, "why": ""}]
+    assert _naps(recording.trace, "nap_of_the_embedded").get(process.pid, 0) > 3
+
+
+_COLLECT = """
+import gc, time
+print("ready", flush=True)
+while True:
+    gc.collect()
+    time.sleep(0.02)
+"""
+
+
+def _copied(folder: Path) -> Path:
+    """A file of its own with a whole interpreter in it; a distribution's has it in no library."""
+    folder.mkdir()
+    return Path(shutil.copy(interpreter("stripped 3.11"), folder / "python3.11"))
+
+
+@contextmanager
+def _collecting(python: Path) -> Iterator[int]:
+    """Runs what collects garbage 40 times a second on an interpreter; its pid."""
+    process = subprocess.Popen(
+        [python, "-c", _COLLECT],
+        stdout=subprocess.PIPE,
+        env={"PATH": os.environ["PATH"], "PYTHONHOME": "/usr"},
+    )
+    assert process.stdout
+    try:
+        assert process.stdout.readline()
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def _collections(trace: Trace) -> dict[int, int]:
+    rows = trace.sql(
+        "SELECT pid, count(*) AS n FROM waits WHERE kind = 'stw' AND reason = 'gc' GROUP BY pid"
+    ).to_pylist()
+    return {r["pid"]: r["n"] for r in rows}
+
+
+def test_collections_of_two_copies_of_an_interpreter(record: Record, tmp_path: Path) -> None:
+    """As in two containers of one image, or two virtual environments."""
+    with ExitStack() as stack:
+        pids = [stack.enter_context(_collecting(_copied(tmp_path / n))) for n in ("one", "two")]
+        with record(*(text for pid in pids for text in ("--pid", pid))) as recording:
+            time.sleep(1)
+    found = _collections(recording.trace)
+    assert {pid for pid, n in found.items() if n > 5} == set(pids)
+
+
+@pytest.mark.parametrize("by", ["nothing", "another"])
+def test_collections_of_an_interpreter_whose_file_was_replaced(
+    by: str, record: Record, tmp_path: Path
+) -> None:
+    """As an upgrade does while the service runs on."""
+    python = _copied(tmp_path / "here")
+    with _collecting(python) as pid:
+        python.unlink()
+        if by == "another":
+            shutil.copy("/bin/sleep", python)
+        with record("--pid", pid) as recording:
+            time.sleep(1)
+    assert _collections(recording.trace).get(pid, 0) > 5
+
+
+@pytest.mark.parametrize(("program", "place"), [("at_times", "synchronous"), ("events", "handle")])
+def test_what_is_on_no_loop_blocks_none(program: str, place: str, record: Record) -> None:
+    """A loop that is run at times, and a thread that asks epoll at times."""
+    with service("3.12", program, 30) as process, record("--pid", process.pid) as recording:
+        time.sleep(2)
+    trace = recording.trace
+    assert _naps(trace, place).get(process.pid, 0) > 5
+    assert trace.sql("SELECT 1 FROM waits WHERE kind = 'loop'").num_rows > 3
+    assert [f.what for f in python_report(trace).findings if f.name == "loop-blocked"] == []
