@@ -348,8 +348,7 @@ int BPF_PROG(python_exit, struct task_struct *t)
 		bpf_map_delete_elem(&python_processes, &pid);
 		tell_event(pid, 0, PYTHON_EXIT);
 	}
-	/* Of two that end at once each may see the other gone, and the process is forgotten once.
-	 */
+	/* Of two that end at once each may see the other gone; the first forgets the process. */
 	if (th || p)
 		forget_thread(tid);
 	return 0;

@@ -22,7 +22,8 @@ from sltrace.symbols.usdt import Marker
 
 SAMPLE_HZ = 99
 """Not 100, so that samples do not keep step with what a program does 100 times a second."""
-
+_MAX_FILES = 256
+"""Interpreters' files whose collector is timed."""
 _RINGS = {
     "python_stack_ring": ("python_stack", 8 << 20),
     "python_wait_ring": ("python_wait", 8 << 20),
@@ -143,7 +144,7 @@ class PythonProbes:
             path: Where it is.
             places: Of its collector.
         """
-        if self._closed or file in self._collectors:
+        if self._closed or file in self._collectors or len(self._collectors) >= _MAX_FILES:
             return
         self._collectors.add(file)
         at_return = places.function is not None
