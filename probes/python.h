@@ -54,9 +54,11 @@ struct python_process {
 
 #define PYTHON_MAYBE (1 << 15)
 
-/* Pids, by their low bits, that may be of processes that are looked into. */
+/* By the low bits of a pid: whether it may be of a process that is looked into, and how often user
+ * space found other code where it knew some. */
 struct python_maybe {
 	u8 pid[PYTHON_MAYBE];
+	u8 epoch[PYTHON_MAYBE];
 };
 
 #define PYTHON_DEPTH 128

@@ -282,13 +282,17 @@ static __always_inline u64 stack_intern(struct walk *w, struct python_cpu *c, u3
  */
 __noinline u64 python_stack_of(struct python_process *p, u64 frame, u64 *coroutine)
 {
-	u32 pid = bpf_get_current_pid_tgid() >> 32;
+	u32 pid = bpf_get_current_pid_tgid() >> 32, zero = 0;
 	struct walk w = {.p = p, .hash = 0x9e3779b97f4a7c15ULL ^ pid, .depth = unknown_zero};
+	struct python_maybe *m = bpf_map_lookup_elem(&python_maybe, &zero);
 	struct python_cpu *c = this_cpu();
 	u64 id;
 
-	if (!p || !c || !frame || !coroutine)
+	if (!p || !c || !m || !frame || !coroutine)
 		return 0;
+	/* Code that is freed makes room for other code: the same addresses are another stack then.
+	 */
+	w.hash ^= (u64)m->epoch[pid & (PYTHON_MAYBE - 1)] << 32;
 	w.scratch = scratch_claim(&python_scratch_slots);
 	if (!w.scratch) {
 		count(c, PYTHON_STACKS_LOST);

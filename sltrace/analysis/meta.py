@@ -12,13 +12,13 @@ _MAX_CPUS = 1 << 16
 
 def min_latency_ns(trace: Trace) -> int:
     """Shortest run-queue wait that became a row; 0 where all did."""
-    return _natural(trace.meta.get("min_latency_ns"))
+    return natural(trace.meta.get("min_latency_ns"))
 
 
 def clock_ns(trace: Trace, name: str) -> int:
     """start_ns, end_ns (CLOCK_MONOTONIC), start_unix_ns or end_unix_ns; 0 where unknown."""
     clock = trace.meta.get("clock")
-    return _natural(clock.get(name)) if isinstance(clock, dict) else 0
+    return natural(clock.get(name)) if isinstance(clock, dict) else 0
 
 
 def node_of_cpu(trace: Trace) -> dict[int, int]:
@@ -78,11 +78,12 @@ def _recordings(trace: Trace, pid: int | None = None) -> list[tuple[int, int]]:
         return [(clock_ns(trace, "start_ns"), clock_ns(trace, "end_ns"))]
     if pid is not None:
         # The ids of each machine begin where those of the one before end.
-        offsets = [_natural(m.get("pid_offset")) for m in parts]
+        offsets = [natural(m.get("pid_offset")) for m in parts]
         own = max((o for o in offsets if o <= pid), default=0)
         parts = [m for m, offset in zip(parts, offsets, strict=True) if offset == own]
-    return sorted((_natural(m.get("start_ns")), _natural(m.get("end_ns"))) for m in parts)
+    return sorted((natural(m.get("start_ns")), natural(m.get("end_ns"))) for m in parts)
 
 
-def _natural(value: object) -> int:
+def natural(value: object) -> int:
+    """A whole number of meta.json, which may hold anything; else 0."""
     return value if isinstance(value, int) and 0 <= value < 2**63 else 0

@@ -137,6 +137,33 @@ def test_other_code_at_the_same_address_is_not_taken_for_the_first(watched: Watc
     assert watched.add((5, [0x1000])) == {5: [("third", 30)]}
 
 
+def test_code_that_was_replaced_is_noticed_without_a_new_stack(watched: Watched) -> None:
+    for number in range(3 * codes.SPOT_CHECKS):
+        watched.heap.put(0x1000 + 0x1000 * number, f"f{number}", number)
+    every = [0x1000 + 0x1000 * number for number in range(3 * codes.SPOT_CHECKS)]
+    watched.add(*((number + 1, [address]) for number, address in enumerate(every)))
+    looks = []
+    for change in (None, every[-1], None, every[5]):
+        if change:
+            watched.heap.put(change, "other", 7)
+        for _ in range(3):
+            watched.later()
+            looks.append(watched.table.check_some({1}))
+    assert looks.count(1) == 2
+    assert watched.table.replaced == 2
+    assert watched.add((1000, [every[5]])) == {1000: [("other", 7)]}
+    # What is gone is noticed too, as other code may come there.
+    watched.heap.remove(every[6])
+    for _ in range(3):
+        watched.later()
+        looks.append(watched.table.check_some({1}))
+    assert looks.count(1) == 3
+    assert (watched.table.replaced, watched.table.unreadable) == (2, 0)
+    # Of processes that are gone nothing is looked at.
+    watched.later()
+    assert watched.table.check_some(set()) is None
+
+
 def test_a_task_is_the_outermost_coroutine_of_a_whole_stack(watched: Watched) -> None:
     watched.heap.put(0x1000, "run")
     watched.heap.put(0x2000, "serve", flags=_COROUTINE)

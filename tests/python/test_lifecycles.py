@@ -279,3 +279,19 @@ def test_what_is_on_no_loop_blocks_none(program: str, place: str, record: Record
     assert _naps(trace, place).get(process.pid, 0) > 5
     assert trace.sql("SELECT 1 FROM waits WHERE kind = 'loop'").num_rows > 3
     assert [f.what for f in python_report(trace).findings if f.name == "loop-blocked"] == []
+
+
+@pytest.mark.parametrize("name", ["3.12", "3.14"])
+def test_code_in_the_place_of_other_code_has_its_own_name(record: Record, name: str) -> None:
+    """Each rule is dropped before the next is made, which comes to the same addresses."""
+    with service(name, "rules", 30, 280) as process, record("--pid", process.pid) as recording:
+        time.sleep(4.5)
+    rows = recording.trace.sql(
+        "SELECT f.name, count(*) AS n FROM waits w JOIN stacks k ON k.stack_id = w.stack_runtime "
+        "JOIN frames f ON f.pid = k.pid AND f.address = k.addresses[1] "
+        "WHERE w.kind = 'blocked' AND w.reason = 'sleep' AND starts_with(f.name, 'rule_') "
+        "GROUP BY f.name"
+    ).to_pylist()
+    # There were four of them, and what is noticed is noticed half a second later.
+    assert len([r for r in rows if r["n"] >= 20]) >= 3, rows
+    assert any("made room for others" in note for note in python_report(recording.trace, 5).notes)

@@ -7,7 +7,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from sltrace.analysis.losses import Losses, losses
-from sltrace.analysis.meta import clock_ns, recorded_ns, recorded_ns_with
+from sltrace.analysis.meta import clock_ns, natural, recorded_ns, recorded_ns_with
 from sltrace.analysis.python import tables
 from sltrace.analysis.python.findings import Finding, findings
 
@@ -116,6 +116,11 @@ def _notes(trace: Trace) -> list[str]:
         notes.append(
             f"{share:.1%} of the Python stacks and trace ids were not taken: more than "
             f"--python-rate {' or '.join(sorted(rates))}"
+        )
+    if replaced := sum(natural(s.get("code_replaced")) for s in trace.sources("python")):
+        notes.append(
+            f"{replaced:,} code objects made room for others: some stacks of the seconds after "
+            "that may have the name of the one before"
         )
     if lost := counted.get("python_waits_lost"):
         notes.append(f"{lost:,} waits of kind gil, loop or stw were lost: the ring was full")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 
 from sltrace.target.memory import Memory, Unreadable
 from sltrace.target.python.code import Code, Signature, code_signature, read_code
@@ -11,6 +13,9 @@ from sltrace.target.python.interpreter import Interpreter
 
 LOT_NS = 100_000_000
 """Stacks wait five times as long to be looked at."""
+
+SPOT_CHECKS = 64
+"""Code objects of one process that are looked at again each half second, 8 us each (measured)."""
 
 MAX_BYTES = 32 << 20
 """Of line tables and names; all are read again once it is reached. All the 10,700 code objects of
@@ -52,8 +57,11 @@ class Codes:
         self._checked: dict[int, set[int]] = {}
         self._since_ns = 0
         self._bytes = 0
+        self._turn: deque[int] = deque()
         self.unreadable = 0
         """How often none was to be read at an address."""
+        self.replaced = 0
+        """How often there was another than the one that was known."""
 
     def begin(self, now_ns: int) -> None:
         """Stacks follow; at what time (CLOCK_MONOTONIC)."""
@@ -78,6 +86,7 @@ class Codes:
             before = known.pop(address, None)
             now = _read(memories, address, before)
             if before and now is not before:
+                self.replaced += now is not None
                 self._forget(pid, before.keys)
             if now is None:
                 self.unreadable += 1
@@ -85,6 +94,28 @@ class Codes:
             known[address] = now
             if now is not before:
                 self._bytes += now.code.size
+
+    def check_some(self, pids: Collection[int]) -> int | None:
+        """Looks at what is known of one process after the other; which has code that is no more.
+
+        A stack is handed over once, so that other code in the same place would not be noticed.
+
+        Args:
+            pids: Processes that are there.
+        """
+        if not self._turn:
+            self._turn.extend(pid for pid in pids if self._known.get(pid))
+        pid = self._turn.popleft() if self._turn else None
+        if pid is None or pid not in pids:
+            return None
+        # What was looked at is put at the end.
+        known = self._known[pid]
+        oldest = dict(islice(known.items(), SPOT_CHECKS))
+        unreadable = self.unreadable
+        self.check(pid, oldest)
+        # What is merely gone is no frame that could not be read.
+        self.unreadable = unreadable
+        return pid if any(known.get(at) is not one for at, one in oldest.items()) else None
 
     def at(self, pid: int, address: int, key: bytes) -> Code | None:
         """The code at an address that was checked; a frame is named by it from now on."""

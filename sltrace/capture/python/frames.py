@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,6 +53,19 @@ class FrameTable:
     def refused(self) -> int:
         """Stacks that were too many, or had too many frames."""
         return self._refused + self._seen.refused
+
+    @property
+    def replaced(self) -> int:
+        """Code objects that made room for others."""
+        return self._codes.replaced
+
+    def check_some(self, pids: Collection[int]) -> int | None:
+        """Looks at some code again, twice a second; of which process some is no more.
+
+        Its stacks are to be handed over again.
+        """
+        self._codes.begin(time.monotonic_ns())
+        return self._codes.check_some(pids)
 
     def add(self, records: NDArray[Any]) -> tuple[pa.Table, pa.Table]:
         """Rows of stacks and frames for `struct python_stack`s."""

@@ -92,7 +92,8 @@ class PythonProbes:
         self.stacks, self.waits, self.samples, self.events, self.native, self.names = rings
         self._cpus = view(maps["python_cpus"].fd, cpus, layouts.dtype("python_cpu"))
         maybe = layouts.dtype("python_maybe")
-        self._maybe = view(maps["python_maybe"].fd, 1, maybe, writable=True)["pid"][0]
+        told = view(maps["python_maybe"].fd, 1, maybe, writable=True)
+        self._maybe, self._epochs = told["pid"][0], told["epoch"][0]
         numbers = layouts.enumerators("python_counter")
         self.counter_names = [
             n.lower() for n in sorted(numbers, key=numbers.__getitem__) if n[0] == "P"
@@ -183,6 +184,12 @@ class PythonProbes:
             self._maybe[pid % len(self._maybe)] = 1
             table = self._object.maps["python_processes"]
             table.update(pid.to_bytes(4, "little"), process.tobytes())
+
+    def renew_stacks(self, pid: int) -> None:
+        """From here on each stack of a process is handed over again; at most 255 times."""
+        at = pid % len(self._epochs)
+        if not self._closed and self._epochs[at] < np.iinfo(np.uint8).max:
+            self._epochs[at] += 1
 
     def counters(self) -> NDArray[np.uint64]:
         """Counter values now; shape (CPUs, counters)."""

@@ -114,6 +114,9 @@ class PythonSource:
         learned, self._learned = self._learned, []
         yield from learned
         self._targets.look()
+        changed = self._frames.check_some(self._targets.running)
+        if changed is not None:
+            self._probes.renew_stacks(changed)
         if (native := self._drained["native"].take()) is not None:
             yield from self._context.native(native)
         if waits is not None:
@@ -156,6 +159,7 @@ class PythonSource:
                 "not_attached": [{"name": n, "why": w} for n, w in self._probes.not_attached],
                 "counters": dict(zip(self._probes.counter_names, totals, strict=True)),
                 "frames_unreadable": self._frames.unreadable,
+                "code_replaced": self._frames.replaced,
                 "stacks_refused": self._frames.refused,
                 "processes_refused": self._targets.refused if self._targets else 0,
             }

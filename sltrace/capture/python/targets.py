@@ -125,6 +125,11 @@ class Targets:
         now = [t for t in list(self.current.values()) if t.worth_a_row(replaced=False)]
         return [*self.ended, *now]
 
+    @property
+    def running(self) -> set[int]:
+        """Those whose Python can be read now."""
+        return {pid for pid, target in list(self.current.items()) if target.python}
+
     def close(self) -> None:
         """Lets go of every process."""
         for target in (*self.ended, *self.current.values()):

@@ -15,12 +15,14 @@ from sltrace.target.python.objects import Objects
 Lines = tuple["array[int]", "array[int]"]
 """Where each stretch of the code ends, and its line; NO_LINE where it has none."""
 NO_LINE = -(1 << 31)
-Signature = tuple[int, int, int, int]
+Signature = tuple[int, int, int, int, int]
 """Addresses of name, file and line table, and the first line."""
 
 _MAX_TABLE = 1 << 20
 _COROUTINE = 0x80  # CO_COROUTINE
 _pointer = struct.Struct("<Q").unpack_from
+_VERSION = 92
+"""PyCodeObject.co_version, from 3.12 on (Include/cpython/code.h)."""
 _number = struct.Struct("<i").unpack_from
 
 
@@ -92,6 +94,8 @@ def code_signature(memory: Memory, layout: Layout, address: int, code_type: int 
         _pointer(raw, layout.filename)[0],
         _pointer(raw, layout.linetable)[0],
         _number(raw, layout.first_line)[0],
+        # Where there is a number that no other code object of the process has.
+        _number(raw, _VERSION)[0] if layout.minor >= 12 else 0,
     )
 
 
@@ -102,7 +106,7 @@ def read_code(memory: Memory, layout: Layout, address: int) -> Code:
         Unreadable: It is no code object, or it is gone.
     """
     objects = Objects(memory, layout)
-    name, file, table, first_line = code_signature(memory, layout, address)
+    name, file, table, first_line, _ = code_signature(memory, layout, address)
     return Code(
         name=objects.text(name),
         file=objects.text(file),
