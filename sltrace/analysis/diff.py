@@ -174,8 +174,10 @@ def _class(
 
 def _comparable(sides: tuple[Side, Side], name: Value) -> bool:
     """Whether counts and totals of a kind are of all there were, or of like parts on both sides."""
-    if name not in GO_PROBE_KINDS:
-        return True
+    return name not in GO_PROBE_KINDS or _probed_alike(sides)
+
+
+def _probed_alike(sides: tuple[Side, Side]) -> bool:
     a, b = (
         {(go.get("level_asked_for"), go.get("sampled")) for go in side.trace.sources("go")}
         for side in sides
@@ -262,7 +264,7 @@ def _notes(sides: tuple[Side, Side]) -> tuple[str, ...]:
     a, b = (side.trace.notes for side in sides)
     notes += [f"A and B: {note}" if note in b else f"A: {note}" for note in a]
     notes += [f"B: {note}" for note in b if note not in a]
-    if not all(_comparable(sides, kind) for kind in GO_PROBE_KINDS):
+    if not _probed_alike(sides):
         notes.append(
             "waits of goroutines and stopped worlds were not looked for in the same way and for as "
             "long on both sides: nothing is said of how their number and total changed"

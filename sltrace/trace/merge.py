@@ -226,15 +226,13 @@ def merged_meta(
         "cpu_times": {},
         "overhead": _overhead(metas),
         "limits": _limits(parts),
-        **{
-            n: sum(_number(m.get(n)) for m in metas) for n in LEFT_OUT if any(n in m for m in metas)
-        },
+        **_left_out(metas),
         "merged": [_described(p) for p in parts],
     }
 
 
 def _left_out(metas: Sequence[dict[str, Any]]) -> dict[str, int]:
-    """What sources left out is in what is said of each."""
+    """What the parts left out, together; nothing of what none of them tells of."""
     return {
         name: sum(_number(meta.get(name)) for meta in metas)
         for name in LEFT_OUT

@@ -27,7 +27,7 @@ TICK_S = 0.05
 SCAN_S = 1.0
 MAX_PS = 256
 MAX_GOROUTINES = 1 << 22
-"""Goroutines looked at in one scan: all where there are no more, else a random choice."""
+"""Goroutines among which those that a scan looks at are chosen."""
 _HOLD_NS = 5_000_000
 _STATES = {1: "runnable", 2: "running", 3: "syscall", 4: "waiting", 8: "running", 9: "preempted",
            10: "waiting", 11: "waiting"}  # fmt: skip

@@ -183,10 +183,8 @@ class GoSource:
         now = time.monotonic_ns()
         found: list[go_rows.Told] = []
         for pid, sampler in list(self._samplers.items()):
-            from_ns = self._probing.from_ns(pid)
-            found.append(
-                (self._processes[pid].identity, *self._reached(pid), from_ns, sampler.ended_ns)
-            )
+            identity, from_ns = sampler.process.identity, self._probing.from_ns(pid)
+            found.append((identity, *self._reached(pid), from_ns, sampler.ended_ns))
         found += [(identity, None, why, ns, None) for identity, why, ns in list(self._refused)]
         found += [(identity, None, why, now, None) for identity, why in self._finder.unsettled()]
         return [go_rows.targets(found)]

@@ -15,7 +15,8 @@ LOT_NS = 100_000_000
 """Stacks wait five times as long to be looked at."""
 
 SPOT_CHECKS = 64
-"""Code objects of one process that are looked at again each half second, 8 us each (measured)."""
+"""Code objects of one process that are looked at again each half second, 2 to 3 us each (measured).
+"""
 
 MAX_BYTES = 32 << 20
 """Of line tables and names; all are read again once it is reached. All the 10,700 code objects of

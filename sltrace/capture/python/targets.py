@@ -169,10 +169,8 @@ class Targets:
             target.python = python.find(target.pid, target.memory, self._foreign)
         except NotPython as err:
             # It may load Python later.
-            waited = time.monotonic_ns() - target.from_ns
-            target.next_look_ns = target.from_ns + 2 * waited
-            is_go = _is_go(target.pid)
-            target.settled = is_go or waited > _PATIENCE_NS
+            is_go, too_late = _is_go(target.pid), _put_off(target)
+            target.settled = is_go or too_late
             target.foreign = True
             target.named = target.named and not is_go
             target.why = f"no CPython in it: {err}"
@@ -183,10 +181,7 @@ class Targets:
             target.close()
             return
         except (NotReady, Unreadable) as err:
-            waited = time.monotonic_ns() - target.from_ns
-            # A program that may embed Python and never starts it is asked five times, not twenty.
-            target.next_look_ns = target.from_ns + 2 * waited
-            target.settled = waited > _PATIENCE_NS
+            target.settled = _put_off(target)
             if target.settled or target.named:
                 target.why = f"not looked into: {err}"
             if target.settled:
@@ -245,6 +240,14 @@ def _is_command(pid: int) -> bool:
     except OSError:
         return False
     return int(stat.rpartition(")")[2].split()[1]) == os.getpid()
+
+
+def _put_off(target: Target) -> bool:
+    """Sets when it is looked at again; whether it was asked for long enough."""
+    waited = time.monotonic_ns() - target.from_ns
+    # A program that may embed Python and never starts it is asked five times, not twenty.
+    target.next_look_ns = target.from_ns + 2 * waited
+    return waited > _PATIENCE_NS
 
 
 def _is_go(pid: int) -> bool:

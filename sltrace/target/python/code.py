@@ -16,13 +16,13 @@ Lines = tuple["array[int]", "array[int]"]
 """Where each stretch of the code ends, and its line; NO_LINE where it has none."""
 NO_LINE = -(1 << 31)
 Signature = tuple[int, int, int, int, int]
-"""Addresses of name, file and line table, and the first line."""
+"""Addresses of name, file and line table, the first line, and from 3.12 on a number of its own."""
 
 _MAX_TABLE = 1 << 20
 _COROUTINE = 0x80  # CO_COROUTINE
-_pointer = struct.Struct("<Q").unpack_from
 _VERSION = 92
 """PyCodeObject.co_version, from 3.12 on (Include/cpython/code.h)."""
+_pointer = struct.Struct("<Q").unpack_from
 _number = struct.Struct("<i").unpack_from
 
 
@@ -94,7 +94,6 @@ def code_signature(memory: Memory, layout: Layout, address: int, code_type: int 
         _pointer(raw, layout.filename)[0],
         _pointer(raw, layout.linetable)[0],
         _number(raw, layout.first_line)[0],
-        # Where there is a number that no other code object of the process has.
         _number(raw, _VERSION)[0] if layout.minor >= 12 else 0,
     )
 
