@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from sltrace.capture import tags
+from sltrace.capture.golang.probes import TRACE_KEYS, GoProbes
 from sltrace.target.go.errors import RefusedError
 from sltrace.target.go.process import GoProcess, identify, look_into
 from sltrace.trace.reader import Trace
@@ -326,3 +328,32 @@ def test_what_nobody_named_is_found_and_read_but_not_probed(tmp_path: Path) -> N
         with recorder(tmp_path / "some.slt", *options) as some:
             inside.ask("work 200")
     assert [(t["pid"], t["level"]) for t in targets(some.trace)] == [(inside.pid, 2)]
+
+
+def test_the_places_of_processes_that_ended_are_free_again() -> None:
+    """And what their probes ran stays counted."""
+    tags_fd = tags.create_map()
+    probes = GoProbes(tags_fd, level=0, cgroup_v1=False, trace_keys=TRACE_KEYS, measured=False)
+    probes._slots = 2  # of 256
+    try:
+        probes.attach()
+        seen: list[tuple[int, int]] = []
+        with witness() as stays:
+            assert probes.add(look_into(identify(stays.pid)), 0, switch_stacks=False)[1] == ""
+            for _ in range(3):
+                with witness() as ends:
+                    process = look_into(identify(ends.pid))
+                    assert probes.add(process, 0, switch_stacks=False) == (0, "")
+                    refused = probes.add(look_into(identify(stays.pid)), 0, switch_stacks=False)
+                    assert "no room" in refused[1]
+                    ends.ask("work 100")
+                    slots = {one.slot for one in probes._attached.values() if one.runs is None}
+                    assert slots == {0, 1}
+                    seen.append((process.pid, probes.counters()["go_switches"]))
+    finally:
+        probes.close()
+        os.close(tags_fd)
+    counts = [count for _, count in seen]
+    assert 0 < counts[0] < counts[1] < counts[2]
+    ran = [probes._attached[pid].runs for pid, _ in seen[:2]]
+    assert all(runs and runs["go_switch"] > 0 for runs in ran)

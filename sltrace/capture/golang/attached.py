@@ -22,6 +22,7 @@ class Attached:
         links: What keeps them there; empty while they are off.
         on_ns: How long they were on, in ns, without the time since `since_ns`.
         since_ns: Since when they are on (CLOCK_MONOTONIC); 0 while they are not.
+        runs: How often each program ran, once the process has ended and its slot is free.
     """
 
     pid: int
@@ -31,6 +32,7 @@ class Attached:
     links: list[int] = field(default_factory=list)
     on_ns: int = 0
     since_ns: int = 0
+    runs: dict[str, int] | None = None
 
     def put(self, program: int, offset: int) -> None:
         """Puts one more probe in.

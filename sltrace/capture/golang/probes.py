@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -68,6 +68,7 @@ class GoProbes:
         self._target = layouts.dtype("go_target")
         self._object = libbpf.Object(path)
         self._attached: dict[int, Attached] = {}
+        self._past: Counter[str] = Counter()
         self.edges: deque[tuple[int, int, bool]] = deque(maxlen=_MAX_EDGES)
         """When (CLOCK_MONOTONIC) the probes of a process were on from then on, or off."""
         self._attached_at: float | None = None
@@ -119,9 +120,10 @@ class GoProbes:
         Returns:
             The level it is at, and why it is not the one asked for.
         """
-        attached = Attached(process.pid, len(self._attached))
-        if attached.slot >= self._slots:
+        slot = self._free_slot()
+        if slot is None:
             return 0, "the probes have no room for it: too many processes"
+        attached = Attached(process.pid, slot)
         self._tell(process, attached.slot, level, switch_stacks)
         self._attached[process.pid] = attached
         reached, why = 0, ""
@@ -136,6 +138,29 @@ class GoProbes:
             why = "; ".join(filter(None, (why, self._follow_spans(process, attached))))
             self._turn_on(attached)
         return reached, why
+
+    def _free_slot(self) -> int | None:
+        """A place in the tables that no living process has; None where all are taken."""
+        free = set(range(self._slots)).difference(self._taken())
+        if not free:
+            self._clear_up()
+            free = set(range(self._slots)).difference(self._taken())
+        return min(free, default=None)
+
+    def _taken(self) -> list[int]:
+        return [one.slot for one in list(self._attached.values()) if one.runs is None]
+
+    def _clear_up(self) -> None:
+        """Takes their places from processes that have ended: the probes have forgotten these."""
+        known = libbpf.keys(self._object.maps["go_targets"].fd, 4)
+        living = {int.from_bytes(key, "little") for key in known}
+        ended = [o for o in self._attached.values() if o.runs is None and o.pid not in living]
+        self._turn_off(ended)
+        take_out(ended)
+        for one in ended:
+            one.runs = self.runs.of([one.slot])
+            self._past.update(one.runs)
+            self.runs.forget(one.slot)
 
     def _follow_spans(self, process: GoProcess, attached: Attached) -> str:
         """Attaches to where OpenTelemetry's SDK begins and ends spans; why it could not be."""
@@ -178,6 +203,8 @@ class GoProbes:
         """
         begin = time.thread_time_ns()
         attached = self._attached[pid]
+        if attached.runs is not None:
+            raise CannotRecord("it has ended", "record the process that is there now")
         attached.put_back()
         self._turn_on(attached)
         return time.thread_time_ns() - begin
@@ -235,7 +262,8 @@ class GoProbes:
 
         What is attached to switches is level 0's, and there whether or not anything else is.
         """
-        runs = self.runs.of([self._attached[pid].slot])
+        attached = self._attached[pid]
+        runs = attached.runs or self.runs.of([attached.slot])
         return self.runs.cost_ns(
             {name: runs[name] for name, (_, _, is_hit) in COUNTED.items() if is_hit}
         )
@@ -250,7 +278,7 @@ class GoProbes:
     def _read_counters(self) -> dict[str, int]:
         fd = self._object.maps["go_counters"].fd
         cpus = libbpf.possible_cpus()
-        runs = self.runs.of(one.slot for one in list(self._attached.values()))
+        runs = self._past + Counter(self.runs.of(self._taken()))
         return {counter: runs[program] for program, (counter, _, _) in COUNTED.items()} | {
             name: int(libbpf.lookup(fd, i.to_bytes(4, "little"), 8 * cpus).view(np.uint64).sum())
             for i, name in enumerate(self._names)

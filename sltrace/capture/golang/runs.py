@@ -61,6 +61,11 @@ class Runs:
             total += self._read(slot)
         return {name: int(total[number]) for name, number in self._numbers.items()}
 
+    def forget(self, slot: int) -> None:
+        """Begins anew for who is next in this place."""
+        zeros = bytes(8 * self._width * self._cpus)
+        libbpf.update_map(self._table, slot.to_bytes(4, "little"), zeros)
+
     def _read(self, slot: int) -> NDArray[np.uint64]:
         size = 8 * self._width * self._cpus
         found = libbpf.lookup(self._table, slot.to_bytes(4, "little"), size)

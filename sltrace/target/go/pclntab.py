@@ -7,6 +7,7 @@ Go's source; the header has had these fields since 1.18.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -22,10 +23,14 @@ _SECTIONS = (".gopclntab", ".data.rel.ro.gopclntab")
 _MODULE_SECTIONS = (".go.module", ".noptrdata", ".data", ".data.rel.ro")
 _MIN_PC, _MAX_PC, _TEXT, _END_TEXT = 20, 21, 22, 23
 """Words of runtime.moduledata."""
+_FUNCTION = struct.Struct("<IiiIIIIII")
+_FUNCTION_BYTES = 44
 _MAX_FUNCTIONS = 1 << 22
 _MAX_NAME = 4096
 _MAX_STEPS = 1 << 16
 """Of a line table: the largest function of a large service has some thousands."""
+_MAX_VARINT_BITS = 35
+_BLOCK = 256
 
 
 @dataclass(frozen=True)
@@ -48,34 +53,42 @@ class Pclntab:
         section = next((image.sections[n] for n in _SECTIONS if n in image.sections), None)
         if section is None:
             raise ElfError("no table of functions (.gopclntab)")
-        self._data = np.frombuffer(
-            bytes(image.data[section.offset : section.offset + section.size]), np.uint8
-        )
+        # It is read where it is asked: it is a third of the file, and held for each program.
+        self._file = image.data
+        self._begin, self._size = section.offset, section.size
         try:
-            self._read(image, section.address)
+            self._read_functions(image, section.address)
         except (struct.error, ValueError, IndexError, OverflowError) as err:
             raise ElfError(f"its table of functions is damaged: {err}") from err
 
-    def _read(self, image: Image, address: int) -> None:
-        raw = self._data.tobytes()
-        self._raw = raw
-        magic, _pad, quantum, pointer, count, _files, _text, *offsets = _HEADER.unpack_from(raw)
+    def _read_functions(self, image: Image, address: int) -> None:
+        header = _HEADER.unpack(self._read(0, _HEADER.size))
+        magic, _pad, quantum, pointer, count, _files, _text, *offsets = header
         if magic not in _MAGICS or quantum != 1 or pointer != 8:
             raise ElfError(f"its table of functions is of an unknown kind ({magic:#x})")
         self._names, self._units, self._files, self._pc, self._functions = offsets
         if not 0 < count <= _MAX_FUNCTIONS:
             raise ElfError("its table of functions has no functions")
         self.module, self.text, self.end = _module(image, address)
-        table = np.frombuffer(raw, "<u4", 2 * count + 1, self._functions).astype(np.int64)
+        functions = self._read(self._functions, self._size)
+        table = np.frombuffer(functions, "<u4", 2 * count + 1).astype(np.int64)
         starts = table[0::2] + self.text
         if (np.diff(starts) < 0).any() or starts[0] != self.text or starts[-1] > self.end:
             raise ElfError("its functions are not in order")
         self._starts = starts
-        self._at = self._functions + table[1::2]
-        if (self._at + 44 > len(raw)).any():
+        at = table[1::2]
+        if (at + _FUNCTION_BYTES > len(functions)).any():
             raise ElfError("its functions lie outside of the table")
-        words = self._data[(self._at + 4)[:, None] + np.arange(4)]
+        words = np.frombuffer(functions, np.uint8)[(at + 4)[:, None] + np.arange(4)]
+        self._at = self._functions + at
         self._name_offsets = np.ascontiguousarray(words).view("<i4").ravel().astype(np.int64)
+
+    def _read(self, at: int, size: int) -> bytes:
+        """Bytes from an offset in the table on: fewer at its end, none outside of it."""
+        if not 0 <= at < self._size:
+            return b""
+        at, end = self._begin + at, self._begin + min(at + size, self._size)
+        return bytes(self._file[at:end])
 
     def __len__(self) -> int:
         return len(self._at)
@@ -83,11 +96,12 @@ class Pclntab:
     def function(self, name: str) -> tuple[int, int] | None:
         """Start and end of a function; of the largest where there are wrappers of that name."""
         wanted = b"\0" + name.encode() + b"\0"
-        end = self._units if self._units > self._names else len(self._raw)
-        at = self._raw.find(wanted, max(self._names - 1, 0), end)
+        end = self._units if self._units > self._names else self._size
+        start = self._begin + max(self._names - 1, 0)
+        at = self._file.find(wanted, start, self._begin + min(end, self._size))
         if at < 0:
             return None
-        found = np.flatnonzero(self._name_offsets == at + 1 - self._names)
+        found = np.flatnonzero(self._name_offsets == at + 1 - self._begin - self._names)
         if not len(found):
             return None
         sizes = self._starts[found + 1] - self._starts[found]
@@ -108,10 +122,7 @@ class Pclntab:
 
     def name(self, index: int) -> str:
         """Name of a function by its number."""
-        at = self._names + int(self._name_offsets[index])
-        if not 0 <= at < len(self._raw):
-            return ""
-        return self._text(at)
+        return self._text(self._names + int(self._name_offsets[index]))
 
     def locate(self, address: int) -> Location | None:
         """Function, file and line of an address; None outside of the functions.
@@ -122,54 +133,53 @@ class Pclntab:
         index = int(self.index_of(np.array([address]))[0])
         if index < 0:
             return None
-        at = int(self._at[index])
-        _, _, _, _, _, files, lines, _, unit = struct.unpack_from("<IiiIIIIII", self._raw, at)
+        fields = self._read(int(self._at[index]), _FUNCTION.size)
+        if len(fields) < _FUNCTION.size:
+            return None
+        _, _, _, _, _, files, lines, _, unit = _FUNCTION.unpack(fields)
         start = int(self._starts[index])
         line = self._value(lines, start, address)
         file = self._value(files, start, address)
-        return Location(self.name(index), self._file(unit, file), max(line, 0))
+        return Location(self.name(index), self._path(unit, file), max(line, 0))
 
-    def _file(self, unit: int, number: int) -> str:
-        at = self._units + 4 * (unit + number)
-        if number < 0 or at + 4 > len(self._raw):
-            return ""
-        (offset,) = struct.unpack_from("<I", self._raw, at)
-        return "" if offset == 0xFFFFFFFF else self._text(self._files + offset)
+    def _path(self, unit: int, number: int) -> str:
+        word = self._read(self._units + 4 * (unit + number), 4) if number >= 0 else b""
+        offset = int.from_bytes(word, "little")
+        return "" if len(word) < 4 or offset == 0xFFFFFFFF else self._text(self._files + offset)
 
     def _value(self, offset: int, start: int, address: int) -> int:
         """Value at an address in a table of differences of value and address."""
         if not offset:
             return -1
-        at, value, pc = self._pc + offset, -1, start
-        for step in range(_MAX_STEPS):
-            change, at = self._varint(at)
-            if at < 0 or (change == 0 and step):
-                return -1
+        value, pc = -1, start
+        numbers = self._varints(self._pc + offset)
+        for step, (change, length) in enumerate(zip(numbers, numbers, strict=False)):
+            if (change == 0 and step) or step >= _MAX_STEPS:
+                break
             value += -(change >> 1) - 1 if change & 1 else change >> 1
-            length, at = self._varint(at)
-            if at < 0:
-                return -1
             pc += length
             if address < pc:
                 return value
         return -1
 
-    def _varint(self, at: int) -> tuple[int, int]:
-        value = 0
-        for shift in range(0, 35, 7):
-            if not 0 <= at < len(self._raw):
-                return 0, -1
-            byte = self._raw[at]
-            at += 1
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value, at
-        return 0, -1
+    def _varints(self, at: int) -> Iterator[int]:
+        """Numbers from an offset on, to the end of the table or one of more than 5 bytes."""
+        value = shift = 0
+        while block := self._read(at, _BLOCK):
+            at += len(block)
+            for byte in block:
+                value |= (byte & 0x7F) << shift
+                shift += 7
+                if byte < 0x80:
+                    yield value
+                    value = shift = 0
+                elif shift >= _MAX_VARINT_BITS:
+                    return
 
     @lru_cache(maxsize=4096)  # noqa: B019  (a table lives as long as the recording)
     def _text(self, at: int) -> str:
-        end = self._raw.find(b"\0", at, at + _MAX_NAME)
-        return self._raw[at : end if end >= 0 else at].decode(errors="replace")
+        text, zero, _ = self._read(at, _MAX_NAME).partition(b"\0")
+        return text.decode(errors="replace") if zero else ""
 
 
 def _module(image: Image, table: int) -> tuple[int, int, int]:
