@@ -162,6 +162,15 @@ static __always_inline u64 queue_throttle_clock(const void *cfs)
 #endif
 }
 
+static __always_inline u64 quota_group(struct task_struct *t)
+{
+#ifdef OFFSET_cfs_rq_rq
+	if (task_prio(t) >= MAX_RT_PRIO)
+		return READ_FIELD(u64, t->kernel, task_struct_sched_task_group);
+#endif
+	return 0;
+}
+
 static __always_inline u64 throttle_clock(struct task_struct *t)
 {
 #ifdef OFFSET_cfs_rq_rq

@@ -130,6 +130,11 @@ static __always_inline u64 queue_throttle_clock(struct cfs_rq *cfs)
 	return total;
 }
 
+static __always_inline u64 quota_group(struct task_struct *t)
+{
+	return t->prio < MAX_RT_PRIO ? 0 : (u64)t->sched_task_group;
+}
+
 static __always_inline u64 throttle_clock(struct task_struct *t)
 {
 	struct cfs_rq *cfs = t->se.cfs_rq;

@@ -43,6 +43,7 @@ struct task_state {
 	u64 woken_exec_ns; /* the same at the last wakeup */
 	u64 run_delay_ns;  /* task_run_delay_ns when last seen to lose a CPU */
 	u64 throttle_mark; /* throttle_clock when it joined the present queue */
+	u64 quota_of;      /* quota_group then */
 	u64 throttled_ns;  /* collected on earlier queues of this wait */
 	u32 waker_tid;
 	u32 waker_pid;

@@ -17,10 +17,27 @@ static __always_inline bool waits_woken(const struct task_state *s)
 	return s->wakeup_ns > latest(s->in_ns, s->out_ns);
 }
 
+static __always_inline void mark_throttle(struct task_state *s, struct task_struct *t, u64 clock)
+{
+	s->throttle_mark = clock;
+	s->quota_of = quota_group(t);
+}
+
+/*
+ * How long the quota was used up since then. A task that waits may be moved to another cgroup, or
+ * cease to be real-time: the clock is then another one, and says nothing of this wait.
+ */
+static __always_inline u64 throttled_since_mark(const struct task_state *s, struct task_struct *t)
+{
+	if (s->quota_of != quota_group(t))
+		return 0;
+	return at_least_zero(throttle_clock(t) - s->throttle_mark);
+}
+
 static __always_inline void start_queueing(struct task_state *s, struct task_struct *t, u64 now)
 {
 	s->queued_ns = now;
-	s->throttle_mark = throttle_clock(t);
+	mark_throttle(s, t, throttle_clock(t));
 	s->throttled_ns = 0;
 	s->culprit_known = 0;
 	s->culprit_flags = 0;

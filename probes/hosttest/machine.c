@@ -38,6 +38,7 @@ struct task_struct {
 	u64 switches; /* of its CPU, for the switch under way */
 	u64 kernel_wait_ns;
 	u64 run_delay_ns;
+	u64 quota_group;
 	u64 throttle_clock[MAX_CPUS];
 	u32 matches;
 	u32 moves_queued;
@@ -100,6 +101,11 @@ static u64 queue_clock(struct task_struct *t)
 static u64 kernel_wait_ns(struct task_struct *t)
 {
 	return t->kernel_wait_ns;
+}
+
+static u64 quota_group(struct task_struct *t)
+{
+	return t->prio < 100 ? 0 : t->quota_group;
 }
 
 static u64 throttle_clock(struct task_struct *t)

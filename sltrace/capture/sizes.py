@@ -32,7 +32,7 @@ def ring_bytes(cpus: int) -> int:
 
 
 def task_slots() -> int:
-    """Slots of the task table (176 bytes each): at least four per thread there is now."""
+    """Slots of the task table (184 bytes each): at least four per thread there is now."""
     threads = sum(1 for _ in Path("/proc").glob("[0-9]*/task/[0-9]*"))
     limit = power_of_two(int(Path("/proc/sys/kernel/pid_max").read_text()))
     return min(limit, max(_TASKS_MIN, min(_TASKS_MAX, power_of_two(8 * threads))))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from sltrace.model import Flag
 from tests.support.machine import Kernel, Machine
 from tests.support.waits import CPUS, UNSTAMPED, last, missed, two_tasks, unseen
@@ -112,6 +114,36 @@ def test_a_quota_clock_that_is_ahead_is_cut_to_the_wait() -> None:
     assert machine.histogram(2)[1] == 100
     # The first runs of both, and no run-queue wait of this one.
     assert machine.histogram(0)[0].sum() == 2
+
+
+@pytest.mark.parametrize("migrates", [False, True])
+def test_another_quotas_clock_says_nothing_of_a_wait(migrates: bool) -> None:
+    """A task that waits is moved to a cgroup whose quota was used up in former days."""
+    machine, kernel, _, two = two_tasks()
+    kernel.wake(two, 0, 0, 5)
+    kernel.tick(60)
+    two.struct.quota_group = 2
+    for cpu in range(CPUS):
+        two.struct.throttle_clock[cpu] = 1_000_000
+    if migrates:
+        kernel.migrate(two, 1)
+        kernel.throttle(1, 10)
+    kernel.tick(40)
+    kernel.switch(int(migrates), two, "block")
+    expected = (110, 10) if migrates else (100, 0)
+    assert last(machine, "runq_ns", "throttled_ns") == expected
+
+
+def test_who_was_real_time_was_held_back_by_no_quota() -> None:
+    machine, kernel, _, two = two_tasks()
+    kernel.throttle(0, 5000)
+    two.struct.prio, normal = 50, two.struct.prio
+    kernel.wake(two, 0, 0, 5)
+    kernel.tick(60)
+    two.struct.prio = normal
+    kernel.tick(40)
+    kernel.switch(0, two, "block")
+    assert last(machine, "runq_ns", "throttled_ns") == (100, 0)
 
 
 # ---- the start of a recording --------------------------------------------------------------

@@ -43,6 +43,7 @@ class TaskStruct(c.Structure):
         ("switches", c.c_uint64),
         ("kernel_wait_ns", c.c_uint64),
         ("run_delay_ns", c.c_uint64),
+        ("quota_group", c.c_uint64),
         ("throttle_clock", c.c_uint64 * MAX_CPUS),
         ("matches", c.c_uint32),
         ("moves_queued", c.c_uint32),
