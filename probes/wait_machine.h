@@ -151,8 +151,7 @@ static __always_inline void switch_out(void *ctx, struct cpu_state *c, struct ta
 
 static __always_inline bool long_enough(u64 runq_ns, u64 blocked_ns)
 {
-	return runq_ns >= CFG(min_latency_ns) ||
-	       (CFG(blocked) && blocked_ns && blocked_ns >= CFG(min_latency_ns));
+	return runq_ns >= CFG(min_latency_ns) || (blocked_ns && blocked_ns >= CFG(min_latency_ns));
 }
 
 static __always_inline void switch_in(struct cpu_state *c, struct task_struct *next, u32 cpu,
@@ -182,7 +181,7 @@ static __always_inline void switch_in(struct cpu_state *c, struct task_struct *n
 	} else if (waits_woken(s) && s->woken_exec_ns == exec_ns) {
 		kind = RUNQ_WAKEUP;
 		start = s->wakeup_ns;
-		if (out_seen)
+		if (out_seen && CFG(blocked))
 			blocked_ns = s->wakeup_ns - s->out_ns;
 		if (out_seen || !last)
 			flags = s->out_flags;
@@ -235,7 +234,7 @@ static __always_inline void switch_in(struct cpu_state *c, struct task_struct *n
 		return;
 	}
 	r->end_ns = now;
-	r->blocked_ns = CFG(blocked) ? blocked_ns : 0;
+	r->blocked_ns = blocked_ns;
 	r->runq_ns = runq_ns;
 	r->throttled_ns = throttled_ns;
 	r->wake_ns = wake_ns;

@@ -172,7 +172,7 @@ struct config {
 	u8 stack_kernel;
 	u8 stack_user;
 	u8 stack_waker;
-	u8 blocked; /* hand over waits that are only blocked time */
+	u8 blocked; /* blocked time is wanted */
 	u8 cgroup_v1;
 	u8 tags; /* a runtime may be looked into */
 	u8 reserved;

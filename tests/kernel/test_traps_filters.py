@@ -182,6 +182,8 @@ def test_histogram_only(filtered: Filtered) -> None:
 def test_no_blocked(filtered: Filtered) -> None:
     rows = rows_of(filtered.traces["no_blocked"], filtered.victim)
     assert {r["kind"] for r in rows} == {"runq_wakeup", "runq_preempt"}
+    counted = filtered.traces["no_blocked"].sql("SELECT DISTINCT kind FROM histogram_sums")
+    assert set(counted["kind"].to_pylist()) == {"runq_wakeup", "runq_preempt"}
 
 
 def _blamed(filtered: Filtered, name: str) -> Counter[int | None]:

@@ -300,6 +300,7 @@ def test_every_switch_in_is_accounted_for(
     longest = [max(w.queued, w.blocked if blocked else 0) for w in kernel.waits]
     assert machine.counter("below_min") == sum(ns < 2000 for ns in longest)
     assert blocked or not records["blocked_ns"].any()
+    assert machine.histogram(3)[1] == (sum(w.blocked for w in kernel.waits) if blocked else 0)
 
 
 @given(st.integers(0, 2**63))
