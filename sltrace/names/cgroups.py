@@ -155,9 +155,16 @@ class CgroupNames:
                 group = self._groups.setdefault(number, _Group(path))
                 group.removed_ns, group.changed = ns, True
             else:
-                group = self._groups.setdefault(number, _Group(path))
-                group.path, group.changed = path, True
+                self._renamed(self._groups.setdefault(number, _Group(path)), path)
         self._index()
+
+    def _renamed(self, group: _Group, path: str) -> None:
+        """The kernel tells of the one that was renamed, not of those below it."""
+        before = group.path
+        group.path, group.changed = path, True
+        for other in self._groups.values():
+            if other.path.startswith(f"{before}/") and other.removed_ns is None:
+                other.path, other.changed = path + other.path[len(before) :], True
 
     def subtree_ids(self, name: str) -> list[int]:
         """Ids of a cgroup and of all below it.

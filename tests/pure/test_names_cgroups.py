@@ -1,0 +1,38 @@
+"""Paths of cgroups as they are made, renamed and removed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from sltrace.names.cgroups import MKDIR, RENAME, RMDIR, CgroupNames, Hierarchy
+
+EVENT = np.dtype([("ns", "u8"), ("id", "u8"), ("kind", "u4"), ("path", "S512")])
+
+
+def _paths(names: CgroupNames, *ids: int) -> list[str]:
+    at, known = names.paths_for(np.array(ids, np.int64))
+    return [known[i] for i in at.tolist()]
+
+
+def test_with_a_cgroup_all_below_it_are_renamed(tmp_path: Path) -> None:
+    """v1 allows it; the kernel tells only of the one."""
+    names = CgroupNames(Hierarchy("v1 cpu", tmp_path, 1, ""))
+    made = [(1, 101, MKDIR, b"/web"), (1, 102, MKDIR, b"/web/a"), (1, 103, MKDIR, b"/web/a/b")]
+    beside = [
+        (1, 104, MKDIR, b"/website"),
+        (1, 105, MKDIR, b"/web/gone"),
+        (2, 105, RMDIR, b"/web/gone"),
+    ]
+    names.feed(np.array([*made, *beside], EVENT))
+    names.rows()
+    names.feed(np.array([(3, 101, RENAME, b"/shop")], EVENT))
+    assert _paths(names, 101, 102, 103, 104, 105) == [
+        "/shop",
+        "/shop/a",
+        "/shop/a/b",
+        "/website",
+        "/web/gone",
+    ]
+    assert {row["path"] for row in names.rows()} == {"/shop", "/shop/a", "/shop/a/b"}
