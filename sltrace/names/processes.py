@@ -210,9 +210,16 @@ def resolve_pid(pid: int, proc: Path = Path("/proc")) -> int:
     """Checks a pid the user typed, as this process's pid namespace numbers it.
 
     Raises:
-        TargetError: There is no such process; names the one a container calls by that pid.
+        TargetError: There is no such process, but a thread of it; names the process that has it,
+            or the one a container calls by that pid.
     """
     if (proc / str(pid)).is_dir() and pid > 0:
+        # A thread's number has a folder too, which is only not listed.
+        process = _process_of(proc / str(pid))
+        if process not in (0, pid):
+            raise TargetError(
+                f"{pid} is no process, but a thread of {process}", f"use --pid {process}"
+            )
         return pid
     inside = [p for p in _numbers(proc) if _namespace_pids(proc / str(p))[-1:] == [pid]]
     if inside:
@@ -256,8 +263,17 @@ def _parent(proc: Path, pid: int) -> int:
 
 
 def _namespace_pids(folder: Path) -> list[int]:
+    return _status(folder, b"NSpid:")
+
+
+def _process_of(folder: Path) -> int:
+    """The process that a thread is of; 0 where it is gone."""
+    return next(iter(_status(folder, b"Tgid:")), 0)
+
+
+def _status(folder: Path, name: bytes) -> list[int]:
     for line in _read(folder / "status", 4096).splitlines():
-        if line.startswith(b"NSpid:"):
+        if line.startswith(name):
             return [int(p) for p in line.split()[1:]]
     return []
 

@@ -133,6 +133,14 @@ def test_unknown_pids_are_refused_with_a_hint(proc: Path) -> None:
         resolve_pid(4711, proc)
 
 
+def test_a_thread_is_no_process(proc: Path) -> None:
+    (proc / "21").mkdir()
+    (proc / "21/status").write_text("Name:\tworker\nTgid:\t20\nNSpid:\t21\t6\n")
+    with pytest.raises(TargetError, match="21 is no process, but a thread of 20") as raised:
+        resolve_pid(21, proc)
+    assert "--pid 20" in str(raised.value.hint)
+
+
 def test_a_tid_beyond_the_table_is_nobody_whoever_is_last_in_it(proc: Path) -> None:
     names = ProcessNames(proc)
     last = (1 << 16) - 1
