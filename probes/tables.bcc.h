@@ -29,6 +29,7 @@
 #define bpf_map_lookup_elem(map, key) (bpf_map_lookup_elem)(NAMED_MAP(#map), key)
 #define bpf_map_update_elem(map, key, value, flags)                                                \
 	(bpf_map_update_elem)(NAMED_MAP(#map), key, value, flags)
+#define bpf_map_delete_elem(map, key)         (bpf_map_delete_elem)(NAMED_MAP(#map), key)
 #define bpf_ringbuf_reserve(map, size, flags) (bpf_ringbuf_reserve)(NAMED_MAP(#map), size, flags)
 #define bpf_ringbuf_output(map, data, size, flags)                                                 \
 	(bpf_ringbuf_output)(NAMED_MAP(#map), data, size, flags)
@@ -72,7 +73,7 @@ static __always_inline struct task_state *state_claim(u32 tid)
 
 static __always_inline void state_release(u32 tid)
 {
-	bpf_map_delete_elem(MAP(FD_TASKS), &tid);
+	(bpf_map_delete_elem)(MAP(FD_TASKS), &tid);
 }
 
 static __always_inline struct cpu_state *cpu_find(u32 cpu)
