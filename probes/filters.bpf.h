@@ -100,4 +100,11 @@ static __always_inline void follow_mkdir(u64 parent, u64 child)
 		not_followed();
 }
 
+/* Nobody is in it any more, and its number is never another's. */
+static __always_inline void unfollow_cgroup(u64 cgroup)
+{
+	if (CFG(filter_cgroups))
+		bpf_map_delete_elem(&wanted_cgroups, &cgroup);
+}
+
 #endif

@@ -213,6 +213,8 @@ static __always_inline void cgroup_tell(u64 argument, u32 kind, u64 path)
 		if (kind == CGROUP_MKDIR && root.hierarchy_id == CFG(hierarchy_id))
 			follow_mkdir(parent_kn.id, kn.id);
 	}
+	if (kind == CGROUP_RMDIR && root.hierarchy_id == CFG(hierarchy_id))
+		unfollow_cgroup(kn.id);
 	tell_cgroup(&g, kind, (const char *)path);
 }
 

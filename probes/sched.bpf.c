@@ -151,6 +151,8 @@ int BPF_PROG(cgroup_mkdir, struct cgroup *g, const char *path)
 SEC("tp_btf/cgroup_rmdir")
 int BPF_PROG(cgroup_rmdir, struct cgroup *g, const char *path)
 {
+	if (g->root->hierarchy_id == CFG(hierarchy_id))
+		unfollow_cgroup(g->kn->id);
 	tell_cgroup(g, CGROUP_RMDIR, path);
 	return 0;
 }

@@ -172,7 +172,7 @@ class BccProbes:
     def _attach(self, failed: dict[str, str]) -> None:
         # Names first, so that nobody is born unnamed; the switch last, when wakeups are seen.
         self._attach_each((*TASK_NAMES, *CGROUP_NAMES, *CONTEXT), failed)
-        want_born(self._maps["wanted_pids"], self.settings.filters.pids)
+        want_born(self._maps, settings=self.settings, targets=self.targets)
         self._attach_each((*WAKERS, *CORE, _SWITCH), failed)
 
     def _attach_each(self, names: Sequence[str], failed: dict[str, str]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -95,7 +96,7 @@ class Targets:
     """The filters in the kernel's terms.
 
     Attributes:
-        cgroup_ids: Every cgroup wanted, with those below.
+        cgroup_ids: Says which cgroups are wanted, with those below that are there by then.
         hierarchy_id: cgroup tree the ids are from, as in /proc/cgroups; 0 for v2.
         cgroup_v1: Whether that tree is a v1 one.
         start_ns: When the recording begins.
@@ -103,7 +104,7 @@ class Targets:
         tagged: Whether they do so from the start; else from `take_tags` on.
     """
 
-    cgroup_ids: tuple[int, ...] = ()
+    cgroup_ids: Callable[[], Iterable[int]] = tuple
     hierarchy_id: int = 0
     cgroup_v1: bool = False
     start_ns: int = 0
@@ -177,24 +178,34 @@ def fill_filters(
     filters = settings.filters
     for pid in filters.pids:
         _want_pid(tables["wanted_pids"], pid)
-    for cgroup in targets.cgroup_ids:
-        libbpf.update_map(tables["wanted_cgroups"], cgroup.to_bytes(8, "little"), _YES)
+    _want_cgroups(tables["wanted_cgroups"], targets)
     for comm in filters.comms:
         # The kernel cuts names to 15 bytes.
-        libbpf.update_map(tables["wanted_comms"], comm.encode()[:15].ljust(16, b"\0"), _YES)
+        libbpf.update_map(tables["wanted_comms"], os.fsencode(comm)[:15].ljust(16, b"\0"), _YES)
     for cpu in filters.cpus:
         if cpu >= cpus:
             raise TargetError(f"there is no CPU {cpu}", f"CPUs are 0 to {cpus - 1}")
         libbpf.update_map(tables["wanted_cpus"], cpu.to_bytes(4, "little"), _YES)
 
 
-def want_born(table: int, pids: Sequence[int]) -> None:
-    """Adds to the pid filter who was born below its processes while probes were loaded.
+def want_born(tables: Mapping[str, int], *, settings: Settings, targets: Targets) -> None:
+    """Adds to the filters what was born below their processes and cgroups while probes were loaded.
 
-    For when forks are followed and nobody has been decided on: a decision on a task is kept.
+    For when births are followed and nobody has been decided on: a decision on a task is kept.
+
+    Args:
+        tables: File descriptors by map name.
+        settings: What the user asked for.
+        targets: The same in the kernel's terms.
     """
-    for pid in with_children(pids):
-        _want_pid(table, pid)
+    for pid in with_children(settings.filters.pids):
+        _want_pid(tables["wanted_pids"], pid)
+    _want_cgroups(tables["wanted_cgroups"], targets)
+
+
+def _want_cgroups(table: int, targets: Targets) -> None:
+    for cgroup in targets.cgroup_ids():
+        libbpf.update_map(table, cgroup.to_bytes(8, "little"), _YES)
 
 
 def _want_pid(table: int, pid: int) -> None:
@@ -304,8 +315,7 @@ class LibbpfProbes:
         self._slots = view(maps["histograms"].fd, slots, layouts.dtype("histogram_slot"))
         self._used = cpus
         self.counter_names = counter_names(layouts)
-        tables = {name: table.fd for name, table in maps.items()}
-        fill_filters(tables, cpus, settings=self.settings, targets=self.targets)
+        fill_filters(self._tables(), cpus, settings=self.settings, targets=self.targets)
 
     def _choose_programs(self) -> None:
         arguments = kernel.tracepoint_arguments("sched_switch")
@@ -327,7 +337,7 @@ class LibbpfProbes:
                 self.attached.append(name)
             except CannotRecord as err:
                 self.not_attached.append((name, f"{err.message}: {WITHOUT[name]}"))
-        want_born(self._object.maps["wanted_pids"].fd, self.settings.filters.pids)
+        want_born(self._tables(), settings=self.settings, targets=self.targets)
         for name in (*self._of_records(WAKERS), *CORE, self._switch):
             self._object.attach(name)
             self.attached.append(name)
@@ -335,6 +345,9 @@ class LibbpfProbes:
             self._object.programs[ITERATOR].run_iterator()
         except CannotRecord as err:
             self.not_attached.append((ITERATOR, f"{err.message}: {WITHOUT[ITERATOR]}"))
+
+    def _tables(self) -> dict[str, int]:
+        return {name: table.fd for name, table in self._object.maps.items()}
 
     def _of_records(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Programs that only records need: histograms do not say who woke whom."""

@@ -141,9 +141,7 @@ class Recording:
     def _load(self, loader: str) -> Probes:
         tags_fd = self._attach_sources()
         targets = Targets(
-            cgroup_ids=tuple(
-                i for path in self._settings.filters.cgroups for i in self._groups.subtree_ids(path)
-            ),
+            cgroup_ids=self._wanted_cgroups,
             hierarchy_id=self._hierarchy.hierarchy_id,
             cgroup_v1=self._hierarchy.kind != "v2",
             start_ns=self._clock["start_ns"],
@@ -155,6 +153,10 @@ class Recording:
 
             return BccProbes(self._settings, targets)
         return LibbpfProbes(self._settings, targets)
+
+    def _wanted_cgroups(self) -> list[int]:
+        paths = self._settings.filters.cgroups
+        return [number for path in paths for number in self._groups.subtree_ids(path)]
 
     def _attach_sources(self) -> int:
         """Attaches the sources; the map of their tags, or -1 where there are none."""

@@ -6,15 +6,18 @@ import gc
 import os
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from sltrace.capture import bcc, bcc_compiler
+from sltrace.capture import bcc, bcc_compiler, libbpf
 from sltrace.capture.kernel_offsets import kernel_offsets
+from sltrace.capture.probes import LibbpfProbes, Probes
 from sltrace.capture.settings import Filters, Settings, Stacks
 from sltrace.errors import CannotRecord, TargetError
 from tests.support.cgroups import cgroup
@@ -133,6 +136,54 @@ def test_cgroups_made_inside_a_wanted_one_are_wanted_and_named() -> None:
     assert int(made["kind"]) == 1
     assert int(made["parent"]) == parent_id
     assert bytes(made["path"]).decode() == child.name
+
+
+def test_children_are_followed() -> None:
+    settings = Settings(filters=Filters(pids=(os.getpid(),)))
+    with closing(bcc_probes(settings)) as probes:
+        with load("victim", "--duration", 1) as child:
+            child.outcome()
+        waits = records_of(probes)
+        assert [name for name, _why in probes.not_attached] == ["tasks_at_start"]
+    assert child.pid in set(waits[waits["kind"] < MISSED]["pid"].tolist())
+
+
+@pytest.mark.parametrize("loader", [bcc_probes, libbpf_probes])
+def test_cgroups_that_come_while_probes_load_and_go_later(loader: Callable[..., Probes]) -> None:
+    """Loading takes a second where CPUs are busy; and whole days of cgroups may follow."""
+    with cgroup("lateborn") as group:
+        settings = Settings(filters=Filters(cgroups=(group.name,)))
+        born: list[int] = []
+
+        def wanted() -> list[int]:
+            there = [group.id, *born]
+            if not born:
+                born.append(group.child("born").id)
+            return there
+
+        targets = replace(targets_in(group), cgroup_ids=wanted)
+        with closing(loader(settings, targets)) as probes:
+            child = replace(group, path=group.path / "born")
+            with load("victim", "--duration", 1, within=child) as inside:
+                inside.outcome()
+            waits = records_of(probes)
+            table = _wanted_cgroups(probes)
+            assert _is_wanted(table, born[0])
+            child.path.rmdir()
+            assert not _is_wanted(table, born[0])
+            assert _is_wanted(table, group.id)
+    assert inside.pid in set(waits[waits["kind"] < MISSED]["pid"].tolist())
+
+
+def _wanted_cgroups(probes: Probes) -> int:
+    if isinstance(probes, bcc.BccProbes):
+        return probes._maps["wanted_cgroups"]
+    assert isinstance(probes, LibbpfProbes)
+    return probes._tables()["wanted_cgroups"]
+
+
+def _is_wanted(table: int, cgroup_id: int) -> bool:
+    return bool(libbpf.lookup(table, cgroup_id.to_bytes(8, "little"), 1).any())
 
 
 def test_names_of_tasks_arrive() -> None:

@@ -42,7 +42,7 @@ def targets_in(group: Cgroup, *wanted: int) -> Targets:
     rows = Path("/proc/cgroups").read_text(encoding="ascii").splitlines()[1:]
     trees = {row.split()[0]: int(row.split()[1]) for row in rows}
     return Targets(
-        cgroup_ids=wanted,
+        cgroup_ids=lambda: wanted,
         hierarchy_id=trees["cpu"],
         cgroup_v1=group.hierarchy.version == 1,
         start_ns=time.monotonic_ns(),
