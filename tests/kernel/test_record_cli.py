@@ -366,3 +366,13 @@ def test_a_cgroup_may_be_called_anything(tmp_path: Path) -> None:
     assert (done.code, done.err) == (0, "")
     paths = Trace.open(tmp_path / "names.slt").table("cgroups", ["path"])["path"].to_pylist()
     assert "/sltrace-\ufffd\x1b[2J" in paths
+
+
+def test_a_thread_may_be_called_anything(tmp_path: Path) -> None:
+    """What it is asked for by is in the same bytes."""
+    path, name = tmp_path / "named.slt", b"\xffname"
+    program = f"open('/proc/self/comm', 'wb').write({name!r}); import time; time.sleep(0.5)"
+    comm = os.fsdecode(name)
+    done = sltrace("record", "-q", "-o", path, "--comm", comm, "--", "python3", "-c", program)
+    assert (done.code, done.err) == (0, "")
+    assert set(Trace.open(path).table("waits", ["comm"])["comm"].to_pylist()) == {"\ufffdname"}

@@ -138,7 +138,7 @@ def _recorded(filters: Filters, named: Sequence[int]) -> Sequence[int]:
     else:
         pids = all_processes()
     if filters.comms:
-        wanted = {comm.encode()[:_COMM_BYTES] for comm in filters.comms}
+        wanted = {os.fsencode(comm)[:_COMM_BYTES] for comm in filters.comms}
         pids = [pid for pid in pids if not wanted.isdisjoint(thread_names(pid))]
     return pids[:_MAX_PENDING]
 
