@@ -206,8 +206,7 @@ static __always_inline void switch_in(struct cpu_state *c, struct task_struct *n
 		count(c, CLOCK_BACKWARDS);
 		return;
 	}
-	if ((CFG(policies) && !(CFG(policies) & (1u << (policy & 31)))) ||
-	    (CFG(filter_cpus) && !cpu_matches(cpu)))
+	if (!policy_matches(policy) || !wanted_on(cpu))
 		return;
 
 	runq_ns = now - start;

@@ -13,11 +13,16 @@
 static __always_inline void missed(struct cpu_state *c, struct task_struct *t, u32 cpu, u8 kind,
 				   u64 low, u64 high, u64 now)
 {
+	bool asked = policy_matches(task_policy(t)) && (kind != MISSED_HOLE || wanted_on(cpu));
 	bool tail = with_tail(tags_on());
 	struct wait_record *r;
 
-	count(c, kind == MISSED_HOLE ? HOLES : UNSTAMPED);
-	if (CFG(histogram_only))
+	/* Whoever else got the CPU within a hole may be asked for. */
+	if (kind == MISSED_HOLE)
+		count(c, HOLES);
+	else if (asked)
+		count(c, UNSTAMPED);
+	if (!asked)
 		return;
 	r = record_reserve(cpu, tail);
 	if (!r) {
@@ -97,6 +102,9 @@ static __always_inline void missed_unstamped(struct cpu_state *c, struct task_st
 	u64 low = 0, high = at_least_zero(now - last_seen(s) - ran);
 	u64 queued = kernel_wait_ns(next);
 
+	/* Had it run unseen, it may have waited anywhere. */
+	if (!ran && !wanted_on(cpu))
+		return;
 	if (!ran && queued != UNKNOWN_WAIT && accounted(s)) {
 		queued += task_run_delay_ns(next) - s->run_delay_ns;
 		low = least(high, queued);

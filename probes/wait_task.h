@@ -48,6 +48,17 @@ static __always_inline bool filters_tasks(void)
 	return CFG(filter_pids) || CFG(filter_cgroups) || CFG(filter_comms);
 }
 
+static __always_inline bool policy_matches(u32 policy)
+{
+	return !CFG(policies) || CFG(policies) & (1u << (policy & 31));
+}
+
+/* Whether waits that end on a CPU are asked for. */
+static __always_inline bool wanted_on(u32 cpu)
+{
+	return !CFG(filter_cpus) || cpu_matches(cpu);
+}
+
 static __always_inline bool selected(struct task_state *s, struct task_struct *t)
 {
 	if (!filters_tasks())

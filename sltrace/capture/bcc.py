@@ -131,11 +131,7 @@ class BccProbes:
         )
         for cpu, fd in enumerate(self._rings):
             libbpf.update_map(tables["wait_rings"], _u32(cpu), _u32(fd))
-        self.wait_rings: Sequence[WaitRing] = (
-            []
-            if self.settings.histogram_only
-            else [Ring(fd, ring_bytes, waits) for fd in self._rings]
-        )
+        self.wait_rings: Sequence[WaitRing] = [Ring(fd, ring_bytes, waits) for fd in self._rings]
         self.stack_ring: Ring | None = Ring(tables["stack_ring"], STACK_RING_BYTES, stack)
         self.task_ring: Ring | None = Ring(
             tables["task_ring"], TASK_RING_BYTES, layouts.dtype("task_event")

@@ -257,9 +257,8 @@ class LibbpfProbes:
         tasks = sizes.task_slots()
         self._record = layouts.dtype("wait_record")
         wanted = self.settings.ring_bytes // self._record.itemsize
-        records = sizes.ring_records(cpus, wanted)
-        if self.settings.histogram_only:
-            records = 1
+        # Of histograms only what was not seen whole is handed over.
+        records = sizes.ring_records(cpus, 1 if self.settings.histogram_only else wanted)
         stack_ring_bytes = STACK_RING_BYTES if self.settings.stacks.any else mmap.PAGESIZE
         maps = self._object.maps
         for name, entries in {

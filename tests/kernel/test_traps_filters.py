@@ -147,6 +147,7 @@ def test_policy(filtered: Filtered) -> None:
 def test_filters_of_different_kinds_must_all_match(filtered: Filtered) -> None:
     assert filtered.tids("both") == set()
     assert filtered.traces["both"].table("histogram_sums").num_rows == 0
+    assert filtered.traces["both"].table("missed").num_rows == 0
 
 
 def test_min_latency_keeps_histograms_whole(filtered: Filtered) -> None:

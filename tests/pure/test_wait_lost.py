@@ -52,6 +52,57 @@ def test_a_hole_that_finds_no_room_is_counted() -> None:
     assert [machine.counter(n) for n in ("holes", "ring_full", "records")] == [1, 2, 0]
 
 
+def test_histograms_alone_say_what_is_missing_from_them() -> None:
+    machine, kernel, _, two = two_tasks(histogram_only=1)
+    waited = hole_after_a_wakeup(kernel, two, cpu=0)
+    assert missed(machine) == [(HOLE, 2, waited, waited)]
+    assert len(machine.records()) == 1
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_what_is_missed_passes_the_filters_too(wanted: bool) -> None:
+    """Whom nobody asked for is no loss."""
+    policy = 1 if wanted else 2
+    machine, kernel, _, two = two_tasks(policies=1 << policy)
+    two.struct.policy = 1
+    waited = hole_after_a_wakeup(kernel, two, cpu=0)
+    assert missed(machine) == ([(HOLE, 2, waited, waited)] if wanted else [])
+    # Somebody else may have got the CPU within it.
+    assert machine.counter("holes") == 1
+    lost_wake(kernel, two)
+    kernel.switch(0, two, "block")
+    assert machine.counter("unstamped") == len(missed(machine)) - wanted == wanted
+
+
+@pytest.mark.parametrize("cpu", [0, 1])
+def test_what_is_missed_on_other_cpus_was_not_asked_for(cpu: int) -> None:
+    """The host test wants CPU 0."""
+    machine, kernel, _, two = two_tasks(filter_cpus=1)
+    kernel.switch(1, None, "block")
+    hole_after_a_wakeup(kernel, two, cpu)
+    lost_wake(kernel, two)
+    if cpu:
+        kernel.migrate(two, cpu)
+    kernel.tick(5)
+    kernel.switch(cpu, two, "block")
+    assert [cause for cause, *_ in missed(machine)] == ([HOLE, UNSTAMPED] if cpu == 0 else [])
+    assert machine.counter("unstamped") == (cpu == 0)
+
+
+def test_who_ran_unseen_may_have_waited_on_any_cpu() -> None:
+    machine, kernel, _, two = two_tasks(filter_cpus=1)
+    kernel.hidden = True
+    kernel.wake(two, 0, 0, 5)
+    kernel.switch(0, two, "block")
+    kernel.tick(50)
+    kernel.switch(0, None, "block")
+    kernel.wake(two, 1, 1, 5)
+    kernel.hidden = False
+    kernel.tick(5)
+    kernel.switch(1, two, "block")
+    assert [cause for cause, *_ in missed(machine)] == [UNSTAMPED]
+
+
 def test_a_hole_after_a_wakeup_begins_with_it() -> None:
     machine, kernel, _, two = two_tasks()
     kernel.tick(1000)
