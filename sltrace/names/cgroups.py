@@ -149,6 +149,9 @@ class CgroupNames:
             *(events[f].tolist() for f in ("ns", "id", "kind", "path")), strict=True
         ):
             path = raw.decode(errors="replace") or "/"
+            if len(raw) == events.dtype["path"].itemsize - 1:
+                # There was no room for all of it.
+                path = self._find(number) or f"{path}...#{number}"
             if kind == MKDIR:
                 self._groups[number] = _Group(path, created_ns=ns)
             elif kind == RMDIR:

@@ -226,6 +226,20 @@ def test_cgroups_born_below_a_wanted_one(record: Record) -> None:
     assert {name for name, _ in found} <= named
 
 
+def test_a_path_may_be_longer_than_an_event(record: Record) -> None:
+    """Containers in containers have such."""
+    with cgroup("deep") as outermost, record("--cgroup", outermost.name) as recording:
+        inner = outermost
+        for letter in "abc":
+            inner = inner.child(letter * 200)
+        name = inner.name
+        run("victim", "--duration", 1, within=inner)
+    assert len(name) > 600
+    assert recording.trace.sql("SELECT DISTINCT cgroup FROM waits").to_pylist() == [
+        {"cgroup": name}
+    ]
+
+
 def test_pid_follows_threads_and_children(record: Record) -> None:
     """The recording ends by itself when the last process asked for has exited."""
     with (

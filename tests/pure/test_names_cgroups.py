@@ -16,6 +16,16 @@ def _paths(names: CgroupNames, *ids: int) -> list[str]:
     return [known[i] for i in at.tolist()]
 
 
+def test_paths_that_were_cut_are_told_apart(tmp_path: Path) -> None:
+    names = CgroupNames(Hierarchy("v1 cpu", tmp_path, 1, ""))
+    cut = b"/" + b"x" * 510
+    names.feed(
+        np.array([(1, 101, MKDIR, cut), (1, 102, MKDIR, cut), (1, 103, MKDIR, cut[:-1])], EVENT)
+    )
+    text = cut.decode()
+    assert _paths(names, 101, 102, 103) == [f"{text}...#101", f"{text}...#102", text[:-1]]
+
+
 def test_with_a_cgroup_all_below_it_are_renamed(tmp_path: Path) -> None:
     """v1 allows it; the kernel tells only of the one."""
     names = CgroupNames(Hierarchy("v1 cpu", tmp_path, 1, ""))
