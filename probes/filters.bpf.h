@@ -90,6 +90,13 @@ static __always_inline void follow_fork(struct task_struct *parent, struct task_
 		not_followed();
 }
 
+/* With its last thread a process is gone, and its number is another's soon. */
+static __always_inline void unfollow(u32 pid)
+{
+	if (CFG(filter_pids))
+		bpf_map_delete_elem(&wanted_pids, &pid);
+}
+
 /* A cgroup made inside a wanted one is wanted. */
 static __always_inline void follow_mkdir(u64 parent, u64 child)
 {

@@ -122,19 +122,11 @@ int BPF_PROG(task_rename, struct task_struct *t, const char *comm)
 	return 0;
 }
 
-/* With its last thread a process is gone, and its number is another's soon. */
-static __always_inline void unfollow(struct task_struct *t)
-{
-	u32 pid = t->tgid;
-
-	if (CFG(filter_pids) && !t->signal->live.counter)
-		bpf_map_delete_elem(&wanted_pids, &pid);
-}
-
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(sched_process_exit, struct task_struct *t)
 {
-	unfollow(t);
+	if (!t->signal->live.counter)
+		unfollow(t->tgid);
 	tell_task(t, TASK_EXIT, t->comm);
 	return 0;
 }

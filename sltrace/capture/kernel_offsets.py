@@ -53,6 +53,8 @@ _PERHAPS = (
     "rq.clock",
     "rq.clock_pelt",
     "rq.lost_idle_time",
+    "task_struct.signal",
+    "signal_struct.live",
 )
 
 

@@ -145,6 +145,9 @@ def test_children_are_followed() -> None:
             child.outcome()
         waits = records_of(probes)
         assert [name for name, _why in probes.not_attached] == ["tasks_at_start"]
+        # Those that ended make room.
+        wanted = libbpf.keys(probes._maps["wanted_pids"], 4)
+        assert [int.from_bytes(key, "little") for key in wanted] == [os.getpid()]
     assert child.pid in set(waits[waits["kind"] < MISSED]["pid"].tolist())
 
 
@@ -244,7 +247,7 @@ def test_works_from_kernel_headers_alone_but_for_quotas(monkeypatch: pytest.Monk
     public = {
         name: value
         for name, value in offsets.items()
-        if not name.startswith(("cfs_rq_", "rq_")) and not name.endswith("cfs_rq")
+        if not name.startswith(("cfs_rq_", "rq_", "signal_")) and not name.endswith("cfs_rq")
     }
     monkeypatch.setattr(bcc, "kernel_offsets", lambda: None)
     monkeypatch.setattr(bcc_compiler, "offsets_from_headers", lambda: public)
