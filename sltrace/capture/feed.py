@@ -141,7 +141,7 @@ class Feed:
             self._writer.append(table, pa.concat_tables(pieces, promote_options="permissive"))
         for table, rows in (
             ("tasks", self._tasks.rows(final=final)),
-            ("cgroups", self._groups.rows()),
+            ("cgroups", self._groups.rows(final=final)),
         ):
             self._writer.append(table, pa.Table.from_pylist(rows, schema=arrow_schema(table)))
         self._write_targets()

@@ -190,8 +190,10 @@ class CgroupNames:
             )
         return [number for _, number in _walk(root)]
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Rows of the cgroups table that are new or changed."""
+    def rows(self, *, final: bool = False) -> list[dict[str, Any]]:
+        """Rows of the cgroups table that are new or changed; with `final`, quotas are read anew."""
+        if final:
+            self._read_limits()
         changed = {number: g for number, g in self._groups.items() if g.changed}
         for group in changed.values():
             group.changed = False
@@ -200,6 +202,14 @@ class CgroupNames:
         rows = [self._row(number, group) for number, group in changed.items()]
         self._let_go()
         return rows
+
+    def _read_limits(self) -> None:
+        """A quota may be set long after a cgroup was made, and changed later."""
+        for group in self._groups.values():
+            if group.removed_ns is None:
+                limits = _quota(self._hierarchy, group.path)
+                if limits not in (group.limits, (None, None)):
+                    group.limits, group.changed = limits, True
 
     def _row(self, number: int, group: _Group) -> dict[str, Any]:
         identity = identify(group.path)

@@ -26,6 +26,25 @@ def test_paths_that_were_cut_are_told_apart(tmp_path: Path) -> None:
     assert _paths(names, 101, 102, 103) == [f"{text}...#101", f"{text}...#102", text[:-1]]
 
 
+def test_a_quota_may_be_set_later(tmp_path: Path) -> None:
+    names = CgroupNames(Hierarchy("v1 cpu", tmp_path, 1, ""))
+    for name in ("late", "never"):
+        (tmp_path / name).mkdir()
+        _limit(tmp_path / name, "-1")
+    names.feed(np.array([(1, 101, MKDIR, b"/late"), (1, 102, MKDIR, b"/never")], EVENT))
+    quotas = {row["cgroup_id"]: row["quota_us"] for row in names.rows()}
+    assert (quotas[101], quotas[102]) == (None, None)
+    _limit(tmp_path / "late", "20000")
+    assert names.rows() == []
+    (row,) = names.rows(final=True)
+    assert (row["cgroup_id"], row["quota_us"], row["period_us"]) == (101, 20000, 100000)
+
+
+def _limit(folder: Path, quota: str) -> None:
+    (folder / "cpu.cfs_quota_us").write_text(quota + "\n")
+    (folder / "cpu.cfs_period_us").write_text("100000\n")
+
+
 def test_with_a_cgroup_all_below_it_are_renamed(tmp_path: Path) -> None:
     """v1 allows it; the kernel tells only of the one."""
     names = CgroupNames(Hierarchy("v1 cpu", tmp_path, 1, ""))
