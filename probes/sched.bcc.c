@@ -73,7 +73,7 @@ static __always_inline void keep_kernel_stack(void *ctx, struct cpu_state *c,
 	s = state_claim(task_tid(prev));
 	e = entry_find(task_tid(prev));
 	if (s && e && selected(s, prev))
-		e->stack_kernel = stack_kernel_of_current(ctx, c, now_ns());
+		e->stack_kernel = stack_kernel_of_current(ctx, c, OWN_KERNEL, now_ns());
 }
 
 PROGRAM(sched_switch)

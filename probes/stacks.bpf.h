@@ -7,19 +7,21 @@
 
 #define STACK_WINDOW_NS 10000000ULL
 
-static __always_inline bool stack_allowed(struct cpu_state *c, u64 now)
+static __always_inline bool stack_allowed(struct cpu_state *c, enum stack_kind kind, u64 now)
 {
+	struct stack_budget *budget = &c->stack_budgets[kind];
+
 	if (!CFG(stack_rate))
 		return true;
-	if (now - c->stack_window_ns >= STACK_WINDOW_NS) {
-		c->stack_window_ns = now;
-		c->stacks_taken = 0;
+	if (now - budget->window_ns >= STACK_WINDOW_NS) {
+		budget->window_ns = now;
+		budget->taken = 0;
 	}
-	if (c->stacks_taken >= CFG(stack_rate)) {
+	if (budget->taken >= CFG(stack_rate)) {
 		count(c, STACKS_CAPPED);
 		return false;
 	}
-	c->stacks_taken++;
+	budget->taken++;
 	return true;
 }
 
@@ -46,7 +48,7 @@ static __always_inline u64 stack_kernel_of(struct task_struct *t, struct cpu_sta
 {
 	struct stack_record *stack;
 
-	if (!CFG(stack_kernel) || !stack_allowed(c, now))
+	if (!CFG(stack_kernel) || !stack_allowed(c, OWN_KERNEL, now))
 		return 0;
 	stack = stack_buffer();
 	if (!stack)
@@ -55,12 +57,12 @@ static __always_inline u64 stack_kernel_of(struct task_struct *t, struct cpu_sta
 			    bpf_get_task_stack(t, stack->addresses, sizeof(stack->addresses), 0));
 }
 
-static __always_inline u64 stack_of_current(void *ctx, struct cpu_state *c, u64 now, u32 pid,
-					    u64 flags)
+static __always_inline u64 stack_of_current(void *ctx, struct cpu_state *c, enum stack_kind kind,
+					    u64 now, u32 pid, u64 flags)
 {
 	struct stack_record *stack;
 
-	if (!stack_allowed(c, now))
+	if (!stack_allowed(c, kind, now))
 		return 0;
 	stack = stack_buffer();
 	if (!stack)
@@ -69,15 +71,18 @@ static __always_inline u64 stack_of_current(void *ctx, struct cpu_state *c, u64 
 			    bpf_get_stack(ctx, stack->addresses, sizeof(stack->addresses), flags));
 }
 
-static __always_inline u64 stack_user_of_current(void *ctx, struct cpu_state *c, u64 now)
+static __always_inline u64 stack_user_of_current(void *ctx, struct cpu_state *c,
+						 enum stack_kind kind, u64 now)
 {
-	return stack_of_current(ctx, c, now, bpf_get_current_pid_tgid() >> 32, BPF_F_USER_STACK);
+	return stack_of_current(ctx, c, kind, now, bpf_get_current_pid_tgid() >> 32,
+				BPF_F_USER_STACK);
 }
 
 /* The frames of the tracing itself are innermost; user space cuts them off by name. */
-static __always_inline u64 stack_kernel_of_current(void *ctx, struct cpu_state *c, u64 now)
+static __always_inline u64 stack_kernel_of_current(void *ctx, struct cpu_state *c,
+						   enum stack_kind kind, u64 now)
 {
-	return stack_of_current(ctx, c, now, 0, 0);
+	return stack_of_current(ctx, c, kind, now, 0, 0);
 }
 
 #endif

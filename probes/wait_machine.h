@@ -31,7 +31,7 @@
  *  - tags_on(): whether a runtime is looked into by now
  *  - tag_take(t, r): what its probes noted of a task, into the record
  *  - stack_kernel_of(t, c, now): id of a task's kernel stack, 0 for none
- *  - stack_user_of_current(ctx, c, now), stack_kernel_of_current(ctx, c, now)
+ *  - stack_user_of_current(ctx, c, kind, now), stack_kernel_of_current(ctx, c, kind, now)
  *
  * Stamps are compared, never cleared: an event counts only if it is later than the event it must
  * follow. A waker on another CPU writes its stamp while this CPU switches the task out, and
@@ -59,9 +59,9 @@ static __always_inline void on_waking(void *ctx, struct cpu_state *c, struct tas
 	s->waker_pid = waker_pid;
 	s->waker_context = context;
 	if (CFG(stack_waker)) {
-		s->waker_stack_kernel = stack_kernel_of_current(ctx, c, now);
+		s->waker_stack_kernel = stack_kernel_of_current(ctx, c, WAKER_KERNEL, now);
 		s->waker_stack_user =
-		    context == WAKER_TASK ? stack_user_of_current(ctx, c, now) : 0;
+		    context == WAKER_TASK ? stack_user_of_current(ctx, c, WAKER_USER, now) : 0;
 	}
 }
 
@@ -146,7 +146,7 @@ static __always_inline void switch_out(void *ctx, struct cpu_state *c, struct ta
 	if (s->out_runnable)
 		start_queueing(s, prev, now);
 	if (CFG(stack_user))
-		s->stack_user = stack_user_of_current(ctx, c, now);
+		s->stack_user = stack_user_of_current(ctx, c, OWN_USER, now);
 }
 
 static __always_inline bool long_enough(u64 runq_ns, u64 blocked_ns)

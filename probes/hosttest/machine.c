@@ -187,8 +187,8 @@ static void tag_take(struct task_struct *t, struct wait_record *r)
 	}
 
 NO_STACK(stack_kernel_of, struct task_struct *t, struct cpu_state *c, u64 now)
-NO_STACK(stack_kernel_of_current, void *ctx, struct cpu_state *c, u64 now)
-NO_STACK(stack_user_of_current, void *ctx, struct cpu_state *c, u64 now)
+NO_STACK(stack_kernel_of_current, void *ctx, struct cpu_state *c, enum stack_kind kind, u64 now)
+NO_STACK(stack_user_of_current, void *ctx, struct cpu_state *c, enum stack_kind kind, u64 now)
 
 #include "../wait_machine.h"
 

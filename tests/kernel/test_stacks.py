@@ -12,7 +12,8 @@ import pytest
 from sltrace.analysis.stacks import grouped_stacks
 from sltrace.trace.reader import Trace
 from tests.kernel.conftest import Record
-from tests.support.loads import allowed_cpus, in_pid_namespace
+from tests.support.cgroups import cgroup
+from tests.support.loads import allowed_cpus, in_pid_namespace, load
 from tests.support.programs import FLAGS, SHARED, SOURCES, build
 
 pytestmark = pytest.mark.bpf
@@ -113,3 +114,23 @@ def test_the_vdso_has_names(record: Record) -> None:
     assert recording.trace.sql(f"SELECT {ids} AS n, count(*) > 900 AS many FROM waits").to_pylist()[
         0
     ] == {"n": 0, "many": True}
+
+
+def test_a_cap_is_not_used_up_by_stacks_of_short_waits(record: Record) -> None:
+    """Who leaves the CPU, and wakes others, a thousand times before one waits for long."""
+    options = ("--stacks", "both", "--waker-stacks", "--stack-min", "5ms", "--stack-rate", "100")
+    with (
+        cgroup("capped") as group,
+        record("--cgroup", group.name, *options) as recording,
+        load("pingpong", "--duration", 30, "--ping-cpu", allowed_cpus()[-1], within=group),
+    ):
+        nap = "for _ in range(60): time.sleep(0.03)"
+        script = f"echo $$ > {group.procs}; exec python3 -c 'import time\n{nap}'"
+        sleeper = subprocess.Popen(["sh", "-c", script])
+        sleeper.wait()
+    (found,) = recording.trace.sql(
+        "SELECT count(*) AS n, count(stack_kernel) AS kernel FROM waits "
+        f"WHERE tid = {sleeper.pid} AND kind = 'blocked' AND wait_ns > 5000000"
+    ).to_pylist()
+    assert found["n"] > 50
+    assert found["kernel"] > 10
