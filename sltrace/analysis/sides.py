@@ -78,12 +78,14 @@ class Side:
 
 
 def two_traces(
-    a: Trace, b: Trace, of_a: Selection = EVERYTHING, of_b: Selection = EVERYTHING
+    a: Trace,
+    b: Trace,
+    of_a: Selection = EVERYTHING,
+    of_b: Selection = EVERYTHING,
+    names: tuple[str, str] | None = None,
 ) -> tuple[Side, Side]:
-    """Two traces, or one twice, with a selection for each."""
-    names = (a.path.name, b.path.name)
-    if a.path == b.path:
-        names = ("A", "B")
+    """Two traces, or one twice, with a selection for each; called by their files, or `names`."""
+    names = names or (a.path.name, b.path.name)
     return _comparable(Side(names[0], a, of_a), Side(names[1], b, of_b))
 
 

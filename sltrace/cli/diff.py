@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -15,12 +16,18 @@ from sltrace.cli.selecting import Choice, selection_options, values_of
 from sltrace.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sltrace.analysis.diff import Change, Diff, Groups
     from sltrace.analysis.selection import Selection
     from sltrace.analysis.sides import Side
     from sltrace.trace.reader import Trace
 
 _TITLES = {"runq": "run queue"}
+_WIDEST, _NARROWEST = 28, 10
+"""Columns of a heading that says what a side is: at most, and as wide as its figures are anyway."""
+_OTHERS = 60
+"""Columns that the rest of a table takes."""
 
 
 @click.command()
@@ -128,7 +135,24 @@ def _sides(
     if bucket:
         return in_bucket(a, parse_bucket(bucket), choice.selection(a))
     b = Trace.open(path_b) if path_b else a
-    return two_traces(a, b, _narrowed(a, choice, only_a), _narrowed(b, choice, only_b))
+    return two_traces(
+        a,
+        b,
+        _narrowed(a, choice, only_a),
+        _narrowed(b, choice, only_b),
+        _names((path_a, path_b), (only_a, only_b)),
+    )
+
+
+def _names(paths: tuple[str, str | None], only: tuple[tuple[str, ...], ...]) -> tuple[str, str]:
+    """What the sides are, as it was typed: a trace, the waits of it, or both."""
+    files: tuple[str, str] = ("", "")
+    if paths[1]:
+        files = Path(paths[0]).name, Path(paths[1]).name
+        if files[0] == files[1]:
+            files = paths[0], paths[1]
+    a, b = (" ".join(filter(None, side)) for side in zip(files, map(" ".join, only), strict=True))
+    return a or "all waits", b or "all waits"
 
 
 def _ways(
@@ -197,15 +221,17 @@ def _show(result: Diff) -> None:
         click.echo(f"{label}: {output.text(side.name)} ({size})")
     if not result.classes:
         click.echo("no waits: the traces have none, or none that match")
+    heads = [_heading("A", result.a), _heading("B", result.b)]
     for name, changes in result.classes.items():
         rows = [_row(_LABELS[str(c.name)].format(per=result.per), c) for c in changes]
         click.echo()
-        headers = [_TITLES.get(name, output.text(name)), "A", "B", "B - A", "95 % CONFIDENCE", ""]
+        title = _TITLES.get(name, output.text(name))
+        headers = [title, *heads, "B - A", "95 % CONFIDENCE", ""]
         click.echo(output.table(headers, rows, names=1))
     for groups in result.groups:
         if groups.changes:
             click.echo()
-            _show_groups(groups, result.per)
+            _show_groups(groups, result.per, heads)
     click.echo()
     output.notes(result.notes)
     for label, lost in zip("AB", result.losses, strict=True):
@@ -223,11 +249,18 @@ _LABELS = {
 }
 
 
-def _show_groups(groups: Groups, per: str) -> None:
+def _heading(label: str, side: Side) -> str:
+    """What a side is, in a column whose figures are narrow."""
+    columns = (output.terminal_width() - _OTHERS) // 2
+    columns = min(max(columns, _NARROWEST), _WIDEST)
+    return output.shorten(f"{label}: {output.text(side.name)}", columns)
+
+
+def _show_groups(groups: Groups, per: str, heads: Sequence[str]) -> None:
     rows = [_row(output.text(c.name), c, times=True) for c in groups.changes]
     if groups.rest:
         rows.append(_row(f"{output.number(groups.rest_groups)} more", groups.rest, times=True))
-    headers = [f"{groups.by}, waited per {per}", "A", "B", "B - A", "95 % CONFIDENCE", ""]
+    headers = [f"{groups.by}, waited per {per}", *heads, "B - A", "95 % CONFIDENCE", ""]
     click.echo(output.table(headers, rows, names=1))
 
 

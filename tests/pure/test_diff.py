@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -208,6 +209,31 @@ def test_the_command_compares_and_folds(tmp_path: Path) -> None:
     code, out = shown(paths[0], "--a", "comm=\x1bweb", "--b", "comm=nobody")
     assert code == 0
     assert "-600 ns" in out
+
+
+def test_the_tables_say_what_the_sides_are(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    made = [make_trace(tmp_path / name, [{"cgroup": "/web"}]) for name in ("a", "b")]
+    a, other = str(made[0]), str(made[1].rename(tmp_path / "b" / "new.slt"))
+    long = f"cgroup=/{'x' * 90}/web"
+    for arguments, names in (
+        ([a, "--a", "cgroup=/web", "--b", "cgroup="], ("cgroup=/web", "cgroup=")),
+        ([a, "--a", "cpu=0", "--a", "comm=web"], ("cpu=0 comm=web", "all waits")),
+        ([a, other], ("made.slt", "new.slt")),
+        ([a, other, "--b", "cpu=0"], ("made.slt", "new.slt cpu=0")),
+        ([a, "--at", "2s"], ("before 2 s", "after 2 s")),
+        ([a, "--a", long, "--b", "cpu=0"], ("cgroup=/xxx…xxxxxxxxx/web", "cpu=0")),
+    ):
+        code, out = shown(*arguments)
+        assert code == 0
+        heads = [line for line in out.splitlines() if "CONFIDENCE" in line]
+        assert heads
+        for head in heads:
+            assert re.search(rf"  A: {re.escape(names[0])}  +B: {re.escape(names[1])}  ", head)
+    assert f"A: {long} (" in out, "in full above the tables"
+    moved = str(Path(other).rename(Path(other).with_name("made.slt")))
+    assert f"A: {a} (" in shown(a, moved)[1]
 
 
 @pytest.mark.parametrize(
