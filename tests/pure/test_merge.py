@@ -294,9 +294,40 @@ def test_probes_were_on_for_a_share_of_what_was_recorded(tmp_path: Path) -> None
                      meta=meta, targets=[target], gauges=gauges)
         )  # fmt: skip
     merge(parts, tmp_path / "m.slt")
-    (window,) = windows(Trace.open(tmp_path / "m.slt"), 7200 * SECOND)
-    # From the first probe on: 9 s of the one and 10 s of the other.
-    assert window.looked == pytest.approx(10 / 19)
+    first, second = windows(Trace.open(tmp_path / "m.slt"), 7200 * SECOND)
+    # From the first probe on.
+    assert first.looked == second.looked == pytest.approx(5 / 9)
+
+
+def test_windows_are_within_recordings(tmp_path: Path) -> None:
+    """Two recordings of 10 s, 27 s apart: neither a window of both, nor any of the time between."""
+    parts = []
+    for tid, start in enumerate((100 * SECOND, 137 * SECOND), 1):
+        gauges = [
+            {"ns": start + t * SECOND, "pid": 7, "name": name, "value": value}
+            for t in (1, 7, 10)
+            for name, value in (("gomaxprocs", 4.0), ("idle_ps", float(tid)))
+        ]
+        target = {"runtime": "go", "pid": 7, "level": 1, "from_ns": start - SECOND}
+        waits = [{"kind": "goroutine", "end_ns": start + 8 * SECOND, "pid": 7, "tid": tid}]
+        meta = {"clock": clock(UNIX, start)}
+        parts.append(
+            trace_of(tmp_path, str(tid), waits, "host", UNIX,
+                     meta=meta, targets=[target], gauges=gauges)
+        )  # fmt: skip
+    merge(parts, tmp_path / "m.slt")
+    merged = Trace.open(tmp_path / "m.slt")
+    seen = [
+        (w.start_ns // SECOND, w.end_ns // SECOND, w.p_utilisation, w.waits)
+        for w in windows(merged, 30 * SECOND)
+    ]
+    assert seen == [(0, 10, 0.75, 1), (37, 47, 0.5, 1)]
+    seen = [
+        (w.start_ns // SECOND, w.end_ns // SECOND, w.p_utilisation, w.waits)
+        for w in windows(merged, 6 * SECOND)
+    ]
+    # What was read as a recording ended is in its last window.
+    assert seen == [(0, 6, 0.75, 0), (6, 10, 0.75, 1), (37, 43, 0.5, 0), (43, 47, 0.5, 1)]
 
 
 def test_what_was_left_out_of_a_part_is_said(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from sltrace.analysis.meta import clock_ns, recordings_with
@@ -41,55 +40,89 @@ class Window:
     spinning: float | None
 
 
+_WINDOW = "least(greatest({ns} - since, 0) // ?, greatest(until - since - 1, 0) // ?)"
+"""Which of its recording's windows a time is in; what is told a moment too late, in the last."""
+
+
 def windows(trace: Trace, length_ns: int = WINDOW_NS) -> tuple[Window, ...]:
-    """Windows of every Go process, in order of time."""
-    start, end = clock_ns(trace, "start_ns"), clock_ns(trace, "end_ns")
+    """Windows of every Go process, in order of time; each is within one recording of the trace."""
+    origin = clock_ns(trace, "start_ns")
+    recordings = _recordings(trace)
     rows = trace.sql(
-        """
-        WITH ticks AS (
-          SELECT pid, ns, greatest(ns - ?, 0) // ? AS w,
+        f"""
+        WITH recordings AS (
+          SELECT unnest(?::BIGINT[]) AS pid, unnest(?::BIGINT[]) AS reach,
+            unnest(?::BIGINT[]) AS since, unnest(?::BIGINT[]) AS until
+        ), ticks AS (
+          SELECT pid, ns,
             max(value) FILTER (WHERE name = 'gomaxprocs') AS ps,
             max(value) FILTER (WHERE name = 'idle_ps') AS idle,
             max(value) FILTER (WHERE name = 'spinning_ms') AS spinning,
             sum(value) FILTER (WHERE name IN ('runq_local', 'runq_global')) AS queued
           FROM gauges GROUP BY pid, ns HAVING ps > 0
         ), read AS (
-          SELECT pid, w, avg(1 - idle / ps) AS busy, avg(queued / ps) AS queued,
+          SELECT t.pid, reach, since, until, {_WINDOW.format(ns="ns")} AS w,
+            avg(1 - idle / ps) AS busy, avg(queued / ps) AS queued,
             avg(CASE WHEN spinning > 0 AND queued = 0 THEN 1 ELSE 0 END) AS spinning
-          FROM ticks GROUP BY pid, w
+          FROM ticks t ASOF JOIN recordings r ON t.pid = r.pid AND t.ns >= reach GROUP BY ALL
         ), waited AS (
-          SELECT pid, greatest(end_ns - ?, 0) // ? AS w, count(*) AS n, avg(wait_ns) AS mean,
-            quantile_disc(wait_ns, 0.99) AS p99
-          FROM waits WHERE kind = 'goroutine' GROUP BY ALL
+          SELECT t.pid, reach, since, until, {_WINDOW.format(ns="end_ns")} AS w, count(*) AS n,
+            avg(wait_ns) AS mean, quantile_disc(wait_ns, 0.99) AS p99
+          FROM waits t ASOF JOIN recordings r ON t.pid = r.pid AND end_ns >= reach
+          WHERE kind = 'goroutine' GROUP BY ALL
         )
-        SELECT pid, w, busy, queued, spinning, mean, p99, coalesce(n, 0) AS n
-        FROM read FULL JOIN waited USING (pid, w) ORDER BY pid, w
+        SELECT pid, reach, since, until, w, busy, queued, spinning, mean, p99, coalesce(n, 0) AS n
+        FROM read FULL JOIN waited USING (pid, reach, since, until, w) ORDER BY pid, since, w
         """,
-        [start, length_ns, start, length_ns],
+        [*recordings, *[length_ns] * 4],
     ).to_pylist()
-    on = _on(trace)
-    ended = _ended(trace)
-    recorded = cache(partial(recordings_with, trace))
-    return tuple(
-        Window(
-            pid=row["pid"],
-            start_ns=row["w"] * length_ns,
-            end_ns=min((row["w"] + 1) * length_ns, end - start),
-            p_utilisation=row["busy"],
-            runnable_per_p=row["queued"],
-            mean_wait_ns=row["mean"],
-            p99_wait_ns=row["p99"],
-            waits=row["n"],
-            looked=_looked(
-                on.get(row["pid"], []),
-                start + row["w"] * length_ns,
-                min(start + (row["w"] + 1) * length_ns, ended.get(row["pid"]) or end),
-                recorded(row["pid"]),
-            ),
-            spinning=row["spinning"],
+    on, ended = _on(trace), _ended(trace)
+    found = []
+    for row in rows:
+        start = row["since"] + row["w"] * length_ns
+        end = min(start + length_ns, row["until"])
+        spans = [s for s in on.get(row["pid"], []) if row["reach"] <= s[0] < row["until"]]
+        found.append(
+            Window(
+                pid=row["pid"],
+                start_ns=start - origin,
+                end_ns=end - origin,
+                p_utilisation=row["busy"],
+                runnable_per_p=row["queued"],
+                mean_wait_ns=row["mean"],
+                p99_wait_ns=row["p99"],
+                waits=row["n"],
+                looked=_looked(spans, start, min(end, ended.get(row["pid"]) or end)),
+                spinning=row["spinning"],
+            )
         )
-        for row in rows
-    )
+    return tuple(found)
+
+
+def _recordings(trace: Trace) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Of each Go process the recordings it is in: pid, from when what is told is of it, start, end.
+
+    Those that overlap are one.
+    """
+    pids = trace.sql(
+        "SELECT DISTINCT pid FROM (SELECT pid FROM gauges UNION ALL SELECT pid FROM waits "
+        "WHERE kind = 'goroutine') WHERE pid IS NOT NULL"
+    )["pid"].to_pylist()
+    found: tuple[list[int], list[int], list[int], list[int]] = ([], [], [], [])
+    for pid in pids:
+        joined: list[tuple[int, int]] = []
+        for start, end in recordings_with(trace, pid):
+            if joined and start <= joined[-1][1]:
+                start, end = joined[-1][0], max(end, joined.pop()[1])
+            joined.append((start, end))
+        before = None
+        for start, end in joined:
+            # What is read a moment before a recording, or after it, is of that one.
+            reach = 0 if before is None else (before + start) // 2
+            for column, value in zip(found, (pid, reach, start, end), strict=True):
+                column.append(value)
+            before = end
+    return found
 
 
 def _on(trace: Trace) -> dict[int, list[tuple[int, int]]]:
@@ -114,19 +147,10 @@ def _ended(trace: Trace) -> dict[int, int | None]:
     return {row["pid"]: row["ns"] for row in rows}
 
 
-def _looked(
-    on: list[tuple[int, int]], start: int, end: int, recorded: list[tuple[int, int]]
-) -> float | None:
-    """Share of a window, from the first probe on, in which they were on; None for no probes.
-
-    What lies between the recordings of a merged trace is none of it.
-    """
+def _looked(on: list[tuple[int, int]], start: int, end: int) -> float | None:
+    """Share of a window, from the first probe on, in which they were on; None for no probes."""
     if not on:
         return None
     start = max(start, on[0][0])
-    within, length = (_length_within(spans, start, end) for spans in (on, recorded))
-    return min(within / length, 1) if length else 0.0
-
-
-def _length_within(spans: list[tuple[int, int]], start: int, end: int) -> int:
-    return sum(max(min(until, end) - max(since, start), 0) for since, until in spans)
+    within = sum(max(min(until, end) - max(since, start), 0) for since, until in on)
+    return min(within / (end - start), 1) if start < end else 0.0
