@@ -14,6 +14,7 @@ from sltrace.cli.completing import FILE
 from sltrace.errors import UsageError
 
 if TYPE_CHECKING:
+    from sltrace.profiles.push import Pushed
     from sltrace.trace.machines import Part
 
 
@@ -71,18 +72,34 @@ def command(paths: tuple[str, ...], out: str, force: bool) -> None:
 
 def _profiles(files: Sequence[str]) -> list[dict[str, Any]]:
     """Rows of the table `profiles`, on the wall clock."""
-    from sltrace.profiles.push import of_file
     from sltrace.profiles.stored import MAX_READ
 
     now = time.time_ns()
     rows = [
         pushed.row("file", now, pushed.start_unix_ns or None)
         for file in files
-        for pushed in of_file(Path(file))
+        for pushed in _of_file(file)
     ]
     if sum(row["size"] for row in rows) > MAX_READ:
         raise UsageError(f"more than {MAX_READ >> 20} MB of profiles", "leave some out")
     return rows
+
+
+def _of_file(file: str) -> list[Pushed]:
+    from sltrace.errors import TraceError
+    from sltrace.profiles.push import NotAProfile, of_file
+    from sltrace.trace.reader import Trace
+
+    try:
+        return of_file(Path(file))
+    except NotAProfile as err:
+        try:
+            Trace.open(file)
+        except TraceError as no_trace:
+            # It may have been meant as either.
+            message = f"{no_trace.message}, and not a pprof profile either"
+            raise TraceError(message, no_trace.hint) from err
+        raise
 
 
 def _when(row: dict[str, Any], first: Part, origin: int) -> str:

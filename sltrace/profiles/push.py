@@ -23,9 +23,14 @@ _MAX_TEXT = 256
 _SECOND = 1_000_000_000
 _LATEST, _LONGEST = 1 << 62, 1 << 60
 """Times beyond are none, and their sums would not fit 64 bits: the years 2116 and 36."""
+_HINT_FILE = "give a pprof file (.pb.gz) of times or counts, or a push that was saved"
 _HINT = "point a pyroscope-io client here, with its CPU profiles"
 _TIME_UNITS = ("nanoseconds", "microseconds", "milliseconds", "seconds")
 _COUNTS = ("count", "samples")
+
+
+class NotAProfile(ProfileError):
+    """Bytes are something else than a profile."""
 
 
 @dataclass(frozen=True)
@@ -132,19 +137,21 @@ def of_file(path: Path) -> list[Pushed]:
     """Profiles of a file: a pprof profile, or a push that was saved.
 
     Raises:
-        ProfileError: It cannot be read, is none, or is too large.
+        NotAProfile: It is none.
+        ProfileError: It cannot be read, is of something else, or is too large.
     """
     try:
         with open_regular(path) as file:
             data = unpacked(file.read(MAX_FILE + 1), str(path), MAX_FILE)
     except OSError as err:
-        raise ProfileError(f"cannot read profile {path}: {err.strerror or err}", _HINT) from err
+        why = err.strerror or err
+        raise ProfileError(f"cannot read profile {path}: {why}", _HINT_FILE) from err
     try:
         return [checked(data, path.name)]
     except ProfileError as err:
         if pushed := in_push(data):
             return pushed
-        raise ProfileError(f"{path}: {err.message}", err.hint) from err
+        raise type(err)(f"{path} is {err.message}", _HINT_FILE) from err
 
 
 def in_push(data: bytes) -> list[Pushed]:
@@ -172,13 +179,14 @@ def checked(
         end_unix_ns: When it ended, likewise.
 
     Raises:
-        ProfileError: It is not.
+        NotAProfile: It is no profile.
+        ProfileError: It is one of something else.
     """
     from sltrace.profiles import profile_pb2 as pb
 
     message = _parsed(pb.Profile(), data)  # type: ignore[attr-defined]
     if message is None or not message.sample_type or not message.string_table:
-        raise ProfileError("not a pprof profile", _HINT)
+        raise NotAProfile("not a pprof profile", _HINT)
     types = list(_types(message))
     timed = [name for name, unit in types if unit in _TIME_UNITS]
     if not timed and all(unit in _COUNTS for _, unit in types):

@@ -214,6 +214,7 @@ _REQUIRED = {"waits": ("end_ns", "wait_ns", "kind")}
 _ALL_THE_TIME = 0.999
 """A share of the time from which on it is not worth a note: probes are put in and taken out."""
 
+_GIVE = "give the folder that sltrace record -o NAME wrote"
 _RERECORD = "record again, or copy the trace again from where it was recorded"
 
 
@@ -298,15 +299,13 @@ def _sampling(meta: dict[str, Any], looked: list[str]) -> list[str]:
 
 
 def _read_meta(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        raise TraceError(f"{path} does not exist", "record one with: sudo sltrace record -o NAME")
     file = path / META
     try:
         if file.stat().st_size > _MAX_META:
             raise TraceError(f"{path} is not a trace: its {META} is too large", _RERECORD)
         meta = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise TraceError(f"{path} is not a trace: it has no {META}", _RERECORD) from None
+        raise _no_trace(path) from None
     except OSError as err:
         raise TraceError(f"cannot read {file}: {err.strerror}", "check its permissions") from err
     except (ValueError, RecursionError):
@@ -321,6 +320,24 @@ def _read_meta(path: Path) -> dict[str, Any]:
             f"{path} has format {version[0]}, this sltrace reads {VERSION[0]}", "upgrade sltrace"
         )
     return meta
+
+
+def _no_trace(path: Path) -> TraceError:
+    """What is at a path instead of a trace, and what to give instead of it."""
+    if not path.exists():
+        return TraceError(f"{path} does not exist", "record one with: sudo sltrace record -o NAME")
+    if path.name in (META, *TABLES) or path.suffix == ".parquet":
+        for folder in (path.absolute().parent, path.absolute().parent.parent):
+            if (folder / META).is_file():
+                return TraceError(f"{path} is only a part of a trace", f"give all of it: {folder}")
+    if not path.is_dir():
+        what = "an empty file" if path.is_file() and not path.stat().st_size else "a file"
+        return TraceError(f"{path} is not a trace but {what}", _GIVE)
+    if (path / "waits").is_dir():
+        return TraceError(f"{path} is damaged: it has no {META}", _RERECORD)
+    if inside := next(iter(sorted(path.glob(f"*/{META}"))), None):
+        return TraceError(f"{path} is not a trace", f"it has some: give one, as {inside.parent}")
+    return TraceError(f"{path} is not a trace: it has no {META}", _GIVE)
 
 
 def _quoted(name: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from sltrace.cli.merge import command
-from sltrace.errors import UsageError
+from sltrace.errors import TraceError, UsageError
 from sltrace.profiles.source import ProfileError
 from sltrace.profiles.stored import stored_profiles
 from sltrace.trace.merge import merge
@@ -79,3 +79,20 @@ def test_a_profile_goes_with_one_trace_and_not_alone(tmp_path: Path) -> None:
     bad = CliRunner().invoke(command, [str(file), str(a.path), *out, "-f"])
     assert isinstance(bad.exception, ProfileError)
     assert "cpu.pb" in str(bad.exception)
+
+
+def test_what_is_neither_a_trace_nor_a_profile_is_said(tmp_path: Path) -> None:
+    trace = trace_of(tmp_path, "a", [{}], "one", UNIX).path
+    for name, content in (("y.py", b"print()"), ("report.html", b"<!doctype"), ("empty", b"")):
+        file = tmp_path / name
+        file.write_bytes(content)
+        result = CliRunner().invoke(command, [str(trace), str(file), "-o", str(tmp_path / "m")])
+        assert isinstance(result.exception, TraceError)
+        assert f"{file} is not a trace but " in result.exception.message
+        assert "not a pprof profile" in result.exception.message
+        assert result.exception.hint == "give the folder that sltrace record -o NAME wrote"
+    result = CliRunner().invoke(
+        command, [str(trace), str(trace / "meta.json"), "-o", str(tmp_path / "m")]
+    )
+    assert isinstance(result.exception, TraceError)
+    assert f"give all of it: {trace}" in result.exception.hint

@@ -115,8 +115,9 @@ def test_files_of_profiles_and_of_pushes(tmp_path: Path) -> None:
     assert [p.app for p in of_file(tmp_path / "cpu.pb.gz")] == ["cpu.pb.gz"]
     assert [p.app for p in of_file(tmp_path / "push")] == ["svc"]
     for name, complaint in (("text", "not a pprof"), ("none", "No such file"), (".", "cannot")):
-        with pytest.raises(ProfileError, match=complaint):
+        with pytest.raises(ProfileError, match=complaint) as raised:
             of_file(tmp_path / name)
+        assert "give a pprof file" in raised.value.hint
 
 
 # ---- over the wire ----

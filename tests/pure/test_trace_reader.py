@@ -78,12 +78,29 @@ def test_damaged_metadata(path: Path, content: bytes) -> None:
         Trace.open(path)
 
 
-def test_what_is_not_a_trace(tmp_path: Path) -> None:
-    file = tmp_path / "perf.data"
-    file.write_bytes(b"PERFILE2")
-    for wrong in (file, tmp_path, tmp_path / "nothing.slt"):
-        with pytest.raises(TraceError):
+def test_what_is_not_a_trace(path: Path, tmp_path: Path) -> None:
+    """Whatever is there instead, it is said, and what to give."""
+    (tmp_path / "perf.data").write_bytes(b"PERFILE2")
+    (tmp_path / "empty").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "no.slt" / "waits").mkdir(parents=True)
+    segment = next((path / "waits").glob("*.parquet"))
+    for wrong, what, hint in (
+        (tmp_path / "perf.data", "is not a trace but a file", "give the folder that sltrace"),
+        (tmp_path / "empty", "is not a trace but an empty file", "give the folder that sltrace"),
+        (Path("/dev/null"), "is not a trace but a file", "give the folder that sltrace"),
+        (tmp_path / "folder", "is not a trace: it has no meta.json", "give the folder that sl"),
+        (tmp_path / "no.slt", "is damaged: it has no meta.json", "copy the trace again"),
+        (tmp_path / "nothing.slt", "does not exist", "sudo sltrace record -o NAME"),
+        (path.parent, "is not a trace", f"it has some: give one, as {path}"),
+        (path / "meta.json", "is only a part of a trace", f"give all of it: {path}"),
+        (path / "waits", "is only a part of a trace", f"give all of it: {path}"),
+        (segment, "is only a part of a trace", f"give all of it: {path}"),
+    ):
+        with pytest.raises(TraceError) as raised:
             Trace.open(wrong)
+        assert raised.value.message == f"{wrong} {what}"
+        assert hint in raised.value.hint
 
 
 def test_a_killed_recorder_leaves_a_readable_trace(tmp_path: Path) -> None:
