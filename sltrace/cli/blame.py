@@ -8,7 +8,7 @@ import click
 
 from sltrace.cli import output
 from sltrace.cli.completing import FILE
-from sltrace.cli.selecting import Choice, selection_options
+from sltrace.cli.selecting import Choice, nothing, selection_options
 
 if TYPE_CHECKING:
     from sltrace.analysis.blame import Blame, Cell
@@ -38,10 +38,13 @@ def command(path: str, by: str, top: int | None, as_json: bool, choice: Choice) 
 
     trace = Trace.open(path)
     limit = top or (None if as_json else 20)
-    result = blame(trace, by, choice.selection(trace), limit=limit)
+    selection = choice.selection(trace)
+    result = blame(trace, by, selection, limit=limit)
     if as_json:
         output.print_json(result.to_json())
         return
+    if not result.cells:
+        click.echo(nothing(trace, selection))
     _show(result)
 
 
@@ -50,8 +53,6 @@ def _show(result: Blame) -> None:
         [_victim(c, result.by), _culprit(c, result.by), *_figures(c, result.total_ns)]
         for c in result.cells
     ]
-    if not rows:
-        click.echo("no waits: the trace has none, or none that match")
     if result.rest.waits:
         rows.append(["all other pairs", "", *_figures(result.rest, result.total_ns)])
     rows.append(["total", "", output.duration(result.total_ns), "", output.number(result.waits)])

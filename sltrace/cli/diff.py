@@ -12,7 +12,7 @@ from sltrace.cli import output
 from sltrace.cli.completing import FILE, dimensions
 from sltrace.cli.durations import DURATION
 from sltrace.cli.profiling import pprof_option
-from sltrace.cli.selecting import Choice, selection_options, values_of
+from sltrace.cli.selecting import Choice, nothing, selection_options, values_of
 from sltrace.errors import UsageError
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def _ways(
 
 
 def _narrowed(trace: Trace, choice: Choice, only: tuple[str, ...]) -> Selection:
-    selection, own = choice.selection(trace), values_of(only)
+    selection, own = choice.selection(trace), values_of(only, trace)
     if twice := sorted(selection.values.keys() & own):
         raise UsageError(
             f"--only {twice[0]}=... is for both sides, and --a or --b has another for one",
@@ -220,7 +220,7 @@ def _show(result: Diff) -> None:
             size += f", {output.number(side.traces)} {'trace' if side.traces == 1 else 'traces'}"
         click.echo(f"{label}: {output.text(side.name)} ({size})")
     if not result.classes:
-        click.echo("no waits: the traces have none, or none that match")
+        click.echo(nothing(result.a.trace, result.a.selection, result.b.selection))
     heads = [_heading("A", result.a), _heading("B", result.b)]
     for name, changes in result.classes.items():
         rows = [_row(_LABELS[str(c.name)].format(per=result.per), c) for c in changes]

@@ -9,7 +9,7 @@ import click
 
 from sltrace.cli import output
 from sltrace.cli.completing import FILE, dimensions
-from sltrace.cli.selecting import Choice, selection_options
+from sltrace.cli.selecting import Choice, nothing, selection_options
 from sltrace.errors import UsageError
 
 if TYPE_CHECKING:
@@ -86,6 +86,8 @@ def command(
         f"{output.number(written.waits)} waits, {output.duration(written.wait_ns)} -> {where}",
         err=True,
     )
+    if not written.waits:
+        click.echo(nothing(trace, selection), err=True)
     for note in (*written.notes, *trace.notes):
         click.echo(f"note: {output.text(note)}", err=True)
 

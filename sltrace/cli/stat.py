@@ -9,7 +9,7 @@ import click
 from sltrace.analysis.selection import DIMENSIONS
 from sltrace.cli import output
 from sltrace.cli.completing import FILE, dimensions
-from sltrace.cli.selecting import Choice, selection_options
+from sltrace.cli.selecting import Choice, nothing, selection_options
 
 if TYPE_CHECKING:
     from sltrace.analysis.latency import Stat
@@ -51,19 +51,20 @@ def command(path: str, by: str, top: int | None, kept: bool, as_json: bool, choi
     trace = Trace.open(path)
     limit = top or (None if as_json else 20)
     names = [name.strip() for name in by.split(",") if name.strip()]
-    result = stat(trace, names, choice.selection(trace), limit=limit, kept_only=kept)
+    selection = choice.selection(trace)
+    result = stat(trace, names, selection, limit=limit, kept_only=kept)
     if as_json:
         output.print_json(result.to_json())
+        return
+    if not result.totals:
+        click.echo(nothing(trace, selection))
+        output.notes(result.notes)
+        click.echo(f"losses: {result.losses.sentence}")
         return
     _show(result)
 
 
 def _show(result: Stat) -> None:
-    if not result.totals:
-        click.echo("no waits: the trace has none, or none that match")
-        output.notes(result.notes)
-        click.echo(f"losses: {result.losses.sentence}")
-        return
     totals = [
         [f"total, {_TOTALS.get(name, name)}", *_figures(group)]
         for name, group in result.totals.items()

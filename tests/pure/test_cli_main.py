@@ -99,6 +99,12 @@ def test_the_help_of_a_command_loads_nothing_heavy(name: str) -> None:
         (["stat", "TRACE", "--by", "colour"], 2, "cannot group by 'colour'; choose from kind"),
         (["stat", "TRACE", "--only", "cpu=x"], 2, "cpu=x is not a number"),
         (["stat", "TRACE", "--only", "cpu"], 2, "--only cpu is not DIM=VALUE"),
+        (["stat", "TRACE", "--only", "kind=foo"], 2, "no kind 'foo'; choose from runq_wakeup, "),
+        (["diff", "TRACE", "--a", "kind=foo"], 2, "no kind 'foo'; choose from runq_wakeup, "),
+        (["blame", "TRACE", "--after", "2s", "--before", "1s"], 2, "after 2.00 s and before 1.00"),
+        (["stat", "TRACE", "--after", "10s"], 2, "after 10.0 s; the recording is 10.0 s long"),
+        (["export", "TRACE", "--to", "json", "--before", "0s"], 2, "recording is 10.0 s long"),
+        (["stat", "TRACE", "--min-wait", "2ms", "--max-wait", "1ms"], 2, "no wait is at least 2"),
         (["stat", "TRACE", "--after", "5"], 2, "'5' is not a duration: write 100us"),
         (["stat", "TRACE", "--colour"], 2, "see sltrace stat --help"),
         (["stat"], 2, "Missing argument 'TRACE'"),
@@ -176,11 +182,43 @@ def test_the_rest_is_summed(tmp_path: Path) -> None:
     assert re.search(r"^all other pairs +7\.00 us +77\.8% +7$", out, re.MULTILINE)
 
 
-def test_nothing_selected_is_said(trace: Path) -> None:
-    for command in ("stat", "blame"):
-        done = sltrace(command, str(trace), "--only", "comm=nobody")
-        assert done.returncode == 0
-        assert "no waits" in done.stdout
+@pytest.mark.parametrize("command", ["stat", "blame", "diff", "export"])
+def test_what_there_is_instead_of_nothing_is_said(
+    trace: Path, tmp_path: Path, command: str
+) -> None:
+    more = {"diff": ["--at", "5s"], "export": ["--to", "folded", "-o", str(tmp_path / "out")]}
+    for only, said in (
+        (["comm=nobody"], "no waits: comm is web, \\x1b[31mred\n"),
+        (["cgroup=web", "cpu=7"], "no waits: cgroup is /, /q; cpu is 0\n"),
+        (["policy=FIFO", "cpu=0"], "no waits: policy is OTHER\n"),
+        (["trace_id=ab"], "no waits: the trace has none, or none that match\n"),
+        (["comm=web", "cgroup=/q", "kind=gil"], "no waits: kind is "),
+    ):
+        options = [o for value in only for o in ("--only", value)]
+        done = sltrace(command, str(trace), *options, *more.get(command, ()), "--top", "3")
+        if command == "export":
+            done = sltrace(command, str(trace), *options, *more[command], "-f")
+        assert done.returncode == 0, done.stderr
+        assert said in done.stdout + done.stderr
+
+
+def test_kinds_of_a_newer_sltrace_can_be_selected(tmp_path: Path) -> None:
+    trace = str(make_trace(tmp_path, [{"kind": "new"}]))
+    done = sltrace("stat", trace, "--only", "kind=new")
+    assert done.returncode == 0
+    assert "total, new" in done.stdout
+
+
+def test_a_trace_of_histograms_says_what_there_is(tmp_path: Path) -> None:
+    row = {"kind": "runq_wakeup", "cgroup": "/web", "cgroup_id": 1, "policy": "OTHER"}
+    trace = make_trace(
+        tmp_path,
+        meta={"histogram_only": True},
+        histogram_sums=[row | {"count": 1, "sum_ns": 5}],
+        histograms=[row | {"bucket": 1, "count": 1}],
+    )
+    done = sltrace("stat", str(trace), "--only", "cgroup=/nope")
+    assert "no waits: cgroup is /web\n" in done.stdout
 
 
 @pytest.mark.parametrize("target", ["pprof", "folded", "parquet", "json"])
