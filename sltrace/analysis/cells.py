@@ -161,15 +161,9 @@ def _places(axes: Sequence[Axis]) -> list[_Place]:
 
 
 def _batches(trace: Trace, query: str, words: int) -> Iterator[_Sums]:
-    import duckdb
-    import pyarrow as pa
-
-    try:
-        for batch in trace.connection.sql(query).to_arrow_reader(_BATCH):
-            columns = [batch.column(i).to_numpy() for i in range(words + 3)]
-            yield (np.stack(columns[:words]), *columns[words:])
-    except (duckdb.Error, pa.ArrowException) as err:
-        raise trace.damaged(str(err).strip().partition("\n")[0][:200]) from err
+    for batch in trace.batches(query, _BATCH):
+        columns = [batch.column(i).to_numpy() for i in range(words + 3)]
+        yield (np.stack(columns[:words]), *columns[words:])
 
 
 def _coarsened(

@@ -95,10 +95,5 @@ def part_of(trace: Trace, start_ns: int, end_ns: int) -> Trace:
         "end_ns": end_ns,
     }
     part = type(trace)(trace.path, {**trace.meta, "clock": clock})
-    for table, condition in _CONDITIONS.items():
-        part.connection.execute(f"ALTER VIEW {table} RENAME TO all_{table}")
-        part.connection.execute(
-            f"CREATE VIEW {table} AS SELECT * FROM all_{table} "
-            f"WHERE {condition.format(start=start_ns, end=end_ns)}"
-        )
+    part.narrow({t: c.format(start=start_ns, end=end_ns) for t, c in _CONDITIONS.items()})
     return part

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +55,9 @@ class Trace:
         self.meta = meta
         self.notes: list[str] = []
         self.damage: list[str] = []
+        self._folders: dict[str, tuple[int, int] | None] = {}
+        self._listed: dict[str, tuple[list[Path], set[str]]] = {}
+        self._conditions: Mapping[str, str] = {}
         if not meta.get("finished"):
             self.notes.append(
                 "it is still being recorded, or the recorder was killed: up to the last second is "
@@ -93,6 +96,12 @@ class Trace:
             ) from None
         return cls(path, meta)
 
+    def narrow(self, conditions: Mapping[str, str]) -> None:
+        """Has only the rows of some tables that meet a condition, in SQL; of each table one."""
+        self._conditions = conditions
+        for table in conditions:
+            self._view(table, *self._listed[table])
+
     def sources(self, name: str) -> list[dict[str, Any]]:
         """What its recorder says of what it looked into, as `go`; of a merged trace every one."""
         return _called(self.meta, name)
@@ -104,7 +113,9 @@ class Trace:
         try:
             return self.connection.sql(query, params=list(parameters)).to_arrow_table()
         except duckdb.Error as err:
-            raise self.damaged(_first_line(err)) from err
+            if not self._follow():
+                raise self.damaged(_first_line(err)) from err
+        return self.sql(query, parameters)
 
     def damaged(self, why: str) -> TraceError:
         """The error to raise for content that no recorder writes."""
@@ -115,10 +126,19 @@ class Trace:
         import duckdb
         import pyarrow as pa
 
+        begun = False
         try:
-            yield from self.connection.sql(query).to_arrow_reader(rows)
+            for batch in self.connection.sql(query).to_arrow_reader(rows):
+                begun = True
+                yield batch
+            return
         except (duckdb.Error, pa.ArrowException) as err:
-            raise TraceError(f"{self.path} is damaged: {_first_line(err)}", _RERECORD) from err
+            if not self._follow():
+                raise self.damaged(_first_line(err)) from err
+            if begun:
+                why = f"{self.path} was still being written, and changed while it was read"
+                raise TraceError(why, "try again") from err
+        yield from self.batches(query, rows)
 
     def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """One whole table, or some of its columns."""
@@ -130,7 +150,9 @@ class Trace:
     def _create_view(self, table: str) -> None:
         import duckdb
 
+        self.damage[:] = [d for d in self.damage if not d.startswith(f"{table}/")]
         known = len(self.damage)
+        self._folders[table] = self._folder(table)
         segments, columns = self._sound_segments(table)
         try:
             self._view(table, segments, columns)
@@ -138,8 +160,34 @@ class Trace:
             # Its footer is sound for one reader and not for the other: find out whose.
             segments = [s for s in segments if self._can_bind(table, s, columns)]
             self._view(table, segments, columns)
+        if self._folder(table) != self._folders[table]:
+            # Other segments took the place of those that were listed: none of them is damaged.
+            self._create_view(table)
+            return
+        self._listed[table] = segments, columns
         if table == "waits" and not segments and len(self.damage) > known:
             raise self.damaged(f"none of its waits can be read, as {self.damage[known]}")
+
+    def _folder(self, table: str) -> tuple[int, int] | None:
+        """Which folder a table's is: a recorder that ends puts another in its place (compact)."""
+        try:
+            found = (self.path / table).stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _follow(self) -> bool:
+        """Whether other segments took the place of those that were listed; then lists them.
+
+        Raises:
+            TraceError: The trace is gone.
+        """
+        moved = [t for t, folder in self._folders.items() if self._folder(t) != folder]
+        if moved:
+            _read_meta(self.path)
+        for table in moved:
+            self._create_view(table)
+        return bool(moved)
 
     def _view(self, table: str, segments: Sequence[Path], columns: set[str]) -> None:
         fields = ", ".join(
@@ -154,7 +202,10 @@ class Trace:
             source = f"FROM read_parquet([{names}])"
             if required := _REQUIRED.get(table):
                 source += f" WHERE {' AND '.join(f'{name} IS NOT NULL' for name in required)}"
-        self.connection.execute(f"CREATE OR REPLACE VIEW {table} AS SELECT {fields} {source}")
+        query = f"SELECT {fields} {source}"
+        if condition := self._conditions.get(table):
+            query = f"SELECT * FROM ({query}) WHERE {condition}"
+        self.connection.execute(f"CREATE OR REPLACE VIEW {table} AS {query}")
 
     def _can_bind(self, table: str, segment: Path, columns: set[str]) -> bool:
         import duckdb

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from unittest import mock
 
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sltrace.errors import TraceError
 from sltrace.trace import compact
 from sltrace.trace.reader import Trace
 from sltrace.trace.writer import TraceWriter
@@ -77,3 +79,41 @@ def test_what_cannot_be_joined_stays_as_it_is(long: TraceWriter, failing: str) -
     assert sorted((long.path / "waits").iterdir()) == names
     assert rows_of(long.path) == before
     assert not [p for p in long.path.iterdir() if p.name.startswith(".")]
+
+
+def test_a_reader_never_takes_joined_segments_for_damage(long: TraceWriter) -> None:
+    """Whether they are joined once their names are known, or once they were looked at."""
+    before = rows_of(long.path)
+    trace = Trace.open(long.path)
+    batches = Trace.open(long.path)
+    begun = Trace.open(long.path).batches("SELECT * FROM waits", 1)
+    next(begun)
+    listed = Path.glob
+
+    def joined(path: Path, pattern: str) -> list[Path]:
+        names = list(listed(path, pattern))
+        if path.name == "waits":
+            reading.stop()
+            compact.compact(long)
+        return names
+
+    reading = mock.patch.object(Path, "glob", joined)
+    reading.start()
+    late = Trace.open(long.path)
+    assert late.damage == []
+    assert late.table("waits").num_rows == len(before)
+    assert trace.table("waits", ["wait_ns"])["wait_ns"].to_pylist() == [ns for ns, _ in before]
+    assert sum(b.num_rows for b in batches.batches("SELECT * FROM waits", 7)) == len(before)
+    # The rest of what was begun is in memory already, or cannot be had any more.
+    try:
+        why, count = "", 1 + sum(b.num_rows for b in begun)
+    except TraceError as err:
+        why, count = err.message, 0
+    assert count == len(before) or why.endswith("changed while it was read")
+
+
+def test_a_trace_that_was_removed_is_gone(long: TraceWriter) -> None:
+    trace = Trace.open(long.path)
+    shutil.rmtree(long.path)
+    with pytest.raises(TraceError, match="does not exist"):
+        trace.table("waits")
