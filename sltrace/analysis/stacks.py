@@ -59,6 +59,14 @@ _GO_NAME = "contains(n.name, '.')"
 _OWN = "(language IN ('go', 'python'), name)"
 """By what one of several names of an address is chosen: a runtime's own before that of the file."""
 
+_FITS = (
+    "CASE WHEN n.build_id <> '' AND m.build_id <> '' THEN 3 * (n.build_id = m.build_id)::INT - 1 "
+    "WHEN n.module <> '' AND parse_filename(replace(m.path, ' (deleted)', '')) = n.module THEN 1 "
+    "ELSE 0 END"
+)
+"""How well a mapping at an address fits what its name is of; below 0 it does not. A process that
+became another program has several: none is taken where they differ and the name does not tell."""
+
 _WANTED = "sltrace_wanted_addresses"
 _IDS = "sltrace_wanted_stacks"
 
@@ -351,19 +359,27 @@ def _named_frames(trace: Trace, pids: NDArray[Any], addresses: NDArray[Any]) -> 
               FROM frames SEMI JOIN {_WANTED} USING (pid, address) GROUP BY pid, address
             ), programs AS (
               SELECT DISTINCT pid, exe FROM targets WHERE runtime = 'go' AND exe <> ''
+            ), possible AS (
+              SELECT w.i, m.path, m.build_id, m."offset"::HUGEINT - m.start AS moved,
+                {_FITS} AS fits, max(fits) OVER (PARTITION BY w.i) AS best
+              FROM {_WANTED} w
+                JOIN mappings m ON w.pid = m.pid AND w.address >= m.start AND w.address < m."end"
+                LEFT JOIN named n ON w.pid = n.pid AND w.address = n.address
+            ), mapped AS (
+              SELECT i, any_value(path) AS path, max(build_id) AS build_id,
+                any_value(moved) AS moved
+              FROM possible WHERE fits = best AND fits >= 0
+              GROUP BY i HAVING count(DISTINCT (path, moved)) = 1
             )
             SELECT w.i, w.pid, w.address, n.name, n.module,
-              CASE WHEN n.language = 'native' AND w.address < m."end" AND {_GO_NAME}
+              CASE WHEN n.language = 'native' AND {_GO_NAME}
                 AND EXISTS (SELECT 1 FROM programs g WHERE g.pid = w.pid AND g.exe = m.path)
                 THEN 'go' ELSE n.language END AS language,
-              coalesce(nullif(n.build_id, ''), CASE WHEN w.address < m."end" THEN m.build_id END)
-                AS build_id,
-              CASE WHEN w.address < m."end" THEN m.path END AS path,
-              CASE WHEN w.address < m."end"
-                THEN least(w.address::HUGEINT - m.start + m."offset", {2**63 - 1})::BIGINT
-                END AS file_offset
+              coalesce(nullif(n.build_id, ''), m.build_id) AS build_id, m.path,
+              CASE WHEN m.i IS NOT NULL
+                THEN greatest(least(w.address + m.moved, {2**63 - 1}), 0)::BIGINT END AS file_offset
             FROM {_WANTED} w LEFT JOIN named n ON w.pid = n.pid AND w.address = n.address
-              ASOF LEFT JOIN mappings m ON w.pid = m.pid AND w.address >= m.start
+              LEFT JOIN mapped m ON m.i = w.i
             ORDER BY w.i
             """
         ).to_pylist()

@@ -148,6 +148,49 @@ def packed(data: bytes) -> list[int]:
     return values
 
 
+def test_programs_that_one_process_ran_keep_their_mappings(tmp_path: Path) -> None:
+    """A process became another program, whose files are where those of the first were, or near."""
+    old, new = 0x400100, 0x400200
+    stacks = [
+        {"stack_id": i, "space": "user", "pid": 100, "addresses": [address]}
+        for i, address in enumerate((old, new, 0x400300, 0x900010), 2)
+    ]
+    own = {"space": "user", "pid": 100, "language": "native"}
+    frames = [
+        own | {"address": old, "name": "early", "module": "sh", "build_id": "aa"},
+        own | {"address": new, "name": "late", "module": "web", "build_id": ""},
+        own | {"address": 0x400300, "name": "[unknown]", "module": "", "build_id": ""},
+        own | {"address": 0x900010, "name": "read", "module": "libc.so", "build_id": "cc"},
+    ]
+    mappings = [
+        {"pid": 100, "start": start, "end": end, "offset": offset, "path": path, "build_id": build}
+        for start, end, offset, path, build in (
+            (0x400000, 0x401000, 0x1000, "/bin/sh", "aa"),
+            (0x400000, 0x401000, 0x2000, "/opt/web", ""),
+            # A small one of the other program begins between another and an address in it.
+            (0x900000, 0x910000, 0, "/lib/libc.so", "cc"),
+            (0x900000, 0x900004, 0, "/lib/small.so", "dd"),
+        )
+    ]
+    waits = [{"stack_user": i, "wait_ns": i} for i in (2, 3, 4, 5)]
+    trace = Trace.open(make_trace(tmp_path, waits, stacks=stacks, frames=frames, mappings=mappings))
+    profile = pb.Profile.FromString(profile_bytes(trace))  # type: ignore[attr-defined]
+    text = profile.string_table
+    files = {m.id: text[m.filename] for m in profile.mapping}
+    names = {f.id: text[f.name] for f in profile.function}
+    places = {
+        names[place.line[0].function_id]: (files.get(place.mapping_id), place.address)
+        for place in profile.location
+    }
+    assert places == {
+        "early": ("/bin/sh", 0x1100),
+        "late": ("/opt/web", 0x2200),
+        # Of which program that is nobody knows.
+        "[unknown]": (None, 0x400300),
+        "read": ("/lib/libc.so", 0x10),
+    }
+
+
 def test_the_field_numbers_are_pprofs(tmp_path: Path) -> None:
     """Numbers from pprof's published schema, read without ours."""
     message = list(fields(profile_bytes(make(tmp_path))))
