@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sltrace.errors import TraceError
+from sltrace.trace.database import connect
 from sltrace.trace.schema import FORMAT, TABLES, VERSION, arrow_schema
 from sltrace.trace.writer import META
 
 if TYPE_CHECKING:
-    import duckdb
     import pyarrow as pa
 
 _MAX_META = 16 << 20
@@ -49,8 +49,6 @@ class Trace:
     """
 
     def __init__(self, path: Path, meta: dict[str, Any]) -> None:
-        import duckdb
-
         self.path = path
         self.meta = meta
         self.notes: list[str] = []
@@ -69,9 +67,7 @@ class Trace:
         self.notes += _failed(meta)
         self.notes += _refused(meta)
         self.notes += self.sampling
-        self.connection: duckdb.DuckDBPyConnection = duckdb.connect(
-            config={"autoinstall_known_extensions": False, "autoload_known_extensions": False}
-        )
+        self.connection = connect()
         for table in TABLES:
             self._create_view(table)
         self.notes += self.damage[:_MOST_DAMAGE]
@@ -114,12 +110,22 @@ class Trace:
             return self.connection.sql(query, params=list(parameters)).to_arrow_table()
         except duckdb.Error as err:
             if not self._follow():
-                raise self.damaged(_first_line(err)) from err
+                raise self._unreadable(err) from err
         return self.sql(query, parameters)
 
     def damaged(self, why: str) -> TraceError:
         """The error to raise for content that no recorder writes."""
         return TraceError(f"{self.path} is damaged: {why}", _RERECORD)
+
+    def _unreadable(self, err: Exception) -> TraceError:
+        import duckdb
+
+        if isinstance(err, duckdb.OutOfMemoryException):
+            return TraceError(
+                f"there is not enough memory and disk to read {self.path}",
+                "name a folder with more room in TMPDIR, or record for a shorter time",
+            )
+        return self.damaged(_first_line(err))
 
     def batches(self, query: str, rows: int) -> Iterator[pa.RecordBatch]:
         """The result of a query, piece by piece of at most about `rows`, in constant memory."""
@@ -134,7 +140,7 @@ class Trace:
             return
         except (duckdb.Error, pa.ArrowException) as err:
             if not self._follow():
-                raise self.damaged(_first_line(err)) from err
+                raise self._unreadable(err) from err
             if begun:
                 why = f"{self.path} was still being written, and changed while it was read"
                 raise TraceError(why, "try again") from err

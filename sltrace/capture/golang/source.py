@@ -203,11 +203,11 @@ class GoSource:
             "processes": [
                 {
                     "pid": pid,
-                    "version": p.identity.version,
-                    "offsets": p.offsets_from,
-                    **self._probing.describe(pid, self._samplers[pid].ended_ns or now),
+                    "version": sampler.process.identity.version,
+                    "offsets": sampler.process.offsets_from,
+                    **self._probing.describe(pid, sampler.ended_ns or now),
                 }
-                for pid, p in list(self._processes.items())
+                for pid, sampler in list(self._samplers.items())
             ]
             + [
                 {"pid": i.pid, "version": i.version, "level": None, "why": why}
