@@ -21,6 +21,7 @@ from sltrace.analysis.missing import SCHEDULER, Missing, missing_waits
 from sltrace.analysis.selection import Selection, tables
 from sltrace.buckets import N_BUCKETS, lower_bounds
 from sltrace.model import GO_PROBE_KINDS, Kind
+from sltrace.plural import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -94,7 +95,7 @@ def measure(trace: Trace, rule: Rule) -> Bounds:
 
 def _not_recorded(trace: Trace, rule: Rule) -> str:
     if damaged := len(trace.damage):
-        return f"{damaged} parts of the trace cannot be read"
+        return f"{counted(damaged, 'part')} of the trace cannot be read"
     if _rows_are_gone(trace):
         return "the waits that it counted are not in the trace"
     if Kind.BLOCKED.label in rule.kinds and trace.meta.get("blocked") is False:

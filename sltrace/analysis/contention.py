@@ -12,6 +12,7 @@ from sltrace.analysis.finding import LONG_NS, Finding, cpu_times, name_of
 from sltrace.analysis.meta import min_latency_ns, node_of_cpu
 from sltrace.durations import format_duration
 from sltrace.model import RUNQ_KINDS
+from sltrace.plural import counted
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
@@ -74,7 +75,7 @@ def _contention(row: Mapping[str, Any], wall_ns: int) -> Finding:
     sentence = (
         f"Contention: threads of {name_of(row['cgroup'])} (most of them `{name_of(row['comm'])}`) "
         f"waited {format_duration(row['waited'])} for a CPU within {format_duration(wall_ns)}, in "
-        f"{row['n']:,} waits of {format_duration(LONG_NS)} or more, the longest "
+        f"{counted(row['n'], 'wait')} of {format_duration(LONG_NS)} or more, the longest "
         f"{format_duration(row['longest'])}"
     )
     if stands_out:
@@ -142,7 +143,7 @@ def quota(trace: Trace, wall_ns: int) -> list[Finding]:
                 lost=row["waited"] / wall_ns,
                 sentence=f"Quota: threads of {name_of(row['cgroup'])} were held back for "
                 f"{format_duration(row['waited'])} within {format_duration(wall_ns)} because the "
-                f"CPU quota was used up, {row['n']:,} times, the longest "
+                f"CPU quota was used up, {counted(row['n'], 'time')}, the longest "
                 f"{format_duration(row['longest'])}.{limit}",
                 advice="Nobody is in its way: raise or remove the quota (cpu.max, CPU limit), or "
                 "run fewer threads, so that a period's quota is not used up at its beginning.",

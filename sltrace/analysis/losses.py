@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sltrace.analysis.meta import clock_ns
 from sltrace.durations import format_duration
 from sltrace.model import RUNQ_KINDS
+from sltrace.plural import counted
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
@@ -102,17 +103,19 @@ class Losses:
     @property
     def sentence(self) -> str:
         """One line for the terminal."""
-        unread = f"{self.unread:,} parts of the trace cannot be read" if self.unread else ""
+        unread = (
+            f"{counted(self.unread, 'part')} of the trace cannot be read" if self.unread else ""
+        )
         if not self.lost and not self.missed_count:
             return unread or "nothing was lost"
         parts = [unread] if unread else []
         if self.lost:
-            parts.append(f"{self.lost:,} {_waits(self.lost)} lost {self._where()}")
+            parts.append(f"{counted(self.lost, 'wait')} lost {self._where()}")
         if self.missed_count:
             low, high = (sum(getattr(m, e) for m in self.missed) for e in ("low_ns", "high_ns"))
             least = f"{format_duration(low)} to" if low else "at most"
             parts.append(
-                f"{self.missed_count:,} {_waits(self.missed_count)} not seen whole, "
+                f"{counted(self.missed_count, 'wait')} not seen whole, "
                 f"{least} {format_duration(high)} together"
             )
         # Two digits of the share: few among many waits are not none.
@@ -182,7 +185,3 @@ def _kept(trace: Trace, lost: int) -> int:
     # The histograms also have the waits too short for a record, and those lost after they were
     # counted.
     return int(max(counts["records"], counts["counted"] - lost))
-
-
-def _waits(count: int) -> str:
-    return "wait" if count == 1 else "waits"

@@ -16,6 +16,7 @@ from sltrace.analysis.timelost import lost_sql
 from sltrace.durations import format_duration
 from sltrace.errors import UsageError
 from sltrace.model import BLOCKED_KINDS, RUNQ_KINDS, Kind
+from sltrace.plural import counted
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
@@ -261,8 +262,8 @@ def _missed(trace: Trace, trace_id: str, start_ns: int, end_ns: int) -> tuple[st
         return ()
     low, high = format_duration(row["low"]), format_duration(row["high"])
     return (
-        f"{row['n']:,} waits of these threads were not seen whole, {low} to {high} together: they "
-        "are in what looks like running",
+        f"not seen whole: {counted(row['n'], 'wait')} of these threads, {low} to {high} together, "
+        "which looks like running",
     )
 
 

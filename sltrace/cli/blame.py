@@ -9,6 +9,7 @@ import click
 from sltrace.cli import output
 from sltrace.cli.completing import FILE
 from sltrace.cli.selecting import Choice, nothing, selection_options
+from sltrace.plural import counted
 
 if TYPE_CHECKING:
     from sltrace.analysis.blame import Blame, Cell
@@ -61,7 +62,7 @@ def _show(result: Blame) -> None:
     click.echo()
     if result.partial:
         click.echo(
-            f"note: of {output.number(result.partial)} waits only the latest tasks that ran are "
+            f"note: of {counted(result.partial, 'wait')} only the latest tasks that ran are "
             "known; the time before them is under `not known`"
         )
     output.notes(result.notes)

@@ -12,6 +12,7 @@ from sltrace.cli.completing import FILE
 from sltrace.cli.strips import LETTERS, strip
 from sltrace.errors import UsageError
 from sltrace.model import BLOCKED_KINDS
+from sltrace.plural import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,7 +94,7 @@ def command(
 def _show_slowest(found: Slowest, trace: Trace) -> None:
     if not found.traces:
         click.echo(
-            f"no trace ids among {output.number(found.untraced)} waits: none of the recorded "
+            f"no trace ids among {counted(found.untraced, 'wait')}: none of the recorded "
             "processes had any that sltrace can read"
         )
     else:
@@ -112,7 +113,7 @@ def _show_slowest(found: Slowest, trace: Trace) -> None:
         headers = ["TRACE", "LOST", "BLOCKED", "WAITS", "THREADS", "FROM", "LENGTH"]
         click.echo(output.table(headers, rows, names=1))
         if found.count > len(rows):
-            click.echo(f"{output.number(found.count - len(rows))} more traces")
+            click.echo(counted(found.count - len(rows), "more trace"))
         click.echo(f"\nnext: sltrace explain {click.format_filename(trace.path)} --trace-id ID")
     output.notes(trace.notes)
     click.echo(f"losses: {found.losses.sentence}")

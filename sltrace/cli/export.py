@@ -11,6 +11,7 @@ from sltrace.cli import output
 from sltrace.cli.completing import FILE, dimensions
 from sltrace.cli.selecting import Choice, nothing, selection_options
 from sltrace.errors import UsageError
+from sltrace.plural import counted
 
 if TYPE_CHECKING:
     from sltrace.analysis.selection import Selection
@@ -83,7 +84,7 @@ def command(
         written = _write(trace, target, out, selection, options)
     where = "standard output" if file == STDOUT else output.text(file)
     click.echo(
-        f"{output.number(written.waits)} waits, {output.duration(written.wait_ns)} -> {where}",
+        f"{counted(written.waits, 'wait')}, {output.duration(written.wait_ns)} -> {where}",
         err=True,
     )
     if not written.waits:

@@ -8,6 +8,7 @@ import click
 
 from sltrace.cli import output
 from sltrace.cli.completing import FILE
+from sltrace.plural import counted
 
 if TYPE_CHECKING:
     from sltrace.analysis.python.report import PythonReport
@@ -67,7 +68,7 @@ def _show(report: PythonReport) -> None:
     click.echo()
     for collector in report.collectors:
         click.echo(
-            f"garbage collector of {collector.pid}: {output.number(collector.collections)} times, "
+            f"garbage collector of {collector.pid}: {counted(collector.collections, 'time')}, "
             f"{output.duration(collector.total_ns)} in all, longest "
             f"{output.duration(collector.longest_ns)}"
         )

@@ -10,6 +10,7 @@ from sltrace.analysis.selection import DIMENSIONS
 from sltrace.cli import output
 from sltrace.cli.completing import FILE, dimensions
 from sltrace.cli.selecting import Choice, nothing, selection_options
+from sltrace.plural import counted
 
 if TYPE_CHECKING:
     from sltrace.analysis.latency import Stat
@@ -84,9 +85,8 @@ def _show(result: Stat) -> None:
         click.echo(output.table([*headers, *_FIGURES], rows, names=len(headers)))
     click.echo()
     if censored := sum(g.censored or 0 for g in result.totals.values()):
-        click.echo(
-            f"note: {output.number(censored)} waits began before the recording and were longer"
-        )
+        longer = f"and {'was' if censored == 1 else 'were'} longer"
+        click.echo(f"note: {counted(censored, 'wait')} began before the recording {longer}")
     output.notes(result.notes)
     click.echo(f"losses: {result.losses.sentence}")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sltrace.cli import output
+from sltrace.plural import counted
 
 if TYPE_CHECKING:
     from sltrace.analysis.blame import Blame
@@ -33,7 +34,7 @@ def print_summary(path: Path, reason: str) -> None:
         values = [output.between(r) for r in (*figures.quantiles, figures.longest)]
         names = ("p50", "p90", "p99", "p99.9", "max")
         click.echo(
-            f"  run-queue latency  {figures.count:,} waits: "
+            f"  run-queue latency  {counted(figures.count, 'wait')}: "
             + "  ".join(f"{n} {v}" for n, v in zip(names, values, strict=True))
         )
         click.echo(f"  worst cgroup       {_worst(whole)}")
@@ -68,7 +69,7 @@ def _go(trace: Trace) -> None:
     click.echo(
         f"  go overhead        probes {source['probe_ns'] / wall:.2%} of a CPU (estimate: "
         f"{source['hit_ns']:.0f} ns a hit and its program), sampler "
-        f"{source['sampler_cpu_ns'] / wall:.2%}; {lost:,} waits lost"
+        f"{source['sampler_cpu_ns'] / wall:.2%}; {counted(lost, 'wait')} lost"
     )
 
 

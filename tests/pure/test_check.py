@@ -83,7 +83,7 @@ def test_what_was_not_recorded_is_not_known(tmp_path: Path) -> None:
     assert verdict(trace, "p99(runq where comm=typo) < 1s") == "unknown"
     (trace.path / "waits" / "000001.parquet").write_bytes(b"PAR1 not")
     damaged = Trace.open(trace.path)
-    assert figure(damaged, "p99(runq)").why == "1 parts of the trace cannot be read"
+    assert figure(damaged, "p99(runq)").why == "1 part of the trace cannot be read"
 
 
 def test_how_many_there_were_of_a_sample_is_known_from_below(tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def test_waits_that_were_not_seen_whole_are_said(tmp_path: Path) -> None:
     waits = [{"trace_id": ID, "end_ns": 130, "wait_ns": 30}]
     path = make_trace(tmp_path, waits, missed=missed)
     (note,) = timeline(Trace.open(path), ID).notes
-    assert note.startswith("1 waits of these threads were not seen whole, 5 ns to 40 ns together")
+    assert note.startswith("not seen whole: 1 wait of these threads, 5 ns to 40 ns together")
     assert note in shown(path, "--trace-id", ID)
 
 
@@ -201,7 +201,7 @@ def test_wrong_use_is_said(tmp_path: Path, arguments: list[str], message: str) -
 
 
 def test_no_ids_and_no_waits_are_said(tmp_path: Path) -> None:
-    assert "no trace ids among 1 waits" in shown(make_trace(tmp_path, [{}]))
+    assert "no trace ids among 1 wait:" in shown(make_trace(tmp_path, [{}]))
     path = make_trace(tmp_path, meta={"histogram_only": True})
     result = CliRunner().invoke(command, [str(path)])
     assert "histograms only" in str(result.exception)

@@ -16,6 +16,7 @@ LAYERS = (
         "sltrace.durations",
         "sltrace.errors",
         "sltrace.otel",
+        "sltrace.plural",
         "sltrace",
     },
     {"sltrace.trace"},
