@@ -30,7 +30,7 @@ class Cube {
     const last = Math.max(0, (this.facts.cpus || 1) - 1);
     const cpuName = data.cpu_group > 1 ? (c) => `${c}–${Math.max(c, Math.min(last, c + data.cpu_group - 1))}` : String;
     this.names = {
-      cpu: data.cpus.map(cpuName), cgroup: data.cgroups, comm: data.comms, policy: data.policies, kind: data.kinds, bucket: data.buckets,
+      cpu: data.cpus.map(cpuName), cgroup: data.cgroups, comm: data.comms, policy: data.policies, kind: this.kinds, bucket: data.buckets,
     };
     // A part may lack kinds of the recording.
     this.kindsThere = new Set(Array.from(new Set(this.row.kind), (k) => this.kinds[k]));
@@ -44,7 +44,8 @@ class Cube {
   keepKinds(kinds) {
     const other = Math.max(0, kinds.indexOf("(other)"));
     const number = this.kinds.map((k) => kinds.includes(k) ? kinds.indexOf(k) : other);
-    const grids = Object.keys(this.columns).filter((name) => name.startsWith("grid-") && name.endsWith(".kind"));
+    // Rows of the kinds' own finer heatmap are kinds, too.
+    const grids = Object.keys(this.columns).filter((name) => name === "grid-kind.y" || (name.startsWith("grid-") && name.endsWith(".kind")));
     for (const kind of [this.row.kind, this.blame.kind, ...grids.map((name) => this.columns[name])]) kind.forEach((k, i) => { kind[i] = number[k]; });
     this.kinds = kinds;
   }
