@@ -17,12 +17,15 @@ const Diagnosis = (() => {
     const { findings, notes } = cube.diagnosis;
     const node = document.getElementById("diagnosis");
     node.append(...findings.map((f) => {
-      const show = target(view, f) && el("button", { type: "button", class: "show" }, "Show these waits");
-      // Looked for when asked: rows have other places in a part of the recording.
-      if (show) show.addEventListener("click", () => view.set({ ...target(view, f), cursor: null, target: "a", other: null }));
+      const show = el("button", { type: "button", class: "show" }, "Show these waits");
+      // Looked for when asked: a part of the recording has other rows, in other places.
+      const offer = () => { show.hidden = !target(view, f); };
+      view.onChange(offer);
+      offer();
+      show.addEventListener("click", () => view.set({ ...target(view, f), cursor: null, target: "a", other: null }));
       return el("li", { class: "finding" }, el("details", {},
         el("summary", {}, el("b", {}, (TITLES[f.name] || Text.safe(f.name)) + ":"), " ", ...said(f.sentence)),
-        el("p", {}, ...Text.marked(f.advice, 900))), show || "");
+        el("p", {}, ...Text.marked(f.advice, 900))), show);
     }));
     const rest = [...node.children].slice(SHOWN);
     const more = document.getElementById("more-findings");

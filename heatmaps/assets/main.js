@@ -52,6 +52,9 @@
 
   try {
     const cube = new Cube(await Decode.data());
+    // What the recording has, whatever the part has that the address names.
+    byId("traces-panel").hidden = !cube.traces.length;
+    byId("loss-help").hidden = !cube.losses.length;
     const exact = cube.served && cube.exact ? new Exact(cube) : null;
     if (exact) await exact.begin();
     const view = new View(cube, Axes.all(cube));
@@ -59,9 +62,7 @@
     const heatmap = new Heatmap(byId("heatmap"), cube, view, Tip);
     const flame = new Flame(byId("flame"), Tip, byId("flame-status"));
     const traces = new Traces(byId("traces"), cube, view, stacks.trie);
-    byId("traces-panel").hidden = !cube.traces.length;
     Facts.draw(cube);
-    byId("loss-help").hidden = !cube.losses.length;
     Diagnosis.draw(cube, view);
     controls(cube, view, flame);
     let shown = null;
