@@ -114,6 +114,7 @@ class Exact {
           return;
         }
       }
+      Exact.compare(lines);
     }, Exact.CALM_MS);
   }
 
@@ -152,6 +153,14 @@ class Exact {
       tile.firstElementChild.textContent = Text.duration(group[key]);
     }
     line.querySelector(".figures-title").append(Text.element("span", { class: "exact" }, " exact"));
+  }
+
+  // How much more B has of what is exact in both.
+  static compare(lines) {
+    for (const tile of document.querySelectorAll("#figures [data-change]")) {
+      const [a, b] = lines.map((line) => line.querySelector(`[data-name="${tile.dataset.change}"][data-exact]`));
+      if (a && b) tile.firstElementChild.textContent = Figures.times(+a.dataset.exact, +b.dataset.exact);
+    }
   }
 
   // The answer of the server to a question.

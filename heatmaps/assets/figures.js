@@ -65,7 +65,6 @@ const Figures = (() => {
   function change(cube, view, a, b) {
     const seconds = (cells) => (cells.x1 - cells.x0 + 1) * cube.bin_ns / 1e9;
     const [sa, sb] = [seconds(view.cells), seconds(view.other)];
-    const times = (x, y) => x === y ? "the same" : x && y ? "× " + (y / x).toLocaleString("en", { maximumSignificantDigits: 3 }) : "–";
     const figures = [["waits / s", times(a.count / sa, b.count / sb)], ["time lost / s", times(a.ns / sa, b.ns / sb)]];
     const middle = ([low, high]) => Math.sqrt(Math.max(1, low) * Math.max(1, high === null ? low : high));
     for (const [label, q] of QUANTILES) figures.push([label, a.count && b.count ? times(middle(cube.quantile(a, q)), middle(cube.quantile(b, q))) : "–"]);
@@ -73,6 +72,8 @@ const Figures = (() => {
     return el("div", { class: "figures change" }, el("p", { class: "figures-title" }, "B against A"),
       el("div", { class: "tiles" }, ...figures.map(([what, value]) => el("div", { class: "figure", "data-change": what }, el("b", {}, value), el("span", {}, what)))));
   }
+
+  const times = (x, y) => x === y ? "the same" : x && y ? "× " + (y / x).toLocaleString("en", { maximumSignificantDigits: 3 }) : "–";
 
   // The same as plain numbers (ns), for whoever reads the page with a program.
   function exactly(cube, view, total) {
@@ -111,5 +112,5 @@ const Figures = (() => {
     }));
   }
 
-  return { draw };
+  return { draw, times };
 })();

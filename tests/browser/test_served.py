@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,13 @@ import numpy as np
 import pytest
 
 from heatmaps.page import build_page
+from sltrace.analysis.cube import build_cube
 from sltrace.analysis.part import Whole
 from sltrace.cli.web import Server
 from sltrace.profiles.stored import stored_profiles
 from sltrace.trace.reader import Trace
 from tests.browser.report import AWAKE, FRAMES, HOSTILE, STACKS, Report, waits
+from tests.browser.test_diagnosis import starved
 from tests.browser.test_traces import traced
 from tests.support.profiles import make_pprof
 from tests.support.traces import SECOND, make_trace
@@ -151,6 +154,76 @@ def test_who_is_to_blame_is_of_the_part(serve: Callable[..., Served]) -> None:
     page.until(lambda: "/late" in page.text("#blame-view"))
     assert "/early" not in page.text("#blame-view")
     assert "/victim1" in page.text("#blame-view")
+
+
+def test_kinds_of_a_part_are_its_own(serve: Callable[..., Served]) -> None:
+    """A part has its own list of kinds, in another order."""
+    early = [("blocked", 9_000_000), ("runq_wakeup", 8_000), ("runq_preempt", 7_000)]
+    late = {"runq_wakeup": 3_000_000, "runq_preempt": 2_000, "blocked": 1_000}
+    page = serve(
+        [{"end_ns": SECOND, "kind": kind, "wait_ns": ns} for kind, ns in early * 3]
+        + [{"end_ns": 8 * SECOND, "kind": kind, "wait_ns": ns} for kind, ns in late.items()]
+    )
+    from_ns = page.figures["from"]
+    part = f"part={7 * SECOND - from_ns}-{9 * SECOND - from_ns}"
+    for y in range(3):
+        page.visit(f"{page.server.url}#axis=kind&kinds={','.join(late)}&cells=0-299,{y}-{y}&{part}")
+        (kind,) = page.figures["rows"]
+        assert (page.figures["count"], page.figures["ns"]) == (1, late[kind])
+
+
+def test_kinds_of_a_coarse_part_are_drawn_where_they_are_named(
+    serve: Callable[..., Served], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A third of the waits is throttled, the rest of another kind in each part."""
+    rows = [
+        {"end_ns": i * SECOND // 300, "wait_ns": 100 + 40 * i, "comm": f"c{i % 9}"}
+        | {"kind": "throttled" if i % 3 == 0 else "blocked" if i > 1500 else "runq_wakeup"}
+        for i in range(3000)
+    ]
+    page = serve([*rows, {"end_ns": SECOND, "wait_ns": 9 * SECOND}])
+    monkeypatch.setattr("sltrace.analysis.part.build_cube", partial(build_cube, max_rows=200))
+    kinds = "throttled,runq_wakeup,blocked"
+    page.visit(f"{page.server.url}#axis=kind&kinds={kinds}&part=6000000000-8000000000")
+    assert "drawn finer" in page.status
+    drawn = page.page.evaluate(
+        """() => { const {data: [{z}], layout: {yaxis}} = document.getElementById("heatmap");
+        return yaxis.tickvals.map((y, i) =>
+            [yaxis.ticktext[i], z[y].filter((v) => v !== null).length]); }"""
+    )
+    cells = dict(drawn)
+    assert cells["woken"] == 0
+    assert 50 < cells["CPU quota"] < cells["blocked"]
+
+
+def test_what_a_part_lacks_is_back_with_the_whole_recording(serve: Callable[..., Served]) -> None:
+    page = serve([*starved("/victim"), *traced()])
+    offered = page.page.locator(".finding .show:visible")
+    before = offered.count()
+    assert before
+    # No wait ends there.
+    page.visit(f"{page.server.url}#part=1-2")
+    assert "counted from" in page.status
+    assert offered.count() == 0
+    page.page.locator("#zoom-out").click()
+    page.until(lambda: offered.count() == before)
+    assert page.page.is_visible("#traces-panel")
+
+
+def test_exact_percentiles_are_compared_exactly(serve: Callable[..., Served]) -> None:
+    """Both are in one bucket."""
+    page = serve(
+        [
+            {"end_ns": second * SECOND + i, "wait_ns": ns}
+            for second, ns in ((2, 990_000), (7, 1_040_000))
+            for i in range(50)
+        ]
+    )
+    page.show("axis=kind&cells=0-149,0-0&with=150-299,0-0")
+    assert page.exact(0)["p50"] == 990_000
+    assert page.exact(1)["p50"] == 1_040_000
+    change = page.page.locator('#figures [data-change="p50"] b')
+    page.until(lambda: change.inner_text() == "× 1.05")
 
 
 def test_a_burst_that_was_one_cell_is_seen_wait_by_wait(serve: Callable[..., Served]) -> None:
