@@ -151,7 +151,7 @@ const Axes = (() => {
 
     fullLabel(y) {
       const i = this.size - 1 - y;
-      if (i >= this.keys.length) return this.rest ? `${REST} (${this.rest})` : "";
+      if (i >= this.keys.length) return this.rest ? `${REST} (${this.rest})` : `no ${this.unit}`;
       const name = this.cube.names[this.name][this.keys[i]];
       if (this.name === "cpu") return this.cpuLabel(this.keys[i], name);
       return (this.name === "kind" ? Text.kind(name) : name) || Text.nameless(this.name);

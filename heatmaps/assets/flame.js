@@ -47,6 +47,7 @@ class Flame {
     this.zoomed = path.reduce((at, key) => at && at.children.find((c) => c.key === key), this.root) || this.root;
     this.current = this.zoomed;
     this.draw();
+    this.tell();
   }
 
   pathOf(at) {
@@ -59,7 +60,11 @@ class Flame {
     this.zoomed = at;
     this.current = at;
     this.draw();
-    if (this.onZoom) this.onZoom(at !== this.root);
+    this.tell();
+  }
+
+  tell() {
+    if (this.onZoom) this.onZoom(this.zoomed !== this.root);
   }
 
   search(term) {

@@ -12,7 +12,9 @@ const Scale = (() => {
     const most = held.length ? held[held.length - 1] : 1;
     if (kind === "rank") return ranked(held);
     if (kind === "linear") {
-      return { shade: (v) => v, low: 0, high: most, ticks: steps(TICKS).map((p) => [most * p, most * p]) };
+      // Waits and nanoseconds are whole: a tick stands where its label says.
+      const whole = new Set(steps(TICKS).map((p) => Math.round(most * p)));
+      return { shade: (v) => v, low: 0, high: most, ticks: Array.from(whole, (v) => [v, v]) };
     }
     const low = Math.log10(least);
     const high = Math.max(Math.log10(most), low + 1e-9);

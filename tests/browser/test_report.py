@@ -185,6 +185,30 @@ def test_an_empty_trace(open_report: Callable[..., Report]) -> None:
     assert "No waits" in report.text("#flame-status")
 
 
+def test_one_wait_on_one_cpu(open_report: Callable[..., Report]) -> None:
+    report = open_report([{}], meta={"cpus": 1})
+    assert report.text("#recorded").endswith("1 CPU")
+    report.page.select_option("#measure", "count")
+    report.page.select_option("#scale", "linear")
+    bar = report.page.evaluate("document.getElementById('heatmap').data[0].colorbar")
+    assert (bar["tickvals"], bar["ticktext"]) == ([0, 1], ["0", "1"])
+
+
+def test_rows_that_are_not_there_are_said(open_report: Callable[..., Report]) -> None:
+    report = open_report([])
+    report.show("axis=cgroup&cells=0-9,0-0")
+    assert report.text("#figures .figures-title").startswith("Selected: no cgroups, 0 s to ")
+
+
+def test_a_zoomed_frame_that_goes_ends_the_zoom(open_report: Callable[..., Report]) -> None:
+    report = open_report(stacks=STACKS, frames=FRAMES)
+    report.page.locator("#flame g.frame", has_text="futex_wait").click()
+    assert report.page.is_enabled("#unzoom")
+    report.page.select_option("#stack", "waker")
+    assert "try_to_wake_up" in report.frames
+    assert not report.page.is_enabled("#unzoom")
+
+
 def test_dark_and_back(open_report: Callable[..., Report]) -> None:
     report = open_report(scheme="dark")
 
