@@ -18,11 +18,18 @@ const Table = (() => {
     box.append(table);
     if (lines.length > SHOWN) {
       const more = el("button", { type: "button", class: "more" }, `Show all ${Text.number(lines.length)}`);
+      // Paper has no buttons, but must say what it lacks.
+      const cut = el("p", { class: "cut" }, `and ${Text.number(lines.length - SHOWN)} more`);
       more.addEventListener("click", () => {
-        body.append(...lines.slice(SHOWN).map((line) => row("td", line)));
+        const rest = lines.slice(SHOWN).map((line) => row("td", line));
+        body.append(...rest);
         more.remove();
+        cut.remove();
+        // The keyboard goes on where the new lines begin.
+        rest[0].tabIndex = -1;
+        rest[0].focus({ preventScroll: true });
       });
-      box.append(more);
+      box.append(more, cut);
     }
     return box;
   }

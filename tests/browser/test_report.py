@@ -209,6 +209,20 @@ def test_a_zoomed_frame_that_goes_ends_the_zoom(open_report: Callable[..., Repor
     assert not report.page.is_enabled("#unzoom")
 
 
+def test_a_long_table_by_keyboard_and_on_paper(open_report: Callable[..., Report]) -> None:
+    report = open_report([{"cgroup": f"/c{i:02}"} for i in range(13)])
+    table = report.page.locator("#tables .table", has_text="By cgroup")
+    report.page.emulate_media(media="print")
+    assert table.inner_text().endswith("and 3 more")
+    report.page.emulate_media(media="screen")
+    assert "and 3 more" not in table.inner_text()
+    table.locator(".more").press("Enter")
+    assert table.locator("tbody tr").count() == 13
+    assert report.page.evaluate("document.activeElement.textContent").startswith("/c10")
+    report.page.emulate_media(media="print")
+    assert "more" not in table.inner_text()
+
+
 def test_dark_and_back(open_report: Callable[..., Report]) -> None:
     report = open_report(scheme="dark")
 
