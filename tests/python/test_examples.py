@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from tests.kernel.conftest import Record
 from tests.support.cgroups import cgroup
 from tests.support.programs import ROOT
+from tests.support.pythons import service
 from tests.support.recorder import sltrace
 
 pytestmark = pytest.mark.bpf
@@ -38,8 +40,8 @@ def _findings(path: Path) -> list[dict[str, Any]]:
 
 
 def _command(name: str, mode: str) -> list[str]:
-    service = ROOT / "examples" / name / "service.py"
-    return [*_FIRST, sys.executable, str(service), mode, str(_SECONDS.get(name, 1.5))]
+    program = ROOT / "examples" / name / "service.py"
+    return [*_FIRST, sys.executable, str(program), mode, str(_SECONDS.get(name, 1.5))]
 
 
 @pytest.mark.parametrize("name", DISEASES)
@@ -69,8 +71,24 @@ def test_the_cures_are_silent(record: Record) -> None:
         assert trace.sql("SELECT 1 FROM waits WHERE stack_runtime IS NOT NULL").num_rows > 20, name
 
 
+@pytest.mark.parametrize("version", ["3.11", "3.13"])
+def test_workers_without_work_are_no_convoy(version: str, record: Record) -> None:
+    with (
+        service(version, "queued", 30, prefix=_FIRST) as process,
+        record("--pid", process.pid) as recording,
+    ):
+        time.sleep(2)
+    (place,) = recording.trace.sql(
+        "SELECT count(DISTINCT tid) AS threads, count(*) AS waits FROM waits "
+        "WHERE kind = 'blocked' AND reason = 'lock' AND stack_runtime IS NOT NULL"
+    ).to_pylist()
+    assert place["threads"] == 8
+    assert place["waits"] >= 50
+    assert _findings(recording.path) == []
+
+
 def test_too_many_threads_for_the_quota(record: Record) -> None:
-    service = ROOT / "examples" / "python_quota_threads" / "service.py"
+    program = ROOT / "examples" / "python_quota_threads" / "service.py"
     # On a machine that others use, a batch may get too little CPU to use its quota up.
     names: set[str] = set()
     seen: list[set[str]] = []
@@ -78,7 +96,7 @@ def test_too_many_threads_for_the_quota(record: Record) -> None:
         if mode == "disease" and "cpu-quota" in names:
             continue
         with cgroup("half", cpus=0.5) as limited:
-            command = [sys.executable, str(service), mode, "2.5"]
+            command = [sys.executable, str(program), mode, "2.5"]
             joining = ["/bin/sh", "-c", 'echo $$ > "$0" && exec "$@"', limited.procs, *command]
             process = subprocess.Popen(joining)
             try:

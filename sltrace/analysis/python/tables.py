@@ -38,6 +38,11 @@ _IDLE_MODULES = (
 
 _IS_IDLE = f"module IN ({', '.join(map(repr, _IDLE_MODULES))})"
 
+_HANDED_ON = 0.6
+"""Of the waits for a lock: whoever holds it has mostly waited for it at the same place. A
+`queue.SimpleQueue`, which has no frame of its own, ends them by those that put something in; up to
+3.12 whoever gets that wakes another for nothing, which makes half of the waits look handed on."""
+
 _IS_LOOP = r"regexp_matches(f.file, '(^|/)asyncio/(base_events|events|runners)\.py$')"
 """Files of asyncio that are among the callers of all that runs on one of its loops. By their
 folder: a service may well have an `events.py` of its own, and gevent has one."""
@@ -161,7 +166,8 @@ class Lock:
     """A place in the code where threads wait for a lock (not for the GIL).
 
     Attributes:
-        idle: A queue or condition of the standard library: workers that have nothing to do.
+        idle: A queue or condition of the standard library: workers that have nothing to do. Or
+            what other threads than those that wait there end: a queue, too.
     """
 
     pid: int
@@ -306,11 +312,16 @@ def locks(trace: Trace, limit: int) -> list[Lock]:
     """Places where threads wait for locks, most time first; idle workers last."""
     rows = trace.sql(
         f"""
-        WITH places AS ({_FRAME})
-        SELECT pid, place, bool_or({_IS_IDLE}) AS idle, count(DISTINCT tid) AS threads,
-          count(*) AS waits, sum(wait_ns)::BIGINT AS waited_ns, max(wait_ns) AS longest_ns
-        FROM waits JOIN places ON stack_id = stack_runtime
-        WHERE kind = 'blocked' AND reason = 'lock' GROUP BY pid, place
+        WITH places AS ({_FRAME}), waited AS (
+          SELECT pid, tid, waker_tid, place, module, wait_ns
+          FROM waits JOIN places ON stack_id = stack_runtime
+          WHERE kind = 'blocked' AND reason = 'lock'
+        ), peers AS (SELECT DISTINCT pid, place, tid AS waker_tid, true AS handed_on FROM waited)
+        SELECT pid, place,
+          bool_or({_IS_IDLE}) OR count(handed_on) < {_HANDED_ON} * count(waker_tid) AS idle,
+          count(DISTINCT tid) AS threads, count(*) AS waits, sum(wait_ns)::BIGINT AS waited_ns,
+          max(wait_ns) AS longest_ns
+        FROM waited LEFT JOIN peers USING (pid, place, waker_tid) GROUP BY pid, place
         ORDER BY idle, waited_ns DESC, pid, place LIMIT ?
         """,
         [limit],
