@@ -26,7 +26,9 @@ class PerfMap:
         self._rest = [found[s] for s in usable]
 
     def name(self, address: int) -> str | None:
-        """The function that covers an address."""
+        """The function that covers an address, which may be any: a walk can come to 0, say."""
+        if not 0 <= address < 1 << 64:
+            return None
         at = int(np.searchsorted(self._starts, np.uint64(address), side="right")) - 1
         if at < 0 or address >= self._rest[at][0]:
             return None

@@ -277,6 +277,17 @@ def test_perf_maps() -> None:
     assert found.name(0x2007) == "new"
     assert found.name(0x2009) is None
     assert found.name(0) is None
+    assert found.name(-1) is None
+    assert found.name(1 << 64) is None
+
+
+def test_a_stack_that_comes_to_address_0_of_a_process_with_a_perf_map() -> None:
+    """Where there are no frame pointers, any word is taken for one."""
+    recorder = MappingRecorder()
+    recorder.observe(os.getpid(), [0, 0x1010])
+    recorder.processes[os.getpid()].perf_map = b"1000 20 py::f:/a.py\n"
+    names = {frame["address"]: frame["name"] for frame in user_frames(recorder)}
+    assert names == {0: "[unknown]", 0x1010: "py::f:/a.py"}
 
 
 def test_kernel_symbols(tmp_path: Path) -> None:
