@@ -68,9 +68,12 @@ _WORKERS = f"""
   HAVING coalesce(sum(w.wait_ns) FILTER (w.reason = 'lock' AND p.{_IS_IDLE}
       AND on_loop.stack_id IS NULL), 0)
     > coalesce(sum(w.wait_ns) FILTER (w.reason = 'poll'), 0)
+  OR (count_if(w.reason = 'poll') > 0
+    AND count(w.stack_runtime) FILTER (w.reason = 'poll') = 0)
 """
 """Threads that sleep longer for want of work than in epoll: those of gunicorn ask it of one
-connection now and then, and are no event loops."""
+connection now and then, and are no event loops. Nor are those of a server in C that wait in epoll
+outside of all Python, for the next request: what it is answered with may block, as in uWSGI."""
 
 
 @dataclass(frozen=True)

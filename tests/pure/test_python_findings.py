@@ -1,0 +1,57 @@
+"""Findings of Python from rows made by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sltrace.analysis.python.report import python_report
+from sltrace.trace.reader import Trace
+from tests.support.traces import SECOND, make_trace
+
+PID, IN_C, IN_PYTHON = 100, 7, 8
+HANDLER, SELECT = 1, 2
+
+
+def frame(address: int, name: str) -> dict[str, Any]:
+    return {
+        "space": "python",
+        "pid": PID,
+        "address": address,
+        "name": name,
+        "module": "app.py",
+        "file": "/srv/app.py",
+        "line": 3,
+        "language": "python",
+    }
+
+
+def requests(tid: int, *, poll_stack: int | None) -> list[dict[str, Any]]:
+    """Ten a second, each of which sleeps for 50 ms."""
+    row = {"pid": PID, "tid": tid}
+    rows: list[dict[str, Any]] = []
+    for number in range(1, 10):
+        at = number * SECOND // 10
+        handling = row | {"end_ns": at, "wait_ns": 50_000_000, "stack_runtime": HANDLER}
+        polling = row | {"end_ns": at - 50_000_000, "wait_ns": 45_000_000}
+        rows += [
+            polling | {"kind": "blocked", "reason": "poll", "stack_runtime": poll_stack},
+            handling | {"kind": "blocked", "reason": "sleep"},
+            handling | {"kind": "loop", "reason": "busy period"},
+        ]
+    return rows
+
+
+def test_threads_that_poll_outside_of_python_are_no_event_loops(tmp_path: Path) -> None:
+    """Those of uWSGI wait in epoll for the next request, which may take its time."""
+    stacks = [
+        {"stack_id": s, "space": "python", "pid": PID, "addresses": [s]} for s in (HANDLER, SELECT)
+    ]
+    waits = [*requests(IN_C, poll_stack=None), *requests(IN_PYTHON, poll_stack=SELECT)]
+    frames = [frame(HANDLER, "handler"), frame(SELECT, "select")]
+    path = make_trace(tmp_path, waits, stacks=stacks, frames=frames)
+    report = python_report(Trace.open(path))
+    assert [loop.tid for loop in report.loops] == [IN_PYTHON]
+    assert [(f.name, f"({IN_PYTHON})" in f.what) for f in report.findings] == [
+        ("loop-blocked", True)
+    ]
