@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _WINDOW_NS = 1_000_000_000
 HOLD_NS = 100_000_000
 """The runtime asks a goroutine for its P after 10 ms: this is ten times that."""
+_COLLECTOR = "runtime.gcBgMark"
+"""What marks the heap has a quarter of the Ps for as long as that takes, by design."""
 BACKLOG = 16.0
 """Goroutines queued per P, over a second. A service that keeps up has below 1."""
 LOST_SHARE = 0.2
@@ -162,11 +164,15 @@ def hoarding(trace: Trace) -> list[Finding]:
           SELECT pid, goid, kind, end_ns, wait_ns, stack_runtime FROM waits
           WHERE goid IS NOT NULL
             AND kind IN ('runq_preempt', 'runq_wakeup', 'throttled', 'blocked')
+        ), usual AS (
+          SELECT pid, goid, mode(stack_runtime) AS stack FROM kernel GROUP BY pid, goid
         )
-        SELECT l.*, coalesce(sum(k.wait_ns), 0)::BIGINT AS off, mode(k.stack_runtime) AS stack
+        SELECT l.*, coalesce(sum(k.wait_ns), 0)::BIGINT AS off,
+          coalesce(mode(k.stack_runtime), any_value(u.stack)) AS stack
         FROM longest l LEFT JOIN kernel k ON k.pid = l.pid AND k.goid = l.goid
           AND k.end_ns BETWEEN l.ns - l.hold AND l.ns + 1000000000
           AND (l.state <> 2 OR k.kind <> 'blocked')
+        LEFT JOIN usual u ON u.pid = l.pid AND u.goid = l.goid
         WHERE l.hold >= ? GROUP BY ALL ORDER BY l.hold DESC
         """,
         [HOLD_NS],
@@ -181,6 +187,8 @@ def hoarding(trace: Trace) -> list[Finding]:
         if ran < HOLD_NS or key in best:
             continue
         site = named.get(row["stack"] or 0, UNKNOWN)
+        if site.started.startswith(_COLLECTOR):
+            continue
         what = "in one system call" if row["state"] == 2 else "without a break"
         best[key] = Finding(
             "P hoarding",

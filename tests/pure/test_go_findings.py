@@ -1,0 +1,44 @@
+"""Findings of Go from rows made by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sltrace.analysis.golang.findings import hoarding
+from sltrace.trace.reader import Trace
+from tests.support.traces import SECOND, make_trace
+
+PID, GOID, EXIT, FIRST, LEAF, STACK = 100, 7, 1, 2, 3, 5
+HOLD_NS = 400_000_000
+
+
+@pytest.mark.parametrize(
+    ("first", "alarms"),
+    [
+        ("runtime.gcBgMarkStartWorkers.gowrap1", 0),
+        ("runtime.gcBgMarkWorker", 0),
+        ("main.main.func1", 1),
+    ],
+)
+def test_a_worker_of_the_collector_hoards_no_p(tmp_path: Path, first: str, alarms: int) -> None:
+    """It marks a large heap without a break; it lost its CPU before, but not meanwhile."""
+    gauges = [
+        {"ns": 3 * SECOND, "pid": PID, "name": name, "item": 0, "value": float(value)}
+        for name, value in (("p_state", 1), ("p_goid", GOID), ("p_hold_ns", HOLD_NS))
+    ]
+    names = {EXIT: "runtime.goexit", FIRST: first, LEAF: "main.work"}
+    frames: list[dict[str, Any]] = [
+        {"space": "go", "pid": PID, "address": a, "name": n, "module": "", "language": "go"}
+        for a, n in names.items()
+    ]
+    stacks = [{"stack_id": STACK, "space": "go", "pid": PID, "addresses": [LEAF, FIRST, EXIT]}]
+    waits = [
+        {"kind": "runq_preempt", "pid": PID, "goid": GOID, "stack_runtime": STACK, "end_ns": SECOND}
+    ]
+    path = make_trace(tmp_path, waits, gauges=gauges, stacks=stacks, frames=frames)
+    found = hoarding(Trace.open(path))
+    assert len(found) == alarms
+    assert all(f"main.work, started by {first}" in f.sentence for f in found)
