@@ -84,9 +84,7 @@ class Recording:
         self._symbols = SymbolRecorder(kernel=stacks.kernel or stacks.waker)
         self._native = StackTable(self._symbols)
         refuse_existing(path, force=force)
-        # Beside the kernel, which needs most of a start for verifying the probes.
-        warming_up = threading.Thread(target=warm_up)
-        warming_up.start()
+        warm_up()
         openfiles.raise_limit()
         self._clock = {"start_ns": time.monotonic_ns(), "start_unix_ns": time.time_ns()}
         self._sources = tuple(map(Guarded, sources))
@@ -99,8 +97,6 @@ class Recording:
         except BaseException:
             self._close_sources()
             raise
-        finally:
-            warming_up.join()
         self._tag_records = self._probes.take_tags
         try:
             self._calibration = overhead.calibrate(self._probes)
