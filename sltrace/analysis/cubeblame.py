@@ -175,8 +175,9 @@ def _parts(waits: str) -> str:
     )
     shared = "when_ns, b, cpu, kind, cgroup, comm, pid"
     nobody = "NULL, NULL"
+    # Kept, 21 M of them take 4.2 GB; read three times 0.5, and 1.2 times as long (measured).
     return (
-        f"(WITH parts AS ({main}) "
+        f"(WITH parts AS NOT MATERIALIZED ({main}) "
         f"SELECT {shared}, what, c_cgroup, c_comm, c_pid, held AS ns, 1 AS n, held AS longest, "
         f"culprit_stack FROM parts "
         f"UNION ALL SELECT {shared}, 'others', c_cgroup, {nobody}, ran - held, "

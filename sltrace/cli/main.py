@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import signal
 import sys
+from types import FrameType
 from typing import Any, NoReturn
 
 import click
@@ -103,6 +105,11 @@ def run(arguments: list[str]) -> int:
         what = f"cannot read or write {err.filename or 'standard output'}"
         return _fail(OutputError.exit_code, f"{what}: {err.strerror or err}")
     except Exception as err:
+        # DuckDB makes an error of its own out of what ends a query.
+        if isinstance(err.__cause__, KeyboardInterrupt):
+            return _INTERRUPTED
+        if isinstance(err.__cause__, SystemExit):
+            raise err.__cause__ from None
         if os.environ.get("SLTRACE_DEBUG"):
             raise
         what = f"{type(err).__name__}: {err}"
@@ -114,7 +121,15 @@ def main() -> NoReturn:
     """Entry point of the `sltrace` program."""
     _replace_closed_streams()
     sys.meta_path.insert(0, _WithoutUnused())
+    # As usual, so that what was put on the disk for a while is removed.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _leave)
     sys.exit(run(sys.argv[1:]))
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
 
 
 def _replace_closed_streams() -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from types import FrameType
+from typing import NoReturn
 
 import click
 
@@ -50,7 +51,8 @@ def command(path: str, port: int, profiles: tuple[str, ...], address: str) -> No
     whole = Whole(trace, found)
     page = build_page(trace, whole.cube(), served=True)
     with Server(whole, page.html, address, port) as server:
-        signal.signal(signal.SIGTERM, _leave)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _leave)
         # The address alone is on standard output, for scripts.
         output.notes((*page.notes, *left_out, *trace.notes), err=True)
         if not loopback:
@@ -62,9 +64,16 @@ def command(path: str, port: int, profiles: tuple[str, ...], address: str) -> No
         try:
             server.serve_forever()
         except KeyboardInterrupt:
-            # Not by way of the interpreter's end, which a query that is under way would disturb.
-            os._exit(0)
+            _end(0)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    os._exit(128 + number)
+    _end(128 + number)
+
+
+def _end(code: int) -> NoReturn:
+    """Ends not by way of the interpreter's end, which a query that is under way would disturb."""
+    from sltrace.trace.database import remove_spills
+
+    remove_spills()
+    os._exit(code)

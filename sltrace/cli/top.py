@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
 import time
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -47,8 +45,6 @@ def command(no_blocked: bool, loader: str, **filters: tuple[str, ...]) -> None:
         for value in values
     ]
     options += [f"--loader={loader}", *(["--no-blocked"] if no_blocked else [])]
-    signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGHUP, _leave)
     recorder = LiveRecorder(options)
     try:
         _await_begin(recorder)
@@ -59,10 +55,6 @@ def command(no_blocked: bool, loader: str, **filters: tuple[str, ...]) -> None:
         recorder.close()
     if recorder.kept_path:
         click.echo(f"recorded {click.format_filename(recorder.kept_path)}")
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    sys.exit(128 + number)
 
 
 def _await_begin(recorder: LiveRecorder) -> None:

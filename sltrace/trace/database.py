@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _SHARE = 0.3
 """Of what DuckDB would take, 80 % of the machine's memory or of the cgroup's: traces are read on
 hosts that have other work to do."""
+_spills: list[weakref.finalize[..., duckdb.DuckDBPyConnection]] = []
 
 
 def connect() -> duckdb.DuckDBPyConnection:
@@ -37,6 +38,12 @@ def connect() -> duckdb.DuckDBPyConnection:
     # Where no folder can be made, what does not fit in memory cannot be read.
     with contextlib.suppress(OSError):
         folder = tempfile.mkdtemp(prefix="sltrace-")
-        weakref.finalize(connection, shutil.rmtree, folder, ignore_errors=True)
+        _spills.append(weakref.finalize(connection, shutil.rmtree, folder, ignore_errors=True))
         connection.execute("SET temp_directory = $1", [folder])
     return connection
+
+
+def remove_spills() -> None:
+    """Removes what did not fit into memory; for a process that does not end as usual."""
+    for spill in _spills:
+        spill()
