@@ -17,7 +17,7 @@ const Keyboard = (() => {
         event.preventDefault();
         return;
       }
-      if (event.key === "a" || event.key === "b") {
+      if (!event.ctrlKey && (event.key === "a" || event.key === "b")) {
         anchor = null;
         if (event.key === "b" && !view.cells) status.textContent = "Select something first, then compare it.";
         else {

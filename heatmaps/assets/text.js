@@ -18,10 +18,11 @@ const Text = (() => {
 
   // Both ends of a cgroup path or a symbol tell something: the middle goes.
   function short(name, length) {
-    const text = safe(name);
-    if (text.length <= length) return text;
+    // By characters: one outside of the first plane is two units of a string.
+    const text = [...safe(name)];
+    if (text.length <= length) return text.join("");
     const head = Math.ceil((length - 1) / 2);
-    return text.slice(0, head) + "…" + text.slice(text.length - (length - 1 - head));
+    return [...text.slice(0, head), "…", ...text.slice(text.length - (length - 1 - head))].join("");
   }
 
   function duration(ns) {

@@ -15,6 +15,25 @@ PID, GOID, EXIT, FIRST, LEAF, STACK = 100, 7, 1, 2, 3, 5
 HOLD_NS = 400_000_000
 
 
+def _gauges(hold_ns: int) -> list[dict[str, Any]]:
+    return [
+        {"ns": 3 * SECOND, "pid": PID, "name": name, "item": 0, "value": float(value)}
+        for name, value in (("p_state", 1), ("p_goid", GOID), ("p_hold_ns", hold_ns))
+    ]
+
+
+@pytest.mark.parametrize(("begins_ns", "alarms"), [(-SECOND // 20, 1), (-SECOND // 2, 0)])
+def test_what_a_goroutine_waited_after_its_hold_is_no_part_of_it(
+    tmp_path: Path, begins_ns: int, alarms: int
+) -> None:
+    """It lost its CPU for 0.9 s, so long before the end of what is known of its hold."""
+    end_ns = 3 * SECOND + begins_ns + 9 * SECOND // 10
+    wait = {"kind": "runq_preempt", "pid": PID, "goid": GOID, "end_ns": end_ns}
+    waits = [wait | {"wait_ns": 9 * SECOND // 10}]
+    path = make_trace(tmp_path, waits, gauges=_gauges(HOLD_NS))
+    assert len(hoarding(Trace.open(path))) == alarms
+
+
 @pytest.mark.parametrize(
     ("first", "alarms"),
     [
@@ -25,10 +44,6 @@ HOLD_NS = 400_000_000
 )
 def test_a_worker_of_the_collector_hoards_no_p(tmp_path: Path, first: str, alarms: int) -> None:
     """It marks a large heap without a break; it lost its CPU before, but not meanwhile."""
-    gauges = [
-        {"ns": 3 * SECOND, "pid": PID, "name": name, "item": 0, "value": float(value)}
-        for name, value in (("p_state", 1), ("p_goid", GOID), ("p_hold_ns", HOLD_NS))
-    ]
     names = {EXIT: "runtime.goexit", FIRST: first, LEAF: "main.work"}
     frames: list[dict[str, Any]] = [
         {"space": "go", "pid": PID, "address": a, "name": n, "module": "", "language": "go"}
@@ -38,7 +53,7 @@ def test_a_worker_of_the_collector_hoards_no_p(tmp_path: Path, first: str, alarm
     waits = [
         {"kind": "runq_preempt", "pid": PID, "goid": GOID, "stack_runtime": STACK, "end_ns": SECOND}
     ]
-    path = make_trace(tmp_path, waits, gauges=gauges, stacks=stacks, frames=frames)
+    path = make_trace(tmp_path, waits, gauges=_gauges(HOLD_NS), stacks=stacks, frames=frames)
     found = hoarding(Trace.open(path))
     assert len(found) == alarms
     assert all(f"main.work, started by {first}" in f.sentence for f in found)

@@ -167,7 +167,9 @@ def hoarding(trace: Trace) -> list[Finding]:
         ), usual AS (
           SELECT pid, goid, mode(stack_runtime) AS stack FROM kernel GROUP BY pid, goid
         )
-        SELECT l.*, coalesce(sum(k.wait_ns), 0)::BIGINT AS off,
+        SELECT l.*, coalesce(sum(greatest(0, least(k.end_ns, l.ns)
+            - greatest(k.end_ns - k.wait_ns, l.ns - l.hold)))
+            FILTER (WHERE k.pid IS NOT NULL), 0)::BIGINT AS off,
           coalesce(mode(k.stack_runtime), any_value(u.stack)) AS stack
         FROM longest l LEFT JOIN kernel k ON k.pid = l.pid AND k.goid = l.goid
           AND k.end_ns BETWEEN l.ns - l.hold AND l.ns + 1000000000
