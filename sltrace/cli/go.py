@@ -30,7 +30,7 @@ def command(path: str, window: int, as_json: bool) -> None:
     from dataclasses import asdict
 
     from sltrace.analysis.golang.findings import findings
-    from sltrace.analysis.golang.health import windows
+    from sltrace.analysis.golang.health import unread, windows
     from sltrace.analysis.losses import losses
     from sltrace.errors import UsageError
     from sltrace.trace.reader import Trace
@@ -40,6 +40,7 @@ def command(path: str, window: int, as_json: bool) -> None:
     if not targets:
         raise UsageError(f"{path} has no Go process", "record one with sltrace record --pid PID")
     found, lines, lost = findings(trace), windows(trace, max(window, 1)), losses(trace)
+    notes = [*trace.notes, *unread(trace)]
     own = next(iter(trace.sources("go")), {})
     if as_json:
         output.print_json(
@@ -50,7 +51,7 @@ def command(path: str, window: int, as_json: bool) -> None:
                 "sampled": own.get("sampled"),
                 "losses": lost.to_json(),
                 "source": own,
-                "notes": list(trace.notes),
+                "notes": notes,
             }
         )
         return
@@ -82,7 +83,7 @@ def command(path: str, window: int, as_json: bool) -> None:
     if not found:
         click.echo("nothing is beyond its threshold")
     click.echo()
-    output.notes(trace.notes)
+    output.notes(notes)
     click.echo(f"losses: {lost.sentence}")
 
 

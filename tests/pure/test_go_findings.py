@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from sltrace.analysis.diagnosis import diagnose
 from sltrace.analysis.golang.findings import hoarding
+from sltrace.analysis.golang.health import unread
 from sltrace.trace.reader import Trace
 from tests.support.traces import SECOND, make_trace
 
@@ -57,3 +59,15 @@ def test_a_worker_of_the_collector_hoards_no_p(tmp_path: Path, first: str, alarm
     found = hoarding(Trace.open(path))
     assert len(found) == alarms
     assert all(f"main.work, started by {first}" in f.sentence for f in found)
+
+
+def test_a_process_of_which_nothing_was_read_is_not_called_healthy(tmp_path: Path) -> None:
+    """The recorder had no time for it, or it ended at once."""
+    targets = [{"runtime": "go", "pid": pid, "level": 0} for pid in (PID, 8, 9)]
+    refused = {"runtime": "go", "pid": 10}
+    read = _gauges(HOLD_NS)
+    path = make_trace(tmp_path, gauges=read, targets=[*targets, refused])
+    (note,) = unread(Trace.open(path))
+    assert "of 2 Go programs (8, 9):" in note
+    assert note in diagnose(Trace.open(path)).notes
+    assert unread(Trace.open(make_trace(tmp_path, gauges=read, targets=targets[:1]))) == []

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sltrace.analysis.meta import clock_ns, recordings_with
+from sltrace.plural import counted
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
 
 WINDOW_NS = 30_000_000_000
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -154,3 +156,19 @@ def _looked(on: list[tuple[int, int]], start: int, end: int) -> float | None:
     start = max(start, on[0][0])
     within = sum(max(min(until, end) - max(since, start), 0) for since, until in on)
     return min(within / (end - start), 1) if start < end else 0.0
+
+
+def unread(trace: Trace) -> list[str]:
+    """A sentence on the processes of whose memory nothing was read, if there are any."""
+    rows = trace.sql(
+        "SELECT DISTINCT pid FROM targets t ANTI JOIN gauges g USING (pid) "
+        "WHERE runtime = 'go' AND level IS NOT NULL ORDER BY pid"
+    ).to_pylist()
+    if not rows:
+        return []
+    named = ", ".join(str(row["pid"]) for row in rows[:_NAMED])
+    more = ", ..." if len(rows) > _NAMED else ""
+    return [
+        f"nothing was read of {counted(len(rows), 'Go program')} ({named}{more}): it ended at "
+        "once, or the recorder had no time"
+    ]
