@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sltrace.analysis.diagnosis import diagnose
-from sltrace.analysis.golang.findings import hoarding
+from sltrace.analysis.golang.findings import hoarding, lost_p
 from sltrace.analysis.golang.health import unread
 from sltrace.trace.reader import Trace
 from tests.support.traces import SECOND, make_trace
@@ -71,3 +71,19 @@ def test_a_process_of_which_nothing_was_read_is_not_called_healthy(tmp_path: Pat
     assert "of 2 Go programs (8, 9):" in note
     assert note in diagnose(Trace.open(path)).notes
     assert unread(Trace.open(make_trace(tmp_path, gauges=read, targets=targets[:1]))) == []
+
+
+@pytest.mark.parametrize(
+    ("culprit", "because"),
+    [(PID, "its own other threads"), (9, "other tasks, most of all neighbour")],
+)
+def test_a_process_in_its_own_way_is_told_from_others(
+    tmp_path: Path, culprit: int, because: str
+) -> None:
+    wait = {"kind": "runq_preempt", "pid": PID, "held_p": 0, "wait_ns": 6 * SECOND}
+    whom = {"culprit_pid": culprit, "culprit_comm": "svc" if culprit == PID else "neighbour"}
+    gauges = [{"ns": SECOND, "pid": PID, "name": "gomaxprocs", "value": 2.0}]
+    targets = [{"runtime": "go", "pid": PID, "level": 0, "from_ns": 0}]
+    waits = [wait | whom | {"end_ns": 8 * SECOND}]
+    (found,) = lost_p(Trace.open(make_trace(tmp_path, waits, gauges=gauges, targets=targets)))
+    assert f"because of {because}" in found.sentence

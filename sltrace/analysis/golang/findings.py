@@ -223,8 +223,11 @@ def lost_p(trace: Trace) -> list[Finding]:
         SELECT w.pid, any_value(ps.ps) AS ps, min(end_ns - wait_ns) AS first, max(end_ns) AS last,
           coalesce(sum(wait_ns) FILTER (WHERE kind = 'throttled'), 0)::BIGINT AS throttled,
           coalesce(sum(wait_ns) FILTER (WHERE kind <> 'throttled'), 0)::BIGINT AS preempted,
-          sum(wait_ns::HUGEINT * queued)::DOUBLE AS behind,
-          mode(culprit_comm) FILTER (WHERE kind <> 'throttled') AS culprit,
+          coalesce(sum(wait_ns::HUGEINT * queued), 0)::DOUBLE AS behind,
+          coalesce(sum(wait_ns) FILTER (WHERE kind <> 'throttled' AND culprit_pid = w.pid),
+            0)::BIGINT AS own,
+          mode(culprit_comm) FILTER (WHERE kind <> 'throttled'
+            AND culprit_pid IS DISTINCT FROM w.pid) AS culprit,
           any_value(g.quota_us / g.period_us) AS cpus
         FROM waits w JOIN ps ON w.pid = ps.pid LEFT JOIN (SELECT cgroup_id,
           max(quota_us) AS quota_us, max(period_us) AS period_us FROM cgroups GROUP BY ALL) g
@@ -244,6 +247,8 @@ def lost_p(trace: Trace) -> list[Finding]:
             if by_quota >= QUOTA_SHARE and quota
             else "the CPU quota"
             if by_quota >= QUOTA_SHARE
+            else "its own other threads, which are more than there were CPUs for"
+            if 2 * row["own"] > row["preempted"]
             else f"other tasks, most of all {row['culprit']}"
         )
         found.append(
