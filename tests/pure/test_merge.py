@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -274,49 +275,56 @@ def test_a_process_found_before_its_part_began_is_of_that_part(tmp_path: Path) -
         assert recorded_ns_with(merged, pid) == len(held) * 10 * SECOND
 
 
-def test_probes_were_on_for_a_share_of_what_was_recorded(tmp_path: Path) -> None:
-    """Two recordings of 10 s an hour apart, with the probes on for 5 s of each."""
+def _merged_of_go(
+    tmp_path: Path,
+    starts: Sequence[int],
+    gauges: Callable[[int], Sequence[tuple[int, str, float]]],
+    wait: dict[str, Any],
+) -> Trace:
+    """Two recordings of 10 s of one Go process, joined.
+
+    Args:
+        tmp_path: Where to.
+        starts: When each began.
+        gauges: Of each recording, by its number: seconds from its start, name and value.
+        wait: One wait in each; `end_ns` is from its start.
+    """
     parts = []
-    for tid, start in enumerate((100 * SECOND, 3700 * SECOND), 1):
-        gauges = [
+    for number, start in enumerate(starts, 1):
+        rows = [
             {"ns": start + t * SECOND, "pid": 7, "name": name, "value": value}
-            for t, name, value in (
-                (1, "probes_on", 1.0),
-                (2, "gomaxprocs", 4.0),
-                (6, "probes_on", 0.0),
-            )
+            for t, name, value in gauges(number)
         ]
         target = {"runtime": "go", "pid": 7, "level": 1, "from_ns": start - SECOND}
-        waits = [{"end_ns": start + SECOND, "tid": tid}]
+        waits = [wait | {"tid": number, "end_ns": start + wait["end_ns"]}]
         meta = {"clock": clock(UNIX, start)}
         parts.append(
-            trace_of(tmp_path, str(tid), waits, "host", UNIX,
-                     meta=meta, targets=[target], gauges=gauges)
+            trace_of(tmp_path, str(number), waits, "host", UNIX,
+                     meta=meta, targets=[target], gauges=rows)
         )  # fmt: skip
     merge(parts, tmp_path / "m.slt")
-    first, second = windows(Trace.open(tmp_path / "m.slt"), 7200 * SECOND)
+    return Trace.open(tmp_path / "m.slt")
+
+
+def test_probes_were_on_for_a_share_of_what_was_recorded(tmp_path: Path) -> None:
+    """Two recordings of 10 s an hour apart, with the probes on for 5 s of each."""
+    gauges = [(1, "probes_on", 1.0), (2, "gomaxprocs", 4.0), (6, "probes_on", 0.0)]
+    starts = (100 * SECOND, 3700 * SECOND)
+    merged = _merged_of_go(tmp_path, starts, lambda _: gauges, {"end_ns": SECOND})
+    first, second = windows(merged, 7200 * SECOND)
     # From the first probe on.
     assert first.looked == second.looked == pytest.approx(5 / 9)
 
 
 def test_windows_are_within_recordings(tmp_path: Path) -> None:
     """Two recordings of 10 s, 27 s apart: neither a window of both, nor any of the time between."""
-    parts = []
-    for tid, start in enumerate((100 * SECOND, 137 * SECOND), 1):
-        gauges = [
-            {"ns": start + t * SECOND, "pid": 7, "name": name, "value": value}
-            for t in (1, 7, 10)
-            for name, value in (("gomaxprocs", 4.0), ("idle_ps", float(tid)))
-        ]
-        target = {"runtime": "go", "pid": 7, "level": 1, "from_ns": start - SECOND}
-        waits = [{"kind": "goroutine", "end_ns": start + 8 * SECOND, "pid": 7, "tid": tid}]
-        meta = {"clock": clock(UNIX, start)}
-        parts.append(
-            trace_of(tmp_path, str(tid), waits, "host", UNIX,
-                     meta=meta, targets=[target], gauges=gauges)
-        )  # fmt: skip
-    merge(parts, tmp_path / "m.slt")
-    merged = Trace.open(tmp_path / "m.slt")
+
+    def gauges(number: int) -> list[tuple[int, str, float]]:
+        read = (("gomaxprocs", 4.0), ("idle_ps", float(number)))
+        return [(t, *one) for t in (1, 7, 10) for one in read]
+
+    wait = {"kind": "goroutine", "end_ns": 8 * SECOND, "pid": 7}
+    merged = _merged_of_go(tmp_path, (100 * SECOND, 137 * SECOND), gauges, wait)
     seen = [
         (w.start_ns // SECOND, w.end_ns // SECOND, w.p_utilisation, w.waits)
         for w in windows(merged, 30 * SECOND)
