@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,8 @@ def command(no_blocked: bool, loader: str, **filters: tuple[str, ...]) -> None:
         for value in values
     ]
     options += [f"--loader={loader}", *(["--no-blocked"] if no_blocked else [])]
+    # Also where it was to be ignored, as below nohup: nobody sees it without its terminal.
+    signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
     recorder = LiveRecorder(options)
     try:
         _await_begin(recorder)
