@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sltrace.errors import OutputError, UsageError
 from sltrace.trace.machines import Clock, Part, parts_of
-from sltrace.trace.reader import LEFT_OUT
+from sltrace.trace.notes import LEFT_OUT
 from sltrace.trace.schema import TABLES, arrow_schema
 from sltrace.trace.writer import TraceWriter
 

@@ -6,30 +6,20 @@ columns of the schema is left out and named in `notes`, never guessed at.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sltrace.errors import TraceError
+from sltrace.trace import notes
 from sltrace.trace.database import connect
-from sltrace.trace.schema import FORMAT, TABLES, VERSION, arrow_schema
-from sltrace.trace.writer import META
+from sltrace.trace.meta import RERECORD, read_meta
+from sltrace.trace.schema import TABLES, arrow_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_MAX_META = 16 << 20
-_MAX_WHY = 200
-LEFT_OUT = {
-    "native_stacks_refused": "times a native stack was left out: there were too many",
-    "stacks_refused": "times a stack of Go or Python was left out: there were too many",
-    "processes_refused": "child processes of Python were not looked into: there were too many",
-    "mapped_files_refused": "mapped files were not looked into: addresses in them have no names",
-    "skipped_probe_runs": "runs of a probe were skipped by the kernel, as it was running already",
-}
-"""Of meta.json, or of a source in it: what was left out, and how often, in words."""
 _MOST_DAMAGE = 5
 """Parts that cannot be read that are named, each in a note."""
 
@@ -61,11 +51,11 @@ class Trace:
                 "it is still being recorded, or the recorder was killed: up to the last second is "
                 "missing"
             )
-        looked = _looked_in_part(meta)
+        looked = notes.looked_in_part(meta)
         self.looked_in_part = "; ".join(looked)
-        self.sampling = _sampling(meta, looked)
-        self.notes += _failed(meta)
-        self.notes += _refused(meta)
+        self.sampling = notes.sampling(meta, looked)
+        self.notes += notes.failed(meta)
+        self.notes += notes.refused(meta)
         self.notes += self.sampling
         self.connection = connect()
         for table in TABLES:
@@ -82,7 +72,7 @@ class Trace:
             TraceError: It is missing, not a sltrace trace, damaged, or from a newer version.
         """
         path = Path(path)
-        meta = _read_meta(path)
+        meta = read_meta(path)
         try:
             str(path.absolute()).encode()
         except UnicodeEncodeError:
@@ -100,7 +90,7 @@ class Trace:
 
     def sources(self, name: str) -> list[dict[str, Any]]:
         """What its recorder says of what it looked into, as `go`; of a merged trace every one."""
-        return _called(self.meta, name)
+        return notes.called(self.meta, name)
 
     def sql(self, query: str, parameters: Sequence[object] = ()) -> pa.Table:
         """Runs a query over the views; values go in as parameters, never as text."""
@@ -115,7 +105,7 @@ class Trace:
 
     def damaged(self, why: str) -> TraceError:
         """The error to raise for content that no recorder writes."""
-        return TraceError(f"{self.path} is damaged: {why}", _RERECORD)
+        return TraceError(f"{self.path} is damaged: {why}", RERECORD)
 
     def _unreadable(self, err: Exception) -> TraceError:
         import duckdb
@@ -190,7 +180,7 @@ class Trace:
         """
         moved = [t for t, folder in self._folders.items() if self._folder(t) != folder]
         if moved:
-            _read_meta(self.path)
+            read_meta(self.path)
         for table in moved:
             self._create_view(table)
         return bool(moved)
@@ -267,134 +257,6 @@ _SQL_TYPES = {
 
 _REQUIRED = {"waits": ("end_ns", "wait_ns", "kind")}
 """Columns without which a segment, or a row, means nothing."""
-
-_ALL_THE_TIME = 0.999
-"""A share of the time from which on it is not worth a note: probes are put in and taken out."""
-
-_GIVE = "give the folder that sltrace record -o NAME wrote"
-_RERECORD = "record again, or copy the trace again from where it was recorded"
-
-
-def _sources(meta: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """What recorders say of each thing they looked into, and its name."""
-    sources = meta.get("sources")
-    found = sources.items() if isinstance(sources, dict) else ()
-    return [(name, source) for name, source in found if isinstance(source, dict)]
-
-
-def _called(meta: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    # In a merged trace a source is called `TRACE: NAME`.
-    return [source for full, source in _sources(meta) if full.rpartition(": ")[2] == name]
-
-
-def _looked_in_part(meta: dict[str, Any]) -> list[str]:
-    """Of which Go processes the probes were on for a part of the time, in sentences."""
-    found = []
-    for go in _called(meta, "go"):
-        budget, processes = go.get("budget"), go.get("processes")
-        if not isinstance(budget, float) or not isinstance(processes, list):
-            continue
-        for process in processes:
-            looked = process.get("looked") if isinstance(process, dict) else None
-            if isinstance(looked, float) and 0 <= looked < _ALL_THE_TIME:
-                found.append(
-                    f"level {process.get('level')} looked at Go process {process.get('pid')} "
-                    f"{looked:.1%} of the time, to stay within {100 * budget:.3g}% of its CPU time"
-                )
-    if (more := len(found) - _MOST_DAMAGE) > 0:
-        found[_MOST_DAMAGE:] = [f"{more:,} more Go processes were looked at in part, too"]
-    return found
-
-
-def _failed(meta: dict[str, Any]) -> list[str]:
-    """Sources that an error of the recorder's own ended early."""
-    found = []
-    for name, source in _sources(meta):
-        failed = source.get("failed")
-        if isinstance(failed, dict):
-            ns, why = failed.get("after_ns"), str(failed.get("why"))[:_MAX_WHY]
-            after = "a while"
-            if isinstance(ns, int) and 0 <= ns < 1 << 63:
-                after = f"{ns / 1e9:.1f} s"
-            found.append(f"what records {name} failed after {after}, and told no more: {why}")
-    return found[:_MOST_DAMAGE]
-
-
-def _refused(meta: dict[str, Any]) -> list[str]:
-    """What was left out."""
-    found = []
-    for key, words in LEFT_OUT.items():
-        counts = [described.get(key) for described in (meta, *(s for _, s in _sources(meta)))]
-        count = sum(n for n in counts if isinstance(n, int) and 0 < n < 1 << 63)
-        if count:
-            found.append(f"{count:,} {words}")
-    return found
-
-
-def _sampling(meta: dict[str, Any], looked: list[str]) -> list[str]:
-    """What is not whole because only a part was recorded, `looked` among it, in sentences."""
-    sampled, notes = set(), []
-    for go in _called(meta, "go"):
-        one_in, counters = go.get("sampled"), go.get("counters")
-        if isinstance(one_in, int) and 1 < one_in < 1 << 16:
-            sampled.add(one_in)
-        lost = counters.get("go_ring_full") if isinstance(counters, dict) else None
-        if isinstance(lost, int) and lost > 0:
-            notes.append(f"{lost:,} waits of goroutines are missing: the recorder was too slow")
-        left_out = go.get("left_out")
-        if isinstance(left_out, int) and left_out > 0:
-            notes.append(f"{left_out:,} more Go processes were not looked into: they were too many")
-    return [
-        *(
-            f"of waits of goroutines the runtime notes 1 in {one_in}: counts and times are of "
-            "those, nothing is scaled up"
-            for one_in in sorted(sampled)
-        ),
-        *(f"{part}: waits of goroutines and stopped worlds are of that" for part in looked),
-        *notes,
-    ]
-
-
-def _read_meta(path: Path) -> dict[str, Any]:
-    file = path / META
-    try:
-        if file.stat().st_size > _MAX_META:
-            raise TraceError(f"{path} is not a trace: its {META} is too large", _RERECORD)
-        meta = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise _no_trace(path) from None
-    except OSError as err:
-        raise TraceError(f"cannot read {file}: {err.strerror}", "check its permissions") from err
-    except (ValueError, RecursionError):
-        raise TraceError(f"{path} is damaged: {META} is not JSON", _RERECORD) from None
-    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        raise TraceError(f"{path} is not a trace: {META} is another program's", _RERECORD)
-    version = meta.get("version")
-    if not (isinstance(version, list) and version and isinstance(version[0], int)):
-        raise TraceError(f"{path} is damaged: {META} has no version", _RERECORD)
-    if version[0] > VERSION[0]:
-        raise TraceError(
-            f"{path} has format {version[0]}, this sltrace reads {VERSION[0]}", "upgrade sltrace"
-        )
-    return meta
-
-
-def _no_trace(path: Path) -> TraceError:
-    """What is at a path instead of a trace, and what to give instead of it."""
-    if not path.exists():
-        return TraceError(f"{path} does not exist", "record one with: sudo sltrace record -o NAME")
-    if path.name in (META, *TABLES) or path.suffix == ".parquet":
-        for folder in (path.absolute().parent, path.absolute().parent.parent):
-            if (folder / META).is_file():
-                return TraceError(f"{path} is only a part of a trace", f"give all of it: {folder}")
-    if not path.is_dir():
-        what = "an empty file" if path.is_file() and not path.stat().st_size else "a file"
-        return TraceError(f"{path} is not a trace but {what}", _GIVE)
-    if (path / "waits").is_dir():
-        return TraceError(f"{path} is damaged: it has no {META}", _RERECORD)
-    if inside := next(iter(sorted(path.glob(f"*/{META}"))), None):
-        return TraceError(f"{path} is not a trace", f"it has some: give one, as {inside.parent}")
-    return TraceError(f"{path} is not a trace: it has no {META}", _GIVE)
 
 
 def _quoted(name: str) -> str:

@@ -1,0 +1,99 @@
+"""What meta.json says was left out, ended early or seen in part, in sentences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_MAX_WHY = 200
+_MOST = 5
+"""Of one kind that are named, each in a note."""
+LEFT_OUT = {
+    "native_stacks_refused": "times a native stack was left out: there were too many",
+    "stacks_refused": "times a stack of Go or Python was left out: there were too many",
+    "processes_refused": "child processes of Python were not looked into: there were too many",
+    "mapped_files_refused": "mapped files were not looked into: addresses in them have no names",
+    "skipped_probe_runs": "runs of a probe were skipped by the kernel, as it was running already",
+}
+"""Of meta.json, or of a source in it: what was left out, and how often, in words."""
+_ALL_THE_TIME = 0.999
+"""A share of the time from which on it is not worth a note: probes are put in and taken out."""
+
+
+def _sources(meta: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """What recorders say of each thing they looked into, and its name."""
+    sources = meta.get("sources")
+    found = sources.items() if isinstance(sources, dict) else ()
+    return [(name, source) for name, source in found if isinstance(source, dict)]
+
+
+def called(meta: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """What recorders say of a source; in a merged trace it is called `TRACE: NAME`."""
+    return [source for full, source in _sources(meta) if full.rpartition(": ")[2] == name]
+
+
+def looked_in_part(meta: dict[str, Any]) -> list[str]:
+    """Of which Go processes the probes were on for a part of the time, in sentences."""
+    found = []
+    for go in called(meta, "go"):
+        budget, processes = go.get("budget"), go.get("processes")
+        if not isinstance(budget, float) or not isinstance(processes, list):
+            continue
+        for process in processes:
+            looked = process.get("looked") if isinstance(process, dict) else None
+            if isinstance(looked, float) and 0 <= looked < _ALL_THE_TIME:
+                found.append(
+                    f"level {process.get('level')} looked at Go process {process.get('pid')} "
+                    f"{looked:.1%} of the time, to stay within {100 * budget:.3g}% of its CPU time"
+                )
+    if (more := len(found) - _MOST) > 0:
+        found[_MOST:] = [f"{more:,} more Go processes were looked at in part, too"]
+    return found
+
+
+def failed(meta: dict[str, Any]) -> list[str]:
+    """Sources that an error of the recorder's own ended early."""
+    found = []
+    for name, source in _sources(meta):
+        failed = source.get("failed")
+        if isinstance(failed, dict):
+            ns, why = failed.get("after_ns"), str(failed.get("why"))[:_MAX_WHY]
+            after = "a while"
+            if isinstance(ns, int) and 0 <= ns < 1 << 63:
+                after = f"{ns / 1e9:.1f} s"
+            found.append(f"what records {name} failed after {after}, and told no more: {why}")
+    return found[:_MOST]
+
+
+def refused(meta: dict[str, Any]) -> list[str]:
+    """What was left out."""
+    found = []
+    for key, words in LEFT_OUT.items():
+        counts = [described.get(key) for described in (meta, *(s for _, s in _sources(meta)))]
+        count = sum(n for n in counts if isinstance(n, int) and 0 < n < 1 << 63)
+        if count:
+            found.append(f"{count:,} {words}")
+    return found
+
+
+def sampling(meta: dict[str, Any], looked: list[str]) -> list[str]:
+    """What is not whole because only a part was recorded, `looked` among it, in sentences."""
+    sampled, notes = set(), []
+    for go in called(meta, "go"):
+        one_in, counters = go.get("sampled"), go.get("counters")
+        if isinstance(one_in, int) and 1 < one_in < 1 << 16:
+            sampled.add(one_in)
+        lost = counters.get("go_ring_full") if isinstance(counters, dict) else None
+        if isinstance(lost, int) and lost > 0:
+            notes.append(f"{lost:,} waits of goroutines are missing: the recorder was too slow")
+        left_out = go.get("left_out")
+        if isinstance(left_out, int) and left_out > 0:
+            notes.append(f"{left_out:,} more Go processes were not looked into: they were too many")
+    return [
+        *(
+            f"of waits of goroutines the runtime notes 1 in {one_in}: counts and times are of "
+            "those, nothing is scaled up"
+            for one_in in sorted(sampled)
+        ),
+        *(f"{part}: waits of goroutines and stopped worlds are of that" for part in looked),
+        *notes,
+    ]
