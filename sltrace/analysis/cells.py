@@ -9,7 +9,7 @@ order or batches.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +60,11 @@ class Axis:
     size: int
     sql: str
     ranked: bool = False
+
+    @property
+    def found(self) -> Axis:
+        """The same where its digit is a column of its name, of the table w."""
+        return replace(self, sql=f"w.{self.name}")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from sltrace.analysis import cubeaxes
+from sltrace.analysis.addedup import added_up
 from sltrace.analysis.cells import Step, summed_cells
 from sltrace.analysis.cubeaxes import ALL_CPUS, OTHER_NAME, Origin
 from sltrace.analysis.cubeblame import BlameTable, blame_table
@@ -23,6 +24,7 @@ from sltrace.analysis.losses import losses
 from sltrace.analysis.meta import node_of_cpu
 from sltrace.analysis.slices import CgroupRan
 from sltrace.analysis.slowtraces import SlowTraces, slow_traces
+from sltrace.analysis.stacks import PARTS
 from sltrace.buckets import lower_bounds
 
 if TYPE_CHECKING:
@@ -168,30 +170,35 @@ def build_cube(
     origin = Origin.of(trace, min(time_bins, _MAX_BINS))
     ran = ran or CgroupRan.of(trace)
     frames = FrameTable()
-    cpus = cubeaxes.cpus(trace, origin)
-    with cubeaxes.registered(trace, ()):
-        names = {c: cubeaxes.named(trace, origin, c) for c in _NAMES}
-        axes = [origin.time, cubeaxes.BUCKETS, cpus, *(n.axis for n in names.values())]
-        if traced := cubeaxes.any_trace_id(trace, origin):
-            axes.append(cubeaxes.TRACE_BUCKET)
-        victims = rank_stacks(trace, "victim", frames, _MAX_STACKS)
-        wakers = rank_stacks(trace, "waker", frames, _MAX_STACKS)
-        holders = rank_stacks(trace, "culprit", frames, _MAX_STACKS)
-        joins, tables = [n.join for n in names.values()], [n.table for n in names.values()]
-        stacks = {"stack": victims, "waker_stack": wakers} if origin.source == "waits" else {}
-        for name, ranked in stacks.items():
-            axis, join, table = cubeaxes.stack_axis(name, ranked)
-            axes.append(axis)
-            joins.append(join)
-            tables.append(table)
+    plain = [origin.time, cubeaxes.BUCKETS, cubeaxes.cpus(trace, origin)]
+    traced = [cubeaxes.TRACE_BUCKET] if cubeaxes.any_trace_id(trace, origin) else []
+    victims, wakers, holders = (
+        rank_stacks(trace, which, frames, _MAX_STACKS) for which in ("victim", "waker", "culprit")
+    )
+    stacks = {"stack": victims, "waker_stack": wakers} if origin.source == "waits" else {}
+    parts = [part for ranked in stacks.values() if ranked.any for part in PARTS[ranked.which]]
+    keys = {axis.name: axis.sql for axis in (*plain, *traced)}
+    keys |= {column: column for column in (*_NAMES, *parts)}
+    sums = {name: name for name in ("n", "ns", "longest")}
+    with (
+        cubeaxes.registered(trace, ()),
+        added_up(trace, "sltrace_cube", origin.sql, keys, sums) as waits,
+    ):
+        names = {c: cubeaxes.named(trace, waits, c) for c in _NAMES}
+        stacked = [cubeaxes.stack_axis(name, ranked) for name, ranked in stacks.items()]
+        joins = [*(n.join for n in names.values()), *(join for _, join, _ in stacked)]
+        tables = [*(n.table for n in names.values()), *(table for _, _, table in stacked)]
+        time, *drawn = (
+            *(axis.found for axis in plain),
+            *(n.axis for n in names.values()),
+            *(axis.found for axis in traced),
+        )
+        axes = [time, *drawn, *(axis for axis, _, _ in stacked)]
         with cubeaxes.registered(trace, tables):
-            source = " ".join([f"{origin.sql} w", *joins])
+            source = " ".join([f"{waits} w", *joins])
             cells = summed_cells(trace, axes, source, max_rows, _LADDER)
-            blame = blame_table(trace, origin, names["kind"], cpus, holders, cells.level, ran)
-            drawn = [cubeaxes.BUCKETS, cpus, *(names[n].axis for n in _NAMES)]
-            if traced:
-                drawn.append(cubeaxes.TRACE_BUCKET)
-            grids = fine_grids(trace, origin.time, names["kind"].axis, drawn, source, cells.level)
+            grids = fine_grids(trace, time, names["kind"].axis, drawn, source, cells.level)
+    blame = blame_table(trace, origin, names["kind"], plain, holders, cells.level, ran)
     rows = dict(cells.digits)
     if not stacks:
         rows["stack"] = rows["waker_stack"] = np.ones(len(cells.count), np.int64)

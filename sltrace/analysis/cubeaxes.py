@@ -128,10 +128,17 @@ class Named:
     table: tuple[str, pa.Table] = field(repr=False)
 
 
-def named(trace: Trace, origin: Origin, column: str, most: int = _MAX_NAMES) -> Named:
-    """The names in a column with the most time; an unknown one is the empty name."""
+def named(trace: Trace, source: str, column: str, most: int = _MAX_NAMES) -> Named:
+    """The names in a column with the most time; an unknown one is the empty name.
+
+    Args:
+        trace: Where from.
+        source: FROM item with that column, n and ns.
+        column: Its name.
+        most: Names at most.
+    """
     rows = trace.sql(
-        f"SELECT coalesce({column}, '') AS name FROM {origin.sql} GROUP BY 1 "
+        f"SELECT coalesce({column}, '') AS name FROM {source} GROUP BY 1 "
         f"ORDER BY sum(ns) DESC, sum(n) DESC, 1 LIMIT {most}"
     )
     ranks = rows.append_column("rank", pa.array(range(1, rows.num_rows + 1), pa.int64()))

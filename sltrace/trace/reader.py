@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,11 +98,24 @@ class Trace:
         import duckdb
 
         try:
-            return self.connection.sql(query, params=list(parameters)).to_arrow_table()
+            return self.connection.execute(query, list(parameters)).to_arrow_table()
         except duckdb.Error as err:
             if not self._follow():
                 raise self._unreadable(err) from err
         return self.sql(query, parameters)
+
+    @contextmanager
+    def stored(self, name: str, query: str) -> Iterator[None]:
+        """The result of a query as a table, for as long as the block runs.
+
+        Raises:
+            TraceError: The trace is damaged, or there is no room.
+        """
+        self.sql(f"CREATE TEMP TABLE {name} AS {query}")
+        try:
+            yield
+        finally:
+            self.connection.execute(f"DROP TABLE {name}")
 
     def damaged(self, why: str) -> TraceError:
         """The error to raise for content that no recorder writes."""

@@ -58,11 +58,10 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> Trace:
 def table(trace: Trace, max_rows: int) -> BlameTable:
     origin = Origin.of(trace, 100)
     with cubeaxes.registered(trace, ()):
-        kinds = cubeaxes.named(trace, origin, "kind")
-    with cubeaxes.registered(trace, [kinds.table]):
-        cpus = cubeaxes.cpus(trace, origin)
-        stacks = rank_stacks(trace, "culprit", FrameTable(), 100)
-        return blame_table(trace, origin, kinds, cpus, stacks, {}, CgroupRan.of(trace), max_rows)
+        kinds = cubeaxes.named(trace, origin.sql, "kind")
+    plain = [origin.time, cubeaxes.BUCKETS, cubeaxes.cpus(trace, origin)]
+    stacks = rank_stacks(trace, "culprit", FrameTable(), 100)
+    return blame_table(trace, origin, kinds, plain, stacks, {}, CgroupRan.of(trace), max_rows)
 
 
 @pytest.mark.parametrize("max_rows", [100_000, 500, 50, 1])
