@@ -49,13 +49,20 @@ def by_block(side: Side, key: str, count: int, used: Sequence[Dimension] = ()) -
         used: Dimensions in the key.
     """
     condition, parameters = side.selection.where()
-    # The last block also has what ended while the recording was being finished.
-    block = f"greatest(0, least({count - 1}, (end_ns - ?)::HUGEINT * {count} // ?))::INTEGER"
     return side.trace.sql(
-        f"SELECT {block} AS block, {key}, count(*) AS n, sum(wait_ns)::DOUBLE AS total "
+        f"SELECT {_block_of('end_ns', side, count)} AS block, {key}, count(*) AS n, "
+        "sum(wait_ns)::DOUBLE AS total "
         f"FROM {tables({*used, *side.selection.dimensions})} WHERE {condition} GROUP BY ALL",
-        [side.start_ns, side.span_ns, *parameters],
+        parameters,
     ).to_pylist()
+
+
+def _block_of(time: str, side: Side, count: int) -> str:
+    """SQL for the block that a time is in."""
+    # The last block also has what ended while the recording was being finished. No HUGEINT: it
+    # takes six times as long, and so many blocks of a year fit a BIGINT.
+    within = f"greatest(0, least({side.span_ns}, {time} - {side.start_ns}))"
+    return f"least({count - 1}, {within} * {count} // {side.span_ns})::INTEGER"
 
 
 def block_sizes(side: Side, count: int) -> NDArray[np.float64]:
@@ -66,10 +73,10 @@ def block_sizes(side: Side, count: int) -> NDArray[np.float64]:
         return np.array([recorded_ns(side.trace, a, b) / 1e9 for a, b in pairs])
     condition, parameters = side.selection.where()
     rows = side.trace.sql(
-        "SELECT greatest(0, least(?, (first - ?)::HUGEINT * ? // ?))::INTEGER AS block, "
+        f"SELECT {_block_of('first', side, count)} AS block, "
         "count(*) AS n FROM (SELECT min(end_ns) AS first FROM "
         f"{tables(side.selection.dimensions)} WHERE {condition} GROUP BY trace_id) GROUP BY 1",
-        [count - 1, side.start_ns, count, side.span_ns, *parameters],
+        parameters,
     ).to_pylist()
     sizes = np.zeros(count)
     for row in rows:
