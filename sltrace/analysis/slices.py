@@ -84,39 +84,48 @@ def _query(trace: Trace) -> str | None:
         return None
     runnable = (*RUNQ_KINDS, Kind.THROTTLED.label)
     gaps = "".join(f" UNION ALL SELECT {i.cpu}, {i.start_ns}, {i.end_ns}" for i in lost)
+    # A cgroup on a CPU, as a number: sorted and joined by names it all takes half as long again.
+    place = "(number << 16) + cpu"
     # What a cgroup had run on a CPU by a time: its slices before, and the part of the last one.
     at = "coalesce({0}.before + least({1}, {0}.out_ns) - {0}.in_ns, 0)"
     return f"""
-        WITH switches AS (
+        WITH named AS (
+          SELECT cgroup, row_number() OVER () AS number FROM (
+            SELECT cgroup FROM waits UNION SELECT culprit_cgroup FROM waits
+          ) WHERE cgroup IS NOT NULL
+        ), switches AS (
           SELECT cpu, tid, end_ns AS in_ns, any_value(cgroup) AS cgroup,
             end_ns - sum(wait_ns)::BIGINT AS queued_ns,
             bool_or(kind = '{Kind.RUNQ_PREEMPT.label}') AS preempted
           FROM waits WHERE kind IN {runnable!r} GROUP BY cpu, tid, end_ns
         ), outs AS (
-          SELECT s.*, CASE WHEN preempted THEN queued_ns ELSE b.out_ns END AS out_ns
-          FROM switches s LEFT JOIN (SELECT tid, end_ns, min(end_ns - wait_ns) AS out_ns FROM waits
+          SELECT s.*, {place} AS place,
+            CASE WHEN preempted THEN queued_ns ELSE b.out_ns END AS out_ns
+          FROM switches s LEFT JOIN named USING (cgroup)
+          LEFT JOIN (SELECT tid, end_ns, min(end_ns - wait_ns) AS out_ns FROM waits
             WHERE kind = '{Kind.BLOCKED.label}' GROUP BY tid, end_ns) b
             ON b.tid = s.tid AND b.end_ns = s.queued_ns
         ), slices AS (
-          SELECT cpu, cgroup, in_ns, greatest(in_ns, coalesce(least(
+          SELECT place, in_ns, greatest(in_ns, coalesce(least(
             lead(out_ns) OVER (PARTITION BY tid ORDER BY in_ns, cpu),
             coalesce(lead(in_ns) OVER (PARTITION BY cpu ORDER BY in_ns, tid),
               lead(out_ns) OVER (PARTITION BY tid ORDER BY in_ns, cpu))), in_ns)) AS out_ns
           FROM outs
         ), ahead AS (
-          SELECT *, coalesce(sum(out_ns - in_ns) OVER (PARTITION BY cpu, cgroup ORDER BY in_ns
+          SELECT *, coalesce(sum(out_ns - in_ns) OVER (PARTITION BY place ORDER BY in_ns
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)::BIGINT AS before
-          FROM slices WHERE cgroup IS NOT NULL
+          FROM slices WHERE place IS NOT NULL
         ), gaps AS (
           SELECT cpu, end_ns - high_ns AS from_ns, end_ns AS to_ns FROM missed
           WHERE cause = 'hole'{gaps}
         ), shared AS (
-          SELECT cpu, tid, kind, end_ns, end_ns - wait_ns AS began_ns, culprit_cgroup AS cgroup,
+          SELECT cpu, tid, kind, end_ns, end_ns - wait_ns AS began_ns, {place} AS place,
             coalesce(culprit_ns, 0) AS culprit_ns
-          FROM waits w ANTI JOIN (SELECT tid, end_ns FROM waits
+          FROM waits w JOIN named ON named.cgroup = culprit_cgroup
+          ANTI JOIN (SELECT tid, end_ns FROM waits
             WHERE kind = '{Kind.THROTTLED.label}') t USING (tid, end_ns)
           WHERE kind IN {RUNQ_KINDS!r} AND culprit_tid > 0 AND culprit_others > 0
-            AND flags & {_UNSURE} = 0 AND culprit_cgroup IS NOT NULL
+            AND flags & {_UNSURE} = 0
         ), whole AS (
           SELECT * FROM shared w WHERE NOT EXISTS (SELECT 1 FROM gaps g
             WHERE g.cpu = w.cpu AND g.from_ns <= w.end_ns AND g.to_ns >= w.began_ns)
@@ -124,9 +133,8 @@ def _query(trace: Trace) -> str | None:
           SELECT w.tid, w.kind, w.end_ns,
             max({at.format("e", "w.end_ns")} - {at.format("b", "w.began_ns")}) AS ran_ns
           FROM whole w
-          ASOF LEFT JOIN ahead e ON e.cpu = w.cpu AND e.cgroup = w.cgroup AND e.in_ns <= w.end_ns
-          ASOF LEFT JOIN ahead b ON b.cpu = w.cpu AND b.cgroup = w.cgroup
-            AND b.in_ns <= w.began_ns
+          ASOF LEFT JOIN ahead e ON e.place = w.place AND e.in_ns <= w.end_ns
+          ASOF LEFT JOIN ahead b ON b.place = w.place AND b.in_ns <= w.began_ns
           GROUP BY w.tid, w.kind, w.end_ns HAVING ran_ns > min(culprit_ns)
         )
         SELECT * FROM ran"""
