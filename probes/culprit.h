@@ -93,38 +93,83 @@ SUBPROGRAM int add_candidate(u32 here_cpu, u32 tid, u32 pid, u64 cgroup, u64 ns)
 }
 
 /*
- * The same from whole blocks, `newest` being the last of them; of a block that reaches beyond
- * the start of the search only what a candidate must have run after that.
+ * The same from a whole block; of one that reaches beyond the start of the search only what a
+ * candidate must have run after that. Whether that was all.
  */
-SUBPROGRAM int tally_blocks(u32 here_cpu, u32 cpu, u32 newest)
+SUBPROGRAM int tally_block(u32 here_cpu, u32 cpu, u32 at)
 {
 	struct cpu_state *here = cpu_find(here_cpu), *c = cpu_find(cpu);
-	u32 i, j;
+	struct block *b;
+	u64 before;
+	u32 j;
 
 	if (!here || !c)
-		return 0;
+		return 1;
+	b = &c->blocks[at & (BLOCKS - 1)];
+	before = at_least_zero(FRESH(here->search.from) - FRESH(b->start_ns));
+	/* Of a block that is cut they may have run before. */
+	if (b->others && !before)
+		here->search.others = 1;
+	for (j = 0; j < CANDIDATES; j++) {
+		struct candidate *k = &b->candidates[j];
+		u64 ns = at_least_zero(k->ns - before);
+
+		add_candidate(here_cpu, k->tid, k->pid, k->cgroup, ns);
+		if (before)
+			here->search.unseen -= ns;
+	}
+	if (before)
+		return 1;
+	here->search.unseen -= FRESH(here->search.end) - FRESH(b->start_ns);
+	here->search.end = FRESH(b->start_ns);
+	return FRESH(here->search.end) <= FRESH(here->search.from);
+}
+
+/* The same from the blocks up to `newest`. */
+SUBPROGRAM int tally_blocks(u32 here_cpu, u32 cpu, u32 newest)
+{
+	u32 i;
+
 	LONG_LOOP for (i = 0; i < SEARCH_BLOCKS && i <= newest; i++)
 	{
-		struct block *b = &c->blocks[(newest - i) & (BLOCKS - 1)];
-		u64 before = at_least_zero(FRESH(here->search.from) - FRESH(b->start_ns));
-
-		/* Of a block that is cut they may have run before. */
-		if (b->others && !before)
-			here->search.others = 1;
-		for (j = 0; j < CANDIDATES; j++) {
-			struct candidate *k = &b->candidates[j];
-			u64 ns = at_least_zero(k->ns - before);
-
-			add_candidate(here_cpu, k->tid, k->pid, k->cgroup, ns);
-			if (before)
-				here->search.unseen -= ns;
-		}
-		if (before)
+		if (tally_block(here_cpu, cpu, newest - i))
 			break;
-		here->search.unseen -= FRESH(here->search.end) - FRESH(b->start_ns);
-		here->search.end = FRESH(b->start_ns);
+	}
+	return 0;
+}
+
+/* How many segments the search looks at in one call; divides SEARCH_SEGMENTS. */
+#define SEARCH_ROUND 16
+
+/* The same from the CPU's segments, of which `i` counts from the last; whether that was all. */
+SUBPROGRAM int tally_segments(u32 here_cpu, u32 cpu, u32 i)
+{
+	struct cpu_state *here = cpu_find(here_cpu), *c = cpu_find(cpu);
+	u32 n;
+
+	if (!here || !c)
+		return 1;
+	LONG_LOOP for (n = 0; n < SEARCH_ROUND; n++, i++)
+	{
+		struct segment *seg = &c->segments[(c->head - i) & (SEGMENTS - 1)];
+		u64 start, ns;
+
+		if (i > c->head)
+			return 1;
+		start = latest(FRESH(seg->start_ns), FRESH(here->search.from));
+		ns = at_least_zero(FRESH(here->search.end) - start);
+		add_candidate(here_cpu, seg->tid, seg->pid, seg->cgroup, ns);
+		here->search.unseen -= ns;
+		here->search.end = FRESH(seg->start_ns);
 		if (FRESH(here->search.end) <= FRESH(here->search.from))
-			break;
+			return 1;
+		/* All before this segment is in blocks. */
+		if (i >= SEARCH_SEGMENTS - BLOCK_SEGMENTS &&
+		    !((c->head - i) & (BLOCK_SEGMENTS - 1))) {
+			if (c->head > i)
+				tally_blocks(here_cpu, cpu, (c->head - i) / BLOCK_SEGMENTS - 1);
+			return 1;
+		}
 	}
 	return 0;
 }
@@ -136,10 +181,10 @@ SUBPROGRAM int tally_blocks(u32 here_cpu, u32 cpu, u32 newest)
  */
 SUBPROGRAM int tally(u32 here_cpu, u32 cpu, u64 from, u64 now)
 {
-	struct cpu_state *here = cpu_find(here_cpu), *c = cpu_find(cpu);
+	struct cpu_state *here = cpu_find(here_cpu);
 	u32 i;
 
-	if (!here || !c)
+	if (!here)
 		return 0;
 	here->search.from = from;
 	here->search.end = now;
@@ -147,24 +192,10 @@ SUBPROGRAM int tally(u32 here_cpu, u32 cpu, u64 from, u64 now)
 	here->search.others = 0;
 	for (i = 0; i < CANDIDATES; i++)
 		here->search.candidates[i].ns = 0;
-	LONG_LOOP for (i = 1; i < SEARCH_SEGMENTS && i <= c->head; i++)
+	LONG_LOOP for (i = 1; i < SEARCH_SEGMENTS; i += SEARCH_ROUND)
 	{
-		struct segment *seg = &c->segments[(c->head - i) & (SEGMENTS - 1)];
-		u64 start = latest(FRESH(seg->start_ns), FRESH(here->search.from));
-		u64 ns = at_least_zero(FRESH(here->search.end) - start);
-
-		add_candidate(here_cpu, seg->tid, seg->pid, seg->cgroup, ns);
-		here->search.unseen -= ns;
-		here->search.end = FRESH(seg->start_ns);
-		if (FRESH(here->search.end) <= FRESH(here->search.from))
-			return 0;
-		/* All before this segment is in blocks. */
-		if (i >= SEARCH_SEGMENTS - BLOCK_SEGMENTS &&
-		    !((c->head - i) & (BLOCK_SEGMENTS - 1))) {
-			if (c->head > i)
-				tally_blocks(here_cpu, cpu, (c->head - i) / BLOCK_SEGMENTS - 1);
-			return 0;
-		}
+		if (tally_segments(here_cpu, cpu, i))
+			break;
 	}
 	return 0;
 }
