@@ -109,6 +109,7 @@ static __noinline int switched_out(struct task_struct *t, struct python_process 
 		call_of(t, &call);
 	found = thread_state(p, th, now);
 	tag.reason = waits ? reason_of(&call, th) : REASON_NONE;
+	th->depth = 0;
 	if (stack_allowed(c, now)) {
 		tag_stack(p, th, &tag);
 		trace_ids(p, found, &tag);
@@ -119,7 +120,7 @@ static __noinline int switched_out(struct task_struct *t, struct python_process 
 	th->call_argument = call.argument;
 	th->preempted = !blocked;
 	gil_out(p, th, &tag, found);
-	loop_out(th, &tag, now, waits && is_event_poll(call.number));
+	loop_out(th, &tag, now, waits && th->frame && is_event_poll(call.number));
 	th->out_ns = now;
 	c->counters[PYTHON_NS] += bpf_ktime_get_ns() - now;
 	return 0;
@@ -234,13 +235,13 @@ int BPF_PROG(python_sys_exit, struct pt_regs *regs, long result)
 {
 	u64 both = bpf_get_current_pid_tgid();
 	u32 tid = both;
+	struct python_process *p = process_of(both >> 32);
 	struct python_thread *th;
 
-	if (!process_of(both >> 32) ||
-	    !is_event_poll(BPF_CORE_READ((struct pt_regs___x86 *)regs, orig_ax)))
+	if (!p || !is_event_poll(BPF_CORE_READ((struct pt_regs___x86 *)regs, orig_ax)))
 		return 0;
 	th = thread_of(tid);
-	if (th)
+	if (th && in_python(p, th))
 		loop_begin(th, bpf_ktime_get_ns());
 	return 0;
 }

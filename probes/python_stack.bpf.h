@@ -276,11 +276,14 @@ static __always_inline u64 stack_intern(struct walk *w, struct python_cpu *c, u3
 	return w->hash;
 }
 
-/*
- * Id of the stack of a thread state of the current process; 0 if it is in no Python code. The
- * coroutine of the task that the stack is of is set where there is one.
- */
-__noinline u64 python_stack_of(struct python_process *p, u64 frame, u64 *coroutine)
+/* What a walk found besides the stack; 0: it was not walked to its end. */
+struct walked {
+	u64 coroutine; /* of the task that the stack is of; 0: none */
+	u32 depth;
+};
+
+/* Id of the stack of a thread state of the current process; 0 if it is in no Python code. */
+__noinline u64 python_stack_of(struct python_process *p, u64 frame, struct walked *walked)
 {
 	u32 pid = bpf_get_current_pid_tgid() >> 32, zero = 0;
 	struct walk w = {.p = p, .hash = 0x9e3779b97f4a7c15ULL ^ pid, .depth = unknown_zero};
@@ -288,7 +291,7 @@ __noinline u64 python_stack_of(struct python_process *p, u64 frame, u64 *corouti
 	struct python_cpu *c = this_cpu();
 	u64 id;
 
-	if (!p || !c || !m || !frame || !coroutine)
+	if (!p || !c || !m || !frame || !walked)
 		return 0;
 	/* Code that is freed makes room for other code: the same addresses are another stack then.
 	 */
@@ -309,21 +312,24 @@ __noinline u64 python_stack_of(struct python_process *p, u64 frame, u64 *corouti
 		count(c, PYTHON_STACKS_CUT);
 	id = stack_intern(&w, c, pid);
 	scratch_release(w.scratch);
-	if (p->task_coro && !w.failed && !w.cut)
-		*coroutine = w.generator;
+	if (!w.failed && !w.cut) {
+		walked->depth = w.depth;
+		walked->coroutine = p->task_coro ? w.generator : 0;
+	}
 	return id;
 }
 
-/* Into the tag: the stack of a thread, and the name of the task that it is of. */
+/* Into the tag: the stack of a thread, whose depth is noted, and the name of its task. */
 static __always_inline void tag_stack(struct python_process *p, struct python_thread *th,
 				      struct task_tag *tag)
 {
-	u64 coroutine = 0;
+	struct walked walked = {};
 
-	tag->stack_runtime = python_stack_of(p, th->frame, &coroutine);
-	if (coroutine)
+	tag->stack_runtime = python_stack_of(p, th->frame, &walked);
+	th->depth = walked.depth;
+	if (walked.coroutine)
 		/* Not from within: up to 6.12 all frames of a chain of calls are 512 bytes. */
-		tag->task_name = task_name_of(p, th->state, coroutine);
+		tag->task_name = task_name_of(p, th->state, walked.coroutine);
 }
 
 #endif

@@ -59,6 +59,8 @@ struct python_thread {
 	u64 loop_runq_ns;
 	u64 loop_gil_ns;
 	struct task_tag loop_tag;
+	u32 depth;      /* of the stack at the last look; 0: none, or not whole */
+	u32 poll_depth; /* likewise, where it last slept in epoll */
 	u64 gc_start_ns;
 };
 

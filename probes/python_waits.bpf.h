@@ -48,6 +48,12 @@ static __always_inline bool is_event_poll(s64 number)
 	return number == 232 || number == 281 || number == 441;
 }
 
+/* A server in C that waits for requests outside of all Python is no event loop of its. */
+static __always_inline bool in_python(struct python_process *p, struct python_thread *th)
+{
+	return th->state && innermost_frame(p, th->state);
+}
+
 /* Numbers of arch/x86/entry/syscalls/syscall_64.tbl. */
 __noinline u8 reason_of(struct call *call, struct python_thread *th)
 {
@@ -187,14 +193,13 @@ __noinline int gil_look(struct python_process *p, struct python_thread *th, u64 
 			continue;
 		if (!h->state) {
 			struct python_cpu *c = this_cpu();
-			u64 coroutine = 0;
+			struct walked walked = {};
 
 			h->state = gil[0];
 			h->ns = 0;
 			h->stack = 0;
 			if (c && stack_allowed(c, bpf_ktime_get_ns()))
-				h->stack =
-				    python_stack_of(p, innermost_frame(p, gil[0]), &coroutine);
+				h->stack = python_stack_of(p, innermost_frame(p, gil[0]), &walked);
 		}
 		th->holder = i;
 		return 0;
@@ -271,12 +276,28 @@ __noinline int loop_end(struct python_thread *th, u64 now)
 	return 0;
 }
 
+/*
+ * Whether a thread sleeps outside of the function that called epoll's, so that its loop is over:
+ * those of a pool ask epoll of one connection and go back to wait for work. Where it is switched
+ * out for other reasons, it may be on its way from one iteration to the next.
+ */
+static __always_inline bool has_left_loop(struct python_thread *th, u8 reason)
+{
+	bool calls = reason != REASON_NONE && reason != REASON_GIL && reason != REASON_FAULT;
+
+	return calls && th->depth && th->depth + 1 < th->poll_depth;
+}
+
 /* Without system calls an iteration begins and ends where the loop sleeps: an upper bound. */
 static __always_inline void loop_out(struct python_thread *th, struct task_tag *tag, u64 now,
 				     bool polls)
 {
 	th->out_poll = polls;
 	if (!polls) {
+		if (has_left_loop(th, tag->reason)) {
+			th->loop_start_ns = 0;
+			return;
+		}
 		if (th->loop_start_ns && tag->stack_runtime)
 			th->loop_tag = *tag;
 		/* A loop that always has something to do never sleeps. */
@@ -286,6 +307,7 @@ static __always_inline void loop_out(struct python_thread *th, struct task_tag *
 		}
 		return;
 	}
+	th->poll_depth = th->depth;
 	if (!CFG(loops))
 		loop_end(th, now);
 }

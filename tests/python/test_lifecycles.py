@@ -126,6 +126,8 @@ def test_threads_of_c_that_call_python(
     ]
     print(f"\n{version}, {rests} rests: {names.count('callback')} of {len(names)}")
     assert len(names) > 50
+    # They rest in epoll, but that is outside of all Python.
+    assert recording.trace.sql("SELECT 1 FROM waits WHERE kind = 'loop'").num_rows == 0
     assert set(names) <= {"callback", None}
     assert names.count("callback") > 0.6 * len(names)
 
@@ -277,8 +279,30 @@ def test_what_is_on_no_loop_blocks_none(program: str, place: str, record: Record
         time.sleep(2)
     trace = recording.trace
     assert _naps(trace, place).get(process.pid, 0) > 5
-    assert trace.sql("SELECT 1 FROM waits WHERE kind = 'loop'").num_rows > 3
+    loops = trace.sql("SELECT tid, wait_ns FROM waits WHERE kind = 'loop'").to_pylist()
+    assert len(loops) > 3
+    # A loop that has ended does not go on until the next one begins.
+    assert [r for r in loops if r["tid"] == process.pid and r["wait_ns"] > 90_000_000] == []
     assert [f.what for f in python_report(trace).findings if f.name == "loop-blocked"] == []
+
+
+@pytest.mark.parametrize("options", [(), ("--python-loops",)])
+def test_threads_of_a_pool_that_ask_epoll_are_no_loops(
+    options: tuple[str, ...], record: Record
+) -> None:
+    """As gunicorn's do, of the connection they were given: then they wait for the next."""
+    with (
+        service("3.12", "pooled", 30) as process,
+        record("--pid", process.pid, *options) as recording,
+    ):
+        time.sleep(1.5)
+    rows = recording.trace.sql(
+        "SELECT tid, count(*) FILTER (kind = 'loop') AS loops, "
+        "count(*) FILTER (reason = 'poll') AS polls FROM waits GROUP BY tid"
+    ).to_pylist()
+    loops = {r["tid"]: r["loops"] for r in rows if r["polls"] > 5}
+    assert loops.pop(process.pid) > 10
+    assert list(loops.values()) == [0] * 3
 
 
 @pytest.mark.parametrize("name", ["3.12", "3.14"])

@@ -6,7 +6,7 @@ import time
 
 
 async def ask():
-    await asyncio.gather(*(asyncio.sleep(0.01) for _ in range(5)))
+    await asyncio.gather(*(asyncio.sleep(0.002 * i) for i in range(1, 6)))
 
 
 def synchronous():
