@@ -305,6 +305,18 @@ def test_threads_of_a_pool_that_ask_epoll_are_no_loops(
     assert list(loops.values()) == [0] * 3
 
 
+@pytest.mark.parametrize("version", ["3.11", "3.13"])
+def test_a_child_that_c_forked(version: str, record: Record) -> None:
+    """As uWSGI's workers without threads: CPython was not told, and has its parent's number."""
+    with service(version, "cforked", 30) as process:
+        (child,) = _children(process.pid)
+        with record("--pid", child) as recording:
+            time.sleep(1)
+    targets = recording.trace.sql("SELECT pid, level, why FROM targets").to_pylist()
+    assert targets == [{"pid": child, "level": 1, "why": ""}]
+    assert _naps(recording.trace, "nap_of_the_child").get(child, 0) > 3
+
+
 @pytest.mark.parametrize("name", ["3.12", "3.14"])
 def test_code_in_the_place_of_other_code_has_its_own_name(record: Record, name: str) -> None:
     """Each rule is dropped before the next is made, which comes to the same addresses."""

@@ -254,7 +254,8 @@ def _main_interpreter(memory: Memory, layout: Layout, head: int) -> tuple[int, i
 
 def _check_threads(pid: int, memory: Memory, layout: Layout, states: list[int], proc: Path) -> None:
     """At least one thread state must be that of a thread there is."""
-    tids = _native_ids(pid, proc)
+    # Whom C forked, as uWSGI does, CPython was not told of: it keeps the number of its parent.
+    tids = _native_ids(pid, proc) | _native_ids(_parent(pid, proc), proc)
     for state in states[:64]:
         address = memory.u64(state + layout.thread_id)
         try:
@@ -297,6 +298,14 @@ def _check_frames(memory: Memory, layout: Layout, states: list[int]) -> int:
         if found:
             return found
     return 0
+
+
+def _parent(pid: int, proc: Path) -> int:
+    try:
+        stat = (proc / str(pid) / "stat").read_text(errors="replace")
+        return int(stat.rpartition(")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def _native_ids(pid: int, proc: Path) -> set[int]:
