@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from sltrace.analysis.python.report import python_report
 from sltrace.trace.reader import Trace
 from tests.support.traces import SECOND, make_trace
@@ -55,3 +57,22 @@ def test_threads_that_poll_outside_of_python_are_no_event_loops(tmp_path: Path) 
     assert [(f.name, f"({IN_PYTHON})" in f.what) for f in report.findings] == [
         ("loop-blocked", True)
     ]
+
+
+@pytest.mark.parametrize(
+    ("path", "loops"),
+    [("/srv/site/pyuwsgi.cpython-311-x86_64-linux-gnu.so", 0), ("/srv/site/uvloop/loop.so", 1)],
+)
+def test_a_server_in_c_that_python_called_is_no_event_loop(
+    path: str, loops: int, tmp_path: Path
+) -> None:
+    """It waits within the frame of its caller, as an event loop in C does."""
+    stacks = [
+        {"stack_id": s, "space": "python", "pid": PID, "addresses": [s]} for s in (HANDLER, SELECT)
+    ]
+    frames = [frame(HANDLER, "handler"), frame(SELECT, "<module>")]
+    mappings = [{"pid": PID, "start": 0, "end": 1, "offset": 0, "path": path, "build_id": ""}]
+    waits = requests(IN_PYTHON, poll_stack=SELECT)
+    made = make_trace(tmp_path, waits, stacks=stacks, frames=frames, mappings=mappings)
+    report = python_report(Trace.open(made))
+    assert len(report.loops) == len(report.findings) == loops

@@ -60,6 +60,10 @@ _WITHIN = """
 """Of a thread that was seen in asyncio's loop: what it does outside of it is nothing of the loop's.
 Programs run a loop for a moment, again and again (`asyncio.run` within what is synchronous)."""
 
+_SERVERS_IN_C = r"regexp_matches(path, '(^|/)pyuwsgi\.[^/]*$')"
+"""Extension modules that wait for requests in C, within the call of Python that started the server.
+Their file tells: from the stacks they look like uvloop, which is a loop."""
+
 _WORKERS = f"""
   SELECT w.pid, w.tid FROM waits w
   LEFT JOIN places p ON p.stack_id = w.stack_runtime
@@ -70,6 +74,7 @@ _WORKERS = f"""
     > coalesce(sum(w.wait_ns) FILTER (w.reason = 'poll'), 0)
   OR (count_if(w.reason = 'poll') > 0
     AND count(w.stack_runtime) FILTER (w.reason = 'poll') = 0)
+  OR w.pid IN (SELECT pid FROM mappings WHERE {_SERVERS_IN_C})
 """
 """Threads that sleep longer for want of work than in epoll: those of gunicorn ask it of one
 connection now and then, and are no event loops. Nor are those of a server in C that wait in epoll
