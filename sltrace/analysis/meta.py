@@ -65,9 +65,34 @@ def recordings_with(trace: Trace, pid: int) -> list[tuple[int, int]]:
     parts = _recordings(trace, pid)
     if not moments or None in moments:
         return parts
-    # Most are looked into before their recording begins: it is the first that ends after that.
-    found_in = {next((p for p in parts if p[1] >= ns), None) for ns in moments}
-    return sorted(p for p in found_in if p is not None)
+    return sorted({p for p in (_recording_of(parts, ns) for ns in moments) if p is not None})
+
+
+def lived_ns(trace: Trace, pid: int) -> int:
+    """How long a process was looked into: those that are replaced live for a part of a recording.
+
+    0 where its rows of `targets` do not tell.
+    """
+    rows = trace.sql(
+        "SELECT from_ns, until_ns FROM targets "
+        "WHERE pid = ? AND level IS NOT NULL AND from_ns IS NOT NULL",
+        [pid],
+    ).to_pylist()
+    parts, lived = _recordings(trace, pid), 0
+    for row in rows:
+        if part := _recording_of(parts, row["from_ns"]):
+            start, end = part
+            until = end if row["until_ns"] is None else min(row["until_ns"], end)
+            lived += max(until - max(row["from_ns"], start), 0)
+    return lived
+
+
+def _recording_of(parts: list[tuple[int, int]], ns: int) -> tuple[int, int] | None:
+    """The recording in which a process was looked into at a moment.
+
+    Most are before their recording begins: it is the first that ends after that.
+    """
+    return next((p for p in parts if p[1] >= ns), None)
 
 
 def _recordings(trace: Trace, pid: int | None = None) -> list[tuple[int, int]]:

@@ -251,6 +251,29 @@ def test_shares_of_a_process_are_of_the_recordings_it_is_in(tmp_path: Path) -> N
     assert recorded_ns_with(merged, 1) == 20 * SECOND
 
 
+def test_shares_of_a_worker_are_of_its_life_in_each_recording(tmp_path: Path) -> None:
+    """2 s of the first recording, 3 s of the next: a second in collections is a fifth."""
+    begins = (100 * SECOND, 3700 * SECOND)
+    parts = []
+    for number, (start, lived) in enumerate(zip(begins, ((8, None), (-1, 3)), strict=True)):
+        born, died = lived
+        target = {
+            "runtime": "python",
+            "pid": 7,
+            "level": 1,
+            "version": "3.12",
+            "from_ns": start + born * SECOND,
+            "until_ns": None if died is None else start + died * SECOND,
+        }
+        collection = {"kind": "stw", "reason": "gc", "pid": 7, "tid": 7, "wait_ns": SECOND // 2}
+        rows = [collection | {"end_ns": start + 9 * SECOND - 7 * SECOND * number}]
+        meta = {"clock": clock(UNIX, start)}
+        parts.append(trace_of(tmp_path, str(number), rows, "one", 0, meta=meta, targets=[target]))
+    merge(parts, tmp_path / "m.slt")
+    (found,) = python_report(Trace.open(tmp_path / "m.slt")).findings
+    assert (found.name, found.value) == ("gc", 0.2)
+
+
 def test_a_process_found_before_its_part_began_is_of_that_part(tmp_path: Path) -> None:
     """Those that are there are looked into first, and then the recording begins."""
 

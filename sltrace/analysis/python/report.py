@@ -7,7 +7,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from sltrace.analysis.losses import Losses, losses
-from sltrace.analysis.meta import clock_ns, natural, recorded_ns, recorded_ns_with
+from sltrace.analysis.meta import lived_ns, natural, recorded_ns, recorded_ns_with
 from sltrace.analysis.python import tables
 from sltrace.analysis.python.findings import Finding, findings
 
@@ -85,21 +85,13 @@ def python_report(trace: Trace, limit: int = 20) -> PythonReport:
 
 
 def _lived_ns(trace: Trace, pid: int) -> int:
-    """How long a process was recorded: workers that are replaced live for a part of it.
+    """How long a process was recorded.
 
     A second at least, as any program collects and waits for locks while it starts.
     """
     whole = recorded_ns_with(trace, pid)
-    first, last = clock_ns(trace, "start_ns"), clock_ns(trace, "end_ns")
-    rows = trace.sql(
-        "SELECT from_ns, until_ns FROM targets WHERE pid = ? AND level IS NOT NULL", [pid]
-    ).to_pylist()
-    if trace.meta.get("merged") or not rows:
-        return whole
-    lived = sum(
-        max(min(r["until_ns"] or last, last) - max(r["from_ns"] or first, first), 0) for r in rows
-    )
-    return min(max(lived, 1_000_000_000), whole)
+    lived = lived_ns(trace, pid)
+    return min(max(lived, 1_000_000_000), whole) if lived else whole
 
 
 def _notes(trace: Trace) -> list[str]:
