@@ -130,7 +130,7 @@ def _loops(report: PythonReport) -> None:
 def _locks(report: PythonReport) -> None:
     rows = [
         [
-            output.text(lock.place),
+            output.text(f"{lock.place}, {lock.through}" if lock.through else lock.place),
             str(lock.pid),
             output.number(lock.threads),
             output.number(lock.waits),

@@ -29,6 +29,7 @@ DISEASES = {
     "python_blocking_coroutine": ("loop-blocked", "fetch (service.py"),
     "python_lock_convoy": ("lock-convoy", "record_slowly (service.py"),
     "python_fanout": ("loop-busy", ""),
+    "python_pool_convoy": ("lock-convoy", "a semaphore in ask (service.py"),
 }
 
 
@@ -85,6 +86,38 @@ def test_workers_without_work_are_no_convoy(version: str, record: Record) -> Non
     assert place["threads"] == 8
     assert place["waits"] >= 50
     assert _findings(recording.path) == []
+
+
+@pytest.mark.parametrize("version", ["3.10", "3.13"])
+@pytest.mark.parametrize(
+    ("shared", "place"),
+    [
+        ("semaphore", "a semaphore in ask_semaphore (pools.py"),
+        ("queue", "a queue in taken (pools.py"),
+        ("self_fed", ""),
+        ("simple_self_fed", ""),
+        ("barrier", ""),
+    ],
+)
+def test_pools_are_told_from_workers_without_work(
+    version: str, shared: str, place: str, record: Record
+) -> None:
+    """In both, whoever waits goes on because of another that waited there."""
+    with (
+        service(version, "pools", shared, 30, prefix=_FIRST) as process,
+        record("--pid", process.pid) as recording,
+    ):
+        time.sleep(1.5)
+    waits = recording.trace.sql(
+        "SELECT count(*) AS n, sum(wait_ns) / 1e9 AS seconds FROM waits "
+        "WHERE kind = 'blocked' AND reason = 'lock' AND stack_runtime IS NOT NULL"
+    ).to_pylist()[0]
+    print(f"\n{version}, {shared}: {waits}")
+    assert waits["n"] > 50
+    assert waits["seconds"] > 1
+    found = [f["what"] for f in _findings(recording.path) if f["name"] == "lock-convoy"]
+    assert len(found) == bool(place)
+    assert all(place in what for what in found)
 
 
 def test_too_many_threads_for_the_quota(record: Record) -> None:

@@ -9,7 +9,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from sltrace.analysis.python.tables import SLOW_NS, Collector, GilThread, Lock, Loop, Quota
+from sltrace.analysis.python.locks import Lock
+from sltrace.analysis.python.tables import SLOW_NS, Collector, GilThread, Loop, Quota
 
 GIL_WAITED = 0.1
 """GIL waits matter from this many threads on, waiting on average."""
@@ -156,12 +157,14 @@ def _of_locks(recorded_ns: Recorded, locks: Sequence[Lock]) -> Iterator[Finding]
             yield Finding(
                 "lock-convoy",
                 lock.pid,
-                f"{lock.threads} threads queued for a lock in {lock.place}, "
+                f"{lock.threads} threads queued for a {lock.through or 'lock'} in {lock.place}, "
                 f"{lock.waited_ns / wall_ns:.1f} at any time, in {lock.waits:,} waits",
                 lock.waited_ns / wall_ns,
                 CONVOY,
                 _THREADS,
-                "hold the lock for less, or give each thread its own",
+                "make the pool larger, or hold what it gives for less"
+                if lock.through
+                else "hold the lock for less, or give each thread its own",
             )
 
 

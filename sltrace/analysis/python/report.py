@@ -10,6 +10,7 @@ from sltrace.analysis.losses import Losses, losses
 from sltrace.analysis.meta import lived_ns, natural, recorded_ns, recorded_ns_with
 from sltrace.analysis.python import tables
 from sltrace.analysis.python.findings import Finding, findings
+from sltrace.analysis.python.locks import Lock, locks
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
@@ -41,7 +42,7 @@ class PythonReport:
     gil: list[tables.GilThread]
     gil_traces: list[tables.GilTrace]
     loops: list[tables.Loop]
-    locks: list[tables.Lock]
+    locks: list[Lock]
     collectors: list[tables.Collector]
     quotas: list[tables.Quota]
     notes: list[str]
@@ -61,21 +62,18 @@ class PythonReport:
 
 def python_report(trace: Trace, limit: int = 20) -> PythonReport:
     """Reads all of it; findings are of all threads, the lists of the first `limit`."""
-    gil, loops, locks = (
-        tables.gil_threads(trace, _ALL),
-        tables.loops(trace, _ALL),
-        tables.locks(trace, _ALL),
-    )
+    gil, loops = tables.gil_threads(trace, _ALL), tables.loops(trace, _ALL)
+    places = locks(trace, _ALL)
     recorded = cache(partial(_lived_ns, trace))
     collectors, quotas = tables.collectors(trace), tables.quotas(trace)
     return PythonReport(
         wall_ns=max(recorded_ns(trace), 1),
         processes=tables.processes(trace),
-        findings=findings(recorded, gil, loops, locks, collectors, quotas),
+        findings=findings(recorded, gil, loops, places, collectors, quotas),
         gil=gil[:limit],
         gil_traces=tables.gil_traces(trace, limit),
         loops=loops[:limit],
-        locks=locks[:limit],
+        locks=places[:limit],
         collectors=collectors[:limit],
         quotas=quotas[:limit],
         notes=[*_notes(trace), *trace.notes],

@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
 
+PLACE = (
+    "f.name || CASE WHEN f.module <> '' THEN ' (' || f.module || "
+    "coalesce(':' || f.line, '') || ')' ELSE '' END"
+)
+"""A row of `frames` as users read it."""
+
 _FRAME = (
-    "SELECT k.stack_id, any_value(f.name || CASE WHEN f.module <> '' THEN ' (' || f.module || "
-    "coalesce(':' || f.line, '') || ')' ELSE '' END) AS place, any_value(f.module) AS module "
+    f"SELECT k.stack_id, any_value({PLACE}) AS place, any_value(f.module) AS module "
     "FROM stacks k JOIN frames f ON f.pid = k.pid AND f.address = k.addresses[1] "
     "WHERE k.space = 'python' GROUP BY k.stack_id"
 )
@@ -24,7 +29,7 @@ SLOW_NS = 50_000_000
 _OWN = "(wait_ns - coalesce(runq_ns, 0) - coalesce(gil_ns, 0))"
 """What an iteration took itself, without what it waited for a CPU and for the GIL."""
 
-_IDLE_MODULES = (
+IDLE_MODULES = (
     "threading.py",
     "queue.py",
     "thread.py",
@@ -35,13 +40,6 @@ _IDLE_MODULES = (
     "weakref.py",
 )
 """Files of the standard library in which idle workers wait for something to do."""
-
-_IS_IDLE = f"module IN ({', '.join(map(repr, _IDLE_MODULES))})"
-
-_HANDED_ON = 0.6
-"""Of the waits for a lock: whoever holds it has mostly waited for it at the same place. A
-`queue.SimpleQueue`, which has no frame of its own, ends them by those that put something in; up to
-3.12 whoever gets that wakes another for nothing, which makes half of the waits look handed on."""
 
 _IS_LOOP = r"regexp_matches(f.file, '(^|/)asyncio/(base_events|events|runners)\.py$')"
 """Files of asyncio that are among the callers of all that runs on one of its loops. By their
@@ -69,7 +67,7 @@ _WORKERS = f"""
   LEFT JOIN places p ON p.stack_id = w.stack_runtime
   LEFT JOIN ({_ON_LOOP}) on_loop ON on_loop.stack_id = w.stack_runtime
   WHERE w.kind = 'blocked' AND w.reason IN ('lock', 'poll') GROUP BY w.pid, w.tid
-  HAVING coalesce(sum(w.wait_ns) FILTER (w.reason = 'lock' AND p.{_IS_IDLE}
+  HAVING coalesce(sum(w.wait_ns) FILTER (w.reason = 'lock' AND p.module IN {IDLE_MODULES!r}
       AND on_loop.stack_id IS NULL), 0)
     > coalesce(sum(w.wait_ns) FILTER (w.reason = 'poll'), 0)
   OR (count_if(w.reason = 'poll') > 0
@@ -166,24 +164,6 @@ class Collector:
     pid: int
     collections: int
     total_ns: int
-    longest_ns: int
-
-
-@dataclass(frozen=True)
-class Lock:
-    """A place in the code where threads wait for a lock (not for the GIL).
-
-    Attributes:
-        idle: A queue or condition of the standard library: workers that have nothing to do. Or
-            what other threads than those that wait there end: a queue, too.
-    """
-
-    pid: int
-    place: str
-    idle: bool
-    threads: int
-    waits: int
-    waited_ns: int
     longest_ns: int
 
 
@@ -314,27 +294,6 @@ def collectors(trace: Trace) -> list[Collector]:
         "ORDER BY total_ns DESC, pid"
     )
     return [Collector(**r) for r in rows.to_pylist()]
-
-
-def locks(trace: Trace, limit: int) -> list[Lock]:
-    """Places where threads wait for locks, most time first; idle workers last."""
-    rows = trace.sql(
-        f"""
-        WITH places AS ({_FRAME}), waited AS (
-          SELECT pid, tid, waker_tid, place, module, wait_ns
-          FROM waits JOIN places ON stack_id = stack_runtime
-          WHERE kind = 'blocked' AND reason = 'lock'
-        ), peers AS (SELECT DISTINCT pid, place, tid AS waker_tid, true AS handed_on FROM waited)
-        SELECT pid, place,
-          bool_or({_IS_IDLE}) OR count(handed_on) < {_HANDED_ON} * count(waker_tid) AS idle,
-          count(DISTINCT tid) AS threads, count(*) AS waits, sum(wait_ns)::BIGINT AS waited_ns,
-          max(wait_ns) AS longest_ns
-        FROM waited LEFT JOIN peers USING (pid, place, waker_tid) GROUP BY pid, place
-        ORDER BY idle, waited_ns DESC, pid, place LIMIT ?
-        """,
-        [limit],
-    )
-    return [Lock(**r) for r in rows.to_pylist()]
 
 
 def quotas(trace: Trace) -> list[Quota]:
