@@ -84,7 +84,7 @@ class Blame:
         total_ns: Over all cells: the waits' total.
         waits: Waits behind them, each once.
         partial: Of those, the ones with an incomplete account of who ran.
-        losses: What the trace lacks.
+        losses: What the selection may lack.
         notes: What must be said beside these numbers.
     """
 
@@ -142,6 +142,7 @@ def blame(
             "this trace has histograms only, which do not know culprits",
             "record again without --histogram-only",
         )
+    lost = losses(trace, selection)
     selection = selection.with_kinds(BLAMED_KINDS)
     if strange := [str(k) for k in selection.kinds or () if k not in HELD_KINDS]:
         raise UsageError(
@@ -174,7 +175,7 @@ def blame(
         total_ns=sums["all_ns"],
         waits=whole["waits"],
         partial=whole["partial"],
-        losses=losses(trace),
+        losses=lost,
         notes=_notes(trace),
     )
 

@@ -147,7 +147,7 @@ class _Waits:
     def __init__(self, trace: Trace, selection: Selection) -> None:
         self._trace = trace
         self._selection = selection
-        self._lost = losses(trace)
+        self._lost = losses(trace, selection)
         self._bucketed = self._use_histograms()
         condition, self._parameters = selection.where()
         self._from = f"FROM {tables(selection.dimensions)} WHERE {condition}"

@@ -92,7 +92,7 @@ class Diff:
             second or trace; percentiles and the longest are of single waits.
         groups: For each dimension, its values; of run-queue and throttled waits unless the
             selection names kinds.
-        losses: What the traces lack.
+        losses: What the sides may lack.
         notes: What must be said beside these numbers.
     """
 
@@ -147,7 +147,7 @@ def diff(sides: tuple[Side, Side], by: Sequence[str] = BY, *, limit: int = 20) -
         per=a.per,
         classes={name: _class(sides, name, [t.get(name) for t in totals]) for name in names},
         groups=tuple(_groups(sides, dimension, limit) for dimension in wanted),
-        losses=(losses(a.trace), losses(b.trace)),
+        losses=(losses(a.trace, a.selection), losses(b.trace, b.selection)),
         notes=_notes(sides),
     )
 

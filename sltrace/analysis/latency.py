@@ -60,7 +60,7 @@ class Stat:
         groups: Most time first.
         rest: What is not among `groups`.
         totals: Over everything selected: `runq`, and each other kind apart.
-        losses: What the trace lacks.
+        losses: What the selection may lack.
         notes: What must be said beside these numbers.
     """
 
@@ -128,7 +128,7 @@ def stat(
         groups=tuple(groups),
         rest=rest,
         totals=totals,
-        losses=losses(trace),
+        losses=losses(trace, selection),
         notes=_notes(trace, source),
     )
 

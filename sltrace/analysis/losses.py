@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from sltrace.analysis.meta import clock_ns
+from sltrace.analysis.meta import clock_ns, node_of_cpu
+from sltrace.analysis.selection import EVERYTHING, Selection, tables
 from sltrace.durations import format_duration
 from sltrace.model import RUNQ_KINDS
 from sltrace.plural import counted
@@ -17,7 +19,23 @@ if TYPE_CHECKING:
 _COUNTED_AS_MISSED = ("holes", "unstamped")
 """Counters whose waits are rows of `missed`, bounded there, and must not count twice."""
 
+IN_TIME = {
+    "counters": "end_ns > {start} AND start_ns < {end}",
+    "missed": "end_ns >= {start} AND end_ns - high_ns < {end}",
+    "histogram_sums": "start_ns >= {start} AND end_ns <= {end}",
+}
+"""Rows that belong to a stretch of CLOCK_MONOTONIC, by table. Losses are of whole intervals: those
+that touch it. A wait that was not seen whole may have ended before it was noticed. What is counted
+as there is surely within it."""
+
+_IN_MISSED = ("comm", "pid", "tid", "cpu")
+"""Dimensions that rows of `missed` have too."""
+
+_OF_CPUS = ("cpu", "node")
+"""Dimensions by which lost waits can be told apart: they are counted by CPU."""
+
 _SECOND = 1_000_000_000
+_ALWAYS = (1 << 63) - 1
 
 
 @dataclass(frozen=True)
@@ -55,15 +73,17 @@ class Missed:
 
 @dataclass(frozen=True)
 class Losses:
-    """Everything the trace says about what it lacks.
+    """Everything the trace says about what it lacks, or what a selection of its waits may lack.
 
     Attributes:
-        counters: All counters of the trace.
-        intervals: Where and when waits were lost without a bound.
-        missed: Bounded misses by cause.
-        kept: Run-queue waits the trace does have.
+        counters: All counters; of a selection those of its time and CPUs.
+        intervals: Where and when waits were lost without a bound; likewise.
+        missed: Bounded misses by cause; of a selection those that may be of it.
+        kept: Run-queue waits the trace does have; of a selection its waits.
         start_ns: When the recording began (CLOCK_MONOTONIC).
         unread: Parts of the trace that cannot be read: what is in them is not known.
+        of_any: What waits are selected by and `intervals` cannot be: they are of any such.
+        selected: It is about a selection.
     """
 
     counters: tuple[Counter, ...]
@@ -72,6 +92,8 @@ class Losses:
     kept: int
     start_ns: int
     unread: int = 0
+    of_any: tuple[str, ...] = ()
+    selected: bool = False
 
     @property
     def lost(self) -> int:
@@ -107,10 +129,12 @@ class Losses:
             f"{counted(self.unread, 'part')} of the trace cannot be read" if self.unread else ""
         )
         if not self.lost and not self.missed_count:
-            return unread or "nothing was lost"
+            none = "none of these waits was lost" if self.selected else "nothing was lost"
+            return unread or none
         parts = [unread] if unread else []
         if self.lost:
-            parts.append(f"{counted(self.lost, 'wait')} lost {self._where()}")
+            any_of = f", of any {_either(self.of_any)}" if self.of_any else ""
+            parts.append(f"{counted(self.lost, 'wait')} lost {self._where()}{any_of}")
         if self.missed_count:
             low, high = (sum(getattr(m, e) for m in self.missed) for e in ("low_ns", "high_ns"))
             least = f"{format_duration(low)} to" if low else "at most"
@@ -120,7 +144,9 @@ class Losses:
             )
         # Two digits of the share: few among many waits are not none.
         digits = max(2, 1 - math.floor(math.log10(100 * self.fraction)))
-        tail = f" ({self.fraction:.{digits}%} of all: the percentiles above "
+        share = f"{self.fraction:.{digits}%}"
+        share = f"at most {share} of these" if self.selected else f"{share} of all"
+        tail = f" ({share}: the percentiles above "
         known = max(0.0, 1 - self.fraction)
         return "; ".join(parts) + tail + f"{known:.{digits}%} have no upper limit)"
 
@@ -146,42 +172,121 @@ class Losses:
         return f"{where} between {start / _SECOND:.1f} s and {end / _SECOND:.1f} s"
 
 
-def losses(trace: Trace) -> Losses:
-    """Reads the counters and missed waits of a trace."""
+def _either(names: Sequence[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def losses(trace: Trace, selection: Selection = EVERYTHING) -> Losses:
+    """Reads the counters and missed waits of a trace.
+
+    Args:
+        trace: Where from.
+        selection: Waits that are looked at. What was lost is known by time and CPU only: whatever
+            else they are selected by, all that was lost then and there may be of them.
+    """
+    condition, parameters = _counted_at(trace, selection)
     counters = trace.sql(
         "SELECT name, class, sum(value)::BIGINT AS value FROM counters "
-        "GROUP BY ALL ORDER BY class, name"
+        f"WHERE {condition} GROUP BY ALL ORDER BY class, name",
+        parameters,
     ).to_pylist()
     # holes and unstamped are rows of `missed` as well; where their record was lost too, ring_full
     # counts it.
     intervals = trace.sql(
         "SELECT start_ns, end_ns, cpu, name, sum(value)::BIGINT AS value FROM counters "
-        "WHERE class = 'loss' AND value > 0 AND name NOT IN (?, ?) "
+        f"WHERE {condition} AND class = 'loss' AND value > 0 AND name NOT IN (?, ?) "
         "GROUP BY ALL ORDER BY start_ns, cpu, name",
-        _COUNTED_AS_MISSED,
+        [*parameters, *_COUNTED_AS_MISSED],
     ).to_pylist()
+    condition, parameters, _ = missed_among(selection)
     missed = trace.sql(
         "SELECT cause, count(*) AS count, sum(low_ns)::BIGINT AS low_ns, "
-        "sum(high_ns)::BIGINT AS high_ns FROM missed GROUP BY cause ORDER BY cause"
+        f"sum(high_ns)::BIGINT AS high_ns FROM missed WHERE {condition} "
+        "GROUP BY cause ORDER BY cause",
+        parameters,
     ).to_pylist()
     return Losses(
         counters=tuple(Counter(c["name"], c["class"], c["value"]) for c in counters),
         intervals=tuple(LossInterval(**row) for row in intervals),
         missed=tuple(Missed(**row) for row in missed),
-        kept=_kept(trace, sum(row["value"] for row in intervals)),
+        kept=_kept(trace, selection, sum(row["value"] for row in intervals)),
         start_ns=clock_ns(trace, "start_ns"),
         unread=len(trace.damage),
+        of_any=_not_told_apart(selection),
+        selected=selection != EVERYTHING,
     )
 
 
-def _kept(trace: Trace, lost: int) -> int:
-    kinds = ", ".join("?" * len(RUNQ_KINDS))
-    counts = trace.sql(
-        f"SELECT (SELECT count(*) FROM waits WHERE kind IN ({kinds})) AS records, "
-        "coalesce((SELECT sum(count)::BIGINT FROM histogram_sums "
-        f"WHERE kind IN ({kinds})), 0) AS counted",
-        [*RUNQ_KINDS, *RUNQ_KINDS],
-    ).to_pylist()[0]
+def missed_among(selection: Selection) -> tuple[str, list[object], bool]:
+    """Which rows of `missed` may be of a selection, as a condition; whether all of them are."""
+    certain = not _has_times(selection)
+    values = {d: v for d, v in selection.values.items() if d != "kind"}
+    where = Selection(values=values, bucket=selection.bucket)
+    condition, parameters = where.where()
+    if where.bucket or any(d.name not in _IN_MISSED for d in where.dimensions):
+        # A thread that has waits, and none that matches, is not one of them.
+        seen = f"SELECT tid FROM {tables(where.dimensions)} WHERE {condition}"
+        condition = f"(tid IN ({seen}) OR tid NOT IN (SELECT tid FROM waits))"
+        certain = False
+    return f"{_in_time('missed', selection)} AND {condition}", parameters, certain
+
+
+def _has_times(selection: Selection) -> bool:
+    return selection.start_ns is not None or selection.end_ns is not None
+
+
+def _in_time(table: str, selection: Selection) -> str:
+    if not _has_times(selection):
+        return "true"
+    end = _ALWAYS if selection.end_ns is None else selection.end_ns
+    return IN_TIME[table].format(start=selection.start_ns or 0, end=end)
+
+
+def _counted_at(trace: Trace, selection: Selection) -> tuple[str, list[object]]:
+    """The counters of a selection's time and CPUs, as a condition."""
+    cpus = Selection(values={d: v for d, v in selection.values.items() if d == "cpu"})
+    condition, parameters = cpus.where()
+    if "node" in selection.values:
+        wanted = {str(node) for node in selection.values["node"]}
+        # A CPU whose node is not known may be of any.
+        others = [cpu for cpu, node in node_of_cpu(trace).items() if str(node) not in wanted]
+        condition += f" AND cpu NOT IN ({', '.join('?' * len(others))})" if others else ""
+        parameters = [*parameters, *others]
+    return f"{_in_time('counters', selection)} AND {condition}", parameters
+
+
+def _not_told_apart(selection: Selection) -> tuple[str, ...]:
+    names = [name for name in selection.values if name not in _OF_CPUS]
+    if selection.min_wait_ns is not None or selection.max_wait_ns is not None:
+        names.append("length")
+    if selection.bucket:
+        names.append("bucket")
+    return tuple(names)
+
+
+def _kept(trace: Trace, selection: Selection, lost: int) -> int:
+    of_kinds = selection.with_kinds(RUNQ_KINDS)
+    condition, parameters = of_kinds.where()
+    kept: int = trace.sql(
+        f"SELECT count(*) AS n FROM {tables(of_kinds.dimensions)} WHERE {condition}", parameters
+    )["n"][0].as_py()
     # The histograms also have the waits too short for a record, and those lost after they were
     # counted.
-    return int(max(counts["records"], counts["counted"] - lost))
+    if not _in_histograms(selection):
+        return kept
+    values = Selection(values=of_kinds.values)
+    condition, parameters = values.where()
+    counted_too: int = trace.sql(
+        "SELECT coalesce(sum(count), 0)::BIGINT AS n "
+        f"FROM {tables(values.dimensions, 'histogram_sums')} "
+        f"WHERE {_in_time('histogram_sums', selection)} AND {condition}",
+        parameters,
+    )["n"][0].as_py()
+    return max(kept, counted_too - lost)
+
+
+def _in_histograms(selection: Selection) -> bool:
+    """Whether the histograms tell these waits from others."""
+    singles = (selection.min_wait_ns, selection.max_wait_ns, selection.bucket)
+    return singles == (None,) * 3 and all(d.in_histograms for d in selection.dimensions)

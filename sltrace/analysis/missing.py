@@ -5,18 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sltrace.analysis.losses import Losses
+from sltrace.analysis.losses import Losses, missed_among
 from sltrace.analysis.meta import min_latency_ns
-from sltrace.analysis.selection import Selection, tables
+from sltrace.analysis.selection import Selection
 from sltrace.model import RUNQ_KINDS, SCHEDULER_KINDS, Kind
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
 
 SCHEDULER = frozenset(k.label for k in SCHEDULER_KINDS)
-
-_IN_MISSED = ("comm", "pid", "tid", "cpu")
-"""Dimensions that rows of `missed` have too."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ def missing_waits(
     Args:
         trace: Where from.
         selection: The waits asked for; names kinds.
-        lost: The trace's losses.
+        lost: What they may lack.
         in_histograms: The figures are from the histograms, which also have the waits that a full
             ring lost and those under the minimum latency.
     """
@@ -70,7 +67,7 @@ def missing_waits(
     minimum = min_latency_ns(trace)
     below = (c.value for c in lost.counters if c.name == "below_min")
     hidden = 0 if in_histograms or not minimum else sum(below)
-    condition, parameters, certain = _in_missed(selection)
+    condition, parameters, certain = missed_among(selection)
     row = trace.sql(
         "SELECT count(*) AS n, coalesce(sum(low_ns), 0)::BIGINT AS low, "
         "coalesce(sum(high_ns), 0)::BIGINT AS high, coalesce(max(high_ns), 0) AS longest "
@@ -106,16 +103,3 @@ def _lost(trace: Trace, selection: Selection, lost: Losses, in_histograms: bool)
             "SELECT coalesce(sum(count), 0)::BIGINT AS n FROM histogram_sums WHERE cgroup_id = -1"
         ).to_pylist()[0]["n"]
     return gone
-
-
-def _in_missed(selection: Selection) -> tuple[str, list[object], bool]:
-    """Which rows of `missed` may be among them, and whether all of those are."""
-    where = Selection(values={d: v for d, v in selection.values.items() if d != "kind"})
-    if not where.values:
-        return "true", [], True
-    condition, parameters = where.where()
-    if all(d.name in _IN_MISSED for d in where.dimensions):
-        return condition, parameters, True
-    # A thread that has waits, and none that matches, is not one of them.
-    seen = f"SELECT tid FROM {tables(where.dimensions)} WHERE {condition}"
-    return f"(tid IN ({seen}) OR tid NOT IN (SELECT tid FROM waits))", parameters, False

@@ -10,6 +10,7 @@ from sltrace.analysis.cpusamples import cpu_labels, cpu_profile
 from sltrace.analysis.cube import Cube, build_cube
 from sltrace.analysis.cubeowners import Owners
 from sltrace.analysis.cubeprofiles import OwnedProfiles, Stretch
+from sltrace.analysis.losses import IN_TIME
 from sltrace.analysis.meta import clock_ns
 from sltrace.analysis.slices import CgroupRan
 from sltrace.errors import UsageError
@@ -18,12 +19,8 @@ if TYPE_CHECKING:
     from sltrace.profiles.pprof import Profile
     from sltrace.trace.reader import Trace
 
-_CONDITIONS = {
-    "waits": "end_ns >= {start} AND end_ns < {end}",
-    "missed": "end_ns >= {start} AND end_ns < {end}",
-    "counters": "end_ns > {start} AND start_ns < {end}",
-}
-"""Rows that belong to the stretch, by table. Losses are of whole intervals: those that touch it."""
+_CONDITIONS = {"waits": "end_ns >= {start} AND end_ns < {end}", **IN_TIME}
+"""Rows that belong to the stretch, by table."""
 
 
 class Whole:

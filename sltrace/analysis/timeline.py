@@ -69,7 +69,7 @@ class Slowest:
         traces: Most time lost first.
         count: Traces there are.
         untraced: Waits without a trace id.
-        losses: What the recording lacks.
+        losses: What the recording may lack of them.
     """
 
     traces: tuple[Traced, ...]
@@ -128,7 +128,7 @@ class Timeline:
         causes: Time by key of CAUSES in which at least one of its waits was under way, each
             moment counted once.
         start_unix_ns: Wall clock at the start of the recording; 0 where unknown.
-        losses: What the recording lacks.
+        losses: What the recording may lack of them.
         notes: What must be said beside these numbers.
     """
 
@@ -208,7 +208,7 @@ def slowest(trace: Trace, selection: Selection = EVERYTHING, *, limit: int = 20)
         tuple(Traced(**{n: row[n] for n in names}) for row in rows),
         count,
         untraced["n"][0].as_py(),
-        losses(trace),
+        losses(trace, selection),
     )
 
 
@@ -245,7 +245,10 @@ def timeline(trace: Trace, trace_id: str) -> Timeline:
         beyond=beyond,
         causes=time_by_cause(waits, start, end),
         start_unix_ns=clock_ns(trace, "start_unix_ns"),
-        losses=losses(trace),
+        losses=losses(
+            trace,
+            Selection(origin + start, origin + end, values={"trace_id": (trace_id,)}),
+        ),
         notes=(*trace.notes, *_missed(trace, trace_id, origin + start, origin + end)),
     )
 

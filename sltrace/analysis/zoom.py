@@ -33,7 +33,7 @@ class Heat:
         rows: For latency the smallest wait (ns) of each row; else the values, most time first.
         others: Values beyond MAX_ROWS, which share a last row, None.
         cells: column, row, count, sum_ns and max_ns: lists of equal length.
-        losses: What the trace lacks.
+        losses: What the selection may lack.
     """
 
     start_ns: int
@@ -91,7 +91,7 @@ def heat(
     names = (("column", "c"), ("row", "r"), ("count", "n"), ("sum_ns", "total"))
     cells = {name: found[c].to_pylist() for name, c in (*names, ("max_ns", "longest"))}
     used = max([-(-length // column_ns), *(c + 1 for c in cells["column"][-1:])])
-    return Heat(start - origin, column_ns, used, by, rows, others, cells, losses(trace))
+    return Heat(start - origin, column_ns, used, by, rows, others, cells, losses(trace, selection))
 
 
 def _rows(

@@ -28,7 +28,11 @@ def write_parquet(trace: Trace, out: BinaryIO, selection: Selection = EVERYTHING
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    description = {"meta": trace.meta, "losses": losses(trace).to_json(), "notes": trace.notes}
+    description = {
+        "meta": trace.meta,
+        "losses": losses(trace, selection).to_json(),
+        "notes": trace.notes,
+    }
     schema = arrow_schema("waits").with_metadata({METADATA_KEY: json.dumps(description)})
     waits = wait_ns = 0
     with pq.ParquetWriter(

@@ -73,7 +73,7 @@ def write_pprof(
     if grouped.rest_groups:
         notes.append(f"{grouped.rest_groups:,} small samples are summed as {REST}")
         builder.add_rest()
-    for note in (losses(trace).sentence, *notes, *trace.notes):
+    for note in (losses(trace, selection).sentence, *notes, *trace.notes):
         builder.comment(note)
     with gzip.GzipFile("", "wb", fileobj=out, mtime=0) as packed:
         packed.write(builder.profile.SerializeToString())

@@ -5,7 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sltrace.analysis.blame import blame
+from sltrace.analysis.diff import diff
+from sltrace.analysis.latency import stat
 from sltrace.analysis.losses import Losses, Missed, losses
+from sltrace.analysis.part import part_of
+from sltrace.analysis.selection import Selection
+from sltrace.analysis.sides import before_and_after
+from sltrace.analysis.timeline import slowest
+from sltrace.analysis.zoom import heat
 from sltrace.trace.reader import Trace
 from tests.support.traces import SECOND, make_trace
 
@@ -93,3 +101,84 @@ def test_limits_hold_whatever_the_lost_waits_were(tmp_path: Path, seed: int) -> 
             assert truth <= kept[rank]
         else:
             assert quantile > 1 - len(gone) / 2000
+
+
+def lossy(folder: Path) -> Trace:
+    """Losses on CPU 0 early and on CPU 1 late, and waits of two threads in between."""
+    counters = [
+        counter("ring_full", "loss", 30, cpu=0, second=1),
+        counter("ring_full", "loss", 10, cpu=1, second=7),
+        counter("below_min", "discard", 5, cpu=1, second=7),
+    ]
+    missed = [
+        {"cpu": 0, "tid": 1, "comm": "a", "cause": "hole", "end_ns": 2 * SECOND}
+        | {"low_ns": 0, "high_ns": 1000},
+        {"cpu": 1, "tid": 2, "comm": "b", "cause": "hole", "end_ns": 8 * SECOND}
+        | {"low_ns": 0, "high_ns": 3 * SECOND},
+    ]
+    waits = [
+        {"end_ns": second * SECOND, "cpu": cpu, "node": cpu, "tid": tid, "comm": comm}
+        | {"cgroup": f"/{comm}"}
+        for second in range(10)
+        for cpu, tid, comm in ((0, 1, "a"), (1, 2, "b"))
+    ]
+    meta = {"nodes": {"0": [0], "1": [1]}}
+    return Trace.open(make_trace(folder, waits, meta=meta, counters=counters, missed=missed))
+
+
+@pytest.mark.parametrize(
+    ("selection", "lost", "missed", "kept"),
+    [
+        (Selection(), 40, 2, 20),
+        (Selection(end_ns=7 * SECOND), 30, 2, 14),
+        (Selection(end_ns=5 * SECOND), 30, 1, 10),
+        (Selection(start_ns=3 * SECOND, end_ns=4 * SECOND), 0, 0, 2),
+        (Selection(start_ns=3 * SECOND), 10, 1, 14),
+        (Selection(values={"cpu": (1,)}), 10, 1, 10),
+        (Selection(values={"node": (0,)}), 30, 1, 10),
+        (Selection(values={"cpu": (0,)}, start_ns=3 * SECOND), 0, 0, 7),
+        (Selection(values={"comm": ("b",)}), 40, 1, 10),
+        (Selection(values={"cgroup": ("/a",)}), 40, 1, 10),
+    ],
+)
+def test_losses_of_a_selection_are_those_that_may_be_of_it(
+    tmp_path: Path, selection: Selection, lost: int, missed: int, kept: int
+) -> None:
+    found = losses(lossy(tmp_path), selection)
+    assert (found.lost, found.missed_count, found.kept) == (lost, missed, kept)
+
+
+def test_what_losses_cannot_be_told_by_is_said(tmp_path: Path) -> None:
+    trace = lossy(tmp_path)
+    by_name = Selection(values={"comm": ("b",), "cgroup": ("/b",)}, start_ns=6 * SECOND)
+    assert losses(trace, by_name).sentence == (
+        "10 waits lost on CPU 1 between 7.0 s and 8.0 s, of any comm or cgroup; 1 wait not seen "
+        "whole, at most 3.00 s together (at most 73.33% of these: the percentiles above 26.67% "
+        "have no upper limit)"
+    )
+    quiet = Selection(start_ns=3 * SECOND, end_ns=4 * SECOND)
+    assert losses(trace, quiet).sentence == "none of these waits was lost"
+
+
+def test_every_view_of_a_selection_says_what_that_lacks(tmp_path: Path) -> None:
+    trace = lossy(tmp_path)
+    late = Selection(start_ns=3 * SECOND)
+    wanted = losses(trace, late)
+    sides = diff(before_and_after(trace, 3 * SECOND, Selection())).losses
+    assert sides == (losses(trace, Selection(end_ns=3 * SECOND)), wanted)
+    assert stat(trace, selection=late).losses == wanted
+    assert blame(trace, selection=late).losses == wanted
+    assert heat(trace, selection=late).losses == wanted
+    assert slowest(trace, late).losses == wanted
+
+
+def test_a_part_keeps_what_its_histograms_surely_count(tmp_path: Path) -> None:
+    sums = [
+        {"start_ns": i * SECOND, "end_ns": (i + 1) * SECOND, "kind": "runq_wakeup", "count": 100}
+        for i in range(10)
+    ]
+    waits = [{"end_ns": 5 * SECOND}]
+    trace = Trace.open(make_trace(tmp_path, waits, histogram_sums=sums))
+    assert losses(trace).kept == 1000
+    assert losses(trace, Selection(start_ns=3 * SECOND - 1, end_ns=6 * SECOND)).kept == 300
+    assert losses(part_of(trace, 3 * SECOND - 1, 6 * SECOND)).kept == 300

@@ -130,7 +130,7 @@ def test_the_command_lists_and_explains(tmp_path: Path) -> None:
     assert f"trace {ID}: 230 ns from +0.000000 s (2023-11-14 22:13:20.000000 UTC)" in out
     assert "\\x1b[2Jop\\u202e" in out
     assert "\x1b" not in out
-    assert out.rstrip().endswith("losses: nothing was lost")
+    assert out.rstrip().endswith("losses: none of these waits was lost")
     few = shown(trace.path, "--trace-id", ID, "--top", 2)
     assert "and 3 shorter ones, 50 ns together" in few
     document = json.loads(shown(trace.path, "--trace-id", ID, "--spans", file, "--json"))
