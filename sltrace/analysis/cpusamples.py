@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sltrace.analysis.cubestacks import OTHER_STACK
+from sltrace.analysis.frames import Frame
 from sltrace.analysis.meta import clock_ns
-from sltrace.analysis.stacks import PARTS, Frame, whole_stacks
+from sltrace.analysis.stacks import PARTS, whole_stacks
 from sltrace.profiles.labels import Labels
 from sltrace.profiles.pprof import Profile, ProfileFrame
 

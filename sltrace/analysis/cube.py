@@ -179,10 +179,9 @@ def build_cube(
     parts = [part for ranked in stacks.values() if ranked.any for part in PARTS[ranked.which]]
     keys = {axis.name: axis.sql for axis in (*plain, *traced)}
     keys |= {column: column for column in (*_NAMES, *parts)}
-    sums = {name: name for name in ("n", "ns", "longest")}
     with (
-        cubeaxes.registered(trace, ()),
-        added_up(trace, "sltrace_cube", origin.sql, keys, sums) as waits,
+        trace.registered(cubeaxes.bounds()),
+        added_up(trace, "sltrace_cube", origin.sql, keys, ("n", "ns", "longest")) as waits,
     ):
         names = {c: cubeaxes.named(trace, waits, c) for c in _NAMES}
         stacked = [cubeaxes.stack_axis(name, ranked) for name, ranked in stacks.items()]
@@ -194,7 +193,7 @@ def build_cube(
             *(axis.found for axis in traced),
         )
         axes = [time, *drawn, *(axis for axis, _, _ in stacked)]
-        with cubeaxes.registered(trace, tables):
+        with trace.registered(*tables):
             source = " ".join([f"{waits} w", *joins])
             cells = summed_cells(trace, axes, source, max_rows, _LADDER)
             grids = fine_grids(trace, time, names["kind"].axis, drawn, source, cells.level)

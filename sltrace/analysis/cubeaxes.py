@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -189,14 +187,9 @@ def stack_axis(name: str, stacks: RankedStacks) -> tuple[Axis, str, tuple[str, p
     )
 
 
-@contextmanager
-def registered(trace: Trace, tables: Sequence[tuple[str, pa.Table]]) -> Iterator[None]:
-    """The tables that joins need, for as long as the block runs."""
+def bounds() -> tuple[str, pa.Table]:
+    """The table of buckets that `Origin.sql` needs, and its name."""
     low = lower_bounds()
     top = np.append(low[1:] - 1, low[-1])
-    bounds = pa.table({"bucket": np.arange(N_BUCKETS), "middle": (low + top + 1) // 2, "top": top})
-    with ExitStack() as cleanup:
-        for name, table in (*tables, (_BOUNDS, bounds)):
-            trace.connection.register(name, table)
-            cleanup.callback(trace.connection.unregister, name)
-        yield
+    table = {"bucket": np.arange(N_BUCKETS), "middle": (low + top + 1) // 2, "top": top}
+    return _BOUNDS, pa.table(table)

@@ -119,11 +119,11 @@ def blame_table(
         return BlameTable([], [], {name: np.empty(0, np.int64) for name in names}, [])
     called = process_names(trace)
     start = {name: n for name, n in level.items() if name in ("t", "b", "cpu", "kind")}
-    keys = {axis.name: axis.sql for axis in plain} | {c: c for c in (*_SHARED, *_MAIN, *_REST)}
-    sums = {name: name for name in _SUMS}
+    keys = {axis.name: axis.sql for axis in plain}
+    keys |= {column: column for column in (*_SHARED, *_MAIN, "remainder")}
     with (
         ran.beside(trace, origin.sql) as waits,
-        added_up(trace, "sltrace_cube_blame", _cut(waits), keys, sums) as cut,
+        added_up(trace, "sltrace_cube_blame", _cut(waits), keys, _SUMS) as cut,
     ):
         parts = _parts(cut, [axis.name for axis in plain])
         victims = _ranked(trace, parts, "victim", ("cgroup", "comm", "pid"))
@@ -137,7 +137,7 @@ def blame_table(
             joins.append(join)
             tables.append(table)
         source = " ".join([f"{parts} w", *joins])
-        with cubeaxes.registered(trace, tables):
+        with trace.registered(*tables):
             cells = summed_cells(trace, axes, source, max_rows, _LADDER, start)
     rows = {"stack": np.full(len(cells.count), NO_STACK), **cells.digits}
     coarse = [a for a in ("t", "b", "cpu") if cells.level.get(a, 1) != start.get(a, 1)]
@@ -156,10 +156,11 @@ def blame_table(
 
 
 _SHARED = ("kind", "cgroup", "comm", "pid")
-"""Of a wait, beside its time, bucket and CPU; so too the next two."""
+"""Of a wait, beside its time, bucket and CPU."""
 _MAIN = ("what", "c_cgroup", "c_comm", "c_pid", "culprit_stack")
-_REST = ("remainder",)
+"""Of the main culprit."""
 _SUMS = ("n", "held", "beside", "only_beside", "rest", "with_rest")
+"""Of a wait that is cut: how many, and the parts' times and how many have them."""
 
 
 def _cut(waits: str) -> str:

@@ -122,12 +122,10 @@ class _Lookup:
         keys = sorted({k for k in wanted if k})
         if not keys or not self._possible:
             return {}
-        self._trace.connection.register(_WANTED, pa.table({"wanted": pa.array(keys, pa.string())}))
-        try:
+        table = pa.table({"wanted": pa.array(keys, pa.string())})
+        with self._trace.registered((_WANTED, table)):
             rows = self._trace.sql(
                 f"SELECT wanted, {value} AS found FROM waits JOIN {_WANTED} ON {key} = wanted "
                 f"GROUP BY wanted HAVING {sure}"
             ).to_pylist()
-        finally:
-            self._trace.connection.unregister(_WANTED)
         return {row["wanted"]: row["found"] for row in rows}

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from sltrace.analysis.cells import OTHER
-from sltrace.analysis.stacks import PARTS, Frame, Which, whole_stacks
+from sltrace.analysis.frames import Frame
+from sltrace.analysis.stacks import PARTS, Which, whole_stacks
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace

@@ -191,14 +191,7 @@ def losses(trace: Trace, selection: Selection = EVERYTHING) -> Losses:
         f"WHERE {condition} GROUP BY ALL ORDER BY class, name",
         parameters,
     ).to_pylist()
-    # holes and unstamped are rows of `missed` as well; where their record was lost too, ring_full
-    # counts it.
-    intervals = trace.sql(
-        "SELECT start_ns, end_ns, cpu, name, sum(value)::BIGINT AS value FROM counters "
-        f"WHERE {condition} AND class = 'loss' AND value > 0 AND name NOT IN (?, ?) "
-        "GROUP BY ALL ORDER BY start_ns, cpu, name",
-        [*parameters, *_COUNTED_AS_MISSED],
-    ).to_pylist()
+    intervals = lost_in(trace, selection)
     condition, parameters, _ = missed_among(selection)
     missed = trace.sql(
         "SELECT cause, count(*) AS count, sum(low_ns)::BIGINT AS low_ns, "
@@ -208,14 +201,28 @@ def losses(trace: Trace, selection: Selection = EVERYTHING) -> Losses:
     ).to_pylist()
     return Losses(
         counters=tuple(Counter(c["name"], c["class"], c["value"]) for c in counters),
-        intervals=tuple(LossInterval(**row) for row in intervals),
+        intervals=intervals,
         missed=tuple(Missed(**row) for row in missed),
-        kept=_kept(trace, selection, sum(row["value"] for row in intervals)),
+        kept=_kept(trace, selection, sum(i.value for i in intervals)),
         start_ns=clock_ns(trace, "start_ns"),
         unread=len(trace.damage),
         of_any=_not_told_apart(selection),
         selected=selection != EVERYTHING,
     )
+
+
+def lost_in(trace: Trace, selection: Selection = EVERYTHING) -> tuple[LossInterval, ...]:
+    """Where and when waits were lost without a bound."""
+    condition, parameters = _counted_at(trace, selection)
+    # holes and unstamped are rows of `missed` as well; where their record was lost too, ring_full
+    # counts it.
+    rows = trace.sql(
+        "SELECT start_ns, end_ns, cpu, name, sum(value)::BIGINT AS value FROM counters "
+        f"WHERE {condition} AND class = 'loss' AND value > 0 AND name NOT IN (?, ?) "
+        "GROUP BY ALL ORDER BY start_ns, cpu, name",
+        [*parameters, *_COUNTED_AS_MISSED],
+    ).to_pylist()
+    return tuple(LossInterval(**row) for row in rows)
 
 
 def missed_among(selection: Selection) -> tuple[str, list[object], bool]:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sltrace.analysis.losses import losses
+from sltrace.analysis.losses import lost_in
 from sltrace.analysis.meta import min_latency_ns
 from sltrace.model import RUNQ_KINDS, Flag, Kind
 
@@ -61,18 +61,15 @@ class CgroupRan:
         if self.rows is None:
             yield f"(SELECT *, NULL::BIGINT AS ran_ns FROM {waits})"
             return
-        trace.connection.register(_RAN, self.rows)
-        try:
+        with trace.registered((_RAN, self.rows)):
             yield f"(SELECT w.*, ran_ns FROM {waits} w LEFT JOIN {_RAN} USING (tid, kind, end_ns))"
-        finally:
-            trace.connection.unregister(_RAN)
 
 
 def _query(trace: Trace) -> str | None:
     meta = trace.meta
     filters = meta.get("filters")
     limited = [v for v in filters.values() if v] if isinstance(filters, dict) else [filters]
-    lost = losses(trace).intervals
+    lost = lost_in(trace)
     if (
         limited
         or meta.get("merged")

@@ -109,8 +109,7 @@ def slow_traces(trace: Trace, most: int = MAX_TRACES) -> SlowTraces:
             "began": pa.array([t.start_ns for t in traces], pa.int64()),
         }
     )
-    trace.connection.register(_WANTED, wanted)
-    try:
+    with trace.registered((_WANTED, wanted)):
         waits = trace.sql(
             f"""
             SELECT trace, {lane} AS lane, kind, end_ns - began AS end_ns, {length} AS wait_ns,
@@ -124,8 +123,6 @@ def slow_traces(trace: Trace, most: int = MAX_TRACES) -> SlowTraces:
             ORDER BY trace, lane, end_ns, wait_ns
             """
         )
-    finally:
-        trace.connection.unregister(_WANTED)
     columns = {c: waits.column(c).to_numpy() for c in ("trace", "end_ns", "wait_ns")}
     names: dict[str, list[str]] = {}
     for column in ("lane", "kind", "culprit"):

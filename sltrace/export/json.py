@@ -9,9 +9,10 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from sltrace.analysis.frames import resolve_stacks
 from sltrace.analysis.losses import losses
 from sltrace.analysis.selection import EVERYTHING, Selection, tables
-from sltrace.analysis.stacks import PARTS, resolve_stacks
+from sltrace.analysis.stacks import PARTS
 from sltrace.export.rows import ordered_waits
 from sltrace.export.sink import Written
 from sltrace.trace.reader import Trace

@@ -12,11 +12,11 @@ from typing import Any, BinaryIO
 
 from sltrace import __version__
 from sltrace.analysis.flame import REST
+from sltrace.analysis.frames import Frame
 from sltrace.analysis.losses import losses
 from sltrace.analysis.meta import clock_ns
 from sltrace.analysis.selection import EVERYTHING, Selection, Value
 from sltrace.analysis.stacks import (
-    Frame,
     GroupedStacks,
     StackGroup,
     Which,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +103,15 @@ class Trace:
             if not self._follow():
                 raise self._unreadable(err) from err
         return self.sql(query, parameters)
+
+    @contextmanager
+    def registered(self, *tables: tuple[str, pa.Table]) -> Iterator[None]:
+        """Tables that queries may use by these names, for as long as the block runs."""
+        with ExitStack() as cleanup:
+            for name, table in tables:
+                self.connection.register(name, table)
+                cleanup.callback(self.connection.unregister, name)
+            yield
 
     @contextmanager
     def stored(self, name: str, query: str) -> Iterator[None]:

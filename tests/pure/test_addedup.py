@@ -13,7 +13,8 @@ from sltrace.trace.reader import Trace
 from tests.support.traces import make_trace
 
 KEYS = {"second": "end_ns // 1000000000", "cpu": "cpu"}
-SUMS = {"n": "1", "ns": "wait_ns", "longest": "wait_ns"}
+SUMS = ("n", "ns", "longest")
+EACH = "(SELECT *, 1 AS n, wait_ns AS ns, wait_ns AS longest FROM waits)"
 SAME = "SELECT second, cpu, sum(n), sum(ns), max(longest) FROM {} GROUP BY ALL ORDER BY ALL"
 
 
@@ -27,17 +28,17 @@ def trace_of(folder: Path, cpus: int) -> Trace:
 def test_the_sums_are_those_of_the_waits(tmp_path: Path, cpus: int, rows: int) -> None:
     trace = trace_of(tmp_path, cpus)
     run = trace.connection.sql
-    with added_up(trace, "few", "waits", KEYS, SUMS) as source:
+    with added_up(trace, "few", EACH, KEYS, SUMS) as source:
         assert run(f"SELECT count(*) FROM {source}").fetchone() == (rows,)
         assert (source == "few") == (rows < 1000)
         mine = run(SAME.format(source)).fetchall()
-    each = f"SELECT *, {KEYS['second']} AS second, 1 AS n, wait_ns AS ns, ns AS longest FROM waits"
-    assert mine == run(SAME.format(f"({each})")).fetchall()
+    each = f"(SELECT *, {KEYS['second']} AS second FROM {EACH})"
+    assert mine == run(SAME.format(each)).fetchall()
 
 
 def test_nothing_is_kept_after_it(tmp_path: Path) -> None:
     trace = trace_of(tmp_path, 2)
-    with added_up(trace, "few", "waits", KEYS, SUMS) as source:
+    with added_up(trace, "few", EACH, KEYS, SUMS) as source:
         assert source == "few"
     with pytest.raises(duckdb.CatalogException):
         trace.connection.sql("SELECT * FROM few")

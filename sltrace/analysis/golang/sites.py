@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sltrace.analysis.stacks import resolve_stacks
+from sltrace.analysis.frames import resolve_stacks
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
