@@ -21,6 +21,7 @@ from sltrace.capture.rows import RowMaker
 from sltrace.capture.settings import Settings
 from sltrace.capture.sources import Context, Source
 from sltrace.capture.stacks import StackTable
+from sltrace.errors import TargetError
 from sltrace.names.cgroups import CgroupNames, choose_hierarchy
 from sltrace.names.processes import EXEC_RECORDED, ProcessNames
 from sltrace.names.topology import read_topology
@@ -84,6 +85,7 @@ class Recording:
         self._symbols = SymbolRecorder(kernel=stacks.kernel or stacks.waker)
         self._native = StackTable(self._symbols)
         refuse_existing(path, force=force)
+        self._wanted_cgroups()
         warm_up()
         openfiles.raise_limit()
         self._clock = {"start_ns": time.monotonic_ns(), "start_unix_ns": time.time_ns()}
@@ -151,8 +153,15 @@ class Recording:
         return LibbpfProbes(self._settings, targets)
 
     def _wanted_cgroups(self) -> list[int]:
+        """Ids of the cgroups asked for; asked anew when the probes follow what is made in them."""
         paths = self._settings.filters.cgroups
-        return [number for path in paths for number in self._groups.subtree_ids(path)]
+        wanted = [number for path in paths for number in self._groups.subtree_ids(path)]
+        if paths and not wanted:
+            raise TargetError(
+                f"{' and '.join(paths)} was removed while the probes were being loaded",
+                "name a cgroup that stays, as the one above it",
+            )
+        return wanted
 
     def _attach_sources(self) -> int:
         """Attaches the sources; the map of their tags, or -1 where there are none."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes as c
 import os
 import re
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -27,6 +28,8 @@ MKDIR, RMDIR, RENAME = 1, 2, 3
 _FILEID_KERNFS = 0xFE
 _MAX_KNOWN = 1 << 16
 _MAX_WALK = 1 << 16
+_READ_AT_ONCE = 64
+"""Cgroups whose quotas are read anew each time rows are asked for, once a second: 1 ms."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,8 @@ class CgroupNames:
         self._ids: NDArray[np.int64] = np.empty(0, np.int64)
         self._paths: list[str] = []
         self.let_go = 0
+        self._to_read: list[int] = []
+        self._asked: dict[str, int] = {}
         try:
             self._mount_fd = os.open(hierarchy.mount, os.O_RDONLY | os.O_DIRECTORY)
         except OSError:
@@ -172,28 +177,43 @@ class CgroupNames:
     def subtree_ids(self, name: str) -> list[int]:
         """Ids of a cgroup and of all below it.
 
+        Of one that was asked for before, wherever it is by now; none where it was removed.
+
         Args:
             name: Its path below the mount, with or without the mount in front.
 
         Raises:
-            TargetError: There is none.
+            TargetError: There is none, and there was none before.
         """
         mount = self._hierarchy.mount
         inside = name.removeprefix(str(mount)).strip("/")
         root = mount / inside
         if not root.is_dir() or ".." in Path(inside).parts:
-            paths = [g.path for g in self._groups.values()]
-            near = get_close_matches(f"/{inside}", paths, n=3, cutoff=0.4)
-            hint = f"similar: {', '.join(near)}" if near else f"cgroups are below {mount}"
-            raise TargetError(
-                f"there is no cgroup {name!r} in the {self._hierarchy.kind} tree", hint
-            )
-        return [number for _, number in _walk(root)]
+            if name not in self._asked:
+                raise self._no_such(name, inside)
+            path = self._find(self._asked[name])
+            return [] if path is None else [n for _, n in _walk(mount / path.strip("/"))]
+        found = [number for _, number in _walk(root)]
+        if found:
+            self._asked[name] = found[0]
+        return found
+
+    def _no_such(self, name: str, inside: str) -> TargetError:
+        paths = [g.path for g in self._groups.values()]
+        near = get_close_matches(f"/{inside}", paths, n=3, cutoff=0.4)
+        hint = (
+            f"similar: {', '.join(near)}" if near else f"cgroups are below {self._hierarchy.mount}"
+        )
+        return TargetError(f"there is no cgroup {name!r} in the {self._hierarchy.kind} tree", hint)
 
     def rows(self, *, final: bool = False) -> list[dict[str, Any]]:
-        """Rows of the cgroups table that are new or changed; with `final`, quotas are read anew."""
-        if final:
-            self._read_limits()
+        """Rows of the cgroups table that are new or changed.
+
+        Quotas are read anew of some cgroups at each call, each in its turn; with `final`, of all.
+        """
+        if final or not self._to_read:
+            self._to_read = [n for n, g in self._groups.items() if g.removed_ns is None]
+        self._read_limits(len(self._to_read) if final else _READ_AT_ONCE)
         changed = {number: g for number, g in self._groups.items() if g.changed}
         for group in changed.values():
             group.changed = False
@@ -203,13 +223,16 @@ class CgroupNames:
         self._let_go()
         return rows
 
-    def _read_limits(self) -> None:
+    def _read_limits(self, count: int) -> None:
         """A quota may be set long after a cgroup was made, and changed later."""
-        for group in self._groups.values():
-            if group.removed_ns is None:
-                limits = _quota(self._hierarchy, group.path)
-                if limits not in (group.limits, (None, None)):
-                    group.limits, group.changed = limits, True
+        due, self._to_read = self._to_read[:count], self._to_read[count:]
+        for number in due:
+            group = self._groups.get(number)
+            if group is None or group.removed_ns is not None:
+                continue
+            limits = _quota(self._hierarchy, group.path)
+            if limits not in (group.limits, (None, None)):
+                group.limits, group.changed = limits, True
 
     def _row(self, number: int, group: _Group) -> dict[str, Any]:
         identity = identify(group.path)
@@ -224,6 +247,7 @@ class CgroupNames:
             "removed_ns": group.removed_ns,
             "quota_us": group.limits[0],
             "period_us": group.limits[1],
+            "seen_ns": time.monotonic_ns(),
         }
 
     def _add(self, number: int, path: str) -> None:

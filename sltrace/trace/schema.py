@@ -201,6 +201,7 @@ CGROUPS = (
     Column("removed_ns", "int64", "when it was removed; null if it outlived the recording"),
     Column("quota_us", "int64", "CPU quota per period; null if none or unknown"),
     Column("period_us", "int64", "CPU period; null if unknown"),
+    Column("seen_ns", "int64", "when it was so; of several rows of a cgroup the latest holds"),
 )
 
 TARGETS = (

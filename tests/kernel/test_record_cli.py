@@ -7,6 +7,7 @@ import os
 import signal
 import stat
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from sltrace.names.cgroups import choose_hierarchy
+from sltrace.names.cgroups import CgroupNames, choose_hierarchy
 from sltrace.trace.reader import Trace
 from tests.kernel.conftest import Record
+from tests.support.cgroups import Cgroup, cgroup
 from tests.support.loads import Outcome, ThreadReport, load, read_schedstat
 from tests.support.programs import program
 from tests.support.recorder import Done, recorder, sltrace
@@ -167,6 +169,19 @@ def test_killed_it_leaves_all_but_the_last_second(record: Record) -> None:
     assert sltrace("stat", recording.path).code == 0
 
 
+def test_killed_it_leaves_quotas_as_they_were_changed(record: Record) -> None:
+    with cgroup("lowered", cpus=2) as group, record("--cgroup", group.name) as recording:
+        time.sleep(1.3)
+        group.limit(0.5)
+        time.sleep(2.6)
+        assert recording.end(signal.SIGKILL).code == -signal.SIGKILL
+        number = group.id
+    quotas = recording.trace.sql(
+        "SELECT quota_us FROM cgroups WHERE cgroup_id = ? ORDER BY seen_ns", (number,)
+    )["quota_us"]
+    assert quotas.to_pylist() == [200_000, 50_000]
+
+
 # ---- targets -------------------------------------------------------------------------------
 
 
@@ -187,6 +202,56 @@ def test_targets_that_are_not_there(tmp_path: Path) -> None:
     ):
         _one_line(sltrace("record", "-q", "-o", path, *options), code, word)
     assert not path.exists()
+
+
+def test_a_cgroup_that_is_renamed_while_probes_are_loaded_is_recorded() -> None:
+    if choose_hierarchy().kind == "v2":
+        pytest.skip("cgroup v2 renames none")
+    names = CgroupNames(choose_hierarchy())
+    with cgroup("before") as group:
+        wanted = names.subtree_ids(group.name)
+        renamed = group.path.rename(f"{group.path}-after")
+        try:
+            (renamed / "born").mkdir()
+            assert names.subtree_ids(group.name) == [*wanted, (renamed / "born").stat().st_ino]
+            (renamed / "born").rmdir()
+        finally:
+            renamed.rename(group.path)
+
+
+def test_a_cgroup_that_is_removed_while_probes_are_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "nothing.slt"
+    with cgroup("short") as group, cgroup("lasting") as lasting:
+        _removed_meanwhile(path, group, 4, f"{group.name} was removed while")
+        assert not path.exists()
+        group.path.mkdir()
+        _removed_meanwhile(path, group, 0, "--cgroup", lasting.name)
+        group.path.mkdir()
+    assert Trace.open(path).meta["finished"] is True
+
+
+def _removed_meanwhile(path: Path, group: Cgroup, code: int, *more: str) -> None:
+    options = [] if code else more
+    command = [sys.executable, "-m", "sltrace", "record", "-q", "-d", "0.2s", "-o", str(path)]
+    command += ["--cgroup", group.name, *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not _has_maps(process.pid) and process.poll() is None:
+            time.sleep(0.001)
+        group.path.rmdir()
+        _, err = process.communicate(timeout=60)
+    if code:
+        _one_line(Done(process.returncode, "", err), code, *more)
+    else:
+        assert (process.returncode, err) == (0, "")
+
+
+def _has_maps(pid: int) -> bool:
+    """Whether a process has begun to make BPF maps."""
+    files = Path(f"/proc/{pid}/fd")
+    try:
+        return any(str(fd.readlink()) == "anon_inode:bpf-map" for fd in files.iterdir())
+    except OSError:
+        return False
 
 
 def test_a_target_that_dies_ends_the_recording(record: Record) -> None:

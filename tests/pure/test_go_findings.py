@@ -87,3 +87,21 @@ def test_a_process_in_its_own_way_is_told_from_others(
     waits = [wait | whom | {"end_ns": 8 * SECOND}]
     (found,) = lost_p(Trace.open(make_trace(tmp_path, waits, gauges=gauges, targets=targets)))
     assert f"because of {because}" in found.sentence
+
+
+def test_the_quota_that_is_named_is_the_one_that_held_last(tmp_path: Path) -> None:
+    wait = {"kind": "throttled", "pid": PID, "held_p": 0, "wait_ns": 6 * SECOND}
+    gauges = [{"ns": SECOND, "pid": PID, "name": "gomaxprocs", "value": 2.0}]
+    targets = [{"runtime": "go", "pid": PID, "level": 0, "from_ns": 0}]
+    quotas = [
+        {"cgroup_id": 1, "quota_us": us, "period_us": 100_000, "seen_ns": ns}
+        for us, ns in ((50_000, 2), (200_000, 1), (None, 3))
+    ]
+    tables = {"gauges": gauges, "targets": targets, "cgroups": quotas}
+    waits = [wait | {"end_ns": 8 * SECOND}]
+    (found,) = lost_p(Trace.open(make_trace(tmp_path, waits, **tables)))
+    assert "because of the CPU quota (at last 0.5 CPUs for 2 Ps)" in found.sentence
+    assert found.evidence["quota_cpus"] == 0.5
+    tables["cgroups"] = quotas[1:2]
+    (found,) = lost_p(Trace.open(make_trace(tmp_path, waits, **tables)))
+    assert "because of the CPU quota (2 CPUs for 2 Ps)" in found.sentence

@@ -35,9 +35,29 @@ def test_a_quota_may_be_set_later(tmp_path: Path) -> None:
     quotas = {row["cgroup_id"]: row["quota_us"] for row in names.rows()}
     assert (quotas[101], quotas[102]) == (None, None)
     _limit(tmp_path / "late", "20000")
-    assert names.rows() == []
-    (row,) = names.rows(final=True)
+    (row,) = names.rows()
     assert (row["cgroup_id"], row["quota_us"], row["period_us"]) == (101, 20000, 100000)
+    assert names.rows() == []
+    _limit(tmp_path / "late", "10000")
+    (lowered,) = names.rows(final=True)
+    assert lowered["quota_us"] == 10000
+    assert lowered["seen_ns"] > row["seen_ns"]
+
+
+def test_of_many_cgroups_each_has_its_turn_to_be_read(tmp_path: Path) -> None:
+    names = CgroupNames(Hierarchy("v1 cpu", tmp_path, 1, ""))
+    names.rows(final=True)
+    numbers = range(101, 301)
+    for number in numbers:
+        (tmp_path / str(number)).mkdir()
+        _limit(tmp_path / str(number), "-1")
+    names.feed(np.array([(1, n, MKDIR, f"/{n}".encode()) for n in numbers], EVENT))
+    names.rows()
+    for number in numbers:
+        _limit(tmp_path / str(number), "20000")
+    calls = [[row["cgroup_id"] for row in names.rows()] for _ in range(9)]
+    assert sorted(n for found in calls for n in found) == list(numbers)
+    assert max(map(len, calls)) < 100
 
 
 def _limit(folder: Path, quota: str) -> None:

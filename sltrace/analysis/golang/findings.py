@@ -228,9 +228,10 @@ def lost_p(trace: Trace) -> list[Finding]:
             0)::BIGINT AS own,
           mode(culprit_comm) FILTER (WHERE kind <> 'throttled'
             AND culprit_pid IS DISTINCT FROM w.pid) AS culprit,
-          any_value(g.quota_us / g.period_us) AS cpus
+          any_value(g.cpus) AS cpus, any_value(g.quotas) AS quotas
         FROM waits w JOIN ps ON w.pid = ps.pid LEFT JOIN (SELECT cgroup_id,
-          max(quota_us) AS quota_us, max(period_us) AS period_us FROM cgroups GROUP BY ALL) g
+          arg_max(quota_us / period_us, coalesce(seen_ns, 0)) AS cpus,
+          count(DISTINCT quota_us / period_us) AS quotas FROM cgroups GROUP BY cgroup_id) g
           ON g.cgroup_id = w.cgroup_id
         WHERE held_p IS NOT NULL AND kind IN ('runq_preempt', 'throttled') GROUP BY w.pid
         """
@@ -243,7 +244,8 @@ def lost_p(trace: Trace) -> list[Finding]:
             continue
         quota = row["cpus"]
         why = (
-            f"the CPU quota ({quota:g} CPUs for {row['ps']:.0f} Ps)"
+            f"the CPU quota ({'at last ' if row['quotas'] > 1 else ''}{quota:g} CPUs for "
+            f"{row['ps']:.0f} Ps)"
             if by_quota >= QUOTA_SHARE and quota
             else "the CPU quota"
             if by_quota >= QUOTA_SHARE
