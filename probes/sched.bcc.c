@@ -72,8 +72,9 @@ static __always_inline void keep_kernel_stack(void *ctx, struct cpu_state *c,
 		return;
 	s = state_claim(task_tid(prev));
 	e = entry_find(task_tid(prev));
-	if (s && e && selected(s, prev))
-		e->stack_kernel = stack_kernel_of_current(ctx, c, OWN_KERNEL, now_ns());
+	if (s && e)
+		e->stack_kernel =
+		    selected(s, prev) ? stack_kernel_of_current(ctx, c, OWN_KERNEL, now_ns()) : 0;
 }
 
 PROGRAM(sched_switch)

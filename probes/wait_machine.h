@@ -77,7 +77,7 @@ static __always_inline void on_wakeup(struct task_struct *t)
 	 * Preempted between setting its state and scheduling: it never left the queue. If it ran
 	 * since, unseen, only the scheduler's own stamp tells: it is new where the task was woken.
 	 */
-	if (s->exec_ns != task_exec_ns(t) ? kernel_wait_ns(t) : waits_preempted(s))
+	if (s->exec_ns != task_exec_ns(t) ? kernel_wait_ns(t) : stays_queued(s))
 		return;
 	/*
 	 * Woken twice since it left the CPU, so it ran in between, unseen: the first wake is where
@@ -123,6 +123,7 @@ static __always_inline void switch_out(void *ctx, struct cpu_state *c, struct ta
 {
 	u32 tid = task_tid(prev);
 	struct task_state *s;
+	bool asked;
 
 	if (prev_state & TASK_STATE_DEAD) {
 		state_release(tid);
@@ -133,7 +134,8 @@ static __always_inline void switch_out(void *ctx, struct cpu_state *c, struct ta
 		count(c, STATE_LOST);
 		return;
 	}
-	if (!selected(s, prev))
+	asked = selected(s, prev);
+	if (!asked && !may_be_moved_in())
 		return;
 	s->out_ns = now;
 	s->exec_ns = task_exec_ns(prev);
@@ -141,8 +143,13 @@ static __always_inline void switch_out(void *ctx, struct cpu_state *c, struct ta
 	s->out_cpu = cpu;
 	s->out_state = prev_state;
 	/* prev_state says sleeping for a task preempted on its way to sleep: preempt decides. */
-	s->out_runnable = preempt || !prev_state;
+	s->out_runnable =
+	    preempt || !prev_state ? (asked ? RUNNABLE : RUNNABLE_UNASKED) : NOT_RUNNABLE;
 	s->out_flags = s->out_runnable && !preempt ? YIELDED : 0;
+	if (!asked) {
+		s->stack_user = 0;
+		return;
+	}
 	if (s->out_runnable)
 		start_queueing(s, prev, now);
 	if (CFG(stack_user))
@@ -174,7 +181,7 @@ static __always_inline void switch_in(struct cpu_state *c, struct task_struct *n
 	last = latest(s->in_ns, s->out_ns);
 	/* It has not run since it was seen to leave the CPU, so nothing was missed in between. */
 	out_seen = s->out_ns > s->in_ns && s->exec_ns == exec_ns;
-	if (out_seen && s->out_runnable) {
+	if (out_seen && s->out_runnable == RUNNABLE) {
 		kind = RUNQ_PREEMPT;
 		start = s->out_ns;
 		flags = s->out_flags;
@@ -361,7 +368,7 @@ static __always_inline void on_queued_at_start(struct task_struct *t)
 	s->out_ns = now;
 	s->exec_ns = task_exec_ns(t);
 	s->out_cpu = task_cpu(t);
-	s->out_runnable = 1;
+	s->out_runnable = RUNNABLE;
 	s->out_flags = CENSORED;
 	start_queueing(s, t, now);
 }

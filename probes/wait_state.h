@@ -26,12 +26,18 @@
 
 #define CLOCK_HOLDS_NS 4000000 /* for so long a comparison of clocks is good to 2 us */
 
+/*
+ * Whether a task could run when it was switched out. What it waits from then on is not followed
+ * where it was not asked for, but how long it was away bounds that if it is asked for by the end.
+ */
+enum runnable { NOT_RUNNABLE = 0, RUNNABLE = 1, RUNNABLE_UNASKED = 2 };
+
 enum selection { UNDECIDED = 0, SELECTED = 1, REJECTED = 2 };
 
 struct task_state {
 	u32 tid; /* owner of the slot; 0: free */
 	u8 selection;
-	u8 out_runnable;
+	u8 out_runnable; /* enum runnable */
 	u8 out_flags;
 	u8 waker_context;
 	u64 in_ns;

@@ -5,10 +5,16 @@
 
 #include "wait_state.h"
 
-/* Waiting for a CPU since it was switched out runnable. */
-static __always_inline bool waits_preempted(const struct task_state *s)
+/* On a queue since it was switched out runnable. */
+static __always_inline bool stays_queued(const struct task_state *s)
 {
 	return s->out_ns > s->in_ns && s->out_runnable;
+}
+
+/* Waiting for a CPU since then, and asked for all along. */
+static __always_inline bool waits_preempted(const struct task_state *s)
+{
+	return s->out_ns > s->in_ns && s->out_runnable == RUNNABLE;
 }
 
 /* Waiting for a CPU since it was woken. */
@@ -46,6 +52,12 @@ static __always_inline void start_queueing(struct task_state *s, struct task_str
 static __always_inline bool filters_tasks(void)
 {
 	return CFG(filter_pids) || CFG(filter_cgroups) || CFG(filter_comms);
+}
+
+/* Whether a task may be asked for at the end of a wait, and was not at its begin. */
+static __always_inline bool may_be_moved_in(void)
+{
+	return CFG(filter_cgroups) || CFG(filter_comms);
 }
 
 static __always_inline bool policy_matches(u32 policy)

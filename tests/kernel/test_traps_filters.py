@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -224,6 +225,30 @@ def test_cgroups_born_below_a_wanted_one(record: Record) -> None:
     assert rows_of(trace, stranger) == []
     named = {r["path"] for r in trace.table("cgroups", ["path"]).to_pylist()}
     assert {name for name, _ in found} <= named
+
+
+def test_one_that_is_moved_in_while_it_waits_is_missed_since_it_had_the_cpu(
+    record: Record,
+) -> None:
+    """Two hogs share a CPU, so each waits for milliseconds at a time and never for long."""
+    cpu = max(allowed_cpus())
+    hog = ("hog", "--duration", 9, "--cpu", cpu)
+    with (
+        cgroup("moved-in") as group,
+        load(*hog),
+        load(*hog) as moved,
+        record("--cgroup", group.name) as recording,
+    ):
+        outside = group.hierarchy.mount / "cgroup.procs"
+        for _ in range(12):
+            time.sleep(0.15)
+            group.procs.write_text(str(moved.pid), encoding="ascii")
+            time.sleep(0.02)
+            outside.write_text(str(moved.pid), encoding="ascii")
+    missed = recording.trace.sql("SELECT tid, low_ns, high_ns FROM missed").to_pylist()
+    assert {row["tid"] for row in missed} == {moved.pid}
+    between = median(row["high_ns"] - row["low_ns"] for row in missed)
+    assert between < 1_000_000, missed
 
 
 def test_a_path_may_be_longer_than_an_event(record: Record) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sltrace.model import Flag
-from tests.support.machine import Kernel, Machine
+from tests.support.machine import Kernel, Machine, Task
 from tests.support.waits import CPUS, UNSTAMPED, last, missed, two_tasks, unseen
 
 # ---- what a switch-out means ---------------------------------------------------------------
@@ -212,3 +212,86 @@ def test_a_task_that_moves_out_of_a_wanted_cgroup_is_not_asked_for() -> None:
         kernel.tick(10)
         kernel.switch(0, following, "preempt")
     assert machine.records()["tid"].tolist()[4:] == [2, 2]
+
+
+def _moved_in_while(how: str) -> tuple[Machine, Kernel, Task, Task, int]:
+    """A task that nobody asked for leaves the CPU, and is moved in 30 ns later; since when."""
+    machine = Machine(filter_cgroups=1)
+    kernel = Kernel(machine, CPUS)
+    two, one = kernel.fork(0, 2), kernel.fork(0, 1, matches=0)
+    kernel.switch(0, two, "block")
+    kernel.tick(100_000)
+    kernel.switch(0, one, "preempt")
+    kernel.tick(100_000)
+    kernel.switch(0, two, how)
+    left = kernel.now
+    kernel.tick(30)
+    return machine, kernel, one, two, left
+
+
+def _move_in(task: Task) -> None:
+    task.struct.cgroup, task.struct.matches = 8, 1
+
+
+@pytest.mark.parametrize("how", ["preempt", "yield"])
+def test_a_task_that_is_moved_in_while_it_waits_is_missed_for_as_long(how: str) -> None:
+    machine, kernel, one, _, left = _moved_in_while(how)
+    _move_in(one)
+    kernel.tick(20)
+    kernel.switch(0, one, "block")
+    waited = kernel.now - left
+    assert missed(machine) == [(UNSTAMPED, 1, waited, waited)]
+    assert machine.counter("holes") == 0
+
+
+def test_one_that_was_woken_before_it_was_moved_in() -> None:
+    machine, kernel, one, _, left = _moved_in_while("block")
+    kernel.tick(1000)
+    kernel.wake(one, 0, 0, 5)
+    woken = kernel.now
+    kernel.tick(30)
+    _move_in(one)
+    kernel.tick(20)
+    kernel.switch(0, one, "block")
+    ((cause, tid, low, high),) = missed(machine)
+    assert (cause, tid, low) == (UNSTAMPED, 1, kernel.now - woken)
+    assert kernel.now - woken <= high <= kernel.now - left
+
+
+def test_one_that_sleeps_when_it_is_moved_in_misses_nothing() -> None:
+    machine, kernel, one, _, left = _moved_in_while("block")
+    _move_in(one)
+    kernel.wake(one, 0, 0, 5)
+    woken = kernel.now
+    kernel.tick(20)
+    kernel.switch(0, one, "block")
+    assert missed(machine) == []
+    assert last(machine, "tid", "runq_ns", "blocked_ns", "state") == (1, 20, woken - left, 1)
+
+
+def test_one_that_is_moved_in_while_it_is_on_its_way_to_sleep() -> None:
+    """It never left the queue: its wake begins no wait."""
+    machine, kernel, one, _, left = _moved_in_while("interrupt")
+    _move_in(one)
+    kernel.wakeup(one)
+    kernel.tick(20)
+    kernel.switch(0, one, "block")
+    waited = kernel.now - left
+    assert missed(machine) == [(UNSTAMPED, 1, waited, waited)]
+
+
+def test_one_that_is_moved_out_and_back_is_missed_since_it_left_last() -> None:
+    machine, kernel, one, two, _ = _moved_in_while("preempt")
+    _move_in(one)
+    kernel.switch(0, one, "preempt")
+    kernel.tick(50)
+    one.struct.cgroup, one.struct.matches = 9, 0
+    for following in (two, one, two):
+        kernel.tick(100_000)
+        kernel.switch(0, following, "preempt")
+    left = kernel.now
+    before = len(missed(machine))
+    kernel.tick(30)
+    _move_in(one)
+    kernel.switch(0, one, "block")
+    assert missed(machine)[before:] == [(UNSTAMPED, 1, kernel.now - left, kernel.now - left)]
