@@ -5,6 +5,7 @@
  * from the probes because kernel headers take names such as task_cpu.
  */
 #include <linux/sched.h>
+#include <linux/sched/signal.h>
 #include <linux/cgroup-defs.h>
 #include <linux/kernfs.h>
 #include <linux/version.h>
@@ -23,6 +24,8 @@ OFFSET(task_struct_prio, task_struct, prio)
 OFFSET(task_struct_static_prio, task_struct, static_prio)
 OFFSET(task_struct_real_parent, task_struct, real_parent)
 OFFSET(task_struct_cgroups, task_struct, cgroups)
+OFFSET(task_struct_signal, task_struct, signal)
+OFFSET(signal_struct_live, signal_struct, live)
 OFFSET(task_struct_se_sum_exec_runtime, task_struct, se.sum_exec_runtime)
 #ifdef CONFIG_SMP
 OFFSET(task_struct_on_cpu, task_struct, on_cpu)

@@ -194,12 +194,10 @@ PROGRAM(task_rename)
 
 PROGRAM(sched_process_exit)
 {
-#ifdef OFFSET_signal_struct_live
 	const void *t = (const void *)ctx->args[0];
 
 	if (!READ_FIELD(int, FOLLOW(t, task_struct_signal), signal_struct_live))
 		unfollow(READ_FIELD(int, t, task_struct_tgid));
-#endif
 	task_tell(ctx->args[0], TASK_EXIT, NULL);
 	return 0;
 }

@@ -22,6 +22,8 @@ _ALWAYS = (
     "task_struct.static_prio",
     "task_struct.real_parent",
     "task_struct.cgroups",
+    "task_struct.signal",
+    "signal_struct.live",
     "task_struct.se.sum_exec_runtime",
     "task_struct.on_cpu",
     "css_set.dfl_cgrp",
@@ -53,8 +55,6 @@ _PERHAPS = (
     "rq.clock",
     "rq.clock_pelt",
     "rq.lost_idle_time",
-    "task_struct.signal",
-    "signal_struct.live",
 )
 
 
