@@ -19,6 +19,7 @@ const volatile struct python_config cfg = {};
 #include "native_stack.bpf.h"
 #include "task_tags.bpf.h"
 #include "tasks.bpf.h"
+#include "switch_state.h"
 #include "python_state.bpf.h"
 #include "python_trace.bpf.h"
 #include "python_task.bpf.h"
@@ -144,7 +145,7 @@ SEC("tp_btf/sched_switch")
 int BPF_PROG(python_switch, bool preempt, struct task_struct *prev, struct task_struct *next,
 	     unsigned int prev_state)
 {
-	on_switch(preempt, prev, next, prev_state);
+	on_switch(preempt, prev, next, state_at_switch(prev, prev_state));
 	return 0;
 }
 

@@ -34,6 +34,7 @@ static __always_inline u32 leading_zeros(u64 v)
 #define now_ns()  bpf_ktime_get_ns()
 
 #include "tasks.bcc.h"
+#include "switch_state.h"
 #include "tables.bcc.h"
 #include "filters.bpf.h"
 
@@ -86,7 +87,7 @@ PROGRAM(sched_switch)
 	task_copy_of(&prev, ctx->args[1]);
 	task_copy_of(&next, ctx->args[2]);
 #ifdef SWITCH_CARRIES_STATE
-	state = ctx->args[3];
+	state = state_at_switch(&prev, ctx->args[3]);
 #else
 	state = task_state_now(&prev);
 #endif

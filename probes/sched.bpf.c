@@ -19,6 +19,7 @@ const volatile struct config cfg = {};
 #define now_ns() bpf_ktime_get_ns()
 
 #include "tasks.bpf.h"
+#include "switch_state.h"
 #include "tables.bpf.h"
 #include "filters.bpf.h"
 #include "stacks.bpf.h"
@@ -36,7 +37,8 @@ SEC("tp_btf/sched_switch")
 int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_struct *next,
 	     unsigned int prev_state)
 {
-	on_switch(ctx, bpf_get_smp_processor_id(), preempt, prev, next, prev_state);
+	on_switch(ctx, bpf_get_smp_processor_id(), preempt, prev, next,
+		  state_at_switch(prev, prev_state));
 	return 0;
 }
 
