@@ -128,11 +128,12 @@ _QUERY = f"""
         AND w.flags & {int(Flag.MOVED_ASLEEP)} <> 0), 0)::BIGINT AS asleep,
       count(*) FILTER (WHERE w.kind = 'blocked') AS blocked,
       count(*) FILTER (WHERE w.kind IN ('runq_wakeup', 'runq_preempt')) AS queued,
-      count(*) FILTER (WHERE w.kind = 'throttled' AND NOT EXISTS (
-        SELECT 1 FROM waits q WHERE q.tid = w.tid AND q.end_ns - q.wait_ns = w.end_ns
-          AND q.kind IN ('runq_wakeup', 'runq_preempt'))) AS all_quota
+      count(*) FILTER (WHERE w.kind = 'throttled' AND q.tid IS NULL) AS all_quota
     FROM threads t LEFT JOIN waits w
       ON w.tid = t.tid AND w.end_ns BETWEEN t.start_ns AND t.end_ns
+    LEFT JOIN (SELECT DISTINCT tid, end_ns - wait_ns AS begin_ns FROM waits
+        WHERE kind IN ('runq_wakeup', 'runq_preempt')) q
+      ON q.tid = w.tid AND q.begin_ns = w.end_ns
     GROUP BY t.i ORDER BY t.i
 """
 
