@@ -113,8 +113,9 @@ def _query(trace: Trace) -> str | None:
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)::BIGINT AS before
           FROM slices WHERE place IS NOT NULL
         ), gaps AS (
-          SELECT cpu, end_ns - high_ns AS from_ns, end_ns AS to_ns FROM missed
-          WHERE cause = 'hole'{gaps}
+          SELECT cpu, from_ns, max(to_ns) OVER (PARTITION BY cpu ORDER BY from_ns) AS to_ns FROM (
+            SELECT cpu, end_ns - high_ns AS from_ns, end_ns AS to_ns FROM missed
+            WHERE cause = 'hole'{gaps})
         ), shared AS (
           SELECT cpu, tid, kind, end_ns, end_ns - wait_ns AS began_ns, {place} AS place,
             coalesce(culprit_ns, 0) AS culprit_ns
@@ -124,8 +125,9 @@ def _query(trace: Trace) -> str | None:
           WHERE kind IN {RUNQ_KINDS!r} AND culprit_tid > 0 AND culprit_others > 0
             AND flags & {_UNSURE} = 0
         ), whole AS (
-          SELECT * FROM shared w WHERE NOT EXISTS (SELECT 1 FROM gaps g
-            WHERE g.cpu = w.cpu AND g.from_ns <= w.end_ns AND g.to_ns >= w.began_ns)
+          SELECT w.* FROM shared w
+          ASOF LEFT JOIN gaps g ON g.cpu = w.cpu AND g.from_ns <= w.end_ns
+          WHERE g.to_ns IS NULL OR g.to_ns < w.began_ns
         ), ran AS (
           SELECT w.tid, w.kind, w.end_ns,
             max({at.format("e", "w.end_ns")} - {at.format("b", "w.began_ns")}) AS ran_ns
