@@ -88,11 +88,6 @@ def limits() -> list[str]:
             "sched_switch does not carry the task state (before 5.18): it is read back, and a "
             "wakeup racing with the switch can make a block look like a preemption (0.5 %)"
         )
-    elif version() < (6, 16):
-        found.append(
-            "5.18 to 6.15 can report a task with a pending signal as sleeping although it stays "
-            "runnable: such a wait is counted as unstamped"
-        )
     if _NUMA_BALANCING.exists() and _NUMA_BALANCING.read_text().strip() != "0":
         found.append(
             "NUMA balancing hides pages of a process until it touches them again: user stacks "
