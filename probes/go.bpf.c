@@ -319,7 +319,7 @@ int BPF_PROG(go_exit, struct task_struct *t)
 
 	bpf_map_delete_elem(&task_tags, &tid);
 	/* The first thread also ends when another becomes a new program. */
-	if (!t->signal->live.counter)
+	if (!UNTRUSTED(t)->signal->live.counter)
 		bpf_map_delete_elem(&go_targets, &pid);
 	return 0;
 }

@@ -346,7 +346,7 @@ int BPF_PROG(python_exit, struct task_struct *t)
 	if (th)
 		gil_end(th);
 	/* The first thread also ends when another becomes a new program: that is no end. */
-	if (p && !t->signal->live.counter) {
+	if (p && !UNTRUSTED(t)->signal->live.counter) {
 		bpf_map_delete_elem(&python_processes, &pid);
 		tell_event(pid, 0, PYTHON_EXIT);
 	}

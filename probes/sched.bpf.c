@@ -127,15 +127,17 @@ int BPF_PROG(task_rename, struct task_struct *t, const char *comm)
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(sched_process_exit, struct task_struct *t)
 {
-	if (!t->signal->live.counter)
+	if (!UNTRUSTED(t)->signal->live.counter)
 		unfollow(t->tgid);
 	tell_task(t, TASK_EXIT, t->comm);
 	return 0;
 }
 
 SEC("tp_btf/cgroup_mkdir")
-int BPF_PROG(cgroup_mkdir, struct cgroup *g, const char *path)
+int BPF_PROG(cgroup_mkdir, struct cgroup *made, const char *path)
 {
+	struct cgroup *g = UNTRUSTED(made);
+
 	if (g->root->hierarchy_id == CFG(hierarchy_id) && g->self.parent)
 		follow_mkdir(g->self.parent->cgroup->kn->id, g->kn->id);
 	tell_cgroup(g, CGROUP_MKDIR, path);
@@ -143,8 +145,10 @@ int BPF_PROG(cgroup_mkdir, struct cgroup *g, const char *path)
 }
 
 SEC("tp_btf/cgroup_rmdir")
-int BPF_PROG(cgroup_rmdir, struct cgroup *g, const char *path)
+int BPF_PROG(cgroup_rmdir, struct cgroup *removed, const char *path)
 {
+	struct cgroup *g = UNTRUSTED(removed);
+
 	if (g->root->hierarchy_id == CFG(hierarchy_id))
 		unfollow_cgroup(g->kn->id);
 	tell_cgroup(g, CGROUP_RMDIR, path);
@@ -154,7 +158,7 @@ int BPF_PROG(cgroup_rmdir, struct cgroup *g, const char *path)
 SEC("tp_btf/cgroup_rename")
 int BPF_PROG(cgroup_rename, struct cgroup *g, const char *path)
 {
-	tell_cgroup(g, CGROUP_RENAME, path);
+	tell_cgroup(UNTRUSTED(g), CGROUP_RENAME, path);
 	return 0;
 }
 

@@ -4,6 +4,7 @@
 #define SLTRACE_TASKS_BPF_H
 
 #include "task_cgroup.bpf.h"
+#include "untrusted.bpf.h"
 
 #define MAX_RT_PRIO 100
 
@@ -40,12 +41,12 @@ static __always_inline u64 task_exec_ns(struct task_struct *t)
 /* The kernel counts before it tells, so two switches in a row differ by one unless one was lost. */
 static __always_inline u64 switches_of_queue(struct task_struct *t)
 {
-	return t->se.cfs_rq->rq->nr_switches;
+	return UNTRUSTED(t)->se.cfs_rq->rq->nr_switches;
 }
 
 static __always_inline u64 queue_clock(struct task_struct *t)
 {
-	return t->se.cfs_rq->rq->clock;
+	return UNTRUSTED(t)->se.cfs_rq->rq->clock;
 }
 
 /* From the scheduler's own accounting (CONFIG_SCHED_INFO), on the run queue's clock. */
@@ -132,12 +133,12 @@ static __always_inline u64 queue_throttle_clock(struct cfs_rq *cfs)
 
 static __always_inline u64 quota_group(struct task_struct *t)
 {
-	return t->prio < MAX_RT_PRIO ? 0 : (u64)t->sched_task_group;
+	return t->prio < MAX_RT_PRIO ? 0 : (u64)UNTRUSTED(t)->sched_task_group;
 }
 
 static __always_inline u64 throttle_clock(struct task_struct *t)
 {
-	struct cfs_rq *cfs = t->se.cfs_rq;
+	struct cfs_rq *cfs = UNTRUSTED(t)->se.cfs_rq;
 	u64 since;
 
 	if (t->prio < MAX_RT_PRIO)
@@ -156,7 +157,7 @@ static __always_inline u64 throttle_clock_at(struct task_struct *t, u32 cpu)
 
 	if (t->prio < MAX_RT_PRIO)
 		return 0;
-	bpf_core_read(&cfs, sizeof(cfs), t->sched_task_group->cfs_rq + cpu);
+	bpf_core_read(&cfs, sizeof(cfs), UNTRUSTED(t)->sched_task_group->cfs_rq + cpu);
 	return cfs ? queue_throttle_clock(cfs) : 0;
 }
 
