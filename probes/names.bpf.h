@@ -32,7 +32,7 @@ static __always_inline void tell_task(struct task_struct *t, u32 kind, const cha
 	e->ns = now_ns();
 	e->tid = t->pid;
 	e->pid = t->tgid;
-	e->ppid = UNTRUSTED(t)->real_parent->tgid;
+	e->ppid = task_ppid(t);
 	e->kind = kind;
 	__builtin_memset(e->comm, 0, sizeof(e->comm));
 	bpf_probe_read_kernel_str(e->comm, sizeof(e->comm), comm);

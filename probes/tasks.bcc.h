@@ -38,6 +38,11 @@ static __always_inline u32 task_pid(struct task_struct *t)
 	return t->tgid;
 }
 
+static __always_inline u32 task_ppid(struct task_struct *t)
+{
+	return t->real_parent->tgid;
+}
+
 static __always_inline u32 task_policy(struct task_struct *t)
 {
 	return READ_FIELD(u32, t->kernel, task_struct_policy);
