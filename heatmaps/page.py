@@ -200,6 +200,9 @@ def cube_data(cube: Cube) -> tuple[ColumnBlock, dict[str, Any]]:
             }
             for loss in cube.losses
         ],
+        "gaps": [
+            {"from": begin - cube.start_ns, "to": end - cube.start_ns} for begin, end in cube.gaps
+        ],
         "totals": {bounded(kind): total for kind, total in cube.totals.items()},
         "source": cube.source,
     }

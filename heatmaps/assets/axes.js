@@ -96,6 +96,7 @@ const Axes = (() => {
       // Row 0 is at the bottom of the plot.
       this.place = new Int32Array(cube.names[name].length).fill(0);
       this.keys.forEach((key, i) => { this.place[key] = this.size - 1 - i; });
+      this.rowOf = name === "cpu" ? this.rowsOfCpus() : null;
       this.blame = this.blamed();
       this.grid = this.finer();
     }
@@ -117,7 +118,15 @@ const Axes = (() => {
           names.set(place[cpu], this.cpuLabel(key, String(cpu)));
         }
       });
-      return this.rest || size * rows > MAX_CPUS ? null : { ...found, rows, columns: cube.merged.t, place, label: (y) => names.get(y) || "" };
+      if (this.rest || size * rows > MAX_CPUS) return null;
+      return { ...found, rows, columns: cube.merged.t, place, rowOf: (cpu) => place[cpu], label: (y) => names.get(y) || "" };
+    }
+
+    // The row of a CPU by its number; undefined for one that has no waits, and so no row.
+    rowsOfCpus() {
+      const { cpus, cpu_group: group } = this.cube;
+      const rows = new Map(cpus.map((first, key) => [first, this.place[key]]));
+      return (cpu) => rows.get(cpu - cpu % group);
     }
 
     order() {

@@ -1,47 +1,75 @@
 "use strict";
-// Losses as hatched bands over the heatmap, so that an empty place is not taken for a calm one.
+// Losses as hatched bands over the heatmap, so that an empty place is not taken for a calm one; and,
+// for the same reason, a veil over times between the recordings of a merged trace.
 const Bands = (() => {
-  const MAX_BANDS = 100;
   const LINES = 24;
   // No band is drawn narrower than this part of the plot's width.
   const MIN_SHARE = 300;
+  // A veil is named where it is at least this part of the width.
+  const NAMED_SHARE = 0.16;
 
   // Loss intervals in time bins, joined where they touch.
-  function joined(cube) {
-    const spans = cube.losses
+  function joined(cube, losses) {
+    const spans = losses
       .map((l) => ({
         x0: Math.min(cube.bins - 1, Math.floor(l.from / cube.bin_ns)),
         x1: Math.min(cube.bins - 1, Math.max(0, Math.ceil(l.to / cube.bin_ns) - 1)),
-        value: l.value,
       }))
       .sort((a, b) => a.x0 - b.x0);
     const out = [];
     for (const span of spans) {
       const last = out[out.length - 1];
-      if (last && span.x0 <= last.x1 + 1) {
-        last.x1 = Math.max(last.x1, span.x1);
-        last.value += span.value;
-      } else out.push({ ...span });
+      if (last && span.x0 <= last.x1 + 1) last.x1 = Math.max(last.x1, span.x1);
+      else out.push({ ...span });
     }
-    return out.slice(0, MAX_BANDS);
+    return out;
+  }
+
+  // Losses of each row where rows are CPUs, else those of all of them; y0 and y1 as shapes have them.
+  function boxes({ cube, axisNow: { rowOf } }) {
+    if (!rowOf) return joined(cube, cube.losses).map((span) => ({ ...span, y0: 0, y1: 1 }));
+    const rows = new Map();
+    for (const loss of cube.losses) {
+      const row = rowOf(loss.cpu);
+      if (row !== undefined) rows.set(row, [...(rows.get(row) || []), loss]);
+    }
+    return [...rows].flatMap(([row, losses]) => joined(cube, losses).map((span) => ({ ...span, y0: row - 0.5, y1: row + 0.5 })));
   }
 
   // A strip above the plot, which no cell can hide, and hatching over the cells below it.
-  function shapes(cube, { loss, text, plot }) {
+  function shapes(view, { loss, text, plot, soft }) {
+    const { cube } = view;
     const bin = cube.bin_ns / 1e9;
+    const start = cube.offset_ns / 1e9;
     const edge = cube.bins * bin / MIN_SHARE;
-    return joined(cube).flatMap(({ x0, x1 }) => {
-      const from = cube.offset_ns / 1e9 + x0 * bin;
-      const to = Math.max(from + (x1 + 1 - x0) * bin, from + edge);
-      let path = "";
-      for (let i = 0; i < LINES; i++) path += `M${from},${i / LINES}L${to},${(i + 1) / LINES}`;
-      const box = { type: "rect", xref: "x", yref: "paper", x0: from, x1: to };
-      return [
-        { ...box, y0: 0, y1: 1, line: { width: 0 }, fillcolor: plot, opacity: 0.6 },
-        { type: "path", xref: "x", yref: "paper", path, line: { color: text, width: 1 }, opacity: 0.7 },
-        { ...box, y0: 1.008, y1: 1.03, line: { color: loss, width: 1 }, fillcolor: loss },
-      ];
-    });
+    const at = ({ x0, x1 }) => [start + x0 * bin, start + Math.max((x1 + 1) * bin, x0 * bin + edge)];
+    const box = ([from, to], y0, y1) => `M${from},${y0}H${to}V${y1}H${from}Z`;
+    const lines = view.axisNow.rowOf ? Math.max(1, Math.round(LINES / view.axisNow.size)) : LINES;
+    const hatch = ([from, to], y0, y1) => Array.from({ length: lines }, (_, i) => {
+      const y = (n) => y0 + (y1 - y0) * n / lines;
+      return `M${from},${y(i)}L${to},${y(i + 1)}`;
+    }).join("");
+    const found = boxes(view);
+    const path = (of, yref, look) => ({ type: "path", xref: "x", yref, path: of, ...look });
+    const each = (draw) => found.map((b) => draw(at(b), b.y0, b.y1)).join("");
+    const strips = joined(cube, cube.losses).map((span) => box(at(span), 1.008, 1.03)).join("");
+    const over = view.axisNow.rowOf ? "y" : "paper";
+    return [
+      ...veils(cube, start, { soft, text }),
+      ...(found.length ? [
+        path(each(box), over, { line: { width: 0 }, fillcolor: plot, opacity: 0.6 }),
+        path(each(hatch), over, { line: { color: text, width: 1 }, opacity: 0.7 }),
+      ] : []),
+      ...(strips ? [path(strips, "paper", { line: { color: loss, width: 1 }, fillcolor: loss })] : []),
+    ];
+  }
+
+  function veils(cube, start, { soft, text }) {
+    return cube.gaps.map((gap) => [Math.max(0, gap.from), Math.min(cube.duration_ns, gap.to)]).filter(([from, to]) => from < to)
+      .map(([from, to]) => ({
+        type: "rect", xref: "x", yref: "paper", x0: start + from / 1e9, x1: start + to / 1e9, y0: 0, y1: 1, line: { width: 0 }, fillcolor: soft, opacity: 0.25, layer: "below",
+        ...(to - from < NAMED_SHARE * cube.duration_ns ? {} : { label: { text: "not recorded", font: { color: text, size: 12 } } }),
+      }));
   }
 
   return { shapes };

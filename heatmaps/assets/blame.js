@@ -154,7 +154,7 @@ const Blame = (() => {
     const lines = Versus.joined(list(a), list(b)).map((s) => ({
       ...s, heads: [Text.name(a.victims[Math.floor(s.name / width)]), Text.name(a.culprits[s.name % width])],
     }));
-    return Versus.table("", ["waited", "had it meanwhile"], lines, Versus.measure(cube, view, totals));
+    return Versus.table("", ["waited", "had it meanwhile"], lines, Versus.measure(view, totals));
   }
 
   function open(cube, view) {

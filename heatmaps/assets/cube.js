@@ -163,10 +163,13 @@ class Cube {
       .sort((a, b) => b.ns - a.ns);
   }
 
-  // Loss intervals that touch the time bins x0 to x1.
-  lossesIn(x0, x1) {
-    const from = x0 * this.bin_ns;
-    const to = (x1 + 1) * this.bin_ns;
+  // How much of a time (ns from time bin 0 on) nothing was recorded in, as between merged recordings.
+  unrecorded(from, to) {
+    return this.gaps.reduce((sum, gap) => sum + Math.max(0, Math.min(to, gap.to) - Math.max(from, gap.from)), 0);
+  }
+
+  // Loss intervals that touch a time (ns from time bin 0 on).
+  lossesIn(from, to) {
     return this.losses.filter((l) => l.from < to && l.to > from);
   }
 }

@@ -13,7 +13,7 @@ const Figures = (() => {
     document.getElementById("figures").replaceChildren(...lines);
     document.getElementById("figures").classList.toggle("two", Boolean(b));
     Object.assign(document.getElementById("figures").dataset, exactly(cube, view, one.total));
-    losses(cube, b ? [view.cells, view.other] : [view.cells]);
+    losses(cube, view);
     const names = ["cgroup", ...(cube.exact ? ["comm"] : []), "policy", ...(cube.exact ? ["cpu"] : [])];
     if (cube.hasTraces) names.push("bucket");
     document.getElementById("tables-title").textContent = view.cells ? "Of the selection" : cube.part ? "Of this part of the recording" : "Of the whole recording";
@@ -50,7 +50,7 @@ const Figures = (() => {
   }
 
   function compared(cube, view, names, [a, b], totals) {
-    const measure = Versus.measure(cube, view, totals);
+    const measure = Versus.measure(view, totals);
     document.getElementById("tables-title").textContent = `B against A, ${measure.words}`;
     document.getElementById("tables").replaceChildren(...names.map((name) => {
       const sums = Versus.joined(cube.by(name, a), cube.by(name, b));
@@ -63,8 +63,7 @@ const Figures = (() => {
 
   // How much more there is in B: of percentiles, which are known to a bucket, by their middles.
   function change(cube, view, a, b) {
-    const seconds = (cells) => (cells.x1 - cells.x0 + 1) * cube.bin_ns / 1e9;
-    const [sa, sb] = [seconds(view.cells), seconds(view.other)];
+    const [sa, sb] = [view.seconds(view.cells), view.seconds(view.other)];
     const figures = [["waits / s", times(a.count / sa, b.count / sb)], ["time lost / s", times(a.ns / sa, b.ns / sb)]];
     const middle = ([low, high]) => Math.sqrt(Math.max(1, low) * Math.max(1, high === null ? low : high));
     for (const [label, q] of QUANTILES) figures.push([label, a.count && b.count ? times(middle(cube.quantile(a, q)), middle(cube.quantile(b, q))) : "–"]);
@@ -85,18 +84,29 @@ const Figures = (() => {
     };
   }
 
-  function losses(cube, selections) {
+  function losses(cube, view) {
     const node = document.getElementById("selection-losses");
-    const selected = selections.filter(Boolean);
-    const list = selected.length ? [...new Set(selected.flatMap((s) => cube.lossesIn(s.x0, s.x1)))] : cube.losses;
+    const selected = [view.cells, view.other].filter(Boolean);
+    const list = selected.length ? [...new Set(selected.flatMap((s) => view.losses(s)))] : cube.losses;
     const lost = list.reduce((sum, l) => sum + l.value, 0);
     const cpus = [...new Set(list.map((l) => l.cpu))].sort((x, y) => x - y);
-    const when = selected.length ? "in this time range" : cube.part ? "in this part of the recording" : "in the recording";
-    node.hidden = !lost && !selected.length;
+    const selection = view.axisNow.rowOf ? "in this time range on these CPUs" : "in this time range";
+    const when = selected.length ? selection : cube.part ? "in this part of the recording" : "in the recording";
+    const gap = unrecorded(cube, view, selected);
+    node.hidden = !lost && !selected.length && !gap;
     node.className = lost ? "bad" : "good";
-    node.textContent = lost
+    node.textContent = (lost
       ? `${Text.waits(lost)} ${lost === 1 ? "was" : "were"} lost ${when}, on CPU ${cpus.join(", ")}: in none of these numbers, and the true percentiles may be higher.`
-      : `No wait was lost ${when}` + (cube.facts.missed ? "; the waits that were not seen whole (top of the page) are not in these numbers." : ".");
+      : `No wait was lost ${when}` + (cube.facts.missed ? "; the waits that were not seen whole (top of the page) are not in these numbers." : ".")) + gap;
+  }
+
+  // What of the time is between the recordings of a merged trace, in a sentence.
+  function unrecorded(cube, view, selected) {
+    const times = selected.length ? selected.map((cells) => view.times(cells)) : [[0, cube.duration_ns]];
+    const gaps = times.map(([from, to]) => cube.unrecorded(from, to));
+    if (!gaps.some(Boolean)) return "";
+    const said = times.map(([from, to], i) => `${Text.duration(gaps[i])} of ${times.length > 1 ? `${"AB"[i]}'s ` : "these "}${Text.duration(to - from)}`);
+    return ` Nothing was recorded in ${said.join(" and ")}, between the recordings that were merged.`;
   }
 
   const TITLES = { kind: "By kind", cgroup: "By cgroup", comm: "By thread", policy: "By scheduling policy", cpu: "By CPU", bucket: "By trace bucket" };

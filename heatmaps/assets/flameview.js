@@ -46,9 +46,8 @@ const FlameView = (() => {
 
   function draw(cube, view, flame, stacks, a, b) {
     const format = formatOf(cube, view);
-    const length = (cells) => (cells.x1 - cells.x0 + 1) * cube.bin_ns / 1e9;
     const source = Stacks.source(cube, view, stacks, a, b);
-    const tree = FlameTree.of(source, view, b && { a: length(view.cells), b: length(view.other) });
+    const tree = FlameTree.of(source, view, b && { a: view.seconds(view.cells), b: view.seconds(view.other) });
     const said = notes(cube, view, source, format);
     byId("flame-note").textContent = said.join(" ");
     byId("flame-note").hidden = !said.length;

@@ -112,7 +112,7 @@ class Heatmap {
     const box = ({ x0, x1, y0, y1 }, edge, fillcolor, more) => ({
       type: "rect", x0: this.from + x0 * this.bin, x1: this.from + (x1 + 1) * this.bin, y0: y0 - 0.5, y1: y1 + 0.5, line: edge, fillcolor, ...more,
     });
-    const out = Bands.shapes(this.cube, colours);
+    const out = Bands.shapes(this.view, colours);
     for (const y of this.view.axisNow.breaks()) {
       out.push({ type: "line", xref: "paper", x0: -0.02, x1: 1, y0: y, y1: y, line: { color: line, width: 1 } });
     }
@@ -178,17 +178,19 @@ class Heatmap {
 
   // Lines about one cell, of the cube or of a finer grid.
   describe(x, y, { count, time, max, bins, rows, columns } = { ...this.sums, rows: 1, columns: 1 }) {
-    const width = this.cube.bin_ns / columns;
+    const { cube } = this;
+    const width = cube.bin_ns / columns;
     const from = x * width;
     const i = y * bins + x;
-    const longest = this.cube.exact && count[i] > 1 ? ", the longest " + Text.duration(max[i]) : "";
-    const coarse = Math.floor(x / columns);
-    const lost = this.cube.lossesIn(coarse, coarse).reduce((sum, l) => sum + l.value, 0);
+    const longest = cube.exact && count[i] > 1 ? ", the longest " + Text.duration(max[i]) : "";
     const { axisNow: axis } = this.view;
+    const { rowOf } = rows > 1 ? axis.grid : axis;
+    const lost = cube.lossesIn(from, from + width).filter((l) => !rowOf || rowOf(l.cpu) === y).reduce((sum, l) => sum + l.value, 0);
+    const empty = cube.unrecorded(from, from + width) < width ? "no waits" : "not recorded";
     const lines = [
       Text.short(rows > 1 ? axis.grid.label(y) : axis.label(Math.floor(y / rows)), 80),
-      this.cube.when(from) + " – " + this.cube.when(from + width) + this.clock(from),
-      count[i] ? `${Text.waits(count[i])}, ${Text.duration(time[i])} lost${longest}` : "no waits",
+      cube.when(from) + " – " + cube.when(from + width) + this.clock(from),
+      count[i] ? `${Text.waits(count[i])}, ${Text.duration(time[i])} lost${longest}` : empty,
     ];
     if (lost) lines.push(Text.waits(lost) + " lost in a loss interval here");
     return lines;

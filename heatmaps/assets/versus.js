@@ -2,9 +2,9 @@
 // Two selections side by side: as shares of each, or as time per second, as the flame graph is.
 const Versus = (() => {
   // totals: time lost in both.
-  function measure(cube, view, totals) {
+  function measure(view, totals) {
     if (view.compare === "rate") {
-      const scale = [view.cells, view.other].map((c) => 1e9 / ((c.x1 - c.x0 + 1) * cube.bin_ns));
+      const scale = [view.cells, view.other].map((c) => 1 / view.seconds(c));
       return { scale, format: Text.duration, change: Text.duration, words: "time lost per second" };
     }
     const percent = (v) => v.toFixed(1) + " %";

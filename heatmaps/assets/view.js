@@ -109,9 +109,27 @@ class View {
   // Rows of the cube that are on show and, if cells are given, in them.
   rows(cells) { return this.cube.selected(this.kindsOn, this.axisNow, cells); }
 
+  // Where a selection begins and ends, in ns from time bin 0 on.
+  times({ x0, x1 }) { return [x0 * this.cube.bin_ns, (x1 + 1) * this.cube.bin_ns]; }
+
+  // How much of a selection's time was recorded; what is per second is of that.
+  seconds(cells) {
+    const [from, to] = this.times(cells);
+    return Math.max(1, to - from - this.cube.unrecorded(from, to)) / 1e9;
+  }
+
+  // Loss intervals of a selection: of its time and, where rows are CPUs, of its CPUs.
+  losses(cells) {
+    const { y0, y1 } = cells;
+    const { rowOf, size } = this.axisNow;
+    const then = this.cube.lossesIn(...this.times(cells));
+    if (!rowOf || (y0 <= 0 && y1 >= size - 1)) return then;
+    return then.filter((l) => rowOf(l.cpu) >= y0 && rowOf(l.cpu) <= y1);
+  }
+
   // What a selection is, in words.
   words(cells) {
-    const time = this.cube.when(cells.x0 * this.cube.bin_ns) + " to " + this.cube.when((cells.x1 + 1) * this.cube.bin_ns);
-    return this.axisNow.range(cells.y0, cells.y1) + ", " + time;
+    const [from, to] = this.times(cells).map((ns) => this.cube.when(ns));
+    return `${this.axisNow.range(cells.y0, cells.y1)}, ${from} to ${to}`;
   }
 }

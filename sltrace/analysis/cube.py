@@ -21,7 +21,7 @@ from sltrace.analysis.cubegrids import Grid, fine_grids
 from sltrace.analysis.cubenotes import MAX_LOSSES, aggregation_notes
 from sltrace.analysis.cubestacks import FrameTable, RankedStacks, rank_stacks
 from sltrace.analysis.losses import losses
-from sltrace.analysis.meta import node_of_cpu
+from sltrace.analysis.meta import gaps, node_of_cpu
 from sltrace.analysis.slices import CgroupRan
 from sltrace.analysis.slowtraces import SlowTraces, slow_traces
 from sltrace.analysis.stacks import PARTS
@@ -66,6 +66,7 @@ class Cube:
         blame: Who ran meanwhile.
         slow_traces: The distributed traces that lost most time.
         losses: Where waits were lost: t0 and t1 (ns), cpu, name, value.
+        gaps: Begin and end of each time in which nothing was recorded.
         missed: By cause, count, low_ns and high_ns of waits whose length is only bounded.
         totals: By kind, exact count, sum_ns and max_ns (None: histograms do not tell).
         source: Table the rows are from. From histograms, sums are of bucket midpoints and maxima
@@ -102,6 +103,7 @@ class Cube:
     blame: BlameTable
     slow_traces: SlowTraces
     losses: list[dict[str, Any]]
+    gaps: list[tuple[int, int]]
     missed: dict[str, dict[str, int]]
     totals: dict[str, dict[str, int | None]]
     source: Literal["waits", "histograms"]
@@ -247,6 +249,7 @@ def build_cube(
             {"t0": i.start_ns, "t1": i.end_ns, "cpu": i.cpu, "name": i.name, "value": i.value}
             for i in lost.intervals[:MAX_LOSSES]
         ],
+        gaps=gaps(trace),
         missed={
             m.cause: {"count": m.count, "low_ns": m.low_ns, "high_ns": m.high_ns}
             for m in lost.missed

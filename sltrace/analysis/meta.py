@@ -52,6 +52,17 @@ def recorded_ns(trace: Trace, start_ns: int | None = None, end_ns: int | None = 
     return recorded
 
 
+def gaps(trace: Trace) -> list[tuple[int, int]]:
+    """The times between the recordings of a merged trace, in which nothing was recorded."""
+    found: list[tuple[int, int]] = []
+    (_, reached), *later = _recordings(trace)
+    for start, end in later:
+        if start > reached:
+            found.append((reached, start))
+        reached = max(reached, end)
+    return found
+
+
 def recorded_ns_with(trace: Trace, pid: int) -> int:
     """How long the recordings were, together, in which a process was looked into; at least 1."""
     held = [end - start for start, end in recordings_with(trace, pid)]

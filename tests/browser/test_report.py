@@ -128,6 +128,41 @@ def test_losses_are_said_first_and_drawn(open_report: Callable[..., Report]) -> 
     assert "1,204 waits were lost" in report.text("#selection-losses")
 
 
+def test_losses_of_a_cpu_are_said_of_its_row_only(open_report: Callable[..., Report]) -> None:
+    lost = {"name": "ring_full", "class": "loss", "start_ns": 4 * SECOND, "end_ns": 5 * SECOND}
+    counters = [lost | {"cpu": 1, "value": 1204}, lost | {"cpu": 0, "value": 7}]
+    report = open_report(
+        [*waits(), {"cpu": 2}], counters=counters, meta={"cpus": 3, "nodes": {"0": [0, 1, 2]}}
+    )
+    report.show("axis=cpu&cells=120-150,1-1")
+    assert report.figures["rows"] == ["1"]
+    assert "1,204 waits were lost" in report.text("#selection-losses")
+    report.show("axis=cpu&cells=120-150,0-0")
+    assert "No wait was lost in this time range on these CPUs" in report.text("#selection-losses")
+    report.show("axis=cpu&cells=120-150,0-2")
+    assert "1,211 waits were lost" in report.text("#selection-losses")
+    box = report.page.locator("#heatmap .nsewdrag").bounding_box()
+    assert box
+    for share, said in ((1 / 6, "7 waits lost"), (0.5, "1,204 waits lost"), (5 / 6, "")):
+        report.page.mouse.move(box["x"] + 0.45 * box["width"], box["y"] + share * box["height"])
+        report.page.wait_for_timeout(100)
+        assert said in report.text("#tip")
+        assert (" lost in a loss interval" in report.text("#tip")) == bool(said)
+    # Hatched are the rows of CPUs 0 and 1, the upper two.
+    top = report.page.locator("#heatmap .nsewdrag").evaluate("n => n.getBoundingClientRect().y")
+    hatched = [
+        report.page.locator("#heatmap .shapelayer path").nth(i).bounding_box() for i in (0, 1)
+    ]
+    for drawn in hatched:
+        assert drawn
+        assert drawn["y"] == pytest.approx(top, abs=8)
+        assert drawn["height"] == pytest.approx(box["height"] * 2 / 3, abs=8)
+    report.show("")
+    report.page.mouse.move(box["x"] + 0.45 * box["width"], box["y"] + 0.5 * box["height"])
+    report.page.wait_for_timeout(100)
+    assert "1,211 waits lost" in report.text("#tip")
+
+
 def test_hostile_names_are_inert(open_report: Callable[..., Report]) -> None:
     rows = waits(600)
     for i, row in enumerate(rows):
