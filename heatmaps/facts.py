@@ -37,7 +37,8 @@ def facts(trace: Trace, cube: Cube) -> dict[str, Any]:
         "start_ns": _natural(clock.get("start_ns")) or 0,
         "recorded_ns": recorded_ns(trace),
         "command": [bounded(a) for a in _list(meta.get("command_line"))],
-        "filters": _filters(meta),
+        "filters": _filters(meta.get("filters")),
+        "recordings": _recordings(trace),
         "loader": bounded(meta.get("loader")),
         "min_latency_ns": _natural(meta.get("min_latency_ns")) or 0,
         "lost": lost.lost,
@@ -78,13 +79,31 @@ def diagnosis(trace: Trace) -> dict[str, Any]:
     }
 
 
-def _filters(meta: dict[str, Any]) -> dict[str, str]:
-    """Each filter and its value; of a merged trace after the name of the part it is of."""
-    parts = [part for part in _list(meta.get("merged")) if isinstance(part, dict)]
-    named = [(f"{part.get('trace')}: ", part.get("filters")) for part in parts]
+def _recordings(trace: Trace) -> list[dict[str, Any]]:
+    """Of a merged trace each recording that is in it: whose it is, when, and how it was made."""
+    from sltrace.analysis.meta import clock_ns, natural
+
+    began = clock_ns(trace, "start_ns")
+    parts = [part for part in _list(trace.meta.get("merged")) if isinstance(part, dict)]
+    return [
+        {
+            "trace": bounded(part.get("trace")),
+            "host": bounded(part.get("host")),
+            "from": max(0, natural(part.get("start_ns")) - began),
+            "ns": max(0, natural(part.get("end_ns")) - natural(part.get("start_ns"))),
+            "cpu": natural(part.get("cpu_offset")),
+            "pid": natural(part.get("pid_offset")),
+            "filters": _filters(part.get("filters")),
+            "command": [bounded(a) for a in _list(part.get("command_line"))],
+        }
+        for part in parts
+    ]
+
+
+def _filters(filters: object) -> dict[str, str]:
+    """Each filter and its value."""
     return {
-        bounded(f"{prefix}{name}"): bounded(", ".join(map(str, v)) if isinstance(v, list) else v)
-        for prefix, filters in named or [("", meta.get("filters"))]
+        bounded(name): bounded(", ".join(map(str, v)) if isinstance(v, list) else v)
         for name, v in list(_mapping(filters).items())[:_MAX_LINES]
         if v not in (None, [], 0, "", False)
     }

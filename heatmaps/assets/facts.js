@@ -21,7 +21,7 @@ const Facts = (() => {
     }
     const notes = [...facts.notes, ...facts.not_attached.map((p) => "not attached: " + p)];
     document.getElementById("kinds-of-waits").append(...kinds(cube));
-    document.getElementById("about").append(list, el("h3", {}, "What was aggregated or is missing"),
+    document.getElementById("about").append(list, ...recordings(facts), el("h3", {}, "What was aggregated or is missing"),
       el("ul", { id: "notes" }, ...notes.map((n) => el("li", {}, Text.name(n, 400)))));
   }
 
@@ -44,14 +44,30 @@ const Facts = (() => {
 
   function lines(cube) {
     const { facts } = cube;
-    const filters = Object.entries(facts.filters).map(([k, v]) => `${k} ${v}`);
-    if (facts.min_latency_ns) filters.push("waits of at least " + Text.limit(facts.min_latency_ns));
+    const least = facts.min_latency_ns ? ["waits of at least " + Text.limit(facts.min_latency_ns)] : [];
+    const merged = facts.recordings.length > 0;
     return [
-      ["Command", Text.name(facts.command.join(" "), 300)],
-      ["Filters", filters.length ? Text.name(filters.join("; "), 200) : "none: the whole machine"],
+      ["Command", merged ? "" : Text.name(facts.command.join(" "), 300)],
+      ["Filters", merged ? least.join() : Text.name(filters(facts, least), 200)],
       ["Machine", Text.short([facts.kernel, facts.arch].filter(Boolean).join(" "), 80)],
       ["Overhead", overhead(facts.overhead)],
     ];
+  }
+
+  function filters(part, more = []) {
+    return [...Object.entries(part.filters).map(([k, v]) => `${k} ${v}`), ...more].join("; ") || "none: the whole machine";
+  }
+
+  // Of a merged trace where its recordings are in it.
+  function recordings({ recordings: parts }) {
+    if (!parts.length) return [];
+    const heads = ["trace", Text.name("host"), Text.name("filters"), Text.name("command"), "from", "length", "process ids from", "CPUs from"];
+    const box = Table.make("Recordings that were merged", heads, parts.map((part) => [
+      Text.name(part.trace), Text.name(part.host), Text.name(filters(part), 40), Text.name(part.command.join(" "), 60),
+      Text.seconds(part.from), Text.duration(part.ns), Text.number(part.pid), Text.number(part.cpu),
+    ]));
+    box.id = "recordings";
+    return [box];
   }
 
   function overhead({ probe_ns: probes, recorder_cpu_ns: recorder, wall_ns: wall }) {

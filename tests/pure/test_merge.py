@@ -17,7 +17,7 @@ from sltrace.analysis.cube import build_cube
 from sltrace.analysis.diagnosis import diagnose
 from sltrace.analysis.diff import diff
 from sltrace.analysis.latency import stat
-from sltrace.analysis.meta import recorded_ns
+from sltrace.analysis.meta import gaps, recorded_ns
 from sltrace.analysis.rules import parse_rule
 from sltrace.analysis.sides import two_traces
 from sltrace.cli.merge import command
@@ -218,7 +218,8 @@ def test_time_that_was_not_recorded_is_not_counted(tmp_path: Path) -> None:
     assert recorded_ns(merged) == 20 * SECOND
     assert recorded_ns(merged, 105 * SECOND, 3702 * SECOND) == 7 * SECOND
     assert recorded_ns(merged, 200 * SECOND, 300 * SECOND) == 0
-    assert recorded_ns(a) == 10 * SECOND
+    assert gaps(merged) == [(110 * SECOND, 3700 * SECOND)]
+    assert (recorded_ns(a), gaps(a)) == (10 * SECOND, [])
     (found,) = diagnose(merged).findings
     assert (found.name, found.lost) == ("contention", 0.1)
     for figure, value in (("share", "10%"), ("rate", "0.1/s")):
@@ -228,7 +229,7 @@ def test_time_that_was_not_recorded_is_not_counted(tmp_path: Path) -> None:
     waited = {c.name: c for c in diff(two_traces(a, merged)).classes["runq"]}["total_ns"]
     assert (waited.a, waited.b) == (SECOND / 10, SECOND / 10)
     merged.meta["merged"] = [None, 7, {"start_ns": "x"}, {"start_ns": -1, "end_ns": 10**30}]
-    assert recorded_ns(merged) == 0
+    assert (recorded_ns(merged), gaps(merged)) == (0, [])
 
 
 def test_what_was_left_out_of_a_part_is_said(tmp_path: Path) -> None:
@@ -241,7 +242,8 @@ def test_what_was_left_out_of_a_part_is_said(tmp_path: Path) -> None:
     assert any(note.startswith("7 times a native stack") for note in merged.notes)
     assert any(note.startswith("3 runs of a probe") for note in merged.notes)
     assert merged.sources("python") == [{"stack_rate_per_cpu": 9}]
-    assert facts(merged, build_cube(merged))["filters"] == {"made.slt: comms": "web"}
+    told = facts(merged, build_cube(merged))["recordings"]
+    assert [part["filters"] for part in told] == [{"comms": "web"}, {}]
 
 
 def test_what_cannot_be_counted_together_is_refused(tmp_path: Path) -> None:
