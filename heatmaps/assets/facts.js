@@ -63,7 +63,7 @@ const Facts = (() => {
     if (!parts.length) return [];
     const heads = ["trace", Text.name("host"), Text.name("filters"), Text.name("command"), "from", "length", "process ids from", "CPUs from"];
     const box = Table.make("Recordings that were merged", heads, parts.map((part) => [
-      Text.name(part.trace), Text.name(part.host), Text.name(filters(part), 40), Text.name(part.command.join(" "), 60),
+      Text.name(part.trace), Text.name(part.host), Text.name(filters(part), 40), Text.name(part.command.join(" "), 48),
       Text.seconds(part.from), Text.duration(part.ns), Text.number(part.pid), Text.number(part.cpu),
     ]));
     box.id = "recordings";

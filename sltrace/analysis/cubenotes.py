@@ -11,6 +11,7 @@ from sltrace.analysis import cubeaxes
 from sltrace.analysis.cells import OTHER
 from sltrace.analysis.cubeaxes import ALL_CPUS
 from sltrace.analysis.meta import min_latency_ns
+from sltrace.durations import format_duration
 
 if TYPE_CHECKING:
     from sltrace.analysis.cells import Cells
@@ -26,13 +27,13 @@ def aggregation_notes(
 ) -> list[str]:
     """What was aggregated, a sentence each; `grids` are the axes that are drawn finer."""
     merged = cells.level.get("b", 1)
-    notes = [f"time is in bins of {bin_ns / 1e6:,.3g} ms, latency in 8 steps per power of two"]
+    notes = [f"time is in bins of {format_duration(bin_ns)}, latency in 8 steps per power of two"]
     if merged > 1:
         notes[0] += f", {merged} of them put together"
     if origin.source == "histograms":
         notes.append("only histograms were recorded: sums are of the middle of each bucket")
     elif threshold := min_latency_ns(trace):
-        notes.append(f"only waits of {threshold / 1e3:,.3g} us or more were kept")
+        notes.append(f"only waits of {format_duration(threshold)} or more were kept")
     if (group := cells.level.get("cpu", 1)) > 1:
         notes.append(
             f"CPUs are put together, {group if group < ALL_CPUS else 'all of them'} at a time"
@@ -41,7 +42,7 @@ def aggregation_notes(
         drawn = [
             what for axis, what in (("b", "all latencies"), ("cpu", "every CPU")) if axis in grids
         ]
-        fine = ", ".join([f"bins of {origin.bin_ns / 1e6:,.3g} ms", *drawn])
+        fine = ", ".join([f"bins of {format_duration(origin.bin_ns)}", *drawn])
         notes.append(f"the heatmap is drawn finer than it can be selected: {fine}")
     whole = max(int(cells.sum_ns.sum()), 1)
     for axis, what in (

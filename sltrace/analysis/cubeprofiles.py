@@ -12,6 +12,7 @@ import numpy as np
 
 from sltrace.analysis.cubeowners import NOBODY, Owner, Owners
 from sltrace.analysis.meta import clock_ns
+from sltrace.durations import format_duration
 
 if TYPE_CHECKING:
     from sltrace.analysis.cube import Cube
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 MAX_OWNED = 50_000
 """Rows that keep whose they are, or when they were taken, those with the most time."""
 
-_SECOND = 1e9
 _LANGUAGES = {".go": "go", ".s": "go", ".py": "python"}
 
 
@@ -264,7 +264,7 @@ def _language(frame: ProfileFrame) -> str:
 
 def _described(trace: Trace, profile: Profile, outside: int) -> MergedProfile:
     began, ended = clock_ns(trace, "start_unix_ns"), clock_ns(trace, "end_unix_ns")
-    words = f"{profile.where}: {profile.total / _SECOND:,.3g} s of {profile.measure}"
+    words = f"{profile.where}: {format_duration(profile.total)} of {profile.measure}"
     if profile.unit == "count":
         words = f"{profile.where}: {profile.measure}, {profile.total:,} of them"
     if not (profile.start_unix_ns and began and ended):
@@ -273,11 +273,11 @@ def _described(trace: Trace, profile: Profile, outside: int) -> MergedProfile:
         stop = profile.start_unix_ns + profile.duration_ns
         inside = max(0, min(stop, ended) - max(profile.start_unix_ns, began))
         before_after = profile.duration_ns - inside
-        words += f" in {profile.duration_ns / _SECOND:,.3g} s"
+        words += f" in {format_duration(profile.duration_ns)}"
         if not inside:
             words += ", all of it before or after the recording"
         elif before_after > profile.duration_ns // 100:
-            words += f", {before_after / _SECOND:,.3g} s of them before or after the recording"
+            words += f", {format_duration(before_after)} of them before or after the recording"
     elif not began <= profile.start_unix_ns <= ended:
         words += ", taken before or after the recording"
     return MergedProfile(

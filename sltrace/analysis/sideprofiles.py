@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sltrace.analysis.cubeprofiles import Stretch
 from sltrace.analysis.meta import clock_ns
 from sltrace.analysis.part import Whole
+from sltrace.durations import format_duration
 
 if TYPE_CHECKING:
     from sltrace.analysis.sides import Side
@@ -47,7 +48,7 @@ def running(side: Side, stored: Sequence[Profile], more: Sequence[Profile]) -> R
     cube = whole.with_profiles(part, Stretch(side.start_ns, end_ns))
     stacks: Counter[tuple[str, ...]] = Counter()
     sentences = [
-        p.sentence + (f"; {p.outside / 1e9:,.3g} s of it left out" if p.outside else "")
+        p.sentence + (f"; {format_duration(p.outside)} of it left out" if p.outside else "")
         for p in cube.profiles
         if p.on_cpu
     ]

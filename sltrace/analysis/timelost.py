@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sltrace.durations import format_duration
 from sltrace.model import LOST_KINDS, Kind
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ def in_two_kinds(trace: Trace) -> str:
     if not row["ns"]:
         return ""
     return (
-        f"of waits for the GIL {row['ns'] / 1e9:,.3g} s are run-queue latency as well, which the "
-        "sum of both kinds has twice"
+        f"of waits for the GIL {format_duration(row['ns'])} are run-queue latency as well, which "
+        "the sum of both kinds has twice"
     )
 
 

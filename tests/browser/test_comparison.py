@@ -182,8 +182,8 @@ def test_profiles_stand_beside_the_side_they_were_taken_in(
         found = [int(frame[n]) for n in ("value", "ran", "other", "otherRan")]
         assert found == [62_000_000, 30_000_000, 122_000_000, 90_000_000]
     note = page.inner_text("#flame-note")
-    assert "0.pb: 0.03 s of cpu" in note.partition("B: ")[0]
-    assert "1.pb: 0.09 s of cpu" in note.partition("B: ")[2]
+    assert "0.pb: 30.0 ms of cpu" in note.partition("B: ")[0]
+    assert "1.pb: 90.0 ms of cpu" in note.partition("B: ")[2]
     assert "2.pb" not in note
     page.select_option("#profile", "without")
     assert "profile=without" in page.url

@@ -14,7 +14,7 @@ from sltrace.analysis.cube import build_cube
 from sltrace.analysis.cubeaxes import OTHER_NAME
 from sltrace.buckets import bucket_of, lower_bounds
 from sltrace.trace.reader import Trace
-from tests.support.traces import SECOND, make_trace
+from tests.support.traces import META, SECOND, make_trace
 
 
 def random_waits(n: int, seed: int = 1) -> list[dict[str, Any]]:
@@ -90,6 +90,14 @@ def test_totals_hold_however_coarse(trace: Trace, max_rows: int) -> None:
     assert {k: t["count"] for k, t in cube.totals.items()} == dict(
         trace.connection.sql("SELECT kind, count(*) FROM waits GROUP BY 1").fetchall()
     )
+
+
+def test_notes_have_units_that_fit(tmp_path: Path) -> None:
+    clock = META["clock"] | {"end_ns": 1000 * SECOND}
+    meta = {"clock": clock, "min_latency_ns": 1_000_000}
+    notes = build_cube(Trace.open(make_trace(tmp_path, [{}], meta=meta))).notes
+    assert notes[0].startswith("time is in bins of 3.33 s, ")
+    assert notes[1] == "only waits of 1.00 ms or more were kept"
 
 
 def test_coarser_cubes_are_smaller_and_say_so(trace: Trace) -> None:

@@ -229,7 +229,7 @@ def test_from_a_service(service: str, tmp_path: Path, capsys: pytest.CaptureFixt
     trace = make_trace(tmp_path, [{}])
     page = tmp_path / "page.html"
     assert run(["report", str(trace), "--pprof", url, "-o", str(page)]) == 0
-    assert "5 s of cpu" in capsys.readouterr().err
+    assert "5.00 s of cpu" in capsys.readouterr().err
     assert run(["report", str(trace), "--pprof", f"{service}/x", "-o", str(page), "-f"]) == 5
     assert "answered 404" in capsys.readouterr().err
 

@@ -120,8 +120,8 @@ def test_stacks_meet_where_the_outermost_function_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("start", "words"),
     [
-        (0, "in 4 s"),
-        (8, "2 s of them before or after"),
+        (0, "in 4.00 s"),
+        (8, "2.00 s of them before or after"),
         (20, "all of it before or after"),
         (None, "does not say when"),
     ],

@@ -353,7 +353,7 @@ def test_the_command_serves_the_report(tmp_path: Path) -> None:
             connection.request("GET", f"{match[2]}api/stat?by={quote('kind')}")
             found = json.loads(connection.getresponse().read())
             assert found["totals"]["runq"]["total_ns"] == sum(w["wait_ns"] for w in waits)
-            assert b"cpu.pb: 3 s of cpu" in page
+            assert b"cpu.pb: 3.00 s of cpu" in page
             for before, outside in ((3 * SECOND, 0), (SECOND, 3 * SECOND)):
                 connection.request("GET", f"{match[2]}api/part?before={before}")
                 found = json.loads(connection.getresponse().read())
