@@ -76,9 +76,11 @@ def slow_traces(trace: Trace, most: int = MAX_TRACES) -> SlowTraces:
     """The `most` traces that lost most time; none where the trace has no ids."""
     length = "greatest(coalesce(wait_ns, 0), 0)"
     lost = f"kind IN {LOST_KINDS!r}"
+    # Two processes of one trace have goroutines of the same number, and tasks of the same name.
+    process = "'pid ' || coalesce(pid::VARCHAR, '?')"
     lane = (
-        "CASE WHEN goid IS NOT NULL THEN 'goroutine ' || goid "
-        "WHEN coalesce(task, '') <> '' THEN task || ' (asyncio)' "
+        f"CASE WHEN goid IS NOT NULL THEN 'goroutine ' || goid || ' of ' || {process} "
+        f"WHEN coalesce(task, '') <> '' THEN task || ' (asyncio) of ' || {process} "
         "ELSE coalesce(comm, '') || ' (' || coalesce(tid::VARCHAR, '?') || ')' END"
     )
     found = trace.sql(

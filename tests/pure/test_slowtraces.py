@@ -67,11 +67,19 @@ def test_a_trace_with_many_waits_keeps_the_longest(tmp_path: Path) -> None:
 def test_goroutines_and_tasks_are_lanes(tmp_path: Path) -> None:
     waits = [
         {"trace_id": "a" * 32, "goid": 17},
+        {"trace_id": "a" * 32, "goid": 17, "pid": 101},
         {"trace_id": "a" * 32, "task": "Task-3"},
+        {"trace_id": "a" * 32, "task": "Task-3", "pid": 101},
         {"trace_id": "a" * 32, "tid": 9, "culprit_tid": 0},
     ]
     found = slow_traces(Trace.open(make_trace(tmp_path, waits)))
-    assert set(found.lanes) == {"goroutine 17", "Task-3 (asyncio)", "web (9)"}
+    of_both = {
+        f"{what} of pid {pid}"
+        for what in ("goroutine 17", "Task-3 (asyncio)")
+        for pid in (100, 101)
+    }
+    assert set(found.lanes) == of_both | {"web (9)"}
+    assert found.traces[0].lanes == 5
     assert set(found.culprits) == {"", "idle CPU"}
 
 
