@@ -47,11 +47,13 @@ def build_chain_page(trace: Trace, chain: Chain, subject: str) -> bytes:
             }
             for link in chain.links[:MAX_LINKS]
         ],
+        "several": chain.several,
         "steps": [
             {
                 "from": step.start_ns,
                 "to": step.end_ns,
                 "parked": step.kind == "goroutine_blocked",
+                "pid": step.pid,
                 "goid": step.goid,
                 "where": bounded(step.where),
                 "words": bounded(step.words),

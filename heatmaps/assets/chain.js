@@ -21,7 +21,17 @@
   at("losses").textContent = data.lost || data.missed ? Text.safe(data.sentence) + "." : "Nothing was lost.";
   at("notes").append(...data.notes.map((note) => el("li", {}, Text.name(note, 400))));
 
-  at("graph").append(ChainGraph.draw(data.links));
+  // Draws what is as wide as its place, again where that changes.
+  function fitted(node, draw) {
+    let width = 0;
+    new ResizeObserver(() => {
+      if (node.clientWidth === width) return;
+      width = node.clientWidth;
+      draw(node, width);
+    }).observe(node);
+  }
+
+  fitted(at("graph"), (node, width) => node.replaceChildren(ChainGraph.draw(data.links, width)));
   const whole = data.links.reduce((sum, link) => sum + link.blocked, 0);
   at("links").append(Table.make("", ["waited in, why, and made to go on by", "parked", "then for a P", "waits"], data.links.map((link) => [
     place(link, ["began as ", Text.name(link.started, 60)], link.waker),
@@ -31,19 +41,13 @@
   if (data.steps.length) {
     at("path-panel").hidden = false;
     at("path-title").textContent = "The path of " + Text.short(about, 60);
-    at("steps").querySelector("div").append(Table.make("", ["waited in, why, and made to go on by", "from", "for"], data.steps.map((step) => [
-      place({ ...step, words: step.parked ? step.words : "waits for a P" }, ["goroutine " + step.goid],
+    const begin = Math.min(...data.steps.map((step) => step.from));
+    at("steps").querySelector("div").append(Table.make("", ["waited in, why, and made to go on by", "after", "for"], data.steps.map((step) => [
+      place({ ...step, words: step.parked ? step.words : "waits for a P" }, [ChainPath.nameOf(step, data.several)],
         !step.parked ? NOBODY : step.waker_goid ? `${step.waker} (goroutine ${step.waker_goid})` : step.waker),
-      Text.duration(step.from), Text.duration(step.to - step.from),
+      Text.milliseconds(step.from - begin), Text.duration(step.to - step.from),
     ])));
-    const path = at("path");
-    let width = 0;
-    new ResizeObserver(() => {
-      if (path.clientWidth === width) return;
-      width = path.clientWidth;
-      ChainPath.draw(path, data.steps);
-    }).observe(path);
-    ChainPath.draw(path, data.steps);
+    fitted(at("path"), (node) => ChainPath.draw(node, data.steps, data.several));
   }
   Theme.attach(at("theme"), () => {});
   at("main").setAttribute("aria-busy", "false");

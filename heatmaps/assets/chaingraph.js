@@ -4,7 +4,9 @@
 const ChainGraph = (() => {
   const TOP = 10;
   const REST = "all others";
-  const [WIDTH, HEIGHT, GAP, BOX, LABEL] = [1160, 420, 7, 12, 250];
+  const [NARROWEST, WIDEST, HEIGHT, GAP, BOX, LABEL] = [300, 1160, 420, 7, 12, 250];
+  // A letter is about so wide.
+  const LETTER = 7;
   const COLUMNS = [["where", "parked in"], ["words", "why"], ["waker", "made to go on by"]];
 
   // Boxes of one column, most time first, the rest as one; and the box of each link.
@@ -20,29 +22,39 @@ const ChainGraph = (() => {
     return { list, of: (link) => list[index.has(link[field]) ? index.get(link[field]) : list.length - 1] };
   }
 
-  function place(column, total, i) {
-    const tall = HEIGHT - 24 - GAP * TOP;
+  // As wide as its place, so that its words are as large as all others.
+  function measures(room) {
+    const width = Math.max(NARROWEST, Math.min(WIDEST, room));
+    const label = Math.min(LABEL, Math.floor(width / 4.6));
+    const step = (width - 2 * label - BOX) / 2;
+    return { width, step, left: (i) => label + i * step, letters: (i) => Math.floor((i === 1 ? step - BOX : label - 6) / LETTER) };
+  }
+
+  function place(column, total, most, x) {
+    const tall = HEIGHT - 24 - GAP * (most - 1);
     let y = 22;
     for (const box of column.list) {
-      Object.assign(box, { y, h: tall * box.ns / total, x: LABEL + i * (WIDTH - 2 * LABEL - BOX) / 2 });
+      Object.assign(box, { y, h: tall * box.ns / total, x });
       y += box.h + GAP;
     }
   }
 
-  function draw(links) {
+  function draw(links, room) {
     const parked = links.filter((link) => link.blocked > 0);
     const total = parked.reduce((sum, link) => sum + link.blocked, 0);
     if (!total) return Text.element("p", { class: "help" }, "Nobody was seen parked: that needs a recording with --go-level 2 or 3.");
-    const svg = Text.svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT + 10}`, class: "sankey chain", role: "img", "data-ns": total,
+    const size = measures(room);
+    const svg = Text.svg("svg", { viewBox: `0 0 ${size.width} ${HEIGHT + 10}`, class: "sankey chain", role: "img", "data-ns": total,
       "aria-label": "Where goroutines were parked (left), why (middle), and who made them go on (right); the table has the numbers" });
     const columns = COLUMNS.map(([field]) => boxes(parked, field));
-    columns.forEach((column, i) => place(column, total, i));
+    const most = Math.max(...columns.map((column) => column.list.length));
+    columns.forEach((column, i) => place(column, total, most, size.left(i)));
     for (const i of [0, 1]) bands(svg, parked, columns[i], columns[i + 1], total, i);
     columns.forEach((column, i) => {
       let free = 0;
-      column.list.forEach((box, j) => { free = label(svg, box, i, j, total, free); });
+      column.list.forEach((box, j) => { free = label(svg, box, i, j, total, free, size.letters(i)); });
     });
-    COLUMNS.forEach(([, title], i) => svg.append(Text.svg("text", { x: LABEL + BOX / 2 + i * (WIDTH - 2 * LABEL - BOX) / 2, y: 12, "text-anchor": "middle", class: "side" }, title)));
+    COLUMNS.forEach(([, title], i) => svg.append(Text.svg("text", { x: size.left(i) + BOX / 2, y: 12, "text-anchor": "middle", class: "side" }, title)));
     return svg;
   }
 
@@ -70,13 +82,13 @@ const ChainGraph = (() => {
   }
 
   // Names a box where there is room from `free` on; where there is room after it.
-  function label(svg, box, i, j, total, free) {
+  function label(svg, box, i, j, total, free, letters) {
     const node = Text.svg("rect", { x: box.x, y: box.y, width: BOX, height: Math.max(1, box.h), class: "box " + (i === 1 ? "victim" : "c" + j % 8) });
     svg.append(Tip.over(node, [Text.short(box.name, 200), `parked for ${Text.duration(box.ns)}, ${Text.percent(box.ns, total)}`]));
     const middle = box.y + box.h / 2;
     if (middle < free) return free;
     const [x, anchor] = i === 0 ? [box.x - 6, "end"] : [box.x + BOX + 6, "start"];
-    svg.append(Text.svg("text", { x, y: middle + 4, "text-anchor": anchor }, Text.short(box.name, i === 1 ? 34 : 36)));
+    svg.append(Text.svg("text", { x, y: middle + 4, "text-anchor": anchor }, Text.short(box.name, letters)));
     return middle + 13;
   }
 

@@ -73,6 +73,8 @@ const Text = (() => {
   const percent = (part, whole) => whole ? (100 * part / whole).toFixed(1) + " %" : "";
   const seconds = (ns) => (ns / 1e9).toFixed(3).replace(/\.?0+$/, "") + " s";
 
+  const milliseconds = (ns) => (ns / 1e6).toLocaleString("en", { minimumFractionDigits: 3, maximumFractionDigits: 3 }) + " ms";
+
   // What is written as nothing has no sign.
   function signed(value, format) {
     const text = format(Math.abs(value));
@@ -112,5 +114,5 @@ const Text = (() => {
     return element("span", { class: "name", title: shown === full ? null : full }, shown || nameless(dimension));
   }
 
-  return { safe, short, duration, limit, between, number, waits, kind, inOrder, meaning, nameless, marked, percent, seconds, signed, element, svg, name };
+  return { safe, short, duration, limit, between, number, waits, kind, inOrder, meaning, nameless, marked, percent, seconds, milliseconds, signed, element, svg, name };
 })();

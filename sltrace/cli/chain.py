@@ -89,7 +89,7 @@ def _show(result: Chain, top: int) -> None:
         steps = [
             [
                 output.duration(step.start_ns),
-                str(step.goid),
+                f"{step.goid} of pid {step.pid}" if result.several else str(step.goid),
                 output.text(step.where),
                 "waits for a P" if step.kind == "goroutine" else output.text(step.words),
                 output.text(step.waker)

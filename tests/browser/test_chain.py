@@ -47,7 +47,11 @@ def goroutine_waits(count: int = 400) -> list[dict[str, Any]]:
 
 @contextmanager
 def opened(
-    browser: Browser, folder: Path, trace_id: str | None = None, scheme: str = "light"
+    browser: Browser,
+    folder: Path,
+    trace_id: str | None = None,
+    scheme: str = "light",
+    rows: list[dict[str, Any]] | None = None,
 ) -> Iterator[Report]:
     frames = [
         {"space": "go", "pid": 100, "address": i, "name": name, "module": "x", "build_id": "",
@@ -58,7 +62,7 @@ def opened(
         {"stack_id": i, "space": "go", "pid": 100, "addresses": [i]}
         for i in range(1, len(NAMES) + 1)
     ]
-    trace = Trace.open(make_trace(folder, goroutine_waits(), stacks=stacks, frames=frames))
+    trace = Trace.open(make_trace(folder, rows or goroutine_waits(), stacks=stacks, frames=frames))
     file = folder / "chain.html"
     found = chain(trace, trace_id, limit=10_000)
     file.write_bytes(build_chain_page(trace, found, f"trace {trace_id}" if trace_id else ""))
@@ -109,3 +113,39 @@ def test_a_path_has_its_waits_and_who_ended_them(browser: Browser, tmp_path: Pat
         report.page.locator("#steps summary").click()
         found = Axe().run(report.page)
         assert [v["id"] for v in found.response["violations"]] == []
+
+
+def test_goroutines_of_two_processes_have_lanes_of_their_own(
+    browser: Browser, tmp_path: Path
+) -> None:
+    waits = [
+        {"pid": pid, "goid": 7, "waker_goid": 1, "kind": "goroutine_blocked", "trace_id": "a" * 32}
+        | {"end_ns": at * SECOND, "wait_ns": SECOND // 2}
+        for pid, at in ((100, 1), (101, 2), (100, 3))
+    ]
+    with opened(browser, tmp_path, "a" * 32, rows=waits) as report:
+        lanes = report.page.locator("#path text:not(.side)").all_text_contents()
+        assert lanes == [f"goroutine {g} of pid {p}" for p in (100, 101) for g in (1, 7)]
+        rows = report.page.locator("#path .wait").evaluate_all(
+            "all => all.map(node => node.getAttribute('y'))"
+        )
+        assert rows[0] == rows[2] != rows[1]
+        report.page.locator("#steps summary").click()
+        shown = report.page.locator("#steps tbody tr").all_inner_texts()
+        assert [("pid 100" in s, "pid 101" in s) for s in shown] == [
+            (pid == 100, pid == 101) for pid in (100, 101, 100)
+        ]
+        # Both are from the first wait's begin on.
+        assert [s.split("\t")[-2] for s in shown] == ["0.000 ms", "1,000.000 ms", "2,000.000 ms"]
+
+
+def test_words_of_the_graph_stay_large_in_a_narrow_window(browser: Browser, tmp_path: Path) -> None:
+    with opened(browser, tmp_path) as report:
+        for width in (1300, 600):
+            report.page.set_viewport_size({"width": width, "height": 600})
+            report.page.wait_for_timeout(100)
+            heights = report.page.locator("#graph text").evaluate_all(
+                "all => all.map(t => t.getBoundingClientRect().height)"
+            )
+            assert min(heights) > 11
+            assert report.page.evaluate("document.documentElement.scrollWidth") <= width

@@ -81,8 +81,17 @@ def test_chain_sums_by_where_why_and_waker(tmp_path: Path) -> None:
     assert (second.waker, second.blocked_ns) == (NOBODY, 900)
     path = chain(trace, trace_id="a" * 32).steps
     assert [(s.kind, s.waker_goid) for s in path] == [("goroutine_blocked", 9), ("goroutine", 9)]
+    assert not chain(trace, trace_id="a" * 32).several
     with pytest.raises(UsageError, match="no goroutine waits match"):
         chain(trace, goid=99)
+
+
+def test_a_path_that_is_cut_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sltrace.analysis.golang.chain._MAX_STEPS", 2)
+    found = chain(made(tmp_path, [waited("goroutine", 9, pid=p) for p in (1, 1, 2)]), goid=7)
+    assert len(found.steps) == 2
+    assert "the path has 3 waits: these are the first 2" in found.notes
+    assert {step.pid for step in found.steps} <= {1, 2}
 
 
 def test_goroutines_are_called_what_their_runtime_calls_them(tmp_path: Path) -> None:

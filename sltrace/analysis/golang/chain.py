@@ -58,6 +58,7 @@ class Step:
     start_ns: int
     end_ns: int
     kind: str
+    pid: int
     goid: int
     where: str
     reason: str
@@ -76,6 +77,11 @@ class Chain:
     sampled: int | None
     losses: Losses
     notes: tuple[str, ...]
+
+    @property
+    def several(self) -> bool:
+        """Whether its path is of several processes, which number their goroutines alike."""
+        return len({step.pid for step in self.steps}) > 1
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values; all times in ns."""
@@ -136,31 +142,33 @@ def chain(
         for (where, started, reason, waker, waker_started), totals in summed.items()
     ]
     links.sort(key=lambda link: (-link.blocked_ns - link.runq_ns, link.where, link.reason))
-    steps = _steps(trace, condition, parameters) if len(terms) > 1 else []
+    steps, of = _steps(trace, condition, parameters) if len(terms) > 1 else ([], 0)
     sampled = trace.sql(f"SELECT max(sampled) AS n FROM waits WHERE {condition}", parameters)
     return Chain(
         tuple(links[:limit]),
         tuple(steps),
         sampled["n"][0].as_py(),
         losses(trace),
-        _notes(trace, links),
+        _notes(trace, links, len(steps), of),
     )
 
 
-def _steps(trace: Trace, condition: str, parameters: list[object]) -> list[Step]:
+def _steps(trace: Trace, condition: str, parameters: list[object]) -> tuple[list[Step], int]:
+    """The first ones, and how many there are."""
     origin = clock_ns(trace, "start_ns")
     rows = trace.sql(
-        "SELECT end_ns - wait_ns AS begin, end_ns AS finish, kind, goid, stack_runtime AS stack, "
-        "reason, waker_goid, waker_stack_runtime AS waker, trace_id FROM waits "
-        f"WHERE {condition} ORDER BY end_ns LIMIT {_MAX_STEPS}",
+        "SELECT end_ns - wait_ns AS begin, end_ns AS finish, kind, pid, goid, "
+        "stack_runtime AS stack, reason, waker_goid, waker_stack_runtime AS waker, trace_id, "
+        f"count(*) OVER () AS of FROM waits WHERE {condition} ORDER BY end_ns LIMIT {_MAX_STEPS}",
         parameters,
     ).to_pylist()
     named = sites(trace, [r[k] for r in rows for k in ("stack", "waker")])
-    return [
+    found = [
         Step(
             start_ns=row["begin"] - origin,
             end_ns=row["finish"] - origin,
             kind=row["kind"],
+            pid=row["pid"] or 0,
             goid=row["goid"] or 0,
             where=named.get(row["stack"] or 0, UNKNOWN).where,
             reason=row["reason"] or "",
@@ -171,6 +179,7 @@ def _steps(trace: Trace, condition: str, parameters: list[object]) -> list[Step]
         )
         for row in rows
     ]
+    return found, rows[0]["of"] if rows else 0
 
 
 def _waker(row: dict[str, Any], named: dict[int, Site]) -> str:
@@ -179,8 +188,10 @@ def _waker(row: dict[str, Any], named: dict[int, Site]) -> str:
     return NOBODY if row["kind"] == "goroutine_blocked" else NOT_RECORDED
 
 
-def _notes(trace: Trace, links: list[Link]) -> tuple[str, ...]:
+def _notes(trace: Trace, links: list[Link], drawn: int, of: int) -> tuple[str, ...]:
     notes = [*trace.notes]
     if not any(link.blocked_ns for link in links):
         notes.append("who woke whom is not in this trace: record with --go-level 2")
+    if of > drawn:
+        notes.append(f"the path has {of:,} waits: these are the first {drawn:,}")
     return tuple(notes)
