@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from heatmaps.assemble import assemble
 from heatmaps.encode import ColumnBlock, bounded
+from heatmaps.facts import notice
 
 if TYPE_CHECKING:
     from sltrace.analysis.golang.chain import Chain
@@ -31,9 +32,7 @@ def build_chain_page(trace: Trace, chain: Chain, subject: str) -> bytes:
         "host": bounded(meta.get("host")),
         "name": bounded(trace.path.name),
         "created": bounded(meta.get("created")),
-        "lost": bool(chain.losses.lost),
-        "missed": bool(chain.losses.missed_count),
-        "sentence": chain.losses.sentence,
+        "losses": notice(chain.losses),
         "notes": [bounded(note) for note in (*chain.notes, *_cut(chain))],
         "links": [
             {

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from heatmaps.assemble import assemble
 from heatmaps.encode import ColumnBlock, bounded
+from heatmaps.facts import notice
 from heatmaps.trie import Trie
 from sltrace.model import LOST_KINDS
 
@@ -52,7 +53,7 @@ def build_comparison(result: Diff, ran: tuple[Running, Running] | None = None) -
     block = ColumnBlock()
     data: dict[str, Any] = _plain(result.to_json())
     data["lost_kinds"] = LOST_KINDS
-    data["losses"] = [bounded(lost.sentence) for lost in result.losses]
+    data["losses"] = [notice(lost) for lost in result.losses]
     data["hosts"] = [bounded(s.trace.meta.get("host")) for s in (result.a, result.b)]
     data["curves"] = {
         bounded(name): {"at": found.at_ns, "a": _band(found.a), "b": _band(found.b)}

@@ -12,6 +12,7 @@ from heatmaps.encode import bounded
 
 if TYPE_CHECKING:
     from sltrace.analysis.cube import Cube
+    from sltrace.analysis.losses import Losses
     from sltrace.trace.reader import Trace
 
 _MAX_LINES = 200
@@ -41,9 +42,8 @@ def facts(trace: Trace, cube: Cube) -> dict[str, Any]:
         "recordings": _recordings(trace),
         "loader": bounded(meta.get("loader")),
         "min_latency_ns": _natural(meta.get("min_latency_ns")) or 0,
-        "lost": lost.lost,
         "missed": lost.missed_count,
-        "sentence": lost.sentence,
+        "losses": notice(lost),
         "discards": [[c.name, c.value] for c in lost.counters if c.kind == "discard" and c.value],
         "partial": [[c.name, c.value] for c in lost.counters if c.kind == "partial" and c.value],
         "overhead": {k: _natural(v) for k, v in _mapping(meta.get("overhead")).items()},
@@ -58,6 +58,12 @@ def facts(trace: Trace, cube: Cube) -> dict[str, Any]:
         ],
         "not_attached": _not_attached(_mapping(meta.get("probes")).get("not_attached")),
     }
+
+
+def notice(lost: Losses) -> dict[str, str]:
+    """What is missing as a sentence, and the look of it: bad, fair or good."""
+    look = "bad" if lost.lost or lost.unread else "fair" if lost.missed_count else "good"
+    return {"look": look, "sentence": f"{lost.sentence[0].upper()}{lost.sentence[1:]}."}
 
 
 def diagnosis(trace: Trace) -> dict[str, Any]:

@@ -6,6 +6,8 @@
   const data = JSON.parse(at("data").textContent);
 
   const NOBODY = "-";
+  // Pixels that paper is wide, about.
+  const PAPER = 680;
 
   // A function over what is known of the wait in it.
   function place(link, more, waker) {
@@ -17,8 +19,8 @@
   at("subject").textContent = Text.short(about, 80);
   at("recorded").textContent = [data.host, data.name, data.created.replace("T", " ").replace("+00:00", " UTC")]
     .filter(Boolean).map((part) => Text.short(part, 60)).join(" · ");
-  at("losses").className = data.lost ? "bad" : data.missed ? "fair" : "good";
-  at("losses").textContent = data.lost || data.missed ? Text.safe(data.sentence) + "." : "Nothing was lost.";
+  at("losses").className = data.losses.look;
+  at("losses").textContent = Text.safe(data.losses.sentence);
   at("notes").append(...data.notes.map((note) => el("li", {}, Text.name(note, 400))));
 
   // Draws what is as wide as its place, again where that changes.
@@ -29,6 +31,9 @@
       width = node.clientWidth;
       draw(node, width);
     }).observe(node);
+    // What is drawn for paper is scaled to it.
+    addEventListener("beforeprint", () => draw(node, PAPER));
+    addEventListener("afterprint", () => draw(node, width));
   }
 
   fitted(at("graph"), (node, width) => node.replaceChildren(ChainGraph.draw(data.links, width)));
@@ -47,7 +52,7 @@
         !step.parked ? NOBODY : step.waker_goid ? `${step.waker} (goroutine ${step.waker_goid})` : step.waker),
       Text.milliseconds(step.from - begin), Text.duration(step.to - step.from),
     ])));
-    fitted(at("path"), (node) => ChainPath.draw(node, data.steps, data.several));
+    fitted(at("path"), (node, width) => ChainPath.draw(node, width, data.steps, data.several));
   }
   Theme.attach(at("theme"), () => {});
   at("main").setAttribute("aria-busy", "false");

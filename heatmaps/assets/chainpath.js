@@ -20,16 +20,16 @@ const ChainPath = (() => {
     return found;
   }
 
-  function draw(node, steps, several) {
+  function draw(node, room, steps, several) {
     const drawn = steps.slice(0, MAX_BARS);
     const rows = lanes(drawn);
     const begin = Math.min(...drawn.map((s) => s.from));
     const span = Math.max(1, Math.max(...drawn.map((s) => s.to)) - begin);
-    const width = Math.max(480, node.clientWidth - 4);
+    const width = Math.max(480, room - 4);
     const label = several ? LABEL_OF_SEVERAL : LABEL;
     const x = (ns) => label + (width - label - 12) * (ns - begin) / span;
     const y = (key) => TOP + rows.get(key).row * ROW;
-    const svg = Text.svg("svg", { width, height: TOP + ROW * rows.size + 6, class: "timeline", role: "img",
+    const svg = Text.svg("svg", { width, height: TOP + ROW * rows.size + 6, viewBox: `0 0 ${width} ${TOP + ROW * rows.size + 6}`, class: "timeline", role: "img",
       "aria-label": "Waits by goroutine, with arrows from who ended them; the table below has the numbers" });
     for (let i = 0; i <= 4; i++) {
       const at = x(begin + span * i / 4);

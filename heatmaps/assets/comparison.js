@@ -58,7 +58,7 @@
     const side = (name, of, i) => {
       const size = `${Text.duration(of.seconds * 1e9)}` + (of.per === "trace" ? `, ${Text.number(of.size)} traces` : "");
       const words = [Text.short(of.name, 120), data.hosts[i] && "on " + Text.short(data.hosts[i], 40), size].filter(Boolean).join(" · ");
-      return el("div", { class: "notice" }, el("p", {}, el("b", { class: "which " + name.toLowerCase() }, name), words), el("p", { class: data.losses[i].startsWith("nothing") ? "aside" : "fair" }, Text.short(data.losses[i], 300) + "."));
+      return el("div", { class: "notice" }, el("p", {}, el("b", { class: "which " + name.toLowerCase() }, name), words), el("p", { class: data.losses[i].look }, Text.short(data.losses[i].sentence, 300)));
     };
     byId("sides").replaceChildren(side("A", data.a, 0), side("B", data.b, 1));
     byId("recorded").textContent = `Counts and times are per ${data.per} of each side.`;
@@ -120,6 +120,7 @@
       const tree = FlameTree.of({ ...sources[state.known.class.indexOf(state.class)], ran: shown }, state, { a: data.a.size, b: data.b.size });
       flame.scaleName = state.compare === "rate" ? `per ${data.per}` : "share";
       flame.show(tree, Text.duration);
+      byId("curves-title").textContent = `How often they waited how long, ${className(state.class)}`;
       byId("flame-title").textContent = `Where they waited, ${className(state.class)}: B against A`;
       Object.assign(byId("flame").dataset, { value: tree.root.a, other: tree.root.b });
       FlameTable.attach(tree, Text.duration);

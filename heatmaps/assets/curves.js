@@ -24,7 +24,7 @@ class Curves {
     const [first, last] = [Math.log10(at[0]), Math.log10(at[at.length - 1])];
     const x = (ns) => LEFT + (this.width - LEFT - RIGHT) * (Math.log10(ns) - first) / (last - first);
     const y = (v) => TOP + (HEIGHT - TOP - BOTTOM) * (most - Math.max(least, v > 0 ? Math.log10(v) : least)) / (most - least);
-    const svg = Text.svg("svg", { width: this.width, height: HEIGHT, class: "curves", role: "img", "aria-label": "Distribution of both sides; the tables have the numbers" });
+    const svg = Text.svg("svg", { width: this.width, height: HEIGHT, viewBox: `0 0 ${this.width} ${HEIGHT}`, class: "curves", role: "img", "aria-label": "Distribution of both sides; the tables have the numbers" });
     this.grid(svg, x, y, [first, last], [least, most]);
     for (const [side, name] of [[a, "a"], [b, "b"]]) {
       if (side.low) svg.append(Text.svg("path", { d: Curves.path(at, side.high, x, y) + Curves.path([...at].reverse(), [...side.low].reverse(), x, y).replace("M", "L") + "Z", class: "spread side-" + name }));

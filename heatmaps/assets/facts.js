@@ -7,10 +7,9 @@ const Facts = (() => {
     const { facts } = cube;
     document.getElementById("host").textContent = Text.short(facts.host || facts.name, 60);
     document.getElementById("recorded").textContent = recorded(cube);
-    const gone = facts.lost || facts.missed;
     const missing = document.getElementById("losses");
-    missing.className = facts.lost ? "bad" : gone ? "fair" : "good";
-    missing.textContent = gone ? Text.safe(facts.sentence) + "." : "Nothing was lost.";
+    missing.className = facts.losses.look;
+    missing.textContent = Text.safe(facts.losses.sentence);
     const aside = [["Refused on purpose", counters(facts.discards)], ["Incomplete", counters(facts.partial)]];
     for (const [name, value] of aside) {
       if (value) missing.parentNode.append(el("p", { class: "aside" }, el("b", {}, name + ": "), value));

@@ -88,7 +88,7 @@ class Flame {
     const height = rows * this.row + 1;
     this.blank = Text.svg("g", {});
     this.blank.append(Text.svg("rect", { height: this.row - 1 }));
-    const svg = Text.svg("svg", { width: this.width, height, "aria-hidden": "true" });
+    const svg = Text.svg("svg", { width: this.width, height, viewBox: `0 0 ${this.width} ${height}`, "aria-hidden": "true" });
     svg.append(...this.placed.map((place, i) => this.frame(place, i)));
     this.node.replaceChildren(svg);
     this.mark();

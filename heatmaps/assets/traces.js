@@ -105,7 +105,7 @@ class Traces {
     const ticks = width < 600 ? 2 : 4;
     const span = Math.max(1, trace.end - trace.start);
     const x = (ns) => label + (width - label - 10) * ns / span;
-    const svg = Text.svg("svg", { width, height: TOP + ROW * lanes.length + 4, class: "timeline", role: "img", "aria-label": "Waits of the trace by thread; the table below has the numbers" });
+    const svg = Text.svg("svg", { width, height: TOP + ROW * lanes.length + 4, viewBox: `0 0 ${width} ${TOP + ROW * lanes.length + 4}`, class: "timeline", role: "img", "aria-label": "Waits of the trace by thread; the table below has the numbers" });
     for (let i = 0; i <= ticks; i++) {
       const at = span * i / ticks;
       svg.append(Text.svg("line", { x1: x(at), x2: x(at), y1: TOP - 4, y2: TOP + ROW * lanes.length, class: "grid" }));

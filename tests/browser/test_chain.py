@@ -149,3 +149,16 @@ def test_words_of_the_graph_stay_large_in_a_narrow_window(browser: Browser, tmp_
             )
             assert min(heights) > 11
             assert report.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_paper_has_all_of_it(browser: Browser, tmp_path: Path) -> None:
+    with opened(browser, tmp_path, f"{2:032x}") as report:
+        report.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        report.page.emulate_media(media="print")
+        report.page.set_viewport_size({"width": 600, "height": 900})
+        for drawing in ("#graph svg", "#path svg"):
+            box = report.page.locator(drawing).bounding_box()
+            assert box
+            assert box["x"] + box["width"] <= 600
+        # Why, and who ended it, is a part of each line.
+        assert report.page.locator("#links td .help").first.is_visible()

@@ -203,3 +203,25 @@ def test_hostile_names(compared: Compared, tmp_path: Path) -> None:
     assert page.evaluate("window.pwned") is None
     assert not set(page.inner_text("body")) & {"\u202e", "\u2066", "\x1b"}
     assert HOSTILE[0] in page.inner_text("#groups")
+
+
+def test_paper_has_the_legend_and_the_kind_of_waits(compared: Compared, tmp_path: Path) -> None:
+    page, _ = compared(trace(tmp_path / "a", waits(300)), trace(tmp_path / "b", slower()))
+    page.emulate_media(media="print")
+    assert page.is_visible(".key.more")
+    assert page.is_hidden("#flame-help")
+    assert page.inner_text("#curves-title") == "How often they waited how long, run queue"
+
+
+def test_what_is_missing_looks_as_bad_as_it_is(compared: Compared, tmp_path: Path) -> None:
+    lost = {"cpu": 1, "name": "ring_full", "class": "loss", "value": 5}
+    lost |= {"start_ns": 4 * SECOND, "end_ns": 5 * SECOND}
+    one = trace(tmp_path / "a", waits(300), counters=[lost])
+    page, _ = compared(one, trace(tmp_path / "b", waits(300)), "--only", "policy=FIFO")
+    looks = page.locator("#sides .notice > p:last-child").evaluate_all(
+        "all => all.map(p => [p.className, p.textContent.slice(0, 27)])"
+    )
+    assert looks == [
+        ["bad", "5 waits lost on CPU 1 betwe"],
+        ["good", "None of these waits was los"],
+    ]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from heatmaps.facts import facts
+from sltrace.analysis.cube import build_cube
 from sltrace.analysis.latency import stat
+from sltrace.trace.reader import Trace
 from tests.browser.report import FRAMES, HOSTILE, KINDS, STACKS, Report, limits, waits
-from tests.support.traces import SECOND
+from tests.support.traces import SECOND, make_trace
 
 pytestmark = pytest.mark.browser
 
@@ -256,6 +260,35 @@ def test_a_long_table_by_keyboard_and_on_paper(open_report: Callable[..., Report
     assert report.page.evaluate("document.activeElement.textContent").startswith("/c10")
     report.page.emulate_media(media="print")
     assert "more" not in table.inner_text()
+
+
+def test_paper_has_the_notes_and_whole_tables(open_report: Callable[..., Report]) -> None:
+    names = [f"/kubepods.slice/pod-{i:02}/of-a-long-name" for i in range(9)]
+    rows = [
+        {"cgroup": names[i], "culprit_cgroup": names[j], "culprit_tid": 7, "culprit_ns": 900}
+        for i in range(9)
+        for j in range(9)
+    ]
+    report = open_report([*rows, {"kind": "gil"}])
+    report.page.emulate_media(media="print")
+    report.page.set_viewport_size({"width": 680, "height": 900})
+    assert "sltrace blame" in report.text("#blame-note")
+    assert report.page.is_visible("#blame-note")
+    assert not report.page.is_visible("#flame-help")
+    assert "Drag to select" not in report.text("#heat-help")
+    right = report.page.locator("#blame-view table").evaluate(
+        "table => table.getBoundingClientRect().right"
+    )
+    assert right <= 680
+
+
+def test_a_part_that_cannot_be_read_is_a_loss(tmp_path: Path) -> None:
+    path = make_trace(tmp_path, waits(10), counters=[{"cpu": 0, "name": "switches", "value": 9}])
+    (segment,) = (path / "counters").iterdir()
+    segment.write_bytes(segment.read_bytes()[:20])
+    trace = Trace.open(path)
+    said = facts(trace, build_cube(trace))["losses"]
+    assert said == {"look": "bad", "sentence": "1 part of the trace cannot be read."}
 
 
 def test_dark_and_back(open_report: Callable[..., Report]) -> None:
