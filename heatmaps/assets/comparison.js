@@ -80,6 +80,7 @@
         `${className(name)}, ${figureName(data, c.name)}: ${change} (${between})`));
     }));
     byId("no-verdict").hidden = certain.length > 0;
+    if (!Object.keys(data.classes).length) byId("no-verdict").textContent = "Neither side has waits.";
   }
 
   function groups(data) {
@@ -120,8 +121,9 @@
       const tree = FlameTree.of({ ...sources[state.known.class.indexOf(state.class)], ran: shown }, state, { a: data.a.size, b: data.b.size });
       flame.scaleName = state.compare === "rate" ? `per ${data.per}` : "share";
       flame.show(tree, Text.duration);
-      byId("curves-title").textContent = `How often they waited how long, ${className(state.class)}`;
-      byId("flame-title").textContent = `Where they waited, ${className(state.class)}: B against A`;
+      const of = state.class && `, ${className(state.class)}`;
+      byId("curves-title").textContent = `How often they waited how long${of}`;
+      byId("flame-title").textContent = `Where they waited${of}: B against A`;
       Object.assign(byId("flame").dataset, { value: tree.root.a, other: tree.root.b });
       FlameTable.attach(tree, Text.duration);
     };

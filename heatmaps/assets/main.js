@@ -41,7 +41,8 @@
     byId("heat-title").textContent = `Waits over time, by ${view.axisNow.title}; colour is the ${Heatmap.MEASURES[view.measure]}`;
     byId("heatmap").setAttribute("aria-label", `Heatmap of waits: time by ${view.axisNow.title}`);
     byId("blame-title").textContent = "Because of whom" + (view.other ? ": B against A" : "");
-    byId("keys-one").hidden = Boolean(view.other);
+    // The colours of what stands in for stacks are no languages.
+    byId("keys-one").hidden = Boolean(view.other) || !cube.hasStacks;
     byId("keys-two").hidden = !view.other;
     byId("profile-label").hidden = !cube.hasRan || view.stack !== "victim";
     for (const key of ["key-ran", "key-ran-two"]) byId(key).hidden = !view.ranShown;

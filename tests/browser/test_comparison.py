@@ -225,3 +225,24 @@ def test_what_is_missing_looks_as_bad_as_it_is(compared: Compared, tmp_path: Pat
         ["bad", "5 waits lost on CPU 1 betwe"],
         ["good", "None of these waits was los"],
     ]
+
+
+def test_two_sides_without_waits(compared: Compared, tmp_path: Path) -> None:
+    page, _ = compared(trace(tmp_path / "a", []), trace(tmp_path / "b", []))
+    assert page.inner_text("#no-verdict") == "Neither side has waits."
+    assert page.inner_text("#curves-title") == "How often they waited how long"
+    assert page.inner_text("#flame-title") == "Where they waited: B against A"
+
+
+def test_long_names_cut_no_verdict_off(compared: Compared, tmp_path: Path) -> None:
+    long = [row | {"cgroup": row["cgroup"] + "n" * 50} for row in waits(600)]
+    fast = [row | {"wait_ns": row["wait_ns"] // 9} for row in long]
+    page, _ = compared(trace(tmp_path / "a", long), trace(tmp_path / "b", fast))
+    for width in (1366, 1024):
+        page.set_viewport_size({"width": width, "height": 768})
+        tables = page.locator("#groups .table").evaluate_all(
+            "all => all.map(t => t.scrollWidth - t.clientWidth)"
+        )
+        # A pixel is rounding.
+        assert max(tables) <= 1
+    assert page.locator("#groups [data-by=cgroup] b", has_text="faster").count()

@@ -190,6 +190,7 @@ def test_hostile_names_are_inert(open_report: Callable[..., Report]) -> None:
     assert any(tick.startswith("<img ") for tick in ticks)
     assert any(tick.startswith("<!--") for tick in ticks)
     assert report.page.locator("#heatmap .ytick a").count() == 0
+    assert report.page.evaluate("document.documentElement.scrollWidth") == 1400
     longest = report.page.locator("#tables td .name[title^=nnn]").first
     assert len(longest.inner_text()) <= 36
     assert len(longest.get_attribute("title") or "") == 4096
@@ -214,6 +215,8 @@ def test_a_trace_without_stacks_says_so(open_report: Callable[..., Report]) -> N
     rows = [r | {"stack_kernel": None, "waker_stack_kernel": None} for r in waits(300)]
     report = open_report(rows)
     assert "no stacks" in report.text("#flame-note")
+    # Nothing in it is the kernel's, or of a language.
+    assert report.page.is_hidden("#keys-one")
     first = report.by_duckdb("cgroup = '/service-0'")[1]
     assert report.frames["/service-0"] == first
 
