@@ -56,7 +56,7 @@
 
   function head(data) {
     const side = (name, of, i) => {
-      const size = `${Text.duration(of.seconds * 1e9)}` + (of.per === "trace" ? `, ${Text.number(of.size)} traces` : "");
+      const size = `${Text.duration(of.seconds * 1e9)} recorded` + (of.per === "trace" ? `, ${Text.number(of.size)} traces` : "");
       const words = [Text.short(of.name, 120), data.hosts[i] && "on " + Text.short(data.hosts[i], 40), size].filter(Boolean).join(" · ");
       return el("div", { class: "notice" }, el("p", {}, el("b", { class: "which " + name.toLowerCase() }, name), words), el("p", { class: data.losses[i].look }, Text.short(data.losses[i].sentence, 300)));
     };

@@ -16,11 +16,12 @@ class Curves {
     const { LEFT, RIGHT, TOP, BOTTOM, HEIGHT } = Curves;
     this.width = this.node.clientWidth;
     const all = [a, b].flatMap((s) => s.value).filter((v) => v > 0);
+    const above = [a, b].flatMap((s) => s.high || []);
     if (at.length < 2 || !all.length) {
       this.node.replaceChildren(Text.element("p", { class: "help" }, "No waits."));
       return;
     }
-    const [least, most] = [Math.log10(Math.min(...all)) - 0.15, Math.log10(Math.max(...all)) + 0.15];
+    const [least, most] = [Math.log10(Math.min(...all)) - 0.15, Math.log10(Math.max(...all, ...above)) + 0.15];
     const [first, last] = [Math.log10(at[0]), Math.log10(at[at.length - 1])];
     const x = (ns) => LEFT + (this.width - LEFT - RIGHT) * (Math.log10(ns) - first) / (last - first);
     const y = (v) => TOP + (HEIGHT - TOP - BOTTOM) * (most - Math.max(least, v > 0 ? Math.log10(v) : least)) / (most - least);

@@ -48,11 +48,15 @@ class Side:
         return max(1, end - self.start_ns)
 
     @cached_property
+    def recorded_ns(self) -> int:
+        """How much of it was recorded: a merged trace has gaps."""
+        return recorded_ns(self.trace, self.start_ns, self.start_ns + self.span_ns)
+
+    @cached_property
     def size(self) -> float:
         """Its recorded seconds, or how many traces it has; 1 for none."""
         if self.per == "second":
-            recorded = recorded_ns(self.trace, self.start_ns, self.start_ns + self.span_ns)
-            return max(1, recorded) / 1e9
+            return max(1, self.recorded_ns) / 1e9
         return float(self.traces or 1)
 
     @cached_property
@@ -71,7 +75,7 @@ class Side:
         return {
             "name": self.name,
             "trace": str(self.trace.path),
-            "seconds": self.span_ns / 1e9,
+            "seconds": self.recorded_ns / 1e9,
             "per": self.per,
             "size": self.size,
         }

@@ -215,7 +215,7 @@ def _write_page(result: Diff, profiles: tuple[str, ...], file: str, force: bool)
 
 def _show(result: Diff) -> None:
     for label, side in (("A", result.a), ("B", result.b)):
-        size = f"{side.span_ns / 1e9:.1f} s"
+        size = f"{side.recorded_ns / 1e9:.1f} s recorded"
         if side.per == "trace":
             size += f", {output.number(side.traces)} {'trace' if side.traces == 1 else 'traces'}"
         click.echo(f"{label}: {output.text(side.name)} ({size})")

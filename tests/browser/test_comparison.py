@@ -246,3 +246,16 @@ def test_long_names_cut_no_verdict_off(compared: Compared, tmp_path: Path) -> No
         # A pixel is rounding.
         assert max(tables) <= 1
     assert page.locator("#groups [data-by=cgroup] b", has_text="faster").count()
+
+
+def test_wide_bands_stay_within_the_picture(compared: Compared, tmp_path: Path) -> None:
+    bursts = [row | {"end_ns": row["end_ns"] // 8 * 8 // 9} for row in waits(900)]
+    page, _ = compared(trace(tmp_path / "a", bursts), trace(tmp_path / "b", waits(40)))
+    top, highest = page.locator("#curves").evaluate(
+        """node => {
+            const up = (e) => e.getBoundingClientRect().top;
+            const bands = [...node.querySelectorAll(".spread")];
+            return [up(node.querySelector("svg")) + 18, Math.min(...bands.map(up))];
+        }"""
+    )
+    assert highest >= top

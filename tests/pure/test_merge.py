@@ -19,7 +19,8 @@ from sltrace.analysis.diff import diff
 from sltrace.analysis.latency import stat
 from sltrace.analysis.meta import gaps, recorded_ns
 from sltrace.analysis.rules import parse_rule
-from sltrace.analysis.sides import two_traces
+from sltrace.analysis.selection import Selection
+from sltrace.analysis.sides import before_and_after, two_traces
 from sltrace.cli.merge import command
 from sltrace.errors import OutputError, TraceError, UsageError
 from sltrace.model import PID_SPACE
@@ -228,6 +229,9 @@ def test_time_that_was_not_recorded_is_not_counted(tmp_path: Path) -> None:
             assert check(merged, [rule]).verdict == verdict
     waited = {c.name: c for c in diff(two_traces(a, merged)).classes["runq"]}["total_ns"]
     assert (waited.a, waited.b) == (SECOND / 10, SECOND / 10)
+    # What is per second is of the seconds that are said.
+    sides = before_and_after(merged, 1800 * SECOND, Selection())
+    assert [side.to_json()["seconds"] for side in sides] == [10.0, 10.0]
     merged.meta["merged"] = [None, 7, {"start_ns": "x"}, {"start_ns": -1, "end_ns": 10**30}]
     assert (recorded_ns(merged), gaps(merged)) == (0, [])
 
