@@ -65,7 +65,8 @@ def base_figure(duration_s: float, columns: int) -> dict[str, Any]:
     plain: dict[str, Any] = json.loads(str(figure.to_json()))
     plain["config"] = {
         "displaylogo": False,
-        "responsive": True,
+        # The page sets both sizes.
+        "responsive": False,
         "displayModeBar": True,
         # Named one by one: Plotly's default set can send the figure to a server.
         "modeBarButtons": [

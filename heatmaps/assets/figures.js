@@ -12,6 +12,7 @@ const Figures = (() => {
     if (b) lines.push(line(cube, view, view.other, two, "B"), change(cube, view, one.total, two.total));
     document.getElementById("figures").replaceChildren(...lines);
     document.getElementById("figures").classList.toggle("two", Boolean(b));
+    document.getElementById("figures").classList.toggle("bucketed", !cube.exact);
     Object.assign(document.getElementById("figures").dataset, exactly(cube, view, one.total));
     losses(cube, view);
     const names = ["cgroup", ...(cube.exact ? ["comm"] : []), "policy", ...(cube.exact ? ["cpu"] : [])];

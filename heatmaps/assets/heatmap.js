@@ -6,8 +6,11 @@ class Heatmap {
     this.figure = cube.figure;
     this.drawn = "";
     this.summed = "";
+    this.width = node.clientWidth;
     window.addEventListener("resize", () => this.resize());
-    window.addEventListener("beforeprint", () => Plotly.Plots.resize(node));
+    new ResizeObserver(() => this.resize()).observe(node);
+    window.addEventListener("beforeprint", () => this.fit(Math.min(node.clientWidth, Heatmap.PAPER)));
+    window.addEventListener("afterprint", () => this.resize());
   }
 
   // Seconds.
@@ -80,6 +83,7 @@ class Heatmap {
     const [low, high] = axis.extent(this.view.kindsOn);
     return {
       ...this.figure.layout,
+      width: this.width,
       height: this.height(),
       // What a drag does is the reader's choice, whatever is drawn next.
       dragmode: (this.node.layout || this.figure.layout).dragmode,
@@ -102,8 +106,15 @@ class Heatmap {
   // As high as the window has room for beside what is above the plot.
   height() { return Math.max(Heatmap.LOWEST, Math.min(Heatmap.HIGHEST, window.innerHeight - Heatmap.ABOVE)); }
 
-  resize() {
-    if (this.drawn && this.node.layout.height !== this.height()) Plotly.relayout(this.node, { height: this.height() });
+  // Both sizes are set here: Plotly's own way follows neither once one of them was set.
+  resize() { this.fit(this.node.clientWidth); }
+
+  fit(width) {
+    this.width = width;
+    if (!this.drawn || !this.node.layout) return;
+    const { layout } = this.node;
+    const height = this.height();
+    if (layout.width !== width || layout.height !== height) Plotly.relayout(this.node, { width, height });
   }
 
   shapes() {
@@ -212,6 +223,8 @@ class Heatmap {
   }
 }
 Heatmap.MEASURES = { time: "time lost", count: "number of waits", max: "longest wait" };
+// Pixels that paper is wide, about.
+Heatmap.PAPER = 640;
 Heatmap.LOWEST = 340;
 Heatmap.HIGHEST = 640;
 Heatmap.ABOVE = 360;

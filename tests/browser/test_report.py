@@ -209,6 +209,13 @@ def test_a_trace_with_histograms_only(open_report: Callable[..., Report]) -> Non
     assert report.figures["count"] == 5
     assert "histograms only" in report.text("#flame-note")
     assert {"/a", "woken"} <= set(report.frames)
+    report.show("cells=0-60,0-1&with=0-90,0-2")
+    for width in (1200, 1400):
+        report.page.set_viewport_size({"width": width, "height": 1000})
+        cut = report.page.locator("#figures b").evaluate_all(
+            "all => all.filter(b => b.scrollWidth > b.clientWidth + 1).length"
+        )
+        assert cut == 0
 
 
 def test_a_trace_without_stacks_says_so(open_report: Callable[..., Report]) -> None:
@@ -292,6 +299,23 @@ def test_a_part_that_cannot_be_read_is_a_loss(tmp_path: Path) -> None:
     trace = Trace.open(path)
     said = facts(trace, build_cube(trace))["losses"]
     assert said == {"look": "bad", "sentence": "1 part of the trace cannot be read."}
+
+
+def test_the_heatmap_follows_the_window(open_report: Callable[..., Report]) -> None:
+    report = open_report(waits(100))
+    # Zooming in the browser changes both sizes, as this does.
+    for width, height in ((1100, 700), (683, 500), (320, 800), (1400, 1000)):
+        report.page.set_viewport_size({"width": width, "height": height})
+        report.page.wait_for_timeout(300)
+        assert report.page.evaluate("document.documentElement.scrollWidth") == width
+        drawn, room = report.page.locator("#heatmap").evaluate(
+            "node => [node.querySelector('svg').clientWidth, node.clientWidth]"
+        )
+        assert drawn == room
+    report.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert report.page.evaluate("document.getElementById('heatmap').layout.width") <= 640
+    report.page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert report.page.evaluate("document.getElementById('heatmap').layout.width") == room
 
 
 def test_dark_and_back(open_report: Callable[..., Report]) -> None:
