@@ -8,6 +8,8 @@
   const BY = { kind: "By kind", cgroup: "By cgroup", comm: "By thread", pid: "By process", cpu: "By CPU", policy: "By scheduling policy" };
   const HEADLINES = ["total_ns", "p50_ns", "p99_ns", "p999_ns"];
 
+  const HEADED = 4;
+
   const className = (name) => CLASSES[name] || Text.safe(Text.kind(name));
   const figureName = (data, name) => FIGURES[name] + (name === "waits" || name === "total_ns" ? ` / ${data.per}` : "");
 
@@ -73,12 +75,13 @@
     const certain = Object.entries(data.classes).filter(([name]) => name === "runq" || data.lost_kinds.includes(name))
       .flatMap(([name, changes]) => changes.filter((c) => c.certain && c.difference && HEADLINES.includes(c.name)).map((c) => ({ name, c })))
       .sort((x, y) => ratio(y.c) - ratio(x.c));
-    byId("verdict").replaceChildren(...certain.slice(0, 4).map(({ name, c }) => {
+    const more = certain.length - HEADED;
+    byId("verdict").replaceChildren(...certain.slice(0, HEADED).map(({ name, c }) => {
       const change = `${Text.duration(c.a)} in A, ${Text.duration(c.b)} in B`;
       const between = `${Text.signed(c.low, Text.duration)} to ${Text.signed(c.high, Text.duration)}`;
       return el("li", { class: "finding" }, el("span", {}, el("b", { class: c.low > 0 ? "worse" : "better" }, c.low > 0 ? "Slower: " : "Faster: "),
         `${className(name)}, ${figureName(data, c.name)}: ${change} (${between})`));
-    }));
+    }), ...(more > 0 ? [el("li", { class: "finding" }, `and ${more} more that differ for certain: choose other waits below`)] : []));
     byId("no-verdict").hidden = certain.length > 0;
     if (!Object.keys(data.classes).length) byId("no-verdict").textContent = "Neither side has waits.";
   }

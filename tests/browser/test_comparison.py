@@ -124,6 +124,16 @@ def test_its_numbers_are_those_of_the_command(
         for values, change in zip(shown.values(), group["changes"], strict=True):
             assert_shown(values, change)
     assert "Slower" in page.inner_text("#verdict")
+    certain = [
+        change
+        for name, changes in said["classes"].items()
+        if name != "blocked"
+        for change in changes
+        if change["certain"] and change["name"] in ("total_ns", "p50_ns", "p99_ns", "p999_ns")
+    ]
+    shown = page.locator("#verdict .finding").all_inner_texts()
+    assert len(shown) == min(len(certain), 5)
+    assert (f"and {len(certain) - 4} more" in shown[-1]) == (len(certain) > 4)
     assert page.is_hidden("#no-verdict")
     page.select_option("#class", "runq")
     page.select_option("#order", "leaf")
