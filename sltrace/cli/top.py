@@ -46,8 +46,10 @@ def command(no_blocked: bool, loader: str, **filters: tuple[str, ...]) -> None:
         for value in values
     ]
     options += [f"--loader={loader}", *(["--no-blocked"] if no_blocked else [])]
-    # Also where it was to be ignored, as below nohup: nobody sees it without its terminal.
-    signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
+    # Also where it was to be ignored, as below nohup: nobody sees it without its terminal. And
+    # SIGQUIT (Ctrl-\\) would leave that without echo.
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.getsignal(signal.SIGTERM))
     recorder = LiveRecorder(options)
     try:
         _await_begin(recorder)
@@ -68,12 +70,10 @@ def _await_begin(recorder: LiveRecorder) -> None:
 
 def _watch(recorder: LiveRecorder) -> None:
     import curses
-    import locale
 
     from sltrace.cli.live.feed import Feed
     from sltrace.cli.live.state import State
 
-    locale.setlocale(locale.LC_ALL, "")
     try:
         curses.wrapper(_loop, recorder, Feed(recorder.path), State())
     except KeyboardInterrupt:
@@ -89,6 +89,8 @@ def _loop(window: Any, recorder: LiveRecorder, feed: Feed, state: State) -> None
 
     from sltrace.cli.live.screen import draw
 
+    if not curses.tigetstr("cup"):
+        raise curses.error("it cannot move its cursor")
     styles = _styles()
     window.timeout(_LOOK_MS)
     curses.set_escdelay(25)
@@ -132,10 +134,13 @@ def _take_key(window: Any, state: State) -> bool:
 def _paint(window: Any, lines: list[Text], styles: dict[str, int]) -> None:
     import curses
 
+    from sltrace.cli.live.screen import encodable
+
     window.erase()
     for i, line in enumerate(lines):
         try:
-            window.addstr(i, 0, line.text, styles.get(line.style, 0))
+            text = encodable(line.text, window.encoding)
+            window.addstr(i, 0, text, styles.get(line.style, 0))
         except curses.error:
             # The corner of the last line: it is written, but the cursor has nowhere to go.
             continue

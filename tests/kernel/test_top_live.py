@@ -120,7 +120,7 @@ def until_begun(screen: Terminal, folder: Path) -> list[Path]:
     return list(folder.glob("*.slt"))
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP, "\x03"])
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, "\x03"])
 def test_however_it_ends_the_terminal_and_the_folder_are_as_before(
     tmp_path: Path, sltrace: list[str], how: signal.Signals | str
 ) -> None:
@@ -137,6 +137,43 @@ def test_however_it_ends_the_terminal_and_the_folder_are_as_before(
     assert screen.raw.rstrip().endswith((b"\x1b[?1049l\r\x1b[?1l\x1b>", b"\x1b>"))
     assert b"\x1b[?1049l" in screen.raw
     assert folders() == before
+
+
+@pytest.mark.parametrize(
+    ("environment", "shown"),
+    [
+        ({"LC_ALL": "C"}, "Zo?"),
+        ({"LC_ALL": "xx_XX.UTF-8"}, "Zo?"),
+        ({"LC_ALL": "", "LANG": "xx_XX.UTF-8"}, "Zoë"),
+    ],
+)
+def test_names_are_shown_as_the_locale_can(
+    tmp_path: Path, sltrace: list[str], environment: dict[str, str], shown: str
+) -> None:
+    """One that is not installed here, which ssh hands on, is taken as C."""
+    options = ("--cpu", str(allowed_cpus()[-1]), "--duration", 60)
+    with (
+        load("hog", *options, "--comm", "Zoë"),
+        load("hog", *options),
+        terminal(
+            [*sltrace, "top", "--comm", "Zoë"], cwd=tmp_path, environment=environment
+        ) as screen,
+    ):
+        screen.press("v")
+        screen.wait_for(lambda s: row(s, f"{shown} "), "its name")
+        screen.press("q")
+        assert screen.end() == 0
+
+
+def test_a_terminal_without_a_cursor_is_refused(tmp_path: Path, sltrace: list[str]) -> None:
+    with terminal(
+        [*sltrace, "top"], cwd=tmp_path, columns=200, environment={"TERM": "dumb"}
+    ) as screen:
+        assert screen.end() == 2
+    assert screen.lines[0] == (
+        "sltrace: this terminal cannot be used: it cannot move its cursor; "
+        "set TERM, as TERM=xterm-256color"
+    )
 
 
 def test_it_ends_with_what_it_watches(tmp_path: Path, sltrace: list[str]) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import select
 import struct
 import subprocess
 import termios
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +19,9 @@ import pyte
 
 _PATIENCE_S = 60
 """The machine may be full of others' work."""
+
+_REPEAT = re.compile(rb"(.)\x1b\[(\d+)b", re.DOTALL)
+"""REP, which Pyte does not know, and curses sends where the locale is not UTF-8."""
 
 
 class Terminal:
@@ -80,13 +84,18 @@ class Terminal:
         except OSError:  # nobody has the other end open any more
             return False
         self.raw += data
-        self._stream.feed(data)
+        self._stream.feed(_REPEAT.sub(lambda found: found[1] * (1 + int(found[2])), data))
         return bool(data)
 
 
 @contextmanager
 def terminal(
-    command: Sequence[str | Path], *, cwd: Path, columns: int = 80, lines: int = 24
+    command: Sequence[str | Path],
+    *,
+    cwd: Path,
+    columns: int = 80,
+    lines: int = 24,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Terminal]:
     """Starts a program in a terminal; killed at the end of the block if it is still there."""
     ours, theirs = pty.openpty()
@@ -100,7 +109,7 @@ def terminal(
         start_new_session=True,
         # Ctrl-C and changes of size go to whoever the terminal controls.
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0) and None,
-        env={**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"},
+        env=os.environ | {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"} | (environment or {}),
     )
     os.close(theirs)
     try:

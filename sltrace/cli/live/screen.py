@@ -85,6 +85,14 @@ def draw(feed: Feed, state: State, *, width: int, height: int, status: str) -> l
     return [Text(_cut(t.text, width), t.style) for t in lines[-height:]]
 
 
+def encodable(text: str, encoding: str) -> str:
+    """The text with `?` for each column of what an encoding does not have.
+
+    Curses shows these as blanks, or sends a byte that the terminal has no character for.
+    """
+    return "".join(c if c.encode(encoding, "ignore") else "?" * output.width(c) for c in text)
+
+
 def _title(feed: Feed, state: State) -> Text:
     meta = feed.meta
     overhead = meta.get("overhead") or {}
