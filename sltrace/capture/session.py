@@ -203,6 +203,7 @@ class Recording:
         start_ns = self._accounts.start_ns
         start_unix_ns = time.time_ns() - (time.monotonic_ns() - start_ns)
         self._clock = {"start_ns": start_ns, "start_unix_ns": start_unix_ns}
+        self._written = _end_now()
         self._last_pause = time.monotonic()
         self._writer.update_meta(
             clock=self._clock_now(),
@@ -346,10 +347,12 @@ class Recording:
         try:
             while not self._closing.wait(TICK_S):
                 now = self._last_pause = time.monotonic()
+                encoded = _end_now()
                 if now >= next_segment or self._feed.backlog > LOT:
                     self._feed.encode(sources=now >= next_segment)
                 if now >= next_segment:
                     self._feed.close_segment()
+                    self._written = encoded
                     next_segment = now + SEGMENT_S
                 if now >= next_interval:
                     report(self._close_interval())
@@ -375,7 +378,12 @@ class Recording:
         return self._accounts.status(self._feed.waits, self._feed.missed)
 
     def _clock_now(self) -> dict[str, int]:
-        return {"end_ns": time.monotonic_ns(), "end_unix_ns": time.time_ns()} | self._clock
+        """Until it ends, its end is when the rings were emptied for what is already written."""
+        return self._written | self._clock
 
     def _describe_sources(self) -> dict[str, Any]:
         return {source.name: source.describe() for source in self._sources}
+
+
+def _end_now() -> dict[str, int]:
+    return {"end_ns": time.monotonic_ns(), "end_unix_ns": time.time_ns()}

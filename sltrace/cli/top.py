@@ -96,16 +96,16 @@ def _loop(window: Any, recorder: LiveRecorder, feed: Feed, state: State) -> None
     curses.set_escdelay(25)
     with contextlib.suppress(curses.error):
         curses.curs_set(0)
-    drawn_s, pressed = 0, True
+    drawn, pressed = (0, 0), True
     while not state.over and not recorder.ended():
         # Segments are taken also while it stands still: they would fill the disk.
         feed.take(advance=not state.paused)
-        if pressed or feed.last_s != drawn_s:
+        if pressed or (feed.last_s, feed.late_s) != drawn:
             height, width = window.getmaxyx()
             kept = recorder.kept_path
             status = f"recording {kept.name}" if kept and recorder.keeping else ""
             _paint(window, draw(feed, state, width=width, height=height, status=status), styles)
-            drawn_s = feed.last_s
+            drawn = feed.last_s, feed.late_s
         pressed = _take_key(window, state)
         if state.record:
             state.record = False

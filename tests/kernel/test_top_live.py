@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -185,6 +186,25 @@ def test_it_ends_with_what_it_watches(tmp_path: Path, sltrace: list[str]) -> Non
         victim.stop()
         assert screen.end() == 0
         assert "the recorded processes have exited" in screen.raw.decode()
+
+
+def test_no_runtime_is_probed_for_a_view_that_does_not_show_it(
+    tmp_path: Path, sltrace: list[str]
+) -> None:
+    before = folders()
+    program = "import time\nfor _ in range(60_000): time.sleep(0.001)"
+    with (
+        subprocess.Popen([sys.executable, "-c", program]) as python,
+        terminal([*sltrace, "top", "--pid", str(python.pid)], cwd=tmp_path) as screen,
+    ):
+        screen.wait_for(lambda s: row(s, "/"), "the picture")
+        (folder,) = folders() - before
+        assert json.loads((folder / "live.slt" / "meta.json").read_text())["sources"] == {}
+        screen.press("r")
+        (kept,) = until_begun(screen, tmp_path)
+        python.kill()
+        assert screen.end() == 0
+    assert "python" in Trace.open(kept).meta["sources"]
 
 
 def test_a_killed_view_leaves_no_recorder_behind(tmp_path: Path, sltrace: list[str]) -> None:

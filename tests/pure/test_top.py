@@ -29,6 +29,11 @@ def now_s() -> int:
     return time.monotonic_ns() // SECOND
 
 
+def clock(start_ns: int, end_ns: int) -> dict[str, dict[str, int]]:
+    """What a recording says of its time so far."""
+    return {"clock": {"start_ns": start_ns, "end_ns": end_ns}}
+
+
 @pytest.fixture
 def live(tmp_path: Path) -> tuple[Path, pd.DataFrame]:
     """A trace of the last 20 seconds, as it is being written."""
@@ -52,9 +57,16 @@ def live(tmp_path: Path) -> tuple[Path, pd.DataFrame]:
             "value": 7,
         }
     ]
-    clock = {"start_ns": start, "end_ns": start + 20 * SECOND}
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    path = make_trace(tmp_path, table, counters=counters, meta={"clock": clock, "host": "h"})
+    # A table that is not looked at.
+    tasks = [{"pid": 1, "tid": 1, "comm": "web", "from_ns": 0, "cmdline": ""}]
+    path = make_trace(
+        tmp_path,
+        table,
+        counters=counters,
+        tasks=tasks,
+        meta=clock(start, start + 21 * SECOND) | {"host": "h"},
+    )
     return path, frame
 
 
@@ -142,8 +154,7 @@ def test_segments_are_taken_once_and_removed(live: tuple[Path, pd.DataFrame]) ->
     path, frame = live
     feed = Feed(path)
     feed.take()
-    assert list((path / "waits").iterdir()) == []
-    assert list((path / "counters").iterdir()) == []
+    assert list(path.glob("*/*")) == []
     before = feed.heat("blocked", 60).sum()
     feed.take()
     assert feed.heat("blocked", 60).sum() == before
@@ -151,9 +162,32 @@ def test_segments_are_taken_once_and_removed(live: tuple[Path, pd.DataFrame]) ->
     assert before == (frame[frame["end_ns"] // SECOND <= feed.last_s]["kind"] == "blocked").sum()
 
 
-def test_a_pause_stops_the_picture_and_not_the_taking(
-    live: tuple[Path, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_is_shown_when_all_of_it_is_written(live: tuple[Path, pd.DataFrame]) -> None:
+    """However long ago that was: a recorder that got no CPU for a while is late."""
+    path, _ = live
+    writer = TraceWriter(path, META)
+    for end_ns, last_s in (
+        (99 * SECOND, 97),
+        (99 * SECOND + SECOND // 2, 98),
+        (102 * SECOND + 1, 100),
+    ):
+        writer.update_meta(**clock(90 * SECOND, end_ns))
+        feed = Feed(path)
+        feed.take()
+        assert feed.last_s == last_s
+        assert feed.late_s == pytest.approx(now_s() - last_s, abs=1)
+        assert f"the recorder is {feed.late_s} s late" in drawn(feed)
+    writer.update_meta(**clock(90 * SECOND, time.monotonic_ns()))
+    feed.take()
+    assert feed.late_s == 0
+    assert " s late" not in drawn(feed)
+
+
+def drawn(feed: Feed) -> str:
+    return "\n".join(t.text for t in draw(feed, State(), width=80, height=24, status=""))
+
+
+def test_a_pause_stops_the_picture_and_not_the_taking(live: tuple[Path, pd.DataFrame]) -> None:
     path, frame = live
     feed = Feed(path)
     feed.take()
@@ -162,7 +196,7 @@ def test_a_pause_stops_the_picture_and_not_the_taking(
     writer._segments["waits"] = 50
     later = frame[:10].assign(end_ns=(last + 1) * SECOND, kind="throttled", cgroup="/later")
     writer.append("waits", pa.Table.from_pandas(later, preserve_index=False))
-    monkeypatch.setattr(time, "monotonic_ns", lambda: (last + 9) * SECOND)
+    writer.update_meta(**clock(SECOND, (last + 9) * SECOND))
     feed.take(advance=False)
     assert feed.last_s == last
     assert list((path / "waits").iterdir()) == []
@@ -171,7 +205,7 @@ def test_a_pause_stops_the_picture_and_not_the_taking(
     feed.take()
     assert feed.last_s == last + 7
     assert feed.lines("throttled", "cgroups", 60, sort="waited", wanted="/later", limit=9)
-    monkeypatch.setattr(time, "monotonic_ns", lambda: (last + 2 * KEPT_S) * SECOND)
+    writer.update_meta(**clock(SECOND, (last + 2 * KEPT_S) * SECOND))
     writer.append("waits", pa.Table.from_pandas(later, preserve_index=False))
     feed.take()
     for table in ("live", "heat"):
@@ -213,8 +247,8 @@ def test_the_picture_fits_every_terminal(
         {"end_ns": end, "wait_ns": 10**i, "cgroup": f"/{i}{HOSTILE}", "comm": HOSTILE, **culprit}
         for i in range(1, 11)
     ] * 3
-    clock = {"start_ns": end - 9 * SECOND, "end_ns": end}
-    feed = Feed(make_trace(tmp_path, waits, meta={"clock": clock, "host": HOSTILE}))
+    meta = clock(end - 9 * SECOND, end + 3 * SECOND) | {"host": HOSTILE}
+    feed = Feed(make_trace(tmp_path, waits, meta=meta))
     feed.take()
     for help_shown in (False, True):
         state = State(view=view, help=help_shown)

@@ -30,6 +30,11 @@ MAX_ROWS = 2_000_000
 """Sums that are kept, 280 MB (measured): on a machine of many threads they are of fewer
 seconds than that."""
 _SECOND = 1_000_000_000
+_UNREAD_NS = 500_000_000
+"""A wait is read, to be written, at the latest this long after its end: as a rule within 0.1 s;
+0.25 s did not suffice with 400 threads that wanted 2 CPUs."""
+_LATE_S = 5
+"""From which delay on the recorder is late: usually a second is shown up to 4 s after it began."""
 _P99 = dict(QUANTILES)["p99"]
 
 CLASSES = ("runq", "throttled", "blocked")
@@ -83,8 +88,11 @@ class Feed:
         self._lost: dict[int, int] = {}
         self._lost_before = 0
         self.first_s = 0
+        """The second before the first whole one of the recording; 0 before it has begun."""
         self.last_s = 0
-        """The latest second of the picture; the trace is written half a second later at most."""
+        """The latest second of the picture: the latest of which the trace has everything."""
+        self.late_s = 0
+        """How long ago that was, where the recorder is late; else 0."""
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -101,23 +109,21 @@ class Feed:
         Args:
             advance: Move the picture on to the latest second that is known whole.
         """
-        fresh = False
-        for segment in sorted((self._path / "waits").glob("*.parquet")):
-            self._take_waits(segment)
+        # Before the segments: what it says is written is in those.
+        known = self._known_s()
+        segments = sorted(self._path.glob("*/*.parquet"))
+        for segment in segments:
+            match segment.parent.name:
+                case "waits":
+                    self._take_waits(segment)
+                case "counters":
+                    self._take_losses(segment)
             segment.unlink()
-            fresh = True
-        for segment in sorted((self._path / "counters").glob("*.parquet")):
-            self._take_losses(segment)
-            segment.unlink()
-        for table in ("histograms", "histogram_sums", "missed"):
-            for segment in (self._path / table).glob("*.parquet"):
-                segment.unlink()
-        # Also while nothing at all waits, time goes on.
-        known = time.monotonic_ns() // _SECOND - 2
-        self.first_s = self.first_s or self._start_s()
+        behind = time.monotonic_ns() // _SECOND - known
+        self.late_s = behind if self.first_s and behind > _LATE_S else 0
         if advance:
             self.last_s = known
-        if fresh:
+        if segments:
             self._forget(known - KEPT_S)
         for second in [s for s in self._lost if s < known - KEPT_S]:
             self._lost_before += self._lost.pop(second)
@@ -162,11 +168,13 @@ class Feed:
         for second, value in rows:
             self._lost[second] = self._lost.get(second, 0) + value
 
-    def _start_s(self) -> int:
-        """The second before the first whole one of the recording; 0 while it is not known."""
-        clock = self.meta.get("clock")
-        start = clock.get("start_ns") if isinstance(clock, dict) else None
-        return start // _SECOND if isinstance(start, int) else 0
+    def _known_s(self) -> int:
+        """The latest second of which everything is written; 0 before the recording has begun."""
+        clock = self.meta.get("clock") or {}
+        if "end_ns" not in clock:
+            return 0
+        self.first_s = clock["start_ns"] // _SECOND
+        return int(clock["end_ns"] - _UNREAD_NS) // _SECOND - 1
 
     @property
     def losses(self) -> Losses:

@@ -16,6 +16,7 @@ from pathlib import Path
 from sltrace.errors import CannotRecord, OutputError, SltraceError, TargetError, UsageError
 
 _PATIENCE_S = 30
+_NO_RUNTIMES = ("--no-go", "--no-python")
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _ERRORS = {e.exit_code: e for e in (UsageError, CannotRecord, TargetError, OutputError)}
 
@@ -32,7 +33,8 @@ class LiveRecorder:
         self._folder = Path(tempfile.mkdtemp(prefix="sltrace-top-"))
         self.path = self._folder / "live.slt"
         self._said = open(self._folder / "stderr", "w+b")  # noqa: SIM115
-        self._process = _record(self.path, options, self._said.fileno())
+        # Of runtimes the view shows nothing: no probes are put into them for it.
+        self._process = _record(self.path, [*options, *_NO_RUNTIMES], self._said.fileno())
         self._kept: subprocess.Popen[bytes] | None = None
         self.kept_path: Path | None = None
 

@@ -190,7 +190,8 @@ def _p99(line: Line) -> str:
 def _losses(feed: Feed, status: str) -> Text:
     total = feed.losses.total
     lost = f"{total:,} events lost or not seen whole" if total else "nothing was lost"
-    return Text(f"{lost}{f'  {status}' if status else ''}", "bad" if total else "dim")
+    late = f"the recorder is {feed.late_s} s late" if feed.late_s else ""
+    return Text("  ".join(filter(None, (lost, late, status))), "bad" if total or late else "dim")
 
 
 def _prompt(state: State) -> str:
