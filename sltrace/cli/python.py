@@ -12,6 +12,7 @@ from sltrace.plural import counted
 
 if TYPE_CHECKING:
     from sltrace.analysis.python.report import PythonReport
+    from sltrace.trace.reader import Trace
 
 _NAMED = 3
 """Processes of which it is said why they were not looked into."""
@@ -27,26 +28,32 @@ def command(path: str, top: int, as_json: bool) -> None:
     Findings come first: what is over its threshold, and where in the code.
     """
     from sltrace.analysis.python.report import python_report
-    from sltrace.errors import UsageError
     from sltrace.trace.reader import Trace
 
-    report = python_report(Trace.open(path), top)
-    if all(process.level is None for process in report.processes):
-        none = f"{path} has no Python process that was looked into"
-        if why := _why_none(report):
-            none += f": {why}"
-        raise UsageError(none, "record one with sltrace record --pid PID")
+    trace = Trace.open(path)
+    _refuse_none(path, trace)
+    report = python_report(trace, top)
     if as_json:
         output.print_json(report.to_json())
         return
     _show(report)
 
 
-def _why_none(report: PythonReport) -> str:
-    """Why none of the processes that were asked for was looked into."""
-    why = [f"{process.pid}, {process.why}" for process in report.processes]
-    said = "; ".join(filter(None, [report.refused, *why[:_NAMED]]))
-    return output.text(said) if said else ""
+def _refuse_none(path: str, trace: Trace) -> None:
+    """Raises UsageError where no process was looked into, with why none of those asked for was."""
+    from sltrace.analysis.python.report import refused
+    from sltrace.analysis.python.tables import processes
+    from sltrace.errors import UsageError
+
+    asked = processes(trace)
+    if any(process.level is not None for process in asked):
+        return
+    why = [f"{process.pid}, {process.why}" for process in asked[:_NAMED]]
+    said = "; ".join(filter(None, [refused(trace), *why]))
+    none = f"{path} has no Python process that was looked into"
+    raise UsageError(
+        f"{none}: {output.text(said)}" if said else none, "record one with sltrace record --pid PID"
+    )
 
 
 def _show(report: PythonReport) -> None:

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from sltrace.analysis.python import report
 from sltrace.analysis.python.report import python_report
+from sltrace.cli.python import command
 from sltrace.trace.reader import Trace
 from tests.support.traces import SECOND, make_trace
 
@@ -76,3 +79,25 @@ def test_a_server_in_c_that_python_called_is_no_event_loop(
     made = make_trace(tmp_path, waits, stacks=stacks, frames=frames, mappings=mappings)
     report = python_report(Trace.open(made))
     assert len(report.loops) == len(report.findings) == loops
+
+
+def test_where_no_process_was_looked_into_nothing_else_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of millions of waits that takes seconds."""
+
+    def never(*_: object) -> None:
+        raise AssertionError("it was read")
+
+    monkeypatch.setattr(report, "python_report", never)
+    target = {"pid": 7, "runtime": "python", "why": "is no CPython"}
+    path = make_trace(
+        tmp_path,
+        targets=[target],
+        meta={"sources": {"python": {"refused": "no uprobes here"}}},
+    )
+    result = CliRunner().invoke(command, [str(path)])
+    assert str(result.exception) == (
+        f"{path} has no Python process that was looked into: no uprobes here; "
+        "7, is no CPython; record one with sltrace record --pid PID"
+    )

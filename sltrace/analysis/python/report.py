@@ -30,11 +30,7 @@ _LISTS = (
 
 @dataclass(frozen=True)
 class PythonReport:
-    """See the functions of sltrace.analysis.python.tables for what each is.
-
-    Attributes:
-        refused: Why this kernel did not let any process be looked into; empty if it did.
-    """
+    """See the functions of sltrace.analysis.python.tables for what each is."""
 
     wall_ns: int
     processes: list[tables.Process]
@@ -47,7 +43,6 @@ class PythonReport:
     quotas: list[tables.Quota]
     notes: list[str]
     losses: Losses
-    refused: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values; times in ns."""
@@ -78,8 +73,12 @@ def python_report(trace: Trace, limit: int = 20) -> PythonReport:
         quotas=quotas[:limit],
         notes=[*_notes(trace), *trace.notes],
         losses=losses(trace),
-        refused="; ".join(str(s["refused"]) for s in trace.sources("python") if s.get("refused")),
     )
+
+
+def refused(trace: Trace) -> str:
+    """Why this kernel did not let any process be looked into; empty if it did."""
+    return "; ".join(str(s["refused"]) for s in trace.sources("python") if s.get("refused"))
 
 
 def _lived_ns(trace: Trace, pid: int) -> int:
