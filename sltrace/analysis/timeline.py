@@ -13,10 +13,8 @@ from sltrace.analysis.losses import Losses, losses
 from sltrace.analysis.meta import clock_ns
 from sltrace.analysis.selection import EVERYTHING, Selection, tables
 from sltrace.analysis.timelost import lost_sql
-from sltrace.durations import format_duration
 from sltrace.errors import UsageError
 from sltrace.model import BLOCKED_KINDS, RUNQ_KINDS, Kind
-from sltrace.plural import counted
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
@@ -247,26 +245,10 @@ def timeline(trace: Trace, trace_id: str) -> Timeline:
         start_unix_ns=clock_ns(trace, "start_unix_ns"),
         losses=losses(
             trace,
-            Selection(origin + start, origin + end, values={"trace_id": (trace_id,)}),
+            # Its first wait had not ended when it began, and its last one ends at the end.
+            Selection(origin + start + 1, origin + end + 1, values={"trace_id": (trace_id,)}),
         ),
-        notes=(*trace.notes, *_missed(trace, trace_id, origin + start, origin + end)),
-    )
-
-
-def _missed(trace: Trace, trace_id: str, start_ns: int, end_ns: int) -> tuple[str, ...]:
-    """A sentence about waits of the trace's threads that were not seen whole; empty if all were."""
-    row = trace.sql(
-        "SELECT count(*) AS n, coalesce(sum(low_ns), 0)::BIGINT AS low, "
-        "coalesce(sum(high_ns), 0)::BIGINT AS high FROM missed WHERE end_ns > ? "
-        "AND end_ns - high_ns < ? AND tid IN (SELECT tid FROM waits WHERE trace_id = ?)",
-        [start_ns, end_ns, trace_id],
-    ).to_pylist()[0]
-    if not row["n"]:
-        return ()
-    low, high = format_duration(row["low"]), format_duration(row["high"])
-    return (
-        f"not seen whole: {counted(row['n'], 'wait')} of these threads, {low} to {high} together, "
-        "which looks like running",
+        notes=tuple(trace.notes),
     )
 
 

@@ -168,20 +168,26 @@ def test_every_kind_says_because_of_whom(tmp_path: Path) -> None:
         assert words in out, out
 
 
-def test_waits_that_were_not_seen_whole_are_said(tmp_path: Path) -> None:
-    """Of the threads and the time of the trace only."""
+def test_waits_that_were_not_seen_whole_are_said_once(tmp_path: Path) -> None:
+    """Of the time of the trace, and of its threads or of one of which nothing else is known."""
     row = {"tid": 100, "cause": "hole", "low_ns": 5, "high_ns": 40}
     missed = [
         {**row, "end_ns": 130},
         {**row, "end_ns": 100},
         {**row, "end_ns": 171},
         {**row, "end_ns": 130, "tid": 7},
+        {**row, "end_ns": 130, "tid": 8},
     ]
-    waits = [{"trace_id": ID, "end_ns": 130, "wait_ns": 30}]
+    waits = [
+        {"trace_id": ID, "end_ns": 130, "wait_ns": 30},
+        {"tid": 8, "end_ns": 130, "wait_ns": 30},
+    ]
     path = make_trace(tmp_path, waits, missed=missed)
-    (note,) = timeline(Trace.open(path), ID).notes
-    assert note.startswith("not seen whole: 1 wait of these threads, 5 ns to 40 ns together")
-    assert note in shown(path, "--trace-id", ID)
+    said = "2 waits not seen whole, 10 ns to 80 ns together (at most 66.67% of these"
+    assert said in timeline(Trace.open(path), ID).losses.sentence
+    out = shown(path, "--trace-id", ID)
+    assert said in out
+    assert out.count("not seen whole") == 1
 
 
 @pytest.mark.parametrize(
