@@ -50,6 +50,7 @@ _DIMENSIONS = (
     Dimension("container", "nullif(container_id, '')", in_histograms=True, named=True),
     Dimension("pod", "nullif(pod_uid, '')", in_histograms=True, named=True),
     Dimension("unit", "nullif(unit, '')", in_histograms=True, named=True),
+    Dimension("goid", "goid", "int"),
     Dimension("trace_id", "trace_id"),
     Dimension("span_id", "span_id"),
 )
@@ -178,6 +179,6 @@ def _typed(dimension: Dimension, value: str | int) -> object:
         number = int(value)
     except ValueError:
         number = -1
-    if not 0 <= number < 2**31:
+    if not 0 <= number < 2**63:
         raise UsageError(f"{dimension.name}={value} is not a number", "give a number such as 0")
     return number

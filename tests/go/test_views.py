@@ -94,6 +94,22 @@ def test_a_path_that_is_cut_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert {step.pid for step in found.steps} <= {1, 2}
 
 
+@pytest.mark.parametrize("part", [{"trace_id": "a" * 32}, {"goid": 5_000_000_000}])
+def test_the_losses_of_a_chain_are_those_of_the_part_asked_for(
+    tmp_path: Path, part: dict[str, Any]
+) -> None:
+    missed = {"pid": 100, "cause": "hole", "low_ns": 5, "high_ns": 40, "end_ns": SECOND}
+    trace = made(
+        tmp_path,
+        [waited("goroutine", 100, tid=101, **part), waited("goroutine", 100, tid=102)],
+        missed=[{**missed, "tid": 101}, *[{**missed, "tid": 102}] * 8],
+    )
+    assert chain(trace).losses.sentence.startswith("9 waits not seen whole")
+    assert chain(trace, **part).losses.sentence.startswith(
+        "1 wait not seen whole, 5 ns to 40 ns together (at most 50.00% of these"
+    )
+
+
 def test_goroutines_are_called_what_their_runtime_calls_them(tmp_path: Path) -> None:
     """And not what the file does, which may be the name of the assembly behind it."""
     trace = made(tmp_path, [waited("goroutine", 100, reason="sleep")])

@@ -52,6 +52,7 @@ def random_waits(seed: int, count: int) -> pd.DataFrame:
     )
     frame["cgroup"] = frame["cgroup_id"].map({1: "/a", 2: "/b", 3: "/c"})
     frame["trace_id"] = pd.Series(rng.choice(["ab" * 16, "cd" * 16, None], count), dtype=object)
+    frame["goid"] = pd.Series(rng.choice([7, 2**40, None], count), dtype=object)
     frame["span_id"] = pd.Series(rng.choice(["ab" * 8, None], count), dtype=object)
     return frame
 

@@ -13,7 +13,9 @@ from sltrace.analysis.golang.reasons import explain
 from sltrace.analysis.golang.sites import UNKNOWN, Site, sites
 from sltrace.analysis.losses import Losses, losses
 from sltrace.analysis.meta import clock_ns
+from sltrace.analysis.selection import Selection
 from sltrace.errors import UsageError
+from sltrace.model import Kind
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 NOBODY = "network, timer or runtime"
 NOT_RECORDED = "-"
 _MAX_STEPS = 10_000
+_KINDS = (Kind.GOROUTINE.label, Kind.GOROUTINE_BLOCKED.label)
 
 
 @dataclass(frozen=True)
@@ -102,13 +105,10 @@ def chain(
     Raises:
         UsageError: The trace has no goroutine waits, or none that match.
     """
-    terms = ["kind IN ('goroutine', 'goroutine_blocked')"]
-    parameters: list[object] = []
-    for column, value in (("trace_id", trace_id), ("goid", goid)):
-        if value is not None:
-            terms.append(f"{column} = ?")
-            parameters.append(value)
-    condition = " AND ".join(terms)
+    asked = {"trace_id": trace_id, "goid": goid}
+    chosen = {name: (value,) for name, value in asked.items() if value is not None}
+    selection = Selection(values={"kind": _KINDS, **chosen})
+    condition, parameters = selection.where()
     rows = trace.sql(
         "SELECT stack_runtime AS stack, waker_stack_runtime AS waker, reason, "
         "waker_goid IS NOT NULL AS has_waker, "
@@ -119,7 +119,7 @@ def chain(
         parameters,
     ).to_pylist()
     if not rows:
-        if parameters and trace.sql(f"SELECT 1 FROM waits WHERE {terms[0]} LIMIT 1").num_rows:
+        if chosen and trace.sql(f"SELECT 1 FROM waits WHERE kind IN {_KINDS!r} LIMIT 1").num_rows:
             raise UsageError(
                 "no goroutine waits match", "leave --goid and --trace-id out to see all"
             )
@@ -142,13 +142,13 @@ def chain(
         for (where, started, reason, waker, waker_started), totals in summed.items()
     ]
     links.sort(key=lambda link: (-link.blocked_ns - link.runq_ns, link.where, link.reason))
-    steps, of = _steps(trace, condition, parameters) if len(terms) > 1 else ([], 0)
+    steps, of = _steps(trace, condition, parameters) if chosen else ([], 0)
     sampled = trace.sql(f"SELECT max(sampled) AS n FROM waits WHERE {condition}", parameters)
     return Chain(
         tuple(links[:limit]),
         tuple(steps),
         sampled["n"][0].as_py(),
-        losses(trace),
+        losses(trace, selection),
         _notes(trace, links, len(steps), of),
     )
 
