@@ -55,11 +55,15 @@ def command(no_blocked: bool, loader: str, **filters: tuple[str, ...]) -> None:
         _await_begin(recorder)
         _watch(recorder)
         if recorder.ended():
-            click.echo("the recorded processes have exited")
+            exited = "the recorded processes have exited"
+            click.echo(exited if filters["pids"] else "the recorder was ended")
     finally:
-        recorder.close()
-    if recorder.kept_path:
-        click.echo(f"recorded {click.format_filename(recorder.kept_path)}")
+        kept = recorder.close()
+    for path, failure in kept:
+        if not failure:
+            click.echo(f"recorded {click.format_filename(path)}")
+    for failure in filter(None, (failure for _, failure in kept)):
+        raise failure
 
 
 def _await_begin(recorder: LiveRecorder) -> None:
@@ -102,9 +106,8 @@ def _loop(window: Any, recorder: LiveRecorder, feed: Feed, state: State) -> None
         feed.take(advance=not state.paused)
         if pressed or (feed.last_s, feed.late_s) != drawn:
             height, width = window.getmaxyx()
-            kept = recorder.kept_path
-            status = f"recording {kept.name}" if kept and recorder.keeping else ""
-            _paint(window, draw(feed, state, width=width, height=height, status=status), styles)
+            picture = draw(feed, state, width=width, height=height, status=recorder.status)
+            _paint(window, picture, styles)
             drawn = feed.last_s, feed.late_s
         pressed = _take_key(window, state)
         if state.record:

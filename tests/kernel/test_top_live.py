@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -186,6 +187,30 @@ def test_it_ends_with_what_it_watches(tmp_path: Path, sltrace: list[str]) -> Non
         victim.stop()
         assert screen.end() == 0
         assert "the recorded processes have exited" in screen.raw.decode()
+
+
+def test_a_recording_that_cannot_stay_says_why(tmp_path: Path, sltrace: list[str]) -> None:
+    with terminal([*sltrace, "top"], cwd=Path("/sys"), columns=200) as screen:
+        screen.wait_for(lambda s: "q quit" in s.lines[-1], "the picture")
+        screen.press("r")
+        screen.wait_for(lambda s: "not recorded: cannot create /sys/" in s.lines[-2], "the failure")
+        screen.press("q")
+        assert screen.end() == 6
+    assert b"recorded /sys" not in screen.raw
+    said = screen.raw.decode().splitlines()[-1].rpartition("sltrace: ")[2]
+    assert said.startswith("cannot create /sys/")
+
+
+def test_a_recorder_that_was_ended_is_not_taken_for_processes_that_exited(
+    tmp_path: Path, sltrace: list[str]
+) -> None:
+    with terminal([*sltrace, "top"], cwd=tmp_path) as screen:
+        screen.wait_for(lambda s: "q quit" in s.lines[-1], "the picture")
+        children = f"/proc/{screen.process.pid}/task/{screen.process.pid}/children"
+        (recorder,) = map(int, Path(children).read_text().split())
+        os.kill(recorder, signal.SIGTERM)
+        assert screen.end() == 0
+    assert screen.raw.decode().rstrip().endswith("the recorder was ended")
 
 
 def test_no_runtime_is_probed_for_a_view_that_does_not_show_it(

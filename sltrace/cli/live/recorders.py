@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -21,8 +21,51 @@ _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _ERRORS = {e.exit_code: e for e in (UsageError, CannotRecord, TargetError, OutputError)}
 
 
+class Recorder:
+    """`sltrace record` as a process.
+
+    Args:
+        path: Trace to write.
+        options: Of `sltrace record`: filters.
+        said: File to make, for what it says of its failure.
+    """
+
+    def __init__(self, path: Path, options: Sequence[str], said: Path) -> None:
+        self.path = path
+        self._said = said
+        with open(said, "wb") as stderr:
+            self._process = _record(path, options, stderr.fileno())
+
+    @property
+    def running(self) -> bool:
+        """It has not ended."""
+        return self._process.poll() is None
+
+    @property
+    def failure(self) -> SltraceError | None:
+        """What it failed of, in its own words; None if it runs or has recorded all."""
+        code = self._process.poll()
+        if not code:
+            return None
+        lines = self._said.read_bytes().decode("utf-8", "replace").splitlines()
+        said = [line for line in lines if line.startswith("sltrace: ")]
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with {code}"
+        message = said[-1].removeprefix("sltrace: ") if said else f"the recorder {how}"
+        return _ERRORS.get(code, SltraceError)(message)
+
+    def end(self) -> None:
+        """Ends it as Ctrl-C does, and waits for that."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
 class LiveRecorder:
-    """`sltrace record` into a temporary folder that goes away with it.
+    """`sltrace record` into a temporary folder that goes away with it, and recordings that stay.
 
     Args:
         options: Of `sltrace record`: filters.
@@ -32,11 +75,9 @@ class LiveRecorder:
         self._options = options
         self._folder = Path(tempfile.mkdtemp(prefix="sltrace-top-"))
         self.path = self._folder / "live.slt"
-        self._said = open(self._folder / "stderr", "w+b")  # noqa: SIM115
         # Of runtimes the view shows nothing: no probes are put into them for it.
-        self._process = _record(self.path, [*options, *_NO_RUNTIMES], self._said.fileno())
-        self._kept: subprocess.Popen[bytes] | None = None
-        self.kept_path: Path | None = None
+        self._live = Recorder(self.path, [*options, *_NO_RUNTIMES], self._folder / "live")
+        self._kept: list[Recorder] = []
 
     def ended(self) -> bool:
         """Whether the recorder has come to its end: the processes it recorded have exited.
@@ -44,37 +85,35 @@ class LiveRecorder:
         Raises:
             SltraceError: It failed, with what it said.
         """
-        code = self._process.poll()
-        if not code:
-            return code == 0
-        lines = os.pread(self._said.fileno(), 1 << 16, 0).decode("utf-8", "replace").splitlines()
-        said = [line for line in lines if line.startswith("sltrace: ")]
-        message = said[-1].removeprefix("sltrace: ") if said else f"the recorder ended with {code}"
-        raise _ERRORS.get(code, SltraceError)(message)
+        if failure := self._live.failure:
+            raise failure
+        return not self._live.running
 
-    def keep(self) -> Path | None:
-        """Starts a recording that stays, or ends the one that runs; its path while it runs."""
-        if self._kept is None:
-            name = f"{os.uname().nodename}-{datetime.now():%Y%m%d-%H%M%S}.slt"
-            self.kept_path = Path(name).absolute()
-            self._kept = _record(self.kept_path, self._options, subprocess.DEVNULL)
-            return self.kept_path
-        _end(self._kept)
-        self._kept = None
-        return None
+    def keep(self) -> None:
+        """Starts a recording that stays, or ends the one that runs."""
+        if self._kept and self._kept[-1].running:
+            self._kept[-1].end()
+            return
+        path = Path(f"{os.uname().nodename}-{datetime.now():%Y%m%d-%H%M%S}.slt").absolute()
+        self._kept.append(Recorder(path, self._options, self._folder / f"kept{len(self._kept)}"))
 
     @property
-    def keeping(self) -> bool:
-        """A recording that stays is running."""
-        return self._kept is not None and self._kept.poll() is None
+    def status(self) -> str:
+        """What became of the latest recording that stays; empty where there is nothing to say."""
+        if not self._kept:
+            return ""
+        latest = self._kept[-1]
+        if failure := latest.failure:
+            return f"not recorded: {failure}"
+        return f"recording {latest.path.name}" if latest.running else ""
 
-    def close(self) -> None:
-        """Ends both recorders and removes the folder."""
-        for process in (self._kept, self._process):
-            if process is not None:
-                _end(process)
-        self._said.close()
+    def close(self) -> list[tuple[Path, SltraceError | None]]:
+        """Ends all recorders and removes the folder; recordings that stay, and their failures."""
+        for recorder in (*self._kept, self._live):
+            recorder.end()
+        kept = [(recorder.path, recorder.failure) for recorder in self._kept]
         shutil.rmtree(self._folder, ignore_errors=True)
+        return kept
 
 
 def _end_with_parent() -> None:
@@ -84,7 +123,7 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
 
 
-def _record(path: Path, options: list[str], stderr: int) -> subprocess.Popen[bytes]:
+def _record(path: Path, options: Sequence[str], stderr: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "sltrace", "record", "-q", "-o", str(path), *options],
         stdin=subprocess.DEVNULL,
@@ -94,14 +133,3 @@ def _record(path: Path, options: list[str], stderr: int) -> subprocess.Popen[byt
         start_new_session=True,
         preexec_fn=_end_with_parent,
     )
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.send_signal(signal.SIGINT)
-    deadline = time.monotonic() + _PATIENCE_S
-    while process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    if process.poll() is None:
-        process.kill()
-        process.wait()

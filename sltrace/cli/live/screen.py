@@ -190,6 +190,7 @@ def _p99(line: Line) -> str:
 def _losses(feed: Feed, status: str) -> Text:
     total = feed.losses.total
     lost = f"{total:,} events lost or not seen whole" if total else "nothing was lost"
+    status = output.text(status) if status else ""
     late = f"the recorder is {feed.late_s} s late" if feed.late_s else ""
     return Text("  ".join(filter(None, (lost, late, status))), "bad" if total or late else "dim")
 
