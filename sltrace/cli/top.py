@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import signal
 import sys
 import time
@@ -50,6 +51,8 @@ def command(no_blocked: bool, loader: str, **filters: tuple[str, ...]) -> None:
     # SIGQUIT (Ctrl-\\) would leave that without echo.
     for number in (signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.getsignal(signal.SIGTERM))
+    # While the view stands still the recorder does not, and would fill the disk.
+    signal.signal(signal.SIGTSTP, signal.SIG_IGN)
     recorder = LiveRecorder(options)
     try:
         _await_begin(recorder)
@@ -139,6 +142,9 @@ def _paint(window: Any, lines: list[Text], styles: dict[str, int]) -> None:
 
     from sltrace.cli.live.screen import encodable
 
+    # A terminal that was stopped (Ctrl-S) must not stop the view: it misses the picture.
+    if not select.select([], [sys.stdout], [], 0)[1]:
+        return
     window.erase()
     for i, line in enumerate(lines):
         try:

@@ -122,6 +122,27 @@ def until_begun(screen: Terminal, folder: Path) -> list[Path]:
     return list(folder.glob("*.slt"))
 
 
+@pytest.mark.parametrize("key", ["\x13", "\x1a"])
+def test_the_disk_does_not_fill_while_nobody_can_look(
+    tmp_path: Path, sltrace: list[str], key: str
+) -> None:
+    """After Ctrl-S, Ctrl-Z."""
+    before = folders()
+    shell = ["bash", "--norc", "-i", "-c", '"$@"; echo it ended', "top"]
+    with (
+        load("victim", "--duration", 60),
+        terminal([*shell, *sltrace, "top"], cwd=tmp_path) as screen,
+    ):
+        screen.wait_for(lambda s: row(s, "/"), "the picture")
+        (folder,) = folders() - before
+        screen.press(key)
+        time.sleep(5)
+        # Two a second, while they are not taken.
+        assert len(list(folder.glob("live.slt/waits/*"))) <= 3
+        screen.press("\x11q")
+        screen.wait_for(lambda s: "it ended" in s.text, "the end")
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, "\x03"])
 def test_however_it_ends_the_terminal_and_the_folder_are_as_before(
     tmp_path: Path, sltrace: list[str], how: signal.Signals | str
