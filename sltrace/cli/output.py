@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 duration = format_duration
 
 _NARROWEST = 12
+_NO_WIDTH = ("Mn", "Me")
+"""Unicode categories of what goes onto the character before it."""
 _PIPE_WIDTH = 1000
 """Columns of a table that goes to a file or pipe: nothing is cut."""
 
@@ -52,10 +54,13 @@ def text(value: object) -> str:
 
 def width(value: str) -> int:
     """Terminal columns it takes."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
-        for c in value
-    )
+    return sum(map(_columns, value))
+
+
+def _columns(character: str) -> int:
+    if unicodedata.category(character) in _NO_WIDTH:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def shorten(value: str, columns: int) -> str:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import ctypes
+import locale
 import re
 
 import click
@@ -90,3 +92,16 @@ def test_the_line_of_a_recording_fits_the_terminal() -> None:
         assert whole.startswith(line)
         assert len(line) < columns
     assert line == whole
+
+
+@pytest.mark.parametrize(
+    "text", ["Zwölf", "e\u0301", "❤\ufe0f", "ที่นั่น", "नमस्ते", "שָׁלוֹם", "漢字", "한글", "1\u20dd", "👩"]
+)
+def test_text_is_as_wide_as_the_c_library_says(text: str) -> None:
+    before = locale.setlocale(locale.LC_CTYPE)
+    locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
+    try:
+        library = ctypes.CDLL(None)
+        assert output.width(text) == sum(library.wcwidth(ord(c)) for c in text)
+    finally:
+        locale.setlocale(locale.LC_CTYPE, before)
