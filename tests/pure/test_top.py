@@ -52,10 +52,11 @@ def live(tmp_path: Path) -> tuple[Path, pd.DataFrame]:
             "start_ns": start,
             "end_ns": start + 3 * SECOND,
             "cpu": 0,
-            "name": "ring_full",
-            "class": "loss",
-            "value": 7,
+            "name": name,
+            "class": of,
+            "value": value,
         }
+        for name, of, value in (("ring_full", "loss", 7), ("records", "info", 2993))
     ]
     table = pa.Table.from_pandas(frame, preserve_index=False)
     # A table that is not looked at.
@@ -148,6 +149,7 @@ def test_the_heatmap_is_every_wait(live: tuple[Path, pd.DataFrame], height: int,
         assert cells[:, column].tolist() == np.histogram(starts, edges)[0].tolist()
     assert feed.losses.total == 7
     assert len(feed.losses.seconds) == 1
+    assert "7 waits lost or not seen whole (0.23% of all)" in drawn(feed)
 
 
 def test_segments_are_taken_once_and_removed(live: tuple[Path, pd.DataFrame]) -> None:

@@ -61,9 +61,16 @@ class Line:
 
 @dataclass(frozen=True)
 class Losses:
-    """Counted so far, and by second."""
+    """Run-queue waits lost or not seen whole.
+
+    Attributes:
+        total: How many so far.
+        fraction: Their share of all there were, 0 to 1.
+        seconds: When.
+    """
 
     total: int
+    fraction: float
     seconds: frozenset[int]
 
 
@@ -86,7 +93,7 @@ class Feed:
         self._db.execute("CREATE TABLE heat (s BIGINT, class VARCHAR, bucket INTEGER, n BIGINT)")
         self._lines_from_s = 0
         self._lost: dict[int, int] = {}
-        self._lost_before = 0
+        self._lost_before = self._seen = 0
         self.first_s = 0
         """The second before the first whole one of the recording; 0 before it has begun."""
         self.last_s = 0
@@ -161,12 +168,15 @@ class Feed:
 
     def _take_losses(self, segment: Path) -> None:
         rows = self._db.execute(
-            f"SELECT end_ns // {_SECOND}, sum(value)::BIGINT FROM read_parquet(?) "
-            "WHERE class = 'loss' GROUP BY 1 HAVING sum(value) > 0",
+            f"SELECT end_ns // {_SECOND}, coalesce(sum(value) FILTER (class = 'loss'), 0)::BIGINT, "
+            "coalesce(sum(value) FILTER (name = 'records'), 0)::BIGINT FROM read_parquet(?) "
+            "GROUP BY 1",
             [str(segment)],
         ).fetchall()
-        for second, value in rows:
-            self._lost[second] = self._lost.get(second, 0) + value
+        for second, lost, seen in rows:
+            self._seen += seen
+            if lost:
+                self._lost[second] = self._lost.get(second, 0) + lost
 
     def _known_s(self) -> int:
         """The latest second of which everything is written; 0 before the recording has begun."""
@@ -179,7 +189,8 @@ class Feed:
     @property
     def losses(self) -> Losses:
         """What the recorder lost, as far as it is known yet."""
-        return Losses(self._lost_before + sum(self._lost.values()), frozenset(self._lost))
+        total = self._lost_before + sum(self._lost.values())
+        return Losses(total, total / max(total + self._seen, 1), frozenset(self._lost))
 
     def known(self, window: int) -> int:
         """How many of the last `window` seconds are known, at least 1."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from sltrace.buckets import lower_bounds
 from sltrace.cli import output
+from sltrace.plural import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -188,8 +189,11 @@ def _p99(line: Line) -> str:
 
 
 def _losses(feed: Feed, status: str) -> Text:
-    total = feed.losses.total
-    lost = f"{total:,} events lost or not seen whole" if total else "nothing was lost"
+    losses = feed.losses
+    lost = "nothing was lost"
+    if total := losses.total:
+        share = f"{100 * losses.fraction:.2g}% of all"
+        lost = f"{counted(total, 'wait')} lost or not seen whole ({share})"
     status = output.text(status) if status else ""
     late = f"the recorder is {feed.late_s} s late" if feed.late_s else ""
     return Text("  ".join(filter(None, (lost, late, status))), "bad" if total or late else "dim")
