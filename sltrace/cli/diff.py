@@ -42,11 +42,19 @@ _OTHERS = 60
 @click.option(
     "--a",
     "only_a",
+    shell_complete=dimensions,
     multiple=True,
     metavar="DIM=VALUE",
     help="Side A has only waits with this value; as --only.",
 )
-@click.option("--b", "only_b", multiple=True, metavar="DIM=VALUE", help="The same for side B.")
+@click.option(
+    "--b",
+    "only_b",
+    shell_complete=dimensions,
+    multiple=True,
+    metavar="DIM=VALUE",
+    help="The same for side B.",
+)
 @click.option(
     "--by",
     default="kind,cgroup,comm",

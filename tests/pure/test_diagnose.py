@@ -14,7 +14,7 @@ from sltrace.analysis.runtimes import _GO, _PYTHON
 from sltrace.cli.diagnose import command
 from sltrace.trace.reader import Trace
 from tests.pure.test_analysis_latency import random_waits
-from tests.pure.test_cli_main import ROOT
+from tests.support.programs import ROOT
 from tests.support.traces import SECOND, make_trace
 
 MS = 1_000_000

@@ -1,13 +1,20 @@
-"""The documentation names what the code has: columns, counters, exit codes."""
+"""The documentation names what the code has: columns, counters, options, exit codes."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
+
+from sltrace import errors
+from sltrace.analysis.selection import DIMENSIONS
 from sltrace.capture.python.rows import CLASSES as PYTHON_CLASSES
 from sltrace.capture.tallies import CLASSES
+from sltrace.cli.main import _COMMANDS, cli
 from sltrace.trace.schema import TABLES, VERSION
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -44,3 +51,45 @@ def test_every_counter_is_explained_with_its_class() -> None:
 def test_every_counter_of_the_python_probes_is_explained_with_its_class() -> None:
     rows = re.findall(r"^\| `(python_\w+)` \| (\w+) \|", (DOCS / "python.md").read_text(), re.M)
     assert dict(rows) == PYTHON_CLASSES
+
+
+def commands() -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(cli)
+    for name in _COMMANDS:
+        if importlib.util.find_spec(f"sltrace.cli.{name}"):
+            found = cli.get_command(context, name)
+            assert found
+            yield name, found
+
+
+def test_every_command_and_option_is_in_the_manual() -> None:
+    manual = (DOCS / "cli.md").read_text()
+    sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", manual, re.MULTILINE | re.DOTALL))
+    selecting = manual.partition("\n## Selecting waits\n")[2].partition("\n## ")[0]
+    missing = []
+    for name, command in commands():
+        text = sections.get(name, "")
+        if "(#selecting-waits)" in text:
+            text += selecting
+        options = {o for p in command.params if isinstance(p, click.Option) for o in p.opts}
+        missing += [f"{name} {o}" for o in sorted(options) if f"`{o}`" not in text]
+        missing += [] if text else [name]
+    assert missing == []
+
+
+def test_every_exit_code_is_in_the_manual() -> None:
+    manual = (DOCS / "cli.md").read_text()
+    codes = {int(c) for c in re.findall(r"^\| (\d+) \|", manual, re.MULTILINE)}
+    raised = {
+        value.exit_code
+        for value in vars(errors).values()
+        if isinstance(value, type) and issubclass(value, errors.SltraceError)
+    }
+    assert raised <= codes
+
+
+def test_every_dimension_is_in_the_manual() -> None:
+    (row,) = re.findall(
+        r"^\| `--by` DIM\[,DIM\.\.\.\] \|.*`policy`.*$", (DOCS / "cli.md").read_text(), re.M
+    )
+    assert re.findall(r"`(\w+)`", row) == list(DIMENSIONS)

@@ -31,8 +31,9 @@ from sltrace.cli.web import Server
 from sltrace.errors import OutputError
 from sltrace.trace.reader import Trace
 from tests.pure.test_analysis_latency import random_waits
-from tests.pure.test_cli_main import ROOT, sltrace
+from tests.support.cli import sltrace
 from tests.support.profiles import make_pprof
+from tests.support.programs import ROOT
 from tests.support.traces import META, SECOND, make_trace
 
 RUNQ = ("runq_wakeup", "runq_preempt")

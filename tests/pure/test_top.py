@@ -19,7 +19,7 @@ from sltrace.cli.live.screen import draw, rows_for, rows_of, shade
 from sltrace.cli.live.state import WINDOWS, State
 from sltrace.trace.writer import TraceWriter
 from tests.pure.test_analysis_latency import random_waits
-from tests.pure.test_cli_main import sltrace
+from tests.support.cli import sltrace
 from tests.support.traces import META, SECOND, make_trace
 
 RUNQ = ("runq_wakeup", "runq_preempt")
