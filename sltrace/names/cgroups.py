@@ -188,7 +188,8 @@ class CgroupNames:
         mount = self._hierarchy.mount
         inside = name.removeprefix(str(mount)).strip("/")
         root = mount / inside
-        if not root.is_dir() or ".." in Path(inside).parts:
+        # An empty name is a variable that is not set: it must not mean the whole machine.
+        if not name or not root.is_dir() or ".." in Path(inside).parts:
             if name not in self._asked:
                 raise self._no_such(name, inside)
             path = self._find(self._asked[name])

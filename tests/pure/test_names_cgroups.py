@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from sltrace.errors import TargetError
 from sltrace.names.cgroups import MKDIR, RENAME, RMDIR, CgroupNames, Hierarchy
 
 EVENT = np.dtype([("ns", "u8"), ("id", "u8"), ("kind", "u4"), ("path", "S512")])
@@ -85,3 +87,11 @@ def test_with_a_cgroup_all_below_it_are_renamed(tmp_path: Path) -> None:
         "/web/gone",
     ]
     assert {row["path"] for row in names.rows()} == {"/shop", "/shop/a", "/shop/a/b"}
+
+
+def test_no_name_is_no_cgroup(tmp_path: Path) -> None:
+    """`--cgroup "$UNSET"` must not record the whole machine."""
+    names = CgroupNames(Hierarchy("v1 cpu", tmp_path, 1, ""))
+    assert names.subtree_ids("/") == names.subtree_ids(str(tmp_path)) == [tmp_path.stat().st_ino]
+    with pytest.raises(TargetError, match="there is no cgroup ''"):
+        names.subtree_ids("")
