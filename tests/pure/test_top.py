@@ -130,6 +130,16 @@ def test_lines_are_sorted_and_cut(live: tuple[Path, pd.DataFrame], sort: str) ->
     assert feed.lines("runq", "threads", 60, sort=sort, wanted="' OR 1=1", limit=9) == []
 
 
+def test_the_largest_p99_is_found_among_threads_that_waited_more(tmp_path: Path) -> None:
+    end = now_s() * SECOND - 3 * SECOND
+    often = [{"tid": 20 + i, "wait_ns": 1_000_000} for i in range(20) for _ in range(100)]
+    waits = [{"end_ns": end, **row} for row in [{"tid": 7, "wait_ns": 50_000_000}, *often]]
+    feed = Feed(make_trace(tmp_path, waits, meta=clock(end - 9 * SECOND, end + 3 * SECOND)))
+    feed.take()
+    (line,) = feed.lines("runq", "threads", 10, sort="p99", wanted="", limit=1)
+    assert line.name == "web 7"
+
+
 @pytest.mark.parametrize(("height", "rows"), [(24, 8), (50, 15)])
 def test_the_heatmap_is_every_wait(live: tuple[Path, pd.DataFrame], height: int, rows: int) -> None:
     path, frame = live

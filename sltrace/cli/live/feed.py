@@ -232,9 +232,9 @@ class Feed:
             "max(longest) AS longest FROM live "
             f"WHERE class = ? AND s > ? AND s <= ? AND {column} IS NOT NULL "
             f"AND contains(lower({column}), ?) GROUP BY {column} ORDER BY "
-            f"{'waits' if sort == 'waits' else 'longest' if sort == 'max' else 'waited'} DESC, "
-            f"{column} LIMIT ?",
-            # A percentile takes counting; the ones to sort by it are chosen by time first.
+            f"{sort if sort in ('waited', 'waits') else 'longest'} DESC, {column} LIMIT ?",
+            # A percentile takes counting; the ones to sort by it are chosen by the longest wait,
+            # which it is below.
             [of, since, self.last_s, wanted.lower(), limit * (10 if sort == "p99" else 1)],
         ).fetchall()
         names = [row[0] for row in rows]
