@@ -111,6 +111,13 @@ def test_a_load_is_seen_sorted_filtered_and_recorded(
     assert found > 0
 
 
+def recorder_of(screen: Terminal) -> int:
+    """Process id of the recorder whose trace is looked at."""
+    children = f"/proc/{screen.process.pid}/task/{screen.process.pid}/children"
+    (recorder,) = map(int, Path(children).read_text().split())
+    return recorder
+
+
 def half_a_second(cells: list[str] | None) -> bool:
     match = re.fullmatch(r"(\d+) ms", cells[2]) if cells else None
     return match is not None and 350 < int(match[1]) < 650
@@ -199,6 +206,25 @@ def test_a_terminal_without_a_cursor_is_refused(tmp_path: Path, sltrace: list[st
     )
 
 
+def test_a_second_ctrl_c_does_not_wait_and_leaves_nothing(
+    tmp_path: Path, sltrace: list[str]
+) -> None:
+    before = folders()
+    with terminal([*sltrace, "top"], cwd=tmp_path) as screen:
+        screen.wait_for(lambda s: "q quit" in s.lines[-1], "the picture")
+        recorder = recorder_of(screen)
+        os.kill(recorder, signal.SIGSTOP)
+        try:
+            screen.press("q")
+            screen.wait_for(lambda s: b"\x1b[?1049l" in s.raw, "the end of the picture")
+            time.sleep(0.5)
+            screen.press("\x03")
+            assert screen.end() == 130
+        finally:
+            os.kill(recorder, signal.SIGCONT)
+    assert folders() == before
+
+
 def test_it_ends_with_what_it_watches(tmp_path: Path, sltrace: list[str]) -> None:
     with (
         load("victim", "--duration", 60) as victim,
@@ -227,9 +253,7 @@ def test_a_recorder_that_was_ended_is_not_taken_for_processes_that_exited(
 ) -> None:
     with terminal([*sltrace, "top"], cwd=tmp_path) as screen:
         screen.wait_for(lambda s: "q quit" in s.lines[-1], "the picture")
-        children = f"/proc/{screen.process.pid}/task/{screen.process.pid}/children"
-        (recorder,) = map(int, Path(children).read_text().split())
-        os.kill(recorder, signal.SIGTERM)
+        os.kill(recorder_of(screen), signal.SIGTERM)
         assert screen.end() == 0
     assert screen.raw.decode().rstrip().endswith("the recorder was ended")
 

@@ -109,11 +109,13 @@ class LiveRecorder:
 
     def close(self) -> list[tuple[Path, SltraceError | None]]:
         """Ends all recorders and removes the folder; recordings that stay, and their failures."""
-        for recorder in (*self._kept, self._live):
-            recorder.end()
-        kept = [(recorder.path, recorder.failure) for recorder in self._kept]
-        shutil.rmtree(self._folder, ignore_errors=True)
-        return kept
+        try:
+            for recorder in (*self._kept, self._live):
+                recorder.end()
+            return [(recorder.path, recorder.failure) for recorder in self._kept]
+        finally:
+            # Also where a second Ctrl-C does not wait for it.
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _end_with_parent() -> None:
