@@ -84,7 +84,12 @@ def run(arguments: list[str]) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         result = cli.main(
-            arguments, prog_name="sltrace", complete_var="_SLTRACE_COMPLETE", standalone_mode=False
+            arguments,
+            prog_name="sltrace",
+            complete_var="_SLTRACE_COMPLETE",
+            standalone_mode=False,
+            # None: where there is a terminal (https://no-color.org).
+            color=False if os.environ.get("NO_COLOR") else None,
         )
     except SltraceError as err:
         return _fail(err.exit_code, str(err))

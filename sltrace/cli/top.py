@@ -160,7 +160,7 @@ def _styles() -> dict[str, int]:
     import curses
 
     styles = {"title": curses.A_BOLD, "dim": curses.A_DIM, "bad": curses.A_BOLD}
-    if curses.has_colors():
+    if curses.has_colors() and click.get_current_context().color is not False:
         curses.use_default_colors()
         for i, (name, colour) in enumerate(
             {

@@ -195,6 +195,15 @@ def test_names_are_shown_as_the_locale_can(
         assert screen.end() == 0
 
 
+@pytest.mark.parametrize(("value", "coloured"), [("", True), ("1", False)])
+def test_no_color_is_heeded(tmp_path: Path, sltrace: list[str], value: str, coloured: bool) -> None:
+    with terminal([*sltrace, "top"], cwd=tmp_path, environment={"NO_COLOR": value}) as screen:
+        screen.wait_for(lambda s: "q quit" in s.lines[-1], "the picture")
+        screen.press("q")
+        assert screen.end() == 0
+    assert (b"\x1b[36m" in screen.raw) == coloured
+
+
 def test_a_terminal_without_a_cursor_is_refused(tmp_path: Path, sltrace: list[str]) -> None:
     with terminal(
         [*sltrace, "top"], cwd=tmp_path, columns=200, environment={"TERM": "dumb"}

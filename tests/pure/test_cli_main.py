@@ -17,6 +17,7 @@ from sltrace.capture import checkup
 from sltrace.cli.main import _COMMANDS, cli
 from tests.support.cli import sltrace
 from tests.support.programs import ROOT
+from tests.support.terminal import terminal
 from tests.support.traces import make_trace
 
 HEAVY = ("numpy", "pyarrow", "duckdb", "plotly", "pandas", "google.protobuf")
@@ -150,6 +151,17 @@ def test_a_full_standard_output_is_one_line(trace: Path) -> None:
     assert done.stderr == (
         "sltrace: cannot read or write standard output: No space left on device\n"
     )
+
+
+@pytest.mark.parametrize(("value", "coloured"), [("", True), ("1", False)])
+def test_no_color_is_heeded(trace: Path, tmp_path: Path, value: str, coloured: bool) -> None:
+    check = [sys.executable, "-m", "sltrace", "check", trace, "max(runq) < 1s"]
+    with terminal(
+        check, cwd=tmp_path, environment={"NO_COLOR": value, "PYTHONPATH": str(ROOT)}
+    ) as t:
+        assert t.end() == 0
+    assert "pass" in t.text
+    assert (b"\x1b[32m" in t.raw) == coloured
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
