@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from sltrace.analysis.latency import Stat
     from sltrace.trace.reader import Trace
 
+_SHOWN = 8
+"""Go processes: of a machine there may be hundreds."""
 _NAMES = 40
 
 
@@ -57,13 +59,17 @@ def _go(trace: Trace) -> None:
     source = trace.meta.get("sources", {}).get("go")
     if not source or not source["processes"]:
         return
-    for process in source["processes"]:
+    # First those of which there is something to say.
+    processes = sorted(source["processes"], key=lambda process: not process["why"])
+    for process in processes[:_SHOWN]:
         level = "nothing" if process["level"] is None else f"level {process['level']}"
         why = f": {process['why']}" if process["why"] else ""
         click.echo(
             f"  go                 process {process['pid']}, "
             + output.text(f"{process['version']}, {level}{why}")
         )
+    if (more := len(processes) - _SHOWN) > 0:
+        click.echo(f"  go                 {more:,} more, which sltrace go lists")
     wall = trace.meta["overhead"]["wall_ns"] or 1
     lost = source["counters"].get("go_ring_full", 0)
     click.echo(

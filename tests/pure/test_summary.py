@@ -1,0 +1,30 @@
+"""What `sltrace record` says at its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sltrace.cli.summary import print_summary
+from tests.support.traces import META, make_trace
+
+
+def test_of_many_go_processes_those_with_something_to_say_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    processes = [
+        {"pid": pid, "version": "go1.27.3", "level": 0, "why": "stripped" if pid == 250 else ""}
+        for pid in range(1, 301)
+    ]
+    costs = {"counters": {}, "probe_ns": 0, "hit_ns": 0, "sampler_cpu_ns": 0}
+    meta = {
+        "sources": {"go": {"processes": processes, **costs}},
+        "overhead": META["overhead"] | {"probe_ns_per_switch": 0},
+        "histogram_only": False,
+    }
+    print_summary(make_trace(tmp_path, [{}], meta=meta), "stopped")
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  go  ")]
+    assert said[0].endswith("process 250, go1.27.3, level 0: stripped")
+    assert said[1].endswith("process 1, go1.27.3, level 0")
+    assert said[8:] == ["  go                 292 more, which sltrace go lists"]
