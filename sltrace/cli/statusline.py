@@ -34,10 +34,10 @@ def status_line(status: Status, columns: int) -> str:
         lost = click.style(lost, fg="red", bold=True)
     parts = [
         f"{status.seconds:5.0f} s",
-        f"{status.switches_per_s:>9,.0f} switches/s",
         f"{status.waits:,} waits kept",
         lost,
         f"{status.missed:,} missed",
+        f"{status.switches_per_s:,.0f} switches/s",
         f"probes {status.probe_share:.1%}, recorder {status.recorder_share:.1%} of a CPU",
     ]
     while len(parts) > 1 and len(click.unstyle("  ".join(parts))) >= columns:
