@@ -93,7 +93,7 @@ def test_what_of_a_wait_for_the_gil_was_one_for_a_cpu_is_lost_once(tmp_path: Pat
     (found,) = slowest(trace).traces
     assert (found.lost_ns, found.blocked_ns) == (500, 380)
     assert [t.wait_ns for t in slow_traces(trace).traces] == [500]
-    assert "1.2e-07 s are run-queue latency as well" in in_two_kinds(trace)
+    assert "120 ns are run-queue latency as well" in in_two_kinds(trace)
     assert not in_two_kinds(Trace.open(make_trace(tmp_path, rows[1:])))
 
 

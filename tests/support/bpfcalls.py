@@ -21,6 +21,7 @@ _LOAD, _STORE_IMMEDIATE, _STORE = 1, 2, 3
 _MOVE, _ADD, _CALL, _ADDRESS = 0xBF, 0x07, 0x85, 0x18
 _FRAME = 10
 _TO_FUNCTION = 1
+_UNDEFINED = 0
 
 Place = tuple[int, int]
 """Section and offset."""
@@ -73,11 +74,16 @@ def functions(path: Path) -> dict[Place, Function]:
             elif code == _ADD and into in pointers:
                 function.frame = max(function.frame, -value)
                 pointers.discard(into)
-            elif code == _CALL and of == _TO_FUNCTION:
+            elif code == _CALL and of == _TO_FUNCTION and not _of_kernel(symbol):
                 function.calls.add(_callee(section, at, value, symbol))
             elif code == _ADDRESS and symbol and (symbol[3], symbol[4] + value) in found:
                 function.calls.add((symbol[3], symbol[4] + value))
     return found
+
+
+def _of_kernel(symbol: tuple[int, ...] | None) -> bool:
+    """Whether a function is none of the object's own: the kernel's take no stack of a program."""
+    return symbol is not None and symbol[3] == _UNDEFINED
 
 
 def _callee(section: int, at: int, value: int, symbol: tuple[int, ...] | None) -> Place:
