@@ -146,6 +146,39 @@ def test_goroutines_are_those_of_pprof(tmp_path: Path) -> None:
     assert files["main.locks"].endswith("sync/mutex.go")
 
 
+def waiting(recording: Any) -> dict[str | None, int]:
+    """How many goroutines waited at the end of a recording, by reason."""
+    table = recording.trace.sql(
+        "SELECT reason, sum(count)::BIGINT AS n FROM samples WHERE state = 'waiting' "
+        "AND ns = (SELECT max(ns) FROM samples) GROUP BY ALL"
+    ).to_pylist()
+    return {row["reason"]: row["n"] for row in table}
+
+
+def test_goroutines_kept_for_calls_from_c_are_none(tmp_path: Path) -> None:
+    """The runtime keeps one for each thread of C that ever called: they wait for nothing."""
+    with witness(mode="cgo") as running:
+        with recorder(tmp_path / "c.slt", "--pid", running.pid, "--go-level", 0) as recording:
+            running.ask("callbacks 40")
+            time.sleep(1.5)
+            profile = running.ask("goroutines")
+        found = waiting(recording)
+    assert profile.startswith("goroutine profile: total 1\n")
+    assert None not in found
+    assert sum(found.values()) < 10
+
+
+def test_a_goroutine_found_leaked_waits_for_what_it_did(tmp_path: Path) -> None:
+    """The runtime's own profile of leaks gives those it finds a state of their own."""
+    with witness() as running:
+        with recorder(tmp_path / "l.slt", "--pid", running.pid, "--go-level", 0) as recording:
+            running.ask("leak 30")
+            time.sleep(1.5)
+        found = waiting(recording)
+    assert found["chan receive"] == 30
+    assert None not in found
+
+
 @pytest.mark.parametrize("version", [VERSIONS[0], VERSIONS[-1]])
 def test_trace_ids_are_those_logged(tmp_path: Path, version: str) -> None:
     """None is wrong, and nearly all waits of goroutines within a trace have theirs."""

@@ -29,9 +29,10 @@ MAX_PS = 256
 MAX_GOROUTINES = 1 << 22
 """Goroutines among which those that a scan looks at are chosen."""
 _HOLD_NS = 5_000_000
-_STATES = {1: "runnable", 2: "running", 3: "syscall", 4: "waiting", 8: "running", 9: "preempted",
-           10: "waiting", 11: "waiting"}  # fmt: skip
-_WAITING, _SYSCALL = 4, 3
+_WAITING, _SYSCALL, _LEAKED = 4, 3, 10
+_STATES = {1: "runnable", 2: "running", _SYSCALL: "syscall", _WAITING: "waiting", 8: "running",
+           9: "preempted", _LEAKED: "waiting"}  # fmt: skip
+"""Of those that are any: others are dead, or kept for the next call from C (11, since 1.26)."""
 _STATUS_AND_GOID = np.dtype([("status", "<u4"), ("", "V4"), ("goid", "<u8")])
 P_IDLE, P_RUNNING, P_SYSCALL, P_GCSTOP, P_SCHEDULER = 0, 1, 2, 3, 4
 """Values of the gauge p_state."""
@@ -213,7 +214,7 @@ class Sampler:
         frame = np.where(off_thread, gs["sched_bp"], np.where(syscall, call_bp, 0))
         stacks = stackwalk.walk(memory, pc, frame, gs["stack_hi"])
         ids = stacks.ids(process.pid)
-        reason = np.where(status == _WAITING, gs["reason"], 0)
+        reason = np.where(np.isin(status, (_WAITING, _LEAKED)), gs["reason"], 0)
         groups = np.stack([ids, status.astype(np.uint64), reason.astype(np.uint64)], 1)
         distinct, first, counts = np.unique(groups, axis=0, return_index=True, return_counts=True)
         scale = count / GOROUTINES_SCANNED if count > GOROUTINES_SCANNED else 1.0
@@ -223,7 +224,7 @@ class Sampler:
             ns=now,
             since_ns=since,
             states=[
-                (_STATES[int(s)], names[int(r)] if s == _WAITING and r < len(names) else "")
+                (_STATES[int(s)], names[int(r)] if r < len(names) else "")
                 for _, s, r in distinct.tolist()
             ],
             goids=[

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"runtime/metrics"
@@ -208,12 +209,26 @@ func selects() {
 
 func locks() { held.Lock() }
 
+// Only with C: so many of its threads, which call back once and end.
+var callBacks func(n int)
+
 func park(n int) {
 	held.Lock()
 	for i := 0; i < n; i++ {
 		go []func(){receives, selects, locks}[i%3]()
 	}
 	time.Sleep(200 * time.Millisecond)
+}
+
+// Goroutines that nothing can wake; the collector finds that out where the runtime has a profile of them.
+func leak(n int) {
+	for i := 0; i < n; i++ {
+		go func() { <-make(chan int) }()
+	}
+	time.Sleep(100 * time.Millisecond)
+	if leaked := pprof.Lookup("goroutineleak"); leaked != nil {
+		leaked.WriteTo(io.Discard, 0)
+	}
 }
 
 // One goroutine wakes another over a channel, always after 3 ms; nobody else does.
@@ -291,6 +306,12 @@ func main() {
 			answer("done")
 		case "park":
 			park(n)
+			answer("done")
+		case "leak":
+			leak(n)
+			answer("done")
+		case "callbacks":
+			callBacks(n)
 			answer("done")
 		case "handover":
 			handOver(n)
