@@ -82,8 +82,15 @@ def recordings_with(trace: Trace, pid: int) -> list[tuple[int, int]]:
 def lived_ns(trace: Trace, pid: int) -> int:
     """How long a process was looked into: those that are replaced live for a part of a recording.
 
-    0 where its rows of `targets` do not tell.
+    A second at least, as any program waits for locks and collects while it starts; the whole
+    recording where its rows of `targets` do not tell.
     """
+    whole, lived = recorded_ns_with(trace, pid), _known_life_ns(trace, pid)
+    return min(max(lived, 1_000_000_000), whole) if lived else whole
+
+
+def _known_life_ns(trace: Trace, pid: int) -> int:
+    """0 where its rows of `targets` do not tell."""
     rows = trace.sql(
         "SELECT from_ns, until_ns FROM targets "
         "WHERE pid = ? AND level IS NOT NULL AND from_ns IS NOT NULL",

@@ -152,7 +152,10 @@ def test_a_leak_only_grows(tmp_path: Path) -> None:
     (found,) = findings(made(tmp_path, samples=scans([10, 60, 110, 160, 210])))
     assert found.name == "goroutine leak"
     assert found.evidence["where"] == "main.waits"
-    for healthy in ([10, 200, 20, 210, 30, 220], [500, 500, 501, 500, 500], [10, 210]):
+    assert "main.waits (select), started by main.start, grew from 10 to 210" in found.sentence
+    # The last but one is a pool that has been filled.
+    filled = [10, 500, 1000, 1500, 2000, 2000, 2000]
+    for healthy in ([10, 200, 20, 210, 30, 220], [500, 500, 501, 500, 500], filled, [10, 210]):
         assert not findings(made(tmp_path, samples=scans(healthy)))
 
 

@@ -105,3 +105,31 @@ def test_the_quota_that_is_named_is_the_one_that_held_last(tmp_path: Path) -> No
     tables["cgroups"] = quotas[1:2]
     (found,) = lost_p(Trace.open(make_trace(tmp_path, waits, **tables)))
     assert "because of the CPU quota (2 CPUs for 2 Ps)" in found.sentence
+
+
+def _lost(tmp_path: Path, gomaxprocs: list[float], target: dict[str, Any]) -> list[Any]:
+    """Of a recording of 10 s, 1 s of a thread that held a P, from before its beginning on."""
+    wait = {"kind": "runq_preempt", "pid": PID, "held_p": 0, "wait_ns": SECOND}
+    gauges = [
+        {"ns": SECOND + number, "pid": PID, "name": "gomaxprocs", "value": value}
+        for number, value in enumerate(gomaxprocs)
+    ]
+    targets = [{"runtime": "go", "pid": PID, "level": 0} | target]
+    waits = [wait | {"end_ns": SECOND // 2}]
+    path = make_trace(tmp_path, waits, gauges=gauges, targets=targets)
+    return lost_p(Trace.open(path))
+
+
+def test_time_of_ps_is_that_of_the_process(tmp_path: Path) -> None:
+    """It lived for 2 of the 10 s: 1 s of one P is half of that, and a tenth of the recording."""
+    assert not _lost(tmp_path, [1.0], {"from_ns": 0})
+    (found,) = _lost(tmp_path, [1.0], {"from_ns": 0, "until_ns": 2 * SECOND})
+    assert "off the CPU for 50% of the Ps' time" in found.sentence
+    assert (found.start_ns, found.end_ns) == (0, SECOND // 2)
+
+
+def test_ps_are_as_many_as_there_were(tmp_path: Path) -> None:
+    """The runtime changes GOMAXPROCS when the quota changes: most of the time there was one P."""
+    target = {"from_ns": 0, "until_ns": 2 * SECOND}
+    (found,) = _lost(tmp_path, [11.0, *[1.0] * 9], target)
+    assert "off the CPU for 25% of the Ps' time" in found.sentence

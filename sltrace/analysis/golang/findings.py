@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sltrace.analysis.golang.sites import UNKNOWN, sites
-from sltrace.analysis.meta import clock_ns, recorded_ns_with
+from sltrace.analysis.meta import clock_ns, lived_ns
 from sltrace.model import GOROUTINES_SCANNED
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ LOST_SHARE = 0.2
 QUOTA_SHARE = 0.02
 LEAK_GROWTH = 100
 _LEAK_SCANS = 4
+_LEAK_LATELY = 0.1
+"""Of what a stack grew by, in the last third of the scans; a pool that was filled has nothing."""
 _SURE = 4.0
 """Standard deviations that are no chance."""
 AMPLIFIED, AMPLIFIED_BY_NS = 3.0, 500_000
@@ -119,7 +121,10 @@ def leaks(trace: Trace) -> list[Finding]:
         falls = steps < -0.05 * counts[:-1]
         growing = steps > 0
         grown = counts[-1] - counts[0]
-        if falls.any() or growing.mean() < 0.6 or grown < max(LEAK_GROWTH, _SURE * _stray(row)):
+        lately = counts[-1] - counts[-1 - math.ceil(len(steps) / 3)]
+        if falls.any() or growing.mean() < 0.6 or lately < _LEAK_LATELY * grown:
+            continue
+        if grown < max(LEAK_GROWTH, _SURE * _stray(row)):
             continue
         site = named.get(row["stack"], UNKNOWN)
         seconds = (row["ns"][-1] - row["ns"][0]) / 1e9
@@ -130,8 +135,8 @@ def leaks(trace: Trace) -> list[Finding]:
                 row["ns"][0] - origin,
                 row["ns"][-1] - origin,
                 f"a stack must not only grow, by {LEAK_GROWTH} or more",
-                f"goroutines waiting in {site.where} ({row['reason']}) grew from {counts[0]} to "
-                f"{counts[-1]} in {seconds:.0f} s and never fell",
+                f"goroutines waiting in {site.where} ({row['reason']}), started by {site.started}, "
+                f"grew from {counts[0]} to {counts[-1]} in {seconds:.0f} s and never fell",
                 {
                     "where": site.where,
                     "started": site.started,
@@ -218,7 +223,7 @@ def lost_p(trace: Trace) -> list[Finding]:
     rows = trace.sql(
         """
         WITH ps AS (
-          SELECT pid, max(value) AS ps FROM gauges WHERE name = 'gomaxprocs' GROUP BY pid
+          SELECT pid, avg(value) AS ps FROM gauges WHERE name = 'gomaxprocs' GROUP BY pid
         )
         SELECT w.pid, any_value(ps.ps) AS ps, min(end_ns - wait_ns) AS first, max(end_ns) AS last,
           coalesce(sum(wait_ns) FILTER (WHERE kind = 'throttled'), 0)::BIGINT AS throttled,
@@ -238,14 +243,14 @@ def lost_p(trace: Trace) -> list[Finding]:
     ).to_pylist()
     found = []
     for row in rows:
-        available = recorded_ns_with(trace, row["pid"]) * row["ps"]
+        available = lived_ns(trace, row["pid"]) * row["ps"]
         by_quota, by_others = row["throttled"] / available, row["preempted"] / available
         if by_quota < QUOTA_SHARE and by_others < LOST_SHARE:
             continue
         quota = row["cpus"]
         why = (
             f"the CPU quota ({'at last ' if row['quotas'] > 1 else ''}{quota:g} CPUs for "
-            f"{row['ps']:.0f} Ps)"
+            f"{row['ps']:.3g} Ps)"
             if by_quota >= QUOTA_SHARE and quota
             else "the CPU quota"
             if by_quota >= QUOTA_SHARE
@@ -257,7 +262,7 @@ def lost_p(trace: Trace) -> list[Finding]:
             Finding(
                 "lost P",
                 row["pid"],
-                row["first"] - origin,
+                max(row["first"] - origin, 0),
                 row["last"] - origin,
                 f"below {QUOTA_SHARE:.0%} of the Ps' time to the quota, {LOST_SHARE:.0%} to others",
                 f"threads that held a P were off the CPU for {by_quota + by_others:.0%} of the "
@@ -267,7 +272,7 @@ def lost_p(trace: Trace) -> list[Finding]:
                     "throttled_ns": row["throttled"],
                     "preempted_ns": row["preempted"],
                     "queued_behind_ns": round(row["behind"]),
-                    "gomaxprocs": round(row["ps"]),
+                    "gomaxprocs": round(row["ps"], 2),
                     "quota_cpus": quota,
                     "culprit": row["culprit"],
                 },

@@ -7,7 +7,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from sltrace.analysis.losses import Losses, losses
-from sltrace.analysis.meta import lived_ns, natural, recorded_ns, recorded_ns_with
+from sltrace.analysis.meta import lived_ns, natural, recorded_ns
 from sltrace.analysis.python import tables
 from sltrace.analysis.python.findings import Finding, findings
 from sltrace.analysis.python.locks import Lock, locks
@@ -59,7 +59,7 @@ def python_report(trace: Trace, limit: int = 20) -> PythonReport:
     """Reads all of it; findings are of all threads, the lists of the first `limit`."""
     gil, loops = tables.gil_threads(trace, _ALL), tables.loops(trace, _ALL)
     places = locks(trace, _ALL)
-    recorded = cache(partial(_lived_ns, trace))
+    recorded = cache(partial(lived_ns, trace))
     collectors, quotas = tables.collectors(trace), tables.quotas(trace)
     return PythonReport(
         wall_ns=max(recorded_ns(trace), 1),
@@ -79,16 +79,6 @@ def python_report(trace: Trace, limit: int = 20) -> PythonReport:
 def refused(trace: Trace) -> str:
     """Why this kernel did not let any process be looked into; empty if it did."""
     return "; ".join(str(s["refused"]) for s in trace.sources("python") if s.get("refused"))
-
-
-def _lived_ns(trace: Trace, pid: int) -> int:
-    """How long a process was recorded.
-
-    A second at least, as any program collects and waits for locks while it starts.
-    """
-    whole = recorded_ns_with(trace, pid)
-    lived = lived_ns(trace, pid)
-    return min(max(lived, 1_000_000_000), whole) if lived else whole
 
 
 def _notes(trace: Trace) -> list[str]:
