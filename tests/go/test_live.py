@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from sltrace.capture.golang.sampler import P_IDLE, Sampler
 from sltrace.target.go.histograms import GC_PAUSES, LATENCIES, STW_HISTOGRAMS
 from sltrace.target.go.process import identify, look_into
 from tests.support.golang import MODES, OLD_VERSION, VERSIONS, WITNESS, Witness, go_program, witness
@@ -144,6 +145,19 @@ def test_goroutines_are_those_of_pprof(tmp_path: Path) -> None:
         assert files[name].endswith("witness/main.go")
     # What waits there is the library's Lock, inlined.
     assert files["main.locks"].endswith("sync/mutex.go")
+
+
+def test_every_p_is_read(tmp_path: Path) -> None:
+    """Also on machines with more CPUs than this one; most of them have no thread at all."""
+    with witness() as running:
+        running.ask("procs 300")
+        sampler = Sampler(look_into(identify(running.pid)))
+        sampler.tick(time.monotonic_ns())
+    gauges = sampler.samples.gauges
+    assert [p for _, name, p, _ in gauges if name == "p_state"] == list(range(300))
+    states = [value for _, name, _, value in gauges if name == "p_state"]
+    assert states.count(P_IDLE) > 290
+    assert ("gomaxprocs", None, 300.0) in [gauge[1:] for gauge in gauges]
 
 
 def waiting(recording: Any) -> dict[str | None, int]:

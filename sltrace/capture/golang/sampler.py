@@ -15,6 +15,7 @@ from sltrace.model import GOROUTINES_SCANNED
 from sltrace.target.go.offsets import (
     G_SCHED_PC,
     G_STACK_HI,
+    MAX_PS,
     P_SCHEDTICK,
     P_STATUS,
     P_SYSCALLTICK,
@@ -25,7 +26,6 @@ from sltrace.target.go.process import GoProcess
 
 TICK_S = 0.05
 SCAN_S = 1.0
-MAX_PS = 256
 MAX_GOROUTINES = 1 << 22
 """Goroutines among which those that a scan looks at are chosen."""
 _HOLD_NS = 5_000_000
@@ -141,20 +141,23 @@ class Sampler:
 
     def _p_states(self, ps: NDArray[Any], read: NDArray[np.bool_]) -> tuple[list[int], list[int]]:
         """State of each P, and the goroutine on it (0: none)."""
-        o, memory = self.process.offsets, self.process.memory
-        status, ms = ps["status"], ps["m"]
-        current, _ = memory.pieces(np.where(ms, ms + np.uint64(o.m_curg), 0), 8)
-        gs = current.view("<u8")[:, 0]
-        words, ok = memory.pieces(np.where(gs, gs + np.uint64(o.g_status), 0), 16)
-        g = words.view(_STATUS_AND_GOID)[:, 0]
-        g_status = g["status"] & 0xFFF
-        goid = np.where(ok & (gs > 0), g["goid"], 0)
+        o, status = self.process.offsets, ps["status"]
+        gs = self._within(ps["m"], o.m_curg, 8).view("<u8")[:, 0]
+        g = self._within(gs, o.g_status, 16).view(_STATUS_AND_GOID)[:, 0]
+        g_status, goid = g["status"] & 0xFFF, g["goid"]
         state = np.where(status == 1, np.where(gs > 0, P_RUNNING, P_SCHEDULER), status)
         # Since 1.26 a P in a system call is running, and only its goroutine tells.
         state = np.where((state == P_RUNNING) & (g_status == _SYSCALL), P_SYSCALL, state)
         state = np.where(read, np.minimum(state, P_SCHEDULER), P_IDLE)
         goid = np.where((state == P_RUNNING) | (state == P_SYSCALL), goid, 0)
         return state.tolist(), [int(g) if g < 1 << 48 else 0 for g in goid.tolist()]
+
+    def _within(self, structures: NDArray[np.uint64], offset: int, size: int) -> NDArray[np.uint8]:
+        """Bytes at an offset in each; zeros where there is none or it cannot be read."""
+        found = np.zeros((len(structures), size), np.uint8)
+        there = np.flatnonzero(structures)
+        found[there], _ = self.process.memory.pieces(structures[there] + np.uint64(offset), size)
+        return found
 
     def _hold(self, p: int, goid: int, tick: int, syscall: int, now: int) -> int:
         """How long P `p` has been on one goroutine, or in one system call, without a break."""

@@ -19,6 +19,8 @@ G_BYTES = 400
 """Of a goroutine, what the probes read at once (probes/go_state.bpf.h)."""
 P_BYTES = 64
 """Of a P, likewise the samplers."""
+MAX_PS = 1 << 12
+"""More than any machine has CPUs; a runtime with more is not one."""
 SCHED_BYTES = 512
 """Of runtime.sched, what is read at once: all fields but the histograms."""
 TRACKED_ONE_IN = 8

@@ -14,6 +14,7 @@ from sltrace.target.go.memory import Memory, UnreadableError
 from sltrace.target.go.offsets import (
     G_M,
     G_STACK_LO,
+    MAX_PS,
     P_BYTES,
     P_ID,
     P_STATUS,
@@ -26,7 +27,6 @@ _ATTEMPTS = 5
 found one that had just changed."""
 _PAUSES_S = (0, 0.001, 0.004, 0.016, 0.064)
 """Before each look at the whole: a thread may lose its CPU in the midst of a change."""
-_MAX_PS = 1 << 12
 _MAX_REASONS = 64
 _MAX_REASON = 60
 _STATUSES = frozenset({0, 1, 2, 3, 4, 6, 8, 9, 10, 11})
@@ -65,7 +65,7 @@ def _problem(
     memory: Memory, o: Offsets, sched: int, allp: int, allgs: int, histograms: Sequence[int]
 ) -> str:
     ps, count = (int(w) for w in memory.words(allp, 2))
-    if not 0 < count <= _MAX_PS:
+    if not 0 < count <= MAX_PS:
         return f"{count} Ps"
     head = memory.read(sched, SCHED_BYTES)
     idle, spinning, idle_ms = (

@@ -307,6 +307,9 @@ func main() {
 		case "park":
 			park(n)
 			answer("done")
+		case "procs":
+			runtime.GOMAXPROCS(n)
+			answer("done")
 		case "leak":
 			leak(n)
 			answer("done")
