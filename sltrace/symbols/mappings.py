@@ -12,6 +12,7 @@ import re
 import stat
 import time
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from operator import attrgetter
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from sltrace.symbols.elf import Elf, ElfError
+from sltrace.symbols.filebytes import Data, FileBytes
 
 _EXECUTABLE = re.compile(
     rb"^([0-9a-f]+)-([0-9a-f]+) ..x. ([0-9a-f]+) ([0-9a-f]+:[0-9a-f]+) (\d+) *(.*)$", re.MULTILINE
@@ -159,14 +161,23 @@ class MappingRecorder:
 
     def open_elf(self, pid: int, mapping: Mapping) -> Elf | None:
         """The file behind a mapping; None if it cannot be read or is no ELF file."""
+        for data in self._opened(pid, mapping):
+            with contextlib.suppress(ElfError, OSError):
+                return Elf(data)
+        return None
+
+    def open_file(self, pid: int, mapping: Mapping) -> Data | None:
+        """The bytes behind a mapping; None if they cannot be read."""
+        return next(self._opened(pid, mapping), None)
+
+    def _opened(self, pid: int, mapping: Mapping) -> Iterator[Data]:
         folder = self._proc / str(pid)
         for path in (
             folder / "map_files" / f"{mapping.start:x}-{mapping.end:x}",
             folder / "root" / mapping.path.lstrip("/"),
         ):
-            with contextlib.suppress(OSError, ElfError), open_regular(path) as file:
-                return Elf.from_file(file)
-        return None
+            with contextlib.suppress(OSError), open_regular(path) as file:
+                yield FileBytes(file)
 
     def _vdso(self, pid: int, mapping: Mapping) -> Elf | None:
         size = mapping.end - mapping.start

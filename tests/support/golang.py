@@ -29,7 +29,11 @@ MODES: dict[str, tuple[str, tuple[str, ...]]] = {
     "pie": ("0", ("-buildmode=pie",)),
     "cgo": ("1", ()),
 }
-"""CGO_ENABLED and options of `go build`."""
+"""CGO_ENABLED and options of `go build`, of programs."""
+_LIBRARY_MODES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "c-shared": ("1", ("-buildmode=c-shared",)),
+    "plugin": ("1", ("-buildmode=plugin",)),
+}
 
 
 def go_command(version: str = VERSIONS[-1]) -> Path:
@@ -67,7 +71,7 @@ def go_program(folder: Path, version: str = VERSIONS[-1], mode: str = "plain") -
         BuildError: The toolchain is not there (make setup-test), or it refused.
     """
     go = go_command(version)
-    cgo, options = MODES[mode]
+    cgo, options = (MODES | _LIBRARY_MODES)[mode]
     output = ROOT / "build" / "programs" / f"{folder.name}-{version}-{mode}"
     newest = max(p.stat().st_mtime_ns for p in folder.glob("*.go"))
     if output.exists() and output.stat().st_mtime_ns >= newest:

@@ -14,6 +14,7 @@ from sltrace.capture.settings import Filters
 from sltrace.names.cgroups import processes_below
 from sltrace.names.processes import all_processes, thread_names, with_children
 from sltrace.target.go.errors import NotGoError, RefusedError
+from sltrace.target.go.libraries import Libraries
 from sltrace.target.go.process import GoProcess, Identity, identify, look_into, started_at
 
 MAX_PROCESSES = 32
@@ -24,6 +25,9 @@ _MAX_PENDING = 1 << 15
 _MAX_FILES = 1 << 16
 _YOUNG_S = 3.0
 """A runtime that is just beginning is not as it will be: so long it is looked at again."""
+_LOADED_S = 1.0
+"""What a program loads, it has by then."""
+_LIBRARY = "it is a library within a program that is not Go's: only programs are looked into"
 _COMM_BYTES = 15
 
 
@@ -53,6 +57,8 @@ class Finder:
 
     def __init__(self, filters: Filters, named: Sequence[int]) -> None:
         self._limit = max(MAX_PROCESSES, len(named))
+        # Where nobody has named any, those of a whole machine would be too many to go through.
+        self._libraries = Libraries() if named or filters.cgroups or filters.comms else None
         self._not_go: set[tuple[int, ...]] = set()
         self._found: list[tuple[int, int]] = []
         self._lock = threading.Lock()
@@ -102,14 +108,16 @@ class Finder:
     def _look_at(self, pid: int, one: _Pending, found: Found) -> bool:
         """Whether that settled what it is."""
         file = _file_of(pid)
-        if file is None or file in self._not_go:
+        if file is None:
             return True
+        if file in self._not_go:
+            return self._look_for_libraries(pid, one, found)
         try:
             identity = identify(pid)
         except NotGoError:
             if len(self._not_go) < _MAX_FILES:
                 self._not_go.add(file)
-            return True
+            return self._look_for_libraries(pid, one, found)
         self._found = [one for one in self._found if _is_there(*one)]
         if len(self._found) >= self._limit:
             self.left_out += 1
@@ -126,6 +134,18 @@ class Finder:
             found.refused.append((identity, f"not understood: {type(err).__name__}: {err}"))
         with contextlib.suppress(OSError, ValueError, IndexError):
             self._found.append((pid, started_at(pid)))
+        return True
+
+    def _look_for_libraries(self, pid: int, one: _Pending, found: Found) -> bool:
+        """Of a program that is not Go's; whether that settled it."""
+        if self._libraries is None:
+            return True
+        if time.monotonic() < one.young_until - _YOUNG_S + _LOADED_S:
+            return False
+        for library in self._libraries.of(pid):
+            info = library.info
+            identity = Identity(pid, library.path, info.version, library.build_id, info.modules)
+            found.refused.append((identity, _LIBRARY))
         return True
 
 

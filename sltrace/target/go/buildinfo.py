@@ -13,6 +13,7 @@ _INLINE = 2
 _HEADER = 32
 _MAX_STRING = 1 << 20
 _MAX_VARINT = 5
+_MODE = "build\t-buildmode="
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,12 @@ class BuildInfo:
     Attributes:
         version: As `go1.26.6`; may carry more, as experiments.
         modules: Version of each module linked in, by path.
+        mode: As `plugin` (go help buildmode); empty where it does not tell.
     """
 
     version: str
     modules: dict[str, str] = field(default_factory=dict)
+    mode: str = ""
 
 
 def read_buildinfo(image: Image) -> BuildInfo:
@@ -44,8 +47,10 @@ def read_buildinfo(image: Image) -> BuildInfo:
     if not blob[15] & _INLINE:
         raise ElfError("its build info is of Go before 1.18")
     version, position = _string(blob, _HEADER)
-    modules, _ = _string(blob, position)
-    return BuildInfo(version.decode(errors="replace")[:100], _modules(modules))
+    raw, _ = _string(blob, position)
+    # Between two markers of 16 bytes.
+    lines = raw[16:-16].decode(errors="replace").splitlines()
+    return BuildInfo(version.decode(errors="replace")[:100], _modules(lines), _mode(lines))
 
 
 def _string(blob: bytes, position: int) -> tuple[bytes, int]:
@@ -62,11 +67,16 @@ def _string(blob: bytes, position: int) -> tuple[bytes, int]:
     return blob[position : position + length], position + length
 
 
-def _modules(raw: bytes) -> dict[str, str]:
-    """Lines `dep`, path and version, tab-separated, between two markers of 16 bytes."""
+def _modules(lines: list[str]) -> dict[str, str]:
+    """Lines `dep`, path and version, tab-separated."""
     found: dict[str, str] = {}
-    for line in raw[16:-16].decode(errors="replace").splitlines():
+    for line in lines:
         kind, path, version, *_ = [*line.split("\t"), "", "", ""]
         if kind in ("dep", "=>") and path:
             found[path] = version
     return found
+
+
+def _mode(lines: list[str]) -> str:
+    settings = (line.removeprefix(_MODE) for line in lines if line.startswith(_MODE))
+    return next(settings, "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from sltrace.symbols.elf import Elf, ElfError
@@ -12,6 +12,7 @@ from sltrace.target.go.buildinfo import read_buildinfo
 from sltrace.target.go.errors import DwarfError, NotGoError, RefusedError
 from sltrace.target.go.histograms import GC_PAUSES, LATENCIES, STW_HISTOGRAMS
 from sltrace.target.go.image import Image
+from sltrace.target.go.libraries import PLUGIN, Libraries
 from sltrace.target.go.memory import Memory, UnreadableError
 from sltrace.target.go.offsets import Offsets, offsets_of
 from sltrace.target.go.pclntab import Pclntab
@@ -19,6 +20,8 @@ from sltrace.target.go.pclntab import Pclntab
 _MAX_PROGRAMS = 8
 _programs: dict[tuple[int, int, int, int], tuple[Image, Pclntab]] = {}
 _DEAD = "it has ended, or was replaced"
+_PLUGIN = "it has loaded a plugin, which has a copy of the runtime's code that no probe would be in"
+_libraries = Libraries()
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,7 @@ def look_into(identity: Identity) -> GoProcess:
             offsets_from=source,
             bias=bias,
             variables=found,
-            sites=locate.sites(image, table, offsets),
+            sites=_sites(pid, image, table, offsets),
             reasons=verify.wait_reasons(memory, found.wait_reasons + bias),
             memory=memory,
             started=started,
@@ -182,6 +185,14 @@ def look_into(identity: Identity) -> GoProcess:
         raise RefusedError(f"its memory cannot be read: {err}") from err
     except OSError as err:
         raise RefusedError(f"{_DEAD}: {err.strerror}") from err
+
+
+def _sites(pid: int, image: Image, table: Pclntab, offsets: Offsets) -> locate.Sites:
+    """Where to probe: nowhere in a process whose runtime would be seen in part."""
+    if any(library.info.mode == PLUGIN for library in _libraries.of(pid)):
+        names = [f.name for f in fields(locate.Sites) if f.name != "why"]
+        return locate.Sites(**dict.fromkeys(names), why=dict.fromkeys(names, _PLUGIN))
+    return locate.sites(image, table, offsets)
 
 
 def _program(pid: int) -> tuple[Image, Pclntab]:
