@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sltrace.capture.golang.sampler import P_IDLE, Sampler
 from sltrace.target.go.histograms import GC_PAUSES, LATENCIES, STW_HISTOGRAMS
 from sltrace.target.go.process import identify, look_into
+from sltrace.trace.reader import Trace
 from tests.support.golang import MODES, OLD_VERSION, VERSIONS, WITNESS, Witness, go_program, witness
 from tests.support.gorecords import bucketed, column, counters_of, difference
 from tests.support.recorder import recorder, sltrace
@@ -220,6 +221,17 @@ def test_trace_ids_are_those_logged(tmp_path: Path, version: str) -> None:
     listed = set(re.findall(r'"([0-9a-f]{32})"', said.out))
     assert listed
     assert listed <= {trace_id for _, trace_id in logged}
+
+
+def test_coroutines_have_a_reason_of_their_own(tmp_path: Path) -> None:
+    """They do not go on in the function where all others that waited do."""
+    program = go_program(WITNESS.parent / "coroutines")
+    done = sltrace("record", "-o", tmp_path / "c.slt", "--go-level", 2, *ALL, "--", program)
+    assert done.code == 0, done.err
+    trace = Trace.open(tmp_path / "c.slt")
+    reasons = column(trace, "SELECT reason FROM waits WHERE kind = 'goroutine_blocked'").tolist()
+    assert reasons.count("coroutine") > 300
+    assert "yielded" not in reasons
 
 
 def test_level_2_knows_who_woke_whom(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ _PARKED = {
     "sync.Cond.Wait": "waits for a condition",
     "sync.WaitGroup.Wait": "waits until others are done",
     "semacquire": "waits for a semaphore",
+    "coroutine": "waits for the other side of its iterator (iter.Pull)",
     "GC assist wait": "must help the garbage collector first",
     "GC assist marking": "helps the garbage collector",
     "wait for GC cycle": "waits for the garbage collector",

@@ -38,7 +38,7 @@ class Reasons:
     """Why goroutines had stopped: from where they go on, and the reason they were parked for.
 
     The runtime leaves the reason of the last park in place, so it holds only for a goroutine that
-    goes on within the function that parks.
+    goes on within the functions that park.
     """
 
     def __init__(self, process: GoProcess) -> None:
@@ -48,8 +48,9 @@ class Reasons:
         self.words = [*process.reasons, NEW, PREEMPTED, YIELDED, CALLED]
         """The runtime's, and ours where it has none."""
         self._other = len(process.reasons)
-        known = {"runtime.gopark": -1, "runtime.Gosched": 2, "runtime.goyield": 2,
-                 "runtime.goschedIfBusy": 2, "runtime.exitsyscall": 3}  # fmt: skip
+        known = {"runtime.gopark": -1, "runtime.coroswitch": -1, "runtime.Gosched": 2,
+                 "runtime.goyield": 2, "runtime.goschedIfBusy": 2,
+                 "runtime.exitsyscall": 3}  # fmt: skip
         found = [(table.function(n), code) for n, code in known.items()]
         ranges = sorted((f[0], f[1], code) for f, code in found if f)
         self._starts = np.array([r[0] for r in ranges], np.int64)
