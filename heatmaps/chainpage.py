@@ -69,10 +69,10 @@ def build_chain_page(trace: Trace, chain: Chain, subject: str) -> bytes:
 def _cut(chain: Chain) -> list[str]:
     """What was left out of the page, in sentences."""
     return [
-        f"only the first {limit:,} of {len(found):,} {what} are on this page"
-        for found, limit, what in (
-            (chain.links, MAX_LINKS, "links"),
-            (chain.steps, MAX_STEPS, "waits of the path"),
+        f"only the first {limit:,} of {total:,} {what} are on this page"
+        for total, limit, what in (
+            (len(chain.links), MAX_LINKS, "links"),
+            (chain.steps_total, MAX_STEPS, "waits of the path"),
         )
-        if len(found) > limit
+        if total > limit
     ]

@@ -42,6 +42,8 @@ def command(
     Needs a recording with --go-level 2, whose times are of the waits the runtime tracks, 1 in 8; or
     3, which has all.
     """
+    from dataclasses import replace
+
     from sltrace.analysis.golang.chain import chain
     from sltrace.errors import UsageError
     from sltrace.trace.reader import Trace
@@ -49,12 +51,7 @@ def command(
     if file and as_json:
         raise UsageError("-o makes a page and --json a document", "leave one of them out")
     trace = Trace.open(path)
-    result = chain(
-        trace,
-        trace_id.lower() if trace_id else None,
-        goid,
-        top or (10_000 if as_json or file else 20),
-    )
+    result = chain(trace, trace_id.lower() if trace_id else None, goid)
     if file:
         from heatmaps.chainpage import build_chain_page
 
@@ -65,7 +62,7 @@ def command(
         output.write_page(file, page, links, force=force)
         return
     if as_json:
-        output.print_json(result.to_json())
+        output.print_json(replace(result, links=result.links[:top]).to_json())
         return
     _show(result, top or 20)
 
@@ -80,10 +77,11 @@ def _show(result: Chain, top: int) -> None:
             output.duration(link.runq_ns),
             output.number(link.count),
         ]
-        for link in result.links
+        for link in result.links[:top]
     ]
     headers = ["WAITS IN", "WHY", "WOKEN BY", "PARKED", "THEN FOR A P", "WAITS"]
     click.echo(output.table(headers, rows, names=3))
+    _tell_rest(len(rows), len(result.links), len(result.links))
     if result.steps:
         click.echo()
         steps = [
@@ -101,8 +99,16 @@ def _show(result: Chain, top: int) -> None:
         click.echo(
             output.table(["FROM", "GOROUTINE", "IN", "WHY", "WOKEN BY", "FOR"], steps, names=5)
         )
-        if len(result.steps) > top:
-            click.echo(f"and {len(result.steps) - top:,} more; --top {len(result.steps)} shows all")
+        _tell_rest(len(steps), result.steps_total, len(result.steps))
     click.echo()
     output.notes(result.notes)
     click.echo(f"losses: {result.losses.sentence}")
+
+
+def _tell_rest(shown: int, total: int, at_most: int) -> None:
+    """What is not shown of a table, and how to see more of it."""
+    if total <= shown:
+        return
+    more = "all" if total == at_most else f"the first {at_most:,}"
+    hint = f"; --top {at_most} shows {more}" if at_most > shown else ""
+    click.echo(f"and {total - shown:,} more{hint}")

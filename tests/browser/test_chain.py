@@ -64,7 +64,7 @@ def opened(
     ]
     trace = Trace.open(make_trace(folder, rows or goroutine_waits(), stacks=stacks, frames=frames))
     file = folder / "chain.html"
-    found = chain(trace, trace_id, limit=10_000)
+    found = chain(trace, trace_id)
     file.write_bytes(build_chain_page(trace, found, f"trace {trace_id}" if trace_id else ""))
     page = browser.new_page(viewport={"width": 1300, "height": 900}, color_scheme=scheme)
     report = Report(page, file.as_uri(), trace)

@@ -86,14 +86,6 @@ def test_chain_sums_by_where_why_and_waker(tmp_path: Path) -> None:
         chain(trace, goid=99)
 
 
-def test_a_path_that_is_cut_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sltrace.analysis.golang.chain._MAX_STEPS", 2)
-    found = chain(made(tmp_path, [waited("goroutine", 9, pid=p) for p in (1, 1, 2)]), goid=7)
-    assert len(found.steps) == 2
-    assert "the path has 3 waits: these are the first 2" in found.notes
-    assert {step.pid for step in found.steps} <= {1, 2}
-
-
 @pytest.mark.parametrize("part", [{"trace_id": "a" * 32}, {"goid": 5_000_000_000}])
 def test_the_losses_of_a_chain_are_those_of_the_part_asked_for(
     tmp_path: Path, part: dict[str, Any]
@@ -256,6 +248,22 @@ def test_the_page_of_chains_has_them_all_and_nothing_that_runs(tmp_path: Path) -
     assert CliRunner().invoke(cli, [*command, "--force"]).exit_code == 0
     both = CliRunner().invoke(cli, [*command, "--json"]).exception
     assert isinstance(both, UsageError)
+
+
+def test_a_long_path_says_how_long_it_is(tmp_path: Path) -> None:
+    """A goroutine that yields all the time: only the beginning of its path is read."""
+    rows = [waited("goroutine", 100, reason=f"r{n % 3}") for n in range(10_005)]
+    trace = made(tmp_path, rows)
+    run = CliRunner().invoke
+    said = run(cli, ["chain", str(trace.path), "--goid", "7", "--top", "2"]).output
+    assert "and 1 more; --top 3 shows all\n" in said
+    # Nobody woke it, which is known.
+    assert "record with --go-level 2" not in said
+    assert "and 10,003 more; --top 10000 shows the first 10,000\n" in said
+    answer = json.loads(run(cli, ["chain", str(trace.path), "--goid", "7", "--json"]).output)
+    assert (len(answer["steps"]), answer["steps_total"]) == (10_000, 10_005)
+    page = run(cli, ["chain", str(trace.path), "--goid", "7", "-o", "-"]).output
+    assert "of 10,005 waits of the path are on this page" in page
 
 
 def test_reasons_have_plain_words() -> None:

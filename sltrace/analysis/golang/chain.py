@@ -73,10 +73,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Chain:
-    """Attributes: links, most time first; steps in order; they are of one wait in `sampled`."""
+    """Attributes: links, most time first; steps in order; they are of one wait in `sampled`.
+
+    The steps are the first of `steps_total`.
+    """
 
     links: tuple[Link, ...]
     steps: tuple[Step, ...]
+    steps_total: int
     sampled: int | None
     losses: Losses
     notes: tuple[str, ...]
@@ -91,15 +95,14 @@ class Chain:
         return {
             "links": [asdict(link) for link in self.links],
             "steps": [asdict(step) for step in self.steps],
+            "steps_total": self.steps_total,
             "sampled": self.sampled,
             "losses": self.losses.to_json(),
             "notes": list(self.notes),
         }
 
 
-def chain(
-    trace: Trace, trace_id: str | None = None, goid: int | None = None, limit: int = 1000
-) -> Chain:
+def chain(trace: Trace, trace_id: str | None = None, goid: int | None = None) -> Chain:
     """Links over the whole recording, or of one trace id or goroutine with its path.
 
     Raises:
@@ -142,28 +145,30 @@ def chain(
         for (where, started, reason, waker, waker_started), totals in summed.items()
     ]
     links.sort(key=lambda link: (-link.blocked_ns - link.runq_ns, link.where, link.reason))
-    steps, of = _steps(trace, condition, parameters) if chosen else ([], 0)
-    sampled = trace.sql(f"SELECT max(sampled) AS n FROM waits WHERE {condition}", parameters)
+    steps = _steps(trace, condition, parameters) if chosen else []
+    (found,) = trace.sql(
+        f"SELECT max(sampled) AS sampled, count(*) AS n FROM waits WHERE {condition}", parameters
+    ).to_pylist()
     return Chain(
-        tuple(links[:limit]),
+        tuple(links),
         tuple(steps),
-        sampled["n"][0].as_py(),
+        found["n"] if chosen else 0,
+        found["sampled"],
         losses(trace, selection),
-        _notes(trace, links, len(steps), of),
+        _notes(trace, links),
     )
 
 
-def _steps(trace: Trace, condition: str, parameters: list[object]) -> tuple[list[Step], int]:
-    """The first ones, and how many there are."""
+def _steps(trace: Trace, condition: str, parameters: list[object]) -> list[Step]:
     origin = clock_ns(trace, "start_ns")
     rows = trace.sql(
         "SELECT end_ns - wait_ns AS begin, end_ns AS finish, kind, pid, goid, "
-        "stack_runtime AS stack, reason, waker_goid, waker_stack_runtime AS waker, trace_id, "
-        f"count(*) OVER () AS of FROM waits WHERE {condition} ORDER BY end_ns LIMIT {_MAX_STEPS}",
+        "stack_runtime AS stack, reason, waker_goid, waker_stack_runtime AS waker, trace_id "
+        f"FROM waits WHERE {condition} ORDER BY end_ns LIMIT {_MAX_STEPS}",
         parameters,
     ).to_pylist()
     named = sites(trace, [r[k] for r in rows for k in ("stack", "waker")])
-    found = [
+    return [
         Step(
             start_ns=row["begin"] - origin,
             end_ns=row["finish"] - origin,
@@ -179,7 +184,6 @@ def _steps(trace: Trace, condition: str, parameters: list[object]) -> tuple[list
         )
         for row in rows
     ]
-    return found, rows[0]["of"] if rows else 0
 
 
 def _waker(row: dict[str, Any], named: dict[int, Site]) -> str:
@@ -188,10 +192,12 @@ def _waker(row: dict[str, Any], named: dict[int, Site]) -> str:
     return NOBODY if row["kind"] == "goroutine_blocked" else NOT_RECORDED
 
 
-def _notes(trace: Trace, links: list[Link], drawn: int, of: int) -> tuple[str, ...]:
-    notes = [*trace.notes]
-    if not any(link.blocked_ns for link in links):
-        notes.append("who woke whom is not in this trace: record with --go-level 2")
-    if of > drawn:
-        notes.append(f"the path has {of:,} waits: these are the first {drawn:,}")
-    return tuple(notes)
+def _notes(trace: Trace, links: list[Link]) -> tuple[str, ...]:
+    if any(link.blocked_ns for link in links) or _recorded_parks(trace):
+        return tuple(trace.notes)
+    return (*trace.notes, "who woke whom is not in this trace: record with --go-level 2")
+
+
+def _recorded_parks(trace: Trace) -> bool:
+    query = "SELECT 1 FROM targets WHERE runtime = 'go' AND level >= 2 LIMIT 1"
+    return bool(trace.sql(query).num_rows)
