@@ -17,10 +17,10 @@ PID, GOID, EXIT, FIRST, LEAF, STACK = 100, 7, 1, 2, 3, 5
 HOLD_NS = 400_000_000
 
 
-def _gauges(hold_ns: int) -> list[dict[str, Any]]:
+def _gauges(hold_ns: int, state: int = 1) -> list[dict[str, Any]]:
     return [
         {"ns": 3 * SECOND, "pid": PID, "name": name, "item": 0, "value": float(value)}
-        for name, value in (("p_state", 1), ("p_goid", GOID), ("p_hold_ns", hold_ns))
+        for name, value in (("p_state", state), ("p_goid", GOID), ("p_hold_ns", hold_ns))
     ]
 
 
@@ -33,6 +33,16 @@ def test_what_a_goroutine_waited_after_its_hold_is_no_part_of_it(
     wait = {"kind": "runq_preempt", "pid": PID, "goid": GOID, "end_ns": end_ns}
     waits = [wait | {"wait_ns": 9 * SECOND // 10}]
     path = make_trace(tmp_path, waits, gauges=_gauges(HOLD_NS))
+    assert len(hoarding(Trace.open(path))) == alarms
+
+
+@pytest.mark.parametrize(("state", "alarms"), [("S", 1), ("D", 1), ("T", 0), ("t", 0)])
+def test_a_process_that_was_stopped_hoards_nothing(tmp_path: Path, state: str, alarms: int) -> None:
+    """By a signal or a debugger, within a system call: else that is why the P is kept."""
+    end_ns = 3 * SECOND + SECOND // 20
+    wait = {"kind": "blocked", "pid": PID, "goid": GOID, "end_ns": end_ns, "state": state}
+    waits = [wait | {"wait_ns": HOLD_NS}]
+    path = make_trace(tmp_path, waits, gauges=_gauges(HOLD_NS, state=2))
     assert len(hoarding(Trace.open(path))) == alarms
 
 

@@ -166,7 +166,7 @@ def hoarding(trace: Trace) -> list[Finding]:
             arg_max(ns, hold) AS ns
           FROM held GROUP BY pid, p, goid, ns - hold::BIGINT
         ), kernel AS (
-          SELECT pid, goid, kind, end_ns, wait_ns, stack_runtime FROM waits
+          SELECT pid, goid, kind, state, end_ns, wait_ns, stack_runtime FROM waits
           WHERE goid IS NOT NULL
             AND kind IN ('runq_preempt', 'runq_wakeup', 'throttled', 'blocked')
         ), usual AS (
@@ -178,7 +178,7 @@ def hoarding(trace: Trace) -> list[Finding]:
           coalesce(mode(k.stack_runtime), any_value(u.stack)) AS stack
         FROM longest l LEFT JOIN kernel k ON k.pid = l.pid AND k.goid = l.goid
           AND k.end_ns BETWEEN l.ns - l.hold AND l.ns + 1000000000
-          AND (l.state <> 2 OR k.kind <> 'blocked')
+          AND (l.state <> 2 OR k.kind <> 'blocked' OR k.state IN ('T', 't'))
         LEFT JOIN usual u ON u.pid = l.pid AND u.goid = l.goid
         WHERE l.hold >= ? GROUP BY ALL ORDER BY l.hold DESC
         """,
@@ -187,8 +187,8 @@ def hoarding(trace: Trace) -> list[Finding]:
     named = sites(trace, [r["stack"] for r in rows])
     best: dict[tuple[int, int], Finding] = {}
     for row in rows:
-        # A thread that the kernel does not let run, or that waits for the world to stop, cannot
-        # give its P away: that is no fault of the goroutine.
+        # A thread that is not let run, by the kernel or a signal, or waits for the world to stop,
+        # cannot give its P away: that is no fault of the goroutine.
         ran = row["hold"] - row["off"]
         key = (row["pid"], row["goid"])
         if ran < HOLD_NS or key in best:
