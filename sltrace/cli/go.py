@@ -80,7 +80,9 @@ def command(path: str, window: int, as_json: bool) -> None:
         span = f"{output.duration(finding.start_ns)} to {output.duration(finding.end_ns)}"
         click.echo(printable(f"{finding.name}: {finding.sentence}"))
         click.echo(f"  process {finding.pid}, {span}; threshold: {finding.threshold}")
-    if not found:
+    if not any(target["level"] is not None for target in targets):
+        click.echo("none was looked into: what is wrong is not known")
+    elif not found:
         click.echo("nothing is beyond its threshold")
     click.echo()
     output.notes(notes)

@@ -45,6 +45,8 @@ def test_a_library_of_another_program_is_named(tmp_path: Path) -> None:
     said = sltrace("go", recording.path)
     assert str(library) in said.out
     assert target["why"] in said.out
+    assert "none was looked into" in said.out
+    assert "nothing is beyond" not in said.out
 
 
 def test_a_program_with_a_plugin_is_read_but_not_probed(tmp_path: Path) -> None:
