@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 @click.argument("path", metavar="TRACE", type=FILE)
 @click.option("--trace-id", metavar="ID", help="Only waits of this trace, and their path.")
 @click.option("--goid", type=int, metavar="N", help="Only waits of this goroutine, and their path.")
+@click.option("--pid", type=int, metavar="N", help="Only waits of this process.")
 @click.option("--top", type=click.IntRange(min=1), help="Lines to show; 20 unless --json.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document; times in ns.")
 @click.option(
@@ -32,6 +33,7 @@ def command(
     path: str,
     trace_id: str | None,
     goid: int | None,
+    pid: int | None,
     top: int | None,
     as_json: bool,
     file: str | None,
@@ -51,12 +53,13 @@ def command(
     if file and as_json:
         raise UsageError("-o makes a page and --json a document", "leave one of them out")
     trace = Trace.open(path)
-    result = chain(trace, trace_id.lower() if trace_id else None, goid)
+    result = chain(trace, trace_id.lower() if trace_id else None, goid, pid)
     if file:
         from heatmaps.chainpage import build_chain_page
 
         subject = [f"trace {trace_id.lower()}"] if trace_id else []
         subject += [f"goroutine {goid}"] if goid is not None else []
+        subject += [f"process {pid}"] if pid is not None else []
         page = build_chain_page(trace, result, ", ".join(subject))
         links = f"{output.number(len(result.links))} links"
         output.write_page(file, page, links, force=force)

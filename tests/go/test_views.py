@@ -250,6 +250,17 @@ def test_the_page_of_chains_has_them_all_and_nothing_that_runs(tmp_path: Path) -
     assert isinstance(both, UsageError)
 
 
+def test_goroutines_of_two_processes_are_not_one(tmp_path: Path) -> None:
+    """Each process counts its own from 1."""
+    trace = made(tmp_path, [waited("goroutine", ns, pid=ns) for ns in (100, 200, 200)])
+    with pytest.raises(UsageError, match="2 processes have a goroutine 7: 100, 200"):
+        chain(trace, goid=7)
+    path = chain(trace, goid=7, pid=200)
+    assert [s.end_ns - s.start_ns for s in path.steps] == [200, 200]
+    (all_of_one,) = chain(trace, pid=200).links
+    assert (all_of_one.count, chain(trace, pid=200).steps) == (2, ())
+
+
 def test_a_long_path_says_how_long_it_is(tmp_path: Path) -> None:
     """A goroutine that yields all the time: only the beginning of its path is read."""
     rows = [waited("goroutine", 100, reason=f"r{n % 3}") for n in range(10_005)]

@@ -24,6 +24,7 @@ NOBODY = "network, timer or runtime"
 NOT_RECORDED = "-"
 _MAX_STEPS = 10_000
 _KINDS = (Kind.GOROUTINE.label, Kind.GOROUTINE_BLOCKED.label)
+_MAX_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -102,13 +103,18 @@ class Chain:
         }
 
 
-def chain(trace: Trace, trace_id: str | None = None, goid: int | None = None) -> Chain:
-    """Links over the whole recording, or of one trace id or goroutine with its path.
+def chain(
+    trace: Trace, trace_id: str | None = None, goid: int | None = None, pid: int | None = None
+) -> Chain:
+    """Links over the whole recording, or of one trace id, goroutine or process.
+
+    With a trace id or a goroutine also its path.
 
     Raises:
-        UsageError: The trace has no goroutine waits, or none that match.
+        UsageError: The trace has no goroutine waits, or none that match; or the goroutine is one
+            of several processes.
     """
-    asked = {"trace_id": trace_id, "goid": goid}
+    asked = {"trace_id": trace_id, "goid": goid, "pid": pid}
     chosen = {name: (value,) for name, value in asked.items() if value is not None}
     selection = Selection(values={"kind": _KINDS, **chosen})
     condition, parameters = selection.where()
@@ -124,11 +130,13 @@ def chain(trace: Trace, trace_id: str | None = None, goid: int | None = None) ->
     if not rows:
         if chosen and trace.sql(f"SELECT 1 FROM waits WHERE kind IN {_KINDS!r} LIMIT 1").num_rows:
             raise UsageError(
-                "no goroutine waits match", "leave --goid and --trace-id out to see all"
+                "no goroutine waits match", "leave --goid, --trace-id and --pid out to see all"
             )
         raise UsageError(
             "this trace has no goroutine waits", "record a Go process with --pid PID --go-level 2"
         )
+    if goid is not None:
+        _check_one_process(trace, condition, parameters, goid)
     named = sites(trace, [r[k] for r in rows for k in ("stack", "waker")])
     summed: dict[tuple[str, ...], list[int]] = {}
     for row in rows:
@@ -145,18 +153,31 @@ def chain(trace: Trace, trace_id: str | None = None, goid: int | None = None) ->
         for (where, started, reason, waker, waker_started), totals in summed.items()
     ]
     links.sort(key=lambda link: (-link.blocked_ns - link.runq_ns, link.where, link.reason))
-    steps = _steps(trace, condition, parameters) if chosen else []
+    has_path = trace_id is not None or goid is not None
+    steps = _steps(trace, condition, parameters) if has_path else []
     (found,) = trace.sql(
         f"SELECT max(sampled) AS sampled, count(*) AS n FROM waits WHERE {condition}", parameters
     ).to_pylist()
     return Chain(
         tuple(links),
         tuple(steps),
-        found["n"] if chosen else 0,
+        found["n"] if has_path else 0,
         found["sampled"],
         losses(trace, selection),
         _notes(trace, links),
     )
+
+
+def _check_one_process(trace: Trace, condition: str, parameters: list[object], goid: int) -> None:
+    """Each process counts its goroutines by itself."""
+    pids = trace.sql(f"SELECT DISTINCT pid FROM waits WHERE {condition} ORDER BY pid", parameters)
+    if pids.num_rows > 1:
+        named = ", ".join(str(pid) for pid in pids["pid"].to_pylist()[:_MAX_NAMED])
+        raise UsageError(
+            f"{pids.num_rows} processes have a goroutine {goid}: {named}"
+            + (", ..." if pids.num_rows > _MAX_NAMED else ""),
+            "say which with --pid PID",
+        )
 
 
 def _steps(trace: Trace, condition: str, parameters: list[object]) -> list[Step]:
