@@ -83,7 +83,7 @@ static __always_inline void record_fill(const struct go_target *t, struct go_scr
 	labels_take(t, field_of(read, t->g_labels), &s->bucket, &r->tag);
 	span_take(t, r->goid, r->pid, &r->tag);
 	if (at_level(t, LEVEL_TRACKED)) {
-		r->stack = stack_of(s, r->pid, r->pc, field_of(read, t->g_sched_bp));
+		r->stack = stack_of(s, r->pid, t->g_sched_bp);
 		take_tracked(t, r, g);
 	} else {
 		/* Only its function, which begins there: other addresses are behind a call. */

@@ -5,6 +5,7 @@
 
 #include "stack_id.h"
 
+#define G_STACK_HI  8
 #define G_SCHED_PC  64
 #define SEEN_STACKS (1 << 15)
 
@@ -50,6 +51,7 @@ static __always_inline u64 stack_intern(struct go_stack *stack, u32 pid, u32 dep
 /* On the way from frame to frame. Frames lie close together: one read has several. */
 struct go_walk {
 	struct go_scratch *s;
+	u64 top; /* of the stack: a call from C has the caller's frames beyond */
 	u64 frame;
 	u64 base; /* where the words were read, and how many of them could be */
 	u64 known;
@@ -61,7 +63,7 @@ static long walk_frame(u64 i, struct go_walk *w)
 	struct go_scratch *s = w->s;
 	u64 at = (w->frame - w->base) / sizeof(u64), next, back;
 
-	if (!w->frame || w->frame & 7)
+	if (!w->frame || w->frame & 7 || w->frame >= w->top)
 		return 1;
 	if (at + 2 > w->known) {
 		w->base = w->frame;
@@ -88,13 +90,15 @@ static long walk_frame(u64 i, struct go_walk *w)
 }
 
 /*
- * The stack of a goroutine that is off its thread, by frame pointers, from where it goes on. One
- * that has not run yet has none, and its address is that of its function, where others are behind
- * a call.
+ * The stack of the goroutine in the scratch buffer, which is off its thread, by frame pointers,
+ * from where it goes on. One that has not run yet has none, and its address is that of its
+ * function, where others are behind a call.
  */
-static __noinline u64 stack_of(struct go_scratch *s, u32 pid, u64 pc, u64 frame)
+static __noinline u64 stack_of(struct go_scratch *s, u32 pid, u32 sched_bp)
 {
-	struct go_walk walk = {.s = s, .frame = frame, .depth = 1};
+	u64 pc = field_of(&s->goroutine, G_SCHED_PC), frame = field_of(&s->goroutine, sched_bp);
+	u64 top = field_of(&s->goroutine, G_STACK_HI);
+	struct go_walk walk = {.s = s, .top = top, .frame = frame, .depth = 1};
 
 	s->stack.addresses[0] = pc + !frame;
 	bpf_loop(GO_STACK_DEPTH - 1, walk_frame, &walk, 0);

@@ -65,8 +65,7 @@ static __always_inline void take_ready(const struct go_target *t, const struct t
 		count(GO_UNREADABLE);
 	} else {
 		seen->waker_goid = field_of(&s->goroutine, t->g_goid);
-		seen->waker_stack = stack_of(s, key->pid, field_of(&s->goroutine, G_SCHED_PC),
-					     field_of(&s->goroutine, t->g_sched_bp));
+		seen->waker_stack = stack_of(s, key->pid, t->g_sched_bp);
 	}
 	scratch_release(s);
 }

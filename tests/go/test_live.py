@@ -183,6 +183,20 @@ def test_goroutines_kept_for_calls_from_c_are_none(tmp_path: Path) -> None:
     assert sum(found.values()) < 10
 
 
+def test_stacks_end_where_c_called(tmp_path: Path) -> None:
+    """Beyond is C's stack, whose registers are no frames: each call had a stack of its own."""
+    with witness(mode="cgo") as running:
+        with recorder(tmp_path / "c.slt", "--pid", running.pid, "--go-level", 3, *ALL) as recording:
+            running.ask("callbacks 40")
+        trace = recording.trace
+    stacks = column(
+        trace,
+        "SELECT stack_runtime FROM waits WHERE kind = 'goroutine_blocked' AND reason = 'sleep'",
+    ).tolist()
+    assert len(stacks) == 40
+    assert len(set(stacks)) == 1
+
+
 def test_a_goroutine_found_leaked_waits_for_what_it_did(tmp_path: Path) -> None:
     """The runtime's own profile of leaks gives those it finds a state of their own."""
     with witness() as running:

@@ -4,13 +4,13 @@ package main
 #include <pthread.h>
 #include <unistd.h>
 
-extern void calledBack(void);
+extern void calledBack(long number);
 
-static void *one(void *unused)
+static void *one(void *number)
 {
-	calledBack();
+	calledBack((long)number);
 	usleep(100000);
-	return unused;
+	return number;
 }
 
 static void callBacks(int n)
@@ -18,7 +18,7 @@ static void callBacks(int n)
 	pthread_t threads[64];
 
 	for (int i = 0; i < n; i++)
-		pthread_create(&threads[i], 0, one, 0);
+		pthread_create(&threads[i], 0, one, (void *)(long)(i + 1));
 	for (int i = 0; i < n; i++)
 		pthread_join(threads[i], 0);
 }
@@ -28,7 +28,7 @@ import "C"
 import "time"
 
 //export calledBack
-func calledBack() { time.Sleep(time.Millisecond) }
+func calledBack(C.long) { time.Sleep(time.Millisecond) }
 
 func init() {
 	callBacks = func(n int) { C.callBacks(C.int(n)) }
