@@ -36,7 +36,7 @@ def test_a_library_of_another_program_is_named(tmp_path: Path) -> None:
             # Then it has loaded what it loads.
             time.sleep(1)
             with recorder(tmp_path / "l.slt", "--pid", program.pid) as recording:
-                time.sleep(0.3)
+                time.sleep(0.6)
             (target,) = targets(recording.trace)
         finally:
             program.kill()

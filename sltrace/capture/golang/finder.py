@@ -41,10 +41,17 @@ class Found:
 
 @dataclass
 class _Pending:
-    """A process to look at: until when it is young (monotonic, s), and what was wrong so far."""
+    """A process to look at.
+
+    Attributes:
+        young_until: Monotonic, s.
+        refusal: What was wrong so far.
+        is_other: It is not Go's, and may have loaded what is.
+    """
 
     young_until: float
     refusal: tuple[Identity, str] | None = None
+    is_other: bool = False
 
 
 class Finder:
@@ -140,7 +147,10 @@ class Finder:
         """Of a program that is not Go's; whether that settled it."""
         if self._libraries is None:
             return True
-        if time.monotonic() < one.young_until - _YOUNG_S + _LOADED_S:
+        loaded = time.monotonic() >= one.young_until - _YOUNG_S + _LOADED_S
+        # Next time: what is Go's goes first.
+        if not one.is_other or not loaded:
+            one.is_other = True
             return False
         for library in self._libraries.of(pid):
             info = library.info
