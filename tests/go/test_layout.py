@@ -28,7 +28,14 @@ from sltrace.target.go.offsets import OFFSETS, offsets_of
 from sltrace.target.go.pclntab import Pclntab
 from sltrace.target.go.process import GoProcess, find_offsets, identify, look_into
 from sltrace.target.go.x86 import decode, is_emulated
-from tests.support.golang import MODES, OLD_VERSION, TOOLCHAINS, VERSIONS, go_program, witness
+from tests.support.golang import (
+    MODES,
+    OLD_VERSION,
+    TOOLCHAINS,
+    VERSIONS,
+    go_program,
+    witness,
+)
 from tests.support.programs import ROOT
 
 WITNESS = ROOT / "tests" / "go" / "programs" / "witness"
@@ -364,6 +371,28 @@ def test_a_file_with_the_number_of_another_is_looked_at(tmp_path: Path) -> None:
         assert path.stat().st_ino == number
         looking.began([service.pid])
         assert [p.pid for p in looking.look().processes] == [service.pid]
+
+
+def test_who_becomes_a_go_program_is_looked_at_once() -> None:
+    """It is known before as a program of another language, which may load what is Go's."""
+    program = go_program(WITNESS)
+    with subprocess.Popen(
+        ["sh", "-c", f"read _; exec {program}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        try:
+            looking = finder.Finder(Filters(), (process.pid,))
+            assert looking.look().processes == []
+            assert process.stdin
+            assert process.stdout
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+            process.stdout.readline()
+            assert looking.look().processes == []
+            looking.began([process.pid])
+            assert [p.pid for p in looking.look().processes] == [process.pid]
+            assert looking.is_done
+        finally:
+            process.kill()
 
 
 def test_who_is_just_being_taken_in_is_no_trouble(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,6 +119,9 @@ class Finder:
             return True
         if file in self._not_go:
             return self._look_for_libraries(pid, one, found)
+        if one.is_other:
+            # It has become another program since, which the kernel tells by itself.
+            return True
         try:
             identity = identify(pid)
         except NotGoError:
