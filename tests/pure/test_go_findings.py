@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from sltrace.analysis.diagnosis import diagnose
-from sltrace.analysis.golang.findings import hoarding, lost_p
+from sltrace.analysis.golang.findings import amplification, hoarding, lost_p
 from sltrace.analysis.golang.health import unread
+from sltrace.model import Flag
 from sltrace.trace.reader import Trace
 from tests.support.traces import SECOND, make_trace
 
@@ -143,3 +146,21 @@ def test_ps_are_as_many_as_there_were(tmp_path: Path) -> None:
     target = {"from_ns": 0, "until_ns": 2 * SECOND}
     (found,) = _lost(tmp_path, [11.0, *[1.0] * 9], target)
     assert "off the CPU for 25% of the Ps' time" in found.sentence
+
+
+def test_of_many_stops_each_goroutine_is_held_against_its_own(tmp_path: Path) -> None:
+    stops, pause_ns, still_ns = 40_000, 100_000, 1_000_000
+    began = np.arange(stops) * 2_000_000
+    columns: dict[str, Any] = {
+        "kind": np.repeat(["stw", "goroutine", "goroutine"], stops),
+        "pid": np.full(3 * stops, PID, np.int32),
+        # The first stands still from the stop on, the second from after it.
+        "end_ns": np.concatenate([began + pause_ns, began + still_ns, began + 2 * still_ns]),
+        "wait_ns": np.repeat([pause_ns, still_ns, still_ns], stops),
+        "flags": np.full(3 * stops, int(Flag.LOCKED_THREAD), np.uint16),
+    }
+    trace = Trace.open(make_trace(tmp_path, pa.table(columns)))
+    (found,) = amplification(trace)
+    assert found.evidence["waits"] == stops
+    assert found.evidence["pause_ns"] == pause_ns
+    assert found.evidence["stood_still_ns"] == still_ns

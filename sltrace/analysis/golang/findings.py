@@ -350,20 +350,23 @@ def amplification(trace: Trace) -> list[Finding]:
     """Goroutines locked to a thread that stood still much longer than the world was stopped.
 
     Each is held against the time from its own stop on: before, it ran, as while the kernel kept
-    another one from stopping. Stops are counted, as one that the kernel made long outweighs many.
+    another one from stopping. A process's world is stopped once at a time, so that stop is the next
+    to end. Stops are counted, as one that the kernel made long outweighs many.
     """
     from sltrace.model import Flag
 
     origin = clock_ns(trace, "start_ns")
     rows = trace.sql(
         """
-        WITH stopped AS (
-          SELECT g.pid, g.wait_ns AS still, s.end_ns, s.end_ns - (g.end_ns - g.wait_ns) AS pause,
-            g.stack_runtime AS stack
-          FROM waits g JOIN waits s ON g.pid = s.pid AND s.kind = 'stw'
-            AND g.end_ns >= s.end_ns AND g.end_ns - g.wait_ns < s.end_ns
-            AND g.end_ns - g.wait_ns >= s.end_ns - s.wait_ns - 100000
-          WHERE g.kind = 'goroutine' AND g.flags & ? <> 0
+        WITH stops AS (
+          SELECT pid, end_ns, end_ns - wait_ns AS began_ns FROM waits WHERE kind = 'stw'
+        ), locked AS (
+          SELECT pid, wait_ns, end_ns, end_ns - wait_ns AS began_ns, stack_runtime AS stack
+          FROM waits WHERE kind = 'goroutine' AND flags & ? <> 0
+        ), stopped AS (
+          SELECT g.pid, g.wait_ns AS still, s.end_ns, s.end_ns - g.began_ns AS pause, g.stack
+          FROM locked g ASOF JOIN stops s ON g.pid = s.pid AND g.began_ns < s.end_ns
+          WHERE g.end_ns >= s.end_ns AND g.began_ns >= s.began_ns - 100000
         )
         SELECT pid, min(end_ns) AS first, max(end_ns) AS last, count(*) AS n,
           count_if(still >= ? * pause AND still - pause >= ?) / n AS amplified,
