@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sltrace.analysis.finding import LONG_NS, Finding, cpu_times, name_of
 from sltrace.analysis.meta import min_latency_ns, node_of_cpu
+from sltrace.analysis.quotas import LAST_OF_GROUP, LAST_QUOTAS, at_last, cpus
 from sltrace.durations import format_duration
 from sltrace.model import RUNQ_KINDS
 from sltrace.plural import counted
@@ -123,18 +124,18 @@ def quota(trace: Trace, wall_ns: int) -> list[Finding]:
     """A cgroup's CPU quota is used up while its threads could run."""
     rows = trace.sql(
         "SELECT cgroup, sum(wait_ns)::BIGINT AS waited, count(*) AS n, max(wait_ns) AS longest, "
-        "max(quota_us) AS quota, max(period_us) AS period FROM waits LEFT JOIN (SELECT cgroup_id, "
-        "max(quota_us) AS quota_us, max(period_us) AS period_us FROM cgroups GROUP BY 1) "
-        "USING (cgroup_id) WHERE kind = 'throttled' GROUP BY cgroup "
+        f"{LAST_OF_GROUP} FROM waits LEFT JOIN {LAST_QUOTAS} USING (cgroup_id) "
+        "WHERE kind = 'throttled' GROUP BY cgroup "
         "HAVING waited >= ? ORDER BY waited DESC",
         [round(QUOTA * wall_ns)],
     ).to_pylist()
     found = []
     for row in rows:
+        held = row["quota"]
         limit = (
-            f" Its quota is {row['quota'] / row['period']:.2f} CPUs "
-            f"({row['quota'] / 1000:g} ms in {row['period'] / 1000:g} ms)."
-            if row["quota"] and row["period"]
+            f" Its quota was {at_last(row['quotas'])}{cpus(held):.2f} CPUs "
+            f"({held['quota_us'] / 1000:g} ms in {held['period_us'] / 1000:g} ms)."
+            if held
             else " It has no quota of its own: it is that of a cgroup above it."
         )
         found.append(

@@ -103,6 +103,16 @@ def test_quota_from_a_hundredth_of_the_time_on(tmp_path: Path) -> None:
     assert "a cgroup above it" in found.sentence
 
 
+def test_the_quota_that_is_named_is_the_one_that_held_last(tmp_path: Path) -> None:
+    throttled = {"kind": "throttled", "wait_ns": 50 * MS, "cgroup": "/q", "cgroup_id": 7}
+    cgroups = [
+        {"cgroup_id": 7, "quota_us": us, "period_us": period_us, "seen_ns": ns}
+        for us, period_us, ns in ((20_000, 50_000, 2), (150_000, 100_000, 1), (None, None, 3))
+    ]
+    (found,) = of(tmp_path, [throttled, throttled], cgroups=cgroups).findings
+    assert "Its quota was at last 0.40 CPUs (20 ms in 50 ms)." in found.sentence
+
+
 def cpu_times(**by_name: tuple[int, int]) -> dict[str, Any]:
     """For CPU 0 and 1, in hundredths of the recording."""
     times = {

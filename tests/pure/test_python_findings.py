@@ -101,3 +101,18 @@ def test_where_no_process_was_looked_into_nothing_else_is_read(
         f"{path} has no Python process that was looked into: no uprobes here; "
         "7, is no CPython; record one with sltrace record --pid PID"
     )
+
+
+def test_the_quota_that_is_named_is_the_one_that_held_last(tmp_path: Path) -> None:
+    target = {"pid": PID, "runtime": "python", "level": 1, "from_ns": 0}
+    throttled = {"kind": "throttled", "pid": PID, "wait_ns": 9 * SECOND, "cgroup": "/web"}
+    cgroups = [
+        {"cgroup_id": 1, "quota_us": us, "period_us": period_us, "seen_ns": ns}
+        for us, period_us, ns in ((20_000, 50_000, 2), (150_000, 100_000, 1))
+    ]
+    made = make_trace(tmp_path, [throttled], targets=[target], cgroups=cgroups)
+    seen = python_report(Trace.open(made))
+    (finding,) = seen.findings
+    assert "the CPU quota of /web (at last 0.40 CPUs) was used up" in finding.what
+    (quota,) = seen.quotas
+    assert (quota.quota_us, quota.period_us, quota.quotas) == (20_000, 50_000, 2)

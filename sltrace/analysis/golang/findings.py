@@ -11,6 +11,7 @@ import numpy as np
 
 from sltrace.analysis.golang.sites import UNKNOWN, sites
 from sltrace.analysis.meta import clock_ns, lived_ns
+from sltrace.analysis.quotas import LAST_OF_GROUP, LAST_QUOTAS, at_last, cpus
 from sltrace.model import GOROUTINES_SCANNED
 
 if TYPE_CHECKING:
@@ -221,7 +222,7 @@ def lost_p(trace: Trace) -> list[Finding]:
     """Threads that the kernel takes off the CPU while they hold a P."""
     origin = clock_ns(trace, "start_ns")
     rows = trace.sql(
-        """
+        f"""
         WITH ps AS (
           SELECT pid, avg(value) AS ps FROM gauges WHERE name = 'gomaxprocs' GROUP BY pid
         )
@@ -233,11 +234,8 @@ def lost_p(trace: Trace) -> list[Finding]:
             0)::BIGINT AS own,
           mode(culprit_comm) FILTER (WHERE kind <> 'throttled'
             AND culprit_pid IS DISTINCT FROM w.pid) AS culprit,
-          any_value(g.cpus) AS cpus, any_value(g.quotas) AS quotas
-        FROM waits w JOIN ps ON w.pid = ps.pid LEFT JOIN (SELECT cgroup_id,
-          arg_max(quota_us / period_us, coalesce(seen_ns, 0)) AS cpus,
-          count(DISTINCT quota_us / period_us) AS quotas FROM cgroups GROUP BY cgroup_id) g
-          ON g.cgroup_id = w.cgroup_id
+          {LAST_OF_GROUP}
+        FROM waits w JOIN ps ON w.pid = ps.pid LEFT JOIN {LAST_QUOTAS} USING (cgroup_id)
         WHERE held_p IS NOT NULL AND kind IN ('runq_preempt', 'throttled') GROUP BY w.pid
         """
     ).to_pylist()
@@ -247,10 +245,9 @@ def lost_p(trace: Trace) -> list[Finding]:
         by_quota, by_others = row["throttled"] / available, row["preempted"] / available
         if by_quota < QUOTA_SHARE and by_others < LOST_SHARE:
             continue
-        quota = row["cpus"]
+        quota = cpus(row["quota"]) if row["quota"] else None
         why = (
-            f"the CPU quota ({'at last ' if row['quotas'] > 1 else ''}{quota:g} CPUs for "
-            f"{row['ps']:.3g} Ps)"
+            f"the CPU quota ({at_last(row['quotas'])}{quota:g} CPUs for {row['ps']:.3g} Ps)"
             if by_quota >= QUOTA_SHARE and quota
             else "the CPU quota"
             if by_quota >= QUOTA_SHARE

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from sltrace.analysis.python.locks import Lock
 from sltrace.analysis.python.tables import SLOW_NS, Collector, GilThread, Loop, Quota
+from sltrace.analysis.quotas import at_last
 
 GIL_WAITED = 0.1
 """GIL waits matter from this many threads on, waiting on average."""
@@ -190,11 +191,12 @@ def _of_quotas(recorded_ns: Recorded, quotas: Sequence[Quota]) -> Iterator[Findi
         if waiting >= THROTTLED:
             limit = ""
             if quota.quota_us and quota.period_us:
-                limit = f" of {quota.quota_us / quota.period_us:.2f} CPUs"
+                worth = quota.quota_us / quota.period_us
+                limit = f" ({at_last(quota.quotas)}{worth:.2f} CPUs)"
             yield Finding(
                 "cpu-quota",
                 quota.pid,
-                f"the CPU quota{limit} of {quota.cgroup} was used up: {waiting:.1f} of "
+                f"the CPU quota of {quota.cgroup}{limit} was used up: {waiting:.1f} of "
                 f"{quota.threads} threads waited for it at any time",
                 waiting,
                 THROTTLED,

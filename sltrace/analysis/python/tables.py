@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sltrace.analysis.quotas import LAST_OF_GROUP, LAST_QUOTAS
+
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
 
@@ -169,7 +171,12 @@ class Collector:
 
 @dataclass(frozen=True)
 class Quota:
-    """A process that ran out of CPU quota."""
+    """A process that ran out of CPU quota.
+
+    Attributes:
+        quota_us: Its last one, in each `period_us`; None where its cgroup has none of its own.
+        quotas: How many different ones it had.
+    """
 
     pid: int
     cgroup: str
@@ -177,6 +184,7 @@ class Quota:
     waited_ns: int
     quota_us: int | None
     period_us: int | None
+    quotas: int
 
 
 def processes(trace: Trace) -> list[Process]:
@@ -300,15 +308,12 @@ def quotas(trace: Trace) -> list[Quota]:
     """Python processes that waited for CPU quota."""
     rows = trace.sql(
         f"""
-        WITH limits AS (
-          SELECT cgroup_id, max(quota_us) AS quota_us, max(period_us) AS period_us
-          FROM cgroups GROUP BY cgroup_id
-        )
-        SELECT pid, coalesce(mode(cgroup), '') AS cgroup, count(DISTINCT tid) AS threads,
-          sum(wait_ns)::BIGINT AS waited_ns, any_value(quota_us) AS quota_us,
-          any_value(period_us) AS period_us
-        FROM waits LEFT JOIN limits USING (cgroup_id)
-        WHERE kind = 'throttled' AND {_OF_PYTHON} GROUP BY pid ORDER BY waited_ns DESC, pid
+        SELECT pid, cgroup, threads, waited_ns, quota.quota_us, quota.period_us, quotas FROM (
+          SELECT pid, coalesce(mode(cgroup), '') AS cgroup, count(DISTINCT tid) AS threads,
+            sum(wait_ns)::BIGINT AS waited_ns, {LAST_OF_GROUP}
+          FROM waits LEFT JOIN {LAST_QUOTAS} USING (cgroup_id)
+          WHERE kind = 'throttled' AND {_OF_PYTHON} GROUP BY pid
+        ) ORDER BY waited_ns DESC, pid
         """
     )
     return [Quota(**r) for r in rows.to_pylist()]

@@ -1,0 +1,26 @@
+"""CPU quotas of cgroups: which one held, as the trace has a row for each that it saw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+LAST_QUOTAS = """(
+  SELECT cgroup_id, max(coalesce(seen_ns, 0)) AS quota_seen_ns,
+    arg_max({'quota_us': quota_us, 'period_us': period_us}, coalesce(seen_ns, 0)) AS quota,
+    count(DISTINCT quota_us / period_us) AS quotas
+  FROM cgroups WHERE quota_us > 0 AND period_us > 0 GROUP BY cgroup_id
+)"""
+"""FROM item: of each cgroup that has one its last quota, when it was seen, and how many it had."""
+
+LAST_OF_GROUP = "arg_max(quota, quota_seen_ns) AS quota, coalesce(max(quotas), 0) AS quotas"
+"""The same of a group of waits that LAST_QUOTAS is joined to: NULL and 0 where there is none."""
+
+
+def cpus(quota: Mapping[str, int]) -> float:
+    """How many CPUs a quota is worth."""
+    return quota["quota_us"] / quota["period_us"]
+
+
+def at_last(quotas: int) -> str:
+    """What to say before a quota that another one came before."""
+    return "at last " if quotas > 1 else ""
