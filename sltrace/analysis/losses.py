@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from sltrace.analysis.meta import clock_ns, node_of_cpu
 from sltrace.analysis.selection import EVERYTHING, Selection, tables
 from sltrace.durations import format_duration
 from sltrace.model import RUNQ_KINDS
-from sltrace.plural import counted
+from sltrace.plural import counted, percent_digits
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
@@ -142,8 +141,7 @@ class Losses:
                 f"{counted(self.missed_count, 'wait')} not seen whole, "
                 f"{least} {format_duration(high)} together"
             )
-        # Two digits of the share: few among many waits are not none.
-        digits = max(2, 1 - math.floor(math.log10(100 * self.fraction)))
+        digits = percent_digits(self.fraction)
         share = f"{self.fraction:.{digits}%}"
         share = f"at most {share} of these" if self.selected else f"{share} of all"
         tail = f" ({share}: the percentiles above "

@@ -42,6 +42,11 @@ def number(value: int) -> str:
     return f"{value:,}"
 
 
+def figure(value: float) -> str:
+    """Three significant digits, and all before the point: `0.012`, `3.4`, `1,234`."""
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
+
+
 def share(part: int, whole: int) -> str:
     """Percent with one digit; empty where there is no whole."""
     return f"{part / whole:.1%}" if whole else ""

@@ -64,8 +64,8 @@ def _show(report: PythonReport) -> None:
         click.echo()
         click.echo(f"{finding.name}: {output.text(finding.what)}")
         click.echo(
-            f"  {finding.value:.3g} {finding.unit}, threshold {finding.threshold:.3g}; "
-            f"cure: {finding.advice}"
+            f"  {output.figure(finding.value)} {finding.unit}, "
+            f"threshold {output.figure(finding.threshold)}; cure: {finding.advice}"
         )
     if not report.findings:
         click.echo("no findings: nothing is over its threshold")

@@ -116,3 +116,13 @@ def test_the_quota_that_is_named_is_the_one_that_held_last(tmp_path: Path) -> No
     assert "the CPU quota of /web (at last 0.40 CPUs) was used up" in finding.what
     (quota,) = seen.quotas
     assert (quota.quota_us, quota.period_us, quota.quotas) == (20_000, 50_000, 2)
+
+
+@pytest.mark.parametrize(("ns", "shown"), [(1_234_567_890, "1,235"), (25_400_000, "25.4")])
+def test_a_figure_has_no_exponent(tmp_path: Path, ns: int, shown: str) -> None:
+    target = {"pid": PID, "runtime": "python", "level": 1, "from_ns": 0}
+    loop = {"kind": "loop", "reason": "iteration", "pid": PID, "tid": PID, "wait_ns": 2 * ns}
+    sleeps = {"kind": "blocked", "reason": "sleep", "pid": PID, "tid": PID, "wait_ns": ns}
+    made = make_trace(tmp_path, [loop, *[sleeps] * 5], targets=[target])
+    output = CliRunner().invoke(command, [str(made)]).output
+    assert f"  {shown} ms at once, threshold 20; cure" in output

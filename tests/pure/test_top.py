@@ -162,6 +162,21 @@ def test_the_heatmap_is_every_wait(live: tuple[Path, pd.DataFrame], height: int,
     assert "7 waits lost or not seen whole (0.23% of all)" in drawn(feed)
 
 
+@pytest.mark.parametrize(
+    ("lost", "seen", "share"), [(1, 0, "100.00%"), (1, 9_999_999, "0.000010%")]
+)
+def test_the_share_that_was_lost_has_no_exponent(
+    tmp_path: Path, lost: int, seen: int, share: str
+) -> None:
+    rows = [
+        {"end_ns": SECOND, "cpu": 0, "name": "states", "class": "loss", "value": lost},
+        {"end_ns": SECOND, "cpu": 0, "name": "records", "class": "info", "value": seen},
+    ]
+    feed = Feed(make_trace(tmp_path, counters=rows))
+    feed.take()
+    assert f"lost or not seen whole ({share} of all)" in drawn(feed)
+
+
 def test_segments_are_taken_once_and_removed(live: tuple[Path, pd.DataFrame]) -> None:
     path, frame = live
     feed = Feed(path)

@@ -10,7 +10,7 @@ import numpy as np
 
 from sltrace.buckets import lower_bounds
 from sltrace.cli import output
-from sltrace.plural import counted
+from sltrace.plural import counted, percent_digits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -192,7 +192,7 @@ def _losses(feed: Feed, status: str) -> Text:
     losses = feed.losses
     lost = "nothing was lost"
     if total := losses.total:
-        share = f"{100 * losses.fraction:.2g}% of all"
+        share = f"{losses.fraction:.{percent_digits(losses.fraction)}%} of all"
         lost = f"{counted(total, 'wait')} lost or not seen whole ({share})"
     status = output.text(status) if status else ""
     late = f"the recorder is {feed.late_s} s late" if feed.late_s else ""
