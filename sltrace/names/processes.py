@@ -20,7 +20,6 @@ _MAX_CMDLINE = 4096
 _MAX_NAMES = 1 << 18
 _KEEP_DEAD_NS = 5_000_000_000
 _IDLE = "idle"
-_FAR_FUTURE = np.iinfo(np.int64).max
 
 
 @dataclass

@@ -254,11 +254,6 @@ class Elf:
             at += 1
         return None
 
-    @property
-    def has_symbols(self) -> bool:
-        """Whether any function is named."""
-        return len(self._functions[0]) > 0
-
     def address_of(self, offset: int) -> int | None:
         """Address that a file offset is linked at; None outside of what is mapped."""
         for segment in self.segments:

@@ -118,7 +118,8 @@ def test_stripped_files_keep_their_dynamic_symbols(binary: Path, tmp_path: Path)
     with open(stripped, "rb") as file:
         elf = Elf.from_file(file)
     dynamic = {} if binary.name == "static" else functions(binary, "-D")
-    assert elf.has_symbols == bool(dynamic)
+    every = np.array(list(functions(binary)), np.uint64)
+    assert any(elf.names(every)) == bool(dynamic)
     for address, (size, names) in dynamic.items():
         if size:
             assert elf.names(np.array([address], np.uint64))[0] in names

@@ -204,17 +204,6 @@ def read_schedstat(pid: int, tid: int | None = None) -> tuple[int, int, int]:
     return int(cpu_ns), int(delay_ns), int(slices)
 
 
-def context_switches(pid: int, tid: int | None = None) -> tuple[int, int]:
-    """Voluntary and involuntary switches of another thread, from its `status`."""
-    found = {}
-    path = Path(f"/proc/{pid}/task/{tid or pid}/status")
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        key, _, value = line.partition(":")
-        if key.endswith("voluntary_ctxt_switches"):
-            found[key] = int(value)
-    return found["voluntary_ctxt_switches"], found["nonvoluntary_ctxt_switches"]
-
-
 def _joining(command: list[str], within: Cgroup | None) -> list[str]:
     if within is None:
         return command

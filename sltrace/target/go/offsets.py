@@ -60,13 +60,8 @@ class Offsets:
     histogram: Shape
 
     @property
-    def p_runq(self) -> int:
-        """The ring of 256 goroutines, after its head and tail."""
-        return self.p_runqhead + 8
-
-    @property
     def p_runnext(self) -> int:
-        """The goroutine that runs next."""
+        """The goroutine that runs next: after head, tail and ring of the 256 others."""
         return self.p_runqhead + 8 + 2048
 
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 COOKIE = b"xdebugpy"
 DEBUG_OFFSETS_BYTES = 1024
-GIL_BYTES = 208
-"""sizeof(struct _gil_runtime_state) of glibc builds, 3.10 to 3.13."""
 
 CODE_BYTES = 208
 """How much of a code object is read to tell it from others; all versions' fields are in it."""
