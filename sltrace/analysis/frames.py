@@ -170,8 +170,7 @@ def _named_frames(trace: Trace, pids: NDArray[Any], addresses: NDArray[Any]) -> 
             )
             SELECT w.i, w.pid, w.address, n.name, n.module,
               CASE WHEN n.language = 'native' AND {_GO_NAME}
-                AND EXISTS (SELECT 1 FROM programs g WHERE g.pid = w.pid AND g.exe = m.path)
-                THEN 'go' ELSE n.language END AS language,
+                AND (w.pid, m.path) IN (FROM programs) THEN 'go' ELSE n.language END AS language,
               coalesce(nullif(n.build_id, ''), m.build_id) AS build_id, m.path,
               CASE WHEN m.i IS NOT NULL
                 THEN greatest(least(w.address + m.moved, {2**63 - 1}), 0)::BIGINT END AS file_offset
