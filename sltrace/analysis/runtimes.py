@@ -12,7 +12,7 @@ from sltrace.analysis.finding import Finding, Name
 from sltrace.model import Kind
 
 if TYPE_CHECKING:
-    from sltrace.analysis.golang.findings import Finding as GoFinding
+    from sltrace.analysis.golang.finding import Finding as GoFinding
     from sltrace.analysis.python.findings import Finding as PythonFinding
     from sltrace.trace.reader import Trace
 

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pytest
 
 from sltrace.analysis.diagnosis import diagnose
-from sltrace.analysis.golang.findings import amplification, hoarding, lost_p
+from sltrace.analysis.golang.goroutines import amplification
 from sltrace.analysis.golang.health import unread
+from sltrace.analysis.golang.processors import hoarding, lost_p
 from sltrace.model import Flag
 from sltrace.trace.reader import Trace
 from tests.support.traces import SECOND, make_trace

@@ -1,0 +1,218 @@
+"""What is wrong with Ps: one goroutine keeps one, the kernel takes its thread off, too few."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sltrace.analysis.golang.finding import Finding
+from sltrace.analysis.golang.sites import UNKNOWN, sites
+from sltrace.analysis.meta import clock_ns, lived_ns
+from sltrace.analysis.quotas import LAST_OF_GROUP, LAST_QUOTAS, at_last, cpus
+
+if TYPE_CHECKING:
+    from sltrace.trace.reader import Trace
+
+_WINDOW_NS = 1_000_000_000
+HOLD_NS = 100_000_000
+"""The runtime asks a goroutine for its P after 10 ms: this is ten times that."""
+_COLLECTOR = "runtime.gcBgMark"
+"""What marks the heap has a quarter of the Ps for as long as that takes, by design."""
+BACKLOG = 16.0
+"""Goroutines queued per P, over a second. A service that keeps up has below 1."""
+LOST_SHARE = 0.2
+"""Of the time of all Ps; another busy process on a shared CPU takes some of it anywhere."""
+QUOTA_SHARE = 0.02
+
+
+def hoarding(trace: Trace) -> list[Finding]:
+    """A P that one goroutine keeps, longer than the runtime lets it."""
+    origin = clock_ns(trace, "start_ns")
+    rows = trace.sql(
+        """
+        WITH held AS (
+          SELECT h.pid, h.item AS p, h.ns, h.value AS hold, g.value::BIGINT AS goid,
+            s.value AS state
+          FROM gauges h JOIN gauges g ON h.pid = g.pid AND h.ns = g.ns AND h.item = g.item
+            AND g.name = 'p_goid'
+          JOIN gauges s ON h.pid = s.pid AND h.ns = s.ns AND h.item = s.item
+            AND s.name = 'p_state'
+          WHERE h.name = 'p_hold_ns'
+        ), longest AS (
+          SELECT pid, p, goid, arg_max(state, hold) AS state, max(hold)::BIGINT AS hold,
+            arg_max(ns, hold) AS ns
+          FROM held GROUP BY pid, p, goid, ns - hold::BIGINT
+        ), kernel AS (
+          SELECT pid, goid, kind, state, end_ns, wait_ns, stack_runtime FROM waits
+          WHERE goid IS NOT NULL
+            AND kind IN ('runq_preempt', 'runq_wakeup', 'throttled', 'blocked')
+        ), usual AS (
+          SELECT pid, goid, mode(stack_runtime) AS stack FROM kernel GROUP BY pid, goid
+        )
+        SELECT l.*, coalesce(sum(greatest(0, least(k.end_ns, l.ns)
+            - greatest(k.end_ns - k.wait_ns, l.ns - l.hold)))
+            FILTER (WHERE k.pid IS NOT NULL), 0)::BIGINT AS off,
+          coalesce(mode(k.stack_runtime), any_value(u.stack)) AS stack
+        FROM longest l LEFT JOIN kernel k ON k.pid = l.pid AND k.goid = l.goid
+          AND k.end_ns BETWEEN l.ns - l.hold AND l.ns + 1000000000
+          AND (l.state <> 2 OR k.kind <> 'blocked' OR k.state IN ('T', 't'))
+        LEFT JOIN usual u ON u.pid = l.pid AND u.goid = l.goid
+        WHERE l.hold >= ? GROUP BY ALL ORDER BY l.hold DESC
+        """,
+        [HOLD_NS],
+    ).to_pylist()
+    named = sites(trace, [r["stack"] for r in rows])
+    best: dict[tuple[int, int], Finding] = {}
+    for row in rows:
+        # A thread that is not let run, by the kernel or a signal, or waits for the world to stop,
+        # cannot give its P away: that is no fault of the goroutine.
+        ran = row["hold"] - row["off"]
+        key = (row["pid"], row["goid"])
+        if ran < HOLD_NS or key in best:
+            continue
+        site = named.get(row["stack"] or 0, UNKNOWN)
+        if site.started.startswith(_COLLECTOR):
+            continue
+        what = "in one system call" if row["state"] == 2 else "without a break"
+        best[key] = Finding(
+            "P hoarding",
+            row["pid"],
+            row["ns"] - row["hold"] - origin,
+            row["ns"] - origin,
+            f"no goroutine may keep a P for {HOLD_NS // 1_000_000} ms",
+            f"goroutine {row['goid']} kept P {row['p']} for {row['hold'] / 1e6:.0f} ms {what}, "
+            f"in {site.where}, started by {site.started}",
+            {
+                "goid": row["goid"],
+                "p": row["p"],
+                "hold_ns": row["hold"],
+                "off_cpu_ns": row["off"],
+                "where": site.where,
+                "started": site.started,
+            },
+        )
+    return list(best.values())
+
+
+def lost_p(trace: Trace) -> list[Finding]:
+    """Threads that the kernel takes off the CPU while they hold a P."""
+    origin = clock_ns(trace, "start_ns")
+    rows = trace.sql(
+        f"""
+        WITH ps AS (
+          SELECT pid, avg(value) AS ps FROM gauges WHERE name = 'gomaxprocs' GROUP BY pid
+        )
+        SELECT w.pid, any_value(ps.ps) AS ps, min(end_ns - wait_ns) AS first, max(end_ns) AS last,
+          coalesce(sum(wait_ns) FILTER (WHERE kind = 'throttled'), 0)::BIGINT AS throttled,
+          coalesce(sum(wait_ns) FILTER (WHERE kind <> 'throttled'), 0)::BIGINT AS preempted,
+          coalesce(sum(wait_ns::HUGEINT * queued), 0)::DOUBLE AS behind,
+          coalesce(sum(wait_ns) FILTER (WHERE kind <> 'throttled' AND culprit_pid = w.pid),
+            0)::BIGINT AS own,
+          mode(culprit_comm) FILTER (WHERE kind <> 'throttled'
+            AND culprit_pid IS DISTINCT FROM w.pid) AS culprit,
+          {LAST_OF_GROUP}
+        FROM waits w JOIN ps ON w.pid = ps.pid LEFT JOIN {LAST_QUOTAS} USING (cgroup_id)
+        WHERE held_p IS NOT NULL AND kind IN ('runq_preempt', 'throttled') GROUP BY w.pid
+        """
+    ).to_pylist()
+    found = []
+    for row in rows:
+        available = lived_ns(trace, row["pid"]) * row["ps"]
+        by_quota, by_others = row["throttled"] / available, row["preempted"] / available
+        if by_quota < QUOTA_SHARE and by_others < LOST_SHARE:
+            continue
+        quota = cpus(row["quota"]) if row["quota"] else None
+        why = (
+            f"the CPU quota ({at_last(row['quotas'])}{quota:g} CPUs for {row['ps']:.3g} Ps)"
+            if by_quota >= QUOTA_SHARE and quota
+            else "the CPU quota"
+            if by_quota >= QUOTA_SHARE
+            else "its own other threads, which are more than there were CPUs for"
+            if 2 * row["own"] > row["preempted"]
+            else f"other tasks, most of all {row['culprit']}"
+        )
+        found.append(
+            Finding(
+                "lost P",
+                row["pid"],
+                max(row["first"] - origin, 0),
+                row["last"] - origin,
+                f"below {QUOTA_SHARE:.0%} of the Ps' time to the quota, {LOST_SHARE:.0%} to others",
+                f"threads that held a P were off the CPU for {by_quota + by_others:.0%} of the "
+                f"Ps' time because of {why}; at most {row['behind'] / 1e9:.2f} goroutine-seconds "
+                "were queued behind them",
+                {
+                    "throttled_ns": row["throttled"],
+                    "preempted_ns": row["preempted"],
+                    "queued_behind_ns": round(row["behind"]),
+                    "gomaxprocs": round(row["ps"], 2),
+                    "quota_cpus": quota,
+                    "culprit": row["culprit"],
+                },
+            )
+        )
+    return found
+
+
+def backlog(trace: Trace) -> list[Finding]:
+    """More goroutines become runnable than the Ps can run."""
+    origin = clock_ns(trace, "start_ns")
+    rows = trace.sql(
+        """
+        WITH ticks AS (
+          SELECT pid, ns, max(value) FILTER (WHERE name = 'gomaxprocs') AS ps,
+            sum(value) FILTER (WHERE name IN ('runq_local', 'runq_global')) AS queued,
+            max(value) FILTER (WHERE name = 'idle_ps') AS idle,
+            max(value) FILTER (WHERE name = 'spinning_ms') AS spinning
+          FROM gauges GROUP BY pid, ns HAVING ps > 0
+        ), seconds AS (
+          SELECT pid, (ns - ?) // ? AS s, min(ns) AS first, max(ns) AS last,
+            avg(queued / ps) AS queued, coalesce(avg(idle / ps), 0) AS idle,
+            coalesce(avg(spinning / ps), 0) AS spinning
+          FROM ticks GROUP BY ALL HAVING count(*) >= 5
+        )
+        SELECT pid, min(first) AS first, max(last) AS last, max(queued) AS queued,
+          avg(idle) AS idle, avg(spinning) AS spinning, count(*) AS seconds
+        FROM seconds WHERE queued >= ? GROUP BY pid HAVING count(*) >= 2
+        """,
+        [origin, _WINDOW_NS, BACKLOG],
+    ).to_pylist()
+    found = []
+    for row in rows:
+        waits = trace.sql(
+            "WITH waited AS (SELECT reason, stack_runtime, wait_ns FROM waits "
+            "WHERE kind = 'goroutine' AND pid = ? AND end_ns BETWEEN ? AND ?), "
+            "stacks AS (SELECT reason, stack_runtime AS stack, sum(wait_ns) AS ns FROM waited "
+            "WHERE stack IS NOT NULL GROUP BY ALL) "
+            "SELECT reason, count(*) AS n, sum(wait_ns)::BIGINT AS total, "
+            "quantile_disc(wait_ns, 0.99) AS p99, (SELECT arg_max(stack, (ns, stack)) "
+            "FROM stacks s WHERE s.reason IS NOT DISTINCT FROM w.reason) AS stack "
+            "FROM waited w GROUP BY reason ORDER BY total DESC, reason",
+            [row["pid"], row["first"], row["last"]],
+        ).to_pylist()
+        top = waits[0] if waits else None
+        network = next((w for w in waits if w["reason"] == "IO wait"), None)
+        starved = bool(network and top and network["total"] >= 0.5 * top["total"])
+        site = sites(trace, [top["stack"]] if top else []).get(top["stack"] if top else 0, UNKNOWN)
+        what = (
+            f"; most time went to waits after: {top['reason']}, as in {site.started}" if top else ""
+        )
+        found.append(
+            Finding(
+                "netpoller starvation" if starved else "goroutine backlog",
+                row["pid"],
+                row["first"] - origin,
+                row["last"] - origin,
+                f"fewer than {BACKLOG:.0f} goroutines queued per P, over a second",
+                f"up to {row['queued']:.0f} goroutines were queued per P for {row['seconds']} s, "
+                f"while {row['idle']:.0%} of the Ps were idle{what}",
+                {
+                    "queued_per_p": row["queued"],
+                    "idle_share": row["idle"],
+                    "spinning_per_p": row["spinning"],
+                    "by_reason": [
+                        {k: w[k] for k in ("reason", "n", "total", "p99")} for w in waits
+                    ],
+                },
+            )
+        )
+    return found
