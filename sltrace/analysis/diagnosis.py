@@ -1,8 +1,8 @@
 """What is wrong with this machine or service, in sentences: nothing where nothing is wrong.
 
 Each finding has its own threshold (`sltrace.analysis.contention`, `.stalls`, `.runtimes`;
-docs/cli.md). They
-are about what was seen: losses can hide a finding, never make one.
+docs/cli.md).
+They are about what was seen: losses can hide a finding, never make one.
 """
 
 from __future__ import annotations

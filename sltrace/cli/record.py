@@ -158,7 +158,12 @@ _STACKS = {
     show_default=True,
     help="bcc compiles at start: for kernels with headers and no BTF.",
 )
-@click.option("--buffer", "buffer", metavar="SIZE", help="Ring of each CPU, as 4M.")
+@click.option(
+    "--buffer",
+    "buffer",
+    metavar="SIZE",
+    help="Memory of each CPU's ring, as 4M; at most 12M with libbpf.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no summary.")
 def command(
     command_line: tuple[str, ...],

@@ -1,8 +1,8 @@
 """Which container, pod or systemd unit a cgroup path belongs to.
 
-The shapes are those of container runtimes in use (docs/cgroups.md has the table). An id counts
-only as the last component, but for `/init` and the like below it: a session scope under
-user.slice may hold a UUID that is no container.
+The shapes are those of container runtimes in use (`tests/pure/test_names_containers.py` has
+some of each). An id counts only as the last component, but for `/init` and the like below it: a
+session scope under user.slice may hold a UUID that is no container.
 """
 
 from __future__ import annotations

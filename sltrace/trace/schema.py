@@ -37,7 +37,7 @@ WAITS = (
         "what was waited for: runq_wakeup, runq_preempt, throttled, blocked, goroutine, stw, gil, "
         "loop, goroutine_blocked",
     ),
-    Column("pid", "int32", "process (thread group) id, in the recorder's pid namespace's root"),
+    Column("pid", "int32", "process (thread group) id"),
     Column("tid", "int32", "thread id"),
     Column("comm", "dict", "thread name when the wait ended"),
     Column("cpu", "uint16", "CPU the task got at the end"),
@@ -98,7 +98,14 @@ WAITS = (
         "dict",
         "where trace_id is from: pprof_labels, otel_sdk, contextvars, thread_context, obi",
     ),
-    Column("flags", "uint8", "bits of sltrace.model.Flag: 1 censored, 2 first run, ..."),
+    Column(
+        "flags",
+        "uint8",
+        "sum of: 1 began before the recording, 2 the task's first run, 4 moved to another CPU's "
+        "queue while it waited, 8 the culprit's look back is too short, 16 yielded or rescheduled "
+        "on return to user space, 32 the waker is unknown, 64 moved while it slept on a queue, "
+        "128 the goroutine is locked to its thread",
+    ),
 )
 
 MISSED = (
@@ -141,7 +148,7 @@ COUNTERS = (
     Column("start_ns", "int64", "start of the interval"),
     Column("end_ns", "int64", "end of the interval"),
     Column("cpu", "uint16", "CPU"),
-    Column("name", "dict", "what was counted; docs/measured.md explains each"),
+    Column("name", "dict", "what was counted; docs/measured.md and docs/python.md explain each"),
     Column(
         "class",
         "dict",
@@ -201,7 +208,11 @@ CGROUPS = (
     Column("removed_ns", "int64", "when it was removed; null if it outlived the recording"),
     Column("quota_us", "int64", "CPU quota per period; null if none or unknown"),
     Column("period_us", "int64", "CPU period; null if unknown"),
-    Column("seen_ns", "int64", "when it was so; of several rows of a cgroup the latest holds"),
+    Column(
+        "seen_ns",
+        "int64",
+        "when it was so: a cgroup that changed, as its quota, has several rows; the latest holds",
+    ),
 )
 
 TARGETS = (
@@ -238,7 +249,7 @@ SAMPLES = (
 GAUGES = (
     Column("ns", "int64", "when it was read"),
     Column("pid", "int32", "process"),
-    Column("name", "dict", "what was read; docs/measured.md explains each"),
+    Column("name", "dict", "what was read; docs/go.md explains each"),
     Column("item", "int32", "of which P or thread; null for the whole process"),
     Column("value", "double", "its value"),
 )

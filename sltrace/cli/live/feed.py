@@ -1,4 +1,4 @@
-"""Takes a trace apart while it is being written, and keeps the last minute of it in sums.
+"""Takes a trace apart while it is being written, and keeps the last minutes of it in sums.
 
 Segments appear under their names when they are whole, about two a second. Each is read once,
 summed into a table in memory and removed, so neither disk nor memory grow with time.
