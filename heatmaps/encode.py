@@ -55,16 +55,6 @@ class ColumnBlock:
         self._columns[name] = {"at": len(self._bytes), "type": kind, "length": int(column.size)}
         self._bytes += column.astype("<" + kind).tobytes()
 
-    def add_lists(self, name: str, lists: Iterable[Iterable[int]]) -> None:
-        """Adds lists of different lengths as two columns: `name.items` and their `name.ends`."""
-        items: list[int] = []
-        ends: list[int] = []
-        for one in lists:
-            items.extend(one)
-            ends.append(len(items))
-        self.add(f"{name}.items", np.array(items, np.int64))
-        self.add(f"{name}.ends", np.array(ends, np.int64))
-
     @property
     def directory(self) -> dict[str, dict[str, Any]]:
         """Offset, type and length of each column, for the page."""

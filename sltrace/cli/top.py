@@ -62,9 +62,9 @@ def command(no_blocked: bool, loader: str, **filters: tuple[str, ...]) -> None:
             click.echo(exited if filters["pids"] else "the recorder was ended")
     finally:
         kept = recorder.close()
-    for path, failure in kept:
-        if not failure:
-            click.echo(f"recorded {click.format_filename(path)}")
+        for path, failure in kept:
+            if not failure:
+                click.echo(f"recorded {click.format_filename(path)}")
     for failure in filter(None, (failure for _, failure in kept)):
         raise failure
 

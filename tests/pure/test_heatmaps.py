@@ -74,12 +74,6 @@ def test_columns_come_back(columns: list[list[int]]) -> None:
         assert (directory["type"] == "u1") == (max(column, default=0) < 256)
 
 
-def test_lists_come_back() -> None:
-    block = ColumnBlock()
-    block.add_lists("stacks", [[], [1, 2], [70_000]])
-    assert unpacked(block) == {"stacks.items": [1, 2, 70_000], "stacks.ends": [0, 2, 3]}
-
-
 @given(st.lists(st.lists(st.integers(0, 5), max_size=6), max_size=8))
 def test_a_trie_holds_its_stacks_and_shares_their_beginnings(stacks: list[list[int]]) -> None:
     trie = Trie.of(stacks)
