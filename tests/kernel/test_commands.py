@@ -185,7 +185,7 @@ def test_contention_names_victim_and_culprit(sick: Sick) -> None:
 
 def test_quota_is_that_of_cpu_stat(sick: Sick) -> None:
     found = one(sick.trace, "quota", cgroup=sick.limited)
-    assert "Its quota is 0.20 CPUs (20 ms in 100 ms)" in found.sentence
+    assert "Its quota was 0.20 CPUs (20 ms in 100 ms)" in found.sentence
     assert found.numbers["waited_ns"] == pytest.approx(sick.throttled_ns, rel=0.05)
 
 
