@@ -87,10 +87,9 @@ def diagnosis(trace: Trace) -> dict[str, Any]:
 
 def _recordings(trace: Trace) -> list[dict[str, Any]]:
     """Of a merged trace each recording that is in it: whose it is, when, and how it was made."""
-    from sltrace.analysis.meta import clock_ns, natural
+    from sltrace.analysis.meta import clock_ns, merged_parts, natural
 
     began = clock_ns(trace, "start_ns")
-    parts = [part for part in _list(trace.meta.get("merged")) if isinstance(part, dict)]
     return [
         {
             "trace": bounded(part.get("trace")),
@@ -102,7 +101,7 @@ def _recordings(trace: Trace) -> list[dict[str, Any]]:
             "filters": _filters(part.get("filters")),
             "command": [bounded(a) for a in _list(part.get("command_line"))],
         }
-        for part in parts
+        for part in merged_parts(trace)[:_MAX_LINES]
     ]
 
 

@@ -133,7 +133,7 @@ def quota(trace: Trace, wall_ns: int) -> list[Finding]:
     for row in rows:
         held = row["quota"]
         limit = (
-            f" Its quota was {at_last(row['quotas'])}{cpus(held):.2f} CPUs "
+            f" Its quota was {at_last(row['quotas'])}{cpus(**held):.2f} CPUs "
             f"({held['quota_us'] / 1000:g} ms in {held['period_us'] / 1000:g} ms)."
             if held
             else " It has no quota of its own: it is that of a cgroup above it."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
@@ -115,8 +115,7 @@ def _recording_of(parts: list[tuple[int, int]], ns: int) -> tuple[int, int] | No
 
 def _recordings(trace: Trace, pid: int | None = None) -> list[tuple[int, int]]:
     """Start and end of each recording that is in the trace, by start; or of a process's machine."""
-    merged = trace.meta.get("merged")
-    parts = [m for m in merged if isinstance(m, dict)] if isinstance(merged, list) else []
+    parts = merged_parts(trace)
     if not parts:
         return [(clock_ns(trace, "start_ns"), clock_ns(trace, "end_ns"))]
     if pid is not None:
@@ -125,6 +124,12 @@ def _recordings(trace: Trace, pid: int | None = None) -> list[tuple[int, int]]:
         own = max((o for o in offsets if o <= pid), default=0)
         parts = [m for m, offset in zip(parts, offsets, strict=True) if offset == own]
     return sorted((natural(m.get("start_ns")), natural(m.get("end_ns"))) for m in parts)
+
+
+def merged_parts(trace: Trace) -> list[dict[str, Any]]:
+    """What the trace says of each recording that was merged into it; of one that is none: empty."""
+    merged = trace.meta.get("merged")
+    return [m for m in merged if isinstance(m, dict)] if isinstance(merged, list) else []
 
 
 def natural(value: object) -> int:

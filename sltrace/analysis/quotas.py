@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 LAST_QUOTAS = """(
   SELECT cgroup_id, max(coalesce(seen_ns, 0)) AS quota_seen_ns,
     arg_max({'quota_us': quota_us, 'period_us': period_us}, coalesce(seen_ns, 0)) AS quota,
@@ -16,9 +14,9 @@ LAST_OF_GROUP = "arg_max(quota, quota_seen_ns) AS quota, coalesce(max(quotas), 0
 """The same of a group of waits that LAST_QUOTAS is joined to: NULL and 0 where there is none."""
 
 
-def cpus(quota: Mapping[str, int]) -> float:
+def cpus(quota_us: int, period_us: int) -> float:
     """How many CPUs a quota is worth."""
-    return quota["quota_us"] / quota["period_us"]
+    return quota_us / period_us
 
 
 def at_last(quotas: int) -> str:

@@ -65,8 +65,8 @@ def command(no_blocked: bool, loader: str, **filters: tuple[str, ...]) -> None:
         for path, failure in kept:
             if not failure:
                 click.echo(f"recorded {click.format_filename(path)}")
-    for failure in filter(None, (failure for _, failure in kept)):
-        raise failure
+    if failures := [failure for _, failure in kept if failure]:
+        raise failures[0]
 
 
 def _await_begin(recorder: LiveRecorder) -> None:

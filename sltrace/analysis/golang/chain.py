@@ -123,7 +123,8 @@ def chain(
         "waker_goid IS NOT NULL AS has_waker, "
         "count(*) FILTER (WHERE kind = 'goroutine') AS n, "
         "coalesce(sum(wait_ns) FILTER (WHERE kind = 'goroutine_blocked'), 0)::BIGINT AS blocked, "
-        "coalesce(sum(wait_ns) FILTER (WHERE kind = 'goroutine'), 0)::BIGINT AS runq "
+        "coalesce(sum(wait_ns) FILTER (WHERE kind = 'goroutine'), 0)::BIGINT AS runq, "
+        "count(*) AS waits, max(sampled) AS sampled "
         f"FROM waits WHERE {condition} GROUP BY ALL",
         parameters,
     ).to_pylist()
@@ -155,14 +156,11 @@ def chain(
     links.sort(key=lambda link: (-link.blocked_ns - link.runq_ns, link.where, link.reason))
     has_path = trace_id is not None or goid is not None
     steps = _steps(trace, condition, parameters) if has_path else []
-    (found,) = trace.sql(
-        f"SELECT max(sampled) AS sampled, count(*) AS n FROM waits WHERE {condition}", parameters
-    ).to_pylist()
     return Chain(
         tuple(links),
         tuple(steps),
-        found["n"] if has_path else 0,
-        found["sampled"],
+        sum(row["waits"] for row in rows) if has_path else 0,
+        max((row["sampled"] for row in rows if row["sampled"] is not None), default=None),
         losses(trace, selection),
         _notes(trace, links),
     )

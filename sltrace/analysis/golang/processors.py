@@ -120,7 +120,7 @@ def lost_p(trace: Trace) -> list[Finding]:
         by_quota, by_others = row["throttled"] / available, row["preempted"] / available
         if by_quota < QUOTA_SHARE and by_others < LOST_SHARE:
             continue
-        quota = cpus(row["quota"]) if row["quota"] else None
+        quota = cpus(**row["quota"]) if row["quota"] else None
         why = (
             f"the CPU quota ({at_last(row['quotas'])}{quota:g} CPUs for {row['ps']:.3g} Ps)"
             if by_quota >= QUOTA_SHARE and quota

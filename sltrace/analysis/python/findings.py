@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sltrace.analysis.python.locks import Lock
 from sltrace.analysis.python.tables import SLOW_NS, Collector, GilThread, Loop, Quota
-from sltrace.analysis.quotas import at_last
+from sltrace.analysis.quotas import at_last, cpus
 
 GIL_WAITED = 0.1
 """GIL waits matter from this many threads on, waiting on average."""
@@ -191,7 +191,7 @@ def _of_quotas(recorded_ns: Recorded, quotas: Sequence[Quota]) -> Iterator[Findi
         if waiting >= THROTTLED:
             limit = ""
             if quota.quota_us and quota.period_us:
-                worth = quota.quota_us / quota.period_us
+                worth = cpus(quota.quota_us, quota.period_us)
                 limit = f" ({at_last(quota.quotas)}{worth:.2f} CPUs)"
             yield Finding(
                 "cpu-quota",
