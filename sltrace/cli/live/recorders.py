@@ -13,7 +13,15 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from sltrace.errors import CannotRecord, OutputError, SltraceError, TargetError, UsageError
+from sltrace.errors import (
+    CannotRecord,
+    OutputError,
+    SltraceError,
+    TargetError,
+    TraceError,
+    UsageError,
+)
+from sltrace.trace.meta import read_meta
 
 _PATIENCE_S = 30
 _NO_RUNTIMES = ("--no-go", "--no-python")
@@ -45,13 +53,19 @@ class Recorder:
     def failure(self) -> SltraceError | None:
         """What it failed of, in its own words; None if it runs or has recorded all."""
         code = self._process.poll()
-        if not code:
+        # One that had recorded all and was on its way out was only hurried.
+        if not code or (code == -signal.SIGINT and self._has_finished()):
             return None
         lines = self._said.read_bytes().decode("utf-8", "replace").splitlines()
         said = [line for line in lines if line.startswith("sltrace: ")]
         how = f"was killed by signal {-code}" if code < 0 else f"ended with {code}"
         message = said[-1].removeprefix("sltrace: ") if said else f"the recorder {how}"
         return _ERRORS.get(code, SltraceError)(message)
+
+    def _has_finished(self) -> bool:
+        with contextlib.suppress(TraceError):
+            return bool(read_meta(self.path).get("finished"))
+        return False
 
     def end(self) -> None:
         """Ends it as Ctrl-C does, and waits for that."""
