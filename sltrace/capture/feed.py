@@ -72,7 +72,7 @@ class Feed:
         self._symbols = symbols
         self._native = native
         self._segment: Segment | None = None
-        self._filled = FILLED_BY_ALL if sources else FILLED_BY_SCHEDULER
+        self._filled = self._needed = FILLED_BY_SCHEDULER
         # Appended to by one thread and taken from by the other; each count has one writer.
         self._drained: deque[NDArray[Any]] = deque()
         self._task_events: deque[NDArray[Any]] = deque()
@@ -116,7 +116,7 @@ class Feed:
         while drained:
             lot = _lot(drained)
             waits, missed = self._rows.tables(lot)
-            self._add_waits(waits)
+            self._add_waits(waits, FILLED_BY_SCHEDULER)
             self.missed += missed.num_rows
             self._keep("missed", missed)
             self._encoded_bytes += sum(records.nbytes for records in lot)
@@ -131,6 +131,8 @@ class Feed:
         if self._segment:
             self._segment.close()
             self._segment = None
+            # The next will most likely be of the same sources.
+            self._filled, self._needed = self._needed, FILLED_BY_SCHEDULER
 
     def write_tables(self, *, final: bool = False) -> None:
         """Writes what came since the last call beside waits, and names; with `final`, all names."""
@@ -173,7 +175,7 @@ class Feed:
     def _write(self, rows: Rows) -> None:
         for table, data in rows:
             if table == "waits":
-                self._add_waits(self._within(data, "end_ns"))
+                self._add_waits(self._within(data, "end_ns"), FILLED_BY_ALL)
             elif table == "samples":
                 self._keep(table, self._within(data, "ns"))
             else:
@@ -188,11 +190,16 @@ class Feed:
         within = (ns >= self.since_ns) & (ns <= self.until_ns)
         return rows if within.all() else chosen(rows, within)
 
-    def _add_waits(self, rows: pa.Table) -> None:
-        if rows.num_rows:
-            self._segment = self._segment or self._writer.segment("waits", filled=self._filled)
-            self._segment.add(rows)
-            self.waits += rows.num_rows
+    def _add_waits(self, rows: pa.Table, filled: frozenset[str]) -> None:
+        if not rows.num_rows:
+            return
+        self._needed &= filled
+        if not self._filled <= filled:
+            self.close_segment()
+            self._filled = self._needed = filled
+        self._segment = self._segment or self._writer.segment("waits", filled=self._filled)
+        self._segment.add(rows)
+        self.waits += rows.num_rows
 
     def _take_groups(self) -> None:
         ring = self._probes.cgroup_ring

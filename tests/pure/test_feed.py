@@ -8,6 +8,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -76,3 +77,37 @@ def test_targets_are_told_anew_when_they_change(tmp_path: Path) -> None:
         assert Trace.open(writer.path).table("targets").select(["pid", "level"]).to_pylist() == [
             {"pid": 7, "level": level}
         ]
+
+
+def test_columns_that_only_the_scheduler_fills_are_said_to_be_filled_where_no_other_waits_are(
+    tmp_path: Path,
+) -> None:
+    """Written so they cost less; a segment that has both kinds of waits has nulls in them."""
+    by_all = {"end_ns": 1, "wait_ns": 1, "kind": "gil", "pid": 1, "tid": 1, "comm": "x", "cpu": 0}
+    by_all |= {"cgroup_id": 1, "cgroup": "/", "flags": 0}
+    by_scheduler = by_all | {"prev_cpu": 0, "node": 0, "migrated": False, "policy": "OTHER"}
+    by_scheduler |= {"prio": 120, "nice": 0, "state": "S"}
+    schema = arrow_schema("waits")
+    ours = pa.Table.from_pylist([by_scheduler], schema=schema)
+    rows = Mock()
+    rows.tables.return_value = ours, arrow_schema("missed").empty_table()
+    source = Mock()
+    others = {name: Mock() for name in ("tasks", "groups", "native", "symbols")}
+    writer = TraceWriter.create(tmp_path / "t.slt", {})
+    probes = SimpleNamespace(stack_ring=None, cgroup_ring=None)
+    feed = Feed(writer, probes, [source], rows=rows, **others)  # type: ignore[arg-type]
+    theirs = pa.table({name: [value] for name, value in by_all.items()})
+    for told in ([], [], [("waits", theirs)], [("waits", theirs)], [], []):
+        source.rows.return_value = told
+        for due in (False, True):
+            feed.put(np.zeros(1))
+            feed.encode(sources=due)
+        feed.close_segment()
+    segments = [pq.read_schema(f) for f in sorted((writer.path / "waits").iterdir())]
+    # In the third period the other's waits came after the first of the scheduler.
+    nullable = [s.field("prio").nullable for s in segments]
+    assert nullable == [False, False, False, True, True, True, False]
+    assert all(not s.field("end_ns").nullable for s in segments)
+    kinds = "SELECT kind = 'gil' AND prio IS NULL OR prio = 120 AS right, count(*) AS n FROM waits"
+    found = Trace.open(writer.path).sql(kinds + " GROUP BY ALL").to_pylist()
+    assert found == [{"right": True, "n": 14}]
