@@ -17,8 +17,8 @@ Q       := $(if $(V),,@)
 
 # What Debian packages as programs and libraries; the rest comes from pyproject.toml.
 APT_BUILD := clang-19 llvm-19 libbpf-dev libbpf1 gcc libc6-dev python3-venv
-APT_TEST  := python3-bpfcc chromium binutils util-linux nodejs
-APT_BENCH := linux-perf bpftrace libbpf-tools
+APT_TEST  := python3-bpfcc chromium binutils util-linux nodejs linux-perf
+APT_BENCH := bpftrace libbpf-tools
 # For the tests of Go, fetched once: toolchains of 60 to 80 MB each, a service of 50 MB, and two of
 # 4 and 8 MB that Debian 12 builds with Go 1.19; unpacked, not installed.
 GO_SERVICES := nats-server etcd-server

@@ -8,66 +8,112 @@
 
 #include "wait_state.h"
 
-/* Adds run time to a task among candidates; false where there is no room for it. */
-static __always_inline bool add_to(struct candidate *candidates, u32 tid, u32 pid, u64 cgroup,
-				   u64 ns)
+/*
+ * Read from memory each time: a value that a loop compares in a register has another range on
+ * each way through it, and the verifier would follow them all.
+ */
+#define FRESH(value) (*(volatile typeof(value) *)&(value))
+
+static __always_inline void tally_begin(struct tally *t)
 {
-	u32 j;
+	t->round++;
+	t->tasks = 0;
+	t->most_ns = 0;
+}
 
-	for (j = 0; j < CANDIDATES; j++) {
-		struct candidate *k = &candidates[j];
+/*
+ * Adds what a task ran. In a full set the one that ran least makes room for what is longer: so
+ * nobody has more than it ran, and who ran most is there.
+ */
+static __always_inline void tally_add(struct tally *t, u32 tid, u32 pid, u64 cgroup, u64 ns)
+{
+	/* Fibonacci hashing: tids that follow each other are in different sets. */
+	u32 at = (tid * 0x9e3779b1u) / ((1ULL << 32) / TALLY_SETS) * TALLY_WAYS, least_at = at, j;
+	struct tally_place *place;
 
-		if (!k->ns) {
-			k->tid = tid;
-			k->pid = pid;
-			k->cgroup = cgroup;
+	LONG_LOOP for (j = 0; j < TALLY_WAYS; j++, at++)
+	{
+		place = &t->places[at & (TALLY_SETS * TALLY_WAYS - 1)];
+		if (place->round != t->round)
+			break;
+		if (place->ran.tid == tid) {
+			place->ran.ns += ns;
+			goto added;
 		}
-		if (k->tid == tid) {
-			k->ns += ns;
-			return true;
-		}
+		if (place->ran.ns < t->places[least_at & (TALLY_SETS * TALLY_WAYS - 1)].ran.ns)
+			least_at = at;
 	}
-	return false;
+	t->tasks++;
+	if (j == TALLY_WAYS) {
+		at = least_at;
+		place = &t->places[at & (TALLY_SETS * TALLY_WAYS - 1)];
+		if (place->ran.ns >= ns)
+			return;
+	}
+	place->round = t->round;
+	place->ran.tid = tid;
+	place->ran.pid = pid;
+	place->ran.cgroup = cgroup;
+	place->ran.ns = ns;
+added:
+	if (place->ran.ns > t->most_ns) {
+		t->most_ns = place->ran.ns;
+		t->most = at;
+	}
+}
+
+/* Keeps of a block that is full those that ran most. */
+SUBPROGRAM int keep_block(u32 cpu)
+{
+	struct cpu_state *c = cpu_find(cpu);
+	struct block *b;
+	u32 i, j, least_at;
+
+	if (!c)
+		return 0;
+	b = &c->blocks[(c->head - 1) / BLOCK_SEGMENTS & (BLOCKS - 1)];
+	b->start_ns = c->segments[(c->head - BLOCK_SEGMENTS) & (SEGMENTS - 1)].start_ns;
+	b->others = FRESH(c->block.tasks) > CANDIDATES;
+	for (j = 0; j < CANDIDATES; j++)
+		b->candidates[j].ns = 0;
+	LONG_LOOP for (i = 0; i < TALLY_SETS * TALLY_WAYS; i++)
+	{
+		struct tally_place *place = &c->block.places[i];
+
+		if (FRESH(place->round) != FRESH(c->block.round))
+			continue;
+		least_at = 0;
+		for (j = 1; j < CANDIDATES; j++)
+			if (b->candidates[j].ns < b->candidates[least_at & (CANDIDATES - 1)].ns)
+				least_at = j;
+		if (place->ran.ns > b->candidates[least_at & (CANDIDATES - 1)].ns)
+			b->candidates[least_at & (CANDIDATES - 1)] = place->ran;
+	}
+	return 0;
 }
 
 /* Ends the CPU's last run segment at `end`: adds it to its block. */
-static __always_inline void close_segment(struct cpu_state *c, u64 end)
+static __always_inline void close_segment(struct cpu_state *c, u32 cpu, u64 end)
 {
-	u32 last = c->head - 1, j, least_at = 0;
+	u32 last = c->head - 1;
 	struct segment *seg = &c->segments[last & (SEGMENTS - 1)];
-	struct block *b = &c->blocks[last / BLOCK_SEGMENTS & (BLOCKS - 1)];
 	u64 ns = at_least_zero(end - seg->start_ns);
 
-	if (!(last & (BLOCK_SEGMENTS - 1))) {
-		b->start_ns = seg->start_ns;
-		b->others = 0;
-		for (j = 0; j < CANDIDATES; j++)
-			b->candidates[j].ns = 0;
-	}
-	if (!ns || add_to(b->candidates, seg->tid, seg->pid, seg->cgroup, ns))
-		return;
-	/* The one that ran least makes room, so that a long run cannot go unnoticed. */
-	b->others = 1;
-	for (j = 1; j < CANDIDATES; j++)
-		if (b->candidates[j].ns < b->candidates[least_at].ns)
-			least_at = j;
-	if (ns > b->candidates[least_at & (CANDIDATES - 1)].ns) {
-		struct candidate *k = &b->candidates[least_at & (CANDIDATES - 1)];
-
-		k->ns = ns;
-		k->tid = seg->tid;
-		k->pid = seg->pid;
-		k->cgroup = seg->cgroup;
-	}
+	if (!(last & (BLOCK_SEGMENTS - 1)))
+		tally_begin(&c->block);
+	if (ns)
+		tally_add(&c->block, seg->tid, seg->pid, seg->cgroup, ns);
+	if (!(c->head & (BLOCK_SEGMENTS - 1)))
+		keep_block(cpu);
 }
 
-static __always_inline void push_segment(struct cpu_state *c, u32 tid, u32 pid, u64 cgroup,
+static __always_inline void push_segment(struct cpu_state *c, u32 cpu, u32 tid, u32 pid, u64 cgroup,
 					 u64 start)
 {
 	struct segment *seg;
 
 	if (c->head)
-		close_segment(c, start);
+		close_segment(c, cpu, start);
 	seg = &c->segments[c->head & (SEGMENTS - 1)];
 	seg->start_ns = start;
 	seg->tid = tid;
@@ -76,19 +122,13 @@ static __always_inline void push_segment(struct cpu_state *c, u32 tid, u32 pid, 
 	c->head++;
 }
 
-/*
- * Read from memory each time: a value that a loop compares in a register has another range on
- * each way through it, and the verifier would follow them all.
- */
-#define FRESH(value) (*(volatile typeof(value) *)&(value))
-
-/* Adds to the candidates of the culprit search under way on the executing CPU. */
-SUBPROGRAM int add_candidate(u32 here_cpu, u32 tid, u32 pid, u64 cgroup, u64 ns)
+/* Adds to what was found by the culprit search under way on the executing CPU. */
+SUBPROGRAM int found(u32 here_cpu, u32 tid, u32 pid, u64 cgroup, u64 ns)
 {
 	struct cpu_state *here = cpu_find(here_cpu);
 
-	if (here && ns && !add_to(here->search.candidates, tid, pid, cgroup, ns))
-		here->search.others = 1;
+	if (here && ns)
+		tally_add(&here->search.tally, tid, pid, cgroup, ns);
 	return 0;
 }
 
@@ -114,7 +154,7 @@ SUBPROGRAM int tally_block(u32 here_cpu, u32 cpu, u32 at)
 		struct candidate *k = &b->candidates[j];
 		u64 ns = at_least_zero(k->ns - before);
 
-		add_candidate(here_cpu, k->tid, k->pid, k->cgroup, ns);
+		found(here_cpu, k->tid, k->pid, k->cgroup, ns);
 		if (before)
 			here->search.unseen -= ns;
 	}
@@ -158,7 +198,7 @@ SUBPROGRAM int tally_segments(u32 here_cpu, u32 cpu, u32 i)
 			return 1;
 		start = latest(FRESH(seg->start_ns), FRESH(here->search.from));
 		ns = at_least_zero(FRESH(here->search.end) - start);
-		add_candidate(here_cpu, seg->tid, seg->pid, seg->cgroup, ns);
+		found(here_cpu, seg->tid, seg->pid, seg->cgroup, ns);
 		here->search.unseen -= ns;
 		here->search.end = FRESH(seg->start_ns);
 		if (FRESH(here->search.end) <= FRESH(here->search.from))
@@ -175,7 +215,7 @@ SUBPROGRAM int tally_segments(u32 here_cpu, u32 cpu, u32 i)
 }
 
 /*
- * Who ran on a CPU from `from` to `now` into the candidates of the executing CPU, `here_cpu`.
+ * Who ran on a CPU from `from` to `now` into the tally of the executing CPU, `here_cpu`.
  * Functions of their own with plain numbers as arguments, because the verifier then looks at each
  * once; inlined they were over its million instructions.
  */
@@ -190,8 +230,7 @@ SUBPROGRAM int tally(u32 here_cpu, u32 cpu, u64 from, u64 now)
 	here->search.end = now;
 	here->search.unseen = now - from;
 	here->search.others = 0;
-	for (i = 0; i < CANDIDATES; i++)
-		here->search.candidates[i].ns = 0;
+	tally_begin(&here->search.tally);
 	LONG_LOOP for (i = 1; i < SEARCH_SEGMENTS; i += SEARCH_ROUND)
 	{
 		if (tally_segments(here_cpu, cpu, i))
@@ -211,8 +250,10 @@ static __always_inline struct segment *last_segment(u32 cpu)
 static __always_inline void blame(struct task_state *s, struct cpu_state *here, u32 here_cpu,
 				  u32 cpu, u64 from, u64 now)
 {
-	u32 others = 0, before = s->culprit_tid, j;
+	u32 others;
 	struct segment *last = last_segment(cpu);
+	struct tally *t = &here->search.tally;
+	struct candidate *most;
 
 	/* One task ran all the while: nothing to compare. True of most waits. */
 	if (last && last->start_ns <= from && !s->culprit_known) {
@@ -231,25 +272,21 @@ static __always_inline void blame(struct task_state *s, struct cpu_state *here, 
 		s->culprit_ns = 0;
 		s->culprit_others = 0;
 	}
-	for (j = 0; j < CANDIDATES; j++) {
-		struct candidate *k = &here->search.candidates[j];
-
-		if (!k->ns)
-			break;
-		/* The culprit of an earlier queue is one of the others now. */
-		others |= s->culprit_known && k->tid != before;
-		if (k->ns > s->culprit_ns) {
-			s->culprit_ns = k->ns;
-			s->culprit_tid = k->tid;
-			s->culprit_pid = k->pid;
-			s->culprit_cgroup = k->cgroup;
-			s->culprit_known = 1;
-		}
+	if (!t->tasks)
+		return;
+	most = &t->places[t->most & (TALLY_SETS * TALLY_WAYS - 1)].ran;
+	others = t->tasks - 1 + here->search.others;
+	/* The culprit of an earlier queue is one of the others now. */
+	if (!others && s->culprit_known)
+		others = most->tid != s->culprit_tid;
+	s->culprit_others = latest(s->culprit_others, least(others, MAX_OTHERS));
+	if (most->ns > s->culprit_ns) {
+		s->culprit_ns = most->ns;
+		s->culprit_tid = most->tid;
+		s->culprit_pid = most->pid;
+		s->culprit_cgroup = most->cgroup;
+		s->culprit_known = 1;
 	}
-	/* Of the candidates one is the culprit; whether more than those ran is in `others`. */
-	if (j)
-		others = latest(others, j - 1 + here->search.others);
-	s->culprit_others = latest(s->culprit_others, others);
 }
 
 #endif

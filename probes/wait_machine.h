@@ -329,7 +329,7 @@ static __always_inline void on_switch(void *ctx, u32 cpu, bool preempt, struct t
 	if (task_tid(next))
 		switch_in(c, next, cpu, now, cgroup);
 	if (!CFG(histogram_only))
-		push_segment(c, task_tid(next), task_pid(next), cgroup, now);
+		push_segment(c, cpu, task_tid(next), task_pid(next), cgroup, now);
 	c->last_ns = now;
 	c->switch_no = switch_no;
 	c->seen = 1;

@@ -67,7 +67,7 @@ static __always_inline void on_hole(struct cpu_state *c, u32 cpu, struct task_st
 
 	if (!task_tid(prev)) {
 		count(c, HOLES);
-		push_segment(c, 0, 0, 0, c->last_ns);
+		push_segment(c, cpu, 0, 0, 0, c->last_ns);
 		return;
 	}
 	s = state_claim(task_tid(prev));
@@ -85,7 +85,7 @@ static __always_inline void on_hole(struct cpu_state *c, u32 cpu, struct task_st
 	high = at_least_zero(now - start - ran);
 	low = accounted(s) ? task_run_delay_ns(prev) - s->run_delay_ns : 0;
 	missed(c, prev, cpu, MISSED_HOLE, least(low, high), high, now);
-	push_segment(c, task_tid(prev), task_pid(prev), task_cgroup(prev),
+	push_segment(c, cpu, task_tid(prev), task_pid(prev), task_cgroup(prev),
 		     latest(c->last_ns, now - ran));
 	s->in_ns = now - 1;
 }

@@ -15,14 +15,19 @@
 #define BLOCKS         64
 #define CANDIDATES     4
 
-/*
- * How many of them a search looks at. The newest blocks cover what it has seen by segment, and the
- * one that is being filled stands where the oldest was.
- */
+/* How many of them a search looks at. The newest blocks cover what it has seen by segment. */
 #ifndef SEARCH_SEGMENTS
 #define SEARCH_SEGMENTS SEGMENTS
-#define SEARCH_BLOCKS   (BLOCKS - SEGMENTS / BLOCK_SEGMENTS - 1)
+#define SEARCH_BLOCKS   (BLOCKS - SEGMENTS / BLOCK_SEGMENTS)
 #endif
+
+/* How many tasks are told apart while what they ran is added up. Powers of two. */
+#ifndef TALLY_SETS
+#define TALLY_SETS 32
+#define TALLY_WAYS 4
+#endif
+
+#define MAX_OTHERS 4 /* of culprit_others */
 
 #define CLOCK_HOLDS_NS 4000000 /* for so long a comparison of clocks is good to 2 us */
 
@@ -87,6 +92,19 @@ struct candidate {
 	u32 pid;
 };
 
+/* What each of many tasks ran. Its tid says in which set a task has a place. */
+struct tally {
+	u32 round; /* places of other rounds are free */
+	u32 tasks; /* how many have a place; more, if some had none */
+	u64 most_ns;
+	u32 most; /* whose place it is */
+	u32 reserved;
+	struct tally_place {
+		struct candidate ran;
+		u64 round;
+	} places[TALLY_SETS * TALLY_WAYS];
+};
+
 struct block {
 	u64 start_ns;
 	u64 others; /* whether more than CANDIDATES ran */
@@ -97,9 +115,9 @@ struct block {
 struct search {
 	u64 from;
 	u64 end;    /* all after it has been looked at */
-	u64 unseen; /* of the time searched, what no candidate or other was found for */
-	u64 others; /* whether there was no room for some */
-	struct candidate candidates[CANDIDATES];
+	u64 unseen; /* of the time searched, what no task was found for */
+	u64 others; /* whether some ran that the blocks do not name */
+	struct tally tally;
 };
 
 /*
@@ -126,6 +144,7 @@ struct cpu_state {
 	u64 counters[N_COUNTERS];
 	struct search search;
 	struct segment segments[SEGMENTS];
+	struct tally block; /* of the segments since the last of the blocks */
 	struct block blocks[BLOCKS];
 };
 

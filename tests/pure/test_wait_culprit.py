@@ -48,19 +48,35 @@ def test_one_long_run_in_every_block_is_not_forgotten(before: int) -> None:
     assert not last(machine, "flags")[0] & Flag.CULPRIT_PARTIAL
 
 
+def test_one_that_ran_long_before_many_others_is_not_forgotten() -> None:
+    machine, kernel, victim, hog, others = many()
+    turns(kernel, (hog, 400), *((t, 30) for t in others))
+    kernel.switch(0, victim, "preempt")
+    names = ("tid", "culprit_tid", "culprit_ns", "culprit_others")
+    assert last(machine, *names) == (1, 2, 400, 4)
+
+
+@pytest.mark.parametrize("rounds", [2, 200])
+def test_one_that_runs_in_short_slices_is_named_among_more_than_are_told_apart(rounds: int) -> None:
+    """Each slice is shorter than any of the others' runs; with 200 rounds most is in blocks."""
+    machine = Machine()
+    kernel = Kernel(machine, 1)
+    victim, hog, *others = (kernel.fork(0, 1 + i) for i in range(250))
+    kernel.switch(0, victim, "block")
+    kernel.tick(10)
+    kernel.switch(0, hog, "preempt")
+    for i in range(20 * rounds):
+        turns(kernel, (hog, 25), (others[i % len(others)], 26))
+    kernel.switch(0, victim, "preempt")
+    assert last(machine, "tid", "culprit_tid", "culprit_others") == (1, 2, 4)
+    assert last(machine, "culprit_ns")[0] <= 20 * rounds * 25 + 10
+
+
 def test_that_more_ran_than_a_block_names_is_known() -> None:
     machine, kernel, victim, hog, others = many()
     large, small = [(t, 30) for t in others[:3]], [(t, 1) for t in others[3:7]]
     turns(kernel, (hog, 40), *large, *small, times=150)
     turns(kernel, (hog, 40), large[0], times=300)
-    kernel.switch(0, victim, "preempt")
-    assert last(machine, "culprit_tid", "culprit_others") == (2, 3 + 1)
-
-
-def test_that_more_ran_than_a_search_names_is_known() -> None:
-    machine, kernel, victim, hog, others = many()
-    turns(kernel, (hog, 40), *((t, 30) for t in others[:3]), times=200)
-    turns(kernel, (hog, 40), *((t, 30) for t in others[4:7]), times=150)
     kernel.switch(0, victim, "preempt")
     assert last(machine, "culprit_tid", "culprit_others") == (2, 3 + 1)
 
