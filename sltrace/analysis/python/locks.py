@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sltrace.analysis.python.tables import IDLE_MODULES, PLACE
+from sltrace.analysis.python.tables import IS_IDLE, IS_SYNCHRONIZING, PLACE
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
@@ -25,15 +25,12 @@ _ON_A_JOB = 0.5
 work. It is a pool, then; workers that feed their own queue, whose waits look handed on as well,
 wait there for nothing else."""
 
-_SYNCHRONIZING = ("threading.py", "queue.py")
-"""What is built on locks. Its caller is the place, and the function that was called says for what:
-semaphores and queues may be pools, all else (events, barriers ...) is no resource."""
-
 _THROUGH = """
   CASE WHEN t.name IN ('Semaphore.acquire', 'acquire') THEN 'semaphore'
     WHEN t.name IN ('Queue.get', 'get') THEN 'queue' ELSE coalesce(t.name, '') END
 """
-"""By the names of functions from 3.11 on, and before."""
+"""What a place called of what is built on locks: semaphores and queues may be pools, all else
+(events, barriers ...) is no resource. By the names of functions from 3.11 on, and before."""
 
 
 @dataclass(frozen=True)
@@ -70,22 +67,23 @@ def locks(trace: Trace, limit: int) -> list[Lock]:
             pid FROM stacks
           WHERE space = 'python' AND stack_id IN (SELECT stack_id FROM slept)
         ), framed AS (
-          SELECT stack_id, depth, f.name, f.file, f.module, {PLACE} AS place
+          SELECT stack_id, depth, f.name, f.file, {PLACE} AS place,
+            {IS_SYNCHRONIZING} AS synchronizing, {IS_IDLE} AS idle
           FROM walked JOIN frames f USING (pid, address)
         ), called AS (
           SELECT stack_id,
-            coalesce(min(depth) FILTER (module NOT IN {_SYNCHRONIZING!r}), 1) AS depth
+            coalesce(min(depth) FILTER (NOT synchronizing), 1) AS depth
           FROM framed GROUP BY stack_id
         ), places AS (
           SELECT stack_id, any_value(depth) AS depth, any_value(f.place) AS place,
-            any_value(f.name) AS name, any_value(f.file) AS file, any_value(f.module) AS module,
+            any_value(f.name) AS name, any_value(f.file) AS file, any_value(f.idle) AS idle,
             any_value({_THROUGH}) AS through
           FROM called JOIN framed f USING (stack_id, depth)
           LEFT JOIN framed t ON t.stack_id = f.stack_id AND t.depth = f.depth - 1
           GROUP BY stack_id
         ), for_work AS (
           SELECT DISTINCT pid, tid, name, file FROM slept JOIN places USING (stack_id)
-          WHERE through <> '' OR module IN {IDLE_MODULES!r}
+          WHERE through <> '' OR idle
         ), jobs AS (
           SELECT DISTINCT s.tid, s.stack_id, true AS on_a_job
           FROM slept s JOIN places p USING (stack_id)
@@ -95,7 +93,7 @@ def locks(trace: Trace, limit: int) -> list[Lock]:
             ON w.pid = s.pid AND w.tid = s.tid AND w.name = f.name AND w.file = f.file
           WHERE p.through = 'queue'
         ), waited AS (
-          SELECT pid, tid, waker_tid, place, through, module, wait_ns,
+          SELECT pid, tid, waker_tid, place, through, idle, wait_ns,
             coalesce(on_a_job, trace_id IS NOT NULL) AS on_a_job,
             waker_tid IN (lag(tid) OVER turns, lag(waker_tid) OVER turns) AS in_turn
           FROM slept JOIN places USING (stack_id) LEFT JOIN jobs USING (tid, stack_id)
@@ -104,7 +102,7 @@ def locks(trace: Trace, limit: int) -> list[Lock]:
           SELECT DISTINCT pid, place, through, tid AS waker_tid, true AS handed_on FROM waited
         )
         SELECT pid, place, through,
-          bool_or(module IN {IDLE_MODULES!r})
+          bool_or(idle)
             OR count(handed_on) < {_HANDED_ON} * count(waker_tid)
             OR NOT ((through = '' AND count_if(in_turn) >= {_IN_TURN} * count(waker_tid))
               OR through = 'semaphore'

@@ -16,8 +16,26 @@ PLACE = (
 )
 """A row of `frames` as users read it."""
 
+_OF_LIBRARY = r"(^|/(python[0-9.]+(\.zip)?|Lib)/)"
+"""Where the file of a module of the standard library begins. By its name alone it may be another's:
+Redis' client has its pool in a `connection.py`, and services have a `queue.py`."""
+
+IS_SYNCHRONIZING = (
+    rf"coalesce(regexp_matches(f.file, '{_OF_LIBRARY}(threading|queue)\.py$')"
+    " OR (f.module = 'queue.py' AND f.name IN ('Queue.get', 'get')), false)"
+)
+"""Of a row `f` of `frames`: it is of what the standard library builds on locks, or of a queue like
+that, as SQLAlchemy's."""
+
+IS_IDLE = (
+    rf"coalesce(regexp_matches(f.file, '{_OF_LIBRARY}(threading|queue|weakref)\.py$"
+    r"|(^|/)(concurrent/futures/(thread|_base)"
+    r"|(multiprocessing|multiprocess|billiard)/(pool|synchronize|connection))\.py$'), false)"
+)
+"""Of a row `f` of `frames`: it is of a library's file in which idle workers wait for work."""
+
 _FRAME = (
-    f"SELECT k.stack_id, any_value({PLACE}) AS place, any_value(f.module) AS module "
+    f"SELECT k.stack_id, any_value({PLACE}) AS place, any_value({IS_IDLE}) AS idle "
     "FROM stacks k JOIN frames f ON f.pid = k.pid AND f.address = k.addresses[1] "
     "WHERE k.space = 'python' GROUP BY k.stack_id"
 )
@@ -30,18 +48,6 @@ SLOW_NS = 50_000_000
 
 _OWN = "(wait_ns - coalesce(runq_ns, 0) - coalesce(gil_ns, 0))"
 """What an iteration took itself, without what it waited for a CPU and for the GIL."""
-
-IDLE_MODULES = (
-    "threading.py",
-    "queue.py",
-    "thread.py",
-    "_base.py",
-    "pool.py",
-    "synchronize.py",
-    "connection.py",
-    "weakref.py",
-)
-"""Files of the standard library in which idle workers wait for something to do."""
 
 _IS_LOOP = r"regexp_matches(f.file, '(^|/)asyncio/(base_events|events|runners)\.py$')"
 """Files of asyncio that are among the callers of all that runs on one of its loops. By their
@@ -69,7 +75,7 @@ _WORKERS = f"""
   LEFT JOIN places p ON p.stack_id = w.stack_runtime
   LEFT JOIN ({_ON_LOOP}) on_loop ON on_loop.stack_id = w.stack_runtime
   WHERE w.kind = 'blocked' AND w.reason IN ('lock', 'poll') GROUP BY w.pid, w.tid
-  HAVING coalesce(sum(w.wait_ns) FILTER (w.reason = 'lock' AND p.module IN {IDLE_MODULES!r}
+  HAVING coalesce(sum(w.wait_ns) FILTER (w.reason = 'lock' AND p.idle
       AND on_loop.stack_id IS NULL), 0)
     > coalesce(sum(w.wait_ns) FILTER (w.reason = 'poll'), 0)
   OR (count_if(w.reason = 'poll') > 0
