@@ -125,7 +125,7 @@ def _lost_ns(evidence: Mapping[str, Any]) -> float:
 def _of_python(found: PythonFinding, names: Mapping[int, str], wall_ns: int) -> Finding:
     name, title, kinds = _PYTHON[found.name]
     # Threads waiting on average, or a share of the recording; of a blocked loop its longest sleep.
-    lost = found.value * 1e6 / wall_ns if found.unit.startswith("ms") else found.value
+    lost = found.value / wall_ns if found.is_time else found.value
     return Finding(
         name=name,
         lost=lost,

@@ -11,6 +11,7 @@ from sltrace.cli.completing import FILE
 from sltrace.plural import counted
 
 if TYPE_CHECKING:
+    from sltrace.analysis.python.findings import Finding
     from sltrace.analysis.python.report import PythonReport
     from sltrace.trace.reader import Trace
 
@@ -63,10 +64,7 @@ def _show(report: PythonReport) -> None:
     for finding in report.findings:
         click.echo()
         click.echo(f"{finding.name}: {output.text(finding.what)}")
-        click.echo(
-            f"  {output.figure(finding.value)} {finding.unit}, "
-            f"threshold {output.figure(finding.threshold)}; cure: {finding.advice}"
-        )
+        click.echo(f"  {_measured(finding)}; cure: {finding.advice}")
     if not report.findings:
         click.echo("no findings: nothing is over its threshold")
     _gil(report)
@@ -81,6 +79,17 @@ def _show(report: PythonReport) -> None:
         )
     output.notes(report.notes)
     click.echo(f"losses: {report.losses.sentence}")
+
+
+def _measured(finding: Finding) -> str:
+    """The figure and its threshold; a time has its own units."""
+    if finding.is_time:
+        value, threshold = map(output.duration, (int(finding.value), int(finding.threshold)))
+        return f"{value} {finding.unit.removeprefix('ns ')}, threshold {threshold}"
+    return (
+        f"{output.figure(finding.value)} {finding.unit}, "
+        f"threshold {output.figure(finding.threshold)}"
+    )
 
 
 def _gil(report: PythonReport) -> None:

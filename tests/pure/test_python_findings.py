@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from sltrace.analysis.diagnosis import diagnose
+from sltrace.analysis.meta import recorded_ns
 from sltrace.analysis.python import report
 from sltrace.analysis.python.report import python_report
 from sltrace.cli.python import command
@@ -118,11 +121,26 @@ def test_the_quota_that_is_named_is_the_one_that_held_last(tmp_path: Path) -> No
     assert (quota.quota_us, quota.period_us, quota.quotas) == (20_000, 50_000, 2)
 
 
-@pytest.mark.parametrize(("ns", "shown"), [(1_234_567_890, "1,235"), (25_400_000, "25.4")])
-def test_a_figure_has_no_exponent(tmp_path: Path, ns: int, shown: str) -> None:
+@pytest.mark.parametrize(("ns", "shown"), [(1_234_567_890, "1.23 s"), (25_400_000, "25.4 ms")])
+def test_a_sleep_of_a_loop_is_a_time(tmp_path: Path, ns: int, shown: str) -> None:
+    """In nanoseconds, as all times in JSON."""
     target = {"pid": PID, "runtime": "python", "level": 1, "from_ns": 0}
     loop = {"kind": "loop", "reason": "iteration", "pid": PID, "tid": PID, "wait_ns": 2 * ns}
     sleeps = {"kind": "blocked", "reason": "sleep", "pid": PID, "tid": PID, "wait_ns": ns}
-    made = make_trace(tmp_path, [loop, *[sleeps] * 5], targets=[target])
+    made = str(make_trace(tmp_path, [loop, *[sleeps] * 5], targets=[target]))
+    output = CliRunner().invoke(command, [made]).output
+    assert f"  {shown} at once, threshold 20.0 ms; cure" in output
+    (found,) = json.loads(CliRunner().invoke(command, [made, "--json"]).output)["findings"]
+    assert (found["value"], found["threshold"]) == (ns, 20_000_000)
+    assert found["unit"] == "ns at once"
+    (diagnosed,) = [f for f in diagnose(Trace.open(made)).findings if f.name == "loop_blocked"]
+    assert diagnosed.numbers["value"] == ns
+    assert diagnosed.lost == pytest.approx(ns / recorded_ns(Trace.open(made)))
+
+
+def test_a_figure_has_no_exponent(tmp_path: Path) -> None:
+    target = {"pid": PID, "runtime": "python", "level": 1, "from_ns": 0}
+    throttled = {"kind": "throttled", "pid": PID, "wait_ns": 12_345 * SECOND, "cgroup": "/web"}
+    made = make_trace(tmp_path, [throttled], targets=[target])
     output = CliRunner().invoke(command, [str(made)]).output
-    assert f"  {shown} ms at once, threshold 20; cure" in output
+    assert "  1,234 threads waiting on average, threshold 0.05; cure" in output

@@ -60,6 +60,11 @@ class Finding:
     unit: str
     advice: str
 
+    @property
+    def is_time(self) -> bool:
+        """Whether the figure is nanoseconds; the others are numbers of threads, and shares."""
+        return self.unit.startswith("ns")
+
 
 def findings(
     recorded_ns: Recorded,
@@ -129,9 +134,9 @@ def _of_loop(wall_ns: int, loop: Loop) -> Iterator[Finding]:
             loop.pid,
             f"{whose} slept in a blocking call{place}: {loop.blocked_ns / 1e6:.0f} ms in all, "
             f"{loop.blocked_longest_ns / 1e6:.0f} ms at once",
-            loop.blocked_longest_ns / 1e6,
-            BLOCKED_NS / 1e6,
-            "ms at once",
+            loop.blocked_longest_ns,
+            BLOCKED_NS,
+            "ns at once",
             "await an asynchronous version of it, or run it in an executor",
         )
     elif loop.slow_ns >= LOOP_SLOW * wall_ns:
