@@ -99,7 +99,44 @@ __noinline u8 reason_of(struct call *call, struct python_thread *th)
 	case 257: /* openat */
 	case 288: /* accept4 */
 	case 426: /* io_uring_enter */
+	case 3:   /* close */
+	case 26:  /* msync */
+	case 162: /* sync */
+	case 275: /* splice */
+	case 277: /* sync_file_range */
+	case 285: /* fallocate */
+	case 295: /* preadv */
+	case 296: /* pwritev */
+	case 299: /* recvmmsg */
+	case 306: /* syncfs */
+	case 307: /* sendmmsg */
+	case 326: /* copy_file_range */
+	case 327: /* preadv2 */
+	case 328: /* pwritev2 */
+	/* Files by their names. */
+	case 2:   /* open */
+	case 4:   /* stat */
+	case 5:   /* fstat */
+	case 6:   /* lstat */
+	case 21:  /* access */
+	case 76:  /* truncate */
+	case 77:  /* ftruncate */
+	case 82:  /* rename */
+	case 83:  /* mkdir */
+	case 84:  /* rmdir */
+	case 87:  /* unlink */
+	case 217: /* getdents64 */
+	case 262: /* newfstatat */
+	case 263: /* unlinkat */
+	case 264: /* renameat */
+	case 316: /* renameat2 */
+	case 332: /* statx */
+	case 437: /* openat2 */
+	case 439: /* faccessat2 */
 		return REASON_IO;
+	case 56:  /* clone, of a child that uses its parent's memory until its exec */
+	case 58:  /* vfork */
+	case 435: /* clone3 */
 	case 61:  /* wait4 */
 	case 247: /* waitid */
 		return REASON_PROCESS;

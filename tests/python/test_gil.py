@@ -242,6 +242,25 @@ def test_what_is_no_wait_for_the_gil_has_its_own_reason(record: Record) -> None:
     assert "lock" not in found["sleeper"] | found["hog"]
 
 
+def test_calls_that_are_seldom_waited_in_have_their_reason(record: Record) -> None:
+    with service("3.12", "calls", 30) as process:
+        starts, closes = json.loads(process.said)  # type: ignore[attr-defined]
+        with record("--pid", process.pid) as recording:
+            time.sleep(2.5)
+    rows = recording.trace.sql(
+        "SELECT reason, wait_ns FROM waits WHERE kind = 'blocked' AND tid = ?", [starts]
+    ).to_pylist()
+    # A lock of the kernel's may be waited for, too; vfork() is a tenth of it and more.
+    unknown = sum(r["wait_ns"] for r in rows if r["reason"] is None)
+    assert len([r for r in rows if r["reason"] == "process"]) > 20
+    assert unknown < 0.02 * sum(r["wait_ns"] for r in rows)
+    lingered = recording.trace.sql(
+        "SELECT reason FROM waits WHERE kind = 'blocked' AND tid = ? AND wait_ns > 800000000",
+        [closes],
+    ).to_pylist()
+    assert {r["reason"] for r in lingered} == {"io"}
+
+
 @pytest.mark.parametrize("minor", MINORS)
 def test_a_wait_before_a_thread_ends_is_told(record: Record, minor: str) -> None:
     """Its thread is not switched out again but to end."""
