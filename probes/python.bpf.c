@@ -39,6 +39,10 @@ const enum python_counter *python_counter_layout;
  */
 #define TASK_STATES_STOPPED (0x4 | 0x8 | 0x8000)
 
+/* Less of the stack than a call of the collector by what it frees has below it; more than lies
+ * between two marked places within it. */
+#define GC_CALL_BYTES 512
+
 static __always_inline struct python_process *process_of(u32 pid)
 {
 	struct python_process *p = bpf_map_lookup_elem(&python_processes, &pid);
@@ -247,32 +251,41 @@ int BPF_PROG(python_sys_exit, struct pt_regs *regs, long result)
 	return 0;
 }
 
-/* The collector of the interpreter, where its file names it. */
+/*
+ * The collector of the interpreter, where its file names it. What it frees may call it again, which
+ * does nothing: that is deeper on the stack, by all that a call of Python takes.
+ */
+static __always_inline bool within_collection(struct python_thread *th, u64 stack)
+{
+	return th->gc_start_ns && stack + GC_CALL_BYTES < th->gc_stack;
+}
+
 SEC("uprobe")
-int python_gc_begin(void *ctx)
+int python_gc_begin(struct pt_regs___x86 *ctx)
 {
 	u64 both = bpf_get_current_pid_tgid();
 	struct python_thread *th = process_of(both >> 32) ? thread_of((u32)both) : NULL;
 
-	if (th)
-		th->gc_start_ns = bpf_ktime_get_ns();
+	if (!th || within_collection(th, ctx->sp))
+		return 0;
+	th->gc_start_ns = bpf_ktime_get_ns();
+	th->gc_stack = ctx->sp;
 	return 0;
 }
 
 SEC("uretprobe")
-int python_gc_end(void *ctx)
+int python_gc_end(struct pt_regs___x86 *ctx)
 {
-	u64 both = bpf_get_current_pid_tgid(), now = bpf_ktime_get_ns();
+	u64 both = bpf_get_current_pid_tgid(), now = bpf_ktime_get_ns(), found;
 	struct python_process *p = process_of(both >> 32);
 	struct python_thread *th = p ? thread_of((u32)both) : NULL;
 	struct task_tag tag = {};
 
-	if (!th || !th->gc_start_ns)
+	if (!th || !th->gc_start_ns || within_collection(th, ctx->sp))
 		return 0;
-	if (th->state) {
-		th->frame = innermost_frame(p, th->state);
-		tag_stack(p, th, &tag);
-	}
+	found = thread_state(p, th, now);
+	tag_stack(p, th, &tag);
+	trace_ids(p, found, &tag);
 	tell_gc(th, &tag, now);
 	th->gc_start_ns = 0;
 	return 0;

@@ -22,6 +22,7 @@ struct task_struct___x86 {
 struct pt_regs___x86 {
 	unsigned long di;
 	unsigned long orig_ax;
+	unsigned long sp;
 } __attribute__((preserve_access_index));
 
 struct holder {
@@ -62,6 +63,7 @@ struct python_thread {
 	u32 depth;      /* of the stack at the last look; 0: none, or not whole */
 	u32 poll_depth; /* likewise, where it last slept in epoll */
 	u64 gc_start_ns;
+	u64 gc_stack; /* its stack pointer then */
 };
 
 struct {

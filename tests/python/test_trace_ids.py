@@ -60,6 +60,37 @@ def test_the_helper_gives_the_same_ids_by_contract(record: Record, tmp_path: Pat
     assert sources["thread_context"] > 100 * sources.get("contextvars", 0)
 
 
+@pytest.mark.parametrize("version", ["3.10", "3.13", "stripped 3.11", "3.14"])
+def test_a_collection_is_of_the_span_that_it_kept_waiting(
+    version: str, record: Record, tmp_path: Path
+) -> None:
+    """And one, whatever what it frees does."""
+    log = tmp_path / "log"
+    with service(version, "collected", log, 60, packages=True) as process:
+        time.sleep(0.5)
+        with record("--pid", process.pid) as recording:
+            time.sleep(1.5)
+        process.terminate()
+        process.wait(20)
+    rows = recording.trace.sql(
+        "SELECT tid, end_ns - wait_ns AS begin, end_ns, trace_id, span_id FROM waits "
+        "WHERE kind = 'stw' AND reason = 'gc'"
+    ).to_pylist()
+    logged = [line.split() for line in log.read_text().splitlines()]
+    first, last = min(r["begin"] for r in rows), max(r["end_ns"] for r in rows)
+    within = 0
+    for tid, begin, end, *ids in logged:
+        if not first <= int(begin) < int(end) <= last:
+            continue
+        (row,) = (
+            r for r in rows
+            if r["tid"] == int(tid) and int(begin) <= r["begin"] and r["end_ns"] <= int(end)
+        )  # fmt: skip
+        assert [row["trace_id"] or "-", row["span_id"] or "-"] == ids
+        within += 1
+    assert within > 50
+
+
 def test_waits_before_opentelemetry_is_imported_have_no_ids(record: Record) -> None:
     with (
         service("3.12", "contend", 30, 1) as process,
