@@ -219,6 +219,27 @@ class Elf:
                     return Symbol(int(table["value"][index]), int(table["size"][index]))
         return None
 
+    def functions(self, name: str) -> list[int]:
+        """Addresses of a function that is not exported, whatever its compiler made of it.
+
+        Link-time optimisation copies and renames: `name.lto_priv.0`, `name.constprop.1`; what it
+        puts out of the way, `name.cold`, is a part of one of these.
+        """
+        found: set[int] = set()
+        wanted = name.encode()
+        for table, strings_at, strings_size in self._symbol_tables(_SHT_SYMTAB):
+            functions = table[(table["info"] & 0xF == _STT_FUNC) & (table["section"] != 0)]
+            at = strings_at - 1
+            for _ in range(_MAX_TABLE):
+                at = self._data.find(wanted, at + 1, strings_at + strings_size)
+                if at < 0:
+                    break
+                rest = self._string(at).removeprefix(name)
+                if not rest or (rest[0] == "." and not rest.startswith(".cold")):
+                    hits = functions[functions["name"] == at - strings_at]
+                    found.update(hits["value"].tolist())
+        return sorted(found)
+
     def relocations(self, name: str) -> list[Relocation]:
         """Relocations against a dynamic symbol."""
         found = []

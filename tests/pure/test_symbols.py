@@ -125,6 +125,26 @@ def test_stripped_files_keep_their_dynamic_symbols(binary: Path, tmp_path: Path)
             assert elf.names(np.array([address], np.uint64))[0] in names
 
 
+def test_a_function_is_found_whatever_the_compiler_made_of_it(tmp_path: Path) -> None:
+    """As link-time optimisation does with one that is not exported."""
+    names = ["f", "f.lto_priv.0", "f.constprop.1", "f.cold", "f.cold.2", "ff", "g.f", "f_g"]
+    declared = [f'static int f{i}(void) __asm__("{name}");' for i, name in enumerate(names)]
+    defined = [f"__attribute__((used)) static int f{i}(void) {{ return {i}; }}"
+               for i in range(len(names))]  # fmt: skip
+    (tmp_path / "a.c").write_text("\n".join(declared + defined))
+    subprocess.run(
+        ["cc", "-shared", "-fPIC", "-o", tmp_path / "a.so", tmp_path / "a.c"],
+        check=True,
+        timeout=60,
+    )
+    elf = Elf((tmp_path / "a.so").read_bytes())
+    found = {
+        name for address in elf.functions("f") for name in functions(tmp_path / "a.so")[address][1]
+    }
+    assert found == {"f", "f.lto_priv.0", "f.constprop.1"}
+    assert elf.functions("f_g.x") == []
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     folder = tmp_path_factory.mktemp("small")

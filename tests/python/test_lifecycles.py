@@ -223,12 +223,12 @@ def _copied(folder: Path) -> Path:
 
 
 @contextmanager
-def _collecting(python: Path) -> Iterator[int]:
+def _collecting(python: Path, home: str = "/usr", **env: str) -> Iterator[int]:
     """Runs what collects garbage 40 times a second on an interpreter; its pid."""
     process = subprocess.Popen(
         [python, "-c", _COLLECT],
         stdout=subprocess.PIPE,
-        env={"PATH": os.environ["PATH"], "PYTHONHOME": "/usr"},
+        env={"PATH": os.environ["PATH"], "PYTHONHOME": home, **env},
     )
     assert process.stdout
     try:
@@ -269,6 +269,25 @@ def test_collections_of_an_interpreter_whose_file_was_replaced(
             shutil.copy("/bin/sleep", python)
         with record("--pid", pid) as recording:
             time.sleep(1)
+    assert _collections(recording.trace).get(pid, 0) > 5
+
+
+def test_collections_of_an_interpreter_that_was_optimized_as_a_whole(
+    record: Record, tmp_path: Path
+) -> None:
+    """The linker has given the collector, which is not exported, another name."""
+    library, home = _shared_library()
+    if not shutil.which("objcopy"):
+        pytest.skip("no objcopy on this machine: a collector of another name is NOT TESTED")
+    symbol = "gc_collect_main"
+    renaming = f"--redefine-sym={symbol}={symbol}.lto_priv.0"
+    subprocess.run(["objcopy", renaming, library, tmp_path / Path(library).name], check=True)
+    python = Path(home, "bin", "python3")
+    with (
+        _collecting(python, home, LD_LIBRARY_PATH=str(tmp_path)) as pid,
+        record("--pid", pid) as recording,
+    ):
+        time.sleep(1)
     assert _collections(recording.trace).get(pid, 0) > 5
 
 

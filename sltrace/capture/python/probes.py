@@ -43,12 +43,12 @@ class Collector:
     """Where a file has the garbage collector.
 
     Attributes:
-        function: Offset of the function, where it is named.
+        functions: Offsets of the function, in all its forms, where it is named.
         begins: Else the marked places where a collection begins.
         ends: And where it ends.
     """
 
-    function: int | None = None
+    functions: Sequence[int] = ()
     begins: Sequence[Marker] = ()
     ends: Sequence[Marker] = ()
 
@@ -148,8 +148,8 @@ class PythonProbes:
         if self._closed or file in self._collectors or len(self._collectors) >= _MAX_FILES:
             return
         self._collectors.add(file)
-        at_return = places.function is not None
-        begins = [Marker(places.function, 0)] if places.function is not None else places.begins
+        at_return = bool(places.functions)
+        begins = [Marker(offset, 0) for offset in places.functions] or places.begins
         ends = begins if at_return else places.ends
 
         def attach() -> None:

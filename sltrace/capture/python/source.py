@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _COLLECTOR = "gc_collect_main"
+_COLLECTOR_3_14 = "_PyGC_Collect"
+"""Of the first versions of 3.14, which have not the other. Before, it is one of its callers."""
 _MAX_BACKLOG = 64 << 20
 
 
@@ -184,7 +186,7 @@ class PythonSource:
             try:
                 with open_regular(path) as file:
                     status, elf = os.fstat(file.fileno()), Elf.from_file(file)
-                    places = _collector(elf)
+                    places = _collector(elf, interpreter.layout.minor)
             except (OSError, ElfError):
                 continue
             if places and elf.build_id == interpreter.build_id:
@@ -211,11 +213,13 @@ class PythonSource:
         return self._counters.rows(self._probes.counters(), start, self._since_ns)
 
 
-def _collector(elf: Elf) -> Collector | None:
-    symbol = elf.symbol(_COLLECTOR)
-    offset = elf.offset_of(symbol.value) if symbol else None
-    if offset is not None:
-        return Collector(offset)
+def _collector(elf: Elf, minor: int) -> Collector | None:
+    addresses = elf.functions(_COLLECTOR)
+    if not addresses and minor >= 14:
+        addresses = elf.functions(_COLLECTOR_3_14)
+    offsets = (elf.offset_of(address) for address in addresses)
+    if functions := [offset for offset in offsets if offset is not None]:
+        return Collector(functions)
     begins, ends = (markers(elf, "python", name) for name in ("gc__start", "gc__done"))
     return Collector(begins=begins, ends=ends) if begins and ends else None
 
