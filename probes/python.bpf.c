@@ -117,7 +117,7 @@ static __noinline int switched_out(struct task_struct *t, struct python_process 
 	th->depth = 0;
 	if (stack_allowed(c, now)) {
 		tag_stack(p, th, &tag);
-		trace_ids(p, found, &tag);
+		trace_ids(p, th, found, &tag);
 	}
 	if (!leave_tag(tid, &tag))
 		count(c, PYTHON_THREADS_LOST);
@@ -198,7 +198,7 @@ int python_sample(void *ctx)
 		return 0;
 	found = thread_state(p, th, now);
 	tag_stack(p, th, &tag);
-	trace_ids(p, found, &tag);
+	trace_ids(p, th, found, &tag);
 	if (th->loop_start_ns)
 		th->loop_tag = tag;
 	user = sampled_stack(ctx, c, pid);
@@ -285,7 +285,7 @@ int python_gc_end(struct pt_regs___x86 *ctx)
 		return 0;
 	found = thread_state(p, th, now);
 	tag_stack(p, th, &tag);
-	trace_ids(p, found, &tag);
+	trace_ids(p, th, found, &tag);
 	tell_gc(th, &tag, now);
 	th->gc_start_ns = 0;
 	return 0;

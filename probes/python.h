@@ -49,7 +49,8 @@ struct python_process {
 	u8 minor;
 	u8 ready; /* the rest is filled in */
 	u8 has_tls;
-	u8 reserved[7];
+	u8 loops_behind; /* the record of a thread that runs an event loop may be another task's */
+	u8 reserved[6];
 };
 
 #define PYTHON_MAYBE (1 << 15)

@@ -278,7 +278,7 @@ static __always_inline u64 stack_intern(struct walk *w, struct python_cpu *c, u3
 
 /* What a walk found besides the stack; 0: it was not walked to its end. */
 struct walked {
-	u64 coroutine; /* of the task that the stack is of; 0: none */
+	u64 coroutine; /* of the task that the stack is of, the outermost generator; 0: none */
 	u32 depth;
 };
 
@@ -314,7 +314,7 @@ __noinline u64 python_stack_of(struct python_process *p, u64 frame, struct walke
 	scratch_release(w.scratch);
 	if (!w.failed && !w.cut) {
 		walked->depth = w.depth;
-		walked->coroutine = p->task_coro ? w.generator : 0;
+		walked->coroutine = w.generator;
 	}
 	return id;
 }
@@ -327,7 +327,8 @@ static __always_inline void tag_stack(struct python_process *p, struct python_th
 
 	tag->stack_runtime = python_stack_of(p, th->frame, &walked);
 	th->depth = walked.depth;
-	if (walked.coroutine)
+	th->coroutine = walked.coroutine != 0;
+	if (p->task_coro && walked.coroutine)
 		/* Not from within: up to 6.12 all frames of a chain of calls are 512 bytes. */
 		tag->task_name = task_name_of(p, th->state, walked.coroutine);
 }

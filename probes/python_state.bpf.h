@@ -47,7 +47,8 @@ struct python_thread {
 	u8 out_poll;
 	u8 holder; /* index of who held the GIL at the last look */
 	u8 had_state;
-	u8 reserved[3];
+	u8 coroutine; /* it was in one, or in another generator, at the last look */
+	u8 reserved[2];
 	/* A wait for the GIL that is under way, or ended at gil_in_ns and was not told yet. */
 	u64 gil_start_ns; /* 0: none */
 	u64 gil_in_ns;

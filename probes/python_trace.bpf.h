@@ -239,11 +239,14 @@ static __always_inline int record_ids(u64 address, struct task_tag *tag, u8 sour
 	return 1;
 }
 
-__noinline int thread_record_ids(struct python_process *p, struct task_tag *tag)
+__noinline int thread_record_ids(struct python_process *p, struct python_thread *th,
+				 struct task_tag *tag)
 {
 	u64 pointer = current_pointer(), block = pointer;
 
-	if (!p || !tag || !p->has_tls)
+	if (!p || !th || !tag || !p->has_tls)
+		return 0;
+	if (p->loops_behind && (th->coroutine || th->poll_depth || !th->depth))
 		return 0;
 	if (p->tls_module) {
 		/* The dynamic thread vector: 16 bytes a module. */
@@ -254,7 +257,8 @@ __noinline int thread_record_ids(struct python_process *p, struct task_tag *tag)
 	return record_ids(read_u64(block + p->tls_offset), tag, ID_THREAD_CONTEXT);
 }
 
-static __always_inline void trace_ids(struct python_process *p, u64 state, struct task_tag *tag)
+static __always_inline void trace_ids(struct python_process *p, struct python_thread *th, u64 state,
+				      struct task_tag *tag)
 {
 	u64 record;
 
@@ -267,7 +271,7 @@ static __always_inline void trace_ids(struct python_process *p, u64 state, struc
 	}
 	if (state && otel_ids(p, state, tag))
 		return;
-	thread_record_ids(p, tag);
+	thread_record_ids(p, th, tag);
 }
 
 #endif

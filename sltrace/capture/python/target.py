@@ -27,6 +27,7 @@ class Target:
         python: Its interpreter, once recognised.
         why: Why not all is recorded of it.
         foreign: There is no Python in it.
+        loops_behind: Its threads' records may be another asyncio task's.
     """
 
     pid: int
@@ -46,6 +47,7 @@ class Target:
     tasks: Tasks | None = None
     looks: int = 0
     next_look_ns: int = 0
+    loops_behind: bool = False
     trouble: str = ""
     files: set[str] = field(default_factory=set)
 
@@ -130,6 +132,7 @@ class Target:
         if self.tls:
             values |= {
                 "has_tls": 1,
+                "loops_behind": self.loops_behind,
                 "tls_module": self.tls.module,
                 "tls_offset": self.tls.offset,
             }

@@ -16,8 +16,8 @@ from sltrace.capture.python.target import Target
 from sltrace.target.go.errors import NotGoError
 from sltrace.target.go.process import identify
 from sltrace.target.memory import Memory, Unreadable
+from sltrace.target.python import datadog, otel, tasks
 from sltrace.target.python import interpreter as python
-from sltrace.target.python import otel, tasks
 from sltrace.target.python.interpreter import Interpreter, NotPython, NotReady, Refused
 from sltrace.target.python.modules import imported
 from sltrace.target.python.otel import NoOpenTelemetry
@@ -32,6 +32,11 @@ _PATIENCE_NS = 10_000_000_000
 _LOOK_NS = 1_000_000_000
 _PASSING_NS = 1_000_000_000
 """From a fork to an exec: who takes longer did something by itself."""
+_OF_MEMORY = (
+    *("python", "settled", "foreign"),
+    *("otel", "nodes", "record", "tls", "loops_behind", "tasks"),
+)
+"""What is true of a child, too, as long as it has its parent's memory."""
 _LOOKS = 60
 """How often, a second apart and then ever more, the process is asked for OpenTelemetry."""
 
@@ -142,8 +147,7 @@ class Targets:
             return
         child = Target(pid, named=False, from_ns=ns, parent=before)
         # The kernel copied what it had been told of the parent.
-        names = ("python", "settled", "foreign", "otel", "nodes", "record", "tls", "tasks")
-        for name in names:
+        for name in _OF_MEMORY:
             setattr(child, name, getattr(before, name))
         child.files |= before.files
         self.current[pid] = child
@@ -201,13 +205,13 @@ class Targets:
         known = target.otel and target.nodes
         patience = min(1 << target.looks, 64) if known else 1 + target.looks // 10
         target.next_look_ns = now + _LOOK_NS * patience
-        before = (target.otel, target.nodes, target.record, target.tls, target.tasks)
+        before = target.described(self._layout).tobytes()
         try:
             target.memory = target.memory or Memory(target.pid)
         except Unreadable:
             return
         memory, found = target.memory, target.python
-        modules = imported(memory, found, (*otel.MODULES, tasks.MODULE))
+        modules = imported(memory, found, (*otel.MODULES, tasks.MODULE, *datadog.MODULES))
         try:
             target.tls = target.tls or find_thread_record(target.pid, memory, target.files)
             with contextlib.suppress(NoOpenTelemetry):
@@ -224,7 +228,10 @@ class Targets:
         if not target.tasks and tasks.MODULE in modules:
             with contextlib.suppress(Unreadable):
                 target.tasks = tasks.find_tasks(memory, found, modules[tasks.MODULE])
-        if before != (target.otel, target.nodes, target.record, target.tls, target.tasks):
+        if target.tls:
+            with contextlib.suppress(Unreadable):
+                target.loops_behind = datadog.loops_are_behind(memory, found, modules)
+        if before != target.described(self._layout).tobytes():
             self._tell(target)
         if target.tls and target.otel and target.nodes:
             target.looks = _LOOKS

@@ -1,5 +1,9 @@
-"""Threads in spans of ddtrace, which publishes OTEP 4947's thread record; logs them."""
+"""Threads in spans of ddtrace, which publishes OTEP 4947's thread record; logs them.
 
+With a third argument also tasks of asyncio; `patched`: as ddtrace-run does.
+"""
+
+import asyncio
 import logging
 import os
 import signal
@@ -12,27 +16,49 @@ os.environ["DD_INSTRUMENTATION_TELEMETRY_ENABLED"] = "0"
 os.environ["DD_REMOTE_CONFIGURATION_ENABLED"] = "0"
 logging.disable(logging.CRITICAL)
 
+import ddtrace  # noqa: E402
 from ddtrace.trace import tracer  # noqa: E402
+
+if "patched" in sys.argv:
+    ddtrace.patch(asyncio=True)
 
 log = []
 stop = False
 
 
-def worker():
+def nap(seconds, span=None):
     tid = threading.get_native_id()
+    ids = "%032x %016x" % (span.trace_id, span.span_id) if span else "- -"
+    begin = time.monotonic_ns()
+    time.sleep(seconds)
+    log.append("%d %d %d %s" % (tid, begin, time.monotonic_ns(), ids))
+
+
+def worker():
     while not stop:
         with tracer.trace("outer") as span:
-            begin = time.monotonic_ns()
-            time.sleep(0.002)
-            end = time.monotonic_ns()
-            log.append("%d %d %d %032x %016x" % (tid, begin, end, span.trace_id, span.span_id))
-        begin = time.monotonic_ns()
-        time.sleep(0.001)
-        log.append("%d %d %d - -" % (tid, begin, time.monotonic_ns()))
+            nap(0.002, span)
+        nap(0.001)
 
 
-for _ in range(3):
-    threading.Thread(target=worker, daemon=True).start()
+async def handler():
+    while not stop:
+        with tracer.trace("task") as span:
+            nap(0.0005, span)
+            await asyncio.sleep(0.002)
+            nap(0.0005, span)
+        await asyncio.sleep(0.001)
+
+
+async def handlers():
+    await asyncio.gather(*[handler() for _ in range(6)])
+
+
+targets = [worker] * 3
+if len(sys.argv) > 3:
+    targets.append(lambda: asyncio.run(handlers()))
+for target in targets:
+    threading.Thread(target=target, daemon=True).start()
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 print(os.getpid(), flush=True)
 signal.sigtimedwait([signal.SIGTERM], float(sys.argv[2]))
