@@ -324,6 +324,17 @@ def test_threads_of_a_pool_that_ask_epoll_are_no_loops(
     assert list(loops.values()) == [0] * 3
 
 
+def test_a_server_in_c_that_python_called_is_told_by_its_file(record: Record) -> None:
+    """Also where no sample caught it on a CPU: as a rule it sleeps."""
+    library = build("pyuwsgi.so", (PROGRAMS / "callbacks.c",), flags=_SHARED)
+    with service("3.12", "served", 30, library) as process, record("--pid", process.pid) as running:
+        time.sleep(1.5)
+    loops = running.trace.sql("SELECT count(*) AS n FROM waits WHERE kind = 'loop'").to_pylist()
+    assert loops[0]["n"] > 5
+    report = python_report(running.trace)
+    assert (report.loops, report.findings) == ([], [])
+
+
 @pytest.mark.parametrize("version", ["3.11", "3.13"])
 def test_a_child_that_c_forked(version: str, record: Record) -> None:
     """As uWSGI's workers without threads: CPython was not told, and has its parent's number."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +14,8 @@ from sltrace.capture.columns import Nulls, named, nonzero
 from sltrace.capture.python.probes import SAMPLE_HZ
 from sltrace.capture.sources import Context
 from sltrace.model import Kind
+from sltrace.symbols.mappings import Mapping
+from sltrace.trace.schema import arrow_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -83,6 +87,19 @@ def waits(records: NDArray[Any], context: Context) -> pa.Table:
             "task": context.asyncio_tasks.column(records["tag"]),
         }
     )
+
+
+def mappings(found: Sequence[tuple[int, Mapping]]) -> pa.Table:
+    """Rows of the mappings table for what is mapped in processes, as of now."""
+    import pyarrow as pa
+
+    now = time.monotonic_ns()
+    columns = ("start", "end", "offset", "path")
+    rows = [
+        {"pid": pid, "build_id": "", "seen_ns": now, **{c: getattr(m, c) for c in columns}}
+        for pid, m in found
+    ]
+    return pa.Table.from_pylist(rows, schema=arrow_schema("mappings"))
 
 
 def samples(records: NDArray[Any], context: Context) -> pa.Table:

@@ -116,6 +116,8 @@ class PythonSource:
         learned, self._learned = self._learned, []
         yield from learned
         self._targets.look()
+        if mapped := self._targets.newly_mapped():
+            yield "mappings", rows.mappings(mapped)
         changed = self._frames.check_some(self._targets.running)
         if changed is not None:
             self._probes.renew_stacks(changed)

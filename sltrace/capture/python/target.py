@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sltrace.symbols.mappings import Mapping
 from sltrace.target.memory import Memory
 from sltrace.target.python.interpreter import Interpreter
 from sltrace.target.python.otel import Nodes, OTel, Variable
@@ -27,6 +28,7 @@ class Target:
         python: Its interpreter, once recognised.
         why: Why not all is recorded of it.
         foreign: There is no Python in it.
+        servers: Where it has a server in C, which its threads wait in.
         loops_behind: Its threads' records may be another asyncio task's.
     """
 
@@ -45,6 +47,7 @@ class Target:
     record: Variable | None = None
     tls: ThreadRecord | None = None
     tasks: Tasks | None = None
+    servers: tuple[Mapping, ...] = ()
     looks: int = 0
     next_look_ns: int = 0
     loops_behind: bool = False

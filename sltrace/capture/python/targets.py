@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sltrace.capture.python.target import Target
+from sltrace.symbols.mappings import Mapping
 from sltrace.target.go.errors import NotGoError
 from sltrace.target.go.process import identify
 from sltrace.target.memory import Memory, Unreadable
-from sltrace.target.python import datadog, otel, tasks
+from sltrace.target.python import datadog, otel, servers, tasks
 from sltrace.target.python import interpreter as python
 from sltrace.target.python.interpreter import Interpreter, NotPython, NotReady, Refused
 from sltrace.target.python.modules import imported
@@ -37,6 +38,7 @@ _OF_MEMORY = (
     *("otel", "nodes", "record", "tls", "loops_behind", "tasks"),
 )
 """What is true of a child, too, as long as it has its parent's memory."""
+_MODULES = (*otel.MODULES, tasks.MODULE, *datadog.MODULES, *servers.MODULES)
 _LOOKS = 60
 """How often, a second apart and then ever more, the process is asked for OpenTelemetry."""
 
@@ -63,6 +65,7 @@ class Targets:
         self.ended: list[Target] = []
         self.refused = 0
         self._foreign: set[str] = set()
+        self._mapped: list[tuple[int, Mapping]] = []
 
     def start(self, pids: Iterable[int]) -> None:
         """The processes the user named."""
@@ -123,6 +126,11 @@ class Targets:
                 if target.memory:
                     found.append((target.memory, target.python))
             target = target.parent
+        return found
+
+    def newly_mapped(self) -> list[tuple[int, Mapping]]:
+        """Servers in C that were found since the last call, and in which process."""
+        found, self._mapped = self._mapped, []
         return found
 
     def told(self) -> list[Target]:
@@ -211,7 +219,10 @@ class Targets:
         except Unreadable:
             return
         memory, found = target.memory, target.python
-        modules = imported(memory, found, (*otel.MODULES, tasks.MODULE, *datadog.MODULES))
+        modules = imported(memory, found, _MODULES)
+        if not target.servers:
+            target.servers = servers.mapped_servers(target.pid, modules)
+            self._mapped += ((target.pid, mapping) for mapping in target.servers)
         try:
             target.tls = target.tls or find_thread_record(target.pid, memory, target.files)
             with contextlib.suppress(NoOpenTelemetry):
