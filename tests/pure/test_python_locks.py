@@ -19,45 +19,62 @@ Frame = tuple[str, str]
 """Function and file."""
 
 
-def report(folder: Path, *frames: Frame) -> tuple[list[str], list[bool]]:
-    """Four threads that end each other's waits, whose innermost frame is the first of `frames`.
+def wait(number: int, *, tid: int, waker: int, stack: int = STACK) -> dict[str, Any]:
+    """One of the waits for a lock, of 0.4 s."""
+    return {
+        "kind": "blocked",
+        "reason": "lock",
+        "pid": PID,
+        "tid": tid,
+        "waker_tid": waker,
+        "end_ns": SECOND + number * 10_000_000,
+        "wait_ns": 400_000_000,
+        "stack_runtime": stack,
+    }
 
-    Returns:
-        What is said of convoys, and whether each place is one of idle workers.
+
+def findings(
+    folder: Path, waits: list[dict[str, Any]], stacks: dict[int, tuple[Frame, ...]]
+) -> tuple[list[str], list[bool]]:
+    """What is said of convoys, and whether each place is one of idle workers.
+
+    Args:
+        folder: For the trace.
+        waits: Its waits.
+        stacks: Their stacks by id, innermost frames first.
     """
-    waits: list[dict[str, Any]] = [
-        {
-            "kind": "blocked",
-            "reason": "lock",
-            "pid": PID,
-            "tid": PID + number % 4,
-            "waker_tid": PID + (number + 3) % 4,
-            "end_ns": SECOND + number * 10_000_000,
-            "wait_ns": 400_000_000,
-            "stack_runtime": STACK,
-            "trace_id": "1" * 32,
-        }
-        for number in range(80)
-    ]
+    addresses = {frame: 1 + at for at, frame in enumerate({f for s in stacks.values() for f in s})}
     rows = [
         {
             "space": "python",
             "pid": PID,
-            "address": 1 + at,
+            "address": address,
             "name": name,
             "module": file.rpartition("/")[2],
             "file": file,
             "line": 7,
             "language": "python",
         }
-        for at, (name, file) in enumerate(frames)
+        for (name, file), address in addresses.items()
     ]
-    addresses = [row["address"] for row in rows]
-    stacks = [{"stack_id": STACK, "space": "python", "pid": PID, "addresses": addresses}]
+    walks = [
+        {"stack_id": id_, "space": "python", "pid": PID, "addresses": [addresses[f] for f in stack]}
+        for id_, stack in stacks.items()
+    ]
     target = {"pid": PID, "runtime": "python", "level": 1, "from_ns": 0}
-    made = make_trace(folder, waits, stacks=stacks, frames=rows, targets=[target])
+    folder.mkdir(exist_ok=True)
+    made = make_trace(folder, waits, stacks=walks, frames=rows, targets=[target])
     found = python_report(Trace.open(made))
     return [f.what for f in found.findings], [lock.idle for lock in found.locks]
+
+
+def of_requests(folder: Path, *frames: Frame) -> tuple[list[str], list[bool]]:
+    """Of four threads in traces that end each other's waits, all with this stack."""
+    waits = [
+        wait(number, tid=PID + number % 4, waker=PID + (number + 3) % 4) | {"trace_id": "1" * 32}
+        for number in range(80)
+    ]
+    return findings(folder, waits, {STACK: frames})
 
 
 WAIT = ("Condition.wait", f"{_LIBRARY}/threading.py")
@@ -94,9 +111,27 @@ HANDLER = ("handler", "/srv/app.py")
 def test_files_that_are_called_as_those_of_the_library(
     frames: tuple[Frame, ...], place: str, tmp_path: Path
 ) -> None:
-    (said,), idle = report(tmp_path, *frames)
+    (said,), idle = of_requests(tmp_path, *frames)
     assert f"4 threads queued for a {place}," in said
     assert idle == [False]
+
+
+def test_who_never_waits_for_what_it_gives_back_is_one_of_the_pool(tmp_path: Path) -> None:
+    """Two threads always take it again before the others wake; all three wait for their work."""
+    worker = ("_worker", f"{_LIBRARY}/concurrent/futures/thread.py")
+    pool = (WAIT, ("Pool.take", "/srv/pool.py"), HANDLER, worker)
+    waits = [
+        wait(number, tid=PID + number % 3, waker=PID + 3 + number % 2, stack=1)
+        for number in range(80)
+    ]
+    waits += [wait(number, tid=PID + number, waker=PID + 9, stack=2) for number in range(5)]
+    said, idle = findings(tmp_path, waits, {1: pool, 2: (worker,)})
+    assert "3 threads queued for a condition in Pool.take (pool.py:7)," in said[0]
+    assert idle == [False, True]
+    # Who has nothing to do with that work is no part of a pool: these wait for what it makes.
+    waits = [wait(number, tid=PID + number % 3, waker=PID + 9, stack=1) for number in range(80)]
+    waits += [wait(number, tid=PID + number, waker=PID + 9, stack=2) for number in range(3)]
+    assert findings(tmp_path / "other", waits, {1: pool, 2: (worker,)}) == ([], [True, True])
 
 
 @pytest.mark.parametrize(
@@ -113,4 +148,4 @@ def test_files_that_are_called_as_those_of_the_library(
     ],
 )
 def test_workers_of_the_library_wherever_it_is(frames: tuple[Frame, ...], tmp_path: Path) -> None:
-    assert report(tmp_path, *frames) == ([], [True])
+    assert of_requests(tmp_path, *frames) == ([], [True])

@@ -97,6 +97,8 @@ def test_workers_without_work_are_no_convoy(version: str, record: Record) -> Non
         ("self_fed", ""),
         ("simple_self_fed", ""),
         ("barrier", ""),
+        ("condition", "a condition in"),
+        ("condition_self_fed", ""),
     ],
 )
 def test_pools_are_told_from_workers_without_work(

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
 
 _HANDED_ON = 0.6
-"""Of the waits for a lock: whoever holds it has mostly waited for it at the same place. A
+"""Of the waits for a lock: whoever holds it has mostly waited for it at the same place, or, of a
+pool, does the same work: who gives something back and takes it again at once never waits. A
 `queue.SimpleQueue`, which has no frame of its own, ends them by those that put something in; up to
 3.12 whoever gets that wakes another for nothing, which makes half of the waits look handed on."""
 
@@ -21,16 +22,21 @@ as only one thread has the lock. Measured: 0.94 and more; where workers feed the
 0.2 and less, as several are at work at once. Two locks at one place make it a half."""
 
 _ON_A_JOB = 0.5
-"""Of the waits at a queue: in a span, or called by a function in which the thread waits for its
-work. It is a pool, then; workers that feed their own queue, whose waits look handed on as well,
-wait there for nothing else."""
+"""Of the waits at a queue or a condition: in a span, or called by a function in which the thread
+waits for its work. It is a pool, then; workers that feed their own queue, whose waits look handed
+on as well, wait there for nothing else."""
+_POOLS = ("queue", "condition")
 
 _THROUGH = """
   CASE WHEN t.name IN ('Semaphore.acquire', 'acquire') THEN 'semaphore'
-    WHEN t.name IN ('Queue.get', 'get') THEN 'queue' ELSE coalesce(t.name, '') END
+    WHEN t.name IN ('Queue.get', 'get') THEN 'queue'
+    WHEN t.name IN ('Condition.wait', 'Condition.wait_for', 'wait_for')
+      OR (t.name = 'wait' AND t.depth = 1) THEN 'condition'
+    ELSE coalesce(t.name, '') END
 """
-"""What a place called of what is built on locks: semaphores and queues may be pools, all else
-(events, barriers ...) is no resource. By the names of functions from 3.11 on, and before."""
+"""What a place called of what is built on locks: semaphores, queues and conditions may be pools,
+all else (events, barriers ...) is no resource. By the names of functions from 3.11 on, and before.
+"""
 
 
 @dataclass(frozen=True)
@@ -38,8 +44,8 @@ class Lock:
     """A place in the code where threads wait for a lock (not for the GIL).
 
     Attributes:
-        through: `semaphore`, `queue`, or what else of the standard library the place called; empty
-            for a lock.
+        through: `semaphore`, `queue`, `condition`, or what else of the standard library the place
+            called; empty for a lock.
         idle: Workers that have nothing to do, by that or by who ends their waits: other threads
             than those that wait there, or such as do nothing else.
     """
@@ -85,28 +91,32 @@ def locks(trace: Trace, limit: int) -> list[Lock]:
           SELECT DISTINCT pid, tid, name, file FROM slept JOIN places USING (stack_id)
           WHERE through <> '' OR idle
         ), jobs AS (
-          SELECT DISTINCT s.tid, s.stack_id, true AS on_a_job
+          SELECT DISTINCT s.pid, s.tid, s.stack_id, p.place, p.through, f.name, f.file
           FROM slept s JOIN places p USING (stack_id)
           JOIN framed f ON f.stack_id = s.stack_id AND f.depth > p.depth
             AND (f.name, f.file) <> (p.name, p.file)
           SEMI JOIN for_work w
             ON w.pid = s.pid AND w.tid = s.tid AND w.name = f.name AND w.file = f.file
-          WHERE p.through = 'queue'
+          WHERE p.through IN {("semaphore", *_POOLS)}
+        ), on_jobs AS (
+          SELECT DISTINCT tid, stack_id, true AS on_a_job FROM jobs
         ), waited AS (
           SELECT pid, tid, waker_tid, place, through, idle, wait_ns,
             coalesce(on_a_job, trace_id IS NOT NULL) AS on_a_job,
             waker_tid IN (lag(tid) OVER turns, lag(waker_tid) OVER turns) AS in_turn
-          FROM slept JOIN places USING (stack_id) LEFT JOIN jobs USING (tid, stack_id)
+          FROM slept JOIN places USING (stack_id) LEFT JOIN on_jobs USING (tid, stack_id)
           WINDOW turns AS (PARTITION BY pid, place, through ORDER BY end_ns)
         ), peers AS (
-          SELECT DISTINCT pid, place, through, tid AS waker_tid, true AS handed_on FROM waited
+          SELECT pid, place, through, tid AS waker_tid, true AS handed_on FROM waited
+          UNION
+          SELECT pid, place, through, w.tid, true FROM jobs JOIN for_work w USING (pid, name, file)
         )
         SELECT pid, place, through,
           bool_or(idle)
             OR count(handed_on) < {_HANDED_ON} * count(waker_tid)
             OR NOT ((through = '' AND count_if(in_turn) >= {_IN_TURN} * count(waker_tid))
               OR through = 'semaphore'
-              OR (through = 'queue' AND count_if(on_a_job) >= {_ON_A_JOB} * count(*))) AS idle,
+              OR (through IN {_POOLS} AND count_if(on_a_job) >= {_ON_A_JOB} * count(*))) AS idle,
           count(DISTINCT tid) AS threads, count(*) AS waits, sum(wait_ns)::BIGINT AS waited_ns,
           max(wait_ns) AS longest_ns
         FROM waited LEFT JOIN peers USING (pid, place, through, waker_tid)

@@ -39,9 +39,48 @@ def shared_queue():
     pool = queue.LifoQueue()
     for one in range(2):
         pool.put(one)
+    submit(lambda: ask_queue(pool))
+
+
+class Pool:
+    """As that of DBUtils: whoever gives one back may take it again before who waited longest."""
+
+    def __init__(self):
+        self.free = 2
+        self.changed = threading.Condition()
+
+    def take(self):
+        with self.changed:
+            while not self.free:
+                self.changed.wait()
+            self.free -= 1
+
+    def give(self):
+        with self.changed:
+            self.free += 1
+            self.changed.notify()
+
+
+def ask_pool(pool):
+    pool.take()
+    nap()
+    pool.give()
+
+
+def condition():
+    pool = Pool()
+    submit(lambda: ask_pool(pool))
+
+
+def condition_self_fed():
+    pool = Pool()
+    run(lambda: ask_pool(pool))
+
+
+def submit(job):
     with concurrent.futures.ThreadPoolExecutor(THREADS) as executor:
         while time.monotonic() < until:
-            concurrent.futures.wait([executor.submit(ask_queue, pool) for _ in range(THREADS)])
+            concurrent.futures.wait([executor.submit(job) for _ in range(4 * THREADS)])
 
 
 def self_fed(jobs):
@@ -78,4 +117,6 @@ print("ready", flush=True)
     "self_fed": lambda: self_fed(queue.Queue()),
     "simple_self_fed": lambda: self_fed(queue.SimpleQueue()),
     "barrier": barrier,
+    "condition": condition,
+    "condition_self_fed": condition_self_fed,
 }[sys.argv[1]]()
