@@ -74,7 +74,10 @@ static __always_inline u64 next_search_ns(struct python_thread *th, u64 now, u64
 		if (after < SEARCH_MIN_NS)
 			after = SEARCH_MIN_NS;
 	}
-	return now + (after < SEARCH_MAX_NS ? after : SEARCH_MAX_NS);
+	if (after > SEARCH_MAX_NS)
+		after = SEARCH_MAX_NS;
+	/* In step with what the thread does, it would always be looked for while it has none. */
+	return now + after / 2 + bpf_get_prandom_u32() % (after + 1);
 }
 
 /* Looks for it in the lists of threads; thousands take several searches. */
