@@ -21,7 +21,12 @@ _NAMED = 3
 
 @click.command()
 @click.argument("path", metavar="TRACE", type=FILE)
-@click.option("--top", type=click.IntRange(min=1), default=20, help="Rows of each table to show.")
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    default=20,
+    help="Rows of each table, and processes, to show.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document; times in ns.")
 def command(path: str, top: int, as_json: bool) -> None:
     """Who held the GIL and who waited for it, event loops, locks and collections, in TRACE.
@@ -37,7 +42,7 @@ def command(path: str, top: int, as_json: bool) -> None:
     if as_json:
         output.print_json(report.to_json())
         return
-    _show(report)
+    _show(report, top)
 
 
 def _refuse_none(path: str, trace: Trace) -> None:
@@ -57,10 +62,12 @@ def _refuse_none(path: str, trace: Trace) -> None:
     )
 
 
-def _show(report: PythonReport) -> None:
-    for process in report.processes:
+def _show(report: PythonReport, top: int) -> None:
+    for process in report.processes[:top]:
         name = f"{process.pid}: Python {process.version}" if process.version else f"{process.pid}:"
         click.echo(f"{name} {output.text(process.why)}" if process.why else name)
+    if (beyond := len(report.processes) - top) > 0:
+        click.echo(f"and {beyond:,} more")
     for finding in report.findings:
         click.echo()
         click.echo(f"{finding.name}: {output.text(finding.what)}")

@@ -121,6 +121,17 @@ def test_the_quota_that_is_named_is_the_one_that_held_last(tmp_path: Path) -> No
     assert (quota.quota_us, quota.period_us, quota.quotas) == (20_000, 50_000, 2)
 
 
+def test_of_hundreds_of_processes_some_are_shown(tmp_path: Path) -> None:
+    targets = [
+        {"pid": pid, "runtime": "python", "version": "3.12.1", "level": 1, "from_ns": 0}
+        for pid in range(1, 301)
+    ]
+    made = str(make_trace(tmp_path, targets=targets))
+    shown = CliRunner().invoke(command, [made, "--top", "2"]).output
+    assert shown.startswith("1: Python 3.12.1\n2: Python 3.12.1\nand 298 more\n")
+    assert len(json.loads(CliRunner().invoke(command, [made, "--json"]).output)["processes"]) == 300
+
+
 @pytest.mark.parametrize(("ns", "shown"), [(1_234_567_890, "1.23 s"), (25_400_000, "25.4 ms")])
 def test_a_sleep_of_a_loop_is_a_time(tmp_path: Path, ns: int, shown: str) -> None:
     """In nanoseconds, as all times in JSON."""
