@@ -28,6 +28,7 @@ class Target:
         python: Its interpreter, once recognised.
         why: Why not all is recorded of it.
         foreign: There is no Python in it.
+        complete: All sources of trace ids are known.
         servers: Where it has a server in C, which its threads wait in.
         loops_behind: Its threads' records may be another asyncio task's.
     """
@@ -49,6 +50,7 @@ class Target:
     tasks: Tasks | None = None
     servers: tuple[Mapping, ...] = ()
     looks: int = 0
+    complete: bool = False
     next_look_ns: int = 0
     loops_behind: bool = False
     trouble: str = ""

@@ -39,8 +39,8 @@ _OF_MEMORY = (
 )
 """What is true of a child, too, as long as it has its parent's memory."""
 _MODULES = (*otel.MODULES, tasks.MODULE, *datadog.MODULES, *servers.MODULES)
-_LOOKS = 60
-"""How often, a second apart and then ever more, the process is asked for OpenTelemetry."""
+_MOST_PATIENT = 60
+"""Seconds between two looks for trace ids, at most; one in the beginning, ever more later."""
 
 
 class Targets:
@@ -109,8 +109,8 @@ class Targets:
             if (
                 target.settled
                 and target.python
+                and not target.complete
                 and now >= target.next_look_ns
-                and target.looks < _LOOKS
             ):
                 self._look_for_traces(target, now)
 
@@ -211,8 +211,8 @@ class Targets:
         target.looks += 1
         # Who has a trace id from one source is asked for the others half as often each time.
         known = target.otel and target.nodes
-        patience = min(1 << target.looks, 64) if known else 1 + target.looks // 10
-        target.next_look_ns = now + _LOOK_NS * patience
+        patience = 1 << min(target.looks, 8) if known else 1 + target.looks // 10
+        target.next_look_ns = now + _LOOK_NS * min(patience, _MOST_PATIENT)
         before = target.described(self._layout).tobytes()
         try:
             target.memory = target.memory or Memory(target.pid)
@@ -244,8 +244,7 @@ class Targets:
                 target.loops_behind = datadog.loops_are_behind(memory, found, modules)
         if before != target.described(self._layout).tobytes():
             self._tell(target)
-        if target.tls and target.otel and target.nodes:
-            target.looks = _LOOKS
+        target.complete = bool(target.tls and target.otel and target.nodes)
 
     def _tell(self, target: Target) -> None:
         self._publish(target.pid, target.described(self._layout))

@@ -1,0 +1,52 @@
+"""Which processes are looked at again, and when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sltrace.capture.python import targets
+from sltrace.capture.python.target import Target
+from sltrace.capture.python.targets import Targets
+from sltrace.target.python.interpreter import Interpreter
+from sltrace.target.python.layout import layout_for
+
+SECOND = 1_000_000_000
+PID = 7
+
+
+def interpreter() -> Interpreter:
+    layout = layout_for(12, b"")
+    return Interpreter("3.12.1", "/bin/python", "", "/bin/python", 0, layout, 1, 2, 3, 1, 4)
+
+
+def test_a_process_is_asked_for_trace_ids_as_long_as_it_has_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its first span may come after hours; but then it need not be asked each second."""
+    now = 0
+    looks: list[int] = []
+    monkeypatch.setattr(targets.time, "monotonic_ns", lambda: now)
+    monkeypatch.setattr(targets, "Memory", lambda pid: object())
+    monkeypatch.setattr(targets, "find_thread_record", lambda *_: None)
+
+    def imported(*_: Any) -> dict[str, int]:
+        looks.append(now)
+        return {}
+
+    monkeypatch.setattr(targets, "imported", imported)
+    target = Target(PID, named=True, from_ns=0, python=interpreter(), settled=True)
+    monkeypatch.setattr(Target, "described", lambda *_: np.zeros(1))
+    watched = Targets(lambda pid, process: None, np.dtype(float), lambda pid, found: None)
+    watched.current[PID] = target
+    for half_second in range(2 * 3600 * 4):
+        now = half_second * SECOND // 2
+        watched.look()
+    gaps = np.diff(looks) / SECOND
+    assert gaps[:9].max() == 1
+    assert max(gaps[np.array(looks[1:]) < 300 * SECOND]) <= 8
+    assert 50 <= gaps.max() <= 60
+    assert now - looks[-1] <= 60 * SECOND
+    assert len(looks) < 1000
