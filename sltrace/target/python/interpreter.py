@@ -174,6 +174,12 @@ def _file(
         elf = maps.open_elf(pid, mapping)
         if elf and elf.symbol("_PyRuntime"):
             return mapping, elf
+        # Up to 3.6 there is no such symbol.
+        found = _PYTHON.match(_name(mapping.path))
+        if elf and found and elf.symbol("Py_Initialize"):
+            version = int(found[2]), int(found[3])
+            if version < (3, 7):
+                raise Refused(_too_old("{}.{}".format(*version)))
     if len(foreign) < _MAX_FOREIGN:
         foreign.add(key)
     raise NotPython("no mapped file has _PyRuntime")
@@ -192,8 +198,12 @@ def _version(memory: Memory, elf: Elf, bias: int, path: str) -> tuple[str, int]:
         major, minor = int(found[2]), int(found[3])
         version = f"{major}.{minor}"
     if major != 3 or minor < 10:
-        raise Refused(f"Python {version} is older than 3.10")
+        raise Refused(_too_old(version))
     return version, minor
+
+
+def _too_old(version: str) -> str:
+    return f"Python {version} is older than 3.10"
 
 
 def _checked(
