@@ -15,10 +15,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sltrace.capture.golang import finder
-from sltrace.capture.golang.probing import Probing
-from sltrace.capture.golang.source import go_source
-from sltrace.capture.settings import Filters, Settings
 from sltrace.symbols.elf import ElfError
 from sltrace.target.go import dwarf, locate, process
 from sltrace.target.go.buildinfo import read_buildinfo
@@ -26,7 +22,7 @@ from sltrace.target.go.errors import DwarfError, NotGoError, RefusedError
 from sltrace.target.go.image import Image
 from sltrace.target.go.offsets import OFFSETS, offsets_of
 from sltrace.target.go.pclntab import Pclntab
-from sltrace.target.go.process import GoProcess, find_offsets, identify, look_into
+from sltrace.target.go.process import find_offsets, identify, look_into
 from sltrace.target.go.x86 import decode, is_emulated
 from tests.support.golang import (
     MODES,
@@ -320,32 +316,6 @@ def test_modules_are_listed() -> None:
     assert info.modules == {d["Path"]: d["Version"] for d in deps}
 
 
-def test_no_more_than_so_many_are_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine may run hundreds; none is looked at twice, and those left out are counted."""
-    monkeypatch.setattr(finder, "MAX_PROCESSES", 1)
-    with witness() as one, witness() as other:
-        looking = finder.Finder(Filters(), (os.getpid(),))
-        first = looking.look()
-        assert [p.pid for p in first.processes] in ([one.pid], [other.pid])
-        assert looking.left_out == 1
-        again = looking.look()
-        assert (again.processes, again.refused, looking.left_out) == ([], [], 1)
-
-
-def test_those_that_ended_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Helpers that come and go must not keep a service from being looked into."""
-    monkeypatch.setattr(finder, "MAX_PROCESSES", 2)
-    looking = finder.Finder(Filters(), (os.getpid(),))
-    for _ in range(4):
-        with witness() as helper:
-            looking.began([helper.pid])
-            assert [p.pid for p in looking.look().processes] == [helper.pid]
-    with witness() as service:
-        looking.began([service.pid])
-        assert [p.pid for p in looking.look().processes] == [service.pid]
-    assert looking.left_out == 0
-
-
 def test_a_program_is_decoded_once_for_all_its_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes a hundred times as long as all the rest: 32 of a kind were a minute's work."""
     with witness() as first, witness() as second:
@@ -354,60 +324,3 @@ def test_a_program_is_decoded_once_for_all_its_processes(monkeypatch: pytest.Mon
         again = look_into(identify(second.pid))
     assert again.variables == known.variables
     assert again.pid != known.pid
-
-
-def test_a_file_with_the_number_of_another_is_looked_at(tmp_path: Path) -> None:
-    """The inode of what was no Go program becomes that of one, as when a deploy removes a file."""
-    path = tmp_path / "service"
-    shutil.copyfile("/bin/cat", path)
-    path.chmod(0o755)
-    number = path.stat().st_ino
-    looking = finder.Finder(Filters(), (os.getpid(),))
-    with subprocess.Popen([path], stdin=subprocess.PIPE) as helper:
-        looking.began([helper.pid])
-        found = looking.look()
-        assert (found.processes, found.refused) == ([], [])
-    with witness(copy=path) as service:
-        assert path.stat().st_ino == number
-        looking.began([service.pid])
-        assert [p.pid for p in looking.look().processes] == [service.pid]
-
-
-def test_who_becomes_a_go_program_is_looked_at_once() -> None:
-    """It is known before as a program of another language, which may load what is Go's."""
-    program = go_program(WITNESS)
-    with subprocess.Popen(
-        ["sh", "-c", f"read _; exec {program}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        try:
-            looking = finder.Finder(Filters(), (process.pid,))
-            assert looking.look().processes == []
-            assert process.stdin
-            assert process.stdout
-            process.stdin.write(b"\n")
-            process.stdin.flush()
-            process.stdout.readline()
-            assert looking.look().processes == []
-            looking.began([process.pid])
-            assert [p.pid for p in looking.look().processes] == [process.pid]
-            assert looking.is_done
-        finally:
-            process.kill()
-
-
-def test_who_is_just_being_taken_in_is_no_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Attaching takes a while, on a thread of its own; who is recorded is told meanwhile."""
-    with witness() as running:
-        going = go_source((running.pid,), Settings())
-        told: list[int] = []
-        attach = Probing.take
-
-        def attach_slowly(probing: Probing, process: GoProcess) -> None:
-            told.extend(table.num_rows for table in going.targets())
-            attach(probing, process)
-
-        monkeypatch.setattr(Probing, "take", attach_slowly)
-        samplers, _ = going._look()
-        assert [s.process.pid for s in samplers] == [running.pid]
-        assert len(told) == 1
-        assert [table["pid"].to_pylist() for table in going.targets()] == [[running.pid]]

@@ -1,0 +1,100 @@
+"""Which processes are found to be Go's, and which are looked into."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sltrace.capture.golang import finder
+from sltrace.capture.golang.probing import Probing
+from sltrace.capture.golang.source import go_source
+from sltrace.capture.settings import Filters, Settings
+from sltrace.target.go.process import GoProcess
+from tests.support.golang import WITNESS, go_program, witness
+
+
+def test_no_more_than_so_many_are_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine may run hundreds; none is looked at twice, and those left out are counted."""
+    monkeypatch.setattr(finder, "MAX_PROCESSES", 1)
+    with witness() as one, witness() as other:
+        looking = finder.Finder(Filters(), (os.getpid(),))
+        first = looking.look()
+        assert [p.pid for p in first.processes] in ([one.pid], [other.pid])
+        assert looking.left_out == 1
+        again = looking.look()
+        assert (again.processes, again.refused, looking.left_out) == ([], [], 1)
+
+
+def test_those_that_ended_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Helpers that come and go must not keep a service from being looked into."""
+    monkeypatch.setattr(finder, "MAX_PROCESSES", 2)
+    looking = finder.Finder(Filters(), (os.getpid(),))
+    for _ in range(4):
+        with witness() as helper:
+            looking.began([helper.pid])
+            assert [p.pid for p in looking.look().processes] == [helper.pid]
+    with witness() as service:
+        looking.began([service.pid])
+        assert [p.pid for p in looking.look().processes] == [service.pid]
+    assert looking.left_out == 0
+
+
+def test_a_file_with_the_number_of_another_is_looked_at(tmp_path: Path) -> None:
+    """The inode of what was no Go program becomes that of one, as when a deploy removes a file."""
+    path = tmp_path / "service"
+    shutil.copyfile("/bin/cat", path)
+    path.chmod(0o755)
+    number = path.stat().st_ino
+    looking = finder.Finder(Filters(), (os.getpid(),))
+    with subprocess.Popen([path], stdin=subprocess.PIPE) as helper:
+        looking.began([helper.pid])
+        found = looking.look()
+        assert (found.processes, found.refused) == ([], [])
+    with witness(copy=path) as service:
+        assert path.stat().st_ino == number
+        looking.began([service.pid])
+        assert [p.pid for p in looking.look().processes] == [service.pid]
+
+
+def test_who_becomes_a_go_program_is_looked_at_once() -> None:
+    """It is known before as a program of another language, which may load what is Go's."""
+    program = go_program(WITNESS)
+    with subprocess.Popen(
+        ["sh", "-c", f"read _; exec {program}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        try:
+            looking = finder.Finder(Filters(), (process.pid,))
+            assert looking.look().processes == []
+            assert process.stdin
+            assert process.stdout
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+            process.stdout.readline()
+            assert looking.look().processes == []
+            looking.began([process.pid])
+            assert [p.pid for p in looking.look().processes] == [process.pid]
+            assert looking.is_done
+        finally:
+            process.kill()
+
+
+def test_who_is_just_being_taken_in_is_no_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attaching takes a while, on a thread of its own; who is recorded is told meanwhile."""
+    with witness() as running:
+        going = go_source((running.pid,), Settings())
+        told: list[int] = []
+        attach = Probing.take
+
+        def attach_slowly(probing: Probing, process: GoProcess) -> None:
+            told.extend(table.num_rows for table in going.targets())
+            attach(probing, process)
+
+        monkeypatch.setattr(Probing, "take", attach_slowly)
+        samplers, _ = going._look()
+        assert [s.process.pid for s in samplers] == [running.pid]
+        assert len(told) == 1
+        assert [table["pid"].to_pylist() for table in going.targets()] == [[running.pid]]
