@@ -96,6 +96,8 @@ def test_probes_stay_within_their_budget(tmp_path: Path) -> None:
     ).to_pydict()
     ends, lengths = np.array(waits["end_ns"]), np.array(waits["wait_ns"])
     on = on_times(trace)
+    # That they were tried before is no look: nobody read what they told.
+    assert on[0][0] >= trace.meta["clock"]["start_ns"]
     compared = 0
     for since, until_ns in on:
         within = [a for a in asked if since + late <= a[0] and a[1] <= until_ns]
@@ -121,8 +123,8 @@ def test_probes_stay_within_their_budget(tmp_path: Path) -> None:
     # And one look more: it is over only when it has cost too much.
     assert process["spent_ns"] <= 0.05 * own + 20_000_000
     assert process["spent_ns"] >= go["probe_ns"] - switches_ns(go)
-    # Parked while nobody looked: no time is made up for those. The first time is of the attaching.
-    assert counts["go_unstamped"] > 0 or len(on) <= 3
+    # Parked while nobody looked: no time is made up for those.
+    assert counts["go_unstamped"] > 0 or len(on) <= 2
     longest = max(b - a for a, b in on)
     blocked = trace.sql("SELECT max(wait_ns) AS ns FROM waits WHERE kind = 'goroutine_blocked'")
     assert blocked["ns"][0].as_py() <= longest

@@ -20,6 +20,7 @@ from tests.support.golang import WITNESS, go_program, witness
 def test_no_more_than_so_many_are_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine may run hundreds; none is looked at twice, and those left out are counted."""
     monkeypatch.setattr(finder, "MAX_PROCESSES", 1)
+    monkeypatch.setattr(finder, "LOOK_S", 10.0)
     with witness() as one, witness() as other:
         looking = finder.Finder(Filters(), (os.getpid(),))
         first = looking.look()

@@ -24,7 +24,7 @@ from sltrace.analysis.rules import parse_rule
 from sltrace.cli.main import cli
 from sltrace.errors import OutputError, UsageError
 from sltrace.trace.reader import Trace
-from tests.support.traces import META, SECOND, make_trace
+from tests.support.traces import SECOND, make_trace
 
 FRAMES = {
     1: "runtime.gopark",
@@ -316,19 +316,6 @@ def test_every_view_says_that_probes_were_on_in_part(tmp_path: Path) -> None:
         assert measure(trace, parse_rule(f"count({what}) < 9")).exact == all_there, what
     (window,) = windows(trace, 10 * SECOND)
     assert window.looked == pytest.approx(4 / 9)
-
-
-def test_probes_that_were_tried_before_the_recording_did_not_look(tmp_path: Path) -> None:
-    """The share is of the time from the first look on, in the views as in meta.json."""
-    edges = [
-        {"ns": round(t * SECOND), "pid": 100, "name": "probes_on", "value": value}
-        for t, value in ((0.5, 1.0), (0.6, 0.0), (3, 1.0), (6, 0.0), (7, 1.0), (8, 0.0))
-    ]
-    clock = META["clock"] | {"start_ns": SECOND}
-    rows = [waited("goroutine", 9)]
-    path = make_trace(tmp_path, rows, targets=[TARGET], meta={"clock": clock}, gauges=edges)
-    (window,) = windows(Trace.open(path), 10 * SECOND)
-    assert window.looked == pytest.approx(4 / 7)
 
 
 def test_every_view_says_that_goroutines_are_sampled(tmp_path: Path) -> None:

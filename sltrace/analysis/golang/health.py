@@ -83,12 +83,7 @@ def windows(trace: Trace, length_ns: int = WINDOW_NS) -> tuple[Window, ...]:
     for row in rows:
         start = row["since"] + row["w"] * length_ns
         end = min(start + length_ns, row["until"])
-        # Not those that were over before the recording, when the probes were tried.
-        spans = [
-            (since, until)
-            for since, until in on.get(row["pid"], [])
-            if row["reach"] <= since < row["until"] and until > row["since"]
-        ]
+        spans = [s for s in on.get(row["pid"], []) if row["reach"] <= s[0] < row["until"]]
         found.append(
             Window(
                 pid=row["pid"],

@@ -226,6 +226,12 @@ class GoProbes:
                 until = one.turn_off(self._object.maps["go_since"].fd)
                 self.edges.append((until, one.pid, False))
 
+    def forget_looks(self) -> None:
+        """Tells nothing of the times in which probes were on so far; none is now."""
+        self.edges.clear()
+        for attached in self._attached.values():
+            attached.on_ns = 0
+
     def looked_ns(self, pid: int, now: int) -> int:
         """How long the probes of a process were on until `now` (CLOCK_MONOTONIC), ns."""
         return self._attached[pid].looked_ns(now) if pid in self._attached else 0

@@ -34,7 +34,6 @@ class Probing:
         self._reached: dict[int, tuple[int, str]] = {}
         self._from_ns: dict[int, int] = {}
         self._held: dict[int, int] = {}
-        self._tried_ns: dict[int, int] = {}
         self._begun = False
         # Of changing what is attached.
         self._lock = threading.Lock()
@@ -89,7 +88,8 @@ class Probing:
             used, _ = self.change(off=list(self._held), on=[])
             for pid in self._held:
                 self._held[pid] += used // len(self._held)
-                self._tried_ns[pid] = self._on_ns(pid, time.monotonic_ns())
+            if self.probes:
+                self.probes.forget_looks()
 
     def begin(self) -> None:
         """Keeps them within their budget from now on, with the privileges that are left."""
@@ -136,12 +136,9 @@ class Probing:
         until_ns = min(until_ns, self._ended_ns or until_ns)
         if level and self.probes:
             length = max(until_ns - self._from_ns.get(pid, until_ns), 1)
-            looked = self._on_ns(pid, until_ns) - self._tried_ns.get(pid, 0)
-            found["looked"] = round(min(looked / length, 1), 4)
+            looked = min(self.probes.looked_ns(pid, until_ns) / length, 1)
+            found["looked"] = round(looked, 4)
         return found | (self._budget.figures(pid) if self._budget else {})
-
-    def _on_ns(self, pid: int, until_ns: int) -> int:
-        return self.probes.looked_ns(pid, until_ns) if self.probes else 0
 
     @property
     def budget(self) -> float | None:
