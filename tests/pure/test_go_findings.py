@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,35 @@ def test_a_process_that_was_stopped_hoards_nothing(tmp_path: Path, state: str, a
     waits = [wait | {"wait_ns": HOLD_NS}]
     path = make_trace(tmp_path, waits, gauges=_gauges(HOLD_NS, state=2))
     assert len(hoarding(Trace.open(path))) == alarms
+
+
+def test_one_goroutine_with_many_holds_takes_no_time_for_each_of_its_waits(tmp_path: Path) -> None:
+    """It was off the CPU for 15 ms of the longest hold, 5 ms of them at its end."""
+    holds, hold_ns = 40_000, 150_000_000
+    ends = 2 * hold_ns * np.arange(1, holds + 1)
+    held = np.where(ends == ends[7], hold_ns + 50_000_000, hold_ns)
+    names = ("p_state", "p_goid", "p_hold_ns")
+    gauges = {
+        "ns": np.repeat(ends, 3),
+        "pid": np.full(3 * holds, PID, np.int32),
+        "name": np.tile(names, holds),
+        "item": np.zeros(3 * holds, np.int32),
+        "value": np.stack([np.ones(holds), np.full(holds, GOID), held], 1).ravel(),
+    }
+    waited = np.concatenate([ends - held // 2, ends + 5_000_000, ends - held - 10_000_000])
+    waits: dict[str, Any] = {
+        "kind": np.repeat("runq_preempt", 3 * holds),
+        "pid": np.full(3 * holds, PID, np.int32),
+        "goid": np.full(3 * holds, GOID),
+        "end_ns": waited,
+        "wait_ns": np.full(3 * holds, 10_000_000),
+    }
+    trace = Trace.open(make_trace(tmp_path, pa.table(waits), gauges=pa.table(gauges)))
+    began = time.process_time()
+    (found,) = hoarding(trace)
+    assert time.process_time() - began < 6
+    assert (found.start_ns, found.end_ns) == (ends[7] - held[7], ends[7])
+    assert (found.evidence["hold_ns"], found.evidence["off_cpu_ns"]) == (held[7], 15_000_000)
 
 
 @pytest.mark.parametrize(

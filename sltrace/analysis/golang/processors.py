@@ -25,8 +25,11 @@ QUOTA_SHARE = 0.02
 
 
 def hoarding(trace: Trace) -> list[Finding]:
-    """A P that one goroutine keeps, longer than the runtime lets it."""
+    """A P that one goroutine keeps, longer than the runtime lets it: the longest of each."""
     origin = clock_ns(trace, "start_ns")
+    # A thread that is not let run, by the kernel or a signal, or waits for the world to stop,
+    # cannot give its P away: that is no fault of the goroutine. How long it was off the CPU up to
+    # a moment is a running sum: to join each hold with its waits takes quadratic time.
     rows = trace.sql(
         """
         WITH held AS (
@@ -38,59 +41,66 @@ def hoarding(trace: Trace) -> list[Finding]:
             AND s.name = 'p_state'
           WHERE h.name = 'p_hold_ns'
         ), longest AS (
-          SELECT pid, p, goid, arg_max(state, hold) AS state, max(hold)::BIGINT AS hold,
-            arg_max(ns, hold) AS ns
-          FROM held GROUP BY pid, p, goid, ns - hold::BIGINT
+          SELECT pid, p, goid, arg_max(state, hold) = 2 AS in_call,
+            max(ns) - max(hold)::BIGINT AS since, max(ns) AS until
+          FROM held GROUP BY pid, p, goid, ns - hold::BIGINT HAVING max(hold) >= $1
         ), kernel AS (
-          SELECT pid, goid, kind, state, end_ns, wait_ns, stack_runtime FROM waits
-          WHERE goid IS NOT NULL
-            AND kind IN ('runq_preempt', 'runq_wakeup', 'throttled', 'blocked')
-        ), usual AS (
-          SELECT pid, goid, mode(stack_runtime) AS stack FROM kernel GROUP BY pid, goid
+          SELECT pid, goid, end_ns, wait_ns, stack_runtime AS stack,
+            kind = 'blocked' AND coalesce(state NOT IN ('T', 't'), true) AS by_itself
+          FROM waits SEMI JOIN longest USING (pid, goid)
+          WHERE kind IN ('runq_preempt', 'runq_wakeup', 'throttled', 'blocked')
+        ), moments AS (
+          SELECT pid, goid, in_call, end_ns - wait_ns AS ns, wait_ns, end_ns
+          FROM kernel, (VALUES (true), (false)) AS either(in_call)
+          WHERE NOT (in_call AND by_itself)
+          UNION ALL BY NAME
+          SELECT *, unnest([since, until]) AS ns FROM longest
+        ), so_far AS (
+          SELECT *, coalesce(sum(wait_ns) OVER past - greatest(max(end_ns) OVER past - ns, 0), 0)
+            AS off
+          FROM moments WINDOW past AS
+            (PARTITION BY pid, goid, in_call ORDER BY ns ROWS UNBOUNDED PRECEDING)
+        ), holds AS (
+          SELECT pid, p, goid, in_call, since, until, until - since AS hold,
+            (max(off) - min(off))::BIGINT AS off
+          FROM so_far WHERE since IS NOT NULL GROUP BY ALL HAVING hold - off >= $1
+        ), worst AS (
+          SELECT * FROM holds
+          QUALIFY row_number() OVER (PARTITION BY pid, goid ORDER BY hold DESC, since, p) = 1
         )
-        SELECT l.*, coalesce(sum(greatest(0, least(k.end_ns, l.ns)
-            - greatest(k.end_ns - k.wait_ns, l.ns - l.hold)))
-            FILTER (WHERE k.pid IS NOT NULL), 0)::BIGINT AS off,
-          coalesce(mode(k.stack_runtime), any_value(u.stack)) AS stack
-        FROM longest l LEFT JOIN kernel k ON k.pid = l.pid AND k.goid = l.goid
-          AND k.end_ns BETWEEN l.ns - l.hold AND l.ns + 1000000000
-          AND (l.state <> 2 OR k.kind <> 'blocked' OR k.state IN ('T', 't'))
-        LEFT JOIN usual u ON u.pid = l.pid AND u.goid = l.goid
-        WHERE l.hold >= ? GROUP BY ALL ORDER BY l.hold DESC
+        SELECT w.*, coalesce(mode(stack) FILTER (end_ns BETWEEN since AND until + 1000000000),
+          mode(stack)) AS stack
+        FROM worst w LEFT JOIN kernel USING (pid, goid) GROUP BY ALL ORDER BY hold DESC, pid, goid
         """,
         [HOLD_NS],
     ).to_pylist()
     named = sites(trace, [r["stack"] for r in rows])
-    best: dict[tuple[int, int], Finding] = {}
+    found = []
     for row in rows:
-        # A thread that is not let run, by the kernel or a signal, or waits for the world to stop,
-        # cannot give its P away: that is no fault of the goroutine.
-        ran = row["hold"] - row["off"]
-        key = (row["pid"], row["goid"])
-        if ran < HOLD_NS or key in best:
-            continue
         site = named.get(row["stack"] or 0, UNKNOWN)
         if site.started.startswith(_COLLECTOR):
             continue
-        what = "in one system call" if row["state"] == 2 else "without a break"
-        best[key] = Finding(
-            "P hoarding",
-            row["pid"],
-            row["ns"] - row["hold"] - origin,
-            row["ns"] - origin,
-            f"no goroutine may keep a P for {HOLD_NS // 1_000_000} ms",
-            f"goroutine {row['goid']} kept P {row['p']} for {row['hold'] / 1e6:.0f} ms {what}, "
-            f"in {site.where}, started by {site.started}",
-            {
-                "goid": row["goid"],
-                "p": row["p"],
-                "hold_ns": row["hold"],
-                "off_cpu_ns": row["off"],
-                "where": site.where,
-                "started": site.started,
-            },
+        what = "in one system call" if row["in_call"] else "without a break"
+        found.append(
+            Finding(
+                "P hoarding",
+                row["pid"],
+                row["since"] - origin,
+                row["until"] - origin,
+                f"no goroutine may keep a P for {HOLD_NS // 1_000_000} ms",
+                f"goroutine {row['goid']} kept P {row['p']} for {row['hold'] / 1e6:.0f} ms {what}, "
+                f"in {site.where}, started by {site.started}",
+                {
+                    "goid": row["goid"],
+                    "p": row["p"],
+                    "hold_ns": row["hold"],
+                    "off_cpu_ns": row["off"],
+                    "where": site.where,
+                    "started": site.started,
+                },
+            )
         )
-    return list(best.values())
+    return found
 
 
 def lost_p(trace: Trace) -> list[Finding]:
