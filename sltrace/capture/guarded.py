@@ -64,7 +64,7 @@ class Guarded:
         """How full the fullest ring was; of a source that has failed, none is."""
         if self.failure:
             # Here, as only the reading thread may: failing is often the writing one's.
-            self.detach()
+            self.detach(time.monotonic_ns())
             return 0.0
         with self._noting():
             return self._source.drain()
@@ -76,12 +76,12 @@ class Guarded:
             with self._noting():
                 yield from self._source.rows()
 
-    def detach(self) -> None:
+    def detach(self, end_ns: int) -> None:
         """Takes its probes out, once."""
         if not self._detached:
             self._detached = True
             with self._noting():
-                self._source.detach()
+                self._source.detach(end_ns)
 
     def finish(self) -> Rows:
         """The rest, also of one that has failed: what it knew before is true."""

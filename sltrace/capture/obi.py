@@ -71,7 +71,7 @@ class ObiSource:
         """None of its own."""
         return iter(())
 
-    def detach(self) -> None:
+    def detach(self, end_ns: int) -> None:
         """Takes its programs out."""
         if self._object is not None:
             self._object.detach()

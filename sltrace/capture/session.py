@@ -260,7 +260,7 @@ class Recording:
         self._feed.until_ns = time.monotonic_ns()
         self._clock |= {"end_ns": self._feed.until_ns, "end_unix_ns": time.time_ns()}
         for source in self._sources:
-            source.detach()
+            source.detach(self._feed.until_ns)
         self._drain(limit=None)
         self._closing.set()
         writing.join()

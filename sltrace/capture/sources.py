@@ -84,10 +84,13 @@ class Source(Protocol):
     def rows(self) -> Rows:
         """What became known since the last call; on the writing thread, twice a second."""
 
-    def detach(self) -> None:
-        """Takes every probe out at the recording's end; rings and counters stay readable.
+    def detach(self, end_ns: int) -> None:
+        """Takes every probe out; rings and counters stay readable.
 
         Called on the reading thread while the writing thread may be in `rows`.
+
+        Args:
+            end_ns: When the recording ended (CLOCK_MONOTONIC), a moment ago.
         """
 
     def finish(self) -> Rows:

@@ -54,6 +54,22 @@ def test_goroutines_are_those_of_pprof(tmp_path: Path) -> None:
     assert files["main.locks"].endswith("sync/mutex.go")
 
 
+def test_what_waits_when_the_recording_ends_is_seen(tmp_path: Path) -> None:
+    """A scan a second is not enough: the last is of the end."""
+    with witness() as running:
+        with recorder(tmp_path / "e.slt", "--pid", running.pid, "--go-level", 0) as recording:
+            time.sleep(0.3)
+            running.ask("park 90")
+            time.sleep(0.1)
+        found = waiting(recording)
+    assert found["select"] == 30
+    clock = recording.trace.meta["clock"]
+    scans = recording.trace.sql("SELECT DISTINCT ns FROM samples ORDER BY ns")["ns"].to_pylist()
+    assert scans[-1] == clock["end_ns"]
+    gauges = recording.trace.sql("SELECT max(ns) AS ns FROM gauges")
+    assert gauges["ns"].to_pylist() == [clock["end_ns"]]
+
+
 def test_every_p_is_read(tmp_path: Path) -> None:
     """Also on machines with more CPUs than this one; most of them have no thread at all."""
     with witness() as running:

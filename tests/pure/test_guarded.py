@@ -61,7 +61,7 @@ class Failing:
         self._at("between")
         yield "samples", _ROWS
 
-    def detach(self) -> None:
+    def detach(self, end_ns: int) -> None:
         self._at("detach")
 
     def finish(self) -> Rows:
@@ -125,7 +125,7 @@ def test_what_fails_ends_alone(place: str) -> None:
     assert (guarded.failure is not None) is during
     # The probes are out at once, and only once.
     assert source.called.count("detach") == during
-    guarded.detach()
+    guarded.detach(0)
     assert source.called.count("detach") == 1
     assert [table for table, _ in guarded.finish()] == ([] if place == "finish" else ["frames"])
     assert list(guarded.targets()) == ([] if place == "targets" else [_ROWS])

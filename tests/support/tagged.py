@@ -58,7 +58,7 @@ class Tags:
     def describe(self) -> dict[str, Any]:
         return {"attached": []}
 
-    def detach(self) -> None:
+    def detach(self, end_ns: int) -> None:
         return
 
     def close(self) -> None:

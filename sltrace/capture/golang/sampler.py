@@ -177,7 +177,8 @@ class Sampler:
             UnreadableError: The process cannot be read any more.
         """
         self._read_histograms(now)
-        since = now - self._last_scan if self._last_scan else round(SCAN_S * 1e9)
+        # The last may be taken for one of a moment before, which is when the recording ended.
+        since = max(now - self._last_scan, 0) if self._last_scan else round(SCAN_S * 1e9)
         self._last_scan = now
         self.samples.scans.append(self._goroutines(now, since))
 
@@ -189,7 +190,8 @@ class Sampler:
             before = self._baseline.get(name)
             self._baseline[name] = values
             if before is not None and (values != before).any():
-                self.samples.histograms.append((self._last_read, now, name, values - before))
+                until = max(now, self._last_read)
+                self.samples.histograms.append((self._last_read, until, name, values - before))
         self._last_read = now
 
     def _goroutines(self, now: int, since: int) -> Scan:

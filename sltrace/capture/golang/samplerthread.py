@@ -25,7 +25,7 @@ class SamplerThread:
     def __init__(self, look: Callable[[], tuple[Sequence[Sampler], bool]]) -> None:
         self._look = look
         self._samplers: list[Sampler] = []
-        self._stop = False
+        self._end_ns = 0
         self._looking = True
         self._woken = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sltrace-go", daemon=True)
@@ -42,10 +42,14 @@ class SamplerThread:
         self._looking = True
         self._woken.set()
 
-    def stop(self) -> None:
-        """Ends after a last scan."""
-        self._stop = True
+    def end(self, end_ns: int) -> None:
+        """Ends after a last scan, which is taken for one of that moment (CLOCK_MONOTONIC)."""
+        self._end_ns = self._end_ns or end_ns
         self._woken.set()
+
+    def stop(self) -> None:
+        """Returns once it has ended."""
+        self.end(time.monotonic_ns())
         if self.started and self._thread.is_alive():
             self._thread.join()
 
@@ -54,18 +58,18 @@ class SamplerThread:
         priority.lower()
         next_tick = next_scan = next_look = 0.0
         while True:
-            last = self._stop
+            end_ns = self._end_ns
             begin, used = time.monotonic(), time.thread_time()
-            if last or begin >= next_tick:
-                due = last or begin >= next_scan
+            if end_ns or begin >= next_tick:
+                due = bool(end_ns) or begin >= next_scan
                 for sampler in self._alive():
-                    self._sample(sampler, scan=due)
+                    self._sample(sampler, end_ns, scan=due)
                 took = time.thread_time() - used
                 # A scan of many goroutines must not become the machine's main work.
                 if due:
                     next_scan = begin + max(SCAN_S, _SAMPLING_ONE_IN * took)
                 next_tick = begin + max(TICK_S, 0 if due else _SAMPLING_ONE_IN * took)
-            if last:
+            if end_ns:
                 return
             if self._looking and begin >= next_look:
                 next_look = self._look_once()
@@ -89,14 +93,14 @@ class SamplerThread:
         self._woken.wait(max(min(until) - time.monotonic(), 0) if until else None)
         self._woken.clear()
 
-    def _sample(self, sampler: Sampler, *, scan: bool) -> None:
+    def _sample(self, sampler: Sampler, end_ns: int, *, scan: bool) -> None:
         before = time.thread_time_ns()
         try:
             if scan and not sampler.process.is_alive():
                 raise UnreadableError("it has ended")
-            sampler.tick(time.monotonic_ns())
+            sampler.tick(end_ns or time.monotonic_ns())
             if scan:
-                sampler.scan(time.monotonic_ns())
+                sampler.scan(end_ns or time.monotonic_ns())
         except UnreadableError:
             if not sampler.process.is_alive():
                 sampler.ended_ns = time.monotonic_ns()

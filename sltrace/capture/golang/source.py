@@ -167,8 +167,9 @@ class GoSource:
             told = partial(self._stacks.sampled, pid)
             yield from go_rows.sampled(pid, sampler.samples, shape, told)
 
-    def detach(self) -> None:
-        """Takes every probe out of the processes; what they told can still be read."""
+    def detach(self, end_ns: int) -> None:
+        """Takes every probe out of the processes, whose memory is read a last time meanwhile."""
+        self._thread.end(end_ns)
         self._probing.detach()
 
     def finish(self) -> Rows:

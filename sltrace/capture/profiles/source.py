@@ -72,7 +72,7 @@ class ProfileSource:
         if taken:
             yield "profiles", pa.Table.from_pylist(taken, schema=arrow_schema("profiles"))
 
-    def detach(self) -> None:
+    def detach(self, end_ns: int) -> None:
         """Nothing: there are no probes."""
 
     def finish(self) -> Rows:

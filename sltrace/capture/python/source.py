@@ -169,7 +169,7 @@ class PythonSource:
             }
         return described
 
-    def detach(self) -> None:
+    def detach(self, end_ns: int) -> None:
         """Takes every probe out; what it told can still be read."""
         if self._probes is not None:
             self._probes.detach()
