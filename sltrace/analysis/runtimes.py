@@ -31,8 +31,8 @@ _GO: Mapping[str, tuple[Name, str, tuple[str, ...]]] = {
     ),
     "P hoarding": (
         "p_hoarding",
-        "Split that computation up, or let it call runtime.Gosched(); a finalizer or a system call "
-        "that takes long belongs on a goroutine of its own.",
+        "Split that computation up, or let it call runtime.Gosched(); a finalizer that takes long "
+        "belongs on a goroutine of its own.",
         (),
     ),
     "lost P": (

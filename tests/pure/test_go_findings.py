@@ -41,14 +41,19 @@ def test_what_a_goroutine_waited_after_its_hold_is_no_part_of_it(
     assert len(hoarding(Trace.open(path))) == alarms
 
 
-@pytest.mark.parametrize(("state", "alarms"), [("S", 1), ("D", 1), ("T", 0), ("t", 0)])
-def test_a_process_that_was_stopped_hoards_nothing(tmp_path: Path, state: str, alarms: int) -> None:
-    """By a signal or a debugger, within a system call: else that is why the P is kept."""
+@pytest.mark.parametrize("state", ["S", "D", "T", "t"])
+def test_a_goroutine_whose_thread_was_blocked_hoards_nothing(tmp_path: Path, state: str) -> None:
+    """As by a page that had to be read, a signal, a freezer or a debugger."""
     end_ns = 3 * SECOND + SECOND // 20
     wait = {"kind": "blocked", "pid": PID, "goid": GOID, "end_ns": end_ns, "state": state}
     waits = [wait | {"wait_ns": HOLD_NS}]
-    path = make_trace(tmp_path, waits, gauges=_gauges(HOLD_NS, state=2))
-    assert len(hoarding(Trace.open(path))) == alarms
+    assert hoarding(Trace.open(make_trace(tmp_path, waits, gauges=_gauges(HOLD_NS)))) == []
+
+
+def test_a_system_call_hoards_nothing(tmp_path: Path) -> None:
+    """The runtime takes its P; where it does not, it was not let run itself."""
+    assert len(hoarding(Trace.open(make_trace(tmp_path, gauges=_gauges(HOLD_NS))))) == 1
+    assert hoarding(Trace.open(make_trace(tmp_path, gauges=_gauges(HOLD_NS, state=2)))) == []
 
 
 def test_one_goroutine_with_many_holds_takes_no_time_for_each_of_its_waits(tmp_path: Path) -> None:

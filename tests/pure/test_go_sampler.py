@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import time
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sltrace.capture.golang import samplerthread, stackwalk
+from sltrace.capture.golang import sampler, samplerthread, stackwalk
 from sltrace.capture.golang.sampler import Sampler
 from sltrace.capture.golang.samplerthread import SamplerThread
 from sltrace.target.go.memory import Memory, UnreadableError
@@ -77,17 +79,55 @@ def strange(version: tuple[int, int], memory: Memory) -> GoProcess:
 def test_memory_that_may_hold_anything(
     version: tuple[int, int], seed: int, readable: float
 ) -> None:
-    sampler = Sampler(strange(version, Strange(seed, readable)))
+    looking = Sampler(strange(version, Strange(seed, readable)))
     for now in range(3):
-        for look in (sampler.tick, sampler.scan):
+        for look in (looking.tick, looking.scan):
             try:
                 look(now)
             except UnreadableError:
                 continue
-    for scan in sampler.samples.scans:
+    for scan in looking.samples.scans:
         assert all(c > 0 for c in scan.counts)
         assert all(0 < i < 1 << 63 for i in scan.stack_ids)
         assert all(1 <= len(a) <= stackwalk.DEPTH for a in scan.stacks.values())
+
+
+class Still(Memory):
+    """Of a process with one P, which is on goroutine 7 all the time."""
+
+    def read(self, address: int, size: int) -> bytes:
+        known = {0x1000: (0x8000, 1), 0x8000: (0x9000,)}.get(address, ())
+        return struct.pack(f"<{len(known)}Q", *known).ljust(size, b"\0")
+
+    def pieces(
+        self, addresses: NDArray[np.uint64], size: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        whole = np.zeros((len(addresses), size), np.uint8)
+        if size == 16:
+            # Status and number of the goroutine.
+            whole[:] = np.frombuffer(struct.pack("<QQ", 2, 7), np.uint8)
+        elif size == 8:
+            whole[:] = np.frombuffer(struct.pack("<Q", 0xB000), np.uint8)
+        else:
+            p = whole.view(sampler._p_layout(OFFSETS[max(OFFSETS)]))
+            p["status"], p["m"] = 1, 0xA000
+        return whole, np.ones(len(addresses), bool)
+
+
+def test_a_hold_is_what_is_sure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the time in which the recorder was kept from reading, or the process from running."""
+    ms = 1_000_000
+    used = iter([10, 20, 20, 30])
+    monkeypatch.setattr(sampler, "cpu_ns", lambda pid: next(used))
+    looking = Sampler(strange(max(OFFSETS), Still(1)))
+    now = time.monotonic_ns()
+    for after_ms in (-200, 600, 1200, 1900):
+        looking.tick(now + after_ms * ms)
+    holds = {ns: value for ns, name, _, value in looking.samples.gauges if name == "p_hold_ns"}
+    # Read 200 ms late at first; it stood still before the third reading.
+    assert list(holds) == [now + 600 * ms, now + 1900 * ms]
+    assert 400 * ms < holds[now + 600 * ms] <= 600 * ms
+    assert holds[now + 1900 * ms] == 700 * ms
 
 
 def test_frames_at_the_end_of_the_address_space() -> None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _WINDOW_NS = 1_000_000_000
 HOLD_NS = 100_000_000
 """The runtime asks a goroutine for its P after 10 ms: this is ten times that."""
+_IN_CALL = 2
+"""Of the gauge p_state."""
 _COLLECTOR = "runtime.gcBgMark"
 """What marks the heap has a quarter of the Ps for as long as that takes, by design."""
 BACKLOG = 16.0
@@ -28,40 +30,36 @@ def hoarding(trace: Trace) -> list[Finding]:
     """A P that one goroutine keeps, longer than the runtime lets it: the longest of each."""
     origin = clock_ns(trace, "start_ns")
     # A thread that is not let run, by the kernel or a signal, or waits for the world to stop,
-    # cannot give its P away: that is no fault of the goroutine. How long it was off the CPU up to
-    # a moment is a running sum: to join each hold with its waits takes quadratic time.
+    # cannot give its P away: that is no fault of the goroutine. Nor is a system call: from one the
+    # runtime takes the P after 10 ms, unless it is not let run itself. How long a goroutine was off
+    # the CPU up to a moment is a running sum: to join holds with waits takes quadratic time.
     rows = trace.sql(
         """
         WITH held AS (
-          SELECT h.pid, h.item AS p, h.ns, h.value AS hold, g.value::BIGINT AS goid,
-            s.value AS state
+          SELECT h.pid, h.item AS p, h.ns, h.value AS hold, g.value::BIGINT AS goid
           FROM gauges h JOIN gauges g ON h.pid = g.pid AND h.ns = g.ns AND h.item = g.item
             AND g.name = 'p_goid'
           JOIN gauges s ON h.pid = s.pid AND h.ns = s.ns AND h.item = s.item
-            AND s.name = 'p_state'
+            AND s.name = 'p_state' AND s.value <> $2
           WHERE h.name = 'p_hold_ns'
         ), longest AS (
-          SELECT pid, p, goid, arg_max(state, hold) = 2 AS in_call,
-            max(ns) - max(hold)::BIGINT AS since, max(ns) AS until
+          SELECT pid, p, goid, max(ns) - max(hold)::BIGINT AS since, max(ns) AS until
           FROM held GROUP BY pid, p, goid, ns - hold::BIGINT HAVING max(hold) >= $1
         ), kernel AS (
-          SELECT pid, goid, end_ns, wait_ns, stack_runtime AS stack,
-            kind = 'blocked' AND coalesce(state NOT IN ('T', 't'), true) AS by_itself
+          SELECT pid, goid, end_ns, wait_ns, stack_runtime AS stack
           FROM waits SEMI JOIN longest USING (pid, goid)
           WHERE kind IN ('runq_preempt', 'runq_wakeup', 'throttled', 'blocked')
         ), moments AS (
-          SELECT pid, goid, in_call, end_ns - wait_ns AS ns, wait_ns, end_ns
-          FROM kernel, (VALUES (true), (false)) AS either(in_call)
-          WHERE NOT (in_call AND by_itself)
+          SELECT pid, goid, end_ns - wait_ns AS ns, wait_ns, end_ns FROM kernel
           UNION ALL BY NAME
           SELECT *, unnest([since, until]) AS ns FROM longest
         ), so_far AS (
           SELECT *, coalesce(sum(wait_ns) OVER past - greatest(max(end_ns) OVER past - ns, 0), 0)
             AS off
-          FROM moments WINDOW past AS
-            (PARTITION BY pid, goid, in_call ORDER BY ns ROWS UNBOUNDED PRECEDING)
+          FROM moments
+          WINDOW past AS (PARTITION BY pid, goid ORDER BY ns ROWS UNBOUNDED PRECEDING)
         ), holds AS (
-          SELECT pid, p, goid, in_call, since, until, until - since AS hold,
+          SELECT pid, p, goid, since, until, until - since AS hold,
             (max(off) - min(off))::BIGINT AS off
           FROM so_far WHERE since IS NOT NULL GROUP BY ALL HAVING hold - off >= $1
         ), worst AS (
@@ -72,7 +70,7 @@ def hoarding(trace: Trace) -> list[Finding]:
           mode(stack)) AS stack
         FROM worst w LEFT JOIN kernel USING (pid, goid) GROUP BY ALL ORDER BY hold DESC, pid, goid
         """,
-        [HOLD_NS],
+        [HOLD_NS, _IN_CALL],
     ).to_pylist()
     named = sites(trace, [r["stack"] for r in rows])
     found = []
@@ -80,7 +78,6 @@ def hoarding(trace: Trace) -> list[Finding]:
         site = named.get(row["stack"] or 0, UNKNOWN)
         if site.started.startswith(_COLLECTOR):
             continue
-        what = "in one system call" if row["in_call"] else "without a break"
         found.append(
             Finding(
                 "P hoarding",
@@ -88,8 +85,8 @@ def hoarding(trace: Trace) -> list[Finding]:
                 row["since"] - origin,
                 row["until"] - origin,
                 f"no goroutine may keep a P for {HOLD_NS // 1_000_000} ms",
-                f"goroutine {row['goid']} kept P {row['p']} for {row['hold'] / 1e6:.0f} ms {what}, "
-                f"in {site.where}, started by {site.started}",
+                f"goroutine {row['goid']} kept P {row['p']} for {row['hold'] / 1e6:.0f} ms "
+                f"without a break, in {site.where}, started by {site.started}",
                 {
                     "goid": row["goid"],
                     "p": row["p"],

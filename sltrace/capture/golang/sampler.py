@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sltrace.capture.golang import stackwalk
+from sltrace.capture.golang.budget import cpu_ns
 from sltrace.model import GOROUTINES_SCANNED
+from sltrace.target.go.memory import UnreadableError
 from sltrace.target.go.offsets import (
     G_SCHED_PC,
     G_STACK_HI,
@@ -91,6 +94,7 @@ class Sampler:
         self._allp = 0, 0
         self._ps: NDArray[np.uint64] = np.empty(0, np.uint64)
         self._held: dict[int, tuple[tuple[int, int, int], int]] = {}
+        self._cpu_used_ns = -1
         self._baseline: dict[str, NDArray[np.int64]] = {}
         self._last_read = 0
         self._last_scan = 0
@@ -104,6 +108,7 @@ class Sampler:
         """
         process, o = self.process, self.process.offsets
         memory = process.memory
+        self._note_standstill()
         head = memory.read(process.sched, SCHED_BYTES)
 
         def number(at: int) -> int:
@@ -131,9 +136,11 @@ class Sampler:
             put((now, name, None, float(value)))
         states, goids = self._p_states(ps, read)
         ticks = zip(states, goids, ps["tick"].tolist(), ps["syscalls"].tolist(), strict=True)
+        # The recorder may have lost its CPU since `now`.
+        read_ns = max(now, time.monotonic_ns())
         for p, (state, goid, tick, syscalls) in enumerate(ticks):
             put((now, "p_state", p, float(state)))
-            held = self._hold(p, goid, tick, syscalls, now)
+            held = now - self._held_since(p, (goid, tick, syscalls), read_ns)
             if held >= _HOLD_NS:
                 put((now, "p_goid", p, float(goid)))
                 put((now, "p_hold_ns", p, float(held)))
@@ -159,16 +166,33 @@ class Sampler:
         found[there], _ = self.process.memory.pieces(structures[there] + np.uint64(offset), size)
         return found
 
-    def _hold(self, p: int, goid: int, tick: int, syscall: int, now: int) -> int:
-        """How long P `p` has been on one goroutine, or in one system call, without a break."""
-        since = (goid, tick, syscall), now
-        if not goid:
-            self._held.pop(p, None)
-            return 0
-        known = self._held.setdefault(p, since)
-        if known[0] != since[0]:
-            self._held[p] = known = since
-        return now - known[1]
+    def _note_standstill(self) -> None:
+        """Begins to count holds anew where no thread of the process ran since the last reading.
+
+        It is stopped by a signal or a freezer, or its quota is used up: perhaps since before the
+        recording or beyond its end, so that no wait tells.
+        """
+        try:
+            used_ns = cpu_ns(self.process.pid)
+        except OSError as err:
+            raise UnreadableError("it has ended") from err
+        if used_ns == self._cpu_used_ns:
+            self._held.clear()
+        self._cpu_used_ns = used_ns
+
+    def _held_since(self, p: int, by: tuple[int, int, int], read_ns: int) -> int:
+        """Since when P `p` has been on one goroutine, or in one system call, without a break.
+
+        Args:
+            p: Its number.
+            by: Goroutine, 0 for none, and how often it went on to another and made a system call.
+            read_ns: When that was known at the latest.
+        """
+        known, since = self._held.get(p, (None, 0))
+        if known != by or not by[0]:
+            self._held[p] = by, read_ns
+            return read_ns
+        return since
 
     def scan(self, now: int) -> None:
         """The histograms since the last scan, and the goroutines.
