@@ -199,6 +199,18 @@ def test_time_lost_with_a_p_is_that_of_threads_that_held_one(tmp_path: Path) -> 
     assert found.evidence["queued_behind_ns"] == 24 * SECOND
 
 
+def test_ps_that_were_there_for_longer_count_for_more(tmp_path: Path) -> None:
+    """A busy one of 8, then the only one: 2 of 9, as the runtime's /cpu/classes has it."""
+    gauges = [
+        {"ns": ns * SECOND, "pid": 100, "name": name, "value": value}
+        for ns, ps, idle, queued in ((1, 8.0, 7.0, 0.0), (2, 1.0, 0.0, 18.0))
+        for name, value in (("gomaxprocs", ps), ("idle_ps", idle), ("runq_local", queued))
+    ]
+    (window,) = windows(made(tmp_path, gauges=gauges), 10 * SECOND)
+    assert window.p_utilisation == pytest.approx(2 / 9)
+    assert window.runnable_per_p == pytest.approx(2)
+
+
 def test_windows_count_idle_ps_and_waits(tmp_path: Path) -> None:
     gauges = [
         {"ns": t * SECOND, "pid": 100, "name": name, "value": value}

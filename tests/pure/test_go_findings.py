@@ -152,6 +152,10 @@ def test_the_quota_that_is_named_is_the_one_that_held_last(tmp_path: Path) -> No
     assert "because of the CPU quota (at last 0.5 CPUs for 2 Ps)" in found.sentence
     assert found.evidence["quota_cpus"] == 0.5
     tables["cgroups"] = quotas[1:2]
+    gauges.append({"ns": 2 * SECOND, "pid": PID, "name": "gomaxprocs", "value": 1.0})
+    (found,) = lost_p(Trace.open(make_trace(tmp_path, waits, **tables)))
+    assert "because of the CPU quota (2 CPUs for 1.5 Ps on average)" in found.sentence
+    gauges.pop()
     (found,) = lost_p(Trace.open(make_trace(tmp_path, waits, **tables)))
     assert "because of the CPU quota (2 CPUs for 2 Ps)" in found.sentence
 

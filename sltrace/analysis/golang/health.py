@@ -64,7 +64,8 @@ def windows(trace: Trace, length_ns: int = WINDOW_NS) -> tuple[Window, ...]:
           FROM gauges GROUP BY pid, ns HAVING ps > 0
         ), read AS (
           SELECT t.pid, reach, since, until, {_WINDOW.format(ns="ns")} AS w,
-            avg(1 - idle / ps) AS busy, avg(queued / ps) AS queued,
+            1 - sum(idle) / sum(ps) FILTER (idle IS NOT NULL) AS busy,
+            sum(queued) / sum(ps) FILTER (queued IS NOT NULL) AS queued,
             avg(CASE WHEN spinning > 0 AND queued = 0 THEN 1 ELSE 0 END) AS spinning
           FROM ticks t ASOF JOIN recordings r ON t.pid = r.pid AND t.ns >= reach GROUP BY ALL
         ), waited AS (

@@ -106,9 +106,11 @@ def lost_p(trace: Trace) -> list[Finding]:
     rows = trace.sql(
         f"""
         WITH ps AS (
-          SELECT pid, avg(value) AS ps FROM gauges WHERE name = 'gomaxprocs' GROUP BY pid
+          SELECT pid, avg(value) AS ps, min(value) <> max(value) AS varied
+          FROM gauges WHERE name = 'gomaxprocs' GROUP BY pid
         )
-        SELECT w.pid, any_value(ps.ps) AS ps, min(end_ns - wait_ns) AS first, max(end_ns) AS last,
+        SELECT w.pid, any_value(ps.ps) AS ps, any_value(varied) AS varied,
+          min(end_ns - wait_ns) AS first, max(end_ns) AS last,
           coalesce(sum(wait_ns) FILTER (WHERE kind = 'throttled'), 0)::BIGINT AS throttled,
           coalesce(sum(wait_ns) FILTER (WHERE kind <> 'throttled'), 0)::BIGINT AS preempted,
           coalesce(sum(wait_ns::HUGEINT * queued), 0)::DOUBLE AS behind,
@@ -128,8 +130,9 @@ def lost_p(trace: Trace) -> list[Finding]:
         if by_quota < QUOTA_SHARE and by_others < LOST_SHARE:
             continue
         quota = cpus(**row["quota"]) if row["quota"] else None
+        ps = f"{row['ps']:.3g} Ps" + " on average" * row["varied"]
         why = (
-            f"the CPU quota ({at_last(row['quotas'])}{quota:g} CPUs for {row['ps']:.3g} Ps)"
+            f"the CPU quota ({at_last(row['quotas'])}{quota:g} CPUs for {ps})"
             if by_quota >= QUOTA_SHARE and quota
             else "the CPU quota"
             if by_quota >= QUOTA_SHARE
