@@ -14,7 +14,10 @@ from sltrace.capture.golang.probing import Probing
 from sltrace.capture.golang.source import go_source
 from sltrace.capture.settings import Filters, Settings
 from sltrace.target.go.process import GoProcess
-from tests.support.golang import WITNESS, go_program, witness
+from sltrace.trace.reader import Trace
+from tests.support.golang import VERSIONS, WITNESS, go_program, witness
+from tests.support.gorecords import targets
+from tests.support.recorder import sltrace
 
 
 def test_no_more_than_so_many_are_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,6 +45,33 @@ def test_those_that_ended_leave_room_for_others(monkeypatch: pytest.MonkeyPatch)
         looking.began([service.pid])
         assert [p.pid for p in looking.look().processes] == [service.pid]
     assert looking.left_out == 0
+
+
+def test_who_was_not_looked_at_in_time_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Go program by name; of others, that nobody knows what they are."""
+    with witness() as running:
+        looking = finder.Finder(Filters(), (os.getpid(),))
+        looking.look()
+        looking.began([running.pid, os.getpid(), 1 << 22])
+        assert [(i.pid, i.version, why) for i, why in looking.left()] == [
+            (running.pid, f"go{VERSIONS[-1]}", "the recording ended before it could be looked into")
+        ]
+        assert looking.not_looked_at == 0
+        monkeypatch.setattr(finder, "LOOK_S", -1.0)
+        assert looking.left() == []
+        assert looking.not_looked_at == 1
+
+
+@pytest.mark.bpf
+def test_a_command_that_ends_at_once_is_told(tmp_path: Path) -> None:
+    """Nobody could look at it, but it was Go's."""
+    program = go_program(WITNESS)
+    command = ["record", "-o", tmp_path / "s.slt", "--", program]
+    done = sltrace(*command)
+    assert done.code == 0, done.err
+    (target,) = targets(Trace.open(tmp_path / "s.slt"))
+    assert (target["version"], target["level"]) == (f"go{VERSIONS[-1]}", None)
+    assert target["why"] == "it ended before it could be looked into"
 
 
 def test_a_file_with_the_number_of_another_is_looked_at(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ _YOUNG_S = 3.0
 _LOADED_S = 1.0
 """What a program loads, it has by then."""
 _LIBRARY = "it is a library within a program that is not Go's: only programs are looked into"
+_SHORT = "it ended before it could be looked into"
+_LATE = "the recording ended before it could be looked into"
 _COMM_BYTES = 15
 
 
@@ -60,17 +62,23 @@ class Finder:
     Args:
         filters: Which tasks are recorded; no more than these are looked at.
         named: Processes that the user named, or the command: with all that they have started.
+        starting: The command, where it is a Go program.
     """
 
-    def __init__(self, filters: Filters, named: Sequence[int]) -> None:
+    def __init__(
+        self, filters: Filters, named: Sequence[int], starting: Identity | None = None
+    ) -> None:
         self._limit = max(MAX_PROCESSES, len(named))
         # Where nobody has named any, those of a whole machine would be too many to go through.
         self._libraries = Libraries() if named or filters.cgroups or filters.comms else None
+        self._starting = starting
         self._not_go: set[tuple[int, ...]] = set()
         self._found: list[tuple[int, int]] = []
         self._lock = threading.Lock()
         self.left_out = 0
-        """Processes that were not looked into, as there were too many."""
+        """Go processes that were not looked into, as there were too many."""
+        self.not_looked_at = 0
+        """Processes of which it is not known whether they are Go's, for the same reason."""
         now = time.monotonic()
         self._pending = {
             pid: _Pending(now + _YOUNG_S - _age_s(pid)) for pid in _recorded(filters, named)
@@ -89,12 +97,29 @@ class Finder:
                 if len(self._pending) < _MAX_PENDING or pid in self._pending:
                     self._pending[pid] = _Pending(young)
                 else:
-                    self.left_out += 1
+                    self.not_looked_at += 1
 
     def unsettled(self) -> list[tuple[Identity, str]]:
         """Those that are too young to be given up, and what was wrong so far."""
         with self._lock:
             return [one.refusal for one in self._pending.values() if one.refusal]
+
+    def left(self) -> list[tuple[Identity, str]]:
+        """Go programs that nobody had looked at when the recording ended."""
+        found: list[tuple[Identity, str]] = []
+        deadline = time.monotonic() + LOOK_S
+        for pid, one in self._pending.items():
+            file = _file_of(pid)
+            if one.refusal or one.is_other or file is None or file in self._not_go:
+                continue
+            if time.monotonic() > deadline:
+                self.not_looked_at += 1
+                continue
+            with contextlib.suppress(NotGoError):
+                found.append((identify(pid), _LATE))
+        if self._starting and all(one.pid != self._starting.pid for one, _ in found):
+            found.append((self._starting, _SHORT))
+        return found
 
     def look(self) -> Found:
         """What was found since."""
@@ -128,6 +153,8 @@ class Finder:
             if len(self._not_go) < _MAX_FILES:
                 self._not_go.add(file)
             return self._look_for_libraries(pid, one, found)
+        if self._starting and self._starting.pid == pid:
+            self._starting = None
         self._found = [one for one in self._found if _is_there(*one)]
         if len(self._found) >= self._limit:
             self.left_out += 1

@@ -24,7 +24,7 @@ from sltrace.capture.handover import Handover
 from sltrace.capture.settings import Settings
 from sltrace.capture.sources import Context, Rows
 from sltrace.target.go.offsets import TRACKED_ONE_IN
-from sltrace.target.go.process import GoProcess, Identity, is_go_program
+from sltrace.target.go.process import GoProcess, Identity, program_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -215,6 +215,7 @@ class GoSource:
                 for i, why, _ in list(self._refused)
             ],
             "left_out": self._finder.left_out,
+            "not_looked_at": self._finder.not_looked_at,
             "sampled": TRACKED_ONE_IN if self._is_sampled() else None,
             "labels": {"trace": list(self._trace_keys), "span": list(SPAN_KEYS)},
             "budget": self._probing.budget,
@@ -239,6 +240,8 @@ class GoSource:
         self.drain()
         self._closed = True
         self._thread.stop()
+        now = time.monotonic_ns()
+        self._refused += [(identity, why, now) for identity, why in self._finder.left()]
 
 
 def go_source(pids: Sequence[int], settings: Settings, command: str = "") -> GoSource:
@@ -257,10 +260,11 @@ def go_source(pids: Sequence[int], settings: Settings, command: str = "") -> GoS
         # A probe in a service that nobody named is for its owner to decide.
         level = 1 if pids or filters.cgroups or filters.comms else 0
     share = DEFAULT_SHARE[level] if wanted.budget is None else wanted.budget
+    starting = program_of(shutil.which(command) or "", pids[0]) if command and pids else None
     return GoSource(
-        Finder(filters, pids),
+        Finder(filters, pids, starting),
         level,
         wanted.trace_labels,
         share=None if share == math.inf else share,
-        expected=bool(wanted.level) or is_go_program(shutil.which(command) or ""),
+        expected=bool(wanted.level or starting),
     )

@@ -135,21 +135,24 @@ def identify(pid: int) -> Identity:
     Raises:
         NotGoError: It is none, or has ended.
     """
-    path = Path(f"/proc/{pid}/exe")
     try:
-        image = Image.from_file(path)
-        info = read_buildinfo(image)
-        return Identity(pid, exe_of(pid), info.version, Elf(image.data).build_id, info.modules)
+        return _identity(pid, Path(f"/proc/{pid}/exe"), exe_of(pid))
     except (OSError, ElfError) as err:
         raise NotGoError(str(err)) from err
 
 
-def is_go_program(path: str) -> bool:
-    """Whether a file is an executable of Go's linker."""
+def program_of(path: str, pid: int) -> Identity | None:
+    """Of an executable of Go's linker, what a process that is to run it will be; else None."""
     try:
-        return bool(read_buildinfo(Image.from_file(Path(path))))
+        return _identity(pid, Path(path), path)
     except (OSError, ElfError, NotGoError):
-        return False
+        return None
+
+
+def _identity(pid: int, file: Path, exe: str) -> Identity:
+    image = Image.from_file(file)
+    info = read_buildinfo(image)
+    return Identity(pid, exe, info.version, Elf(image.data).build_id, info.modules)
 
 
 def look_into(identity: Identity) -> GoProcess:
