@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sltrace.analysis.contention import contention, moves, one_cpu, quota
 from sltrace.analysis.finding import Finding
-from sltrace.analysis.golang.health import unread
+from sltrace.analysis.golang.health import refused, unread
 from sltrace.analysis.losses import Losses, losses
 from sltrace.analysis.meta import min_latency_ns, recorded_ns
 from sltrace.analysis.runtimes import go, python
@@ -60,7 +60,7 @@ def diagnose(trace: Trace, *, most: int = 3) -> Diagnosis:
     if wall_ns <= 0:
         return Diagnosis((), losses(trace), ("the trace does not say how long it is",))
     looked = [steal(trace, wall_ns)]
-    notes = [*trace.notes, *unread(trace)]
+    notes = [*trace.notes, *unread(trace), *refused(trace)]
     if trace.meta.get("histogram_only"):
         notes.append("histograms only: waits were not looked into")
     else:

@@ -122,6 +122,18 @@ def test_a_process_of_which_nothing_was_read_is_not_called_healthy(tmp_path: Pat
     assert unread(Trace.open(make_trace(tmp_path, gauges=read, targets=targets[:1]))) == []
 
 
+def test_a_process_that_was_refused_is_not_called_healthy(tmp_path: Path) -> None:
+    """Whoever asks what is wrong has to know that a service was not looked into."""
+    whys = ["built by go1.99", "", "built by go1.99"]
+    targets = [
+        {"runtime": "go", "pid": pid, "why": why} for pid, why in zip((7, 8, 9), whys, strict=True)
+    ]
+    (note,) = diagnose(Trace.open(make_trace(tmp_path, targets=targets[:1]))).notes
+    assert note == "the scheduling within 1 Go program (7) is not known: built by go1.99"
+    (note,) = diagnose(Trace.open(make_trace(tmp_path, targets=targets))).notes
+    assert "within 3 Go programs (7, 8, 9) is not known: of most, built by go1.99; " in note
+
+
 @pytest.mark.parametrize(
     ("culprit", "because"),
     [(PID, "its own other threads"), (9, "other tasks, most of all neighbour")],

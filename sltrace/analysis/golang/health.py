@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sltrace.analysis.meta import clock_ns, recordings_with
 from sltrace.plural import counted
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
 
 WINDOW_NS = 30_000_000_000
-_NAMED = 5
+_NAMED, _LONGEST = 5, 200
 
 
 @dataclass(frozen=True)
@@ -167,9 +168,27 @@ def unread(trace: Trace) -> list[str]:
     ).to_pylist()
     if not rows:
         return []
+    return [
+        f"nothing was read of {_named(rows)}: it ended at once, or the recorder had no time",
+    ]
+
+
+def refused(trace: Trace) -> list[str]:
+    """A sentence on the processes that could not be looked into, if there are any."""
+    rows = trace.sql(
+        "SELECT DISTINCT pid, why FROM targets WHERE runtime = 'go' AND level IS NULL ORDER BY pid"
+    ).to_pylist()
+    if not rows:
+        return []
+    reasons = Counter(row["why"] or "it is not told why" for row in rows)
+    ((why, _),) = reasons.most_common(1)
+    more = "; `sltrace go` says why of each" if len(reasons) > 1 else ""
+    most = "of most, " if len(reasons) > 1 else ""
+    return [f"the scheduling within {_named(rows)} is not known: {most}{why[:_LONGEST]}{more}"]
+
+
+def _named(rows: list[dict[str, Any]]) -> str:
+    """How many Go programs these are, and the first of them by pid."""
     named = ", ".join(str(row["pid"]) for row in rows[:_NAMED])
     more = ", ..." if len(rows) > _NAMED else ""
-    return [
-        f"nothing was read of {counted(len(rows), 'Go program')} ({named}{more}): it ended at "
-        "once, or the recorder had no time"
-    ]
+    return f"{counted(len(rows), 'Go program')} ({named}{more})"
