@@ -217,6 +217,16 @@ def test_refuses_versions_it_does_not_know(version: str) -> None:
         offsets_of(version)
 
 
+def test_a_program_of_old_is_one_of_go(tmp_path: Path) -> None:
+    """Its build info is of another form; who asks for it is to know why it is not looked into."""
+    old = bytearray(go_program(WITNESS, mode="stripped").read_bytes())
+    old[old.index(b"\xff Go buildinf:") + 15] = 0
+    image = Image(bytes(old))
+    version = read_buildinfo(image).version
+    with pytest.raises(RefusedError, match=r"built by go1\.17 or older; Go 1\.19 and"):
+        find_offsets(image, version)
+
+
 def test_refuses_a_runtime_that_is_not_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the offsets of another version the live process does not pass."""
     for wrong in ((1, 21), (1, 25)):

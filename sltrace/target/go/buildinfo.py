@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sltrace.symbols.elf import ElfError
 from sltrace.target.go.errors import NotGoError
 from sltrace.target.go.image import Image
 
@@ -36,7 +35,7 @@ def read_buildinfo(image: Image) -> BuildInfo:
 
     Raises:
         NotGoError: There is none.
-        ElfError: It is damaged, or of Go before 1.18.
+        ElfError: It is damaged.
     """
     section = image.sections.get(".go.buildinfo")
     if section is None:
@@ -45,7 +44,8 @@ def read_buildinfo(image: Image) -> BuildInfo:
     if not blob.startswith(_MAGIC) or len(blob) < _HEADER:
         raise NotGoError("no Go build info")
     if not blob[15] & _INLINE:
-        raise ElfError("its build info is of Go before 1.18")
+        # Pointers to strings, then.
+        return BuildInfo("go1.17 or older")
     version, position = _string(blob, _HEADER)
     raw, _ = _string(blob, position)
     # Between two markers of 16 bytes.
