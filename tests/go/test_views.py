@@ -20,6 +20,7 @@ from sltrace.analysis.golang.chain import NOBODY, chain
 from sltrace.analysis.golang.findings import findings
 from sltrace.analysis.golang.health import windows
 from sltrace.analysis.golang.reasons import explain
+from sltrace.analysis.golang.sites import sites
 from sltrace.analysis.rules import parse_rule
 from sltrace.cli.main import cli
 from sltrace.errors import OutputError, UsageError
@@ -32,8 +33,10 @@ FRAMES = {
     3: "main.start",
     4: "runtime.goexit",
     5: "main.wakes",
+    6: "time.Sleep",
+    7: "runtime.bgsweep",
 }
-STACKS = {11: [1, 2, 3, 4], 12: [5, 3, 4]}
+STACKS = {11: [1, 2, 3, 4], 12: [5, 3, 4], 13: [1, 6, 2, 3, 4], 14: [1, 7, 4], 15: [1]}
 TARGET = {"pid": 100, "runtime": "go", "version": "go1.27.3", "exe": "/x", "level": 2, "why": ""}
 
 
@@ -84,6 +87,19 @@ def test_chain_sums_by_where_why_and_waker(tmp_path: Path) -> None:
     assert not chain(trace, trace_id="a" * 32).several
     with pytest.raises(UsageError, match="no goroutine waits match"):
         chain(trace, goid=99)
+
+
+def test_where_a_goroutine_waits_is_told_from_where_all_do(tmp_path: Path) -> None:
+    """All that sleep do so in one function, and all of the runtime's own park in one."""
+    found = sites(made(tmp_path), STACKS)
+    where = {number: (site.where, site.started) for number, site in found.items()}
+    assert where == {
+        11: ("main.waits", "main.start"),
+        12: ("main.wakes", "main.start"),
+        13: ("main.waits", "main.start"),
+        14: ("runtime.bgsweep", "runtime.bgsweep"),
+        15: ("runtime.gopark", "runtime.gopark"),
+    }
 
 
 @pytest.mark.parametrize("part", [{"trace_id": "a" * 32}, {"goid": 5_000_000_000}])

@@ -13,13 +13,17 @@ from sltrace.analysis.frames import resolve_stacks
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
 
-_INTERNAL = ("runtime.", "internal/", "sync.", "[outside")
+_PARKING = "runtime.gopark"
+_INTERNAL = ("runtime.", "internal/", "sync.", "time.Sleep", "[outside")
 _UNKNOWN = "[not known]"
 
 
 @dataclass(frozen=True)
 class Site:
-    """The innermost function that is not the runtime's own, and the goroutine's first."""
+    """The innermost function that is not the runtime's own, and the goroutine's first.
+
+    Of the runtime's own goroutines, the innermost that is not the one in which all park.
+    """
 
     where: str
     started: str
@@ -38,7 +42,8 @@ def sites(trace: Trace, stack_ids: Iterable[int | None]) -> dict[int, Site]:
     for stack_id, frames in resolved.stacks.items():
         names = [resolved.frames[i].name for i in frames.tolist()]
         own = [n for n in names if not n.startswith(_INTERNAL)]
+        own = own or [n for n in names if not n.startswith(_PARKING)] or names
         # The root of every stack is runtime.goexit, or runtime.main's caller.
         started = next((n for n in names if n != "runtime.goexit"), _UNKNOWN)
-        found[stack_id] = Site(own[-1] if own else names[-1], started)
+        found[stack_id] = Site(own[-1], started)
     return found
