@@ -32,7 +32,7 @@ from tests.support.golang import (
     go_program,
     witness,
 )
-from tests.support.programs import ROOT
+from tests.support.programs import ROOT, build
 
 WITNESS = ROOT / "tests" / "go" / "programs" / "witness"
 MATRIX = [(v, m) for v in VERSIONS for m in MODES]
@@ -215,6 +215,25 @@ def test_versions_from_the_future_are_known_by_their_dwarf(tmp_path: Path) -> No
 def test_refuses_versions_it_does_not_know(version: str) -> None:
     with pytest.raises(RefusedError, match="built by"):
         offsets_of(version)
+
+
+def test_a_packed_program_is_one_of_go() -> None:
+    """Its file tells nothing of it; who asks for it is to know why it is not looked into."""
+    source = ROOT / "tests" / "go" / "programs" / "packed" / "packed.c"
+    # What UPX leaves at the beginning of a file.
+    stub = build("packed", (source,), flags=("-O2", "-Wall", "-Wextra", "-Wl,-rpath,UPX!"))
+    with subprocess.Popen(
+        [stub, go_program(WITNESS)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as running:
+        try:
+            assert running.stdout
+            running.stdout.readline()
+            identity = identify(running.pid)
+            assert (identity.exe, identity.version) == (str(stub), f"go{VERSIONS[-1]}")
+            with pytest.raises(RefusedError, match=r"packed \(UPX\)"):
+                look_into(identity)
+        finally:
+            running.kill()
 
 
 def test_a_program_of_old_is_one_of_go(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from sltrace.names.cgroups import processes_below
 from sltrace.names.processes import all_processes, thread_names, with_children
 from sltrace.target.go.errors import NotGoError, RefusedError
 from sltrace.target.go.libraries import Libraries
+from sltrace.target.go.packed import UnpackingError
 from sltrace.target.go.process import GoProcess, Identity, identify, look_into, started_at
 
 MAX_PROCESSES = 32
@@ -149,6 +150,8 @@ class Finder:
             return True
         try:
             identity = identify(pid)
+        except UnpackingError:
+            return time.monotonic() >= one.young_until
         except NotGoError:
             if len(self._not_go) < _MAX_FILES:
                 self._not_go.add(file)

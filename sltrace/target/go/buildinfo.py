@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from sltrace.target.go.errors import NotGoError
 from sltrace.target.go.image import Image
 
-_MAGIC = b"\xff Go buildinf:"
+MAGIC = b"\xff Go buildinf:"
 _INLINE = 2
 _HEADER = 32
 _MAX_STRING = 1 << 20
@@ -35,13 +35,20 @@ def read_buildinfo(image: Image) -> BuildInfo:
 
     Raises:
         NotGoError: There is none.
-        ElfError: It is damaged.
     """
     section = image.sections.get(".go.buildinfo")
     if section is None:
         raise NotGoError("no Go build info")
-    blob = bytes(image.data[section.offset : section.offset + section.size])
-    if not blob.startswith(_MAGIC) or len(blob) < _HEADER:
+    return parse(bytes(image.data[section.offset : section.offset + section.size]))
+
+
+def parse(blob: bytes) -> BuildInfo:
+    """What the linker wrote, and maybe more behind it.
+
+    Raises:
+        NotGoError: It is none.
+    """
+    if not blob.startswith(MAGIC) or len(blob) < _HEADER:
         raise NotGoError("no Go build info")
     if not blob[15] & _INLINE:
         # Pointers to strings, then.

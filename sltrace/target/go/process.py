@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sltrace.symbols.elf import Elf, ElfError
 from sltrace.target.executable import exe_of
-from sltrace.target.go import dwarf, locate, verify
+from sltrace.target.go import dwarf, locate, packed, verify
 from sltrace.target.go.buildinfo import read_buildinfo
 from sltrace.target.go.errors import DwarfError, NotGoError, RefusedError
 from sltrace.target.go.histograms import GC_PAUSES, LATENCIES, STW_HISTOGRAMS
@@ -21,6 +21,7 @@ _MAX_PROGRAMS = 8
 _programs: dict[tuple[int, int, int, int], _Program] = {}
 _DEAD = "it has ended, or was replaced"
 _PLUGIN = "it has loaded a plugin, which has a copy of the runtime's code that no probe would be in"
+_PACKED = "it is packed (UPX), so that its code is not in its file: run it unpacked (upx -d)"
 _libraries = Libraries()
 
 
@@ -136,7 +137,11 @@ def identify(pid: int) -> Identity:
         NotGoError: It is none, or has ended.
     """
     try:
-        return _identity(pid, Path(f"/proc/{pid}/exe"), exe_of(pid))
+        path, exe = Path(f"/proc/{pid}/exe"), exe_of(pid)
+        if not packed.is_packed(Image.from_file(path)):
+            return _identity(pid, path, exe)
+        info = packed.buildinfo_in_memory(pid)
+        return Identity(pid, exe, info.version, "", info.modules)
     except (OSError, ElfError) as err:
         raise NotGoError(str(err)) from err
 
@@ -228,6 +233,8 @@ def _program(identity: Identity) -> _Program:
 
 def _decoded(path: Path, version: str) -> _Program:
     image = Image.from_file(path)
+    if packed.is_packed(image):
+        raise RefusedError(_PACKED)
     table = Pclntab(image)
     offsets, source = find_offsets(image, version)
     variables = locate.variables(image, table, offsets)
