@@ -1,4 +1,4 @@
-"""`sltrace record` as a user meets it: commands, signals, kills, targets, users and disks."""
+"""`sltrace record` as a user meets it: commands, signals, kills, disks and privileges."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import signal
 import stat
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,13 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from sltrace.names.cgroups import CgroupNames, choose_hierarchy
 from sltrace.trace.reader import Trace
 from tests.kernel.conftest import Record
-from tests.support.cgroups import Cgroup, cgroup
 from tests.support.loads import Outcome, ThreadReport, load, read_schedstat
 from tests.support.programs import program
-from tests.support.recorder import Done, recorder, sltrace
+from tests.support.recorder import one_line, recorder, sltrace
 from tests.support.schedstat import compare
 from tests.support.traces import make_trace
 
@@ -29,17 +26,6 @@ pytestmark = pytest.mark.bpf
 
 _NOBODY = 65534
 _DAC_READ_SEARCH, _SYS_PTRACE, _SYS_NICE = 1 << 2, 1 << 19, 1 << 23
-
-
-def _one_line(done: Done, code: int, *words: str) -> None:
-    """An error for people: its exit code, one line, and nothing of Python's."""
-    assert done.code == code, (done.code, done.err)
-    lines = [line for line in done.err.splitlines() if not line.startswith("recording into")]
-    assert len(lines) == 1, done.err
-    assert lines[0].startswith("sltrace: ")
-    assert "Traceback" not in done.err
-    for word in words:
-        assert word in lines[0]
 
 
 # ---- the command ---------------------------------------------------------------------------
@@ -92,7 +78,7 @@ def test_a_command_that_is_not_there_replaces_nothing(tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     plain.write_text("not a program", encoding="ascii")
     for name, why in (("no-such-program-here", "there is no"), (plain, "not executable")):
-        _one_line(sltrace("record", "-q", "-f", "-o", path, "--", name), 4, why)
+        one_line(sltrace("record", "-q", "-f", "-o", path, "--", name), 4, why)
     assert Trace.open(path).table("waits", ["tid"]).to_pylist() == [{"tid": 7}]
 
 
@@ -169,101 +155,6 @@ def test_killed_it_leaves_all_but_the_last_second(record: Record) -> None:
     assert sltrace("stat", recording.path).code == 0
 
 
-def test_killed_it_leaves_quotas_as_they_were_changed(record: Record) -> None:
-    with cgroup("lowered", cpus=2) as group, record("--cgroup", group.name) as recording:
-        time.sleep(1.3)
-        group.limit(0.5)
-        time.sleep(2.6)
-        assert recording.end(signal.SIGKILL).code == -signal.SIGKILL
-        number = group.id
-    quotas = recording.trace.sql(
-        "SELECT quota_us FROM cgroups WHERE cgroup_id = ? ORDER BY seen_ns", (number,)
-    )["quota_us"]
-    assert quotas.to_pylist() == [200_000, 50_000]
-
-
-# ---- targets -------------------------------------------------------------------------------
-
-
-def test_targets_that_are_not_there(tmp_path: Path) -> None:
-    path = tmp_path / "nothing.slt"
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    for options, code, word in (
-        (("--pid", gone.pid), 4, f"no process {gone.pid}"),
-        (("--pid", 1 << 30), 4, "no process"),
-        (("--cgroup", "/no/such/group"), 4, "/no/such/group"),
-        (("--cpu", "4095"), 4, "CPU 4095"),
-        (("--cpu", "first"), 2, "'first'"),
-        (("--cpu", "3-1"), 2, "'3-1'"),
-        (("--policy", "FAST"), 2, "FAST"),
-        (("--min-latency", "long"), 2, "long"),
-        (("--pid", os.getpid(), "--", "true"), 2, "--pid"),
-    ):
-        _one_line(sltrace("record", "-q", "-o", path, *options), code, word)
-    assert not path.exists()
-
-
-def test_a_cgroup_that_is_renamed_while_probes_are_loaded_is_recorded() -> None:
-    if choose_hierarchy().kind == "v2":
-        pytest.skip("cgroup v2 renames none")
-    names = CgroupNames(choose_hierarchy())
-    with cgroup("before") as group:
-        wanted = names.subtree_ids(group.name)
-        renamed = group.path.rename(f"{group.path}-after")
-        try:
-            (renamed / "born").mkdir()
-            assert names.subtree_ids(group.name) == [*wanted, (renamed / "born").stat().st_ino]
-            (renamed / "born").rmdir()
-        finally:
-            renamed.rename(group.path)
-
-
-def test_a_cgroup_that_is_removed_while_probes_are_loaded(tmp_path: Path) -> None:
-    path = tmp_path / "nothing.slt"
-    with cgroup("short") as group, cgroup("lasting") as lasting:
-        _removed_meanwhile(path, group, 4, f"{group.name} was removed while")
-        assert not path.exists()
-        group.path.mkdir()
-        _removed_meanwhile(path, group, 0, "--cgroup", lasting.name)
-        group.path.mkdir()
-    assert Trace.open(path).meta["finished"] is True
-
-
-def _removed_meanwhile(path: Path, group: Cgroup, code: int, *more: str) -> None:
-    options = [] if code else more
-    command = [sys.executable, "-m", "sltrace", "record", "-q", "-d", "0.2s", "-o", str(path)]
-    command += ["--cgroup", group.name, *options]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        while not _has_maps(process.pid) and process.poll() is None:
-            time.sleep(0.001)
-        group.path.rmdir()
-        _, err = process.communicate(timeout=60)
-    if code:
-        _one_line(Done(process.returncode, "", err), code, *more)
-    else:
-        assert (process.returncode, err) == (0, "")
-
-
-def _has_maps(pid: int) -> bool:
-    """Whether a process has begun to make BPF maps."""
-    files = Path(f"/proc/{pid}/fd")
-    try:
-        return any(str(fd.readlink()) == "anon_inode:bpf-map" for fd in files.iterdir())
-    except OSError:
-        return False
-
-
-def test_a_target_that_dies_ends_the_recording(record: Record) -> None:
-    with load("victim", "--duration", 20) as victim, record("--pid", victim.pid) as recording:
-        time.sleep(0.2)
-        victim.process.kill()
-        done = recording.wait()
-    assert done.code == 0, done.err
-    assert recording.trace.meta["finished"] is True
-    assert recording.trace.table("waits", ["tid"]).num_rows > 10
-
-
 # ---- the output ----------------------------------------------------------------------------
 
 
@@ -271,7 +162,7 @@ def test_output_that_exists_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "twice.slt"
     assert sltrace("record", "-q", "-o", path, "-d", "200ms").code == 0
     before = {p: p.stat().st_mtime_ns for p in path.rglob("*")}
-    _one_line(sltrace("record", "-q", "-o", path, "-d", "200ms"), 6, str(path), "--force")
+    one_line(sltrace("record", "-q", "-o", path, "-d", "200ms"), 6, str(path), "--force")
     assert {p: p.stat().st_mtime_ns for p in path.rglob("*")} == before
     assert sltrace("record", "-q", "-f", "-o", path, "-d", "200ms").code == 0
     assert Trace.open(path).meta["finished"] is True
@@ -287,9 +178,9 @@ def test_force_does_not_remove_what_is_no_trace(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
-    _one_line(sltrace("record", "-q", "-o", tmp_path / "no" / "such" / "x.slt"), 6, "x.slt")
+    one_line(sltrace("record", "-q", "-o", tmp_path / "no" / "such" / "x.slt"), 6, "x.slt")
     (tmp_path / "file").touch()
-    _one_line(sltrace("record", "-q", "-o", tmp_path / "file" / "x.slt"), 6, "x.slt")
+    one_line(sltrace("record", "-q", "-o", tmp_path / "file" / "x.slt"), 6, "x.slt")
 
 
 @pytest.fixture
@@ -308,7 +199,7 @@ def test_a_full_disk(small_disk: Path) -> None:
     path = small_disk / "full.slt"
     with load("pingpong", "--duration", 30, "--pairs", 4, "--rate", 2000):
         done = sltrace("record", "-q", "-o", path, "-d", "25")
-    _one_line(done, 6, str(small_disk))
+    one_line(done, 6, str(small_disk))
     trace = Trace.open(path)
     assert [n for n in trace.notes if "damaged" in n] == []
     # What was written before is whole.
@@ -407,7 +298,7 @@ def test_without_the_right_to_record(prefix: list[str]) -> None:
         Path(folder).chmod(0o777)
         path = Path(folder) / "denied.slt"
         done = sltrace("record", "-q", "-o", path, "-d", "1", prefix=["setpriv", *prefix])
-        _one_line(done, 3, "sudo")
+        one_line(done, 3, "sudo")
         assert not path.exists()
 
 
@@ -417,27 +308,4 @@ def test_few_open_files(tmp_path: Path) -> None:
     done = sltrace(*record, "--", "sh", "-c", "ulimit -Sn", prefix=["prlimit", "--nofile=48:4096"])
     assert (done.code, done.out) == (0, "48\n"), done.err
     done = sltrace(*record, "--force", "-d", "1", prefix=["prlimit", "--nofile=48:48"])
-    _one_line(done, 3, "ulimit -n")
-
-
-def test_a_cgroup_may_be_called_anything(tmp_path: Path) -> None:
-    """Whoever may make one names it, in bytes that are no text."""
-    folder = choose_hierarchy().mount / os.fsdecode(b"sltrace-\xff\x1b[2J")
-    folder.mkdir()
-    try:
-        done = sltrace("record", "-q", "-o", tmp_path / "names.slt", "-d", "300ms")
-    finally:
-        folder.rmdir()
-    assert (done.code, done.err) == (0, "")
-    paths = Trace.open(tmp_path / "names.slt").table("cgroups", ["path"])["path"].to_pylist()
-    assert "/sltrace-\ufffd\x1b[2J" in paths
-
-
-def test_a_thread_may_be_called_anything(tmp_path: Path) -> None:
-    """What it is asked for by is in the same bytes."""
-    path, name = tmp_path / "named.slt", b"\xffname"
-    program = f"open('/proc/self/comm', 'wb').write({name!r}); import time; time.sleep(0.5)"
-    comm = os.fsdecode(name)
-    done = sltrace("record", "-q", "-o", path, "--comm", comm, "--", "python3", "-c", program)
-    assert (done.code, done.err) == (0, "")
-    assert set(Trace.open(path).table("waits", ["comm"])["comm"].to_pylist()) == {"\ufffdname"}
+    one_line(done, 3, "ulimit -n")

@@ -101,6 +101,17 @@ def sltrace(
     return Done(done.returncode, _decoded(done.stdout), _decoded(done.stderr))
 
 
+def one_line(done: Done, code: int, *words: str) -> None:
+    """An error for people: its exit code, one line, and nothing of Python's."""
+    assert done.code == code, (done.code, done.err)
+    lines = [line for line in done.err.splitlines() if not line.startswith("recording into")]
+    assert len(lines) == 1, done.err
+    assert lines[0].startswith("sltrace: ")
+    assert "Traceback" not in done.err
+    for word in words:
+        assert word in lines[0]
+
+
 @contextmanager
 def recorder(
     path: Path, *options: str | int | Path, env: Mapping[str, str] | None = None

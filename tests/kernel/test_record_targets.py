@@ -1,0 +1,136 @@
+"""What `sltrace record` is told to record: processes, cgroups and threads, by any name."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sltrace.names.cgroups import CgroupNames, choose_hierarchy
+from sltrace.trace.reader import Trace
+from tests.kernel.conftest import Record
+from tests.support.cgroups import Cgroup, cgroup
+from tests.support.loads import load
+from tests.support.recorder import Done, one_line, sltrace
+
+pytestmark = pytest.mark.bpf
+
+
+def test_targets_that_are_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "nothing.slt"
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    for options, code, word in (
+        (("--pid", gone.pid), 4, f"no process {gone.pid}"),
+        (("--pid", 1 << 30), 4, "no process"),
+        (("--cgroup", "/no/such/group"), 4, "/no/such/group"),
+        (("--cpu", "4095"), 4, "CPU 4095"),
+        (("--cpu", "first"), 2, "'first'"),
+        (("--cpu", "3-1"), 2, "'3-1'"),
+        (("--policy", "FAST"), 2, "FAST"),
+        (("--min-latency", "long"), 2, "long"),
+        (("--pid", os.getpid(), "--", "true"), 2, "--pid"),
+    ):
+        one_line(sltrace("record", "-q", "-o", path, *options), code, word)
+    assert not path.exists()
+
+
+def test_a_cgroup_that_is_renamed_while_probes_are_loaded_is_recorded() -> None:
+    if choose_hierarchy().kind == "v2":
+        pytest.skip("cgroup v2 renames none")
+    names = CgroupNames(choose_hierarchy())
+    with cgroup("before") as group:
+        wanted = names.subtree_ids(group.name)
+        renamed = group.path.rename(f"{group.path}-after")
+        try:
+            (renamed / "born").mkdir()
+            assert names.subtree_ids(group.name) == [*wanted, (renamed / "born").stat().st_ino]
+            (renamed / "born").rmdir()
+        finally:
+            renamed.rename(group.path)
+
+
+def test_a_cgroup_that_is_removed_while_probes_are_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "nothing.slt"
+    with cgroup("short") as group, cgroup("lasting") as lasting:
+        _removed_meanwhile(path, group, 4, f"{group.name} was removed while")
+        assert not path.exists()
+        group.path.mkdir()
+        _removed_meanwhile(path, group, 0, "--cgroup", lasting.name)
+        group.path.mkdir()
+    assert Trace.open(path).meta["finished"] is True
+
+
+def _removed_meanwhile(path: Path, group: Cgroup, code: int, *more: str) -> None:
+    options = [] if code else more
+    command = [sys.executable, "-m", "sltrace", "record", "-q", "-d", "0.2s", "-o", str(path)]
+    command += ["--cgroup", group.name, *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not _has_maps(process.pid) and process.poll() is None:
+            time.sleep(0.001)
+        group.path.rmdir()
+        _, err = process.communicate(timeout=60)
+    if code:
+        one_line(Done(process.returncode, "", err), code, *more)
+    else:
+        assert (process.returncode, err) == (0, "")
+
+
+def _has_maps(pid: int) -> bool:
+    """Whether a process has begun to make BPF maps."""
+    files = Path(f"/proc/{pid}/fd")
+    try:
+        return any(str(fd.readlink()) == "anon_inode:bpf-map" for fd in files.iterdir())
+    except OSError:
+        return False
+
+
+def test_a_target_that_dies_ends_the_recording(record: Record) -> None:
+    with load("victim", "--duration", 20) as victim, record("--pid", victim.pid) as recording:
+        time.sleep(0.2)
+        victim.process.kill()
+        done = recording.wait()
+    assert done.code == 0, done.err
+    assert recording.trace.meta["finished"] is True
+    assert recording.trace.table("waits", ["tid"]).num_rows > 10
+
+
+def test_killed_it_leaves_quotas_as_they_were_changed(record: Record) -> None:
+    with cgroup("lowered", cpus=2) as group, record("--cgroup", group.name) as recording:
+        time.sleep(1.3)
+        group.limit(0.5)
+        time.sleep(2.6)
+        assert recording.end(signal.SIGKILL).code == -signal.SIGKILL
+        number = group.id
+    quotas = recording.trace.sql(
+        "SELECT quota_us FROM cgroups WHERE cgroup_id = ? ORDER BY seen_ns", (number,)
+    )["quota_us"]
+    assert quotas.to_pylist() == [200_000, 50_000]
+
+
+def test_a_cgroup_may_be_called_anything(tmp_path: Path) -> None:
+    """Whoever may make one names it, in bytes that are no text."""
+    folder = choose_hierarchy().mount / os.fsdecode(b"sltrace-\xff\x1b[2J")
+    folder.mkdir()
+    try:
+        done = sltrace("record", "-q", "-o", tmp_path / "names.slt", "-d", "300ms")
+    finally:
+        folder.rmdir()
+    assert (done.code, done.err) == (0, "")
+    paths = Trace.open(tmp_path / "names.slt").table("cgroups", ["path"])["path"].to_pylist()
+    assert "/sltrace-\ufffd\x1b[2J" in paths
+
+
+def test_a_thread_may_be_called_anything(tmp_path: Path) -> None:
+    """What it is asked for by is in the same bytes."""
+    path, name = tmp_path / "named.slt", b"\xffname"
+    program = f"open('/proc/self/comm', 'wb').write({name!r}); import time; time.sleep(0.5)"
+    comm = os.fsdecode(name)
+    done = sltrace("record", "-q", "-o", path, "--comm", comm, "--", "python3", "-c", program)
+    assert (done.code, done.err) == (0, "")
+    assert set(Trace.open(path).table("waits", ["comm"])["comm"].to_pylist()) == {"\ufffdname"}
