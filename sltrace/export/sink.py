@@ -42,10 +42,13 @@ def output(path: str, *, force: bool = False, text: bool = False) -> Iterator[Bi
         text: May be shown on a terminal.
 
     Raises:
-        OutputError: It exists, or cannot be written.
+        OutputError: It exists, or cannot be written; or standard output is closed.
         UsageError: Binary output to a terminal.
     """
     if path == STDOUT:
+        if sys.__stdout__ is None:
+            # What stands in for it takes everything and keeps nothing.
+            raise OutputError("standard output is closed", "name a file instead of -")
         if not text and sys.stdout.isatty():
             raise UsageError("binary output would go to the terminal", "give -o FILE, or a pipe")
         yield sys.stdout.buffer

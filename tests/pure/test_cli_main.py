@@ -178,6 +178,22 @@ def test_a_closed_stream_is_no_error(trace: Path, closed: str) -> None:
     assert ("losses:" in done.stdout) == (closed == "2>&-")
 
 
+def test_what_is_asked_for_on_a_closed_stream_is_not_thrown_away(trace: Path) -> None:
+    for arguments in ("export --to json -o -", "report -o -", "check --junit -"):
+        command, *options = arguments.split()
+        rules = ["max(runq) < 1s"] if command == "check" else []
+        shell = ["sh", "-c", '"$0" -m sltrace "$@" >&-', sys.executable]
+        done = subprocess.run(
+            [*shell, command, str(trace), *options, *rules],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 6, arguments
+        assert done.stderr == "sltrace: standard output is closed; name a file instead of -\n"
+
+
 def failing(error: BaseException) -> click.Command:
     @click.command()
     def command() -> None:
