@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -142,6 +144,46 @@ def test_the_same_function_of_two_processes_is_one_frame(tmp_path: Path) -> None
     waits = [{"stack_user": i, "wait_ns": 10} for i in range(1, 4)]
     trace = Trace.open(make_trace(tmp_path, waits, stacks=stacks, frames=frames))
     assert by_names(flame(trace)) == {("f",): (3, 30)}
+
+
+def test_thousands_of_mappings_are_no_product_with_addresses(tmp_path: Path) -> None:
+    """Of one process that has 12,000 and stacks of 40,000 addresses, and of another beside it."""
+    rng = np.random.default_rng(3)
+    start = 0x7F0000000000 + np.arange(12_000) * 0x1000
+    maps, stacks = [], []
+    for pid, many in ((5, 40_000), (1 << 30, 2000)):
+        for i, at in enumerate(start.tolist()):
+            path = f"/{pid}/{i}"
+            maps.append({"pid": pid, "start": at, "end": at + 0x800, "offset": i, "path": path})
+        addresses = rng.choice(start, many) + rng.integers(0, 0x1000, many)
+        stacks += [
+            {"stack_id": pid + i, "space": "user", "pid": pid, "addresses": own.tolist()}
+            for i, own in enumerate(addresses.reshape(-1, 100))
+        ]
+    waits = [{"stack_user": s["stack_id"]} for s in stacks]
+    trace = Trace.open(make_trace(tmp_path, waits, mappings=maps, stacks=stacks))
+    begin = time.process_time()
+    frames = grouped_stacks(trace).frames
+    took = time.process_time() - begin
+    for frame in frames:
+        if frame.address:
+            i, within = divmod(frame.address - int(start[0]), 0x1000)
+            path, offset = (f"/{frame.pid}/{i}", i + within) if within < 0x800 else ("", None)
+            assert (frame.path, frame.file_offset) == (path, offset)
+    assert sum(bool(f.path) for f in frames) > 15_000
+    # As a product these are half a billion pairs, which took 4 s.
+    assert took < 2
+
+
+def test_mappings_that_all_hold_all_addresses_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sltrace.analysis.frames._MOST_HELD", 20)
+    stacks = [{"stack_id": 1, "space": "user", "pid": 5, "addresses": list(range(1, 11))}]
+    maps = [{"pid": 5, "start": 0, "end": 100 + i, "offset": 0, "path": "/x"} for i in range(50)]
+    maps += [{"pid": 5, "start": 9, "end": 3, "offset": 0, "path": "/x"}]
+    trace = Trace.open(make_trace(tmp_path, [{"stack_user": 1}], mappings=maps, stacks=stacks))
+    assert [f.path for f in grouped_stacks(trace).frames if f.address] == ["/x"] * 10
 
 
 def test_a_mapping_that_overflows_is_only_unnamed(tmp_path: Path) -> None:
