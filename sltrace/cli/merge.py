@@ -50,7 +50,7 @@ def command(paths: tuple[str, ...], out: str, force: bool) -> None:
     origin = min(p.moved(p.clock.start_ns) for p in parts)
     rows = [
         [
-            output.text(p.trace.path.name),
+            output.text(p.name),
             output.text(p.label),
             f"+{(p.moved(p.clock.start_ns) - origin) / 1e9:.3f} s",
             f"{(p.clock.end_ns - p.clock.start_ns) / 1e9:.3f} s",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from sltrace.errors import TraceError, UsageError
 from sltrace.model import PID_SPACE
@@ -58,28 +59,75 @@ class Clock:
 
 
 @dataclass(frozen=True)
+class Recording:
+    """What `merged` of a merged trace's metadata says of one recording in it.
+
+    Attributes:
+        trace: File name of its trace.
+        host: Name of its machine, unlike all others.
+        machine: Number of its machine; recordings of one boot of one host have the same.
+        pid_offset: Added to its process ids.
+        cpu_offset: Added to its CPU numbers.
+        node_offset: Added to its NUMA nodes.
+        id_xor: Exclusive-ored with its stack and cgroup ids.
+        start_ns: When it began, on the merged trace's clock.
+        end_ns: When it ended.
+        moved_ns: What its start was moved by, to be on that clock.
+        filters: As in its own metadata.
+        command_line: Likewise.
+    """
+
+    trace: str
+    host: str
+    machine: int
+    pid_offset: int
+    cpu_offset: int
+    node_offset: int
+    id_xor: int
+    start_ns: int
+    end_ns: int
+    moved_ns: int
+    filters: Any
+    command_line: Any
+
+
+@dataclass(frozen=True)
 class Part:
     """One trace of a merged one.
 
     Attributes:
         trace: It.
+        name: Its file name, unlike all others.
         clock: Its clock.
-        machine: Number of its machine; traces of one boot of one host have the same.
+        machine: Number of its machine, or of the first where it is a merged trace of several.
         label: Name of the machine, unlike all others.
         cpu: Added to its CPU numbers.
         node: Added to its NUMA nodes.
+        scatter: Exclusive-ored with its stack and cgroup ids.
         reference: Clock of the first trace, which the merged trace has.
-        same_clock: Its monotonic clock is the reference's own.
+        inner: The recordings in it where it is merged itself, on its own clock.
     """
 
     trace: Trace
+    name: str
     clock: Clock
     machine: int
     label: str
     cpu: int
     node: int
+    scatter: int
     reference: Clock
-    same_clock: bool
+    inner: tuple[Recording, ...] = ()
+
+    @property
+    def machines(self) -> int:
+        """How many it has waits of."""
+        return _machines(self.inner)
+
+    @property
+    def same_clock(self) -> bool:
+        """Its monotonic clock is the reference's own."""
+        return self.machine == 0
 
     @property
     def pid(self) -> int:
@@ -87,14 +135,44 @@ class Part:
         return self.machine * PID_SPACE
 
     @property
-    def scatter(self) -> int:
-        """Exclusive-ored with its stack and cgroup ids."""
-        return self.machine * _SCATTER & _IDS
-
-    @property
     def address_top(self) -> int:
         """The upper 16 bits of its kernel addresses, for which a machine has all ones."""
         return 0xFFFF - self.machine
+
+    @property
+    def recordings(self) -> tuple[Recording, ...]:
+        """The recordings in it, on the merged trace's clock: several where it is merged itself."""
+        meta = self.trace.meta
+        itself = Recording(
+            trace=self.name,
+            host=self.label,
+            machine=0,
+            pid_offset=0,
+            cpu_offset=0,
+            node_offset=0,
+            id_xor=0,
+            start_ns=self.clock.start_ns,
+            end_ns=self.clock.end_ns,
+            moved_ns=0,
+            filters=meta.get("filters"),
+            command_line=meta.get("command_line"),
+        )
+        return tuple(map(self._within, self.inner or (itself,)))
+
+    def _within(self, recording: Recording) -> Recording:
+        start = self.moved(recording.start_ns)
+        return replace(
+            recording,
+            host=recording.host if self.machines > 1 else self.label,
+            machine=self.machine + recording.machine,
+            pid_offset=self.pid + recording.pid_offset,
+            cpu_offset=self.cpu + recording.cpu_offset,
+            node_offset=self.node + recording.node_offset,
+            id_xor=self.scatter ^ recording.id_xor,
+            start_ns=start,
+            end_ns=self.moved(recording.end_ns),
+            moved_ns=start - recording.start_ns + recording.moved_ns,
+        )
 
     def time_sql(self, column: str) -> str:
         """SQL for a time of this trace in the reference's clock; 0 (before everything) stays."""
@@ -121,41 +199,118 @@ def parts_of(traces: Sequence[Trace]) -> list[Part]:
 
     Raises:
         TraceError: A trace does not say when it was recorded.
-        UsageError: More machines or CPUs than ids can tell apart.
+        UsageError: More machines or CPUs than ids can tell apart, or a merged trace of several
+            machines with another trace of one of them.
     """
     found: list[Part] = []
     clocks = [_clock(trace) for trace in traces]
-    hosts: list[tuple[str, Clock]] = []
-    cpus = nodes = 0
+    machines = cpus = nodes = 0
     for trace, clock in zip(traces, clocks, strict=True):
-        host = str(trace.meta.get("host") or "unnamed")
-        machine = next(
-            (
-                i
-                for i, (name, other) in enumerate(hosts)
-                if name == host and _one_boot(clock, other)
-            ),
-            len(hosts),
+        inner = _recordings(trace)
+        name = _unlike(trace.path.name, {p.name for p in found})
+        if same := next((p for p in found if _is_of(p, trace, clock)), None):
+            found.append(replace(same, trace=trace, name=name, clock=clock, inner=inner))
+            continue
+        _refuse_in_both(found, trace, inner)
+        host = _host(trace)
+        part = Part(
+            trace=trace,
+            name=name,
+            clock=clock,
+            machine=machines,
+            label=host if _machines(inner) > 1 else _unlike(host, {p.label for p in found}),
+            cpu=cpus,
+            node=nodes,
+            scatter=_scatter(machines, found, inner),
+            reference=clocks[0],
+            inner=inner,
         )
-        if machine == len(hosts):
-            hosts.append((host, clock))
-            offsets = (cpus, nodes)
-            used_cpus, used_nodes = _used(trace)
-            cpus, nodes = cpus + used_cpus, nodes + used_nodes
-        else:
-            first = next(p for p in found if p.machine == machine)
-            offsets = (first.cpu, first.node)
-        seen = [name for name, _ in hosts[:machine]].count(host)
-        label = host if not seen else f"{host}#{seen + 1}"
-        found.append(
-            Part(trace, clock, machine, label, *offsets, clocks[0], same_clock=machine == 0)
-        )
-    if len(hosts) > _MAX_MACHINES or cpus > _MAX_CPUS:
+        found.append(part)
+        used_cpus, used_nodes = _used(trace)
+        machines, cpus, nodes = machines + part.machines, cpus + used_cpus, nodes + used_nodes
+    if machines > _MAX_MACHINES or cpus > _MAX_CPUS:
         raise UsageError(
-            f"{len(hosts)} machines with {cpus:,} CPUs are too many for one trace",
+            f"{machines} machines with {cpus:,} CPUs are too many for one trace",
             f"merge at most {_MAX_MACHINES} machines and {_MAX_CPUS:,} CPUs",
         )
     return found
+
+
+def _host(trace: Trace) -> str:
+    return str(trace.meta.get("host") or "unnamed")
+
+
+def _is_of(part: Part, trace: Trace, clock: Clock) -> bool:
+    """Whether a trace is of the machine that a part is of, as the same boot of it."""
+    one = part.machines == 1 and _host(part.trace) == _host(trace)
+    return one and _one_boot(part.clock, clock)
+
+
+def _unlike(name: str, others: set[str]) -> str:
+    """The name, with a number where others have it already."""
+    numbered = (f"{name}#{i}" for i in itertools.count(2))
+    return name if name not in others else next(n for n in numbered if n not in others)
+
+
+def _scatter(machine: int, parts: Sequence[Part], inner: Sequence[Recording]) -> int:
+    """What a part's ids are exclusive-ored with, so that no two machines have the same.
+
+    Args:
+        machine: Its number.
+        parts: Those before it.
+        inner: The recordings in it, whose ids were exclusive-ored already.
+    """
+    used = {r.id_xor for p in parts for r in p.recordings}
+    already = {r.id_xor for r in inner} or {0}
+    choices = (i * _SCATTER & _IDS for i in itertools.count(machine))
+    return next(c for c in choices if not {c ^ x for x in already} & used)
+
+
+def _refuse_in_both(parts: Sequence[Part], trace: Trace, inner: Sequence[Recording]) -> None:
+    """Machines in a merged trace keep their numbers: they cannot be those of another trace."""
+    hosts = {r.host for r in inner} if _machines(inner) > 1 else {_host(trace)}
+    for part in parts:
+        both = hosts & ({r.host for r in part.inner} if part.machines > 1 else {_host(part.trace)})
+        if both and (part.machines > 1 or _machines(inner) > 1):
+            raise UsageError(
+                f"{part.trace.path} and {trace.path} both have waits of {min(both)}, and one of "
+                "them is merged of several machines",
+                "merge what it was made of instead, all at once",
+            )
+
+
+def _recordings(trace: Trace) -> tuple[Recording, ...]:
+    """What a trace that was merged says of those in it; of one that was not: nothing."""
+    merged = trace.meta.get("merged")
+    listed = merged if isinstance(merged, list) else []
+    return tuple(
+        Recording(
+            trace=str(m.get("trace")),
+            host=str(m.get("host")),
+            machine=_whole(m.get("machine")),
+            pid_offset=_whole(m.get("pid_offset")),
+            cpu_offset=_whole(m.get("cpu_offset")),
+            node_offset=_whole(m.get("node_offset")),
+            id_xor=_whole(m.get("id_xor")),
+            start_ns=_whole(m.get("start_ns")),
+            end_ns=_whole(m.get("end_ns")),
+            moved_ns=_whole(m.get("moved_ns")),
+            filters=m.get("filters"),
+            command_line=m.get("command_line"),
+        )
+        for m in listed
+        if isinstance(m, dict)
+    )
+
+
+def _whole(value: object) -> int:
+    """A whole number of a file that may hold anything; else 0."""
+    return value if isinstance(value, int) and abs(value) < 1 << 63 else 0
+
+
+def _machines(recordings: Sequence[Recording]) -> int:
+    """How many a trace is of."""
+    return max((r.machine for r in recordings), default=0) + 1
 
 
 def _one_boot(a: Clock, b: Clock) -> bool:

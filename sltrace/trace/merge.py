@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +81,7 @@ def merge(
 def _write(
     writer: TraceWriter, parts: Sequence[Part], profiles: Sequence[Mapping[str, Any]]
 ) -> None:
-    several = len({p.machine for p in parts}) > 1
+    several = _several(parts)
     for table in TABLES:
         segment = None
         for part in parts:
@@ -122,7 +123,7 @@ def _column(part: Part, table: str, name: str, several: bool) -> str:
     if name in TIMES:
         return part.time_sql(quoted)
     if name in CGROUP_PATHS and (name != "path" or table == "cgroups"):
-        return _label(part, quoted) if several else quoted
+        return _label(part, quoted) if several and part.machines == 1 else quoted
     if not part.machine:
         return quoted
     if name in PIDS:
@@ -150,11 +151,17 @@ def _label(part: Part, quoted: str) -> str:
 def _address(part: Part, name: str, quoted: str) -> str:
     """Kernel addresses of a machine of their own: every machine has its kernel at the same ones."""
     low, top = (1 << 48) - 1, part.address_top << 48
+
+    def moved(address: str) -> str:
+        if part.machines > 1:
+            # Each of its machines has numbers of its own there.
+            lower = part.machine << 48
+            return f"{address} - least({address}, {lower}::UBIGINT)"
+        return f"({address} & {low}::UBIGINT) | {top}::UBIGINT"
+
     if name == "address":
-        moved = f"({quoted} & {low}::UBIGINT) | {top}::UBIGINT"
-        return f"(CASE WHEN pid = 0 THEN {moved} ELSE {quoted} END)"
-    moved = f"[(a & {low}::UBIGINT) | {top}::UBIGINT for a in {quoted}]"
-    return f"(CASE WHEN space = 'kernel' THEN {moved} ELSE {quoted} END)"
+        return f"(CASE WHEN pid = 0 THEN {moved(quoted)} ELSE {quoted} END)"
+    return f"(CASE WHEN space = 'kernel' THEN [{moved('a')} for a in {quoted}] ELSE {quoted} END)"
 
 
 def _refuse_unlike(traces: Sequence[Trace]) -> None:
@@ -227,7 +234,7 @@ def merged_meta(
         "overhead": _overhead(metas),
         "limits": _limits(parts),
         **_left_out(metas),
-        "merged": [_described(p) for p in parts],
+        "merged": [asdict(recording) for part in parts for recording in part.recordings],
     }
 
 
@@ -240,21 +247,9 @@ def _left_out(metas: Sequence[dict[str, Any]]) -> dict[str, int]:
     }
 
 
-def _described(part: Part) -> dict[str, Any]:
-    return {
-        "trace": part.trace.path.name,
-        "host": part.label,
-        "machine": part.machine,
-        "pid_offset": part.pid,
-        "cpu_offset": part.cpu,
-        "node_offset": part.node,
-        "id_xor": part.scatter,
-        "start_ns": part.moved(part.clock.start_ns),
-        "end_ns": part.moved(part.clock.end_ns),
-        "moved_ns": part.moved(part.clock.start_ns) - part.clock.start_ns,
-        "filters": part.trace.meta.get("filters"),
-        "command_line": part.trace.meta.get("command_line"),
-    }
+def _several(parts: Sequence[Part]) -> bool:
+    """Whether they are of more than one machine."""
+    return len({r.machine for p in parts for r in p.recordings}) > 1
 
 
 def _nodes(machines: dict[int, Part]) -> dict[str, list[int]]:
@@ -286,7 +281,7 @@ def _joined(metas: Sequence[dict[str, Any]], key: str) -> dict[str, Any]:
 
 def _sources(parts: Sequence[Part]) -> dict[str, Any]:
     return {
-        f"{p.trace.path.name}: {name}": value
+        f"{p.name}: {name}": value
         for p in parts
         if isinstance(p.trace.meta.get("sources"), dict)
         for name, value in p.trace.meta["sources"].items()
@@ -308,22 +303,17 @@ def _overhead(metas: Sequence[dict[str, Any]]) -> dict[str, int]:
 
 
 def _limits(parts: Sequence[Part]) -> list[str]:
-    found = [
-        f"{p.trace.path.name}: {limit}"
-        for p in parts
-        for limit in (p.trace.meta.get("limits") or ())
-    ]
-    if len({p.machine for p in parts}) > 1:
+    found = [f"{p.name}: {limit}" for p in parts for limit in (p.trace.meta.get("limits") or ())]
+    if _several(parts):
         found.append(
             "clocks of different machines were aligned through their wall clocks: they may be off "
             "by as much as those were"
         )
     for part in parts:
         if not part.trace.meta.get("finished"):
-            name = part.trace.path.name
-            found.append(f"{name}: it was still being recorded, or the recorder was killed")
+            found.append(f"{part.name}: it was still being recorded, or the recorder was killed")
         if part.clock.stepped:
-            found.append(f"{part.trace.path.name}: its wall clock was set during the recording")
+            found.append(f"{part.name}: its wall clock was set during the recording")
     return found
 
 

@@ -303,7 +303,7 @@ def test_the_command_says_what_it_did(tmp_path: Path) -> None:
     result = CliRunner().invoke(command, [str(a.path), str(b.path), "-o", out])
     lines = [line.split() for line in result.output.splitlines()]
     assert lines[1] == ["made.slt", "one", "+0.000", "s", "10.000", "s", "0", "0"]
-    assert lines[2] == ["made.slt", "two", "+5.000", "s", "10.000", "s", f"{PID_SPACE:,}", "2"]
+    assert lines[2] == ["made.slt#2", "two", "+5.000", "s", "10.000", "s", f"{PID_SPACE:,}", "2"]
     again = CliRunner().invoke(command, [str(a.path), str(b.path), "-o", out])
     assert isinstance(again.exception, OutputError)
     own = CliRunner().invoke(command, [str(a.path), str(b.path), "-f", "-o", str(a.path)])
