@@ -11,7 +11,6 @@ import numpy as np
 
 from sltrace.analysis.confidence import GRID, GRID_SQL, Blocks, blocks_of
 from sltrace.analysis.latency import RUNQ
-from sltrace.analysis.meta import recorded_ns
 from sltrace.analysis.selection import Dimension, tables
 from sltrace.model import RUNQ_KINDS
 
@@ -70,7 +69,7 @@ def block_sizes(side: Side, count: int) -> NDArray[np.float64]:
     if side.per == "second":
         edges = [side.start_ns + side.span_ns * i // count for i in range(count + 1)]
         pairs = itertools.pairwise(edges)
-        return np.array([recorded_ns(side.trace, a, b) / 1e9 for a, b in pairs])
+        return np.array([side.recorded_within(a, b) / 1e9 for a, b in pairs])
     condition, parameters = side.selection.where()
     rows = side.trace.sql(
         f"SELECT {_block_of('first', side, count)} AS block, "

@@ -16,7 +16,7 @@ import numpy as np
 
 from sltrace.analysis.histograms import from_histograms, histogram_counts
 from sltrace.analysis.losses import losses
-from sltrace.analysis.meta import clock_ns, min_latency_ns, recorded_ns
+from sltrace.analysis.meta import clock_ns, machines_of, min_latency_ns, recorded_ns
 from sltrace.analysis.missing import SCHEDULER, Missing, missing_waits
 from sltrace.analysis.selection import Selection, tables
 from sltrace.buckets import N_BUCKETS, lower_bounds
@@ -238,9 +238,9 @@ class _Waits:
         if not wall:
             return unknown("the trace does not say how long it is")
         count = self.count()
-        scale = Decimal(_SECOND) / wall
-        high = None if count.high is None else count.high * scale
-        return Bounds(count.low * scale, high, count.why)
+        # In this order: what divides evenly is exact.
+        high = None if count.high is None else count.high * _SECOND / wall
+        return Bounds(count.low * _SECOND / wall, high, count.why)
 
     def mean(self) -> Bounds:
         """ns; 0 where there are none. Of a sample, the sample's."""
@@ -319,7 +319,8 @@ class _Waits:
         )
 
     def _wall_ns(self) -> int:
-        return recorded_ns(self._trace)
+        machines = machines_of(self._trace, self._selection.values)
+        return recorded_ns(self._trace, machines=machines)
 
     def _ranked(self, rank: int) -> Bounds:
         """The wait of this rank, 1 for the shortest; 0 where there are none."""

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from sltrace.analysis.bounds import Bounds, measure
 from sltrace.analysis.losses import Losses, losses
 from sltrace.analysis.rules import Rule
+from sltrace.analysis.together import not_together
 from sltrace.errors import UsageError
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
 
 Verdict = Literal["pass", "fail", "unknown"]
+
+_OF_TIME = ("per_second", "share")
+"""Units of figures that are of a second, or of the whole time."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +98,19 @@ def check(trace: Trace, rules: Sequence[Rule], baseline: Trace | None = None) ->
     for rule in rules:
         if rule.factor and baseline is None:
             raise UsageError(f"{rule.text!r} needs a baseline", "add --baseline PATH")
-    notes = [*trace.notes, *(f"baseline: {n}" for n in (baseline.notes if baseline else ()))]
+    notes = _notes(trace, rules)
+    notes += [f"baseline: {note}" for note in (_notes(baseline, rules) if baseline else ())]
     return Check(
         outcomes=tuple(_outcome(trace, rule, baseline) for rule in rules),
         losses=losses(trace),
         baseline_losses=losses(baseline) if baseline else None,
         notes=tuple(notes),
     )
+
+
+def _notes(trace: Trace, rules: Sequence[Rule]) -> list[str]:
+    apart = (not_together(trace, r.where.values) for r in rules if r.unit in _OF_TIME)
+    return [*trace.notes, *dict.fromkeys(filter(None, apart))]
 
 
 def _outcome(trace: Trace, rule: Rule, baseline: Trace | None) -> Outcome:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sltrace.analysis.finding import LONG_NS, Finding, cpu_times, name_of
-from sltrace.analysis.meta import min_latency_ns, node_of_cpu
+from sltrace.analysis.meta import min_latency_ns, node_of_cpu, recorded_sql
 from sltrace.analysis.quotas import LAST_OF_GROUP, LAST_QUOTAS, at_last, cpus
 from sltrace.durations import format_duration
 from sltrace.model import RUNQ_KINDS
@@ -40,7 +40,7 @@ _ONE_PERCENT = 0.01
 _RUNQ = f"kind IN {RUNQ_KINDS!r}"
 
 
-def contention(trace: Trace, wall_ns: int) -> list[Finding]:
+def contention(trace: Trace) -> list[Finding]:
     """Threads of a cgroup wait long for a CPU while others run."""
     rows = trace.sql(
         f"""
@@ -48,8 +48,8 @@ def contention(trace: Trace, wall_ns: int) -> list[Finding]:
           SELECT * FROM waits WHERE {_RUNQ} AND wait_ns >= ? AND culprit_tid IS DISTINCT FROM 0
         ), victims AS (
           SELECT cgroup, sum(wait_ns)::BIGINT AS waited, count(*) AS n, max(wait_ns) AS longest,
-            mode(comm) AS comm
-          FROM long GROUP BY cgroup HAVING waited >= ?
+            mode(comm) AS comm, {recorded_sql(trace, "min(pid)")} AS wall
+          FROM long GROUP BY cgroup HAVING waited >= ? * wall
         ), culprits AS (
           SELECT cgroup, culprit_comm, culprit_cgroup,
             sum(least(culprit_ns, wait_ns))::BIGINT AS held
@@ -60,12 +60,12 @@ def contention(trace: Trace, wall_ns: int) -> list[Finding]:
         QUALIFY row_number() OVER (PARTITION BY v.cgroup ORDER BY held DESC, culprit_comm) = 1
         ORDER BY waited DESC
         """,
-        [LONG_NS, round(CONTENTION * wall_ns)],
+        [LONG_NS, CONTENTION],
     ).to_pylist()
-    return [_contention(row, wall_ns) for row in rows]
+    return [_contention(row) for row in rows]
 
 
-def _contention(row: Mapping[str, Any], wall_ns: int) -> Finding:
+def _contention(row: Mapping[str, Any]) -> Finding:
     share = row["held"] / row["waited"]
     stands_out = share >= _ONE_PERCENT
     where = name_of(row["culprit_cgroup"])
@@ -75,15 +75,15 @@ def _contention(row: Mapping[str, Any], wall_ns: int) -> Finding:
         where = "the same cgroup"
     sentence = (
         f"Contention: threads of {name_of(row['cgroup'])} (most of them `{name_of(row['comm'])}`) "
-        f"waited {format_duration(row['waited'])} for a CPU within {format_duration(wall_ns)}, in "
-        f"{counted(row['n'], 'wait')} of {format_duration(LONG_NS)} or more, the longest "
+        f"waited {format_duration(row['waited'])} for a CPU within {format_duration(row['wall'])}, "
+        f"in {counted(row['n'], 'wait')} of {format_duration(LONG_NS)} or more, the longest "
         f"{format_duration(row['longest'])}"
     )
     if stands_out:
         sentence += f"; {share:.0%} of that time `{name_of(row['culprit_comm'])}` of {where} ran"
     return Finding(
         name="contention",
-        lost=row["waited"] / wall_ns,
+        lost=row["waited"] / row["wall"],
         sentence=f"{sentence}.",
         advice=_way_out(row["cgroup"], row["culprit_cgroup"], name_of(row["culprit_comm"]))
         if stands_out
@@ -120,14 +120,15 @@ def _way_out(victim: str | None, culprit: str | None, comm: str) -> str:
     return f"{share}, keep `{comm}` off those CPUs (cpuset), or lower its priority."
 
 
-def quota(trace: Trace, wall_ns: int) -> list[Finding]:
+def quota(trace: Trace) -> list[Finding]:
     """A cgroup's CPU quota is used up while its threads could run."""
     rows = trace.sql(
         "SELECT cgroup, sum(wait_ns)::BIGINT AS waited, count(*) AS n, max(wait_ns) AS longest, "
-        f"{LAST_OF_GROUP} FROM waits LEFT JOIN {LAST_QUOTAS} USING (cgroup_id) "
+        f"{LAST_OF_GROUP}, {recorded_sql(trace, 'min(pid)')} AS wall "
+        f"FROM waits LEFT JOIN {LAST_QUOTAS} USING (cgroup_id) "
         "WHERE kind = 'throttled' GROUP BY cgroup "
-        "HAVING waited >= ? ORDER BY waited DESC",
-        [round(QUOTA * wall_ns)],
+        "HAVING waited >= ? * wall ORDER BY waited DESC",
+        [QUOTA],
     ).to_pylist()
     found = []
     for row in rows:
@@ -141,10 +142,10 @@ def quota(trace: Trace, wall_ns: int) -> list[Finding]:
         found.append(
             Finding(
                 name="quota",
-                lost=row["waited"] / wall_ns,
+                lost=row["waited"] / row["wall"],
                 sentence=f"Quota: threads of {name_of(row['cgroup'])} were held back for "
-                f"{format_duration(row['waited'])} within {format_duration(wall_ns)} because the "
-                f"CPU quota was used up, {counted(row['n'], 'time')}, the longest "
+                f"{format_duration(row['waited'])} within {format_duration(row['wall'])} because "
+                f"the CPU quota was used up, {counted(row['n'], 'time')}, the longest "
                 f"{format_duration(row['longest'])}.{limit}",
                 advice="Nobody is in its way: raise or remove the quota (cpu.max, CPU limit), or "
                 "run fewer threads, so that a period's quota is not used up at its beginning.",
@@ -198,7 +199,7 @@ def one_cpu(trace: Trace, wall_ns: int) -> list[Finding]:
     ]
 
 
-def moves(trace: Trace, wall_ns: int) -> list[Finding]:
+def moves(trace: Trace) -> list[Finding]:
     """A process moves between CPUs, or NUMA nodes, at most of its switches."""
     if min_latency_ns(trace):
         # Only the slow switch-ins were kept: no share of all could be told.
@@ -207,30 +208,31 @@ def moves(trace: Trace, wall_ns: int) -> list[Finding]:
         "SELECT pid, mode(comm) AS comm, count(*) AS n, "
         "count(*) FILTER (WHERE migrated) AS moved, "
         f"count(*) FILTER (WHERE migrated AND node <> {_node_before(trace)}) AS crossed, "
-        "crossed >= ? AND crossed >= n * ? AS far, "
+        f"{recorded_sql(trace, 'pid')} AS wall, "
+        "crossed >= ? * wall AND crossed >= n * ? AS far, "
         "sum(wait_ns)::BIGINT AS waited "
         f"FROM waits WHERE {_RUNQ} GROUP BY pid "
-        "HAVING far OR (moved >= ? AND moved >= n * ?) "
+        "HAVING far OR (moved >= ? * wall AND moved >= n * ?) "
         "ORDER BY greatest(moved, crossed) DESC, pid",
         [
-            *(NODE_MOVES_A_SECOND * wall_ns / _SECOND, MOVED_NODE),
-            *(MOVES_A_SECOND * wall_ns / _SECOND, MOVED),
+            *(NODE_MOVES_A_SECOND / _SECOND, MOVED_NODE),
+            *(MOVES_A_SECOND / _SECOND, MOVED),
         ],
     ).to_pylist()
-    return [_moves(row, wall_ns) for row in rows]
+    return [_moves(row) for row in rows]
 
 
-def _moves(row: Mapping[str, Any], wall_ns: int) -> Finding:
+def _moves(row: Mapping[str, Any]) -> Finding:
     far = row["far"]
     count = row["crossed"] if far else row["moved"]
     where = "on another NUMA node" if far else "on another CPU"
     return Finding(
         name="placement" if far else "migration",
         # How much a move costs is in nobody's clock: the time waited around them is a bound.
-        lost=row["waited"] / wall_ns,
+        lost=row["waited"] / row["wall"],
         sentence=f"{'Placement' if far else 'Migration'}: process {row['pid']} "
         f"(`{name_of(row['comm'])}`) got its CPU {where} than before {count:,} times of "
-        f"{row['n']:,}, {count * _SECOND / wall_ns:,.0f} a second.",
+        f"{row['n']:,}, {count * _SECOND / row['wall']:,.0f} a second.",
         advice="Its memory is then remote: bind it to a node (numactl, cpuset.mems and .cpus)."
         if far
         else "Its caches are then cold: give it CPUs of its own (cpuset), and look for what "

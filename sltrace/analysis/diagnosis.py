@@ -23,7 +23,9 @@ from sltrace.analysis.stalls import blocked_io, steal, wakeup
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
 
-_ABOUT_WAITS = (contention, quota, one_cpu, moves, wakeup, blocked_io, go, python)
+_OF_A_MACHINE = (contention, quota, moves, blocked_io)
+"""Of the time that the machine was recorded on which they are; the others of all that was."""
+_OF_ALL = (one_cpu, wakeup, go, python)
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ def diagnose(trace: Trace, *, most: int = 3) -> Diagnosis:
     if trace.meta.get("histogram_only"):
         notes.append("histograms only: waits were not looked into")
     else:
-        looked += [look(trace, wall_ns) for look in _ABOUT_WAITS]
+        looked += [look(trace) for look in _OF_A_MACHINE]
+        looked += [look(trace, wall_ns) for look in _OF_ALL]
         if threshold := min_latency_ns(trace):
             notes.append(f"waits under {threshold:,} ns were not kept, and not looked into")
     found = [finding for findings in looked for finding in _first(findings, most)]

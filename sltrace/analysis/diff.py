@@ -21,6 +21,7 @@ from sltrace.analysis.meta import min_latency_ns
 from sltrace.analysis.ranges import QUANTILES, Group
 from sltrace.analysis.selection import Dimension, Value, dimensions, tables
 from sltrace.analysis.sides import Per, Side
+from sltrace.analysis.together import not_together
 from sltrace.model import GO_PROBE_KINDS
 
 BY = ("kind", "cgroup", "comm")
@@ -259,9 +260,14 @@ def _group_blocks(side: Side, dimension: Dimension, keys: Sequence[Value]) -> Bl
     return Blocks(counts, totals, block_sizes(side, count))
 
 
+def _side_notes(side: Side) -> list[str]:
+    apart = not_together(side.trace, side.selection.values) if side.per == "second" else ""
+    return [*side.trace.notes, *filter(None, [apart])]
+
+
 def _notes(sides: tuple[Side, Side]) -> tuple[str, ...]:
     notes = []
-    a, b = (side.trace.notes for side in sides)
+    a, b = map(_side_notes, sides)
     notes += [f"A and B: {note}" if note in b else f"A: {note}" for note in a]
     notes += [f"B: {note}" for note in b if note not in a]
     if not _probed_alike(sides):

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sltrace.model import PID_SPACE
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from sltrace.trace.reader import Trace
 
 _MAX_CPUS = 1 << 16
+_OFFSETS = {"pid": "pid_offset", "tid": "pid_offset", "cpu": "cpu_offset", "node": "node_offset"}
+"""Of a merged trace what each machine's numbers begin at, by dimension."""
 
 
 def min_latency_ns(trace: Trace) -> int:
@@ -34,29 +41,85 @@ def node_of_cpu(trace: Trace) -> dict[int, int]:
     return found
 
 
-def recorded_ns(trace: Trace, start_ns: int | None = None, end_ns: int | None = None) -> int:
+def recorded_ns(
+    trace: Trace,
+    start_ns: int | None = None,
+    end_ns: int | None = None,
+    machines: frozenset[int] | None = None,
+) -> int:
     """How long was recorded within a stretch of CLOCK_MONOTONIC, without gaps of a merged trace.
 
     Args:
         trace: Where from.
         start_ns: Where the stretch begins; the recording's start by default.
         end_ns: Where it ends; the recording's end by default.
+        machines: Those of a merged trace of which one is enough; by default any.
     """
     first = clock_ns(trace, "start_ns") if start_ns is None else start_ns
     last = clock_ns(trace, "end_ns") if end_ns is None else end_ns
     recorded, reached = 0, first
-    for start, end in _recordings(trace):
+    for start, end in _recordings(trace, machines):
         begin, stop = max(start, reached), min(end, last)
         if begin < stop:
             recorded, reached = recorded + stop - begin, stop
     return recorded
 
 
+def recorded_sql(trace: Trace, pid: str) -> str:
+    """SQL for how long the machine of a process was recorded.
+
+    Args:
+        trace: Where from.
+        pid: SQL for the process's id.
+    """
+    each = {m: max(recorded_ns(trace, machines=frozenset((m,))), 1) for m in hosts(trace)}
+    cases = " ".join(f"WHEN {machine} THEN {ns}" for machine, ns in each.items())
+    whole = recorded_ns(trace)
+    return f"(CASE {pid} // {PID_SPACE} {cases} ELSE {whole} END)" if cases else str(whole)
+
+
 def gaps(trace: Trace) -> list[tuple[int, int]]:
     """The times between the recordings of a merged trace, in which nothing was recorded."""
-    found: list[tuple[int, int]] = []
-    (_, reached), *later = _recordings(trace)
-    for start, end in later:
+    return _between(_recordings(trace))
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One of the machines of a merged trace.
+
+    Attributes:
+        host: Its name, with which its cgroups' paths begin.
+        first_cpu: Its CPUs' numbers begin there.
+        gaps: Begin and end of each time in which it was not recorded.
+    """
+
+    host: str
+    first_cpu: int
+    gaps: list[tuple[int, int]]
+
+
+def machine_times(trace: Trace, start_ns: int, end_ns: int, shortest_ns: int = 1) -> list[Machine]:
+    """The machines of a merged trace within a stretch of its time; none of a trace of one.
+
+    Args:
+        trace: Where from.
+        start_ns: Where the stretch begins (CLOCK_MONOTONIC).
+        end_ns: Where it ends.
+        shortest_ns: Shorter gaps are none.
+    """
+    first_cpus = {_machine(p): natural(p.get("cpu_offset")) for p in merged_parts(trace)}
+    found = []
+    for machine, host in hosts(trace).items() if len(first_cpus) > 1 else ():
+        edges = [(start_ns, start_ns), *_recordings(trace, frozenset((machine,))), (end_ns, end_ns)]
+        held = [(a, b) for a, b in _between(edges) if b - a >= shortest_ns]
+        found.append(Machine(host, first_cpus[machine], held))
+    return found
+
+
+def _between(times: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """What is in none of these times, which are in the order of their begins."""
+    found, reached = [], times[0][1]
+    for start, end in times[1:]:
         if start > reached:
             found.append((reached, start))
         reached = max(reached, end)
@@ -73,7 +136,7 @@ def recordings_with(trace: Trace, pid: int) -> list[tuple[int, int]]:
     """Start and end of each recording in which a process was looked into."""
     found = trace.sql("SELECT DISTINCT from_ns FROM targets WHERE pid = ?", [pid])
     moments = found["from_ns"].to_pylist()
-    parts = _recordings(trace, pid)
+    parts = _recordings(trace, machines_of(trace, {"pid": (pid,)}))
     if not moments or None in moments:
         return parts
     return sorted({p for p in (_recording_of(parts, ns) for ns in moments) if p is not None})
@@ -96,7 +159,7 @@ def _known_life_ns(trace: Trace, pid: int) -> int:
         "WHERE pid = ? AND level IS NOT NULL AND from_ns IS NOT NULL",
         [pid],
     ).to_pylist()
-    parts, lived = _recordings(trace, pid), 0
+    parts, lived = _recordings(trace, machines_of(trace, {"pid": (pid,)})), 0
     for row in rows:
         if part := _recording_of(parts, row["from_ns"]):
             start, end = part
@@ -113,17 +176,55 @@ def _recording_of(parts: list[tuple[int, int]], ns: int) -> tuple[int, int] | No
     return next((p for p in parts if p[1] >= ns), None)
 
 
-def _recordings(trace: Trace, pid: int | None = None) -> list[tuple[int, int]]:
-    """Start and end of each recording that is in the trace, by start; or of a process's machine."""
+def _recordings(trace: Trace, machines: frozenset[int] | None = None) -> list[tuple[int, int]]:
+    """Start and end of each recording that is in the trace, by start; or of some machines."""
     parts = merged_parts(trace)
     if not parts:
         return [(clock_ns(trace, "start_ns"), clock_ns(trace, "end_ns"))]
-    if pid is not None:
-        # The ids of each machine begin where those of the one before end.
-        offsets = [natural(m.get("pid_offset")) for m in parts]
-        own = max((o for o in offsets if o <= pid), default=0)
-        parts = [m for m, offset in zip(parts, offsets, strict=True) if offset == own]
-    return sorted((natural(m.get("start_ns")), natural(m.get("end_ns"))) for m in parts)
+    return sorted(
+        (natural(m.get("start_ns")), natural(m.get("end_ns")))
+        for m in parts
+        if machines is None or _machine(m) in machines
+    )
+
+
+def machines_of(trace: Trace, values: Mapping[str, Sequence[object]]) -> frozenset[int] | None:
+    """Machines of a merged trace that waits with these values can be of; None for any.
+
+    Args:
+        trace: Where from.
+        values: By dimension those that are wanted, as of a selection.
+    """
+    parts = merged_parts(trace)
+    found: frozenset[int] | None = None
+    for name, wanted in values.items():
+        each = {_machine_with(parts, name, value) for value in wanted}
+        known = frozenset(machine for machine in each if machine is not None)
+        if len(known) == len(each):
+            found = known if found is None else found & known
+    return found or None
+
+
+def _machine_with(parts: list[dict[str, Any]], name: str, value: object) -> int | None:
+    """The machine that has this value of a dimension; None where several can."""
+    if name == "cgroup":
+        own = (m for m in parts if str(value).startswith(f"{m.get('host')}:"))
+        return next(map(_machine, own), None)
+    if name not in _OFFSETS or not str(value).isdecimal():
+        return None
+    # The numbers of each machine begin where those of the one before end.
+    begins = {natural(m.get(_OFFSETS[name])): _machine(m) for m in parts}
+    before = [begin for begin in begins if begin <= int(str(value))]
+    return begins[max(before)] if before else None
+
+
+def hosts(trace: Trace) -> dict[int, str]:
+    """By machine of a merged trace its name; of one that is none: empty."""
+    return {_machine(part): str(part.get("host")) for part in merged_parts(trace)}
+
+
+def _machine(part: dict[str, Any]) -> int:
+    return natural(part.get("pid_offset")) // PID_SPACE
 
 
 def merged_parts(trace: Trace) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from sltrace.analysis.bucket import Bucket
-from sltrace.analysis.meta import clock_ns, min_latency_ns, recorded_ns
+from sltrace.analysis.meta import clock_ns, machines_of, min_latency_ns, recorded_ns
 from sltrace.analysis.selection import EVERYTHING, Selection, tables
 from sltrace.errors import UsageError
 
@@ -49,8 +49,13 @@ class Side:
 
     @cached_property
     def recorded_ns(self) -> int:
-        """How much of it was recorded: a merged trace has gaps."""
-        return recorded_ns(self.trace, self.start_ns, self.start_ns + self.span_ns)
+        """How much of it was recorded: a merged trace has gaps, its machines times of their own."""
+        return self.recorded_within(self.start_ns, self.start_ns + self.span_ns)
+
+    def recorded_within(self, start_ns: int, end_ns: int) -> int:
+        """How much was recorded of the machines that it is of, from one time to another."""
+        machines = machines_of(self.trace, self.selection.values)
+        return recorded_ns(self.trace, start_ns, end_ns, machines)
 
     @cached_property
     def size(self) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sltrace.analysis.finding import LONG_NS, Finding, cpu_times, name_of
-from sltrace.analysis.meta import min_latency_ns
+from sltrace.analysis.meta import min_latency_ns, recorded_sql
 from sltrace.durations import format_duration
 from sltrace.model import PID_SPACE
 
@@ -82,7 +82,7 @@ def wakeup(trace: Trace, wall_ns: int) -> list[Finding]:
     ]
 
 
-def blocked_io(trace: Trace, wall_ns: int) -> list[Finding]:
+def blocked_io(trace: Trace) -> list[Finding]:
     """Threads of a cgroup are blocked for long, and a device or the kernel ends it."""
     rows = trace.sql(
         f"""
@@ -91,22 +91,22 @@ def blocked_io(trace: Trace, wall_ns: int) -> list[Finding]:
         )
         SELECT cgroup, sum(wait_ns)::BIGINT AS waited, count(*) AS n, max(wait_ns) AS longest,
           mode(comm) AS comm, mode(CASE WHEN waker_context <> 'task' THEN NULL
-            ELSE waker_comm END) AS waker
+            ELSE waker_comm END) AS waker, {recorded_sql(trace, "min(pid)")} AS wall
         FROM waits WHERE kind = 'blocked' AND state = 'D' AND wait_ns >= ?
           AND pid NOT IN (FROM kernel)
           AND (waker_context IN ('softirq', 'hardirq')
             OR (waker_pid IN (FROM kernel) AND NOT coalesce(regexp_matches(waker_comm, ?), false)))
-        GROUP BY cgroup HAVING waited >= ? ORDER BY waited DESC
+        GROUP BY cgroup HAVING waited >= ? * wall ORDER BY waited DESC
         """,
-        [LONG_NS, _NO_DEVICE, round(IO * wall_ns)],
+        [LONG_NS, _NO_DEVICE, IO],
     ).to_pylist()
     return [
         Finding(
             name="io",
-            lost=row["waited"] / wall_ns,
+            lost=row["waited"] / row["wall"],
             sentence=f"I/O: threads of {name_of(row['cgroup'])} (most of them "
             f"`{name_of(row['comm'])}`) were blocked for {format_duration(row['waited'])} within "
-            f"{format_duration(wall_ns)} in waits that a device ended, or the kernel for it"
+            f"{format_duration(row['wall'])} in waits that a device ended, or the kernel for it"
             + (f" (`{name_of(row['waker'])}`)" if row["waker"] else "")
             + f": {row['n']:,} of {format_duration(LONG_NS)} or more, the longest "
             f"{format_duration(row['longest'])}.",
