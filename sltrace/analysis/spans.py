@@ -1,8 +1,10 @@
-"""Spans of a tracing system, from OTLP/JSON or Jaeger's JSON, and what their time went to."""
+"""Spans of OTLP/JSON, Tempo's or Jaeger's JSON, and what their time went to."""
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +20,9 @@ MAX_BYTES = 1 << 28
 MAX_SPANS = 2000
 """Of one trace; the longest are kept."""
 
-_HINT = "give OTLP/JSON (one document, or one a line) or what Jaeger's API or UI exports"
+_HINT = "give OTLP/JSON (one document, or one a line) or what Tempo's or Jaeger's API or UI exports"
+_BASE64 = {16: re.compile(r"[0-9A-Za-z+/]{22}=="), 8: re.compile(r"[0-9A-Za-z+/]{11}=")}
+"""Ids of so many bytes as JSON made of messages by the general rule has them. OTLP/JSON has hex."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ def read_spans(path: str | Path) -> list[Span]:
     """Reads all spans of a file.
 
     Raises:
-        UsageError: It cannot be read, or is neither OTLP/JSON nor Jaeger's.
+        UsageError: It cannot be read, or is neither OTLP/JSON nor Tempo's nor Jaeger's.
     """
     file = Path(path)
     try:
@@ -205,16 +209,17 @@ def _documents(text: str) -> Iterator[Any]:
 
 
 def _spans(document: Any) -> Iterator[Span]:
-    """Spans of OTLP/JSON, or of a trace of Jaeger's, in whatever Jaeger's APIs and UI wrap those.
+    """Spans of OTLP/JSON, or of a trace of Jaeger's, in whatever wraps those.
 
-    The API of version 3 has OTLP in `result`, that of version 2 a list of traces in `data`; what
-    the UI downloads has either in `data`.
+    Jaeger's API of version 3 has OTLP in `result`, that of version 2 a list of traces in `data`;
+    what its UI downloads has either in `data`. Tempo's API of version 2 has OTLP in `trace`, that
+    of version 1 and Grafana's downloads call it `batches`.
     """
     if isinstance(document, list):
         for part in document:
             yield from _spans(part)
-    elif "resourceSpans" in document:
-        for resource in document["resourceSpans"]:
+    elif "resourceSpans" in document or "batches" in document:
+        for resource in document.get("resourceSpans") or document.get("batches") or ():
             service = _service(resource.get("resource") or {})
             # The older name is in what Jaeger's API of version 3 gave until 2023.
             scopes = resource.get("scopeSpans") or resource.get("instrumentationLibrarySpans")
@@ -227,7 +232,8 @@ def _spans(document: Any) -> Iterator[Span]:
             process = processes.get(span.get("processID")) or span.get("process") or {}
             yield _jaeger(span, str(process.get("serviceName", "")))
     else:
-        yield from _spans(document["result"] if "result" in document else document["data"])
+        wrapped = next((key for key in ("result", "trace") if key in document), "data")
+        yield from _spans(document[wrapped])
 
 
 def _otlp(span: dict[str, Any], service: str) -> Span:
@@ -285,7 +291,7 @@ def _parent(span: dict[str, Any], trace_id: str) -> str:
 def _trace_id(value: object) -> str:
     """A trace id as a recording has it; empty for what is none, which no recording has."""
     try:
-        return normal_id(str(value))
+        return normal_id(_hex(str(value), 16))
     except UsageError:
         return ""
 
@@ -299,5 +305,10 @@ def _moment(value: Any) -> int:
 
 
 def _span_id(value: object) -> str:
-    text = str(value).lower()
+    text = _hex(str(value), 8).lower()
     return text.zfill(16) if text else ""
+
+
+def _hex(text: str, size: int) -> str:
+    """An id of so many bytes as hex digits, if it is in base64."""
+    return base64.b64decode(text).hex() if _BASE64[size].fullmatch(text) else text

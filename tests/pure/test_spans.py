@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,32 @@ def test_otlp_from_the_collector_and_from_jaegers_api(tmp_path: Path) -> None:
     file.write_text(json.dumps({"result": otlp([{"traceId": "", "spanId": "", "name": "x"}])}))
     (nothing,) = read_spans(file)
     assert (nothing.trace_id, nothing.start_unix_ns, nothing.end_unix_ns) == ("", 0, 0)
+
+
+def test_what_tempo_and_grafana_have(tmp_path: Path) -> None:
+    """Its API makes JSON of messages by the general rule: ids are base64 of their bytes."""
+    file = tmp_path / "spans.json"
+    file.write_text(json.dumps(otlp(SPANS)))
+    expected = read_spans(file)
+
+    def packed(value: str) -> str:
+        return base64.b64encode(bytes.fromhex(value)).decode()
+
+    spans = [
+        {**s, **{name: packed(s[name]) for name in ("traceId", "spanId", "parentSpanId")}}
+        for s in SPANS
+    ]
+    batches = otlp(spans)["resourceSpans"]
+    for document in (
+        {"batches": batches},
+        {"trace": {"resourceSpans": batches}, "metrics": {}},
+        {"batches": otlp(SPANS)["resourceSpans"]},
+    ):
+        file.write_text(json.dumps(document))
+        assert read_spans(file) == expected
+    file.write_text(json.dumps({"batches": []}))
+    with pytest.raises(UsageError, match="has no spans"):
+        read_spans(file)
 
 
 def test_a_span_beyond_the_recording_says_so(tmp_path: Path) -> None:
