@@ -23,6 +23,7 @@ def facts(trace: Trace, cube: Cube) -> dict[str, Any]:
     from sltrace.analysis.losses import losses
     from sltrace.analysis.meta import recorded_ns
     from sltrace.analysis.timelost import in_two_kinds
+    from sltrace.analysis.together import not_together
 
     meta = trace.meta
     lost = losses(trace)
@@ -51,7 +52,7 @@ def facts(trace: Trace, cube: Cube) -> dict[str, Any]:
             bounded(note)
             for note in (
                 *cube.notes,
-                *filter(None, [in_two_kinds(trace)]),
+                *filter(None, [in_two_kinds(trace), not_together(trace, {})]),
                 *trace.notes,
                 *_list(meta.get("limits")),
             )

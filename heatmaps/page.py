@@ -200,13 +200,19 @@ def cube_data(cube: Cube) -> tuple[ColumnBlock, dict[str, Any]]:
             }
             for loss in cube.losses
         ],
-        "gaps": [
-            {"from": begin - cube.start_ns, "to": end - cube.start_ns} for begin, end in cube.gaps
+        "gaps": _times(cube, cube.gaps),
+        "machines": [
+            {"host": bounded(m.host), "cpu": m.first_cpu, "gaps": _times(cube, m.gaps)}
+            for m in cube.machines
         ],
         "totals": {bounded(kind): total for kind, total in cube.totals.items()},
         "source": cube.source,
     }
     return block, data
+
+
+def _times(cube: Cube, times: list[tuple[int, int]]) -> list[dict[str, int]]:
+    return [{"from": begin - cube.start_ns, "to": end - cube.start_ns} for begin, end in times]
 
 
 def _party(party: Party) -> list[str]:

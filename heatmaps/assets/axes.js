@@ -81,6 +81,8 @@ const Axes = (() => {
     }
 
     breaks() { return []; }
+    gaps() { return this.cube.gaps; }
+    veils() { return [{ y0: 0, y1: this.size - 1, gaps: this.cube.gaps }]; }
   }
 
   // CPUs, cgroups, threads, policies, kinds or traces, the one with most time lost on top; CPUs in
@@ -199,6 +201,35 @@ const Axes = (() => {
     }
 
     extent() { return [0, this.size - 1]; }
+
+    // The machine of a merged trace that a row is of; undefined where it may be any.
+    machineOf(y) {
+      const { cube, name } = this;
+      const key = this.keys[this.size - 1 - y];
+      if (name === "cgroup") return cube.machines.find(({ host }) => (cube.cgroups[key] || "").startsWith(host + ":"));
+      if (name !== "cpu") return undefined;
+      const of = (cpu) => cube.machines.filter((machine) => machine.cpu <= cpu).sort((a, b) => b.cpu - a.cpu)[0];
+      const first = of(cube.cpus[key]);
+      return first === of(cube.cpus[key] + cube.cpu_group - 1) ? first : undefined;
+    }
+
+    // Times in which nothing of some rows was recorded.
+    gaps(y0, y1) {
+      const rows = Array.from({ length: y1 - y0 + 1 }, (_, i) => this.machineOf(y0 + i));
+      return this.cube.gapsOf([...new Set(rows)]);
+    }
+
+    // The same for all rows, those beside each other that are of one machine together.
+    veils() {
+      const found = [];
+      for (let y = 0; y < this.size; y++) {
+        const machine = this.machineOf(y);
+        const last = found[found.length - 1];
+        if (last && last.machine === machine) last.y1 = y;
+        else found.push({ y0: y, y1: y, machine });
+      }
+      return found.map(({ y0, y1 }) => ({ y0, y1, gaps: this.gaps(y0, y0) }));
+    }
 
     // Between which rows one NUMA node ends.
     breaks() {

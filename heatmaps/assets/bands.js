@@ -55,7 +55,7 @@ const Bands = (() => {
     const strips = joined(cube, cube.losses).map((span) => box(at(span), 1.008, 1.03)).join("");
     const over = view.axisNow.rowOf ? "y" : "paper";
     return [
-      ...veils(cube, start, { soft, text }),
+      ...view.axisNow.veils().flatMap((rows) => veils(view, rows, start, { soft, text })),
       ...(found.length ? [
         path(each(box), over, { line: { width: 0 }, fillcolor: plot, opacity: 0.6 }),
         path(each(hatch), over, { line: { color: text, width: 1 }, opacity: 0.7 }),
@@ -64,10 +64,12 @@ const Bands = (() => {
     ];
   }
 
-  function veils(cube, start, { soft, text }) {
-    return cube.gaps.map((gap) => [Math.max(0, gap.from), Math.min(cube.duration_ns, gap.to)]).filter(([from, to]) => from < to)
+  // Of all rows to the plot's edges.
+  function veils({ cube, axisNow }, { y0, y1, gaps }, start, { soft, text }) {
+    const rows = y0 > 0 || y1 < axisNow.size - 1 ? { yref: "y", y0: y0 - 0.5, y1: y1 + 0.5 } : { yref: "paper", y0: 0, y1: 1 };
+    return gaps.map((gap) => [Math.max(0, gap.from), Math.min(cube.duration_ns, gap.to)]).filter(([from, to]) => from < to)
       .map(([from, to]) => ({
-        type: "rect", xref: "x", yref: "paper", x0: start + from / 1e9, x1: start + to / 1e9, y0: 0, y1: 1, line: { width: 0 }, fillcolor: soft, opacity: 0.25, layer: "below",
+        type: "rect", xref: "x", ...rows, x0: start + from / 1e9, x1: start + to / 1e9, line: { width: 0 }, fillcolor: soft, opacity: 0.25, layer: "below",
         ...(to - from < NAMED_SHARE * cube.duration_ns ? {} : { label: { text: "not recorded", font: { color: text, size: 12 } } }),
       }));
   }

@@ -163,9 +163,16 @@ class Cube {
       .sort((a, b) => b.ns - a.ns);
   }
 
-  // How much of a time (ns from time bin 0 on) nothing was recorded in, as between merged recordings.
-  unrecorded(from, to) {
-    return this.gaps.reduce((sum, gap) => sum + Math.max(0, Math.min(to, gap.to) - Math.max(from, gap.from)), 0);
+  // How much of a time (ns from time bin 0 on) is in gaps, as between merged recordings.
+  unrecorded(from, to, gaps = this.gaps) {
+    return gaps.reduce((sum, gap) => sum + Math.max(0, Math.min(to, gap.to) - Math.max(from, gap.from)), 0);
+  }
+
+  // Times in which none of some machines was recorded; undefined stands for any of them.
+  gapsOf(machines) {
+    const [first, ...others] = machines.map((machine) => (machine ? machine.gaps : this.gaps));
+    const both = (a, b) => a.flatMap((x) => b.map((y) => ({ from: Math.max(x.from, y.from), to: Math.min(x.to, y.to) })).filter((z) => z.from < z.to));
+    return others.reduce(both, first || this.gaps);
   }
 
   // Loss intervals that touch a time (ns from time bin 0 on).

@@ -101,13 +101,13 @@ const Figures = (() => {
       : `No wait was lost ${when}` + (cube.facts.missed ? "; the waits that were not seen whole (top of the page) are not in these numbers." : ".")) + gap;
   }
 
-  // What of the time is between the recordings of a merged trace, in a sentence.
+  // What of the time is outside the recordings of a merged trace, in a sentence.
   function unrecorded(cube, view, selected) {
     const times = selected.length ? selected.map((cells) => view.times(cells)) : [[0, cube.duration_ns]];
-    const gaps = times.map(([from, to]) => cube.unrecorded(from, to));
+    const gaps = selected.length ? selected.map((cells) => view.unrecorded(cells)) : [cube.unrecorded(0, cube.duration_ns)];
     if (!gaps.some(Boolean)) return "";
     const said = times.map(([from, to], i) => `${Text.duration(gaps[i])} of ${times.length > 1 ? `${"AB"[i]}'s ` : "these "}${Text.duration(to - from)}`);
-    return ` Nothing was recorded in ${said.join(" and ")}, between the recordings that were merged.`;
+    return ` Nothing was recorded in ${said.join(" and ")}, outside the recordings that were merged.`;
   }
 
   const TITLES = { kind: "By kind", cgroup: "By cgroup", comm: "By thread", policy: "By scheduling policy", cpu: "By CPU", bucket: "By trace bucket" };

@@ -197,9 +197,10 @@ class Heatmap {
     const { axisNow: axis } = this.view;
     const { rowOf } = rows > 1 ? axis.grid : axis;
     const lost = cube.lossesIn(from, from + width).filter((l) => !rowOf || rowOf(l.cpu) === y).reduce((sum, l) => sum + l.value, 0);
-    const empty = cube.unrecorded(from, from + width) < width ? "no waits" : "not recorded";
+    const row = Math.floor(y / rows);
+    const empty = cube.unrecorded(from, from + width, axis.gaps(row, row)) < width ? "no waits" : "not recorded";
     const lines = [
-      Text.short(rows > 1 ? axis.grid.label(y) : axis.label(Math.floor(y / rows)), 80),
+      Text.short(rows > 1 ? axis.grid.label(y) : axis.label(row), 80),
       cube.when(from) + " – " + cube.when(from + width) + this.clock(from),
       count[i] ? `${Text.waits(count[i])}, ${Text.duration(time[i])} lost${longest}` : empty,
     ];

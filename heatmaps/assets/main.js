@@ -56,7 +56,7 @@
     // What the recording has, whatever the part has that the address names.
     byId("traces-panel").hidden = !cube.traces.length;
     byId("loss-help").hidden = !cube.losses.length;
-    byId("gap-help").hidden = !cube.gaps.length;
+    byId("gap-help").hidden = ![cube, ...cube.machines].some(({ gaps }) => gaps.length);
     const exact = cube.served && cube.exact ? new Exact(cube) : null;
     if (exact) await exact.begin();
     const view = new View(cube, Axes.all(cube));

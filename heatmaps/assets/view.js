@@ -115,7 +115,12 @@ class View {
   // How much of a selection's time was recorded; what is per second is of that.
   seconds(cells) {
     const [from, to] = this.times(cells);
-    return Math.max(1, to - from - this.cube.unrecorded(from, to)) / 1e9;
+    return Math.max(1, to - from - this.unrecorded(cells)) / 1e9;
+  }
+
+  // How much of a selection's time its rows were not recorded in (ns).
+  unrecorded(cells) {
+    return this.cube.unrecorded(...this.times(cells), this.axisNow.gaps(cells.y0, cells.y1));
   }
 
   // Loss intervals of a selection: of its time and, where rows are CPUs, of its CPUs.

@@ -21,7 +21,7 @@ from sltrace.analysis.cubegrids import Grid, fine_grids
 from sltrace.analysis.cubenotes import MAX_LOSSES, aggregation_notes
 from sltrace.analysis.cubestacks import FrameTable, RankedStacks, rank_stacks
 from sltrace.analysis.losses import losses
-from sltrace.analysis.meta import gaps, node_of_cpu
+from sltrace.analysis.meta import Machine, gaps, machine_times, node_of_cpu
 from sltrace.analysis.slices import CgroupRan
 from sltrace.analysis.slowtraces import SlowTraces, slow_traces
 from sltrace.analysis.stacks import PARTS
@@ -67,6 +67,7 @@ class Cube:
         slow_traces: The distributed traces that lost most time.
         losses: Where waits were lost: t0 and t1 (ns), cpu, name, value.
         gaps: Begin and end of each time in which nothing was recorded.
+        machines: Those of a merged trace of several, each with gaps of its own.
         missed: By cause, count, low_ns and high_ns of waits whose length is only bounded.
         totals: By kind, exact count, sum_ns and max_ns (None: histograms do not tell).
         source: Table the rows are from. From histograms, sums are of bucket midpoints and maxima
@@ -104,6 +105,7 @@ class Cube:
     slow_traces: SlowTraces
     losses: list[dict[str, Any]]
     gaps: list[tuple[int, int]]
+    machines: list[Machine]
     missed: dict[str, dict[str, int]]
     totals: dict[str, dict[str, int | None]]
     source: Literal["waits", "histograms"]
@@ -250,6 +252,7 @@ def build_cube(
             for i in lost.intervals[:MAX_LOSSES]
         ],
         gaps=gaps(trace),
+        machines=machine_times(trace, origin.start_ns, origin.end_ns, bin_ns),
         missed={
             m.cause: {"count": m.count, "low_ns": m.low_ns, "high_ns": m.high_ns}
             for m in lost.missed

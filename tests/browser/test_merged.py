@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -72,3 +73,47 @@ def test_each_recording_is_told(open_report: Callable[..., Report]) -> None:
     ]
     assert report.page.locator("#about img, #about script").count() == 0
     assert "Command" not in report.page.locator("#about dt").all_inner_texts()
+
+
+def of_each() -> list[dict[str, Any]]:
+    """Waits of each machine while it was recorded: the first for 3 s, the second for 4 s."""
+    return [
+        row | {"cpu": cpu, "cgroup": f"{PARTS[cpu]['host']}:/svc"}
+        for row in ROWS
+        for cpu in [int(row["end_ns"] >= 5 * SECOND)]
+    ]
+
+
+@pytest.mark.parametrize("axis", ["cgroup", "cpu"])
+def test_a_row_is_recorded_when_its_machine_is(
+    open_report: Callable[..., Report], axis: str
+) -> None:
+    report = open_report(of_each(), meta=META, shared=True)
+    report.show(f"axis={axis}")
+    box = report.page.locator("#heatmap .nsewdrag").bounding_box()
+    assert box
+    report.page.mouse.move(box["x"] + 2, box["y"] + 2)
+    report.page.wait_for_timeout(100)
+    first = report.text("#tip").splitlines()[0] in ("CPU 0", "web1:/svc")
+    said = []
+    for share in (0.2, 0.45, 0.8):
+        for row in (0.25, 0.75):
+            report.page.mouse.move(box["x"] + share * box["width"], box["y"] + row * box["height"])
+            report.page.wait_for_timeout(100)
+            said.append(report.text("#tip").splitlines()[-1] == "not recorded")
+    upper = [False, True, True] if first else [True, True, False]
+    assert said[::2] == upper
+    assert said[1::2] == upper[::-1]
+
+
+def test_what_is_per_second_is_of_the_machines_time(open_report: Callable[..., Report]) -> None:
+    report = open_report(of_each(), meta=META, shared=True)
+    # Each row for the whole time, one against the other.
+    report.show("axis=cpu&cells=0-299,1-1&with=0-299,0-0&compare=rate")
+    lost = report.text("#selection-losses")
+    assert "in 7.00 s of A's 10.0 s and 6.00 s of B's 10.0 s" in lost
+    awake = [row["cpu"] for row in of_each() if row["kind"] != "blocked"]
+    counts = [awake.count(cpu) for cpu in (0, 1)]
+    times = report.page.locator("#figures [data-change='waits / s'] b").inner_text()
+    factor = (counts[1] / 4) / (counts[0] / 3)
+    assert float(times.removeprefix("× ")) == pytest.approx(factor, rel=0.006)
