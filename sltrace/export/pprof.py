@@ -67,7 +67,7 @@ def write_pprof(
     notes = []
     if dropped := [name for name in _LABELS[0] if name not in labels]:
         notes.append(f"no labels {', '.join(dropped)}: over {max_samples:,} samples with them")
-    builder = _Builder(trace, grouped, labels)
+    builder = _Builder(trace, selection, grouped, labels)
     for group in grouped.groups:
         builder.add(group)
     if grouped.rest_groups:
@@ -83,7 +83,9 @@ def write_pprof(
 class _Builder:
     """A profile in the making: interns strings, functions, mappings and locations."""
 
-    def __init__(self, trace: Trace, grouped: GroupedStacks, labels: Sequence[str]) -> None:
+    def __init__(
+        self, trace: Trace, selection: Selection, grouped: GroupedStacks, labels: Sequence[str]
+    ) -> None:
         # Generated code has no types.
         self.profile: Any = pb.Profile()  # type: ignore[attr-defined]
         self._strings: dict[str, int] = {}
@@ -99,11 +101,16 @@ class _Builder:
                 type=self._string("waits" if unit == "count" else "wait"), unit=self._string(unit)
             )
         self.profile.default_sample_type = self._string("wait")
-        self.profile.time_nanos = clock_ns(trace, "start_unix_ns")
-        self.profile.duration_nanos = max(
-            0, clock_ns(trace, "end_ns") - clock_ns(trace, "start_ns")
-        )
+        self._set_time(trace, selection)
         self.comment(f"sltrace {__version__}, host {trace.meta.get('host', 'unknown')}")
+
+    def _set_time(self, trace: Trace, selection: Selection) -> None:
+        began, ended = clock_ns(trace, "start_ns"), clock_ns(trace, "end_ns")
+        start = max(began, selection.start_ns or 0)
+        end = ended if selection.end_ns is None else min(ended, selection.end_ns)
+        if unix := clock_ns(trace, "start_unix_ns"):
+            self.profile.time_nanos = unix + start - began
+        self.profile.duration_nanos = max(0, end - start)
 
     def comment(self, text: str) -> None:
         """Adds a line of free text."""

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from sltrace.analysis.latency import stat
+from sltrace.analysis.selection import Selection
 from sltrace.export.pprof import write_pprof
 from sltrace.profiles import profile_pb2 as pb
 from sltrace.trace.reader import Trace
@@ -96,6 +97,23 @@ def test_samples_have_values_labels_and_leaf_first_stacks(tmp_path: Path) -> Non
             {"kind": "runq_preempt", "cgroup": "/a", "comm": "db", "cpu": (0, "cpu")},
         ),
     }
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "began", "length"),
+    [(2, 5, 2, 3), (None, 4, 0, 4), (9, None, 9, 1), (-5, 99, 0, 10)],
+)
+def test_a_part_of_the_time_is_as_long_as_it_is(
+    tmp_path: Path, start: int | None, end: int | None, began: int, length: int
+) -> None:
+    """`go tool pprof` divides by it: 3 s of waits within 1 s are 300 %."""
+    selection = Selection(
+        start_ns=None if start is None else start * SECOND,
+        end_ns=None if end is None else end * SECOND,
+    )
+    profile = pb.Profile.FromString(profile_bytes(make(tmp_path), selection=selection))
+    assert profile.time_nanos == (1_700_000_000 + began) * SECOND
+    assert profile.duration_nanos == length * SECOND
 
 
 def test_processes_that_run_one_file_share_its_mapping_and_locations(tmp_path: Path) -> None:
