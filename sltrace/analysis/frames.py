@@ -71,6 +71,8 @@ class Frame:
         pid: Process; 0 for the kernel.
         language: kernel, native, jit, go, python; other for frames that stand for something
             missing.
+        source: Source file; empty if unknown.
+        line: Line in it; 0 if unknown.
     """
 
     name: str
@@ -81,6 +83,8 @@ class Frame:
     file_offset: int | None = None
     pid: int = 0
     language: str = "other"
+    source: str = ""
+    line: int = 0
 
 
 @dataclass(frozen=True)
@@ -165,7 +169,8 @@ def _named_frames(trace: Trace, pids: NDArray[Any], addresses: NDArray[Any]) -> 
             f"""
             WITH named AS (
               SELECT pid, address, arg_max(name, {_OWN}) AS name, arg_max(module, {_OWN}) AS module,
-                max(build_id) AS build_id, arg_max(language, {_OWN}) AS language
+                max(build_id) AS build_id, arg_max(language, {_OWN}) AS language,
+                arg_max(file, {_OWN}) AS source, arg_max(line, {_OWN}) AS line
               FROM frames SEMI JOIN {_WANTED} USING (pid, address) GROUP BY pid, address
             ), programs AS (
               SELECT DISTINCT pid, exe FROM targets WHERE runtime = 'go' AND exe <> ''
@@ -180,7 +185,7 @@ def _named_frames(trace: Trace, pids: NDArray[Any], addresses: NDArray[Any]) -> 
               FROM possible WHERE fits = best AND fits >= 0
               GROUP BY i HAVING count(DISTINCT (path, moved)) = 1
             )
-            SELECT w.i, w.pid, w.address, n.name, n.module,
+            SELECT w.i, w.pid, w.address, n.name, n.module, n.source, n.line,
               CASE WHEN n.language = 'native' AND {_GO_NAME}
                 AND (w.pid, m.path) IN (FROM programs) THEN 'go' ELSE n.language END AS language,
               coalesce(nullif(n.build_id, ''), m.build_id) AS build_id, m.path,
@@ -239,4 +244,6 @@ def _frame(row: dict[str, Any]) -> Frame:
         file_offset=offset,
         pid=row["pid"],
         language=row["language"] or ("native" if row["pid"] else "kernel"),
+        source=row["source"] or "",
+        line=max(row["line"] or 0, 0),
     )

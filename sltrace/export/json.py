@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from sltrace.analysis.frames import resolve_stacks
+from sltrace.analysis.frames import Frame, resolve_stacks
 from sltrace.analysis.losses import losses
 from sltrace.analysis.selection import EVERYTHING, Selection, tables
 from sltrace.analysis.stacks import PARTS
@@ -73,11 +73,14 @@ def _stacks(trace: Trace, selection: Selection) -> Iterator[dict[str, Any]]:
         yield {
             "type": "stack",
             "id": stack_id,
-            "frames": [
-                {"name": f.name, "module": f.module, "build_id": f.build_id, "address": f.address}
-                for f in (resolved.frames[i] for i in frames.tolist())
-            ],
+            "frames": [_frame(resolved.frames[i]) for i in frames.tolist()],
         }
+
+
+def _frame(frame: Frame) -> dict[str, Any]:
+    known = {"name": frame.name, "module": frame.module, "build_id": frame.build_id}
+    source = {"file": frame.source, "line": frame.line} if frame.source else {}
+    return {**known, "address": frame.address, **source}
 
 
 def _wait_lines(batch: pa.RecordBatch) -> bytes:

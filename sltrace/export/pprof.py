@@ -91,7 +91,7 @@ class _Builder:
         self._strings: dict[str, int] = {}
         self._functions: dict[tuple[str, str], int] = {}
         self._mappings: dict[tuple[str, str], int] = {}
-        self._locations: dict[tuple[int, int, int], int] = {}
+        self._locations: dict[tuple[int, int, int, int], int] = {}
         self._grouped = grouped
         self._labels = labels
         self._location_of_frame: dict[int, int] = {}
@@ -144,24 +144,27 @@ class _Builder:
         mapping = self._mapping(frame)
         address = frame.address if frame.file_offset is None else frame.file_offset
         function = self._function(frame)
-        key = (mapping, address, function)
+        key = (mapping, address, function, frame.line)
         if key not in self._locations:
             self._locations[key] = number = len(self._locations) + 1
-            self.profile.location.add(
-                id=number, mapping_id=mapping, address=address, line=[{"function_id": function}]
-            )
+            line = {"function_id": function, "line": frame.line}
+            self.profile.location.add(id=number, mapping_id=mapping, address=address, line=[line])
             if mapping:
                 known = self.profile.mapping[mapping - 1]
                 known.memory_limit = max(known.memory_limit, min(address + 1, 2**64 - 1))
         return self._locations[key]
 
     def _function(self, frame: Frame) -> int:
-        key = (frame.name, frame.path or frame.module)
+        key = (frame.name, frame.source or frame.path or frame.module)
         if key not in self._functions:
             self._functions[key] = number = len(self._functions) + 1
-            name = self._string(frame.name)
+            # From a system's name pprof makes one of C++: nothing of Python's `<module>`.
+            system = frame.name if frame.language == "native" else ""
             self.profile.function.add(
-                id=number, name=name, system_name=name, filename=self._string(key[1])
+                id=number,
+                name=self._string(frame.name),
+                system_name=self._string(system),
+                filename=self._string(key[1]),
             )
         return self._functions[key]
 

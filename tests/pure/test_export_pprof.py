@@ -116,6 +116,41 @@ def test_a_part_of_the_time_is_as_long_as_it_is(
     assert profile.duration_nanos == length * SECOND
 
 
+def test_source_files_lines_and_names_are_as_the_runtimes_have_them(tmp_path: Path) -> None:
+    stacks = [
+        {"stack_id": 7, "space": "python", "pid": 100, "addresses": [3, 2, 1]},
+        {"stack_id": 8, "space": "user", "pid": 100, "addresses": [9]},
+    ]
+    frames = [
+        {"space": "python", "pid": 100, "address": a, "name": name, "language": "python"}
+        | {"module": "svc.py", "file": "/opt/svc.py", "line": line}
+        for a, name, line in ((1, "<module>", 50), (2, "<lambda>", 7), (3, "handle", 23))
+    ]
+    frames.append(
+        {"space": "user", "pid": 100, "address": 9, "name": "_Z1fv", "language": "native"}
+        | {"module": "libf.so", "line": None}
+    )
+    path = make_trace(
+        tmp_path, [{"stack_runtime": 7, "stack_user": 8}], stacks=stacks, frames=frames
+    )
+    profile = pb.Profile.FromString(profile_bytes(Trace.open(path)))
+    text = profile.string_table
+    functions = {f.id: f for f in profile.function}
+    found = {}
+    for place in profile.location:
+        (line,) = place.line
+        function = functions[line.function_id]
+        found[text[function.name]] = (text[function.filename], line.line, function.system_name)
+    # pprof makes names of C++ out of what is a system's name: `<module>` would be nothing.
+    assert {n: (f, line) for n, (f, line, _) in found.items()} == {
+        "<module> (svc.py)": ("/opt/svc.py", 50),
+        "<lambda> (svc.py)": ("/opt/svc.py", 7),
+        "handle (svc.py)": ("/opt/svc.py", 23),
+        "_Z1fv": ("libf.so", 0),
+    }
+    assert {text[s] for _, _, s in found.values()} == {"", "_Z1fv"}
+
+
 def test_processes_that_run_one_file_share_its_mapping_and_locations(tmp_path: Path) -> None:
     profile = pb.Profile.FromString(profile_bytes(make(tmp_path)))
     text = profile.string_table

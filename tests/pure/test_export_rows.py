@@ -46,6 +46,7 @@ def random_rows(count: int) -> list[dict[str, Any]]:
 def trace(tmp_path: Path) -> Trace:
     stacks = [{"stack_id": 3, "space": "user", "pid": 1, "addresses": [0x20, 0x10]}]
     frames = [{"space": "user", "pid": 1, "address": 0x20, "name": HOSTILE}]
+    frames[0] |= {"file": "/src/a.go", "line": 7}
     rows = [*random_rows(3000), {"stack_user": 3, "comm": "end", "end_ns": 5000}]
     return Trace.open(make_trace(tmp_path, rows, stacks=stacks, frames=frames))
 
@@ -105,6 +106,10 @@ def test_json_lines_are_the_rows(trace: Trace) -> None:
     assert [w["end_ns"] for w in waits] == [r["end_ns"] for r in expected]
     (stack,) = (line for line in lines if line["type"] == "stack")
     assert [f["name"] for f in stack["frames"]] == ["[unknown]", HOSTILE]
+    assert [(f.get("file"), f.get("line")) for f in stack["frames"]] == [
+        (None, None),
+        ("/src/a.go", 7),
+    ]
     end = {"type": "end", "waits": 3001, "wait_ns": total_ns(trace)}
     assert lines[-1] == end
     assert written.wait_ns == end["wait_ns"]
