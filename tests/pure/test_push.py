@@ -222,6 +222,40 @@ def test_strange_clients_are_refused_and_counted(source: ProfileSource) -> None:
     }
 
 
+def chunked(*parts: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
+    """A push whose length is not said before."""
+    head = f"POST {PUSH} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    return head + b"".join(b"%x;ext\r\n%b\r\n" % (len(p), p) for p in parts) + end
+
+
+def test_a_push_in_chunks_as_connects_clients_send_it(source: ProfileSource) -> None:
+    whole = push(({"service_name": "svc"}, CPU))
+    answer = sent(source, chunked(whole[:7], whole[7:]))
+    assert answer.startswith(b"HTTP/1.1 200")
+    # Without it they take the answer for an error, and send the same again.
+    assert b"\r\nContent-Type: application/proto\r\n" in answer
+    assert [row["profile"] for row in stored(source)] == [CPU]
+
+
+def test_strange_chunks_are_refused(source: ProfileSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    for data, status in (
+        (chunked(b"abc", end=b"-1\r\n\r\n"), b"400"),
+        (chunked(b"abc", end=b"\r\n\r\n"), b"400"),
+        (chunked(b"abc", end=b"2\r\nabcd\r\n"), b"400"),
+        (chunked(b"abc", end=b"f" * 13 + b"\r\n\r\n"), b"400"),
+        (chunked(b"abc", end=b"f" * 12 + b"\r\n\r\n"), b"413"),
+        (chunked(b"abc", end=b"1" * 40_000), b"400"),
+        (chunked(*[bytes(1 << 20)] * 9), b"413"),
+    ):
+        assert sent(source, data)[9:12] in (status, b""), data[-60:]
+    monkeypatch.setattr(receiver, "_MOST_CHUNKS", 9)
+    assert sent(source, chunked(*[b"a"] * 10))[9:12] == b"400"
+    assert source.describe()["refused"] == {
+        "not an HTTP request": 6,
+        "the push has more than 8 MiB": 2,
+    }
+
+
 def test_slow_and_many_clients_keep_nobody_out_for_long(source: ProfileSource) -> None:
     head = b"POST /ingest HTTP/1.1\r\nContent-Length: 100\r\n\r\n"
     slow = [socket.create_connection(("127.0.0.1", port(source))) for _ in range(30)]

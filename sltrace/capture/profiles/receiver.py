@@ -22,6 +22,10 @@ PATIENCE_S = 20.0
 """For one whole request, however slowly it comes."""
 _LAST_S = 2.0
 _MAX_HEAD = 16 << 10
+_MOST_CHUNKS = 1 << 16
+"""Each takes time of the recorder's, however small it is."""
+_MOST_DIGITS = 12
+"""Of a length, which is then more than may be."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -55,7 +59,8 @@ class Receiver:
         host: Address to listen on.
         port: 0 for a free one.
         max_body: Bytes of a body that are accepted.
-        take: Called with each request, in the receiver's thread; may raise Refusal.
+        take: Called with each request, in the receiver's thread; returns of what type the answer
+            is, which is empty; may raise Refusal.
         refused: Called with the reason for each request that was not taken.
 
     Raises:
@@ -67,7 +72,7 @@ class Receiver:
         host: str,
         port: int,
         max_body: int,
-        take: Callable[[Request], None],
+        take: Callable[[Request], str],
         refused: Callable[[str], None],
     ) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -120,9 +125,9 @@ class Receiver:
                 self._refused("too many connections")
                 return
             async with asyncio.timeout(PATIENCE_S):
-                status, why = await self._answer(reader, writer)
+                status, why, kind = await self._answer(reader, writer)
             if status:
-                await _reply(reader, writer, status, why)
+                await _reply(reader, writer, status, why, kind)
         except TimeoutError:
             self._refused("too slow")
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
@@ -137,17 +142,16 @@ class Receiver:
 
     async def _answer(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> tuple[HTTPStatus | None, str]:
-        """Status and text to answer with; no status where nobody asked."""
+    ) -> tuple[HTTPStatus | None, str, str]:
+        """Status, text and its type to answer with; no status where nobody asked."""
         try:
             request = await self._request(reader, writer)
             if request is None:
-                return None, ""
-            self._take(request)
+                return None, "", ""
+            return HTTPStatus.OK, "", self._take(request)
         except Refusal as err:
             self._refused(str(err))
-            return err.status, str(err)
-        return HTTPStatus.OK, ""
+            return err.status, str(err), "text/plain"
 
     async def _request(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -163,38 +167,77 @@ class Receiver:
             return None
         first, *lines = head.decode("latin-1").split("\r\n")
         headers = {k.strip().lower(): v.strip() for k, _, v in (x.partition(":") for x in lines)}
-        size = self._size(first, headers)
+        _refuse_strange(first, headers)
+        chunked = headers.get("transfer-encoding", "").lower() == "chunked"
+        size = 0 if chunked else self._size(headers)
         if headers.get("expect", "").lower() == "100-continue":
             writer.write(_CONTINUE)
-        body = await reader.readexactly(size)
+        body = await (self._chunks(reader) if chunked else reader.readexactly(size))
         path, _, query = first.split(" ")[1].partition("?")
         return Request(path, query, body)
 
-    def _size(self, first: str, headers: dict[str, str]) -> int:
-        """Bytes of the body, if this is a request to be answered."""
-        if first.count(" ") != 2 or not first.endswith(("HTTP/1.1", "HTTP/1.0")):
-            raise Refusal(HTTPStatus.BAD_REQUEST, "not an HTTP request")
-        if not first.startswith("POST "):
-            raise Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "not a POST")
-        if "origin" in headers or "sec-fetch-site" in headers:
-            # Any page that the user has open could send one.
-            raise Refusal(HTTPStatus.FORBIDDEN, "from a browser")
+    def _size(self, headers: dict[str, str]) -> int:
+        """Bytes of the body."""
         length = headers.get("content-length", "")
         if not (length.isascii() and length.isdigit()):
             raise Refusal(HTTPStatus.LENGTH_REQUIRED, "no Content-Length")
-        if len(length) > 12 or int(length) > self._max_body:
+        # Python makes no numbers of very many digits.
+        return self._bounded(int(length) if len(length) <= _MOST_DIGITS else self._max_body + 1)
+
+    def _bounded(self, size: int) -> int:
+        if size > self._max_body:
             raise Refusal(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 f"the push has more than {self._max_body >> 20} MiB",
             )
-        return int(length)
+        return size
+
+    async def _chunks(self, reader: asyncio.StreamReader) -> bytes:
+        """The body of a client that begins to send it before it knows how long it is."""
+        body = bytearray()
+        try:
+            for _ in range(_MOST_CHUNKS):
+                size = _chunk_size(await reader.readuntil(b"\r\n"))
+                self._bounded(len(body) + size)
+                body += await reader.readexactly(size)
+                # After the last one may come more headers, which no client of these sends.
+                if await reader.readexactly(2) != b"\r\n":
+                    break
+                if not size:
+                    return bytes(body)
+        except asyncio.LimitOverrunError:
+            pass
+        raise Refusal(HTTPStatus.BAD_REQUEST, "not an HTTP request")
+
+
+def _chunk_size(line: bytes) -> int:
+    digits = line.partition(b";")[0].strip()
+    if not digits or len(digits) > _MOST_DIGITS or digits.strip(b"0123456789abcdefABCDEF"):
+        raise Refusal(HTTPStatus.BAD_REQUEST, "not an HTTP request")
+    return int(digits, 16)
+
+
+def _refuse_strange(first: str, headers: dict[str, str]) -> None:
+    """Raises Refusal where this is no request to be answered."""
+    if first.count(" ") != 2 or not first.endswith(("HTTP/1.1", "HTTP/1.0")):
+        raise Refusal(HTTPStatus.BAD_REQUEST, "not an HTTP request")
+    if not first.startswith("POST "):
+        raise Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "not a POST")
+    if "origin" in headers or "sec-fetch-site" in headers:
+        # Any page that the user has open could send one.
+        raise Refusal(HTTPStatus.FORBIDDEN, "from a browser")
 
 
 async def _reply(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, status: HTTPStatus, why: str
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    status: HTTPStatus,
+    why: str,
+    kind: str,
 ) -> None:
     body = f"{why}\n".encode() if why else b""
     head = f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Length: {len(body)}\r\n"
+    head += f"Content-Type: {kind}\r\n" if kind else ""
     writer.write(head.encode() + b"Connection: close\r\n\r\n" + body)
     writer.write_eof()
     # Until the other end has read it, if it does so soon: an abort drops what it has not.

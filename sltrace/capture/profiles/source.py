@@ -25,6 +25,8 @@ MAX_PENDING = 64 << 20
 """Bytes that wait to be written."""
 _MAX_REASONS = 32
 _PUSH, _INGEST = "/push.v1.PusherService/Push", "/ingest"
+_PROTO = "application/proto"
+"""What Connect's clients, as Grafana Alloy, want an empty message to be called."""
 
 
 class ProfileSource:
@@ -111,13 +113,13 @@ class ProfileSource:
         if self._receiver:
             self._receiver.close()
 
-    def _take(self, request: Request) -> None:
+    def _take(self, request: Request) -> str:
         if request.path not in (_PUSH, _INGEST):
             raise Refusal(HTTPStatus.NOT_FOUND, "not a path that profiles are pushed to")
         try:
             if request.path == _INGEST:
                 self._keep("ingest", from_ingest(request.query, request.body))
-                return
+                return ""
             found, refused = from_push(request.body)
         except ProfileError as err:
             raise Refusal(HTTPStatus.BAD_REQUEST, err.message) from err
@@ -125,6 +127,7 @@ class ProfileSource:
             self._refuse(error.message)
         for pushed in found:
             self._keep("push", pushed)
+        return _PROTO
 
     def _keep(self, source: str, pushed: Pushed) -> None:
         now, size = time.monotonic_ns(), len(pushed.data)
