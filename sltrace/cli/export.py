@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
@@ -79,7 +78,7 @@ def command(
             "read PATH/histograms/*.parquet, or record again without --histogram-only",
         )
     selection = choice.selection(trace)
-    file = file or Path(path.rstrip("/")).stem + _SUFFIX[target]
+    file = file or output.named_after(path, _SUFFIX[target])
     with opened(file, force=force, text=target in ("folded", "json")) as out:
         written = _write(trace, target, out, selection, options)
     where = "standard output" if file == STDOUT else output.text(file)

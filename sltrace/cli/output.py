@@ -7,6 +7,7 @@ import shutil
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -138,6 +139,14 @@ def notes(lines: Iterable[str], *, err: bool = False) -> None:
 def print_json(value: dict[str, Any]) -> None:
     """One JSON document; ASCII escapes keep hostile names off the terminal."""
     click.echo(json.dumps(value, indent=2))
+
+
+def named_after(trace: str, suffix: str) -> str:
+    """The file to write where none is named: in the current folder, as the trace is called."""
+    path = Path(trace)
+    # A link is called what it is called; `.` and `..` are called nothing.
+    named = path if path.name.strip(".") else path.resolve()
+    return named.stem + suffix
 
 
 def write_page(file: str, page: bytes, holding: str, *, force: bool) -> None:

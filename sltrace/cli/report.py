@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from sltrace.cli import output
@@ -34,7 +32,7 @@ def command(path: str, file: str | None, profiles: tuple[str, ...], force: bool)
     from sltrace.trace.reader import Trace
 
     trace = Trace.open(path)
-    file = file or f"{Path(path).absolute().stem}.html"
+    file = file or output.named_after(path, ".html")
     # Before the work, which takes seconds on a long trace.
     refuse_existing(file, force=force)
     found, left_out = profiles_beside(trace, profiles)

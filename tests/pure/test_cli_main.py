@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from sltrace import errors
 from sltrace.capture import checkup
-from sltrace.cli.main import _COMMANDS, cli
+from sltrace.cli.main import _COMMANDS, cli, run
 from tests.support.cli import sltrace
 from tests.support.programs import ROOT
 from tests.support.terminal import terminal
@@ -176,6 +176,25 @@ def test_a_closed_stream_is_no_error(trace: Path, closed: str) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert ("losses:" in done.stdout) == (closed == "2>&-")
+
+
+@pytest.mark.parametrize(
+    ("where", "given", "name"),
+    [
+        ("made.slt", ".", "made"),
+        ("made.slt/waits", "..", "made"),
+        ("", "made.slt/", "made"),
+        ("", "latest", "latest"),
+    ],
+)
+def test_what_is_written_is_called_as_the_trace_is(
+    trace: Path, monkeypatch: pytest.MonkeyPatch, where: str, given: str, name: str
+) -> None:
+    (trace.parent / "latest").symlink_to("made.slt")
+    monkeypatch.chdir(trace.parent / where)
+    for arguments in (["export", given, "--to", "folded"], ["report", given]):
+        assert run(arguments) == 0
+    assert {f"{name}.folded", f"{name}.html"} <= {p.name for p in Path().iterdir()}
 
 
 def test_what_is_asked_for_on_a_closed_stream_is_not_thrown_away(trace: Path) -> None:
