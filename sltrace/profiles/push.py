@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ _HINT_FILE = "give a pprof file (.pb.gz) of times or counts, or a push that was 
 _HINT = "point a pyroscope-io client here, with its CPU profiles"
 _TIME_UNITS = ("nanoseconds", "microseconds", "milliseconds", "seconds")
 _COUNTS = ("count", "samples")
+_NAME_IN_FORM = re.compile(rb'[ ;]name="([^"]*)"')
 
 
 class NotAProfile(ProfileError):
@@ -111,11 +113,11 @@ def from_push(body: bytes) -> tuple[list[Pushed], list[ProfileError]]:
 
 
 def from_ingest(query: str, body: bytes) -> Pushed:
-    """The profile of a request to `/ingest`, as clients before 1.0 send it.
+    """The profile of a request to `/ingest`: of clients of Go and Node, and before 1.0 of Python.
 
     Args:
-        query: After the question mark: `name`, `from`, `until` (seconds) and `format`.
-        body: The profile.
+        query: After the question mark: `name`, `from`, `until` (seconds, or ns) and `format`.
+        body: The profile, or a form with it.
 
     Raises:
         ProfileError: It is none, too large, of another format, or not of time.
@@ -128,9 +130,31 @@ def from_ingest(query: str, body: bytes) -> Pushed:
         raise ProfileError("a profile of another format than pprof", _HINT)
     app, _, rest = values.get("name", "").partition("{")
     labels = (pair.partition("=") for pair in rest.rstrip("}").split(",") if pair)
-    data = unpacked(body, "the profile", MAX_PUSH)
-    times = _seconds(values.get("from")), _seconds(values.get("until"))
+    data = unpacked(_of_form(body), "the profile", MAX_PUSH)
+    times = _moment(values.get("from")), _moment(values.get("until"))
     return checked(data, app, ((k, v) for k, _, v in labels), *times)
+
+
+def _of_form(body: bytes) -> bytes:
+    """The file `profile` of a form, as Go's client sends it; what is no form as it is.
+
+    Raises:
+        ProfileError: It has none, or none of the time that it is said to be of.
+    """
+    if not body.startswith(b"--"):
+        return body
+    boundary = body.partition(b"\r\n")[0]
+    files = {}
+    for part in body.removeprefix(boundary).split(b"\r\n" + boundary, _MAX_LABELS):
+        head, _, content = part.partition(b"\r\n\r\n")
+        if name := _NAME_IN_FORM.search(head):
+            files[name[1]] = content
+    if b"prev_profile" in files:
+        # Of old clients: only together with that one is it of its time.
+        raise ProfileError("a profile that counts from the start of its program", _HINT)
+    if b"profile" not in files:
+        raise ProfileError("a form without a profile", _HINT)
+    return files[b"profile"]
 
 
 def of_file(path: Path) -> list[Pushed]:
@@ -225,10 +249,10 @@ def _types(message: Any) -> Iterator[tuple[str, str]]:
             yield strings[kind.type], strings[kind.unit]
 
 
-def _seconds(text: str | None) -> int:
-    """Unix time in ns; 0 where it is none."""
+def _moment(text: str | None) -> int:
+    """Unix time in ns, from that or from seconds; 0 where it is none."""
     digits = (text or "").partition(".")[0]
-    if not (digits.isascii() and digits.isdigit() and len(digits) < 11):
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 20):
         return 0
-    time = int(digits) * _SECOND
+    time = int(digits) * (_SECOND if len(digits) < 11 else 1)
     return time if time < _LATEST else 0

@@ -72,6 +72,38 @@ def test_an_older_client_says_who_and_when_in_the_address() -> None:
     assert from_ingest("name=a&from=1&until=2", CPU).start_unix_ns == 1_700_000_000 * SECOND
 
 
+def form(files: dict[str, bytes]) -> bytes:
+    """The body of a form, as Go's mime/multipart writes it."""
+    parts = [
+        f'--7a0c\r\nContent-Disposition: form-data; name="{name}"; filename="profile.pprof"\r\n'
+        "Content-Type: application/octet-stream\r\n\r\n".encode()
+        + content
+        for name, content in files.items()
+    ]
+    return b"\r\n".join([*parts, b"--7a0c--\r\n"])
+
+
+def test_gos_client_sends_a_form() -> None:
+    # A line end within the profile is not the form's.
+    undated = make_pprof({("a\r\n--",): [1, 2]})
+    body = form({"profile": gzip.compress(undated), "sample_type_config": b"{}"})
+    query = "name=svc{region=eu}&from=1700000000000000000&until=1700000015000000001&spyName=gospy"
+    found = from_ingest(query, body)
+    assert (found.app, json.loads(found.labels), found.data) == ("svc", {"region": "eu"}, undated)
+    assert (found.start_unix_ns, found.duration_ns) == (1_700_000_000 * SECOND, 15 * SECOND + 1)
+    assert from_ingest("name=svc", form({"profile": undated})).data == undated
+    for files, complaint in (
+        ({"profile": CPU, "prev_profile": CPU}, "counts from the start of its program"),
+        ({"other": CPU}, "a form without a profile"),
+        ({"profile": MEMORY}, "other than time"),
+    ):
+        with pytest.raises(ProfileError, match=complaint):
+            from_ingest("name=svc", form(files))
+    for noise in (b"--", b"--\r\n", b"--a\r\n\r\n", b"--7a0c" * 99):
+        with pytest.raises(ProfileError):
+            from_ingest("name=svc", noise)
+
+
 @pytest.mark.parametrize(
     ("query", "body", "complaint"),
     [
