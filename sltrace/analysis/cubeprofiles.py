@@ -267,6 +267,9 @@ def _described(trace: Trace, profile: Profile, outside: int) -> MergedProfile:
     words = f"{profile.where}: {format_duration(profile.total)} of {profile.measure}"
     if profile.unit == "count":
         words = f"{profile.where}: {profile.measure}, {profile.total:,} of them"
+        if (parts := len(set(profile.windows))) > 1:
+            # What was there at several moments is counted at each of them.
+            words += f", added up over {parts:,} profiles"
     if not (profile.start_unix_ns and began and ended):
         words += "; it does not say when it was taken"
     elif profile.duration_ns:

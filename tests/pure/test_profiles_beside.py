@@ -136,6 +136,20 @@ def test_other_times_are_said(tmp_path: Path, start: int | None, words: str) -> 
         assert "before" not in cube.notes[-1]
 
 
+def test_what_is_counted_at_several_moments_says_so(tmp_path: Path) -> None:
+    """Nine goroutines, three times: there were never 27."""
+    types = [("goroutine", "count")]
+    data = [
+        make_pprof({("main",): [9]}, types, start_unix_ns=META["clock"]["start_unix_ns"] + i)
+        for i in range(1, 4)
+    ]
+    rows = [_stored(i, "svc", d) for i, d in enumerate(data, 1)]
+    trace = Trace.open(make_trace(tmp_path, [{}], profiles=rows))
+    profiles, _ = stored_profiles(trace)
+    (said,) = beside(trace, profiles).profiles
+    assert "goroutine, 27 of them, added up over 3 profiles" in said.sentence
+
+
 def _stored(start: int, app: str, data: bytes | None, **more: object) -> dict[str, object]:
     return {
         "ns": start,
