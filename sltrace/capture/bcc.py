@@ -100,7 +100,7 @@ class BccProbes:
         # struct task_entry in probes/tables.bcc.h: one word more
         task = layouts.dtype("task_state").itemsize + 8
         slots = sizes.histogram_slots(cpus)
-        ring_bytes = self.settings.ring_bytes or sizes.ring_bytes(cpus)
+        ring_bytes = sizes.ring_bytes(cpus, self.settings.ring_bytes)
         tables = self._maps
         for name, kind, key, value, entries, flags in (
             ("tasks", maps.HASH, 4, task, sizes.task_slots(), 0),

@@ -256,9 +256,9 @@ class LibbpfProbes:
         slots = sizes.histogram_slots(cpus)
         tasks = sizes.task_slots()
         self._record = layouts.dtype("wait_record")
-        wanted = self.settings.ring_bytes // self._record.itemsize
         # Of histograms only what was not seen whole is handed over.
-        records = sizes.ring_records(cpus, 1 if self.settings.histogram_only else wanted)
+        wanted = 1 if self.settings.histogram_only else self.settings.ring_bytes
+        records = sizes.ring_records(cpus, self._record.itemsize, wanted)
         stack_ring_bytes = STACK_RING_BYTES if self.settings.stacks.any else mmap.PAGESIZE
         maps = self._object.maps
         for name, entries in {

@@ -109,7 +109,7 @@ class Settings:
         min_latency_ns: Shorter waits are in the histograms only.
         histogram_only: Keep no single waits.
         blocked: Keep waits of kind blocked.
-        ring_bytes: Size of each CPU's ring, a power of two; 0 to choose by the number of CPUs.
+        ring_bytes: Size of each CPU's ring at most; 0 to choose by the number of CPUs.
     """
 
     filters: Filters = field(default_factory=Filters)

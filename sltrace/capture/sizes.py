@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from sltrace.errors import UsageError
+
 _RING_TOTAL = 1 << 19
 _RING_MIN = 1 << 8
 _RING_MAX = 1 << 16
@@ -17,18 +19,38 @@ def power_of_two(value: int) -> int:
     return 1 << max(value - 1, 0).bit_length()
 
 
-def ring_records(cpus: int, wanted: int = 0) -> int:
-    """Records of one CPU's ring: at most as many as wanted, or if 0, 65,536 up to 8 CPUs.
+def ring_records(cpus: int, record_bytes: int, wanted_bytes: int = 0) -> int:
+    """Records of one CPU's ring: as many as fit in what is wanted, or if 0, 65,536 up to 8 CPUs.
 
     That is 12 MiB, and 0.4 s at 150 000 waits/s on one CPU. At 256 CPUs it is 2,048 records.
+
+    Raises:
+        UsageError: More is wanted than the machine can spare.
     """
-    most = wanted or _RING_TOTAL // cpus
-    return max(_RING_MIN, min(_RING_MAX, power_of_two(most + 1) >> 1))
+    if not wanted_bytes:
+        return _usual_records(cpus)
+    return max(_RING_MIN, _power_within(_affordable(cpus, wanted_bytes) // record_bytes))
 
 
-def ring_bytes(cpus: int) -> int:
+def ring_bytes(cpus: int, wanted_bytes: int = 0) -> int:
     """The same where a ring is one of the kernel's ring buffers: 8 MiB, to 256 KiB at 256 CPUs."""
-    return ring_records(cpus) * 128
+    if wanted_bytes:
+        return _power_within(_affordable(cpus, wanted_bytes))
+    return _usual_records(cpus) * 128
+
+
+def _usual_records(cpus: int) -> int:
+    return max(_RING_MIN, _power_within(min(_RING_MAX, _RING_TOTAL // cpus)))
+
+
+def _affordable(cpus: int, wanted: int) -> int:
+    """The bytes that are wanted of each CPU; in all they may be a quarter of the memory."""
+    if (most := _memory() // 4 // cpus) < wanted:
+        raise UsageError(
+            f"--buffer: {cpus} rings of {wanted >> 20} MiB are more than a quarter of the memory",
+            f"give at most {most >> 20}M",
+        )
+    return wanted
 
 
 def task_slots() -> int:
@@ -40,6 +62,14 @@ def task_slots() -> int:
 
 def histogram_slots(cpus: int) -> int:
     """Slots of 4 KiB for (cgroup, policy, CPU), the first `cpus` of them for what finds none."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    affordable = memory // 200 // 4096
+    affordable = _memory() // 200 // 4096
     return cpus + max(256, min(power_of_two(128 * cpus), affordable, 1 << 15))
+
+
+def _power_within(value: int) -> int:
+    """The largest power of two that is at most `value`, and at least 1."""
+    return 1 << (max(value, 1).bit_length() - 1)
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -162,7 +162,7 @@ _STACKS = {
     "--buffer",
     "buffer",
     metavar="SIZE",
-    help="Memory of each CPU's ring, as 4M; at most 12M with libbpf.",
+    help="Memory of each CPU's ring, as 64M.  [default: 12M up to 8 CPUs]",
 )
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no summary.")
 def command(

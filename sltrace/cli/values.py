@@ -40,9 +40,7 @@ def cpu_list(texts: tuple[str, ...]) -> tuple[int, ...]:
 
 
 def size_in_bytes(text: str) -> int:
-    """Bytes, rounded up to a power of two, from `512k`, `4M`."""
-    from sltrace.capture.sizes import power_of_two
-
+    """Bytes from `512k`, `4M`."""
     number, unit = text[:-1], text[-1:].lower()
     try:
         size = int(number) * _UNITS[unit] if unit in _UNITS else int(text)
@@ -50,4 +48,4 @@ def size_in_bytes(text: str) -> int:
         raise UsageError(f"--buffer {text!r} is not a size", "write it as 512k or 4M") from None
     if not 64 << 10 <= size <= 1 << 30:
         raise UsageError(f"--buffer {text} is out of range", "64k to 1G")
-    return power_of_two(size)
+    return size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -339,3 +340,22 @@ def test_what_a_full_ring_lost_is_counted_by_the_histograms(tmp_path: Path) -> N
     assert slices <= count.high
     assert count.low <= slices + 40
     assert count.high - count.low < lost
+
+
+def test_a_larger_ring_holds_more(tmp_path: Path) -> None:
+    """While the recorder stands still two threads that wake each other fill the usual one."""
+    lost = {}
+    for size in ("12M", "96M"):
+        with (
+            recorder(tmp_path / f"{size}.slt", "--buffer", size, "--no-go") as recording,
+            load("pingpong", "--duration", 60, "--ping-cpu", allowed_cpus()[0]),
+        ):
+            time.sleep(0.5)
+            os.kill(recording.pid, signal.SIGSTOP)
+            try:
+                time.sleep(1.5)
+            finally:
+                os.kill(recording.pid, signal.SIGCONT)
+        lost[size] = losses(recording.trace).lost
+    assert lost["12M"] > 1000
+    assert lost["96M"] == 0
