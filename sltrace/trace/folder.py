@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
 from functools import partial
 from pathlib import Path
@@ -12,14 +14,26 @@ from sltrace.trace.disk import Disk
 
 
 class TraceFolder:
-    """A folder that is there. What is put into it is 0600, and belongs to the user behind sudo."""
+    """A folder that is there. What is put into it is 0600, and belongs to the user behind sudo.
+
+    It is locked until it is closed, or the process ends.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._locked = _open(path)
+        with contextlib.suppress(BlockingIOError):
+            _lock(self._locked)
         self.disk = Disk(self._cannot_write)
         """On which all of it is written."""
         self._owner = _invoking_user()
         self.disk.do(partial(self.own, path))
+
+    def close(self) -> None:
+        """From here on another may replace it."""
+        if self._locked >= 0:
+            os.close(self._locked)
+            self._locked = -1
 
     def make(self, folder: Path) -> None:
         """Makes a folder within."""
@@ -50,6 +64,21 @@ class TraceFolder:
         return OutputError(f"cannot write {self.path}: {err.strerror}", hint)
 
 
+def is_locked(path: Path) -> bool:
+    """Whether another writes to the folder."""
+    try:
+        folder = _open(path)
+    except OSError:
+        return False
+    try:
+        _lock(folder)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(folder)
+    return False
+
+
 def private(path: str, flags: int) -> int:
     """An opener for files that only their owner may read."""
     return os.open(path, flags | os.O_NOFOLLOW, mode=0o600)
@@ -63,3 +92,21 @@ def _invoking_user() -> tuple[int, int] | None:
         return int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"])
     except (KeyError, ValueError):
         return None
+
+
+def _open(folder: Path) -> int:
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _lock(folder: int) -> None:
+    """Locks it, where there are locks: NFS has none of folders.
+
+    Raises:
+        BlockingIOError: Another has locked it.
+    """
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sltrace.errors import OutputError
-from sltrace.trace.folder import TraceFolder
+from sltrace.trace.folder import TraceFolder, is_locked
 from sltrace.trace.schema import FORMAT, TABLES, VERSION, arrow_schema
 from sltrace.trace.segment import Segment
 
@@ -116,6 +116,7 @@ class TraceWriter:
     def close(self) -> None:
         """Marks the trace as finished."""
         self.update_meta(finished=True)
+        self.folder.close()
 
     def _write_meta(self) -> None:
         # For people only in the end: with an indent it takes 4 times as long (measured).
@@ -151,7 +152,8 @@ def refuse_existing(path: Path, *, force: bool) -> None:
     """Checks that a trace may be written to `path`; changes nothing.
 
     Raises:
-        OutputError: Something is there, and `force` is not given or it is not a trace.
+        OutputError: Something is there, and `force` is not given, or it is not a trace or still
+            being written.
     """
     if not (path.is_symlink() or path.exists()):
         return
@@ -164,6 +166,10 @@ def refuse_existing(path: Path, *, force: bool) -> None:
         ours = False
     if path.is_symlink() or not ours:
         raise OutputError(f"{path} exists and is not a trace", "--force replaces traces only")
+    if is_locked(path):
+        raise OutputError(
+            f"{path} is being written by another sltrace", "let that end, or choose another -o"
+        )
 
 
 def _remove_trace(path: Path) -> None:

@@ -168,6 +168,14 @@ def test_output_that_exists_is_not_replaced(tmp_path: Path) -> None:
     assert Trace.open(path).meta["finished"] is True
 
 
+def test_a_recording_under_way_is_not_replaced(record: Record) -> None:
+    with record() as recording:
+        done = sltrace("record", "-q", "-f", "-o", recording.path, "-d", "200ms")
+        _one_line(done, 6, "being written by another sltrace")
+    assert recording.trace.meta["finished"] is True
+    assert recording.trace.notes == []
+
+
 def test_force_does_not_remove_what_is_no_trace(tmp_path: Path) -> None:
     path = tmp_path / "letters"
     path.mkdir()
