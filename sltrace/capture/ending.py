@@ -1,4 +1,4 @@
-"""When a recording ends: Ctrl-C, a time, the command's exit, or the last target's."""
+"""When a recording ends: Ctrl-C, a time, a size, the command's exit, or the last target's."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import select
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -26,10 +27,15 @@ class Ending:
         command_line: What to run and record; empty for none.
         pids: Processes whose last exit ends the recording; empty for none.
         duration_ns: How long to record; None for no limit.
+        max_bytes: How large the trace may grow; 0 for no limit.
     """
 
     def __init__(
-        self, command_line: list[str], pids: tuple[int, ...], duration_ns: int | None
+        self,
+        command_line: list[str],
+        pids: tuple[int, ...],
+        duration_ns: int | None,
+        max_bytes: int,
     ) -> None:
         if command_line and pids:
             raise UsageError("-- COMMAND and --pid exclude each other", "leave one of them out")
@@ -38,6 +44,7 @@ class Ending:
         self._command_line = command_line
         self._watched = {pid: _watch(pid) for pid in pids}
         self._duration_ns = duration_ns
+        self._max_bytes = max_bytes
         self._deadline = 0
         self._signalled = self._reaped = False
         self.child_pid = 0
@@ -80,19 +87,28 @@ class Ending:
     def describe(self) -> str:
         """What will end it, for people."""
         lasting = "" if self._duration_ns is None else f"for {self._duration_ns / 1e9:g} s"
-        if not self._command_line:
-            return lasting or "until Ctrl-C"
-        until = f"until {self._command_line[0]} ends"
-        return f"{until}, {lasting} at most" if lasting else until
+        until = lasting or "until Ctrl-C"
+        if self._command_line:
+            until = f"until {self._command_line[0]} ends"
+            until += f", {lasting} at most" if lasting else ""
+        return f"{until}, {self._size} at most" if self._max_bytes else until
 
-    def reached(self) -> bool:
-        """Whether it is over; sets `reason`. A command whose time is up is told to end."""
+    @property
+    def _size(self) -> str:
+        return f"{self._max_bytes / (1 << 20):g} MiB"
+
+    def reached(self, holds: Callable[[int], bool]) -> bool:
+        """Whether it is over; sets `reason`. A command that is not to go on is told to end.
+
+        Args:
+            holds: Whether the trace has so many bytes.
+        """
         if self._signalled and not self.child_pid:
             self.reason = "stopped"
         elif self._deadline and time.monotonic_ns() >= self._deadline:
-            self.reason = "time is up"
-            if self.child_pid:
-                os.kill(self.child_pid, signal.SIGTERM)
+            self._stop("time is up")
+        elif self._max_bytes and holds(self._max_bytes):
+            self._stop(f"the trace has grown to {self._size}")
         elif self.child_pid:
             pid, status = os.waitpid(self.child_pid, os.WNOHANG)
             if pid:
@@ -101,6 +117,11 @@ class Ending:
         elif self._watched and all(map(_exited, self._watched.values())):
             self.reason = "the recorded processes have exited"
         return bool(self.reason)
+
+    def _stop(self, reason: str) -> None:
+        self.reason = reason
+        if self.child_pid:
+            os.kill(self.child_pid, signal.SIGTERM)
 
     def wait(self) -> None:
         """Until the command has ended, which may take its time to; sets `exit_code`."""

@@ -265,8 +265,16 @@ class Recording:
         self._closing.set()
         writing.join()
 
-    def finish(self) -> None:
-        """Detaches, writes what is left, resolves symbols and marks the trace as whole."""
+    def holds(self, size: int) -> bool:
+        """Whether so many bytes of waits, and of all else, are in the trace."""
+        return self._writer.folder.holds(size)
+
+    def finish(self, ended: str) -> None:
+        """Detaches, writes what is left, resolves symbols and marks the trace as whole.
+
+        Args:
+            ended: Why the recording ended, for people.
+        """
         try:
             skipped = overhead.missed_runs(self._probes)
         finally:
@@ -276,6 +284,7 @@ class Recording:
         self._feed.finish()
         self._writer.update_meta(
             clock=clock,
+            ended=ended,
             overhead=self._accounts.overhead(),
             skipped_probe_runs=skipped,
             native_stacks_refused=self._native.refused,

@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,11 @@ _STACKS = {
     type=SECONDS,
     metavar="SECONDS",
     help="Stop after this long: 30, 500ms, 2m.  [default: until Ctrl-C]",
+)
+@click.option(
+    "--max-size",
+    metavar="SIZE",
+    help="Stop when the trace has grown to this: 500M, 2G.  [default: no limit]",
 )
 @click.option(
     "-p", "--pid", "pids", multiple=True, type=int, help="Only this process, threads and children."
@@ -170,6 +176,7 @@ def command(
     output: Path | None,
     force: bool,
     duration: int | None,
+    max_size: str | None,
     pids: tuple[int, ...],
     cgroups: tuple[str, ...],
     comms: tuple[str, ...],
@@ -247,10 +254,11 @@ def command(
         min_latency_ns=min_latency,
         histogram_only=histogram_only,
         blocked=not no_blocked,
-        ring_bytes=size_in_bytes(buffer) if buffer else 0,
+        ring_bytes=size_in_bytes("--buffer", buffer, "64k", "1G") if buffer else 0,
     )
     path = output or Path(f"{os.uname().nodename}-{datetime.now():%Y%m%d-%H%M%S}.slt")
-    sys.exit(_record(path, settings, loader, force, duration, list(command_line), quiet))
+    most = size_in_bytes("--max-size", max_size, "1M", "1024G") if max_size else 0
+    sys.exit(_record(path, settings, loader, force, duration, most, list(command_line), quiet))
 
 
 def _record(
@@ -259,6 +267,7 @@ def _record(
     loader: str,
     force: bool,
     duration_ns: int | None,
+    max_bytes: int,
     command_line: list[str],
     quiet: bool,
 ) -> int:
@@ -268,7 +277,7 @@ def _record(
     from sltrace.capture.session import Recording
     from sltrace.names.processes import with_children
 
-    with Ending(command_line, settings.filters.pids, duration_ns) as ending:
+    with Ending(command_line, settings.filters.pids, duration_ns, max_bytes) as ending:
         if ending.child_pid:
             settings = ending.only_child(settings)
         else:
@@ -298,12 +307,12 @@ def _record(
             if not quiet:
                 click.echo(f"recording into {path}, {ending.describe()}", err=True)
             ending.begin()
-            recording.run(ending.reached, progress(quiet))
+            recording.run(partial(ending.reached, recording.holds), progress(quiet))
         except OutputError:
             recording.abandon()
             raise
         show_line(quiet, "naming addresses, joining segments ...")
-        recording.finish()
+        recording.finish(ending.reason)
         show_line(quiet, f"waiting for {command_line[0]} to end ..." if command_line else "")
         ending.wait()
     show_line(quiet, "")

@@ -58,8 +58,7 @@ def command(no_blocked: bool, loader: str, **filters: tuple[str, ...]) -> None:
         _await_begin(recorder)
         _watch(recorder)
         if recorder.ended():
-            exited = "the recorded processes have exited"
-            click.echo(exited if filters["pids"] else "the recorder was ended")
+            click.echo(f"the recorder has ended: {recorder.why_ended}")
     finally:
         kept = recorder.close()
         for path, failure in kept:

@@ -39,13 +39,19 @@ def cpu_list(texts: tuple[str, ...]) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def size_in_bytes(text: str) -> int:
-    """Bytes from `512k`, `4M`."""
+def size_in_bytes(option: str, text: str, least: str, most: str) -> int:
+    """Bytes from `512k`, `4M`; `least` and `most` are written so, too."""
+    size = _bytes(text)
+    if size is None:
+        raise UsageError(f"{option} {text!r} is not a size", "write it as 512k, 4M or 1G")
+    if not (_bytes(least) or 0) <= size <= (_bytes(most) or 0):
+        raise UsageError(f"{option} {text} is out of range", f"{least} to {most}")
+    return size
+
+
+def _bytes(text: str) -> int | None:
     number, unit = text[:-1], text[-1:].lower()
     try:
-        size = int(number) * _UNITS[unit] if unit in _UNITS else int(text)
+        return int(number) * _UNITS[unit] if unit in _UNITS else int(text)
     except ValueError:
-        raise UsageError(f"--buffer {text!r} is not a size", "write it as 512k or 4M") from None
-    if not 64 << 10 <= size <= 1 << 30:
-        raise UsageError(f"--buffer {text} is out of range", "64k to 1G")
-    return size
+        return None

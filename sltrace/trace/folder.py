@@ -26,6 +26,7 @@ class TraceFolder:
             _lock(self._locked)
         self.disk = Disk(self._cannot_write)
         """On which all of it is written."""
+        self._at_most = 0
         self._owner = _invoking_user()
         self.disk.do(partial(self.own, path))
 
@@ -50,7 +51,15 @@ class TraceFolder:
     def put(self, beside: Path, file: Path) -> None:
         """Gives a file that is complete its name."""
         self.own(beside)
+        self._at_most += beside.stat().st_size
         beside.rename(file)
+
+    def holds(self, size: int) -> bool:
+        """Whether there are so many bytes of segments in it."""
+        # What was put there: looking takes long where there are many, and is rarely needed.
+        if self._at_most >= size:
+            self._at_most = sum(map(_size, self.path.glob("*/*.parquet")))
+        return self._at_most >= size
 
     def own(self, path: Path) -> None:
         """Hands a file or folder to the user behind sudo."""
@@ -92,6 +101,14 @@ def _invoking_user() -> tuple[int, int] | None:
         return int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"])
     except (KeyError, ValueError):
         return None
+
+
+def _size(file: Path) -> int:
+    """Bytes; none where a reader of the live trace has removed it."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _open(folder: Path) -> int:

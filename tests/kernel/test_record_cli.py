@@ -125,6 +125,24 @@ def test_a_duration(tmp_path: Path) -> None:
     assert clock["end_ns"] - clock["start_ns"] >= 300_000_000
 
 
+def test_a_size(tmp_path: Path) -> None:
+    """A command that would go on is told to end, as when its time is up."""
+    path = tmp_path / "large.slt"
+    with load("pingpong", "--duration", 60, "--ping-cpu", min(os.sched_getaffinity(0))):
+        done = sltrace("record", "-o", path, "--max-size", "1M")
+    assert done.code == 0, done.err
+    assert "until Ctrl-C, 1 MiB at most" in done.err
+    assert "the trace has grown to 1 MiB" in done.out
+    assert Trace.open(path).meta["ended"] == "the trace has grown to 1 MiB"
+    size = sum(p.stat().st_size for p in path.rglob("*.parquet"))
+    assert 1 << 20 <= size < 6 << 20
+    ping = (program("pingpong"), "--duration", 60, "--ping-cpu", min(os.sched_getaffinity(0)))
+    done = sltrace("record", "-q", "-f", "-o", path, "--max-size", "1M", "--", *ping)
+    assert done.code in (0, 128 + signal.SIGTERM), done.err
+    clock = Trace.open(path).meta["clock"]
+    assert clock["end_ns"] - clock["start_ns"] < 40_000_000_000
+
+
 def test_killed_it_leaves_all_but_the_last_second(record: Record) -> None:
     pace = ("--duration", 20, "--rate", 1000, "--ping-cpu", min(os.sched_getaffinity(0)))
     with load("pingpong", *pace) as running:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from sltrace.cli.live import recorders
 from sltrace.trace.reader import Trace
 from tests.support.cgroups import cgroup
 from tests.support.loads import allowed_cpus, load
@@ -150,6 +151,23 @@ def test_the_disk_does_not_fill_while_nobody_can_look(
         screen.wait_for(lambda s: "it ended" in s.text, "the end")
 
 
+def test_the_recorder_of_a_view_that_was_stopped_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can be done within a process that got SIGSTOP."""
+    *others, size = recorders.LIVE
+    assert size == "--max-size=256M"
+    monkeypatch.setattr(recorders, "LIVE", (*others, "--max-size=1M"))
+    with load("pingpong", "--duration", 60, "--ping-cpu", allowed_cpus()[0]):
+        recorder = recorders.LiveRecorder([])
+        try:
+            deadline = time.monotonic() + 50
+            while not recorder.ended():
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            assert recorder.why_ended == "the trace has grown to 1 MiB"
+        finally:
+            recorder.close()
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, "\x03"])
 def test_however_it_ends_the_terminal_and_the_folder_are_as_before(
     tmp_path: Path, sltrace: list[str], how: signal.Signals | str
@@ -264,7 +282,7 @@ def test_a_recorder_that_was_ended_is_not_taken_for_processes_that_exited(
         screen.wait_for(lambda s: "q quit" in s.lines[-1], "the picture")
         os.kill(recorder_of(screen), signal.SIGTERM)
         assert screen.end() == 0
-    assert screen.raw.decode().rstrip().endswith("the recorder was ended")
+    assert screen.raw.decode().rstrip().endswith("the recorder has ended: stopped")
 
 
 def test_no_runtime_is_probed_for_a_view_that_does_not_show_it(

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from sltrace.errors import OutputError
@@ -35,3 +37,20 @@ def test_a_trace_whose_writer_was_killed_is_replaced(tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, check=True)
     TraceWriter.create(path, META, force=True).close()
+
+
+def test_what_a_reader_has_removed_counts_no_more(tmp_path: Path) -> None:
+    rows = pa.table({"wait_ns": np.random.default_rng(1).integers(1, 1 << 62, 10_000)})
+    writer = TraceWriter.create(tmp_path / "live.slt", META)
+    writer.append("waits", rows)
+    writer.append("waits", rows)
+    (first, second) = (tmp_path / "live.slt" / "waits").glob("*.parquet")
+    size = first.stat().st_size
+    assert writer.folder.holds(2 * size)
+    assert not writer.folder.holds(2 * size + 1)
+    first.unlink()
+    assert not writer.folder.holds(2 * size)
+    assert writer.folder.holds(size)
+    writer.append("waits", rows)
+    assert writer.folder.holds(second.stat().st_size + size)
+    writer.close()

@@ -24,7 +24,9 @@ from sltrace.errors import (
 from sltrace.trace.meta import read_meta
 
 _PATIENCE_S = 30
-_NO_RUNTIMES = ("--no-go", "--no-python")
+LIVE = ("--no-go", "--no-python", "--max-size=256M")
+"""Of runtimes the view shows nothing: no probes are put into them for it. And where the view is
+stopped, so that it takes no segments, the recorder must not fill the disk."""
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _ERRORS = {e.exit_code: e for e in (UsageError, CannotRecord, TargetError, OutputError)}
 
@@ -89,12 +91,11 @@ class LiveRecorder:
         self._options = options
         self._folder = Path(tempfile.mkdtemp(prefix="sltrace-top-"))
         self.path = self._folder / "live.slt"
-        # Of runtimes the view shows nothing: no probes are put into them for it.
-        self._live = Recorder(self.path, [*options, *_NO_RUNTIMES], self._folder / "live")
+        self._live = Recorder(self.path, [*options, *LIVE], self._folder / "live")
         self._kept: list[Recorder] = []
 
     def ended(self) -> bool:
-        """Whether the recorder has come to its end: the processes it recorded have exited.
+        """Whether the recorder has come to its end, as `why_ended` says.
 
         Raises:
             SltraceError: It failed, with what it said.
@@ -102,6 +103,11 @@ class LiveRecorder:
         if failure := self._live.failure:
             raise failure
         return not self._live.running
+
+    @property
+    def why_ended(self) -> str:
+        """Why the recorder came to its end: the processes it recorded have exited."""
+        return str(read_meta(self.path).get("ended"))
 
     def keep(self) -> None:
         """Starts a recording that stays, or ends the one that runs."""
