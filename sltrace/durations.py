@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-_UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9}
+_UNITS = {
+    "ns": 1,
+    "us": 10**3,
+    "µs": 10**3,
+    "ms": 10**6,
+    "s": 10**9,
+    "m": 60 * 10**9,
+    "h": 3600 * 10**9,
+}
 _SHOWN = (("s", 10**9), ("ms", 10**6), ("us", 10**3))
 _PATTERN = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([a-zµ]{0,2})")
 

@@ -170,7 +170,10 @@ def _find(program: str) -> None:
         return
     if "/" in program and Path(program).exists():
         raise TargetError(f"{program} is not executable", f"chmod +x {program}, or name a program")
-    raise TargetError(f"there is no command {program}", "check its name, or give its path")
+    hint = "check its name, or give its path"
+    if program.endswith(".slt"):
+        hint = f"to record into it: -o {program}"
+    raise TargetError(f"there is no command {program}", hint)
 
 
 def _exited(pidfd: int) -> bool:

@@ -37,6 +37,7 @@ _COMMANDS = {
 }
 """Each is `command` in the module of that name. The help is here, so that listing loads none."""
 
+_ALIKE = 0.6
 _BROKEN_PIPE = 141
 _INTERRUPTED = 130
 
@@ -97,8 +98,7 @@ def run(arguments: list[str]) -> int:
         if arguments == []:
             click.echo(err.format_message(), err=True)
             return err.exit_code
-        path = err.ctx.command_path if err.ctx else "sltrace"
-        return _fail(err.exit_code, f"{err.format_message().rstrip('.')}; see {path} --help")
+        return _fail(err.exit_code, _wrong_use(err, arguments))
     except click.ClickException as err:
         return _fail(err.exit_code, err.format_message())
     except (click.Abort, KeyboardInterrupt):
@@ -120,6 +120,28 @@ def run(arguments: list[str]) -> int:
         what = f"{type(err).__name__}: {err}"
         return _fail(1, f"internal error, {what}; SLTRACE_DEBUG=1 shows where: please report it")
     return result if isinstance(result, int) else 0
+
+
+def _wrong_use(err: click.UsageError, arguments: list[str]) -> str:
+    message = err.format_message()
+    if isinstance(err, click.NoSuchOption):
+        # For Click, dashes are letters, so that `--top` is like `--go`.
+        alike = [o for o in err.possibilities or () if _likeness(o, err.option_name) >= _ALIKE]
+        message = err.message.rstrip(".")
+        message += f" (did you mean {' or '.join(alike)}?)" if alike else ""
+    # Of an option without its value Click does not say whose it is.
+    path = err.ctx.command_path if err.ctx else " ".join(["sltrace", *_command(arguments)])
+    return f"{message.rstrip('.')}; see {path} --help"
+
+
+def _likeness(option: str, other: str) -> float:
+    from difflib import SequenceMatcher
+
+    return SequenceMatcher(None, option.strip("-"), other.strip("-")).ratio()
+
+
+def _command(arguments: list[str]) -> list[str]:
+    return [a for a in arguments if a in _COMMANDS][:1]
 
 
 def main() -> NoReturn:

@@ -32,7 +32,8 @@ _STACKS = {
 }
 
 
-@click.command("record")
+# What follows COMMAND is its own, as behind perf, strace and sudo, also where -- was forgotten.
+@click.command("record", context_settings={"allow_interspersed_args": False})
 @click.argument("command_line", metavar="[-- COMMAND ...]", nargs=-1, type=click.UNPROCESSED)
 @click.option(
     "-o",
