@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sltrace.cli import output
-from sltrace.cli.completing import FILE, dimensions
+from sltrace.cli.completing import FILE, conditions, dimensions
 from sltrace.cli.durations import DURATION
 from sltrace.cli.profiling import pprof_option
 from sltrace.cli.selecting import Choice, nothing, selection_options, values_of
@@ -42,7 +42,7 @@ _OTHERS = 60
 @click.option(
     "--a",
     "only_a",
-    shell_complete=dimensions,
+    shell_complete=conditions,
     multiple=True,
     metavar="DIM=VALUE",
     help="Side A has only waits with this value; as --only.",
@@ -50,7 +50,7 @@ _OTHERS = 60
 @click.option(
     "--b",
     "only_b",
-    shell_complete=dimensions,
+    shell_complete=conditions,
     multiple=True,
     metavar="DIM=VALUE",
     help="The same for side B.",

@@ -38,6 +38,7 @@ _COMMANDS = {
 """Each is `command` in the module of that name. The help is here, so that listing loads none."""
 
 _ALIKE = 0.6
+_COMPLETE = "_SLTRACE_COMPLETE"
 _BROKEN_PIPE = 141
 _INTERRUPTED = 130
 
@@ -83,11 +84,15 @@ def run(arguments: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    if _COMPLETE in os.environ:
+        from sltrace.cli import shells
+
+        shells.register()
     try:
         result = cli.main(
             arguments,
             prog_name="sltrace",
-            complete_var="_SLTRACE_COMPLETE",
+            complete_var=_COMPLETE,
             standalone_mode=False,
             # None: where there is a terminal (https://no-color.org).
             color=False if os.environ.get("NO_COLOR") else None,

@@ -12,7 +12,7 @@ import click
 from sltrace.analysis.meta import clock_ns
 from sltrace.analysis.selection import DIMENSIONS, Dimension, Selection, Value, tables
 from sltrace.cli import output
-from sltrace.cli.completing import dimensions
+from sltrace.cli.completing import conditions
 from sltrace.cli.durations import DURATION
 from sltrace.durations import format_duration
 from sltrace.errors import UsageError
@@ -92,7 +92,7 @@ def selection_options(function: _F) -> _F:
     @click.option("--max-wait", type=DURATION, help="Waits shorter than this.")
     @click.option(
         "--only",
-        shell_complete=dimensions,
+        shell_complete=conditions,
         multiple=True,
         metavar="DIM=VALUE",
         help="Waits with this value: kind=throttled, cgroup=/a, cpu=3 ... Repeat for more values "

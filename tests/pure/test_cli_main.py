@@ -279,8 +279,14 @@ def test_doctor_asks_for_root_where_nothing_else_is_missing(
         ("sltrace merge a.slt b", ["file,b"]),
         ("sltrace record --profile p", ["file,p"]),
         ("sltrace stat a.slt --by cgroup,co", ["plain,cgroup,comm", "plain,cgroup,container"]),
-        ("sltrace stat a.slt --only po", ["plain,policy", "plain,pod"]),
-        ("sltrace diff a.slt --a po", ["plain,policy", "plain,pod"]),
+        ("sltrace stat a.slt --only po", ["plain,policy=", "plain,pod="]),
+        ("sltrace diff a.slt --a po", ["plain,policy=", "plain,pod="]),
+        # As bash splits --only kind=runq_, --only=policy=R, --stacks=, and a:b.slt.
+        ("sltrace stat a --only kind = runq_", ["plain,runq_wakeup", "plain,runq_preempt"]),
+        ("sltrace stat a --only = policy = R", ["plain,RR"]),
+        ("sltrace record --stacks = bo", ["plain,both"]),
+        ("sltrace record --stacks =", [f"plain,{w}" for w in ("none", "kernel", "user", "both")]),
+        ("sltrace stat a : b.slt --on", ["plain,--only"]),
     ],
 )
 def test_bash_completes(words: str, expected: list[str]) -> None:
@@ -298,6 +304,38 @@ def test_bash_completes(words: str, expected: list[str]) -> None:
         timeout=60,
     )
     assert sorted(done.stdout.splitlines()) == sorted(expected)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_an_option_is_not_replaced_by_its_value(shell: str) -> None:
+    """Where a shell does not split `--stacks=bo` it replaces all of that."""
+    done = subprocess.run(
+        [sys.executable, "-m", "sltrace"],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "_SLTRACE_COMPLETE": f"{shell}_complete",
+            "COMP_WORDS": "sltrace record --stacks=bo",
+            "COMP_CWORD": "2",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "--stacks=both" in done.stdout
+
+
+def test_bash_completes_what_is_typed(tmp_path: Path) -> None:
+    (tmp_path / "sltrace").write_text(f'#!/bin/sh\nexec {sys.executable} -m sltrace "$@"\n')
+    (tmp_path / "sltrace").chmod(0o755)
+    paths = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    with terminal(["bash", "--norc", "-i"], cwd=tmp_path, environment=paths) as t:
+        t.press('eval "$(sltrace completion bash)"; echo re""ady\n')
+        t.wait_for(lambda s: "ready" in s.lines, "the script")
+        t.press("echo 1; sltrace stat a.slt --only ki\tru\t")
+        t.wait_for(lambda s: "--only kind=runq_" in s.text, "its beginning")
+        t.press("w\t--ke\t")
+        t.wait_for(lambda s: "--only kind=runq_wakeup --kept" in s.text, "all of it")
 
 
 def test_what_bash_is_given_is_a_script() -> None:
