@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sltrace.analysis.finding import LONG_NS, Finding, cpu_times, name_of
+from sltrace.analysis.foremost import added_up, foremost
 from sltrace.analysis.meta import min_latency_ns, node_of_cpu, recorded_sql
 from sltrace.analysis.quotas import LAST_OF_GROUP, LAST_QUOTAS, at_last, cpus
 from sltrace.durations import format_duration
@@ -47,9 +48,8 @@ def contention(trace: Trace) -> list[Finding]:
         WITH long AS (
           SELECT * FROM waits WHERE {_RUNQ} AND wait_ns >= ? AND culprit_tid IS DISTINCT FROM 0
         ), victims AS (
-          SELECT cgroup, sum(wait_ns)::BIGINT AS waited, count(*) AS n, max(wait_ns) AS longest,
-            mode(comm) AS comm, {recorded_sql(trace, "min(pid)")} AS wall
-          FROM long GROUP BY cgroup HAVING waited >= ? * wall
+          SELECT *, {recorded_sql(trace, "pid")} AS wall
+          FROM ({added_up("cgroup", "long")}) WHERE waited >= ? * wall
         ), culprits AS (
           SELECT cgroup, culprit_comm, culprit_cgroup,
             sum(least(culprit_ns, wait_ns))::BIGINT AS held
@@ -74,9 +74,9 @@ def _contention(row: Mapping[str, Any]) -> Finding:
     elif row["culprit_cgroup"] == row["cgroup"]:
         where = "the same cgroup"
     sentence = (
-        f"Contention: threads of {name_of(row['cgroup'])} (most of them `{name_of(row['comm'])}`) "
-        f"waited {format_duration(row['waited'])} for a CPU within {format_duration(row['wall'])}, "
-        f"in {counted(row['n'], 'wait')} of {format_duration(LONG_NS)} or more, the longest "
+        f"Contention: threads of {name_of(row['cgroup'])} waited {format_duration(row['waited'])} "
+        f"for a CPU within {format_duration(row['wall'])} ({foremost(row)}), in "
+        f"{counted(row['n'], 'wait')} of {format_duration(LONG_NS)} or more, the longest "
         f"{format_duration(row['longest'])}"
     )
     if stands_out:
@@ -163,8 +163,11 @@ def quota(trace: Trace) -> list[Finding]:
 def one_cpu(trace: Trace, wall_ns: int) -> list[Finding]:
     """Threads wait on one CPU while another is idle."""
     rows = trace.sql(
-        f"SELECT cpu, sum(wait_ns)::BIGINT AS waited, mode(comm) AS comm FROM waits WHERE {_RUNQ} "
-        "AND wait_ns >= ? AND culprit_tid IS DISTINCT FROM 0 GROUP BY cpu ORDER BY waited DESC",
+        added_up(
+            "cpu",
+            f"waits WHERE {_RUNQ} AND wait_ns >= ? AND culprit_tid IS DISTINCT FROM 0",
+        )
+        + " ORDER BY waited DESC",
         [LONG_NS],
     ).to_pylist()
     whole = sum(row["waited"] for row in rows)
@@ -183,7 +186,7 @@ def one_cpu(trace: Trace, wall_ns: int) -> list[Finding]:
             name="placement",
             lost=worst["waited"] / wall_ns,
             sentence=f"Placement: {worst['waited'] / whole:.0%} of the time spent in long waits "
-            f"for a CPU ({format_duration(worst['waited'])}, mostly `{name_of(worst['comm'])}`) "
+            f"for a CPU ({format_duration(worst['waited'])}, {foremost(worst)}) "
             f"was on CPU {worst['cpu']}, while CPU {free} was idle for {idle[free]:.0%} of the "
             "recording" + (f", and {len(spare) - 1:,} more like it." if len(spare) > 1 else "."),
             advice="The threads may not go there: look at their affinity (taskset -p), cpuset, "

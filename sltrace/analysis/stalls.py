@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sltrace.analysis.finding import LONG_NS, Finding, cpu_times, name_of
+from sltrace.analysis.foremost import added_up, foremost
 from sltrace.analysis.meta import min_latency_ns, recorded_sql
 from sltrace.durations import format_duration
 from sltrace.model import PID_SPACE
@@ -88,15 +89,18 @@ def blocked_io(trace: Trace) -> list[Finding]:
         f"""
         WITH kernel AS (
           SELECT DISTINCT pid FROM tasks WHERE ppid % {PID_SPACE} = 2 OR pid % {PID_SPACE} = 2
+        ), io AS (
+          SELECT * FROM waits WHERE kind = 'blocked' AND state = 'D' AND wait_ns >= ?
+            AND pid NOT IN (FROM kernel)
+            AND (waker_context IN ('softirq', 'hardirq') OR (waker_pid IN (FROM kernel)
+              AND NOT coalesce(regexp_matches(waker_comm, ?), false)))
+        ), wakers AS (
+          SELECT cgroup, mode(CASE WHEN waker_context <> 'task' THEN NULL
+            ELSE waker_comm END) AS waker FROM io GROUP BY cgroup
         )
-        SELECT cgroup, sum(wait_ns)::BIGINT AS waited, count(*) AS n, max(wait_ns) AS longest,
-          mode(comm) AS comm, mode(CASE WHEN waker_context <> 'task' THEN NULL
-            ELSE waker_comm END) AS waker, {recorded_sql(trace, "min(pid)")} AS wall
-        FROM waits WHERE kind = 'blocked' AND state = 'D' AND wait_ns >= ?
-          AND pid NOT IN (FROM kernel)
-          AND (waker_context IN ('softirq', 'hardirq')
-            OR (waker_pid IN (FROM kernel) AND NOT coalesce(regexp_matches(waker_comm, ?), false)))
-        GROUP BY cgroup HAVING waited >= ? * wall ORDER BY waited DESC
+        SELECT t.*, {recorded_sql(trace, "pid")} AS wall, waker FROM ({added_up("cgroup", "io")}) t
+        LEFT JOIN wakers w ON w.cgroup IS NOT DISTINCT FROM t.cgroup
+        WHERE waited >= ? * wall ORDER BY waited DESC
         """,
         [LONG_NS, _NO_DEVICE, IO],
     ).to_pylist()
@@ -104,9 +108,9 @@ def blocked_io(trace: Trace) -> list[Finding]:
         Finding(
             name="io",
             lost=row["waited"] / row["wall"],
-            sentence=f"I/O: threads of {name_of(row['cgroup'])} (most of them "
-            f"`{name_of(row['comm'])}`) were blocked for {format_duration(row['waited'])} within "
-            f"{format_duration(row['wall'])} in waits that a device ended, or the kernel for it"
+            sentence=f"I/O: threads of {name_of(row['cgroup'])} were blocked for "
+            f"{format_duration(row['waited'])} within {format_duration(row['wall'])} "
+            f"({foremost(row)}) in waits that a device ended, or the kernel for it"
             + (f" (`{name_of(row['waker'])}`)" if row["waker"] else "")
             + f": {row['n']:,} of {format_duration(LONG_NS)} or more, the longest "
             f"{format_duration(row['longest'])}.",

@@ -168,7 +168,7 @@ def one(trace: Trace, name: str, **values: object) -> Finding:
 
 def test_contention_names_victim_and_culprit(sick: Sick) -> None:
     found = one(sick.trace, "contention", cgroup=sick.ours)
-    assert "(most of them `waiter`)" in found.sentence
+    assert "% of it `waiter`)" in found.sentence
     # Others on this machine get their share of that CPU: who it was most is for pandas to say.
     waits = sick.trace.table("waits").to_pandas()
     long = waits[
@@ -213,7 +213,7 @@ def test_writes_to_a_slow_disk_are_io(sick: Sick) -> None:
     if not sick.throttled_disk:
         pytest.skip("no v1 blkio controller to hold a disk down with")
     found = one(sick.trace, "io", cgroup=sick.writer)
-    assert "(most of them `dd`)" in found.sentence
+    assert "% of it `dd`)" in found.sentence
     # 2 MB at 1 MB/s, of which the first slice may be free.
     assert 1_500_000_000 < found.numbers["waited_ns"] < 3_500_000_000
 

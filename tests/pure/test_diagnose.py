@@ -46,11 +46,22 @@ def test_contention_from_a_twentieth_of_the_time_on(tmp_path: Path) -> None:
         "longest_ns": 10 * MS,
         "culprit_ns": 375 * MS,
     }
-    assert "/a (most of them `web`) waited 500 ms for a CPU within 10.0 s" in found.sentence
+    assert "/a waited 500 ms for a CPU within 10.0 s (100% of it `web`), in" in found.sentence
     assert "75% of that time `hog` of /b ran" in found.sentence
     assert "Give /a a larger share than /b (cpu.weight" in found.advice
     assert "keep `hog` off" in found.advice
     assert found.values == {"cgroup": ("/a",), "kind": ("runq_wakeup", "runq_preempt")}
+
+
+def test_who_is_named_waited_longest_and_not_most_often(tmp_path: Path) -> None:
+    """A plurality of the waits is not most of them."""
+    waits = behind_hog(30, comm="brief") + behind_hog(10, 60 * MS, comm="slow")
+    waits += behind_hog(10, comm="other")
+    (found,) = of(tmp_path, waits).findings
+    assert "waited 1.00 s for a CPU within 10.0 s (60% of it `slow`), in 50 waits" in found.sentence
+    device = {"kind": "blocked", "state": "D", "waker_context": "softirq"}
+    (found,) = of(tmp_path, [row | device for row in waits]).findings
+    assert "were blocked for 1.00 s within 10.0 s (60% of it `slow`) in waits" in found.sentence
 
 
 def test_contention_is_of_long_waits_behind_somebody(tmp_path: Path) -> None:
