@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from sltrace import __version__
+from sltrace.cli import statusline
 from sltrace.errors import MORE_FILES, CannotRecord, OutputError, SltraceError
 from sltrace.export.text import printable
 
@@ -95,7 +96,7 @@ def run(arguments: list[str]) -> int:
             complete_var=_COMPLETE,
             standalone_mode=False,
             # None: where there is a terminal (https://no-color.org).
-            color=False if os.environ.get("NO_COLOR") else None,
+            color=False if os.environ.get("NO_COLOR") or statusline.is_dumb() else None,
         )
     except SltraceError as err:
         return _fail(err.exit_code, str(err))

@@ -46,10 +46,17 @@ def status_line(status: Status, columns: int) -> str:
 
 
 def show_line(quiet: bool, line: str) -> None:
-    """Rewrites it, where standard error is a terminal and `quiet` is not asked for."""
+    """Rewrites it, where standard error is a terminal that can and `quiet` is not asked for."""
+    if quiet or is_dumb() or not sys.stderr.isatty():
+        return
     # A terminal that was stopped (Ctrl-S) must not stop the recording: it misses the line.
-    if not quiet and sys.stderr.isatty() and select.select([], [sys.stderr], [], 0)[1]:
+    if select.select([], [sys.stderr], [], 0)[1]:
         click.echo("\r\033[K" + line, nl=False, err=True)
+
+
+def is_dumb() -> bool:
+    """Whether the terminal knows no escape sequences, as those within editors."""
+    return os.environ.get("TERM") == "dumb"
 
 
 def _columns() -> int:

@@ -159,12 +159,15 @@ def test_a_full_standard_output_is_one_line(trace: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(("value", "coloured"), [("", True), ("1", False)])
-def test_no_color_is_heeded(trace: Path, tmp_path: Path, value: str, coloured: bool) -> None:
+@pytest.mark.parametrize(
+    ("environment", "coloured"),
+    [({"NO_COLOR": ""}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)],
+)
+def test_colours_are_for_who_wants_and_has_them(
+    trace: Path, tmp_path: Path, environment: dict[str, str], coloured: bool
+) -> None:
     check = [sys.executable, "-m", "sltrace", "check", trace, "max(runq) < 1s"]
-    with terminal(
-        check, cwd=tmp_path, environment={"NO_COLOR": value, "PYTHONPATH": str(ROOT)}
-    ) as t:
+    with terminal(check, cwd=tmp_path, environment={"PYTHONPATH": str(ROOT), **environment}) as t:
         assert t.end() == 0
     assert "pass" in t.text
     assert (b"\x1b[32m" in t.raw) == coloured
