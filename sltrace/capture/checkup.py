@@ -93,6 +93,13 @@ def _privileges() -> list[Finding]:
     return [Finding("privileges", "ok", "may load BPF programs")]
 
 
+def _process_ids() -> list[Finding]:
+    from sltrace.capture import pidspace
+
+    pidspace.refuse_another()
+    return []
+
+
 def _lockdown() -> list[Finding]:
     try:
         text = _LOCKDOWN.read_text()
@@ -219,6 +226,7 @@ _CHECKS: tuple[Callable[[], list[Finding]], ...] = (
     _system,
     _kernel,
     _privileges,
+    _process_ids,
     _lockdown,
     _libbpf,
     _probes,

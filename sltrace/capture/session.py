@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sltrace.capture import memory, openfiles, overhead, priority, privileges, tags
+from sltrace.capture import memory, openfiles, overhead, pidspace, priority, privileges, tags
 from sltrace.capture.accounts import Accounts, Status
 from sltrace.capture.asynciotasks import AsyncioTasks
 from sltrace.capture.description import describe
@@ -76,6 +76,7 @@ class Recording:
         self._settings = settings
         self._closing = threading.Event()
         self._failure: Exception | None = None
+        pidspace.refuse_another()
         self._hierarchy = choose_hierarchy()
         self._groups = CgroupNames(self._hierarchy)
         self._tasks = ProcessNames()

@@ -16,7 +16,7 @@ import pytest
 
 from sltrace.trace.reader import Trace
 from tests.kernel.conftest import Record
-from tests.support.loads import Outcome, ThreadReport, load, read_schedstat
+from tests.support.loads import Outcome, ThreadReport, in_pid_namespace, load, read_schedstat
 from tests.support.programs import program
 from tests.support.recorder import one_line, recorder, sltrace
 from tests.support.schedstat import compare
@@ -326,6 +326,18 @@ def test_without_the_right_to_record(prefix: list[str]) -> None:
         done = sltrace("record", "-q", "-o", path, "-d", "1", prefix=["setpriv", *prefix])
         one_line(done, 3, "sudo")
         assert not path.exists()
+
+
+def test_where_process_ids_are_not_the_kernels(tmp_path: Path) -> None:
+    """As in a container: a filter by them would select nothing, or another process."""
+    path = tmp_path / "inside.slt"
+    for options in (("-d", "1"), ("--", "sleep", "1"), ("--pid", "1")):
+        done = sltrace("record", "-q", "-o", path, *options, prefix=in_pid_namespace())
+        _one_line(done, 3, "record on the host", "--pid=host")
+    done = sltrace("doctor", prefix=in_pid_namespace())
+    assert done.code == 3
+    assert "MISSING  process ids: process ids are this container's own" in done.out
+    assert not path.exists()
 
 
 def test_few_open_files(tmp_path: Path) -> None:
