@@ -200,6 +200,9 @@ def _cgroups() -> list[Finding]:
     from sltrace.names.cgroups import choose_hierarchy
 
     hierarchy = choose_hierarchy()
+    if not hierarchy.mount.joinpath("cgroup.procs").exists():
+        advice = "run where one is mounted; until then --cgroup finds none"
+        return [Finding("cgroups", "limited", hierarchy.why, advice)]
     return [Finding("cgroups", "ok", f"{hierarchy.kind} at {hierarchy.mount}: {hierarchy.why}")]
 
 

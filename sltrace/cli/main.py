@@ -40,6 +40,8 @@ _COMMANDS = {
 
 _ALIKE = 0.6
 _COMPLETE = "_SLTRACE_COMPLETE"
+_UNMAPPED = "failed to map segment from shared object"
+"""What the dynamic linker says where a library finds no room."""
 _BROKEN_PIPE = 141
 _INTERRUPTED = 130
 
@@ -123,6 +125,8 @@ def run(arguments: list[str]) -> int:
             raise err.__cause__ from None
         if os.environ.get("SLTRACE_DEBUG"):
             raise
+        if isinstance(err, MemoryError) or _UNMAPPED in str(err):
+            return _fail(1, "there is not enough memory; free some, or raise its limit (ulimit -v)")
         what = f"{type(err).__name__}: {err}"
         return _fail(1, f"internal error, {what}; SLTRACE_DEBUG=1 shows where: please report it")
     return result if isinstance(result, int) else 0

@@ -189,7 +189,7 @@ def test_output_that_exists_is_not_replaced(tmp_path: Path) -> None:
 def test_a_recording_under_way_is_not_replaced(record: Record) -> None:
     with record() as recording:
         done = sltrace("record", "-q", "-f", "-o", recording.path, "-d", "200ms")
-        _one_line(done, 6, "being written by another sltrace")
+        one_line(done, 6, "being written by another sltrace")
     assert recording.trace.meta["finished"] is True
     assert recording.trace.notes == []
 
@@ -333,7 +333,7 @@ def test_where_process_ids_are_not_the_kernels(tmp_path: Path) -> None:
     path = tmp_path / "inside.slt"
     for options in (("-d", "1"), ("--", "sleep", "1"), ("--pid", "1")):
         done = sltrace("record", "-q", "-o", path, *options, prefix=in_pid_namespace())
-        _one_line(done, 3, "record on the host", "--pid=host")
+        one_line(done, 3, "record on the host", "--pid=host")
     done = sltrace("doctor", prefix=in_pid_namespace())
     assert done.code == 3
     assert "MISSING  process ids: process ids are this container's own" in done.out

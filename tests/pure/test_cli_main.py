@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from sltrace import errors
 from sltrace.capture import checkup
 from sltrace.cli.main import _COMMANDS, cli, run
+from sltrace.names import cgroups
 from tests.support.cli import sltrace
 from tests.support.programs import ROOT
 from tests.support.terminal import terminal
@@ -222,6 +223,30 @@ def test_what_is_asked_for_on_a_closed_stream_is_not_thrown_away(trace: Path) ->
         assert done.stderr == "sltrace: standard output is closed; name a file instead of -\n"
 
 
+def test_cgroups_that_are_mounted_nowhere_are_not_well(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tree = cgroups.Hierarchy("v2", tmp_path, 0, "no cgroup tree is mounted: ids only")
+    monkeypatch.setattr(cgroups, "choose_hierarchy", lambda: tree)
+    (found,) = checkup._cgroups()
+    assert (found.state, found.text) == ("limited", tree.why)
+    (tmp_path / "cgroup.procs").touch()
+    assert checkup._cgroups()[0].state == "ok"
+
+
+def test_a_limit_of_memory_is_no_error_of_ours(trace: Path) -> None:
+    done = subprocess.run(
+        ["prlimit", f"--as={200 << 20}", sys.executable, "-m", "sltrace", "stat", str(trace)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    line = "sltrace: there is not enough memory; free some, or raise its limit (ulimit -v)"
+    assert done.stderr.splitlines()[-1] == line
+
+
 def failing(error: BaseException) -> click.Command:
     @click.command()
     def command() -> None:
@@ -236,6 +261,7 @@ def failing(error: BaseException) -> click.Command:
         (KeyboardInterrupt(), 130, ""),
         (errors.TargetError("no pid 7", "look with ps"), 4, "sltrace: no pid 7; look with ps\n"),
         (errors.CannotRecord("no BTF"), 3, "sltrace: no BTF\n"),
+        (MemoryError(), 1, "sltrace: there is not enough memory; free some, or raise its limit"),
         (ValueError("odd\x1b"), 1, "sltrace: internal error, ValueError: odd\\x1b; SLTRACE_DEBUG"),
     ],
 )
