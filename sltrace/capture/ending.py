@@ -53,6 +53,9 @@ class Ending:
 
     def __enter__(self) -> Ending:
         self._previous = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+        if self._previous[signal.SIGHUP] == signal.SIG_IGN:
+            # Below nohup. SIGINT is ignored by whatever a script starts with &.
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
         if self._command_line:
             self._hold_child()
         return self
@@ -146,8 +149,9 @@ class Ending:
         pid = os.fork()
         if pid == 0:
             os.close(self._gate)
-            for number in _SIGNALS:
-                signal.signal(number, signal.SIG_DFL)
+            for number, before in self._previous.items():
+                ignored = before == signal.SIG_IGN
+                signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
             code = _NOT_FOUND
             try:
                 if os.read(gate, 1):

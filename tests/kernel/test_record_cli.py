@@ -98,6 +98,21 @@ def test_a_signal_ends_it_cleanly(record: Record, number: signal.Signals) -> Non
     assert recording.trace.table("waits", ["tid"]).num_rows > 0
 
 
+def test_below_nohup_a_hangup_ends_nothing(tmp_path: Path) -> None:
+    path, command = tmp_path / "nohup.slt", ["grep", "SigIgn", "/proc/self/status"]
+    ignoring = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh"]
+    done = sltrace("record", "-q", "-o", path, "--", *command, prefix=ignoring)
+    assert int(done.out.split()[1], 16) >> signal.SIGHUP - 1 & 1 == 1
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with recorder(path, "-f", "-d", "2s") as recording:
+            os.kill(recording.pid, signal.SIGHUP)
+            done = recording.wait()
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    assert "time is up" in done.out
+
+
 def test_a_signal_is_passed_on_to_the_command(tmp_path: Path) -> None:
     path = tmp_path / "signal.slt"
     with recorder(path, "--", "sleep", "50") as recording:
