@@ -172,12 +172,14 @@ def _find(program: str) -> None:
     """
     if shutil.which(program):
         return
+    if "/" in program and Path(program).is_dir():
+        raise TargetError(f"{program} is a folder", "name a program")
     if "/" in program and Path(program).exists():
         raise TargetError(f"{program} is not executable", f"chmod +x {program}, or name a program")
     hint = "check its name, or give its path"
     if program.endswith(".slt"):
         hint = f"to record into it: -o {program}"
-    raise TargetError(f"there is no command {program}", hint)
+    raise TargetError(f"there is no command {program or repr(program)}", hint)
 
 
 def _exited(pidfd: int) -> bool:

@@ -94,6 +94,8 @@ def test_the_help_of_a_command_loads_nothing_heavy(name: str) -> None:
         (["record", "-d"], 2, "Option '-d' requires an argument; see sltrace record --help"),
         (["record", "nowhere", "-f", "--frob"], 4, "there is no command nowhere; check its name"),
         (["stat", "TRACE", "--after", "1h"], 2, "after 3,600 s; the recording is 10.0 s long"),
+        (["record", "/etc"], 4, "/etc is a folder; name a program"),
+        (["record", ""], 4, "there is no command ''; check its name"),
         (["record", "new.slt"], 4, "no command new.slt; to record into it: -o new.slt"),
         (["blame", "TRACE", "--only", "kind=blocked"], 2, "no culprit is known"),
         (["export", "TRACE", "--to", "pprof", "-o", "/dev/full", "--force"], 6, "No space left"),
