@@ -60,7 +60,12 @@ class TraceWriter:
             path.mkdir(mode=0o700)
         except OSError as err:
             raise OutputError(f"cannot create {path}: {err.strerror}", "choose another -o") from err
-        return cls(path, meta)
+        try:
+            return cls(path, meta)
+        except OutputError as err:
+            # Without its meta.json nothing could be read, nor replaced with --force.
+            shutil.rmtree(path, ignore_errors=True)
+            raise OutputError(err.message, "free some space, or choose another -o") from err
 
     def append(self, table: str, data: pa.Table) -> None:
         """Adds rows as one segment: columns in any order, nullable ones may be left out.

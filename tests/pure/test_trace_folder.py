@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from sltrace.errors import OutputError
+from sltrace.trace.folder import TraceFolder
 from sltrace.trace.writer import TraceWriter
 from tests.support.programs import ROOT
 from tests.support.traces import META
@@ -27,6 +29,20 @@ def test_a_trace_that_is_being_written_is_not_replaced(tmp_path: Path) -> None:
     assert (path / "meta.json").read_bytes() == before
     writer.close()
     TraceWriter.create(path, META, force=True).close()
+
+
+def test_a_trace_that_cannot_be_begun_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(TraceFolder, "replace", full)
+    path = tmp_path / "full.slt"
+    message = "No space left on device; free some space, or choose another -o"
+    with pytest.raises(OutputError, match=message):
+        TraceWriter.create(path, META)
+    assert not path.exists()
 
 
 def test_a_trace_whose_writer_was_killed_is_replaced(tmp_path: Path) -> None:
