@@ -180,7 +180,8 @@ const Axes = (() => {
     range(y0, y1) {
       if (y0 === 0 && y1 === this.size - 1 && y1) return `all ${this.unit}`;
       if (y1 - y0 >= NAMED) return `${y1 - y0 + 1} of ${this.size} ${this.unit}`;
-      return Array.from({ length: y1 - y0 + 1 }, (_, i) => Text.short(this.fullLabel(y1 - i), 60 / (y1 - y0 + 1))).join(", ");
+      const labels = Array.from({ length: y1 - y0 + 1 }, (_, i) => this.fullLabel(y1 - i));
+      return labels.map(Text.shorts(labels, Math.floor(60 / labels.length))).join(", ");
     }
 
     // Names of the rows from y0 to y1; the row of all others has none.
@@ -193,9 +194,11 @@ const Axes = (() => {
       const at = [];
       const text = [];
       const step = Math.ceil(this.size / 30);
+      const labels = Array.from({ length: this.size }, (_, y) => this.fullLabel(y));
+      const form = Text.shorts(labels, LABEL);
       for (let y = this.size - 1; y >= 0; y -= step) {
         at.push(y);
-        text.push(plain(Text.short(this.fullLabel(y), LABEL)));
+        text.push(plain(form(labels[y])));
       }
       return { at, text };
     }

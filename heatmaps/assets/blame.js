@@ -10,7 +10,7 @@ const Blame = (() => {
   const BOX = 10;
   const LINE = 12;
   const FIELD = { cgroup: 1, comm: 2, process: 3 };
-  const WHAT = { idle: "idle CPU", others: "several other tasks", unknown: "not seen", rest: REST };
+  const WHAT = { idle: "idle CPU", others: "other tasks", unknown: "not known", rest: REST };
 
   // What ran beside a wait's culprit and was of the same cgroup: which threads is not known.
   const besideCulprit = ([what, cgroup]) => what === "others" && Boolean(cgroup);
@@ -151,8 +151,9 @@ const Blame = (() => {
     const list = ({ ns }) => [...ns.keys()].filter((i) => ns[i] > 0).map((key) => ({ key, ns: ns[key], name: key }));
     const totals = [a, b].map(({ ns }) => ns.reduce((sum, v) => sum + v, 0));
     const width = a.culprits.length;
+    const [victim, culprit] = [a.victims, a.culprits].map((names) => Text.namer(names));
     const lines = Versus.joined(list(a), list(b)).map((s) => ({
-      ...s, heads: [Text.name(a.victims[Math.floor(s.name / width)]), Text.name(a.culprits[s.name % width])],
+      ...s, heads: [victim(a.victims[Math.floor(s.name / width)]), culprit(a.culprits[s.name % width])],
     }));
     return Versus.table("", ["waited", "had it meanwhile"], lines, Versus.measure(view, totals));
   }
@@ -165,8 +166,9 @@ const Blame = (() => {
 
   function matrix({ left, right, cells, total }) {
     const most = Math.max(...cells.flat().map((c) => c.ns));
-    const head = el("tr", {}, el("td", {}), ...right.map((c) => el("th", { scope: "col" }, Text.name(c.name, 26))), el("th", { scope: "col", class: "sum" }, "total"));
-    const rows = left.map((v, i) => el("tr", {}, el("th", { scope: "row" }, Text.name(v.name, 24)),
+    const [victim, culprit] = [[left, 24], [right, 26]].map(([parties, length]) => Text.namer(parties.map((p) => p.name), length));
+    const head = el("tr", {}, el("td", {}), ...right.map((c) => el("th", { scope: "col" }, culprit(c.name))), el("th", { scope: "col", class: "sum" }, "total"));
+    const rows = left.map((v, i) => el("tr", {}, el("th", { scope: "row" }, victim(v.name)),
       ...cells[i].map((c) => {
         const text = c.ns ? Text.duration(c.ns) : "";
         const cell = el("td", { "data-ns": c.ns, title: c.ns ? `${Text.percent(c.ns, total)} of it all, ${Text.waits(c.waits)}` : null }, text);
@@ -214,11 +216,12 @@ const Blame = (() => {
       ]));
     }));
     let bottom = HEIGHT;
+    const form = Text.shorts([...left, ...right].map((p) => p.name), 24);
     const side = (parties, spots, x, anchor, at, dark) => parties.reduce((above, p, i) => {
       svg.append(Text.svg("rect", { x, y: spots[i].y, width: BOX, height: Math.max(1, spots[i].h), class: "box " + dark(i) }));
       if (spots[i].h < 7 && i > 3) return above;
       const y = Math.max(spots[i].y + spots[i].h / 2 + 4, above + LINE);
-      svg.append(Text.svg("text", { x: at, y, "text-anchor": anchor }, Text.short(p.name, 24)));
+      svg.append(Text.svg("text", { x: at, y, "text-anchor": anchor }, form(p.name)));
       bottom = Math.max(bottom, y + 4);
       return y;
     }, 0);

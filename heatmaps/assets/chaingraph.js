@@ -52,7 +52,8 @@ const ChainGraph = (() => {
     for (const i of [0, 1]) bands(svg, parked, columns[i], columns[i + 1], total, i);
     columns.forEach((column, i) => {
       let free = 0;
-      column.list.forEach((box, j) => { free = label(svg, box, i, j, total, free, size.letters(i)); });
+      const form = Text.shorts(column.list.map((box) => box.name), size.letters(i));
+      column.list.forEach((box, j) => { free = label(svg, box, i, j, total, free, form(box.name)); });
     });
     COLUMNS.forEach(([, title], i) => svg.append(Text.svg("text", { x: size.left(i) + BOX / 2, y: 12, "text-anchor": "middle", class: "side" }, title)));
     return svg;
@@ -82,13 +83,13 @@ const ChainGraph = (() => {
   }
 
   // Names a box where there is room from `free` on; where there is room after it.
-  function label(svg, box, i, j, total, free, letters) {
+  function label(svg, box, i, j, total, free, words) {
     const node = Text.svg("rect", { x: box.x, y: box.y, width: BOX, height: Math.max(1, box.h), class: "box " + (i === 1 ? "victim" : "c" + j % 8) });
     svg.append(Tip.over(node, [Text.short(box.name, 200), `parked for ${Text.duration(box.ns)}, ${Text.percent(box.ns, total)}`]));
     const middle = box.y + box.h / 2;
     if (middle < free) return free;
     const [x, anchor] = i === 0 ? [box.x - 6, "end"] : [box.x + BOX + 6, "start"];
-    svg.append(Text.svg("text", { x, y: middle + 4, "text-anchor": anchor }, Text.short(box.name, letters)));
+    svg.append(Text.svg("text", { x, y: middle + 4, "text-anchor": anchor }, words));
     return middle + 13;
   }
 

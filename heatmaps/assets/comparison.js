@@ -88,7 +88,9 @@
 
   function groups(data) {
     byId("groups").replaceChildren(...data.groups.map((g) => {
-      const rows = g.changes.map((c) => Changes.line(c, g.by === "kind" ? Text.kind(String(c.name)) : Text.name(c.name === null ? "" : String(c.name)), Text.duration));
+      const word = (c) => (c.name === null ? "" : g.by === "kind" ? Text.kind(String(c.name)) : String(c.name));
+      const named = Text.namer(g.changes.map(word));
+      const rows = g.changes.map((c) => Changes.line(c, named(word(c)), Text.duration));
       if (g.rest) rows.push(Changes.line(g.rest, `${Text.number(g.rest_groups)} more`, Text.duration));
       const box = Changes.table(BY[g.by] || "By " + Text.safe(g.by), `time lost / ${data.per}`, rows);
       box.dataset.by = g.by;

@@ -55,7 +55,9 @@ const Figures = (() => {
     document.getElementById("tables-title").textContent = `B against A, ${measure.words}`;
     document.getElementById("tables").replaceChildren(...names.map((name) => {
       const sums = Versus.joined(cube.by(name, a), cube.by(name, b));
-      const lines = sums.map((s) => ({ ...s, heads: [Text.name(name === "kind" ? Text.kind(s.name) : s.name, 36, name)] }));
+      const word = (s) => (name === "kind" ? Text.kind(s.name) : s.name);
+      const named = Text.namer(sums.map(word), 36, name);
+      const lines = sums.map((s) => ({ ...s, heads: [named(word(s))] }));
       const box = Versus.table(TITLES[name], [headOf(name)], lines, measure);
       box.dataset.by = name;
       return box;
@@ -117,8 +119,9 @@ const Figures = (() => {
   function group(cube, name, sums, total) {
     const heads = [headOf(name), "waits", "time lost", "share"];
     if (cube.exact) heads.push("longest");
+    const named = Text.namer(sums.map((s) => s.name), 36, name);
     return Table.make(TITLES[name], heads, sums.map((s) => {
-      const cells = [Text.name(s.name, 36, name), Text.number(s.count), Text.duration(s.ns), Table.bar(Text.percent(s.ns, total.ns), s.ns, total.ns)];
+      const cells = [named(s.name), Text.number(s.count), Text.duration(s.ns), Table.bar(Text.percent(s.ns, total.ns), s.ns, total.ns)];
       return cube.exact ? [...cells, Text.duration(s.max)] : cells;
     }));
   }

@@ -25,6 +25,42 @@ const Text = (() => {
     return [...text.slice(0, head), "…", ...text.slice(text.length - (length - 1 - head))].join("");
   }
 
+  // Short forms of names that stand together, by name: what would look alike keeps what tells it apart.
+  function shorts(names, length) {
+    const forms = new Map([...new Set(names)].map((name) => [name, short(name, length)]));
+    for (const group of alike(forms)) apart(group.map((name) => [name, [...safe(name)]]), length, forms);
+    return (name) => forms.get(name);
+  }
+
+  // Names with the same form, in groups.
+  function alike(forms) {
+    const groups = new Map();
+    for (const [name, form] of forms) groups.set(form, [...(groups.get(form) || []), name]);
+    return [...groups.values()].filter((group) => group.length > 1);
+  }
+
+  // Letters that are shown before the first that differs.
+  const LEAD = 2;
+
+  // Gives names a form of their first letters, those from where they differ on, and their last ones.
+  function apart(group, length, forms, tries = 8) {
+    const shortest = Math.min(...group.map(([, text]) => text.length));
+    const [, like] = group[0];
+    let from = 0;
+    while (from < shortest && group.every(([, text]) => text[from] === like[from])) from++;
+    const end = Math.floor((length - 2) / 4);
+    from = Math.max(end, from - LEAD);
+    const found = new Map(group.map(([name, text]) => {
+      const to = from + length - 2 - 2 * end;
+      const rest = text.length - to <= end + 1 ? text.slice(to) : ["…", ...text.slice(text.length - end)];
+      return [name, [...text.slice(0, end), "…", ...text.slice(from, to), ...rest].join("")];
+    }));
+    for (const [name, form] of found) forms.set(name, form);
+    if (!tries) return;
+    const texts = new Map(group);
+    for (const same of alike(found)) apart(same.map((name) => [name, texts.get(name)]), length, forms, tries - 1);
+  }
+
   function duration(ns) {
     for (const [unit, size] of UNITS) {
       if (ns >= size * 0.9995) {
@@ -108,11 +144,16 @@ const Text = (() => {
   }
 
   // A name in a table or a line: shortened, with the full text in its title.
-  function name(text, length = 36, dimension = "") {
-    const shown = short(text, length);
+  function name(text, length = 36, dimension = "", shown = short(text, length)) {
     const full = safe(text);
     return element("span", { class: "name", title: shown === full ? null : full }, shown || nameless(dimension));
   }
 
-  return { safe, short, duration, limit, between, number, waits, kind, inOrder, meaning, nameless, marked, percent, seconds, milliseconds, signed, element, svg, name };
+  // The same for names of one column or list: what differs does not look alike.
+  function namer(names, length = 36, dimension = "") {
+    const form = shorts(names, length);
+    return (text) => name(text, length, dimension, form(text));
+  }
+
+  return { safe, short, shorts, duration, limit, between, number, waits, kind, inOrder, meaning, nameless, marked, percent, seconds, milliseconds, signed, element, svg, name, namer };
 })();

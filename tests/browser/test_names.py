@@ -1,0 +1,61 @@
+"""Names that are too long for their place still tell apart what they name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from tests.browser.report import HOSTILE, Report
+
+pytestmark = pytest.mark.browser
+
+PODS = [f"/kubepods.slice/kubepods-pod{i:02}4d7e.slice/cri-containerd.scope" for i in range(8)]
+
+
+def test_pods_that_differ_in_the_middle_do_not_look_alike(
+    open_report: Callable[..., Report],
+) -> None:
+    culprit = {"culprit_pid": 7, "culprit_tid": 7, "culprit_ns": 900, "culprit_comm": "x"}
+    rows = [{"cgroup": a, "culprit_cgroup": b, **culprit} for a in PODS for b in PODS]
+    report = open_report(rows)
+    report.show("axis=cgroup")
+    tables = "#tables .table:has(caption:text('By cgroup')) tbody .name"
+    for places in (
+        "#heatmap .ytick text",
+        ".matrix thead .name",
+        ".matrix tbody .name",
+        ".sankey text[text-anchor=start]:not(.side)",
+        ".sankey text[text-anchor=end]:not(.side)",
+    ):
+        shown = report.page.locator(places).all_text_contents()
+        assert len(set(shown)) == len(shown) >= len(PODS), places
+    shown = report.page.locator(tables).all_text_contents()
+    assert len(set(shown)) == len(shown) == len(PODS)
+    titles = report.page.locator(tables).evaluate_all("all => all.map(n => n.title)")
+    assert sorted(titles) == PODS
+    report.show("axis=cgroup&cells=0-299,0-1")
+    one, other = report.text("#figures .figures-title").split(": ")[1].split(", ")[:2]
+    assert one != other
+
+
+def test_short_forms_differ_wherever_names_do(open_report: Callable[..., Report]) -> None:
+    report = open_report()
+    rng = np.random.default_rng(5)
+
+    def some(letters: int) -> str:
+        return "".join(rng.choice(list("ab/é😀"), letters))
+
+    lists = [[*HOSTILE], ["a" * 30, "a" * 31, "a" * 60], ["same" * 9] * 2]
+    for _ in range(60):
+        head, tail = some(rng.integers(0, 40)), some(rng.integers(0, 40))
+        lists.append([head + some(rng.integers(0, 30)) + tail for _ in range(12)])
+    for length in (9, 15, 24, 36):
+        found = report.page.evaluate(
+            "([lists, length]) => lists.map(names => names.map(Text.shorts(names, length)))",
+            [lists, length],
+        )
+        for names, forms in zip(lists, found, strict=True):
+            assert len(set(forms)) == len(set(names)), (names, forms)
+            assert max(map(len, forms)) <= length
