@@ -189,7 +189,7 @@ def cube_data(cube: Cube) -> tuple[ColumnBlock, dict[str, Any]]:
         "traces_of": slow.of,
         "trace_lanes": [bounded(n) for n in slow.lanes],
         "trace_kinds": [bounded(n) for n in slow.kinds],
-        "trace_culprits": [bounded(n) for n in slow.culprits],
+        "trace_because": [bounded(n) for n in slow.because],
         "losses": [
             {
                 "from": max(0, int(loss["t0"]) - cube.start_ns),

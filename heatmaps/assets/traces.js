@@ -37,7 +37,7 @@ class Traces {
     const kept = this.cube.traces.length;
     const note = `The ${kept < this.cube.traces_of ? `${kept} slowest of ${Text.number(this.cube.traces_of)} traces` : "traces"} ${when}, by time lost.`;
     this.chosen = this.cube.traces.find((t) => t.id === this.view.trace) || null;
-    const heads = ["trace", "time lost", "waits", "longest", "blocked", "threads", "from first to last", "began", ...(two ? ["in"] : [])];
+    const heads = ["trace", "time lost", "waits", "longest", "blocked", "lanes", "from first to last", "began", ...(two ? ["in"] : [])];
     const list = Table.make("", heads, shown.map((t) => [
       this.button(t), Table.bar(Text.duration(t.ns), t.ns, shown[0].ns), Text.number(t.count), Text.duration(t.max), Text.duration(t.blocked),
       Text.number(t.lanes), Text.duration(t.end - t.start), this.cube.when(Math.max(0, t.start)),
@@ -59,14 +59,14 @@ class Traces {
 
   // Waits of one trace by lane, the lane that lost most first.
   lanes(number) {
-    const { lane, kind, culprit, end_ns, wait_ns } = this.waits;
+    const { lane, kind, because, end_ns, wait_ns } = this.waits;
     const from = this.first[number];
     const to = number + 1 < this.first.length ? this.first[number + 1] : lane.length;
     const lanes = new Map();
     for (let i = from; i < to; i++) {
       if (!lanes.has(lane[i])) lanes.set(lane[i], { name: this.cube.trace_lanes[lane[i]], lost: 0, waits: [] });
       const kindName = this.cube.trace_kinds[kind[i]];
-      const one = { kind: kindName, from: end_ns[i] - wait_ns[i], ns: wait_ns[i], culprit: this.cube.trace_culprits[culprit[i]] };
+      const one = { kind: kindName, from: end_ns[i] - wait_ns[i], ns: wait_ns[i], because: this.cube.trace_because[because[i]] };
       lanes.get(lane[i]).waits.push(one);
       if (this.cube.lost_kinds.includes(kindName)) lanes.get(lane[i]).lost += one.ns;
     }
@@ -79,11 +79,12 @@ class Traces {
     const kinds = [...new Set(lanes.flatMap((l) => l.waits.map((w) => w.kind)))];
     const key = el("p", { class: "keys" }, ...kinds.flatMap((k) => [el("span", { class: "key wait " + Traces.look(k) }, Text.kind(k)), " "]));
     const hidden = trace.hidden ? ` Its ${Text.number(trace.hidden)} shortest waits are not drawn.` : "";
+    const named = Text.namer(lanes.map((l) => l.name));
     const rows = lanes.flatMap((l) => l.waits.map((w) => [
-      Text.name(l.name), Text.kind(w.kind), Text.duration(w.from), Text.duration(w.ns), Text.name(w.culprit, 24),
+      named(l.name), Text.kind(w.kind), Text.duration(w.from), Text.duration(w.ns), Text.name(w.because, 36),
     ]));
     const table = el("details", {}, el("summary", {}, "The same as a table"),
-      Table.make("", ["thread", "waited for", "after", "for", Text.name("because of")], rows));
+      Table.make("", ["who", "waited for", "after", "for", Text.name("because of")], rows));
     return [el("h3", { class: "trace-title" }, "Trace ", Text.name(trace.id, 40)), el("p", { class: "help" }, "Between its waits a thread ran, or worked for something else." + hidden),
       key, this.timeline(trace, lanes), table, ...this.running(trace)];
   }
@@ -111,9 +112,10 @@ class Traces {
       svg.append(Text.svg("line", { x1: x(at), x2: x(at), y1: TOP - 4, y2: TOP + ROW * lanes.length, class: "grid" }));
       svg.append(Text.svg("text", { x: x(at), y: 11, "text-anchor": i === ticks ? "end" : "middle", class: "side" }, Text.duration(at)));
     }
+    const form = Text.shorts(lanes.map((lane) => lane.name), Math.floor(label / 7.6));
     lanes.forEach((lane, row) => {
       const y = TOP + row * ROW;
-      const name = Text.svg("text", { x: label - 8, y: y + ROW / 2 + 4, "text-anchor": "end" }, Text.short(lane.name, Math.floor(label / 7.6)));
+      const name = Text.svg("text", { x: label - 8, y: y + ROW / 2 + 4, "text-anchor": "end" }, form(lane.name));
       const [first, last] = [Math.min(...lane.waits.map((w) => w.from)), Math.max(...lane.waits.map((w) => w.from + w.ns))];
       svg.append(name, Text.svg("rect", { x: x(first), y: y + ROW / 2 - 1, width: x(last) - x(first), height: 2, class: "lane" }));
       for (const wait of lane.waits) svg.append(this.bar(wait, lane, x, y));
@@ -125,7 +127,7 @@ class Traces {
     const bar = Text.svg("rect", { x: x(wait.from), y: y + 3, width: Math.max(1, x(wait.from + wait.ns) - x(wait.from)), height: Traces.ROW - 6, class: "wait " + Traces.look(wait.kind), "data-ns": wait.ns });
     return Tip.over(bar, [
       Text.short(lane.name, 80), `${Text.kind(wait.kind)} for ${Text.duration(wait.ns)}, ${Text.duration(wait.from)} after the first wait began`,
-      ...(wait.culprit ? [(Traces.look(wait.kind) === "blocked" ? "woken by " : "because of ") + Text.short(wait.culprit, 80)] : []),
+      Text.short(wait.because, 80),
     ]);
   }
 

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from sltrace.analysis.timelost import lost_sql
-from sltrace.model import BLOCKED_KINDS, LOST_KINDS, Kind
+from sltrace.analysis.whose import BECAUSE, LANE, LANE_KEY
+from sltrace.model import BLOCKED_KINDS, LOST_KINDS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,8 +60,8 @@ class SlowTraces:
         of: How many traces there are.
         lanes: Names that `waits["lane"]` indexes.
         kinds: Likewise.
-        culprits: Likewise; empty where none is known.
-        waits: Columns of equal length: trace, lane, kind, culprit, end_ns, wait_ns; by trace, lane
+        because: Likewise: who had what was waited for, or who ended the wait.
+        waits: Columns of equal length: trace, lane, kind, because, end_ns, wait_ns; by trace, lane
             and end. end_ns is from the start of the trace.
     """
 
@@ -68,7 +69,7 @@ class SlowTraces:
     of: int
     lanes: list[str]
     kinds: list[str]
-    culprits: list[str]
+    because: list[str]
     waits: dict[str, NDArray[Any]]
 
 
@@ -76,13 +77,6 @@ def slow_traces(trace: Trace, most: int = MAX_TRACES) -> SlowTraces:
     """The `most` traces that lost most time; none where the trace has no ids."""
     length = "greatest(coalesce(wait_ns, 0), 0)"
     lost = f"kind IN {LOST_KINDS!r}"
-    # Two processes of one trace have goroutines of the same number, and tasks of the same name.
-    process = "'pid ' || coalesce(pid::VARCHAR, '?')"
-    lane = (
-        f"CASE WHEN goid IS NOT NULL THEN 'goroutine ' || goid || ' of ' || {process} "
-        f"WHEN coalesce(task, '') <> '' THEN task || ' (asyncio) of ' || {process} "
-        "ELSE coalesce(comm, '') || ' (' || coalesce(tid::VARCHAR, '?') || ')' END"
-    )
     found = trace.sql(
         f"""
         SELECT trace_id, count(*) FILTER (WHERE {lost}) AS count, count(*) AS n,
@@ -91,7 +85,7 @@ def slow_traces(trace: Trace, most: int = MAX_TRACES) -> SlowTraces:
           coalesce(sum({length}) FILTER (WHERE kind IN {BLOCKED_KINDS!r}), 0)::BIGINT
             AS blocked_ns,
           min(end_ns - {length}) AS start_ns, max(end_ns) AS end_ns,
-          count(DISTINCT {lane}) AS lanes, count(*) OVER () AS of
+          count(DISTINCT {LANE_KEY}) AS lanes, count(*) OVER () AS of
         FROM waits WHERE trace_id <> '' AND end_ns IS NOT NULL AND kind IS NOT NULL
         GROUP BY trace_id ORDER BY wait_ns DESC, trace_id LIMIT ?
         """,
@@ -114,10 +108,8 @@ def slow_traces(trace: Trace, most: int = MAX_TRACES) -> SlowTraces:
     with trace.registered((_WANTED, wanted)):
         waits = trace.sql(
             f"""
-            SELECT trace, {lane} AS lane, kind, end_ns - began AS end_ns, {length} AS wait_ns,
-              CASE WHEN kind = '{Kind.THROTTLED.label}' THEN 'CPU quota'
-                WHEN culprit_tid = 0 THEN 'idle CPU'
-                ELSE coalesce(culprit_comm, waker_comm, '') END AS culprit
+            SELECT trace, {LANE} AS lane, kind, end_ns - began AS end_ns, {length} AS wait_ns,
+              {BECAUSE} AS because
             FROM waits w JOIN {_WANTED} USING (trace_id)
             WHERE end_ns IS NOT NULL AND kind IS NOT NULL
             QUALIFY row_number() OVER (PARTITION BY trace ORDER BY {length} DESC, end_ns)
@@ -127,7 +119,7 @@ def slow_traces(trace: Trace, most: int = MAX_TRACES) -> SlowTraces:
         )
     columns = {c: waits.column(c).to_numpy() for c in ("trace", "end_ns", "wait_ns")}
     names: dict[str, list[str]] = {}
-    for column in ("lane", "kind", "culprit"):
+    for column in ("lane", "kind", "because"):
         coded = waits.column(column).combine_chunks().dictionary_encode()
         names[column] = coded.dictionary.to_pylist()
         columns[column] = coded.indices.to_numpy().astype(np.int64)
@@ -136,6 +128,6 @@ def slow_traces(trace: Trace, most: int = MAX_TRACES) -> SlowTraces:
         of=found[0]["of"] if found else 0,
         lanes=names["lane"],
         kinds=names["kind"],
-        culprits=names["culprit"],
+        because=names["because"],
         waits=columns,
     )

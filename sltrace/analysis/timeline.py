@@ -13,6 +13,7 @@ from sltrace.analysis.losses import Losses, losses
 from sltrace.analysis.meta import clock_ns
 from sltrace.analysis.selection import EVERYTHING, Selection, tables
 from sltrace.analysis.timelost import lost_sql
+from sltrace.analysis.whose import BECAUSE, LANE, LANE_KEY
 from sltrace.errors import UsageError
 from sltrace.model import BLOCKED_KINDS, RUNQ_KINDS, Kind
 
@@ -46,6 +47,7 @@ class Traced:
         end_ns: When its last one ended.
         waits: How many.
         threads: Threads that waited.
+        lanes: Goroutines, asyncio tasks and threads that waited.
         lost_ns: Their time in waits of LOST_KINDS, that of threads added up.
         blocked_ns: Their time in waits of BLOCKED_KINDS.
     """
@@ -55,6 +57,7 @@ class Traced:
     end_ns: int
     waits: int
     threads: int
+    lanes: int
     lost_ns: int
     blocked_ns: int
 
@@ -82,7 +85,12 @@ class Slowest:
 
 @dataclass(frozen=True)
 class Wait:
-    """One wait; times from the start of the recording, in ns. None where unknown."""
+    """One wait; times from the start of the recording, in ns. None where unknown.
+
+    Attributes:
+        lane: What waited: a goroutine, an asyncio task or a thread.
+        because: Who had what was waited for, or who ended the wait, in words.
+    """
 
     start_ns: int
     end_ns: int
@@ -103,16 +111,13 @@ class Wait:
     waker_comm: str | None
     waker_context: str | None
     waker_goid: int | None
+    lane: str
+    because: str
 
     @property
     def cause(self) -> str | None:
         """Key of CAUSES."""
         return _CAUSE_OF.get(self.kind)
-
-    @property
-    def lane(self) -> tuple[int, int]:
-        """What waited: process, and the thread, or the goroutine as a negative number."""
-        return self.pid, -self.goid if self.goid and self.kind.startswith("goroutine") else self.tid
 
 
 @dataclass(frozen=True)
@@ -149,7 +154,7 @@ class Timeline:
         return max(w.end_ns for w in self.waits)
 
     @property
-    def lanes(self) -> tuple[tuple[int, int], ...]:
+    def lanes(self) -> tuple[str, ...]:
         """Who waited, in the order of their first waits."""
         return tuple(dict.fromkeys(w.lane for w in self.waits))
 
@@ -193,6 +198,7 @@ def slowest(trace: Trace, selection: Selection = EVERYTHING, *, limit: int = 20)
     rows = trace.sql(
         "SELECT trace_id, min(end_ns - wait_ns) - ? AS start_ns, max(end_ns) - ? AS end_ns, "
         "count(*) AS waits, count(DISTINCT tid) AS threads, "
+        f"count(DISTINCT {LANE_KEY}) AS lanes, "
         f"coalesce({lost_sql()}, 0) AS lost_ns, "
         f"coalesce(sum(wait_ns) FILTER (WHERE kind IN {BLOCKED_KINDS!r}), 0)::BIGINT AS "
         f"blocked_ns, count(*) OVER () AS traces FROM {source} AND trace_id IS NOT NULL "
@@ -221,10 +227,12 @@ def timeline(trace: Trace, trace_id: str) -> Timeline:
         UsageError: The recording does not have it.
     """
     _refuse_histograms(trace)
-    fields = [n for n in Wait.__dataclass_fields__ if n not in ("start_ns", "end_ns")]
+    made = ("start_ns", "end_ns", "lane", "because")
+    fields = [n for n in Wait.__dataclass_fields__ if n not in made]
     origin = clock_ns(trace, "start_ns")
     rows = trace.sql(
         f"SELECT end_ns - wait_ns - ? AS start_ns, end_ns - ? AS end_ns, {', '.join(fields)}, "
+        f"{LANE} AS lane, {BECAUSE} AS because, "
         "count(*) OVER () AS whole FROM waits WHERE trace_id = ? "
         "ORDER BY start_ns, end_ns, tid, kind LIMIT ?",
         [origin, origin, trace_id, MAX_WAITS],

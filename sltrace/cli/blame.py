@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sltrace.analysis.whose import IDLE, NOT_KNOWN, OTHERS
 from sltrace.cli import output
 from sltrace.cli.completing import FILE
 from sltrace.cli.selecting import Choice, nothing, selection_options
@@ -85,11 +86,11 @@ def _culprit(cell: Cell, by: str) -> str:
         case "quota":
             return f"quota of {output.text(cell.culprit)}"
         case "idle":
-            return "idle CPU (wakeup latency)"
+            return f"{IDLE} (wakeup latency)"
         case "others":
-            return "other tasks"
+            return OTHERS
         case _:
-            return "not known"
+            return NOT_KNOWN
 
 
 def _name(value: object, name: str | None, by: str) -> str:

@@ -104,13 +104,13 @@ def _show_slowest(found: Slowest, trace: Trace) -> None:
                 output.duration(t.lost_ns),
                 output.duration(t.blocked_ns),
                 output.number(t.waits),
-                output.number(t.threads),
+                output.number(t.lanes),
                 f"+{t.start_ns / 1e9:.3f} s",
                 output.duration(t.end_ns - t.start_ns),
             ]
             for t in found.traces
         ]
-        headers = ["TRACE", "LOST", "BLOCKED", "WAITS", "THREADS", "FROM", "LENGTH"]
+        headers = ["TRACE", "LOST", "BLOCKED", "WAITS", "LANES", "FROM", "LENGTH"]
         click.echo(output.table(headers, rows, names=1))
         if found.count > len(rows):
             click.echo(counted(found.count - len(rows), "more trace"))
@@ -139,10 +139,10 @@ def _show(seen: Timeline, top: int) -> None:
 
 def _show_strips(seen: Timeline) -> None:
     lanes = seen.lanes
-    by_lane: dict[tuple[int, int], list[Wait]] = {lane: [] for lane in lanes}
+    by_lane: dict[str, list[Wait]] = {lane: [] for lane in lanes}
     for wait in seen.waits:
         by_lane[wait.lane].append(wait)
-    names = [_lane_name(by_lane[lane][-1]) for lane in lanes[:_MOST_LANES]]
+    names = [output.text(lane) for lane in lanes[:_MOST_LANES]]
     wide = min(30, max(map(output.width, names)))
     columns = max(20, min(output.terminal_width(), 120) - wide - 3)
     for name, lane in zip(names, lanes, strict=False):
@@ -155,17 +155,11 @@ def _show_strips(seen: Timeline) -> None:
     click.echo(f"{'':{wide}}  {legend}, . running or unknown")
 
 
-def _lane_name(wait: Wait) -> str:
-    if wait.lane[1] < 0:
-        return f"goroutine {wait.goid} of {output.text(wait.comm)}"
-    return f"{output.text(wait.comm)} {wait.tid}"
-
-
 def _show_waits(seen: Timeline, top: int) -> None:
     longest = sorted(seen.waits, key=lambda w: w.start_ns - w.end_ns)[:top]
     rows = [
         [
-            _lane_name(w),
+            output.text(w.lane),
             _KINDS.get(w.kind, _blocked(w)),
             _because(w),
             f"+{(w.start_ns - seen.start_ns) / 1e6:,.3f} ms",
@@ -173,7 +167,7 @@ def _show_waits(seen: Timeline, top: int) -> None:
         ]
         for w in sorted(longest, key=lambda w: (w.start_ns, w.end_ns))
     ]
-    headers = ["THREAD", "WAITED FOR", "BECAUSE OF", "AT", "TIME"]
+    headers = ["WHO", "WAITED FOR", "BECAUSE OF", "AT", "TIME"]
     click.echo(output.table(headers, rows, names=3))
     if len(seen.waits) > len(rows):
         others = seen.waits_besides(longest)
@@ -191,22 +185,8 @@ def _blocked(wait: Wait) -> str:
 
 def _because(wait: Wait) -> str:
     """The culprit, or who ended it."""
-    if wait.kind == "throttled":
-        return f"quota of {output.text(wait.culprit_cgroup or wait.cgroup)}"
-    if wait.culprit_tid == 0:
-        return "idle CPU (wakeup latency)"
-    if wait.culprit_tid is not None:
-        ran = f" for {output.duration(wait.culprit_ns)}" if wait.culprit_ns else ""
-        return f"{output.text(wait.culprit_comm)} {wait.culprit_tid} ran{ran}"
-    if wait.kind.startswith("runq"):
-        return "not known"
-    if wait.waker_goid:
-        return f"ended by goroutine {wait.waker_goid}"
-    if wait.waker_context in ("softirq", "hardirq"):
-        return f"ended by an interrupt ({wait.waker_context})"
-    if wait.waker_tid is not None:
-        return f"ended by {output.text(wait.waker_comm)} {wait.waker_tid}"
-    return "not known"
+    ran = f" for {output.duration(wait.culprit_ns)}" if wait.culprit_tid and wait.culprit_ns else ""
+    return f"{output.text(wait.because)}{ran}"
 
 
 def _show_spans(spans: Sequence[SpanWaits]) -> None:

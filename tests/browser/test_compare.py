@@ -94,7 +94,7 @@ def test_a_second_rectangle(open_report: Callable[..., Report]) -> None:
         assert shown[cgroup] == pytest.approx(values, abs=0.051)
     blame = table(report, "#blame-view", 2)
     quotas = {f"quota of /service-{i}" for i in range(3)}
-    assert {culprit for _, culprit in blame} == {"unknown", "not seen"} | quotas
+    assert {culprit for _, culprit in blame} == {"unknown", "not known"} | quotas
     by_victim: dict[str, list[float]] = {}
     for (victim, _), values in blame.items():
         sums = by_victim.setdefault(victim, [0.0, 0.0])

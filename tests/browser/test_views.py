@@ -93,10 +93,10 @@ def blamed(report: Report, victim: str, culprit: str, where: str) -> dict[tuple[
           FROM waits WHERE kind IN ('runq_wakeup', 'runq_preempt', 'throttled') AND {where})
         SELECT v, c, sum(ns)::BIGINT AS ns FROM (
           SELECT {victim} AS v, CASE WHEN kind = 'throttled' THEN 'quota of ' || cgroup
-            WHEN culprit_tid IS NULL THEN 'not seen' WHEN culprit_tid = 0 THEN 'idle CPU'
+            WHEN culprit_tid IS NULL THEN 'not known' WHEN culprit_tid = 0 THEN 'idle CPU'
             ELSE {culprit} END AS c, held AS ns FROM w
           UNION ALL SELECT {victim}, CASE WHEN culprit_others > 0 AND flags & 8 = 0
-            THEN 'several other tasks' ELSE 'not seen' END, wait_ns - held FROM w)
+            THEN 'other tasks' ELSE 'not known' END, wait_ns - held FROM w)
         GROUP BY ALL HAVING sum(ns) > 0
         """
     ).to_pylist()
@@ -154,7 +154,7 @@ def test_blame_by_cgroup_is_what_the_command_says(open_report: Callable[..., Rep
         report.show(cells)
         figures = report.figures
         chosen = Selection(start_ns=figures["from"], end_ns=figures["to"])
-        named = {"others": "several other tasks", "unknown": "not seen"}
+        named = {"others": "other tasks", "unknown": "not known"}
         expected = {
             (str(c.victim), str(c.culprit or named[c.what])): c.wait_ns
             for c in blame(report.trace, selection=chosen).cells

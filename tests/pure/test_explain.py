@@ -162,7 +162,7 @@ def test_every_kind_says_because_of_whom(tmp_path: Path) -> None:
         "quota of /q",
         "blocked: disk         ended by an interrupt (softirq)",
         "ended by db 7",
-        "goroutine 5 of web",
+        "goroutine 5 of pid 100",
         "ended by goroutine 6",
     ):
         assert words in out, out

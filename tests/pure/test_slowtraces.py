@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sltrace.analysis.slowtraces import MAX_WAITS, slow_traces
-from sltrace.analysis.timeline import CAUSES, slowest
+from sltrace.analysis.timeline import CAUSES, slowest, timeline
 from sltrace.model import LOST_KINDS, Kind
 from sltrace.trace.reader import Trace
 from tests.support.traces import SECOND, make_trace
@@ -70,9 +70,12 @@ def test_goroutines_and_tasks_are_lanes(tmp_path: Path) -> None:
         {"trace_id": "a" * 32, "goid": 17, "pid": 101},
         {"trace_id": "a" * 32, "task": "Task-3"},
         {"trace_id": "a" * 32, "task": "Task-3", "pid": 101},
+        # A thread that is given another name stays one.
+        {"trace_id": "a" * 32, "tid": 9, "comm": "new", "end_ns": SECOND // 2},
         {"trace_id": "a" * 32, "tid": 9, "culprit_tid": 0},
     ]
-    found = slow_traces(Trace.open(make_trace(tmp_path, waits)))
+    trace = Trace.open(make_trace(tmp_path, waits))
+    found = slow_traces(trace)
     of_both = {
         f"{what} of pid {pid}"
         for what in ("goroutine 17", "Task-3 (asyncio)")
@@ -80,7 +83,23 @@ def test_goroutines_and_tasks_are_lanes(tmp_path: Path) -> None:
     }
     assert set(found.lanes) == of_both | {"web (9)"}
     assert found.traces[0].lanes == 5
-    assert set(found.culprits) == {"", "idle CPU"}
+    assert set(found.because) == {"not known", "idle CPU (wakeup latency)"}
+    # The same in `explain`.
+    assert set(timeline(trace, "a" * 32).lanes) == set(found.lanes)
+    assert slowest(trace).traces[0].lanes == 5
+
+
+def test_who_ended_a_wait_for_a_cpu_is_not_to_blame_for_it(tmp_path: Path) -> None:
+    woken = {"trace_id": "a" * 32, "waker_tid": 7, "waker_comm": "db"}
+    waits = [woken | {"kind": kind} for kind in ("runq_wakeup", "blocked")]
+    trace = Trace.open(make_trace(tmp_path, waits))
+    found = slow_traces(trace)
+    said = {
+        found.kinds[k]: found.because[b]
+        for k, b in zip(found.waits["kind"], found.waits["because"], strict=True)
+    }
+    assert said == {"runq_wakeup": "not known", "blocked": "ended by db 7"}
+    assert {w.kind: w.because for w in timeline(trace, "a" * 32).waits} == said
 
 
 def test_no_ids_no_traces(tmp_path: Path) -> None:
