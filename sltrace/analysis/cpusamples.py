@@ -8,7 +8,7 @@ import numpy as np
 
 from sltrace.analysis.cubestacks import OTHER_STACK
 from sltrace.analysis.frames import Frame
-from sltrace.analysis.meta import clock_ns
+from sltrace.analysis.meta import clock_ns, recorded_ns
 from sltrace.analysis.stacks import PARTS, whole_stacks
 from sltrace.profiles.labels import Labels
 from sltrace.profiles.pprof import Profile, ProfileFrame
@@ -55,6 +55,7 @@ def cpu_profile(trace: Trace, cube: Cube, part: Stretch | None = None) -> Profil
     frames, stacks = _named(trace, distinct, np.bincount(stack_of_row.ravel(), values))
     began, unix = clock_ns(trace, "start_ns"), clock_ns(trace, "start_unix_ns")
     start, end = (part.start_ns, part.end_ns) if part else (began, clock_ns(trace, "end_ns"))
+    duration = max(0, end - start)
     shift = cube.start_ns - began + unix
     bins = [(shift + i * cube.bin_ns, cube.bin_ns) for i in range(cube.n_bins)]
     columns = (rows.column(c).to_pylist() for c in ("trace_id", "tid"))
@@ -63,13 +64,14 @@ def cpu_profile(trace: Trace, cube: Cube, part: Stretch | None = None) -> Profil
         measure="cpu",
         unit="ns",
         start_unix_ns=unix and unix + start - began,
-        duration_ns=max(0, end - start) if unix else 0,
+        duration_ns=duration if unix else 0,
         frames=frames,
         stacks=[stacks[i] for i in stack_of_row.ravel().tolist()],
         labels=list(map(_labels, *columns)),
         values=values.tolist(),
         windows=[bins[i] for i in rows.column("bin").to_pylist()] if unix else [],
         complete=True,
+        paused_ns=duration - recorded_ns(trace, start, end),
     )
 
 

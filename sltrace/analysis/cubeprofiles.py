@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sltrace.analysis.cubeowners import NOBODY, Owner, Owners
-from sltrace.analysis.meta import clock_ns
+from sltrace.analysis.meta import clock_ns, gaps, recorded_ns
 from sltrace.durations import format_duration
 
 if TYPE_CHECKING:
@@ -262,6 +262,10 @@ def _language(frame: ProfileFrame) -> str:
     return frame.language or _LANGUAGES.get(PurePath(frame.file).suffix, "native")
 
 
+def _not_recorded(trace: Trace) -> str:
+    return "when nothing was recorded" if gaps(trace) else "before or after the recording"
+
+
 def _described(trace: Trace, profile: Profile, outside: int) -> MergedProfile:
     began, ended = clock_ns(trace, "start_unix_ns"), clock_ns(trace, "end_unix_ns")
     words = f"{profile.where}: {format_duration(profile.total)} of {profile.measure}"
@@ -273,14 +277,14 @@ def _described(trace: Trace, profile: Profile, outside: int) -> MergedProfile:
     if not (profile.start_unix_ns and began and ended):
         words += "; it does not say when it was taken"
     elif profile.duration_ns:
-        stop = profile.start_unix_ns + profile.duration_ns
-        inside = max(0, min(stop, ended) - max(profile.start_unix_ns, began))
-        before_after = profile.duration_ns - inside
-        words += f" in {format_duration(profile.duration_ns)}"
+        start = profile.start_unix_ns + clock_ns(trace, "start_ns") - began
+        inside = recorded_ns(trace, start, start + profile.duration_ns)
+        sampled = profile.duration_ns - profile.paused_ns
+        words += f" in {format_duration(sampled)}"
         if not inside:
-            words += ", all of it before or after the recording"
-        elif before_after > profile.duration_ns // 100:
-            words += f", {format_duration(before_after)} of them before or after the recording"
+            words += f", all of it {_not_recorded(trace)}"
+        elif sampled - inside > sampled // 100:
+            words += f", {format_duration(sampled - inside)} of them {_not_recorded(trace)}"
     elif not began <= profile.start_unix_ns <= ended:
         words += ", taken before or after the recording"
     return MergedProfile(

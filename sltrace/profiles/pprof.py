@@ -56,6 +56,7 @@ class Profile:
         windows: Of each stack when it was taken, where parts were taken at different times; else
             empty: all in the profile's own time.
         complete: Its stacks begin where the trace's do.
+        paused_ns: How long of its duration nothing was sampled, as between merged recordings.
     """
 
     where: str
@@ -69,6 +70,7 @@ class Profile:
     values: list[int]
     windows: list[Window] = field(default_factory=list)
     complete: bool = False
+    paused_ns: int = 0
 
     @property
     def total(self) -> int:

@@ -16,7 +16,7 @@ from sltrace.analysis.cubeprofiles import OwnedProfiles, Stretch
 from sltrace.analysis.part import Whole, part_of
 from sltrace.cli.main import run
 from sltrace.profiles import push_pb2
-from sltrace.profiles.pprof import Profile, read_pprof
+from sltrace.profiles.pprof import Profile, parse_pprof, read_pprof
 from sltrace.profiles.source import ProfileError
 from sltrace.profiles.stored import read_profiles, stored_profiles
 from sltrace.trace.reader import Trace
@@ -283,6 +283,36 @@ def test_own_samples_nest_native_frames_where_they_belong(tmp_path: Path) -> Non
     assert merged.frame_kinds[merged.frames.index("main (svc.py)")] == "python"
     (window,) = set(merged.profile_rows["window"].tolist())
     assert merged.profile_windows[window] == (0, cube.bin_ns)
+
+
+def test_profiles_are_of_the_time_in_which_something_was_recorded(tmp_path: Path) -> None:
+    """Ten seconds, of which three are between two recordings; the samples are 1 ms of them."""
+    parts = [
+        {"trace": "a", "start_ns": 0, "end_ns": 3 * SECOND},
+        {"trace": "b", "start_ns": 6 * SECOND, "end_ns": 10 * SECOND},
+    ]
+    samples = [
+        {"ns": ns * SECOND, "source": "cpu", "tid": 100, "weight_ns": 500_000} for ns in (1, 7)
+    ]
+    meta = {"merged": parts}
+    trace = Trace.open(make_trace(tmp_path, [{"end_ns": SECOND}], samples=samples, meta=meta))
+    whole = Whole(trace)
+    (own,) = whole.cube().profiles
+    assert own.sentence.endswith("1.00 ms of cpu in 7.00 s")
+    stretch = Stretch(2 * SECOND, 8 * SECOND)
+    part = whole.part(stretch.start_ns, stretch.end_ns, 10)
+    (own,) = whole.with_profiles(part, stretch).profiles
+    assert own.sentence.endswith("500 us of cpu in 3.00 s")
+    began = META["clock"]["start_unix_ns"]
+    for start, length, said in (
+        (2, 5, "in 5.00 s, 3.00 s of them when nothing was recorded"),
+        (4, 1, "in 1.00 s, all of it when nothing was recorded"),
+        (7, 2, "in 2.00 s"),
+    ):
+        taken = {"start_unix_ns": began + start * SECOND, "duration_ns": length * SECOND}
+        profile = parse_pprof(make_pprof({("a",): [1, 9]}, **taken), "cpu.pb")
+        (other,) = Whole(trace, [profile]).cube().profiles
+        assert other.sentence.endswith(said)
 
 
 def test_whose_samples_are_is_looked_up_once_for_all_parts(
