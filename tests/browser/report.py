@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -164,12 +165,15 @@ class Report:
         """Selects a part of the plot, in shares of its width and height."""
         before = self.page.url
         self.drag_any(left, top, right, bottom)
+        self.until(lambda: self.page.url != before)
+
+    def until(self, happened: Callable[[], bool]) -> None:
         # Not wait_for_function: the page's policy forbids evaluating text.
-        for _ in range(100):
-            if self.page.url != before:
+        for _ in range(200):
+            if happened():
                 return
-            self.page.wait_for_timeout(20)
-        pytest.fail("nothing was selected")
+            self.page.wait_for_timeout(25)
+        pytest.fail(f"it did not happen; the page is at {self.page.url}")
 
     def drag_any(self, left: float, top: float, right: float, bottom: float) -> None:
         """Drags, whatever that does."""

@@ -57,13 +57,6 @@ class Served(Report):
     def status(self) -> str:
         return self.text("#zoom-status")
 
-    def until(self, happened: Callable[[], bool]) -> None:
-        for _ in range(200):
-            if happened():
-                return
-            self.page.wait_for_timeout(25)
-        pytest.fail(f"it did not happen; the page says {self.status!r}")
-
     def zoom(self, left: float, right: float) -> None:
         """Drags over these shares of the plot's width with Plotly's own zoom."""
         self.page.locator("#heatmap .modebar-btn[data-val=zoom]").click()
