@@ -31,6 +31,7 @@ _SCRIPTS = (
     "view.js",
     "bands.js",
     "scale.js",
+    "held.js",
     "heatmap.js",
     "keyboard.js",
     "trie.js",

@@ -74,6 +74,8 @@ class Exact {
     this.asking.abort();
     const { signal } = this.asking = new AbortController();
     if (!part) {
+      await this.settled();
+      if (signal.aborted) return false;
       if (this.cube.part) this.cube.load({ ...this.recording, part: null });
       this.say("Zoom in for finer cells.");
       return true;
@@ -84,6 +86,7 @@ class Exact {
     try {
       const { block, ...json } = await Exact.ask("part", [["after", since(from)], ["before", since(to)]], signal);
       const data = await Decode.unpacked(json, block);
+      await this.settled();
       if (signal.aborted) return false;
       this.cube.load({ ...data, part });
       this.say(`${this.cube.whole}, in cells of ${Text.limit(data.bin_ns)}, counted from all its waits: ${data.aggregated.slice(1).map(Text.safe).join("; ") || "nothing is put together"}.`);
@@ -92,6 +95,11 @@ class Exact {
       if (!signal.aborted) this.fail(error);
       return false;
     }
+  }
+
+  // When no drag is under way, whose cells must stay.
+  async settled() {
+    if (this.heatmap && this.heatmap.held.down) await this.heatmap.held.free();
   }
 
   // Exact percentiles in place of the limits of their buckets, once the reader has stopped.

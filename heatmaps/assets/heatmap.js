@@ -4,6 +4,7 @@ class Heatmap {
   constructor(node, cube, view, tip) {
     Object.assign(this, { node, cube, view, tip });
     this.figure = cube.figure;
+    this.held = new Held(node);
     this.drawn = "";
     this.summed = "";
     this.width = node.clientWidth;
@@ -77,7 +78,7 @@ class Heatmap {
 
   layout() {
     const { text, line, soft, plot } = Theme.colours();
-    const axis = this.view.axisNow;
+    const axis = this.axis = this.view.axisNow;
     const ticks = axis.ticks();
     const look = { color: text, linecolor: line, tickcolor: line, showline: true, mirror: true, tickfont: { size: 11 } };
     const [low, high] = axis.extent(this.view.kindsOn);
@@ -109,9 +110,10 @@ class Heatmap {
   // Both sizes are set here: Plotly's own way follows neither once one of them was set.
   resize() { this.fit(this.node.clientWidth); }
 
-  fit(width) {
+  async fit(width) {
     this.width = width;
-    if (!this.drawn || !this.node.layout) return;
+    if (this.held.down) await this.held.free();
+    if (!this.drawn || !this.node.layout || width !== this.width) return;
     const { layout } = this.node;
     const height = this.height();
     if (layout.width !== width || layout.height !== height) Plotly.relayout(this.node, { width, height });
@@ -143,6 +145,7 @@ class Heatmap {
   }
 
   async draw() {
+    if (this.held.down) await this.held.free();
     const key = [this.view.axis, this.view.measure, this.view.scale, this.view.kinds.join(), this.cube.part, Theme.now()].join("|");
     if (key === this.drawn) {
       await Plotly.relayout(this.node, { shapes: this.shapes(), selections: [] });
@@ -155,8 +158,10 @@ class Heatmap {
   }
 
   listen() {
+    this.held.listen();
     this.node.on("plotly_selected", (event) => {
-      if (event && event.range) this.select(event.range.x, event.range.y);
+      // Rows that are others by now say nothing about those that were dragged over.
+      if (event && event.range && this.axis === this.view.axisNow) this.select(event.range.x, event.range.y);
     });
     this.node.on("plotly_click", ({ points: [point] }) => {
       const [y, x] = [Math.floor(point.pointIndex[0] / this.fine.rows), Math.floor(point.pointIndex[1] / this.fine.columns)];

@@ -1,0 +1,65 @@
+"""Gestures that cross what the page does by itself, and many of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.browser.report import Report, waits
+from tests.support.traces import SECOND
+
+pytestmark = pytest.mark.browser
+
+WIDTH_NS = 10 * SECOND
+
+
+def place(report: Report) -> Callable[[float, float], tuple[float, float]]:
+    """Where a point of the plot is, in shares of its width and height."""
+    box = report.page.locator("#heatmap .nsewdrag").bounding_box()
+    assert box
+    return lambda x, y: (box["x"] + x * box["width"], box["y"] + y * box["height"])
+
+
+def assert_chosen(report: Report, left: float, right: float) -> None:
+    """This part of the width is selected in the end, as far as pixels and cells tell."""
+    ends = pytest.approx([left * WIDTH_NS, right * WIDTH_NS], abs=0.006 * WIDTH_NS)
+    report.until(lambda: [report.figures["from"], report.figures["to"]] == ends)
+    figures = report.figures
+    assert (figures["count"], figures["ns"]) == report.by_duckdb(report.latency())
+
+
+def test_drags_right_after_another(open_report: Callable[..., Report]) -> None:
+    """Each begins while the one before is still being drawn."""
+    report = open_report()
+    at, mouse = place(report), report.page.mouse
+    for i in range(8):
+        left = 0.1 + 0.08 * i
+        mouse.move(*at(left, 0.2))
+        mouse.down()
+        mouse.move(*at(left + 0.1, 0.4), steps=3)
+        mouse.move(*at(left + 0.2, 0.6), steps=3)
+        mouse.up()
+    assert_chosen(report, left, left + 0.2)
+
+
+@pytest.mark.parametrize("dragging", ["zoom", "select"])
+def test_nothing_is_drawn_while_a_button_is_down(
+    open_report: Callable[..., Report], dragging: str
+) -> None:
+    report = open_report(waits(300))
+    at, mouse = place(report), report.page.mouse
+    report.page.locator(f"#heatmap .modebar-btn[data-val={dragging}]").click()
+    mouse.move(*at(0.2, 0.2))
+    mouse.down()
+    mouse.move(*at(0.25, 0.3), steps=3)
+    report.page.evaluate("location.hash = 'measure=count'")
+    report.page.evaluate("document.getElementById('heatmap').style.width = '500px'")
+    report.page.wait_for_timeout(100)
+    drawn = "() => { const {layout} = document.getElementById('heatmap'); return layout.width }"
+    assert report.page.evaluate(drawn) > 500
+    mouse.move(*at(0.3, 0.6), steps=3)
+    mouse.up()
+    report.until(lambda: report.page.evaluate(drawn) == 500)
+    if dragging == "select":
+        assert_chosen(report, 0.2, 0.3)
