@@ -23,6 +23,7 @@ MAX_STACKS = 20_000
 _SCRIPTS = (
     "text.js",
     "theme.js",
+    "skip.js",
     "tip.js",
     "decode.js",
     "trie.js",

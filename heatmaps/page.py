@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _SCRIPTS = (
     "text.js",
     "theme.js",
+    "skip.js",
     "tip.js",
     "decode.js",
     "cube.js",
