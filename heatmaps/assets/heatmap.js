@@ -111,6 +111,8 @@ class Heatmap {
   resize() { this.fit(this.node.clientWidth); }
 
   async fit(width) {
+    // What is not shown has no width, and comes back with one.
+    if (!width) return;
     this.width = width;
     if (this.held.down) await this.held.free();
     if (!this.drawn || !this.node.layout || width !== this.width) return;

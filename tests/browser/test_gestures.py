@@ -63,3 +63,13 @@ def test_nothing_is_drawn_while_a_button_is_down(
     report.until(lambda: report.page.evaluate(drawn) == 500)
     if dragging == "select":
         assert_chosen(report, 0.2, 0.3)
+
+
+def test_a_page_that_is_hidden_for_a_while(open_report: Callable[..., Report]) -> None:
+    """As one in a frame of another page, behind a tab."""
+    report = open_report(waits(300))
+    wide = report.page.evaluate("document.getElementById('heatmap').layout.width")
+    for shown in ("none", ""):
+        report.page.evaluate("shown => { document.body.style.display = shown }", shown)
+        report.page.wait_for_timeout(100)
+    assert report.page.evaluate("document.getElementById('heatmap').layout.width") == wide
