@@ -99,8 +99,20 @@ class View {
     }
     Object.assign(this, changes);
     if (!this.cells) this.target = "a";
-    history.replaceState(null, "", "#" + this.hash());
+    this.write();
     this.tell();
+  }
+
+  // Browsers refuse (Safari after 100 in 30 s) an address that changes too often: it follows later.
+  write() {
+    clearTimeout(this.late);
+    const hash = this.hash();
+    if (hash === location.hash.slice(1)) return;
+    try {
+      history.replaceState(null, "", "#" + hash);
+    } catch {
+      this.late = setTimeout(() => this.write(), View.LATER_MS);
+    }
   }
 
   onChange(listener) { this.listeners.push(listener); }
@@ -138,3 +150,4 @@ class View {
     return `${this.axisNow.range(cells.y0, cells.y1)}, ${from} to ${to}`;
   }
 }
+View.LATER_MS = 1000;

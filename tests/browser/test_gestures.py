@@ -73,3 +73,27 @@ def test_a_page_that_is_hidden_for_a_while(open_report: Callable[..., Report]) -
         report.page.evaluate("shown => { document.body.style.display = shown }", shown)
         report.page.wait_for_timeout(100)
     assert report.page.evaluate("document.getElementById('heatmap').layout.width") == wide
+
+
+def test_the_address_follows_where_the_browser_refuses_it_for_a_while(
+    open_report: Callable[..., Report],
+) -> None:
+    report = open_report(waits(300))
+    report.page.focus("#heatmap")
+    # As Safari does after 100 changes in 30 s.
+    report.page.evaluate(
+        """() => {
+            const { replaceState } = history;
+            history.replaceState = () => { throw new DOMException("too often", "SecurityError"); };
+            setTimeout(() => { history.replaceState = replaceState; }, 300);
+        }"""
+    )
+    for key in ("Enter", "Shift+ArrowLeft", "Shift+ArrowUp"):
+        report.page.keyboard.press(key)
+    figures = report.figures
+    assert (figures["count"], figures["ns"]) == report.by_duckdb(report.latency())
+    assert figures["count"] < 300
+    assert "cells=" not in report.page.url
+    report.until(lambda: "cells=" in report.page.url)
+    report.visit(report.page.url)
+    assert report.figures == figures
