@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 GOLDENS = Path(__file__).parent / "goldens"
 # Fonts and antialiasing differ between machines: pictures are compared as mosaics. A tile is
@@ -57,8 +57,8 @@ COMPARE = """async ([first, second, [width, height]]) => {
 class Album:
     """Pictures of a page, compared in a blank one."""
 
-    def __init__(self, browser: Browser) -> None:
-        self.blank = browser.new_page()
+    def __init__(self, blank: Page) -> None:
+        self.blank = blank
 
     def picture(self, page: Page) -> bytes:
         # What is below the window, too.

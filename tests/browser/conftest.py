@@ -12,6 +12,7 @@ from heatmaps.page import build_page
 from sltrace.analysis.cube import MAX_ROWS, build_cube
 from sltrace.analysis.part import Whole
 from sltrace.trace.reader import Trace
+from tests.browser.pages import Pages
 from tests.browser.report import FRAMES, STACKS, Report, waits
 from tests.support.traces import make_trace
 
@@ -51,6 +52,11 @@ def browser() -> Iterator[Browser]:
         instance.close()
 
 
+@pytest.fixture(scope="session")
+def pages(browser: Browser) -> Pages:
+    return Pages(browser)
+
+
 def build(
     folder: Path, rows: Any, *, profiles: Any = (), max_rows: int = MAX_ROWS, **tables: Any
 ) -> None:
@@ -63,9 +69,7 @@ def build(
 
 
 @pytest.fixture(scope="session")
-def shared_page(
-    browser: Browser, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[..., Report]]:
+def shared_page(pages: Pages, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Report]:
     """Pages that several tests look at: open until the last test, as good as new for each."""
     made: dict[str, Report] = {}
 
@@ -76,20 +80,18 @@ def shared_page(
         else:
             folder = tmp_path_factory.mktemp("shared")
             build(folder, rows, **tables)
-            made[key] = _opened(browser, folder, scheme)
+            made[key] = _opened(pages, folder, scheme)
         return made[key]
 
-    yield page
-    for report in made.values():
-        report.page.close()
+    return page
 
 
 @pytest.fixture
 def open_report(
-    browser: Browser, tmp_path: Path, shared_page: Callable[..., Report]
+    pages: Pages, tmp_path: Path, shared_page: Callable[..., Report]
 ) -> Iterator[Callable[..., Report]]:
     own: list[Report] = []
-    pages: list[Report] = []
+    all_of_them: list[Report] = []
 
     def opened(
         rows: Any = None, *, scheme: str = "light", shared: bool = False, **tables: Any
@@ -97,20 +99,21 @@ def open_report(
         usual = rows is None and all(value is USUAL.get(name) for name, value in tables.items())
         rows = waits() if rows is None else rows
         if usual or shared:
-            pages.append(shared_page(rows, scheme, **tables))
+            all_of_them.append(shared_page(rows, scheme, **tables))
         else:
             build(tmp_path, rows, **tables)
-            own.append(_opened(browser, tmp_path, scheme))
-            pages.append(own[-1])
-        return pages[-1]
+            own.append(_opened(pages, tmp_path, scheme))
+            all_of_them.append(own[-1])
+        return all_of_them[-1]
 
     yield opened
     for report in own:
-        report.page.close()
-    for report in pages:
+        report.close(pages)
+    for report in all_of_them:
         report.good()
 
 
-def _opened(browser: Browser, folder: Path, scheme: str) -> Report:
-    page = browser.new_page(viewport={"width": 1400, "height": 1000}, color_scheme=scheme)
-    return Report(page, (folder / "report.html").as_uri(), Trace.open(folder / "made.slt"))
+def _opened(pages: Pages, folder: Path, scheme: str) -> Report:
+    return Report(
+        pages.take(scheme), (folder / "report.html").as_uri(), Trace.open(folder / "made.slt")
+    )

@@ -15,6 +15,8 @@ from tests.support.traces import SECOND
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
+    from tests.browser.pages import Pages
+
 KINDS = ("runq_wakeup", "runq_preempt", "throttled", "blocked")
 AWAKE = KINDS[:3]
 HOSTILE = (
@@ -116,9 +118,13 @@ class Report:
         self.complaints: list[str] = []
         self.requests: list[str] = []
         self.url = url
-        page.on("console", lambda m: self.complaints.append(f"{m.type}: {m.text}"))
-        page.on("pageerror", lambda e: self.complaints.append(str(e)))
-        page.on("request", lambda r: self.requests.append(r.url))
+        self._heard: dict[str, Callable[[Any], None]] = {
+            "console": lambda m: self.complaints.append(f"{m.type}: {m.text}"),
+            "pageerror": lambda e: self.complaints.append(str(e)),
+            "request": lambda r: self.requests.append(r.url),
+        }
+        for event, heard in self._heard.items():
+            page.on(event, heard)  # type: ignore[call-overload]
         self.visit(self.url)
 
     def visit(self, url: str) -> None:
@@ -138,6 +144,12 @@ class Report:
         self.show("axis=kind")
         self.show("")
         self.page.evaluate(FORGET)
+
+    def close(self, pages: Pages, origin: str = "file") -> None:
+        """Gives its page back."""
+        for event, heard in self._heard.items():
+            self.page.remove_listener(event, heard)
+        pages.give_back(self.page, origin)
 
     def good(self) -> None:
         """Checks that it asked nobody for anything and had nothing to complain about."""

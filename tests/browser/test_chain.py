@@ -17,7 +17,7 @@ from tests.browser.report import HOSTILE, Report
 from tests.support.traces import SECOND, make_trace
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from tests.browser.pages import Pages
 
 pytestmark = pytest.mark.browser
 
@@ -47,7 +47,7 @@ def goroutine_waits(count: int = 400) -> list[dict[str, Any]]:
 
 @contextmanager
 def opened(
-    browser: Browser,
+    pages: Pages,
     folder: Path,
     trace_id: str | None = None,
     scheme: str = "light",
@@ -66,17 +66,15 @@ def opened(
     file = folder / "chain.html"
     found = chain(trace, trace_id)
     file.write_bytes(build_chain_page(trace, found, f"trace {trace_id}" if trace_id else ""))
-    page = browser.new_page(viewport={"width": 1300, "height": 900}, color_scheme=scheme)
-    report = Report(page, file.as_uri(), trace)
+    report = Report(pages.take(scheme, 1300, 900), file.as_uri(), trace)
     yield report
-    assert [url for url in report.requests if not url.startswith(("file:", "about:"))] == []
-    assert report.complaints == []
-    assert page.evaluate("window.pwned") is None
-    page.close()
+    assert report.page.evaluate("window.pwned") is None
+    report.close(pages)
+    report.good()
 
 
-def test_the_graph_holds_every_nanosecond(browser: Browser, tmp_path: Path) -> None:
-    with opened(browser, tmp_path) as report:
+def test_the_graph_holds_every_nanosecond(pages: Pages, tmp_path: Path) -> None:
+    with opened(pages, tmp_path) as report:
         total, count = report.trace.sql(
             "SELECT sum(wait_ns)::BIGINT AS ns, count(*) AS n FROM waits "
             "WHERE kind = 'goroutine_blocked'"
@@ -96,11 +94,11 @@ def test_the_graph_holds_every_nanosecond(browser: Browser, tmp_path: Path) -> N
         assert report.page.is_hidden("#path-panel")
 
 
-def test_a_path_has_its_waits_and_who_ended_them(browser: Browser, tmp_path: Path) -> None:
+def test_a_path_has_its_waits_and_who_ended_them(pages: Pages, tmp_path: Path) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
     wanted = f"{2:032x}"
-    with opened(browser, tmp_path, wanted, "dark") as report:
+    with opened(pages, tmp_path, wanted, "dark") as report:
         rows = report.trace.sql(
             f"SELECT kind, wait_ns, waker_goid FROM waits WHERE trace_id = '{wanted}' "
             "ORDER BY end_ns"
@@ -115,15 +113,13 @@ def test_a_path_has_its_waits_and_who_ended_them(browser: Browser, tmp_path: Pat
         assert [v["id"] for v in found.response["violations"]] == []
 
 
-def test_goroutines_of_two_processes_have_lanes_of_their_own(
-    browser: Browser, tmp_path: Path
-) -> None:
+def test_goroutines_of_two_processes_have_lanes_of_their_own(pages: Pages, tmp_path: Path) -> None:
     waits = [
         {"pid": pid, "goid": 7, "waker_goid": 1, "kind": "goroutine_blocked", "trace_id": "a" * 32}
         | {"end_ns": at * SECOND, "wait_ns": SECOND // 2}
         for pid, at in ((100, 1), (101, 2), (100, 3))
     ]
-    with opened(browser, tmp_path, "a" * 32, rows=waits) as report:
+    with opened(pages, tmp_path, "a" * 32, rows=waits) as report:
         lanes = report.page.locator("#path text:not(.side)").all_text_contents()
         assert lanes == [f"goroutine {g} of pid {p}" for p in (100, 101) for g in (1, 7)]
         rows = report.page.locator("#path .wait").evaluate_all(
@@ -139,8 +135,8 @@ def test_goroutines_of_two_processes_have_lanes_of_their_own(
         assert [s.split("\t")[-2] for s in shown] == ["0.000 ms", "1,000.000 ms", "2,000.000 ms"]
 
 
-def test_words_of_the_graph_stay_large_in_a_narrow_window(browser: Browser, tmp_path: Path) -> None:
-    with opened(browser, tmp_path) as report:
+def test_words_of_the_graph_stay_large_in_a_narrow_window(pages: Pages, tmp_path: Path) -> None:
+    with opened(pages, tmp_path) as report:
         for width in (1300, 600):
             report.page.set_viewport_size({"width": width, "height": 600})
             report.until(lambda width=width: fits(report, width))
@@ -155,8 +151,8 @@ def fits(report: Report, width: int) -> bool:
     return min(heights, default=0) > 11 and wide <= width
 
 
-def test_paper_has_all_of_it(browser: Browser, tmp_path: Path) -> None:
-    with opened(browser, tmp_path, f"{2:032x}") as report:
+def test_paper_has_all_of_it(pages: Pages, tmp_path: Path) -> None:
+    with opened(pages, tmp_path, f"{2:032x}") as report:
         report.page.evaluate("dispatchEvent(new Event('beforeprint'))")
         report.page.emulate_media(media="print")
         report.page.set_viewport_size({"width": 600, "height": 900})

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sltrace.cli.main import run
+from sltrace.trace.reader import Trace
 from tests.browser.album import Album
-from tests.browser.report import FRAMES, HOSTILE, STACKS, UNITS, waits
+from tests.browser.report import FRAMES, HOSTILE, STACKS, UNITS, Report, waits
 from tests.support.profiles import make_pprof
 from tests.support.traces import META, SECOND, make_trace
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
+
+    from tests.browser.pages import Pages
 
 pytestmark = pytest.mark.browser
 
@@ -26,29 +29,20 @@ Compared = Callable[..., tuple["Page", dict[str, Any]]]
 
 @pytest.fixture
 def compared(
-    browser: Browser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pages: Pages, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Compared]:
-    pages: list[Page] = []
-    asked: list[str] = []
-    complaints: list[str] = []
+    reports: list[Report] = []
 
     def opened(a: Path, b: Path, *options: str) -> tuple[Page, dict[str, Any]]:
         file = tmp_path / "page.html"
         assert run(["diff", str(a), str(b), "--json", "-o", str(file), *options]) == 0
-        page = browser.new_page(viewport={"width": 1366, "height": 768})
-        pages.append(page)
-        page.on("request", lambda r: asked.append(r.url))
-        page.on("console", lambda m: complaints.append(m.text))
-        page.on("pageerror", lambda e: complaints.append(str(e)))
-        page.goto(file.as_uri())
-        page.wait_for_selector("#main[aria-busy=false]")
-        return page, json.loads(capsys.readouterr().out)
+        reports.append(Report(pages.take("light", 1366, 768), file.as_uri(), Trace.open(b)))
+        return reports[-1].page, json.loads(capsys.readouterr().out)
 
     yield opened
-    for page in pages:
-        page.close()
-    assert [url for url in asked if not url.startswith("file:")] == []
-    assert complaints == []
+    for report in reports:
+        report.close(pages)
+        report.good()
 
 
 def trace(folder: Path, rows: list[dict[str, Any]], **tables: Any) -> Path:
@@ -94,12 +88,12 @@ def assert_shown(values: list[str], change: dict[str, Any]) -> None:
 
 
 def test_its_numbers_are_those_of_the_command(
-    browser: Browser, compared: Compared, tmp_path: Path
+    pages: Pages, compared: Compared, tmp_path: Path
 ) -> None:
     page, said = compared(trace(tmp_path / "a", waits()), trace(tmp_path / "b", slower()))
-    album = Album(browser)
+    album = Album(pages.take(origin="blank"))
     album.check(page, "comparison-light")
-    album.blank.close()
+    pages.give_back(album.blank, "blank")
     names = ["waits / second", "time lost / second", "p50", "p90", "p99", "p99.9", "longest"]
     for name, changes in said["classes"].items():
         page.select_option("#class", name)

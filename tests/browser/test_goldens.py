@@ -21,7 +21,7 @@ from tests.support.profiles import make_pprof
 from tests.support.traces import SECOND
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from tests.browser.pages import Pages
 
 pytestmark = pytest.mark.browser
 
@@ -46,10 +46,10 @@ def rows() -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def album(browser: Browser) -> Iterator[Album]:
-    made = Album(browser)
+def album(pages: Pages) -> Iterator[Album]:
+    made = Album(pages.take(origin="blank"))
     yield made
-    made.blank.close()
+    pages.give_back(made.blank, "blank")
 
 
 @pytest.mark.parametrize(("scheme", "views"), [("light", [*VIEWS]), ("dark", DARK)])

@@ -24,7 +24,7 @@ from tests.support.profiles import make_pprof
 from tests.support.traces import SECOND, make_trace
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from tests.browser.pages import Pages
 
 pytestmark = pytest.mark.browser
 
@@ -34,7 +34,7 @@ GONE = "does not answer any more"
 class Served(Report):
     """A page of a server, and the server."""
 
-    def __init__(self, browser: Browser, trace: Trace) -> None:
+    def __init__(self, pages: Pages, trace: Trace) -> None:
         profiles, _ = stored_profiles(trace)
         whole = Whole(trace, profiles)
         html = build_page(trace, whole.cube(), served=True).html
@@ -42,9 +42,8 @@ class Served(Report):
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
         self.thread.start()
         self.running = True
-        page = browser.new_page(viewport={"width": 1400, "height": 1000})
         # The witness looks at the trace through a connection of its own.
-        super().__init__(page, self.server.url, Trace.open(trace.path))
+        super().__init__(pages.take(origin="http"), self.server.url, Trace.open(trace.path))
 
     def stop(self) -> None:
         if self.running:
@@ -89,22 +88,22 @@ class Served(Report):
 
 
 @pytest.fixture
-def serve(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Served]]:
-    pages: list[Served] = []
+def serve(pages: Pages, tmp_path: Path) -> Iterator[Callable[..., Served]]:
+    reports: list[Served] = []
 
     def served(rows: Any = None, **tables: Any) -> Served:
         rows = waits() if rows is None else rows
-        pages.append(Served(browser, Trace.open(make_trace(tmp_path, rows, **tables))))
-        return pages[-1]
+        reports.append(Served(pages, Trace.open(make_trace(tmp_path, rows, **tables))))
+        return reports[-1]
 
     yield served
-    for page in pages:
-        page.page.close()
-        page.stop()
-        own = page.server.url
-        assert [url for url in page.requests if not url.startswith((own, "about:"))] == []
+    for report in reports:
+        report.close(pages, "http")
+        report.stop()
+        own = report.server.url
+        assert [url for url in report.requests if not url.startswith((own, "about:"))] == []
         # What the browser itself says of a server that is gone is no complaint of the page.
-        assert [c for c in page.complaints if "net::ERR_" not in c] == []
+        assert [c for c in report.complaints if "net::ERR_" not in c] == []
 
 
 def test_zooming_in_asks_for_finer_cells_that_are_duckdb_s(serve: Callable[..., Served]) -> None:
