@@ -127,6 +127,7 @@ static __noinline int switched_out(struct task_struct *t, struct python_process 
 	gil_out(p, th, &tag, found);
 	loop_out(th, &tag, now, waits && th->frame && is_event_poll(call.number));
 	th->out_ns = now;
+	th->out_delay_ns = task_run_delay_ns(t);
 	c->counters[PYTHON_NS] += bpf_ktime_get_ns() - now;
 	return 0;
 }
@@ -270,6 +271,8 @@ int python_gc_begin(struct pt_regs___x86 *ctx)
 		return 0;
 	th->gc_start_ns = bpf_ktime_get_ns();
 	th->gc_stack = ctx->sp;
+	th->gc_runq_ns = 0;
+	th->gc_gil_ns = 0;
 	return 0;
 }
 

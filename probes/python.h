@@ -87,7 +87,7 @@ struct python_wait {
 	u64 end_ns;
 	u64 wait_ns;
 	u64 runq_ns; /* of it, runnable and without a CPU */
-	u64 gil_ns;  /* of a loop's iteration, waiting for the GIL */
+	u64 gil_ns;  /* of a loop's iteration or a collection, waiting for the GIL */
 	u64 cgroup;
 	u64 culprit_ns;
 	u64 culprit_stack;

@@ -40,7 +40,8 @@ struct python_thread {
 	u64 search_state;
 	u64 search_interpreter;
 	u64 out_ns;
-	u64 now_ns; /* of the switch-out that is looked at, and its call's first argument */
+	u64 out_delay_ns; /* its run delay then, as the kernel counts it */
+	u64 now_ns;       /* of the switch-out that is looked at, and its call's first argument */
 	u64 call_argument;
 	u8 preempted;
 	u8 out_gil;
@@ -65,6 +66,8 @@ struct python_thread {
 	u32 poll_depth; /* likewise, where it last slept in epoll */
 	u64 gc_start_ns;
 	u64 gc_stack; /* its stack pointer then */
+	u64 gc_runq_ns;
+	u64 gc_gil_ns;
 };
 
 struct {

@@ -349,6 +349,17 @@ static __always_inline void loop_out(struct python_thread *th, struct task_tag *
 		loop_end(th, now);
 }
 
+/* Since its switch-out, in ns: on the queue that it is taken from now, and on those before. */
+static __always_inline u64 queued_ns(struct task_struct *t, struct python_thread *th, u64 off)
+{
+	u64 last = kernel_wait_ns(t), queued;
+
+	if (last >= UNKNOWN_WAIT)
+		return 0;
+	queued = last + task_run_delay_ns(t) - th->out_delay_ns;
+	return queued < off ? queued : off;
+}
+
 static __noinline int switched_in(struct task_struct *t)
 {
 	u32 tid = t->pid;
@@ -358,19 +369,19 @@ static __noinline int switched_in(struct task_struct *t)
 	if (!th || !th->out_ns)
 		return 0;
 	now = bpf_ktime_get_ns();
-	if (th->gil_start_ns || th->loop_start_ns) {
+	if (th->gil_start_ns || th->loop_start_ns || th->gc_start_ns) {
 		off = now - th->out_ns;
-		queued = kernel_wait_ns(t);
-		if (queued > off)
-			queued = queued < UNKNOWN_WAIT ? off : 0;
+		queued = queued_ns(t, th, off);
 		if (th->out_gil && th->gil_start_ns) {
 			th->gil_in_ns = now;
 			th->gil_runq_ns += queued;
 			th->loop_gil_ns += off - queued;
+			th->gc_gil_ns += off - queued;
 			if (th->holder < HOLDERS)
 				th->holders[th->holder].ns += off - queued;
 		}
 		th->loop_runq_ns += queued;
+		th->gc_runq_ns += queued;
 	}
 	th->out_gil = 0;
 	th->out_ns = 0;
@@ -385,6 +396,8 @@ static __always_inline void tell_gc(struct python_thread *th, struct task_tag *t
 
 	if (!w)
 		return;
+	w->runq_ns = th->gc_runq_ns;
+	w->gil_ns = th->gc_gil_ns;
 	w->tag = *tag;
 	bpf_ringbuf_submit(w, BPF_RB_NO_WAKEUP);
 }

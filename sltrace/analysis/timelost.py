@@ -11,28 +11,29 @@ if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
 
 
+_OF_OTHERS = (Kind.GIL.label, Kind.STW.label)
+"""Waits for the GIL and Python's collections: within them their thread also waits for a CPU, and in
+a collection that calls Python for the GIL, which are rows of their own."""
+
+
 def lost_sql() -> str:
     """Sum of the time lost in a group of waits, in ns; NULL where there is none."""
-    own = f"greatest(coalesce(wait_ns, 0) - {_in_runq_too()}, 0)"
+    own = f"greatest(coalesce(wait_ns, 0) - {_in_others_too()}, 0)"
     return f"sum({own}) FILTER (WHERE kind IN {LOST_KINDS!r})::BIGINT"
 
 
 def in_two_kinds(trace: Trace) -> str:
     """What a sum over kinds has twice, as a sentence; empty where that is nothing."""
-    (row,) = trace.sql(f"SELECT sum({_in_runq_too()})::BIGINT AS ns FROM waits").to_pylist()
+    (row,) = trace.sql(f"SELECT sum({_in_others_too()})::BIGINT AS ns FROM waits").to_pylist()
     if not row["ns"]:
         return ""
     return (
-        f"of waits for the GIL {format_duration(row['ns'])} are run-queue latency as well, which "
-        "the sum of both kinds has twice"
+        f"of waits for the GIL and of collections {format_duration(row['ns'])} are run-queue "
+        "latency or a wait for the GIL as well, which a sum over kinds has twice"
     )
 
 
-def _in_runq_too() -> str:
-    """Of a wait for the GIL the part in which its thread was runnable and had no CPU, in ns.
-
-    That part is a row of run-queue latency as well. SQL over the columns of waits, 0 of other
-    kinds.
-    """
-    part = "least(coalesce(runq_ns, 0), coalesce(wait_ns, 0))"
-    return f"CASE WHEN kind = '{Kind.GIL.label}' THEN greatest({part}, 0) ELSE 0 END"
+def _in_others_too() -> str:
+    """Of a wait the part that rows of other kinds have too, in ns; SQL over columns of waits."""
+    part = "least(coalesce(runq_ns, 0) + coalesce(gil_ns, 0), coalesce(wait_ns, 0))"
+    return f"CASE WHEN kind IN {_OF_OTHERS!r} THEN greatest({part}, 0) ELSE 0 END"

@@ -87,9 +87,14 @@ WAITS = (
     Column(
         "runq_ns",
         "int64",
-        "of a wait of kind gil or loop, how long the thread was runnable and had no CPU",
+        "of a wait of kind gil or loop, or of a Python collection, how long the thread was "
+        "runnable and had no CPU",
     ),
-    Column("gil_ns", "int64", "of a wait of kind loop, how long the loop waited for the GIL"),
+    Column(
+        "gil_ns",
+        "int64",
+        "of a wait of kind loop, or of a Python collection, how long the thread waited for the GIL",
+    ),
     Column("sampled", "uint16", "one wait in this many became a row; null: all did"),
     Column("trace_id", "string", "OpenTelemetry trace id, 32 hex digits; null where unknown"),
     Column("span_id", "string", "OpenTelemetry span id, 16 hex digits; null where unknown"),

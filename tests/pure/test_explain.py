@@ -93,8 +93,21 @@ def test_what_of_a_wait_for_the_gil_was_one_for_a_cpu_is_lost_once(tmp_path: Pat
     (found,) = slowest(trace).traces
     assert (found.lost_ns, found.blocked_ns) == (500, 380)
     assert [t.wait_ns for t in slow_traces(trace).traces] == [500]
-    assert "120 ns are run-queue latency as well" in in_two_kinds(trace)
+    assert "120 ns are run-queue latency or a wait for the GIL as well" in in_two_kinds(trace)
     assert not in_two_kinds(Trace.open(make_trace(tmp_path, rows[1:])))
+
+
+def test_what_of_a_collection_was_a_wait_of_another_kind_is_lost_once(tmp_path: Path) -> None:
+    """For a CPU, and for the GIL where it called Python."""
+    collection = {"kind": "stw", "reason": "gc", "runq_ns": 120, "gil_ns": 80}
+    rows = [
+        collection | {"trace_id": ID, "end_ns": 900, "wait_ns": 500},
+        {"trace_id": ID, "end_ns": 900, "wait_ns": 100, "kind": "runq_preempt"},
+        {"trace_id": ID, "end_ns": 700, "wait_ns": 100, "kind": "gil", "runq_ns": 20},
+        {"trace_id": ID, "end_ns": 700, "wait_ns": 20, "kind": "runq_wakeup"},
+    ]
+    (found,) = slowest(Trace.open(make_trace(tmp_path, rows))).traces
+    assert found.lost_ns == 500
 
 
 def test_a_strip_has_a_letter_for_each_part() -> None:

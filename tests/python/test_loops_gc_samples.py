@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sltrace.analysis.cpusamples import cpu_profile
 from sltrace.analysis.cube import build_cube
+from sltrace.model import Flag
 from sltrace.profiles.pprof import ProfileFrame
 from sltrace.trace.reader import Trace
 from tests.kernel.conftest import Record
@@ -151,6 +152,30 @@ def test_collections_are_those_of_gc_callbacks(
     trace, log = _record(record, version, "collect", tmp_path / "log")
     mine, theirs = _pairs(_rows(trace, "stw", "gc"), log)
     _assert_same_moments(mine, theirs, version)
+
+
+def test_a_collection_says_how_long_it_had_no_cpu(record: Record) -> None:
+    """Also where its thread was moved to another CPU's queue while it waited."""
+    with service("3.12", "moved", 40) as process, record("--pid", process.pid) as recording:
+        time.sleep(2.5)
+    rows = recording.trace.sql(
+        "SELECT kind, end_ns - wait_ns AS begin, end_ns, wait_ns, runq_ns, flags FROM waits "
+        "WHERE tid = ? AND kind IN ('stw', 'runq_wakeup', 'runq_preempt') ORDER BY end_ns",
+        [process.pid],
+    ).to_pylist()
+    queued = [r for r in rows if r["kind"] != "stw"]
+    collections = [r for r in rows if r["kind"] == "stw" and r["begin"] > queued[0]["begin"]]
+    # One may reach over the begin of a collection, and one be missed.
+    inside = [
+        sum(q["wait_ns"] for q in queued if c["begin"] <= q["begin"] and q["end_ns"] <= c["end_ns"])
+        for c in collections
+    ]
+    told = [c["runq_ns"] for c in collections]
+    moved = sum(bool(r["flags"] & Flag.MIGRATED_QUEUED) for r in queued)
+    print(f"\n{len(told)}: {sum(told) / 1e6:.0f} of {sum(inside) / 1e6:.0f} ms, {moved} moved")
+    assert sum(inside) > 200_000_000
+    assert moved > 20
+    assert sum(told) == pytest.approx(sum(inside), rel=0.05)
 
 
 def _rows(trace: Trace, kind: str, reason: str) -> NDArray[np.int64]:

@@ -73,8 +73,12 @@ def test_a_collection_is_of_the_span_that_it_kept_waiting(
         process.terminate()
         process.wait(20)
     rows = recording.trace.sql(
-        "SELECT tid, end_ns - wait_ns AS begin, end_ns, trace_id, span_id FROM waits "
+        "SELECT tid, end_ns - wait_ns AS begin, end_ns, trace_id, span_id, runq_ns FROM waits "
         "WHERE kind = 'stw' AND reason = 'gc'"
+    ).to_pylist()
+    queued = recording.trace.sql(
+        "SELECT tid, end_ns - wait_ns AS begin, end_ns, wait_ns FROM waits "
+        "WHERE kind IN ('runq_wakeup', 'runq_preempt')"
     ).to_pylist()
     logged = [line.split() for line in log.read_text().splitlines()]
     first, last = min(r["begin"] for r in rows), max(r["end_ns"] for r in rows)
@@ -87,6 +91,9 @@ def test_a_collection_is_of_the_span_that_it_kept_waiting(
             if r["tid"] == int(tid) and int(begin) <= r["begin"] and r["end_ns"] <= int(end)
         )  # fmt: skip
         assert [row["trace_id"] or "-", row["span_id"] or "-"] == ids
+        mine = [q for q in queued if q["tid"] == row["tid"] and q["end_ns"] <= row["end_ns"]]
+        expected = sum(q["wait_ns"] for q in mine if q["begin"] >= row["begin"])
+        assert row["runq_ns"] == pytest.approx(expected, rel=0.05, abs=50_000)
         within += 1
     assert within > 50
 
