@@ -105,7 +105,7 @@ def _show_slowest(found: Slowest, trace: Trace) -> None:
                 output.duration(t.blocked_ns),
                 output.number(t.waits),
                 output.number(t.lanes),
-                f"+{t.start_ns / 1e9:.3f} s",
+                f"{t.start_ns / 1e9:+.3f} s",
                 output.duration(t.end_ns - t.start_ns),
             ]
             for t in found.traces
@@ -126,7 +126,7 @@ def _show(seen: Timeline, top: int) -> None:
         moment = datetime.fromtimestamp((seen.start_unix_ns + seen.start_ns) / 1e9, UTC)
         at = f" ({moment:%Y-%m-%d %H:%M:%S.%f} UTC)"
     click.echo(
-        f"trace {seen.trace_id}: {output.duration(length)} from +{seen.start_ns / 1e9:.6f} s{at}"
+        f"trace {seen.trace_id}: {output.duration(length)} from {seen.start_ns / 1e9:+.6f} s{at}"
     )
     parts = [f"{_CAUSES[c]} {output.duration(ns)}" for c, ns in seen.causes.items() if ns]
     rest = length - sum(seen.causes.values())
