@@ -14,6 +14,7 @@ from typing import Any
 from sltrace.analysis.meta import clock_ns
 from sltrace.analysis.timeline import Timeline, Wait, normal_id, time_by_cause
 from sltrace.errors import UsageError
+from sltrace.trace.machines import Clock
 from sltrace.trace.reader import Trace
 
 MAX_BYTES = 1 << 28
@@ -51,6 +52,7 @@ class SpanWaits:
         causes: Their time, within the span, each moment counted once; see `time_by_cause`.
         running_ns: The rest: it ran, or was on no thread that is known.
         cut: A part of it was not recorded; of that, nothing is known.
+        elsewhere: Most of the waits tagged with it were at another time: its clock was another.
     """
 
     span: Span
@@ -61,6 +63,7 @@ class SpanWaits:
     causes: dict[str, int]
     running_ns: int
     cut: bool
+    elsewhere: bool
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values; times in ns."""
@@ -117,11 +120,15 @@ def explain_spans(trace: Trace, seen: Timeline, spans: Sequence[Span]) -> list[S
         key=lambda s: s.start_unix_ns - s.end_unix_ns,
     )[:MAX_SPANS]
     by_id = {s.span_id: s for s in chosen}
+    clock = _clock(trace)
     times = {
-        i: (_recorded(trace, s.start_unix_ns), _recorded(trace, s.end_unix_ns))
+        i: (clock.monotonic(s.start_unix_ns), clock.monotonic(s.end_unix_ns))
         for i, s in by_id.items()
     }
     own = _own_waits(seen.waits, times)
+    tagged: defaultdict[str, list[Wait]] = defaultdict(list)
+    for wait in seen.waits:
+        tagged[wait.span_id or ""].append(wait)
     whole = clock_ns(trace, "end_ns") - clock_ns(trace, "start_ns")
     found = []
     for span_id, depth, below in _tree(by_id):
@@ -139,18 +146,21 @@ def explain_spans(trace: Trace, seen: Timeline, spans: Sequence[Span]) -> list[S
                 causes=causes,
                 running_ns=max(0, last - first - sum(causes.values())),
                 cut=start < 0 or end > whole,
+                elsewhere=_elsewhere(tagged[span_id], start, end),
             )
         )
     return found
 
 
-def _recorded(trace: Trace, unix_ns: int) -> int:
-    """Wall clock to ns from the start of the recording, through the trace's own map."""
-    start, end = clock_ns(trace, "start_unix_ns"), clock_ns(trace, "end_unix_ns")
+def _clock(trace: Trace) -> Clock:
+    """From the wall clock to ns from the start of the recording, through the trace's own map."""
     length = clock_ns(trace, "end_ns") - clock_ns(trace, "start_ns")
-    if end <= start or length <= 0:
-        return unix_ns - start
-    return (unix_ns - start) * length // (end - start)
+    return Clock(0, length, clock_ns(trace, "start_unix_ns"), clock_ns(trace, "end_unix_ns"))
+
+
+def _elsewhere(tagged: Sequence[Wait], start_ns: int, end_ns: int) -> bool:
+    within = sum(w.start_ns <= end_ns and w.end_ns >= start_ns for w in tagged)
+    return 2 * within < len(tagged)
 
 
 def _own_waits(

@@ -208,11 +208,17 @@ def _show_spans(spans: Sequence[SpanWaits]) -> None:
     click.echo(output.table(headers, rows, names=1))
     if any(s.cut for s in spans):
         click.echo("* began before the recording, or ended after it: that part is in no column")
+    if any(s.elsewhere for s in spans):
+        click.echo(
+            "! its waits were at another time: its spans were timed by another clock, or the clock "
+            "was set meanwhile. Its columns are of what was recorded then, not of it"
+        )
 
 
 def _span_name(found: SpanWaits) -> str:
     service = f"{output.text(found.span.service)}: " if found.span.service else ""
-    return f"{service}{output.text(found.span.name)}{' *' if found.cut else ''}"
+    marks = f"{' *' if found.cut else ''}{' !' if found.elsewhere else ''}"
+    return f"{service}{output.text(found.span.name)}{marks}"
 
 
 def _show_losses(seen: Timeline) -> None:

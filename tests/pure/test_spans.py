@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from sltrace.analysis.spans import Span, explain_spans, read_spans
 from sltrace.analysis.timeline import normal_id, timeline
+from sltrace.cli.main import cli
 from sltrace.errors import UsageError
 from sltrace.trace.reader import Trace
 from tests.support.traces import META, make_trace
@@ -267,6 +269,35 @@ def test_a_span_beyond_the_recording_says_so(tmp_path: Path) -> None:
     (found,) = explain_spans(trace, timeline(trace, ID), read_spans(file))
     assert found.cut
     assert found.running_ns + sum(found.causes.values()) == 1000
+
+
+def test_spans_of_another_clock_say_so(tmp_path: Path) -> None:
+    trace = recorded(tmp_path)
+    file = tmp_path / "spans.json"
+    for late, elsewhere in ((0, [False, False]), (400, [True, True]), (-5000, [True, True])):
+        file.write_text(json.dumps(otlp([
+            otlp_span("0b" * 8, "0a" * 8, 100 + late, 200 + late),
+            otlp_span("0a" * 8, "", 50 + late, 350 + late),
+        ])))  # fmt: skip
+        found = explain_spans(trace, timeline(trace, ID), read_spans(file))
+        assert [s.elsewhere for s in found] == elsewhere, late
+        arguments = ["explain", str(trace.path), "--trace-id", ID, "--spans", str(file)]
+        said = CliRunner().invoke(cli, arguments).output
+        assert ("! its waits were at another time" in said) == any(elsewhere)
+
+
+def test_a_clock_that_was_set_moves_no_spans_before_that(tmp_path: Path) -> None:
+    """Over 10 s of recording the wall clock went on by an hour and 10 s."""
+    second = 10**9
+    clock = {"start_ns": 0, "end_ns": 10 * second, "start_unix_ns": UNIX}
+    clock["end_unix_ns"] = UNIX + 3610 * second
+    row = {"trace_id": ID, "span_id": "0a" * 8, "wait_ns": second, "end_ns": 3 * second}
+    trace = Trace.open(make_trace(tmp_path, [row], meta={"clock": clock}))
+    file = tmp_path / "spans.json"
+    file.write_text(json.dumps(otlp([otlp_span("0a" * 8, "", 2 * second, 4 * second)])))
+    (found,) = explain_spans(trace, timeline(trace, ID), read_spans(file))
+    assert (found.start_ns, found.end_ns, found.causes["runq"]) == (2 * second, 4 * second, second)
+    assert not found.elsewhere
 
 
 def test_spans_that_are_each_others_parents(tmp_path: Path) -> None:
