@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
+from click.core import ParameterSource
 
 from sltrace.cli import output
 from sltrace.cli.completing import FILE, dimensions
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 _SUFFIX = {"pprof": ".pb.gz", "folded": ".folded", "parquet": ".parquet", "json": ".ndjson"}
 _STACK_FORMATS = ("pprof", "folded")
+_ONLY_FOR = {"stack": _STACK_FORMATS, "weight": ("folded",), "roots": ("folded",)}
+"""Parameters that mean nothing for other formats."""
 
 
 @click.command()
@@ -71,6 +74,7 @@ def command(
     from sltrace.export.sink import output as opened
     from sltrace.trace.reader import Trace
 
+    _refuse_without_meaning(target)
     trace = Trace.open(path)
     if trace.meta.get("histogram_only"):
         raise UsageError(
@@ -90,6 +94,18 @@ def command(
         click.echo(nothing(trace, selection), err=True)
     for note in (*written.notes, *trace.notes):
         click.echo(f"note: {output.text(note)}", err=True)
+
+
+def _refuse_without_meaning(target: str) -> None:
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        formats = _ONLY_FOR.get(parameter.name or "", (target,))
+        given = context.get_parameter_source(parameter.name or "")
+        if target not in formats and given is ParameterSource.COMMANDLINE:
+            raise UsageError(
+                f"{parameter.opts[0]} means nothing for {target}",
+                f"leave it out, or give --to {' or '.join(formats)}",
+            )
 
 
 def _write(

@@ -100,6 +100,12 @@ def test_the_help_of_a_command_loads_nothing_heavy(name: str) -> None:
         (["blame", "TRACE", "--only", "kind=blocked"], 2, "no culprit is known"),
         (["export", "TRACE", "--to", "pprof", "-o", "/dev/full", "--force"], 6, "No space left"),
         (["export", "TRACE", "--to", "json", "-o", "/no/x"], 6, "cannot write /no/x"),
+        (["export", "TRACE", "--to", "json", "--stack", "waker"], 2, "--to pprof or folded"),
+        (
+            ["export", "TRACE", "--to", "pprof", "--root", "comm"],
+            2,
+            "--root means nothing for pprof",
+        ),
         (["record", "--stack-min", "1ms"], 2, "--stack-min and --stack-rate are about stacks"),
         (["record", "--stack-rate", "9"], 2, "give --stacks both, or leave them out"),
         (["record", "--no-python", "--python-loops"], 2, "--no-python leaves nothing for"),
