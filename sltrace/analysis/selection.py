@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from sltrace.analysis.bucket import Bucket
 from sltrace.errors import UsageError
@@ -140,6 +140,14 @@ class Selection:
         if self.kinds is not None:
             return self
         return replace(self, values={**self.values, "kind": tuple(kinds)})
+
+    def to_json(self) -> dict[str, Any]:
+        """What it says, as plain JSON values; times in ns. Empty for everything."""
+        limits = ("start_ns", "end_ns", "min_wait_ns", "max_wait_ns")
+        said: dict[str, Any] = {name: getattr(self, name) for name in limits}
+        said |= {"values": {name: list(values) for name, values in self.values.items()}}
+        said |= {"bucket": str(self.bucket) if self.bucket else None}
+        return {name: value for name, value in said.items() if value not in (None, {})}
 
     def where(self) -> tuple[str, list[object]]:
         """Condition over `tables()` with its parameters; `true` for everything."""

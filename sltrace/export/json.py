@@ -44,6 +44,7 @@ def write_json(trace: Trace, out: BinaryIO, selection: Selection = EVERYTHING) -
             "format": FORMAT,
             "version": VERSION,
             "meta": trace.meta,
+            "selection": selection.to_json(),
             "losses": losses(trace, selection).to_json(),
             "notes": trace.notes,
         },

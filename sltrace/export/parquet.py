@@ -13,7 +13,8 @@ from sltrace.trace.reader import Trace
 from sltrace.trace.schema import arrow_schema
 
 METADATA_KEY = "sltrace"
-"""Key of the file's metadata; its value is JSON: the trace's meta.json, losses and notes."""
+"""Key of the file's metadata; its value is JSON: the trace's meta.json, which of its waits
+these are, losses and notes."""
 
 
 def write_parquet(trace: Trace, out: BinaryIO, selection: Selection = EVERYTHING) -> Written:
@@ -30,6 +31,7 @@ def write_parquet(trace: Trace, out: BinaryIO, selection: Selection = EVERYTHING
 
     description = {
         "meta": trace.meta,
+        "selection": selection.to_json(),
         "losses": losses(trace, selection).to_json(),
         "notes": trace.notes,
     }

@@ -87,6 +87,23 @@ def test_parquet_is_sorted_whole_and_describes_itself(trace: Trace, tmp_path: Pa
     assert description["losses"]["sentence"] == "nothing was lost"
 
 
+def test_what_was_selected_is_in_the_file(trace: Trace, tmp_path: Path) -> None:
+    """Whoever gets a part of a recording must not take it for all of it."""
+    values = {"kind": ("throttled", None), "cpu": ("3",)}
+    selection = Selection(start_ns=100, min_wait_ns=5, values=values)
+    said = {"start_ns": 100, "min_wait_ns": 5}
+    said |= {"values": {"kind": ["throttled", None], "cpu": ["3"]}}
+    for chosen, expected in ((Selection(), {}), (selection, said)):
+        out = io.BytesIO()
+        write_json(trace, out, chosen)
+        assert json.loads(out.getvalue().splitlines()[0])["selection"] == expected
+        file = tmp_path / "waits.parquet"
+        with file.open("wb") as binary:
+            write_parquet(trace, binary, chosen)
+        metadata = pq.read_metadata(file).metadata[b"sltrace"]
+        assert json.loads(metadata)["selection"] == expected
+
+
 def test_json_lines_are_the_rows(trace: Trace) -> None:
     out = io.BytesIO()
     written = write_json(trace, out)
