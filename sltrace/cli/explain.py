@@ -81,13 +81,17 @@ def command(
     spans: Sequence[Span] = read_spans(file) if file else ()
     seen = timeline(trace, normal_id(trace_id))
     explained = explain_spans(trace, seen, spans)
+    beyond = len({s.span_id for s in spans if s.trace_id == seen.trace_id}) - len(explained)
     if as_json:
-        output.print_json(seen.to_json() | {"spans": [s.to_json() for s in explained]})
+        of_spans = {"spans": [s.to_json() for s in explained], "spans_beyond": beyond}
+        output.print_json(seen.to_json() | of_spans)
         return
     _show(seen, top or 100)
     if file:
         click.echo()
         _show_spans(explained)
+        if beyond:
+            click.echo(f"note: the shortest {counted(beyond, 'span')} were left out")
     _show_losses(seen)
 
 

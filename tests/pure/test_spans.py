@@ -271,6 +271,19 @@ def test_a_span_beyond_the_recording_says_so(tmp_path: Path) -> None:
     assert found.running_ns + sum(found.causes.values()) == 1000
 
 
+def test_spans_beyond_the_most_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sltrace.analysis.spans.MAX_SPANS", 2)
+    trace = recorded(tmp_path)
+    file = tmp_path / "spans.json"
+    # What is exported twice is one.
+    for spans, beyond in ((SPANS, 1), ([*SPANS[:2], SPANS[0]], 0)):
+        file.write_text(json.dumps(otlp(spans)))
+        arguments = ["explain", str(trace.path), "--trace-id", ID, "--spans", str(file)]
+        assert ("shortest 1 span" in CliRunner().invoke(cli, arguments).output) == bool(beyond)
+        as_json = json.loads(CliRunner().invoke(cli, [*arguments, "--json"]).output)
+        assert (len(as_json["spans"]), as_json["spans_beyond"]) == (2, beyond)
+
+
 def test_spans_of_another_clock_say_so(tmp_path: Path) -> None:
     trace = recorded(tmp_path)
     file = tmp_path / "spans.json"
