@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 _HEIGHT = 520
-_MARGIN = {"l": 110, "r": 8, "t": 34, "b": 46}
+_MARGIN = {"l": 120, "r": 8, "t": 34, "b": 46}
 
 
 def base_figure(duration_s: float, columns: int) -> dict[str, Any]:

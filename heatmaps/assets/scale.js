@@ -16,8 +16,10 @@ const Scale = (() => {
       const whole = new Set(steps(TICKS).map((p) => Math.round(most * p)));
       return { shade: (v) => v, low: 0, high: most, ticks: Array.from(whole, (v) => [v, v]) };
     }
+    const high = Math.log10(most);
+    // Where all are equal, each is the most there is: it must not be as pale as nothing.
+    if (least === most) return { shade: () => high, low: high - 1, high, ticks: [[high, most]] };
     const low = Math.log10(least);
-    const high = Math.max(Math.log10(most), low + 1e-9);
     const ticks = [];
     for (let e = Math.ceil(low); e <= high; e++) ticks.push([e, 10 ** e]);
     if (ticks.length < 2) ticks.splice(0, ticks.length, [low, least], [high, most]);

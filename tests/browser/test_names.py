@@ -38,6 +38,10 @@ def test_pods_that_differ_in_the_middle_do_not_look_alike(
     report.show("axis=cgroup&cells=0-299,0-1")
     one, other = report.text("#figures .figures-title").split(": ")[1].split(", ")[:2]
     assert one != other
+    left = report.page.locator("#heatmap .ytick text").evaluate_all(
+        "all => Math.min(...all.map(t => t.getBoundingClientRect().left))"
+    )
+    assert left >= report.page.locator("#heatmap").evaluate("n => n.getBoundingClientRect().left")
 
 
 def test_short_forms_differ_wherever_names_do(open_report: Callable[..., Report]) -> None:

@@ -237,6 +237,14 @@ def test_an_empty_trace(open_report: Callable[..., Report]) -> None:
 def test_one_wait_on_one_cpu(open_report: Callable[..., Report]) -> None:
     report = open_report([{}], meta={"cpus": 1})
     assert report.text("#recorded").endswith("1 CPU")
+    for scale in ("log", "linear", "rank"):
+        report.page.select_option("#scale", scale)
+        lowest, highest, shade = report.page.evaluate(
+            "() => { const {zmin, zmax, z} = document.getElementById('heatmap').data[0];"
+            " return [zmin, zmax, Math.max(...z.flat())] }"
+        )
+        # As dark as can be, not as pale as nothing.
+        assert lowest < highest == shade, scale
     report.page.select_option("#measure", "count")
     report.page.select_option("#scale", "linear")
     bar = report.page.evaluate("document.getElementById('heatmap').data[0].colorbar")
