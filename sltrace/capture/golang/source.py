@@ -29,7 +29,9 @@ from sltrace.target.go.process import GoProcess, Identity, program_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_SECOND = "another Go program had its number before, in this recording: record again to see this one"
+_SECOND = (
+    "another Go program had its number before, in this recording: record again to see this one"
+)
 
 
 class GoSource:
