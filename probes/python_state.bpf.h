@@ -6,7 +6,8 @@
 #define MAX_PROCESSES   1024
 #define MAX_THREADS     16384
 #define MAX_NAMES       1024
-#define HOLDERS         4
+#define HOLDERS         8 /* a power of two */
+#define MAX_OTHERS      4 /* of culprit_others */
 #define SEEN_PYTHON     (1 << 16)
 #define STACK_WINDOW_NS 10000000ULL
 
@@ -55,7 +56,6 @@ struct python_thread {
 	u64 gil_in_ns;
 	u64 gil_runq_ns;
 	struct holder holders[HOLDERS];
-	u64 others;
 	struct task_tag gil_tag;
 	/* An iteration of an event loop. */
 	u64 loop_start_ns; /* 0: none */

@@ -173,7 +173,7 @@ __noinline int gil_end(struct python_thread *th)
 	struct state_key key = {.pid = bpf_get_current_pid_tgid() >> 32};
 	struct python_wait *w;
 	u64 best = 0;
-	u32 *tid, i, rivals = 0;
+	u32 *tid, i, holders = 0;
 
 	if (!th || !th->gil_start_ns)
 		return 0;
@@ -189,7 +189,7 @@ __noinline int gil_end(struct python_thread *th)
 
 		if (!h->state)
 			continue;
-		rivals++;
+		holders++;
 		if (key.state && h->ns <= best)
 			continue;
 		best = h->ns;
@@ -200,8 +200,7 @@ __noinline int gil_end(struct python_thread *th)
 		tid = bpf_map_lookup_elem(&python_states, &key);
 		w->culprit_tid = tid ? *tid : 0;
 		w->culprit_ns = best;
-		rivals += th->others - 1;
-		w->culprit_others = rivals < 255 ? rivals : 255;
+		w->culprit_others = holders - 1 < MAX_OTHERS ? holders - 1 : MAX_OTHERS;
 	}
 	bpf_ringbuf_submit(w, BPF_RB_NO_WAKEUP);
 out:
@@ -210,38 +209,61 @@ out:
 	return 0;
 }
 
-/* Notes who holds the GIL now, and what it is doing; its memory is ours, so it can be looked at. */
-__noinline int gil_look(struct python_process *p, struct python_thread *th, u64 state)
+/* Where a holder of the GIL is noted, or can be: the one seen to hold it least makes room. */
+__noinline u32 holder_at(struct python_thread *th, u64 state)
+{
+	u32 i, at = HOLDERS;
+	u64 least = ~0ULL;
+
+	if (!th)
+		return HOLDERS;
+	for (i = 0; i < HOLDERS; i++) {
+		if (th->holders[i].state == state)
+			return i;
+		if (th->holders[i].ns < least) {
+			least = th->holders[i].ns;
+			at = i;
+		}
+	}
+	return at;
+}
+
+/* Notes who holds the GIL now; whether that is somebody not noted before. */
+__noinline int gil_look(struct python_thread *th, u64 state)
 {
 	u64 gil[2] = {};
-	u32 i;
+	u32 at;
 
-	if (!p || !th)
+	if (!th)
 		return 0;
 	th->holder = HOLDERS;
 	if (bpf_probe_read_user(gil, sizeof(gil), (void *)(th->gil + GIL_HOLDER)))
 		return 0;
 	if ((u32)gil[1] != 1 || !gil[0] || gil[0] == state)
 		return 0;
-	for (i = 0; i < HOLDERS; i++) {
-		struct holder *h = &th->holders[i];
-
-		if (h->state && h->state != gil[0])
-			continue;
-		if (!h->state) {
-			struct python_cpu *c = this_cpu();
-			struct walked walked = {};
-
-			h->state = gil[0];
-			h->ns = 0;
-			h->stack = 0;
-			if (c && stack_allowed(c, bpf_ktime_get_ns()))
-				h->stack = python_stack_of(p, innermost_frame(p, gil[0]), &walked);
-		}
-		th->holder = i;
+	at = holder_at(th, gil[0]);
+	if (at >= HOLDERS)
 		return 0;
-	}
-	th->others++;
+	th->holder = at;
+	if (th->holders[at].state == gil[0])
+		return 0;
+	th->holders[at].state = gil[0];
+	th->holders[at].ns = 0;
+	th->holders[at].stack = 0;
+	return 1;
+}
+
+/* What the holder is doing; its memory is that of who waits, so it can be looked at. */
+__noinline int holder_stack(struct python_process *p, struct python_thread *th)
+{
+	struct python_cpu *c = this_cpu();
+	struct walked walked = {};
+	struct holder *h;
+
+	if (!p || !th || !c || !stack_allowed(c, bpf_ktime_get_ns()))
+		return 0;
+	h = &th->holders[th->holder & (HOLDERS - 1)];
+	h->stack = python_stack_of(p, innermost_frame(p, h->state), &walked);
 	return 0;
 }
 
@@ -277,14 +299,15 @@ __noinline int gil_out(struct python_process *p, struct python_thread *th, struc
 			return gil_end(th);
 	} else if (!th->gil_start_ns) {
 		__builtin_memset(th->holders, 0, sizeof(th->holders));
-		th->others = 0;
 		th->gil_runq_ns = 0;
 		th->gil_in_ns = now;
 		th->gil_start_ns = now;
 		th->gil_tag = *tag;
 	}
 	th->out_gil = 1;
-	return gil_look(p, th, state);
+	if (gil_look(th, state))
+		holder_stack(p, th);
+	return 0;
 }
 
 static __always_inline void loop_begin(struct python_thread *th, u64 now)

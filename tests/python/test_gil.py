@@ -223,6 +223,31 @@ def test_the_holder_is_named_with_what_it_did(record: Record) -> None:
     assert named > 0.8 * sum(r["ns"] for r in rows if r["tid"] == hog)
 
 
+def test_one_that_holds_it_long_after_others_is_named(record: Record, tmp_path: Path) -> None:
+    """More threads than are told apart have held it before, within the same wait."""
+    log = tmp_path / "holds.json"
+    with service("3.11", "turns", 8, log) as process:
+        keeper = int(process.said)  # type: ignore[attr-defined]
+        with record("--pid", process.pid) as recording:
+            process.stdout.readline()  # type: ignore[union-attr]
+    waits = recording.trace.sql(
+        "SELECT end_ns - wait_ns AS since, end_ns, culprit_tid, culprit_others FROM waits"
+        " WHERE kind = 'gil' AND tid <> ?",
+        [keeper],
+    ).to_pylist()
+    holds = json.loads(log.read_text())
+    kept = [
+        wait
+        for since, end in holds
+        for wait in waits
+        if wait["since"] < since - 20_000_000
+        and min(end, wait["end_ns"]) - since > 0.5 * (wait["end_ns"] - wait["since"])
+    ]
+    assert len(kept) >= 4
+    assert sum(wait["culprit_tid"] == keeper for wait in kept) >= 0.8 * len(kept), kept
+    assert max(wait["culprit_others"] for wait in waits) <= 4
+
+
 def test_what_is_no_wait_for_the_gil_has_its_own_reason(record: Record) -> None:
     with service("3.13", "contend", 30, 1) as process:
         roles = {int(t): r for t, r in json.loads(process.said).items()}  # type: ignore[attr-defined]
@@ -246,7 +271,7 @@ def test_calls_that_are_seldom_waited_in_have_their_reason(record: Record) -> No
     with service("3.12", "calls", 30) as process:
         starts, closes = json.loads(process.said)  # type: ignore[attr-defined]
         with record("--pid", process.pid) as recording:
-            time.sleep(2.5)
+            time.sleep(4)
     rows = recording.trace.sql(
         "SELECT reason, wait_ns FROM waits WHERE kind = 'blocked' AND tid = ?", [starts]
     ).to_pylist()
