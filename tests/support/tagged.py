@@ -81,7 +81,7 @@ def main(folder: Path, cpu: int) -> None:
             os._exit(0)
     os.write(opened, b"g")
     recording.run(lambda: os.waitpid(child, os.WNOHANG)[0] != 0, lambda status: None)
-    recording.finish()
+    recording.finish("its command has ended")
 
 
 def request(fd: int, cpu: int) -> list[dict[str, Any]]:
