@@ -94,11 +94,10 @@ struct candidate {
 
 /* What each of many tasks ran. Its tid says in which set a task has a place. */
 struct tally {
-	u32 round; /* places of other rounds are free */
-	u32 tasks; /* how many have a place; more, if some had none */
+	u64 round; /* places of other rounds are free */
 	u64 most_ns;
-	u32 most; /* whose place it is */
-	u32 reserved;
+	u32 most;  /* whose place it is */
+	u32 tasks; /* how many have a place; more, if some had none */
 	struct tally_place {
 		struct candidate ran;
 		u64 round;
