@@ -24,6 +24,7 @@ const volatile struct python_config cfg = {};
 #include "python_trace.bpf.h"
 #include "python_task.bpf.h"
 #include "python_stack.bpf.h"
+#include "python_calls.bpf.h"
 #include "python_waits.bpf.h"
 
 /* Only so that the object's BTF describes them. */

@@ -7,19 +7,11 @@
 #ifndef SLTRACE_PYTHON_WAITS_BPF_H
 #define SLTRACE_PYTHON_WAITS_BPF_H
 
-/* struct _gil_runtime_state: last_holder, locked; cond and mutex; then those of forced switches. */
-#define GIL_HOLDER       8
-#define GIL_COND         32
-#define GIL_SWITCH       120
-#define GIL_SWITCH_MUTEX 168
-#define GIL_END          208
 /* A thread that has run this long since it was woken is not asking for the GIL any more. */
 #define GIL_TAKEN_NS 100000ULL
 
 /* A busy period that is longer is told in pieces. */
 #define BUSY_MAX_NS 1000000000ULL
-
-#define SYS_FUTEX 202
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -28,120 +20,10 @@ struct {
 	__type(value, struct python_thread);
 } python_blank SEC(".maps");
 
-/* The system call a task is in: number and first argument. */
-struct call {
-	s64 number;
-	u64 argument;
-};
-
-static __always_inline void call_of(struct task_struct *t, struct call *call)
-{
-	struct pt_regs___x86 *regs = (void *)bpf_task_pt_regs(t);
-
-	call->number = BPF_CORE_READ(regs, orig_ax);
-	call->argument = BPF_CORE_READ(regs, di);
-}
-
-static __always_inline bool is_event_poll(s64 number)
-{
-	/* epoll_wait, epoll_pwait, epoll_pwait2 */
-	return number == 232 || number == 281 || number == 441;
-}
-
 /* A server in C that waits for requests outside of all Python is no event loop of its. */
 static __always_inline bool in_python(struct python_process *p, struct python_thread *th)
 {
 	return th->state && innermost_frame(p, th->state);
-}
-
-/* Numbers of arch/x86/entry/syscalls/syscall_64.tbl. */
-__noinline u8 reason_of(struct call *call, struct python_thread *th)
-{
-	if (!call || !th)
-		return REASON_NONE;
-	switch (call->number) {
-	case -1:
-		return REASON_FAULT;
-	case SYS_FUTEX:
-		if (call->argument - th->gil < GIL_END)
-			return REASON_GIL;
-		return REASON_LOCK;
-	case 35:  /* nanosleep */
-	case 230: /* clock_nanosleep */
-		return REASON_SLEEP;
-	case 23:  /* select */
-	case 270: /* pselect6 */
-		/* Of no file: time.sleep() of 3.10. */
-		return call->argument ? REASON_POLL : REASON_SLEEP;
-	case 7:   /* poll */
-	case 271: /* ppoll */
-	case 232: /* epoll_wait */
-	case 281: /* epoll_pwait */
-	case 441: /* epoll_pwait2 */
-		return REASON_POLL;
-	case 0:   /* read */
-	case 1:   /* write */
-	case 17:  /* pread64 */
-	case 18:  /* pwrite64 */
-	case 19:  /* readv */
-	case 20:  /* writev */
-	case 40:  /* sendfile */
-	case 42:  /* connect */
-	case 43:  /* accept */
-	case 44:  /* sendto */
-	case 45:  /* recvfrom */
-	case 46:  /* sendmsg */
-	case 47:  /* recvmsg */
-	case 72:  /* fcntl: locks of files */
-	case 73:  /* flock */
-	case 74:  /* fsync */
-	case 75:  /* fdatasync */
-	case 257: /* openat */
-	case 288: /* accept4 */
-	case 426: /* io_uring_enter */
-	case 3:   /* close */
-	case 26:  /* msync */
-	case 162: /* sync */
-	case 275: /* splice */
-	case 277: /* sync_file_range */
-	case 285: /* fallocate */
-	case 295: /* preadv */
-	case 296: /* pwritev */
-	case 299: /* recvmmsg */
-	case 306: /* syncfs */
-	case 307: /* sendmmsg */
-	case 326: /* copy_file_range */
-	case 327: /* preadv2 */
-	case 328: /* pwritev2 */
-	/* Files by their names. */
-	case 2:   /* open */
-	case 4:   /* stat */
-	case 5:   /* fstat */
-	case 6:   /* lstat */
-	case 21:  /* access */
-	case 76:  /* truncate */
-	case 77:  /* ftruncate */
-	case 82:  /* rename */
-	case 83:  /* mkdir */
-	case 84:  /* rmdir */
-	case 87:  /* unlink */
-	case 217: /* getdents64 */
-	case 262: /* newfstatat */
-	case 263: /* unlinkat */
-	case 264: /* renameat */
-	case 316: /* renameat2 */
-	case 332: /* statx */
-	case 437: /* openat2 */
-	case 439: /* faccessat2 */
-		return REASON_IO;
-	case 56:  /* clone, of a child that uses its parent's memory until its exec */
-	case 58:  /* vfork */
-	case 435: /* clone3 */
-	case 61:  /* wait4 */
-	case 247: /* waitid */
-		return REASON_PROCESS;
-	}
-	return REASON_NONE;
 }
 
 /* Of the current task. */
