@@ -6,7 +6,6 @@ With a third argument also tasks of asyncio; `patched`: as ddtrace-run does.
 import asyncio
 import logging
 import os
-import signal
 import sys
 import threading
 import time
@@ -18,6 +17,7 @@ logging.disable(logging.CRITICAL)
 
 import ddtrace  # noqa: E402
 from ddtrace.trace import tracer  # noqa: E402
+from logged import leave, until_told  # noqa: E402
 
 if "patched" in sys.argv:
     ddtrace.patch(asyncio=True)
@@ -59,11 +59,6 @@ if len(sys.argv) > 3:
     targets.append(lambda: asyncio.run(handlers()))
 for target in targets:
     threading.Thread(target=target, daemon=True).start()
-signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-print(os.getpid(), flush=True)
-signal.sigtimedwait([signal.SIGTERM], float(sys.argv[2]))
+until_told()
 stop = True
-time.sleep(0.1)
-with open(sys.argv[1], "w") as out:
-    out.write("\n".join(log))
-os._exit(0)
+leave(log)

@@ -1,13 +1,12 @@
 """Threads and asyncio tasks in spans; logs who was in which span when."""
 
 import asyncio
-import os
 import random
-import signal
 import sys
 import threading
 import time
 
+from logged import leave, until_told
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
@@ -75,10 +74,6 @@ def remote_parent():
 
 for target in (worker, worker, remote_parent, lambda: asyncio.run(handlers())):
     threading.Thread(target=target, daemon=True).start()
-signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-print(os.getpid(), flush=True)
-signal.sigtimedwait([signal.SIGTERM], float(sys.argv[2]))
+until_told()
 stop = True
-time.sleep(0.1)
-with open(sys.argv[1], "w") as out:
-    out.write("\n".join(log))
+leave(log)
