@@ -36,6 +36,7 @@ def test_no_more_than_so_many_are_looked_into(monkeypatch: pytest.MonkeyPatch) -
 def test_those_that_ended_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Helpers that come and go must not keep a service from being looked into."""
     monkeypatch.setattr(finder, "MAX_PROCESSES", 2)
+    monkeypatch.setattr(finder, "LOOK_S", 10.0)
     looking = finder.Finder(Filters(), (os.getpid(),))
     for _ in range(4):
         with witness() as helper:
