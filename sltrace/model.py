@@ -145,5 +145,9 @@ STATES = {
     0x20: "Z",
     0x40: "P",
     0x402: "I",
+    0x1000: "D",
+    0x8000: "D",
 }
-"""Kernel task state at switch-out to its letter (include/linux/sched.h; 0x402 is TASK_IDLE)."""
+"""Kernel task state at switch-out to its letter: the highest of these numbers all of whose bits are
+set, as the kernel's __task_state_index tells perf and ps. 0x402 is TASK_IDLE, 0x1000
+TASK_RTLOCK_WAIT, 0x8000 TASK_FROZEN (include/linux/sched.h)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -29,11 +30,11 @@ if TYPE_CHECKING:
 
 _CAUSES = Labels({16: "hole", 17: "unstamped"})
 """enum kind in probes/wait_record.h"""
-_STATES = Labels(STATES)
+_LETTERS = list(dict.fromkeys(STATES.values()))
+_STATES = Labels(dict(enumerate(_LETTERS)))
 _CONTEXTS = Labels({context: context.label for context in WakerContext})
 _FLAGS_OF_ALL = np.uint8(0xFF & ~(Flag.CULPRIT_PARTIAL | Flag.MIGRATED_QUEUED))
 """The others are of waits in queues."""
-_HAS_LETTER = np.isin(np.arange(max(STATES) + 2), list(STATES))
 
 
 class TaskNames(Protocol):
@@ -146,7 +147,7 @@ class RowMaker:
             "policy": POLICY_NAMES.column(fields["policy"]),
             "prio": plain("prio"),
             "nice": plain("nice"),
-            "state": _STATES.column(_known_state(fields["state"])),
+            "state": _STATES.column(_letters()[fields["state"]]),
             "waker_pid": ids("waker_pid", no_waker),
             "waker_tid": ids("waker_tid", no_waker),
             "waker_comm": comms("waker_tid", no_waker),
@@ -191,12 +192,11 @@ class RowMaker:
         )
 
 
-def _known_state(state: NDArray[np.uint16]) -> NDArray[np.uint16]:
-    """States reduced to those with a letter: the lowest known bit decides."""
-    known = _HAS_LETTER[np.minimum(state, len(_HAS_LETTER) - 1)]
-    if known.all():
-        return state
-    # Bits beyond the letters (TASK_WAKEKILL, TASK_FREEZABLE ...) qualify a basic state.
-    basic = state & np.uint16(0x7F)
-    lowest = basic & (~basic + np.uint16(1))
-    return np.where(known, state, lowest).astype(np.uint16)
+@cache
+def _letters() -> NDArray[np.int32]:
+    """Of each number that the kernel may give as a task's state, which of the letters it has."""
+    states = np.arange(1 << 16)
+    which = np.zeros(len(states), np.int32)
+    for bits, letter in STATES.items():
+        which[states & bits == bits] = _LETTERS.index(letter)
+    return which

@@ -55,7 +55,11 @@ WAITS = (
     Column("policy", "dict", "scheduling policy: OTHER BATCH IDLE FIFO RR DEADLINE EXT"),
     Column("prio", "int16", "kernel priority: 0-98 real time, 100-139 normal, -1 deadline"),
     Column("nice", "int8", "nice value, -20 to 19"),
-    Column("state", "dict", "task state letter at switch-out: R S D T t X Z P I"),
+    Column(
+        "state",
+        "dict",
+        "task state letter at switch-out: R S D T t X Z P I; R where preempted, D where frozen",
+    ),
     Column("waker_pid", "int32", "process that ended the block; null where unknown"),
     Column("waker_tid", "int32", "thread that ended the block; null where unknown"),
     Column("waker_comm", "dict", "its name"),

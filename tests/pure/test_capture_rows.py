@@ -161,6 +161,26 @@ def test_rows_are_those_of_each_record(drained: list[list[dict[str, int]]], leas
         assert (row["low_ns"], row["high_ns"]) == bounds
 
 
+@pytest.mark.parametrize(
+    ("state", "letter"),
+    [
+        *((0x0, "R"), (0x1, "S"), (0x2, "D"), (0x4, "T"), (0x8, "t"), (0x40, "P"), (0x402, "I")),
+        (0x102, "D"),  # TASK_KILLABLE
+        (0x104, "T"),  # TASK_STOPPED
+        (0x2001, "S"),  # TASK_FREEZABLE
+        (0x2402, "I"),
+        (0x1000, "D"),  # TASK_RTLOCK_WAIT
+        (0x8000, "D"),  # TASK_FROZEN, as of a cgroup of the v1 freezer
+    ],
+)
+def test_a_state_has_the_letter_that_the_kernel_gives_it(state: int, letter: str) -> None:
+    """As perf and ps show it."""
+    record = {"kind": Kind.RUNQ_WAKEUP, "end_ns": 100, "runq_ns": 10, "state": state}
+    maker = RowMaker(Numbered(), Numbered(), NODES, 0, AsyncioTasks())
+    waits, _ = maker.tables([array_of([record])])
+    assert waits["state"].to_pylist() == [letter]
+
+
 def by_content(rows: list[dict[str, Any]]) -> list[str]:
     """Rows in an order that does not tell who made them."""
     return sorted(str(sorted(row.items())) for row in rows)
