@@ -141,8 +141,8 @@ static __always_inline void switch_out(void *ctx, struct cpu_state *c, struct ta
 	s->exec_ns = task_exec_ns(prev);
 	s->run_delay_ns = task_run_delay_ns(prev);
 	s->out_cpu = cpu;
-	s->out_state = prev_state;
 	/* prev_state says sleeping for a task preempted on its way to sleep: preempt decides. */
+	s->out_state = preempt ? 0 : prev_state;
 	s->out_runnable =
 	    preempt || !prev_state ? (asked ? RUNNABLE : RUNNABLE_UNASKED) : NOT_RUNNABLE;
 	s->out_flags = s->out_runnable && !preempt ? YIELDED : 0;

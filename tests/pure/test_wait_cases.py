@@ -23,7 +23,7 @@ def test_preemption_decides_over_the_state() -> None:
     kernel.enqueue(one, 0)
     kernel.tick(30)
     kernel.switch(0, one, "preempt")
-    assert last(machine, "tid", "kind", "runq_ns", "blocked_ns", "state") == (1, 1, 50, 0, 1)
+    assert last(machine, "tid", "kind", "runq_ns", "blocked_ns", "state") == (1, 1, 50, 0, 0)
 
 
 def test_exits_leave_nothing_behind() -> None:

@@ -303,7 +303,7 @@ class Kernel:
 
     def _leave(self, task: Task, cpu: int, how: str, state: int) -> None:
         task.queues = []
-        task.out_cpu, task.out_state = cpu, state
+        task.out_cpu, task.out_state = cpu, 0 if how == "interrupt" else state
         task.yielded, task.moved_asleep = how == "yield", False
         if how == "block":
             task.state, task.blocked_at = "blocked", self.now
