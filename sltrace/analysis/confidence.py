@@ -49,7 +49,8 @@ class Blocks:
     Attributes:
         counts: Waits by block and grid point; shape (blocks, GRID).
         totals: Their time by block and group; shape (blocks, groups), ns.
-        sizes: What totals and counts are per, by block: seconds, or traces.
+        sizes: What totals and counts are per, by block: seconds, or traces; or by block and group
+            what the totals of each are per.
     """
 
     counts: NDArray[np.float64]
@@ -94,9 +95,13 @@ class Redrawn:
 
     def totals(self) -> list[Spread | None]:
         """Of the difference of each group's time per size."""
+        groups = self._sides[0].totals.shape[1]
         if not self._summable:
-            return [None] * self._sides[0].totals.shape[1]
-        return self._per_size([s.totals for s in self._sides])
+            return [None] * groups
+        held = [np.atleast_1d((s.sizes > 0).sum(0)) for s in self._sides]
+        enough = np.broadcast_to(np.minimum(*held) >= FEWEST_BLOCKS, groups)
+        spreads = self._per_size([s.totals for s in self._sides])
+        return [s if known else None for s, known in zip(spreads, enough, strict=True)]
 
     def count(self) -> Spread | None:
         """Of the difference of the number of waits per size."""
@@ -145,9 +150,9 @@ class Redrawn:
         means, points = [], []
         for value, side, weights in zip(values, self._sides, self._weights, strict=True):
             # A draw without any size has no mean; it is as rare as it is empty.
-            size = np.maximum(weights @ side.sizes, 1e-9)
-            means.append((weights @ value) / size[:, None])
-            points.append(value.sum(0) / max(float(side.sizes.sum()), 1e-9))
+            sizes = side.sizes.reshape(len(side.sizes), -1)
+            means.append((weights @ value) / np.maximum(weights @ sizes, 1e-9))
+            points.append(value.sum(0) / np.maximum(sizes.sum(0), 1e-9))
         difference, point = means[1] - means[0], points[1] - points[0]
         return [_spread(difference[:, i], point[i]) for i in range(difference.shape[1])]
 

@@ -244,7 +244,7 @@ def _sums(side: Side, dimension: Dimension) -> dict[Value, float]:
         f"FROM {tables((dimension, *side.selection.dimensions))} WHERE {condition} GROUP BY k",
         parameters,
     ).to_pylist()
-    return {row["k"]: row["total"] / side.size for row in rows}
+    return {row["k"]: row["total"] / side.timed(dimension, row["k"]).size for row in rows}
 
 
 def _group_blocks(side: Side, dimension: Dimension, keys: Sequence[Value]) -> Blocks:
@@ -257,7 +257,9 @@ def _group_blocks(side: Side, dimension: Dimension, keys: Sequence[Value]) -> Bl
     for row in by_block(narrowed, f"{dimension.sql} AS k", count, (dimension,)):
         totals[row["block"], index[row["k"]]] = row["total"]
         counts[row["block"], 0] += row["n"]
-    return Blocks(counts, totals, block_sizes(side, count))
+    sizes, timed = block_sizes(side, count), [side.timed(dimension, key) for key in keys]
+    each = [sizes if own is side else block_sizes(own, count) for own in timed]
+    return Blocks(counts, totals, np.array(each).reshape(-1, count).T)
 
 
 def _side_notes(side: Side) -> list[str]:

@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from sltrace.analysis.bucket import Bucket
-from sltrace.analysis.meta import clock_ns, machines_of, min_latency_ns, recorded_ns
-from sltrace.analysis.selection import EVERYTHING, Selection, tables
+from sltrace.analysis.meta import clock_ns, hosts, machines_of, min_latency_ns, recorded_ns
+from sltrace.analysis.selection import EVERYTHING, Dimension, Selection, Value, tables
 from sltrace.errors import UsageError
 
 if TYPE_CHECKING:
@@ -56,6 +56,20 @@ class Side:
         """How much was recorded of the machines that it is of, from one time to another."""
         machines = machines_of(self.trace, self.selection.values)
         return recorded_ns(self.trace, start_ns, end_ns, machines)
+
+    def timed(self, dimension: Dimension, value: Value) -> Side:
+        """What waits with a value are to be divided by the size of.
+
+        Of a merged trace a cgroup, process or CPU is one machine's, which has a time of its own.
+        """
+        if self.per == "trace" or not self._of_machines:
+            return self
+        values = {**self.selection.values, dimension.name: (value,)}
+        return replace(self, selection=replace(self.selection, values=values))
+
+    @cached_property
+    def _of_machines(self) -> bool:
+        return len(hosts(self.trace)) > 1
 
     @cached_property
     def size(self) -> float:

@@ -34,6 +34,6 @@ def not_together(trace: Trace, values: Mapping[str, Sequence[object]]) -> str:
     times = ", ".join(f"{host} for {format_duration(ns)}" for host, ns in each.items())
     return (
         f"machines were recorded at different times, {times}, of {format_duration(whole)} in all: "
-        "what is per second, or a share of the time, is of all of it unless a cgroup, process or "
-        "CPU of one machine is named"
+        "what is per second, or a share of the time, is of all of it unless it is of a cgroup, "
+        "process or CPU of one machine"
     )

@@ -70,8 +70,8 @@ def test_rates_and_shares_of_one_machine_are_of_its_time(merged: Trace, where: s
 def test_what_is_of_machines_of_different_times_says_so(merged: Trace) -> None:
     said = (
         "machines were recorded at different times, web1 for 10.0 s, web2 for 90.0 s, of 100 s in "
-        "all: what is per second, or a share of the time, is of all of it unless a cgroup, "
-        "process or CPU of one machine is named"
+        "all: what is per second, or a share of the time, is of all of it unless it is of "
+        "a cgroup, process or CPU of one machine"
     )
     rules = [parse_rule(f"{f}(runq) < {v}") for f, v in (("rate", "9/s"), ("share", "99%"))]
     assert check(merged, rules).notes == (said,)
@@ -88,6 +88,33 @@ def test_sides_that_are_machines_are_each_per_second_of_its_own(merged: Trace) -
     assert (waited["waits"].a, waited["waits"].b) == (0.1, 0.1)
     assert (waited["total_ns"].a, waited["total_ns"].b) == (SECOND / 10, SECOND / 10)
     assert not any("different times" in note for note in result.notes)
+
+
+def test_groups_of_a_machine_are_per_second_of_its_time(merged: Trace) -> None:
+    result = diff(two_traces(merged, merged), ("cgroup", "cpu", "comm"))
+    assert {g.by: {c.name: c.a for c in g.changes} for g in result.groups} == {
+        "cgroup": {"web1:/": SECOND / 10, "web2:/": SECOND / 10},
+        "cpu": {1: SECOND / 10, 3: SECOND / 10},
+        "comm": {"web": SECOND / 10},
+    }
+
+
+def test_less_time_with_one_machine_is_not_faster(tmp_path: Path) -> None:
+    """Both wait a tenth of the time in both traces; in the second they were recorded in turn."""
+    row = {"wait_ns": SECOND // 100, "pid": 7, "tid": 7, **HOG}
+    traces = []
+    for name, begins in (("together", (100, 100)), ("apart", (100, 110))):
+        parts = []
+        for host, begin in zip(("web1", "web2"), begins, strict=True):
+            rows = [{"end_ns": begin * SECOND + i * SECOND // 10, **row} for i in range(1, 100)]
+            meta = {"clock": clock(UNIX, begin * SECOND, 10 * SECOND)}
+            parts.append(trace_of(tmp_path, name + host, rows, host, UNIX, meta=meta))
+        merge(parts, tmp_path / f"{name}.slt")
+        traces.append(Trace.open(tmp_path / f"{name}.slt"))
+    ((groups,)) = diff(two_traces(*traces), ("cgroup",)).groups
+    assert {c.name: (c.a, c.b, c.certain) for c in groups.changes} == {
+        f"web{i}:/": (0.099 * SECOND, 0.099 * SECOND, False) for i in (1, 2)
+    }
 
 
 def test_findings_are_of_the_time_of_their_machine(merged: Trace) -> None:
