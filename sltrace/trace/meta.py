@@ -20,7 +20,7 @@ def read_meta(path: Path) -> dict[str, Any]:
     """The `meta.json` of a trace.
 
     Raises:
-        TraceError: It is missing, not a sltrace trace, damaged, or from a newer version.
+        TraceError: It is missing, not a sltrace trace, damaged, or of another major version.
     """
     file = path / META
     try:
@@ -38,9 +38,10 @@ def read_meta(path: Path) -> dict[str, Any]:
     version = meta.get("version")
     if not (isinstance(version, list) and version and isinstance(version[0], int)):
         raise TraceError(f"{path} is damaged: {META} has no version", RERECORD)
-    if version[0] > VERSION[0]:
+    if version[0] != VERSION[0]:
         raise TraceError(
-            f"{path} has format {version[0]}, this sltrace reads {VERSION[0]}", "upgrade sltrace"
+            f"{path} has format {version[0]}, this sltrace reads {VERSION[0]}",
+            "upgrade sltrace" if version[0] > VERSION[0] else "record again",
         )
     return meta
 

@@ -57,6 +57,7 @@ def test_rows_come_back_as_they_were_written(path: Path) -> None:
     [
         ({"format": "other"}, "is not a trace: meta.json is another program's"),
         ({"version": [VERSION[0] + 1, 0]}, "upgrade sltrace"),
+        ({"version": [VERSION[0] - 1, 9]}, "record again"),
         ({"version": "1"}, "has no version"),
     ],
 )
