@@ -71,16 +71,18 @@ class Slowest:
         count: Traces there are.
         untraced: Waits without a trace id.
         losses: What the recording may lack of them.
+        notes: What must be said beside these numbers.
     """
 
     traces: tuple[Traced, ...]
     count: int
     untraced: int
     losses: Losses
+    notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values; times in ns."""
-        return asdict(self) | {"losses": self.losses.to_json()}
+        return asdict(self) | {"losses": self.losses.to_json(), "notes": list(self.notes)}
 
 
 @dataclass(frozen=True)
@@ -213,6 +215,7 @@ def slowest(trace: Trace, selection: Selection = EVERYTHING, *, limit: int = 20)
         count,
         untraced["n"][0].as_py(),
         losses(trace, selection),
+        tuple(trace.notes),
     )
 
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from sltrace.analysis.spans import Span, SpanWaits
     from sltrace.analysis.timeline import Slowest, Timeline, Wait
-    from sltrace.trace.reader import Trace
 
 _CAUSES = {
     "runq": "run queue",
@@ -76,7 +75,7 @@ def command(
         if as_json:
             output.print_json(found.to_json())
         else:
-            _show_slowest(found, trace)
+            _show_slowest(found, path)
         return
     spans: Sequence[Span] = read_spans(file) if file else ()
     seen = timeline(trace, normal_id(trace_id))
@@ -95,7 +94,7 @@ def command(
     _show_losses(seen)
 
 
-def _show_slowest(found: Slowest, trace: Trace) -> None:
+def _show_slowest(found: Slowest, path: str) -> None:
     if not found.traces:
         click.echo(
             f"no trace ids among {counted(found.untraced, 'wait')}: none of the recorded "
@@ -118,8 +117,8 @@ def _show_slowest(found: Slowest, trace: Trace) -> None:
         click.echo(output.table(headers, rows, names=1))
         if found.count > len(rows):
             click.echo(counted(found.count - len(rows), "more trace"))
-        click.echo(f"\nnext: sltrace explain {click.format_filename(trace.path)} --trace-id ID")
-    output.notes(trace.notes)
+        click.echo(f"\nnext: sltrace explain {click.format_filename(path)} --trace-id ID")
+    output.notes(found.notes)
     click.echo(f"losses: {found.losses.sentence}")
 
 

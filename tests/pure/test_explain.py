@@ -83,6 +83,13 @@ def test_the_slowest_traces_are_pandas(tmp_path: Path) -> None:
     assert pd.Series([w.start_ns for w in one.waits]).is_monotonic_increasing
 
 
+def test_what_must_be_said_beside_the_slowest_is_in_their_json(tmp_path: Path) -> None:
+    made = make_trace(tmp_path, [{"trace_id": ID}], meta={"skipped_probe_runs": 3})
+    trace = Trace.open(made)
+    assert trace.notes
+    assert slowest(trace).to_json()["notes"] == trace.notes
+
+
 def test_what_of_a_wait_for_the_gil_was_one_for_a_cpu_is_lost_once(tmp_path: Path) -> None:
     rows = [
         {"trace_id": ID, "end_ns": 900, "wait_ns": 500, "kind": "gil", "runq_ns": 120},
