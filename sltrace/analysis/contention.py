@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from sltrace.analysis.bandwidth import HELD_BACK
 from sltrace.analysis.finding import LONG_NS, Finding, cpu_times, name_of
 from sltrace.analysis.foremost import added_up, foremost
 from sltrace.analysis.meta import min_latency_ns, node_of_cpu, recorded_sql
@@ -39,6 +40,10 @@ _ROOT = "/"
 _ONE_PERCENT = 0.01
 """Share of the time from which on a culprit is named."""
 _RUNQ = f"kind IN {RUNQ_KINDS!r}"
+_LONG = (
+    f"waits WHERE {_RUNQ} AND wait_ns >= ? AND culprit_tid IS DISTINCT FROM 0 AND NOT {HELD_BACK}"
+)
+"""Long run-queue waits behind tasks that ran."""
 
 
 def contention(trace: Trace) -> list[Finding]:
@@ -46,7 +51,7 @@ def contention(trace: Trace) -> list[Finding]:
     rows = trace.sql(
         f"""
         WITH long AS (
-          SELECT * FROM waits WHERE {_RUNQ} AND wait_ns >= ? AND culprit_tid IS DISTINCT FROM 0
+          SELECT * FROM {_LONG}
         ), victims AS (
           SELECT *, {recorded_sql(trace, "pid")} AS wall
           FROM ({added_up("cgroup", "long")}) WHERE waited >= ? * wall
@@ -163,11 +168,7 @@ def quota(trace: Trace) -> list[Finding]:
 def one_cpu(trace: Trace, wall_ns: int) -> list[Finding]:
     """Threads wait on one CPU while another is idle."""
     rows = trace.sql(
-        added_up(
-            "cpu",
-            f"waits WHERE {_RUNQ} AND wait_ns >= ? AND culprit_tid IS DISTINCT FROM 0",
-        )
-        + " ORDER BY waited DESC",
+        added_up("cpu", _LONG) + " ORDER BY waited DESC",
         [LONG_NS],
     ).to_pylist()
     whole = sum(row["waited"] for row in rows)

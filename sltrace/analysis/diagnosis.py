@@ -1,7 +1,7 @@
 """What is wrong with this machine or service, in sentences: nothing where nothing is wrong.
 
-Each finding has its own threshold (`sltrace.analysis.contention`, `.stalls`, `.runtimes`;
-docs/cli.md).
+Each finding has its own threshold (`sltrace.analysis.contention`, `.bandwidth`, `.stalls`,
+`.runtimes`; docs/cli.md).
 They are about what was seen: losses can hide a finding, never make one.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from sltrace.analysis.bandwidth import bandwidth
 from sltrace.analysis.contention import contention, moves, one_cpu, quota
 from sltrace.analysis.finding import Finding
 from sltrace.analysis.golang.health import refused, unread
@@ -23,7 +24,7 @@ from sltrace.analysis.stalls import blocked_io, steal, wakeup
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
 
-_OF_A_MACHINE = (contention, quota, moves, blocked_io)
+_OF_A_MACHINE = (contention, bandwidth, quota, moves, blocked_io)
 """Of the time that the machine was recorded on which they are; the others of all that was."""
 _OF_ALL = (one_cpu, wakeup, go, python)
 

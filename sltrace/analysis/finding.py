@@ -18,6 +18,7 @@ _LONGEST_NAME = 80
 
 Name = Literal[
     "contention",
+    "bandwidth",
     "quota",
     "steal",
     "placement",

@@ -101,6 +101,27 @@ def test_a_cgroup_each_and_no_more_than_asked_for(tmp_path: Path) -> None:
     assert len(diagnose(trace, most=9).findings) == 5
 
 
+def test_real_time_threads_behind_normal_ones_have_used_up_their_bandwidth(tmp_path: Path) -> None:
+    fifo = {"kind": "runq_preempt", "policy": "FIFO", "prio": 50}
+    hog = {"tid": 9, "pid": 9, "wait_ns": 1, "end_ns": SECOND, "cgroup": "/b", "prio": 120}
+    (found,) = of(tmp_path, [*behind_hog(10, **fifo), hog]).findings
+    assert (found.name, found.lost, found.numbers["waits"]) == ("bandwidth", 0.01, 10)
+    assert "of /a were held back for 100 ms within 10.0 s" in found.sentence
+    assert "cpu.rt_runtime_us" in found.advice
+    assert names(of(tmp_path, [*behind_hog(9, **fifo), hog])) == []
+    # The CPU may also have been idle; one that was made real-time while it waited is no sign.
+    assert names(of(tmp_path, behind_hog(10, **fifo | IDLE))) == ["bandwidth"]
+    assert names(of(tmp_path, [*behind_hog(2, SECOND, **fifo), hog])) == []
+    # Behind others like them, behind one of whom nothing is known, and behind a system call.
+    for victim, other in (
+        (fifo, hog | {"prio": 60}),
+        (fifo, hog | {"tid": 10}),
+        (fifo | {"kind": "runq_wakeup"}, hog),
+        (fifo | {"policy": "OTHER", "prio": 120}, hog),
+    ):
+        assert names(of(tmp_path, [*behind_hog(50, **victim), other])) == ["contention"]
+
+
 def test_quota_from_a_hundredth_of_the_time_on(tmp_path: Path) -> None:
     throttled = {"kind": "throttled", "wait_ns": 50 * MS, "cgroup": "/q", "cgroup_id": 7}
     cgroups = [{"cgroup_id": 7, "path": "/q", "quota_us": 20_000, "period_us": 100_000}] * 2
