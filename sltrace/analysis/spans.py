@@ -13,6 +13,7 @@ from typing import Any
 
 from sltrace.analysis.meta import clock_ns
 from sltrace.analysis.timeline import Timeline, Wait, normal_id, time_by_cause
+from sltrace.durations import format_duration
 from sltrace.errors import UsageError
 from sltrace.trace.machines import Clock
 from sltrace.trace.reader import Trace
@@ -150,6 +151,18 @@ def explain_spans(trace: Trace, seen: Timeline, spans: Sequence[Span]) -> list[S
             )
         )
     return found
+
+
+def clock_notes(trace: Trace) -> list[str]:
+    """What must be said beside spans of how they are placed."""
+    clock = _clock(trace)
+    if not clock.stepped:
+        return []
+    by, when = format_duration(abs(clock.ahead_ns)), "late" if clock.ahead_ns > 0 else "early"
+    return [
+        f"the wall clock was set during the recording: spans of the time after that are placed "
+        f"{by} too {when}"
+    ]
 
 
 def _clock(trace: Trace) -> Clock:

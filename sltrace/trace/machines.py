@@ -34,10 +34,15 @@ class Clock:
     end_unix_ns: int
 
     @property
+    def ahead_ns(self) -> int:
+        """By how much the wall clock went further than the monotonic one."""
+        return self.end_unix_ns - self.start_unix_ns - (self.end_ns - self.start_ns)
+
+    @property
     def stepped(self) -> bool:
         """The wall clock was set during the recording."""
-        length, wall = self.end_ns - self.start_ns, self.end_unix_ns - self.start_unix_ns
-        return abs(wall - length) > _STEPPED_NS + length * _STEPPED_SHARE
+        length = self.end_ns - self.start_ns
+        return abs(self.ahead_ns) > _STEPPED_NS + length * _STEPPED_SHARE
 
     @property
     def rate(self) -> tuple[int, int]:

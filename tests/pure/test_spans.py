@@ -300,7 +300,7 @@ def test_spans_of_another_clock_say_so(tmp_path: Path) -> None:
 
 
 def test_a_clock_that_was_set_moves_no_spans_before_that(tmp_path: Path) -> None:
-    """Over 10 s of recording the wall clock went on by an hour and 10 s."""
+    """Over 10 s of recording the wall clock went on by an hour and 10 s; spans after that move."""
     second = 10**9
     clock = {"start_ns": 0, "end_ns": 10 * second, "start_unix_ns": UNIX}
     clock["end_unix_ns"] = UNIX + 3610 * second
@@ -311,6 +311,11 @@ def test_a_clock_that_was_set_moves_no_spans_before_that(tmp_path: Path) -> None
     (found,) = explain_spans(trace, timeline(trace, ID), read_spans(file))
     assert (found.start_ns, found.end_ns, found.causes["runq"]) == (2 * second, 4 * second, second)
     assert not found.elsewhere
+    arguments = ["explain", str(trace.path), "--trace-id", ID, "--spans", str(file)]
+    said = "spans of the time after that are placed 3,600 s too late"
+    assert said in CliRunner().invoke(cli, arguments).output
+    assert said in json.loads(CliRunner().invoke(cli, [*arguments, "--json"]).output)["notes"][0]
+    assert "was set" not in CliRunner().invoke(cli, arguments[:-2]).output
 
 
 def test_spans_that_are_each_others_parents(tmp_path: Path) -> None:
