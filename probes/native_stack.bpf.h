@@ -32,6 +32,11 @@ struct {
 	__type(value, struct stack_record);
 } stack_scratch SEC(".maps");
 
+/*
+ * One for each CPU is enough, as no user of it interrupts another: sched_switch has interrupts off,
+ * sched_waking too but where a task is woken while it runs, and a program is not run within itself
+ * (05b24ff9b2cf, 6.1).
+ */
 static __always_inline struct stack_record *stack_buffer(void)
 {
 	u32 zero = 0;
