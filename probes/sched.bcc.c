@@ -25,8 +25,8 @@ static __always_inline u32 leading_zeros(u64 v)
 /* All is inlined here, and more would be too complex for the verifier. */
 #define SEARCH_SEGMENTS 128
 #define SEARCH_BLOCKS   2
-#define TALLY_SETS      128
-#define TALLY_WAYS      1
+#define TALLY_SETS      64
+#define TALLY_WAYS      2
 #include "wait_state.h"
 
 #define CFG(field) CFG_##field

@@ -72,6 +72,18 @@ def test_one_that_runs_in_short_slices_is_named_among_more_than_are_told_apart(r
     assert last(machine, "culprit_ns")[0] <= 20 * rounds * 25 + 10
 
 
+@pytest.mark.parametrize("loader", ["libbpf", "bcc"])
+def test_two_whose_numbers_share_a_place_are_told_apart(loader: str) -> None:
+    machine = Machine(loader=loader)
+    kernel = Kernel(machine, 1)
+    victim, hog, rival = (kernel.fork(0, tid) for tid in (1, 2, 91))
+    kernel.switch(0, victim, "block")
+    kernel.tick(10)
+    turns(kernel, (hog, 40), (rival, 41), (hog, 28))
+    kernel.switch(0, victim, "preempt")
+    assert last(machine, "tid", "culprit_tid", "culprit_ns") == (1, 2, 68)
+
+
 def test_that_more_ran_than_a_block_names_is_known() -> None:
     machine, kernel, victim, hog, others = many()
     large, small = [(t, 30) for t in others[:3]], [(t, 1) for t in others[3:7]]

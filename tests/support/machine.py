@@ -7,6 +7,7 @@ the words mean: it knows nothing of stamps, slots or segments.
 from __future__ import annotations
 
 import ctypes as c
+import re
 import subprocess
 from dataclasses import dataclass, field
 from functools import cache
@@ -24,7 +25,8 @@ from sltrace.capture.probes import counter_names, object_path
 MAX_CPUS = 8
 MAX_SLOTS = 4 * MAX_CPUS
 UNKNOWN_WAIT = 1 << 62
-SOURCE = Path(__file__).parents[2] / "probes/hosttest/machine.c"
+PROBES = Path(__file__).parents[2] / "probes"
+SOURCE, BCC_SOURCE = PROBES / "hosttest/machine.c", PROBES / "sched.bcc.c"
 BLOCKED, DEAD = 1, 0x80
 
 
@@ -52,9 +54,13 @@ class TaskStruct(c.Structure):
 
 
 @cache
-def library() -> c.CDLL:
+def library(loader: str = "libbpf") -> c.CDLL:
+    """The machine with what it remembers under this loader."""
     target = Path(mkdtemp(prefix="sltrace-machine-")) / "machine.so"
     flags = ["-O1", "-g", "-shared", "-fPIC", "-fsanitize=undefined", "-fno-sanitize-recover"]
+    if loader == "bcc":
+        sizes = re.findall(r"#define ((?:SEARCH|TALLY)_\w+)\s+(\d+)", BCC_SOURCE.read_text())
+        flags += [f"-D{name}={value}" for name, value in sizes]
     subprocess.run(["cc", *flags, "-o", str(target), str(SOURCE)], check=True, timeout=120)
     lib = c.CDLL(str(target))
     lib.host_counter.restype = c.c_uint64
@@ -74,8 +80,8 @@ def layouts() -> Btf:
 class Machine:
     """The state machine with its tables."""
 
-    def __init__(self, room: int = 60000, **config: int) -> None:
-        self._lib = library()
+    def __init__(self, room: int = 60000, loader: str = "libbpf", **config: int) -> None:
+        self._lib = library(loader)
         layout = layouts().dtype("config")
         wanted = np.zeros(1, layout)
         wanted["blocked"] = 1
