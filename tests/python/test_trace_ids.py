@@ -132,3 +132,23 @@ def test_the_thread_record_of_another_tracer_is_read(
     assert found.right > 1_000
     sources = recording.trace.sql("SELECT DISTINCT id_source AS s FROM waits").to_pylist()
     assert {r["s"] for r in sources} == {None, "thread_context"}
+
+
+def test_a_thread_record_that_does_not_follow_greenlets_is_not_taken(
+    record: Record, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    with service("this", "ddspans", log, 60, "greenlets") as process:
+        # So that what it imports is known.
+        time.sleep(1)
+        with record("--pid", process.pid, "--python-rate", 0) as recording:
+            time.sleep(1)
+        process.terminate()
+        process.wait(20)
+    found = checked(recording.trace, log)
+    print(f"\nddtrace, greenlets: {found}")
+    assert (found.right, found.wrong) == (0, 0)
+    assert found.missing > 300
+    (target,) = recording.trace.sql("SELECT level, why FROM targets").to_pylist()
+    assert target["level"] == 1
+    assert "greenlets" in target["why"]

@@ -31,6 +31,7 @@ class Target:
         complete: All sources of trace ids are known.
         servers: Where it has a server in C, which its threads wait in.
         loops_behind: Its threads' records may be another asyncio task's.
+        greenlets_behind: They may be another greenlet's, and are not taken.
     """
 
     pid: int
@@ -53,6 +54,7 @@ class Target:
     complete: bool = False
     next_look_ns: int = 0
     loops_behind: bool = False
+    greenlets_behind: bool = False
     trouble: str = ""
     files: set[str] = field(default_factory=set)
 
@@ -61,8 +63,12 @@ class Target:
         """How much is recorded."""
         if self.python is None:
             return None
-        traced = ((self.otel or self.record) and self.nodes) or self.tls
+        traced = ((self.otel or self.record) and self.nodes) or self._trusted_tls
         return TRACES if traced else STACKS
+
+    @property
+    def _trusted_tls(self) -> ThreadRecord | None:
+        return None if self.greenlets_behind else self.tls
 
     def worth_a_row(self, *, replaced: bool) -> bool:
         """Whether it is told of: if it is Python, or the user may have thought so.
@@ -134,11 +140,11 @@ class Target:
                 "task_name": self.tasks.name,
                 "text_type": self.tasks.text_type,
             }
-        if self.tls:
+        if tls := self._trusted_tls:
             values |= {
                 "has_tls": 1,
                 "loops_behind": self.loops_behind,
-                "tls_module": self.tls.module,
-                "tls_offset": self.tls.offset,
+                "tls_module": tls.module,
+                "tls_offset": tls.offset,
             }
         return values

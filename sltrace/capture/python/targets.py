@@ -35,7 +35,7 @@ _PASSING_NS = 1_000_000_000
 """From a fork to an exec: who takes longer did something by itself."""
 _OF_MEMORY = (
     *("python", "settled", "foreign"),
-    *("otel", "nodes", "record", "tls", "loops_behind", "tasks"),
+    *("otel", "nodes", "record", "tls", "loops_behind", "greenlets_behind", "tasks"),
 )
 """What is true of a child, too, as long as it has its parent's memory."""
 _MODULES = (*otel.MODULES, tasks.MODULE, *datadog.MODULES, *servers.MODULES)
@@ -242,6 +242,9 @@ class Targets:
         if target.tls:
             with contextlib.suppress(Unreadable):
                 target.loops_behind = datadog.loops_are_behind(memory, found, modules)
+                target.greenlets_behind = datadog.greenlets_are_behind(memory, found, modules)
+        if target.greenlets_behind and not target.trouble:
+            target.trouble = "no ids of ddtrace: its thread record does not follow greenlets"
         if before != target.described(self._layout).tobytes():
             self._tell(target)
         target.complete = bool(target.tls and target.otel and target.nodes)

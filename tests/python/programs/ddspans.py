@@ -1,6 +1,6 @@
 """Threads in spans of ddtrace, which publishes OTEP 4947's thread record; logs them.
 
-With a third argument also tasks of asyncio; `patched`: as ddtrace-run does.
+With a third argument also tasks of asyncio; `patched`: as ddtrace-run does. Or `greenlets`.
 """
 
 import asyncio
@@ -54,8 +54,30 @@ async def handlers():
     await asyncio.gather(*[handler() for _ in range(6)])
 
 
+def greenlets():
+    import greenlet
+
+    main = greenlet.getcurrent()
+
+    def step():
+        while not stop:
+            with tracer.trace("greenlet") as span:
+                nap(0.0005, span)
+                main.switch()
+                nap(0.0005, span)
+            main.switch()
+
+    steps = [greenlet.greenlet(step) for _ in range(6)]
+    while not stop:
+        for each in steps:
+            each.switch()
+        nap(0.0005)
+
+
 targets = [worker] * 3
-if len(sys.argv) > 3:
+if "greenlets" in sys.argv:
+    targets.append(greenlets)
+elif len(sys.argv) > 3:
     targets.append(lambda: asyncio.run(handlers()))
 for target in targets:
     threading.Thread(target=target, daemon=True).start()
