@@ -28,7 +28,7 @@ _SYMBOL = np.dtype(
      ("value", "<u8"), ("size", "<u8")]
 )  # fmt: skip
 _RELOCATION = np.dtype([("address", "<u8"), ("info", "<u8"), ("addend", "<i8")])
-_PT_LOAD, _PT_NOTE = 1, 4
+_PT_LOAD, _PT_NOTE, _PF_W = 1, 4, 2
 _SHT_SYMTAB, _SHT_RELA, _SHT_NOTE, _SHT_DYNSYM = 2, 4, 7, 11
 _STT_FUNC, _STT_IFUNC = 2, 10
 _NT_GNU_BUILD_ID = 3
@@ -67,6 +67,7 @@ class Segment:
     offset: int
     address: int
     size: int
+    writable: bool = False
 
 
 class Elf:
@@ -107,7 +108,9 @@ class Elf:
         n_segments, n_sections = min(fields[10], _MAX_TABLE), min(fields[12], _MAX_TABLE)
         segments_end = segments_at + n_segments * _SEGMENT.size
         segments = list(_SEGMENT.iter_unpack(self._data[segments_at:segments_end]))
-        self.segments = tuple(Segment(s[2], s[3], s[5]) for s in segments if s[0] == _PT_LOAD)
+        self.segments = tuple(
+            Segment(s[2], s[3], s[5], bool(s[1] & _PF_W)) for s in segments if s[0] == _PT_LOAD
+        )
         self.build_id = self._build_id([(s[2], s[5]) for s in segments if s[0] == _PT_NOTE])
         # A stripped section table is no error: there are just no symbols.
         sections_end = sections_at + n_sections * _SECTION.size

@@ -212,7 +212,7 @@ def test_readers_of_hostile_memory_end_and_fail_in_one_way(seed: int) -> None:
         modules = {name: _BASE + chance.randrange(_SIZE // 8) * 8 for name in MODULES}
         _bounded(find_otel, memory, python, modules)
         _bounded(find_record, memory, python, modules)
-        _bounded(find_nodes, memory, python)
+        _bounded(find_nodes, memory, python, finding.Path("/nowhere"))
         _bounded(find_tasks, memory, python, _BASE, finding.Path("/nowhere"))
         _bounded(finding._check, 1, memory, layout, _BASE + 64, finding.Path("/nowhere"))
         assert memory.reads < 3_000_000

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from sltrace.target.memory import Memory
+from sltrace.target.python.interpreter import find
+from sltrace.target.python.otel import find_nodes
 from tests.kernel.conftest import Record
 from tests.support.programs import ROOT
 from tests.support.pythons import WANTED, service
@@ -96,6 +99,17 @@ def test_a_collection_is_of_the_span_that_it_kept_waiting(
         assert row["runq_ns"] == pytest.approx(expected, rel=0.05, abs=50_000)
         within += 1
     assert within > 50
+
+
+@pytest.mark.parametrize("version", WANTED)
+def test_the_types_of_a_context_are_where_the_process_says(version: str) -> None:
+    """Also while no thread has one, as in a service that starts a thread for each request."""
+    with service(version, "nodes") as process:
+        memory = Memory(process.pid)
+        found = find_nodes(memory, find(process.pid, memory, set()))
+        memory.close()
+    said = process.said  # type: ignore[attr-defined]
+    assert f"{found.bitmap} {found.array}" == said.strip()
 
 
 def test_waits_before_opentelemetry_is_imported_have_no_ids(record: Record) -> None:

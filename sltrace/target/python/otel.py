@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from sltrace.target.memory import Memory, Unreadable
-from sltrace.target.python.interpreter import Interpreter, threads
+from sltrace.target.python.interpreter import Interpreter
 from sltrace.target.python.objects import Objects
+from sltrace.target.python.statics import static_types
 
-_BITMAP, _ARRAY = "hamt_bitmap_node", "hamt_array_node"
-_NEARBY = 4096
 _VAR_HASH = 56
 _CONTEXT, _PROPAGATION, _SPAN, _HELPER = MODULES = (
     "opentelemetry.context",
@@ -53,7 +53,7 @@ class OTel:
 
 @dataclass(frozen=True)
 class Nodes:
-    """Types of the nodes of a context's tree of variables; `array` is 0 if it was not found."""
+    """Types of the nodes of a context's tree of variables."""
 
     bitmap: int
     array: int
@@ -93,44 +93,18 @@ def find_record(memory: Memory, interpreter: Interpreter, modules: Mapping[str, 
     return _variable(memory, objects, objects.dict_get(_of(modules, _HELPER), "RECORD"))
 
 
-def find_nodes(memory: Memory, interpreter: Interpreter) -> Nodes | None:
-    """The types of nodes, from any thread's context; None while no thread has one.
+def find_nodes(memory: Memory, interpreter: Interpreter, proc: Path = Path("/proc")) -> Nodes:
+    """The types of nodes; also while no thread has a context, as in many that live shortly.
+
+    Args:
+        memory: Of the process.
+        interpreter: In it.
+        proc: Where /proc is.
 
     Raises:
-        Unreadable: The threads change.
+        Unreadable: The process is gone, or its interpreter is not as expected.
     """
-    objects = Objects(memory, interpreter.layout)
-    for state in threads(memory, interpreter.layout, interpreter.main):
-        try:
-            context = memory.u64(state + interpreter.layout.context)
-            variables = memory.u64(context + 24) if context else 0
-            root = memory.u64(variables + 16) if variables else 0
-            found = objects.type_of(root) if root else 0
-            name = objects.name_of_type(found) if found else ""
-        except Unreadable:
-            continue
-        if name in (_BITMAP, _ARRAY):
-            other = _neighbour(memory, objects, found, _ARRAY if name == _BITMAP else _BITMAP)
-            return Nodes(found, other) if name == _BITMAP else Nodes(other, found)
-    return None
-
-
-def _neighbour(memory: Memory, objects: Objects, type_: int, wanted: str) -> int:
-    """The types are static objects of one source file, so they lie close together."""
-    raw = memory.read(max(type_ - _NEARBY, 8), 2 * _NEARBY)
-    names: dict[int, bool] = {}
-    for at in range(0, len(raw) - 8, 8):
-        pointer = int.from_bytes(raw[at : at + 8], "little")
-        if not pointer or pointer in names:
-            continue
-        try:
-            names[pointer] = memory.text(pointer, 32) == wanted
-        except Unreadable:
-            names[pointer] = False
-        if names[pointer]:
-            # tp_name is the first member after the object's head.
-            return type_ - _NEARBY + at - 24
-    return 0
+    return Nodes(*static_types(memory, interpreter, ("hamt_bitmap_node", "hamt_array_node"), proc))
 
 
 def _of(modules: Mapping[str, int], name: str) -> int:
