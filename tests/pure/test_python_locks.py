@@ -149,3 +149,18 @@ def test_who_never_waits_for_what_it_gives_back_is_one_of_the_pool(tmp_path: Pat
 )
 def test_workers_of_the_library_wherever_it_is(frames: tuple[Frame, ...], tmp_path: Path) -> None:
     assert of_requests(tmp_path, *frames) == ([], [True])
+
+
+@pytest.mark.parametrize(("else_ns", "idle"), [(10_000, True), (100_000, False)])
+def test_a_job_that_goes_round_is_no_convoy(else_ns: int, idle: bool, tmp_path: Path) -> None:
+    """Whoever hands it over waits for it again at once; who has had a lock has something to do."""
+    threads, hold_ns = 4, 2_000_000
+    waits = [
+        wait(0, tid=PID + turn % threads, waker=PID + (turn - 1) % threads)
+        | {
+            "end_ns": SECOND + turn * hold_ns,
+            "wait_ns": (threads - 1) * hold_ns - else_ns,
+        }
+        for turn in range(400)
+    ]
+    assert findings(tmp_path, waits, {STACK: (HANDLER,)})[1] == [idle]
