@@ -111,8 +111,10 @@ static __noinline int switched_out(struct task_struct *t, struct python_process 
 		count(c, PYTHON_THREADS_LOST);
 		return 0;
 	}
-	if (waits)
+	if (waits) {
 		call_of(t, &call);
+		follow_restart(th, &call);
+	}
 	found = thread_state(p, th, now);
 	tag.reason = waits ? reason_of(&call, th) : REASON_NONE;
 	th->depth = 0;

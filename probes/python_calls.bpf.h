@@ -10,7 +10,8 @@
 #define GIL_SWITCH_MUTEX 168
 #define GIL_END          208
 
-#define SYS_FUTEX 202
+#define SYS_FUTEX           202
+#define SYS_RESTART_SYSCALL 219
 
 /* The system call a task is in: number and first argument. */
 struct call {
@@ -24,6 +25,21 @@ static __always_inline void call_of(struct task_struct *t, struct call *call)
 
 	call->number = BPF_CORE_READ(regs, orig_ax);
 	call->argument = BPF_CORE_READ(regs, di);
+}
+
+/*
+ * A call with a time limit is interrupted when a signal comes that nobody handles, a debugger or a
+ * freezer, and goes on under another number. Its arguments are still there.
+ */
+static __always_inline void follow_restart(struct python_thread *th, struct call *call)
+{
+	if (call->number == SYS_RESTART_SYSCALL) {
+		if (call->argument == th->slept_argument)
+			call->number = th->slept_in;
+	} else if (call->number >= 0) {
+		th->slept_in = call->number;
+		th->slept_argument = call->argument;
+	}
 }
 
 static __always_inline bool is_event_poll(s64 number)
@@ -118,6 +134,17 @@ __noinline u8 reason_of(struct call *call, struct python_thread *th)
 	case 61:  /* wait4 */
 	case 247: /* waitid */
 		return REASON_PROCESS;
+	case 34:  /* pause */
+	case 128: /* rt_sigtimedwait */
+	case 130: /* rt_sigsuspend */
+		return REASON_SIGNAL;
+	case 9:  /* mmap */
+	case 10: /* mprotect */
+	case 11: /* munmap */
+	case 12: /* brk */
+	case 25: /* mremap */
+	case 28: /* madvise */
+		return REASON_MEMORY;
 	}
 	return REASON_NONE;
 }

@@ -44,13 +44,14 @@ struct python_thread {
 	u64 out_delay_ns; /* its run delay then, as the kernel counts it */
 	u64 now_ns;       /* of the switch-out that is looked at, and its call's first argument */
 	u64 call_argument;
+	u64 slept_argument; /* of the last call it slept in, and that call */
+	u16 slept_in;
 	u8 preempted;
 	u8 out_gil;
 	u8 out_poll;
 	u8 holder; /* index of who held the GIL at the last look */
 	u8 had_state;
 	u8 coroutine; /* it was in one, or in another generator, at the last look */
-	u8 reserved[2];
 	/* A wait for the GIL that is under way, or ended at gil_in_ns and was not told yet. */
 	u64 gil_start_ns; /* 0: none */
 	u64 gil_in_ns;

@@ -225,7 +225,8 @@ __noinline int loop_end(struct python_thread *th, u64 now)
  */
 static __always_inline bool has_left_loop(struct python_thread *th, u8 reason)
 {
-	bool calls = reason != REASON_NONE && reason != REASON_GIL && reason != REASON_FAULT;
+	bool calls = reason != REASON_NONE && reason != REASON_GIL && reason != REASON_FAULT &&
+		     reason != REASON_MEMORY;
 
 	return calls && th->depth && th->depth + 1 < th->poll_depth;
 }

@@ -27,6 +27,8 @@ enum wait_reason {
 	REASON_IO = 5,      /* one file, pipe or socket */
 	REASON_PROCESS = 6, /* the end of a child */
 	REASON_FAULT = 7,   /* a page of memory */
+	REASON_SIGNAL = 8,  /* a signal, or a time */
+	REASON_MEMORY = 9,  /* the address space, which other threads change, too */
 };
 
 struct task_tag {

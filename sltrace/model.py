@@ -103,6 +103,8 @@ class Reason(IntEnum):
     IO = 5
     PROCESS = 6
     FAULT = 7
+    SIGNAL = 8
+    MEMORY = 9
 
     @property
     def label(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import time
 from collections import defaultdict
@@ -269,9 +270,14 @@ def test_what_is_no_wait_for_the_gil_has_its_own_reason(record: Record) -> None:
 
 def test_calls_that_are_seldom_waited_in_have_their_reason(record: Record) -> None:
     with service("3.12", "calls", 30) as process:
-        starts, closes = json.loads(process.said)  # type: ignore[attr-defined]
+        starts, closes, awaits, locks = json.loads(process.said)  # type: ignore[attr-defined]
         with record("--pid", process.pid) as recording:
-            time.sleep(4)
+            time.sleep(2.5)
+            # Each interrupts what has a time limit, which then goes on as restart_syscall.
+            for _ in range(50):
+                process.send_signal(signal.SIGSTOP)
+                process.send_signal(signal.SIGCONT)
+                time.sleep(0.03)
     rows = recording.trace.sql(
         "SELECT reason, wait_ns FROM waits WHERE kind = 'blocked' AND tid = ?", [starts]
     ).to_pylist()
@@ -284,6 +290,15 @@ def test_calls_that_are_seldom_waited_in_have_their_reason(record: Record) -> No
         [closes],
     ).to_pylist()
     assert {r["reason"] for r in lingered} == {"io"}
+    for tid, reason in ((awaits, "signal"), (locks, "lock")):
+        rows = recording.trace.sql(
+            "SELECT reason, wait_ns FROM waits WHERE kind = 'blocked' AND tid = ? "
+            "AND wait_ns > 2000000 AND NOT flags & 1",
+            [tid],
+        ).to_pylist()
+        assert len(rows) > 50
+        # Where it is stopped it waits for nothing.
+        assert len([r for r in rows if r["reason"] != reason]) < 0.1 * len(rows)
 
 
 @pytest.mark.parametrize("minor", MINORS)

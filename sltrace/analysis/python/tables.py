@@ -300,7 +300,7 @@ def loops(trace: Trace, limit: int) -> list[Loop]:
           SELECT pid, tid, place, mode(task) AS task, sum(wait_ns) AS ns,
             max(wait_ns) AS longest FROM waits
           LEFT JOIN places ON stack_id = stack_runtime
-          WHERE kind = 'blocked' AND reason IN ('sleep', 'io', 'lock', 'process')
+          WHERE kind = 'blocked' AND reason IN ('sleep', 'io', 'lock', 'process', 'signal')
             AND {_WITHIN}
           GROUP BY pid, tid, place
         ),

@@ -1,6 +1,7 @@
 """Threads in calls that wait for one thing each; prints which thread is in which."""
 
 import json
+import signal
 import socket
 import struct
 import subprocess
@@ -31,12 +32,25 @@ def closes():
         sending.close()
 
 
+def awaits():
+    signal.sigtimedwait([signal.SIGUSR1], 0.02)
+
+
+taken = threading.Lock()
+taken.acquire()
+
+
+def locks():
+    taken.acquire(timeout=0.05)
+
+
 def again(call):
     while True:
         call()
 
 
-threads = [threading.Thread(target=again, args=(c,), daemon=True) for c in (starts, closes)]
+calls = (starts, closes, awaits, locks)
+threads = [threading.Thread(target=again, args=(c,), daemon=True) for c in calls]
 for each in threads:
     each.start()
 print(json.dumps([each.native_id for each in threads]), flush=True)
