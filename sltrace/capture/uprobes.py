@@ -103,7 +103,9 @@ def attach(
     except OSError as err:
         if links:
             detach(links)
-        raise CannotRecord(f"cannot probe {path}: {err.strerror}", libbpf.ASK_DOCTOR) from err
+        raise CannotRecord(
+            f"cannot probe {path.resolve()}: {err.strerror}", libbpf.ASK_DOCTOR
+        ) from err
     return links
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+from pathlib import Path
 from typing import IO, Any
 
 _CHUNK = 1 << 20
@@ -26,6 +27,11 @@ class FileBytes:
 
     def __del__(self) -> None:
         os.close(self._fd)
+
+    @property
+    def path(self) -> Path:
+        """Of this very file, also where another has its name by now."""
+        return Path(f"/proc/self/fd/{self._fd}")
 
     def __len__(self) -> int:
         """Bytes that there were when it was opened."""

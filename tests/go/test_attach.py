@@ -15,6 +15,7 @@ import pytest
 
 from sltrace.capture import tags
 from sltrace.capture.golang.probes import TRACE_KEYS, GoProbes
+from sltrace.errors import CannotRecord
 from sltrace.target.go.errors import RefusedError
 from sltrace.target.go.process import GoProcess, identify, look_into
 from sltrace.trace.reader import Trace
@@ -143,6 +144,54 @@ def test_a_service_replaced_by_exec_is_let_go(tmp_path: Path) -> None:
     (target,) = targets(recording.trace)
     assert (target["level"], target["why"]) == (2, "")
     assert target["until_ns"]
+
+
+def test_what_a_service_becomes_is_not_probed(tmp_path: Path) -> None:
+    """Neither when it is attached to, nor when its probes are put in again.
+
+    In another program their places may be within instructions: it would crash. Here that is a copy
+    of the first, so that they are not.
+    """
+    one, other = tmp_path / "one", tmp_path / "other"
+    tags_fd = tags.create_map()
+    probes = GoProbes(tags_fd, level=2, cgroup_v1=False, trace_keys=TRACE_KEYS, measured=False)
+    try:
+        with witness(copy=one) as running:
+            shutil.copy(one, other)
+            process = look_into(identify(running.pid))
+            assert probes.add(process, 2, switch_stacks=False) == (2, "")
+            assert _breakpoints(process) == 2
+            probes.pause([running.pid])
+            assert running.ask(f"become {other}") == running.pid
+            with pytest.raises(CannotRecord, match="it has ended"):
+                probes.resume(running.pid)
+            probes.add(process, 2, switch_stacks=False)
+            assert _breakpoints(look_into(identify(running.pid))) == 0
+            probes.detach()
+    finally:
+        probes.close()
+        os.close(tags_fd)
+
+
+def test_a_service_that_starts_itself_anew_by_exec_has_ended(tmp_path: Path) -> None:
+    """It has the same pid, file, and addresses, but its goroutines are numbered anew."""
+    with (
+        witness() as running,
+        recorder(tmp_path / "x.slt", "--pid", running.pid) as recording,
+    ):
+        running.ask("work 100")
+        before_ns = time.monotonic_ns()
+        assert running.ask(f"become {go_program(WITNESS)}") == running.pid
+        # The memory of all goroutines is looked at once a second.
+        running.ask("work 1300")
+        assert recording.end().code == 0
+    first, second = sorted(targets(recording.trace), key=lambda target: target["from_ns"])
+    assert (first["level"], first["why"]) == (1, "")
+    assert before_ns < first["until_ns"] <= second["from_ns"]
+    assert second["level"] is None
+    assert "another Go program had its pid before" in second["why"]
+    (until,) = column(recording.trace, "SELECT max(ns) FROM gauges WHERE name = 'gomaxprocs'")
+    assert until <= first["until_ns"]
 
 
 def test_a_thread_that_becomes_another_program_ends_nothing(tmp_path: Path) -> None:

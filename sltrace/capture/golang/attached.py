@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from sltrace.capture import libbpf, uprobes
+from sltrace.symbols.filebytes import FileBytes
+from sltrace.target.go.process import GoProcess
 
 
 @dataclass
@@ -15,7 +16,7 @@ class Attached:
     """The probes of one process.
 
     Attributes:
-        pid: Of the process.
+        process: Which.
         slot: Its place in the tables by process.
         places: File descriptor of each program, and where in the executable it is put.
         follows_spans: Spans of OpenTelemetry's SDK are among what they see.
@@ -25,7 +26,7 @@ class Attached:
         runs: How often each program ran, once the process has ended and its slot is free.
     """
 
-    pid: int
+    process: GoProcess
     slot: int
     places: list[tuple[int, int]] = field(default_factory=list)
     follows_spans: bool = False
@@ -34,13 +35,23 @@ class Attached:
     since_ns: int = 0
     runs: dict[str, int] | None = None
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self.process.pid
+
     def put(self, program: int, offset: int) -> None:
         """Puts one more probe in.
+
+        Into the file that was looked into, whatever the process runs by now: in another program
+        the place may be within an instruction, and the breakpoint would crash it.
 
         Raises:
             CannotRecord: The kernel refused.
         """
-        self.links += uprobes.attach(program, Path(f"/proc/{self.pid}/exe"), [offset], self.pid)
+        file = self.process.image.data
+        assert isinstance(file, FileBytes)
+        self.links += uprobes.attach(program, file.path, [offset], self.pid)
         self.places.append((program, offset))
 
     def put_back(self) -> None:

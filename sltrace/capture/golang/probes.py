@@ -123,7 +123,7 @@ class GoProbes:
         slot = self._free_slot()
         if slot is None:
             return 0, "the probes have no room for it: too many processes"
-        attached = Attached(process.pid, slot)
+        attached = Attached(process, slot)
         self._tell(process, attached.slot, level, switch_stacks)
         self._attached[process.pid] = attached
         reached, why = 0, ""
@@ -199,11 +199,11 @@ class GoProbes:
         """Puts them in again; the CPU time that took, ns.
 
         Raises:
-            CannotRecord: The kernel refused, as it does where the process has ended.
+            CannotRecord: The process has ended, or become another program; or the kernel refused.
         """
         begin = time.thread_time_ns()
         attached = self._attached[pid]
-        if attached.runs is not None:
+        if attached.runs is not None or not attached.process.is_alive():
             raise CannotRecord("it has ended", "record the process that is there now")
         attached.put_back()
         self._turn_on(attached)

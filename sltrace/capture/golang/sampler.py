@@ -100,6 +100,11 @@ class Sampler:
         self._last_scan = 0
         self._random = np.random.default_rng(1)
 
+    def end(self, now: int) -> None:
+        """There is no more to read: the process has ended, or become another program."""
+        if self.ended_ns is None:
+            self.ended_ns = now
+
     def tick(self, now: int) -> None:
         """The scheduler's state at this moment.
 

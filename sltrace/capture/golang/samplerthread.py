@@ -103,7 +103,7 @@ class SamplerThread:
                 sampler.scan(end_ns or time.monotonic_ns())
         except UnreadableError:
             if not sampler.process.is_alive():
-                sampler.ended_ns = time.monotonic_ns()
+                sampler.end(time.monotonic_ns())
         except Exception as err:
             # What it reads may be anything; one process must not end the sampling of all.
             sampler.failure = f"its memory was not understood: {type(err).__name__}: {err}"

@@ -29,9 +29,7 @@ from sltrace.target.go.process import GoProcess, Identity, program_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_SECOND = (
-    "another Go program had its number before, in this recording: record again to see this one"
-)
+_SECOND = "another Go program had its pid before, in this recording: record again to see this one"
 
 
 class GoSource:
@@ -127,8 +125,10 @@ class GoSource:
     def _take(self, found: Found) -> Sequence[Sampler]:
         now = time.monotonic_ns()
         self._refused += [(identity, why, now) for identity, why in found.refused]
-        # What is recorded of one number is of one program.
-        again = [p for p in found.processes if p.pid in self._processes]
+        # What is recorded of one pid is of one program.
+        again = [p for p in found.processes if self._is_replaced(p.pid)]
+        for process in again:
+            self._samplers[process.pid].end(now)
         self._refused += [(p.identity, _SECOND, now) for p in again]
         fresh = [p for p in found.processes if p.pid not in self._processes]
         for process in fresh:
@@ -141,6 +141,10 @@ class GoSource:
         if fresh and self._probes:
             self._take_tags()
         return [self._samplers[p.pid] for p in fresh]
+
+    def _is_replaced(self, pid: int) -> bool:
+        """Whether a process that was taken in has become another program, and not only begun."""
+        return pid in self._processes and not self._processes[pid].is_alive()
 
     def drain(self) -> float:
         """Empties the rings; the samplers begin here, with the privileges that are left."""

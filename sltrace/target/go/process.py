@@ -71,7 +71,7 @@ class GoProcess:
         sites: Where to probe, linked.
         reasons: The runtime's words for wait reasons, by number.
         memory: Its memory.
-        started: When it was started, in the kernel's ticks: tells it from a later one.
+        born: What tells it from a later one, and from what it becomes by exec: see `born_as`.
         file: Device and inode of its executable: its name changes when it is replaced or removed.
     """
 
@@ -85,7 +85,7 @@ class GoProcess:
     sites: locate.Sites
     reasons: list[str]
     memory: Memory
-    started: int
+    born: tuple[int, int]
     file: tuple[int, int]
 
     @property
@@ -113,7 +113,7 @@ class GoProcess:
     def is_alive(self) -> bool:
         """Whether the process is still the same program."""
         try:
-            return started_at(self.pid) == self.started and file_of(self.pid) == self.file
+            return born_as(self.pid) == self.born and file_of(self.pid) == self.file
         except OSError:
             return False
 
@@ -126,8 +126,17 @@ def file_of(pid: int) -> tuple[int, int]:
 
 def started_at(pid: int) -> int:
     """When a process was started, in ticks since boot."""
+    return born_as(pid)[0]
+
+
+def born_as(pid: int) -> tuple[int, int]:
+    """When a process was started, in ticks since boot; and where its first stack begins.
+
+    An exec, be it of the same file, lays that stack anew, at random.
+    """
     stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    return int(stat.rpartition(")")[2].split()[19])
+    fields = stat.rpartition(")")[2].split()
+    return int(fields[19]), int(fields[25])
 
 
 def identify(pid: int) -> Identity:
@@ -168,7 +177,7 @@ def look_into(identity: Identity) -> GoProcess:
     """
     pid = identity.pid
     try:
-        started, file = started_at(pid), file_of(pid)
+        born, file = born_as(pid), file_of(pid)
         program = _program(identity)
         image, offsets, found = program.image, program.offsets, program.variables
         memory = Memory(pid)
@@ -184,7 +193,7 @@ def look_into(identity: Identity) -> GoProcess:
             sites=_sites_in(pid, program.sites),
             reasons=verify.wait_reasons(memory, found.wait_reasons + bias),
             memory=memory,
-            started=started,
+            born=born,
             file=file,
         )
         verify.verify(
