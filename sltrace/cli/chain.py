@@ -71,12 +71,14 @@ def command(
 
 
 def _show(result: Chain, top: int) -> None:
+    from sltrace.analysis.golang.chain import NOT_RECORDED
+
     rows = [
         [
             output.text(link.where),
             output.text(link.words),
             output.text(link.waker),
-            output.duration(link.blocked_ns),
+            output.duration(link.blocked_ns) if link.blocked_ns else NOT_RECORDED,
             output.duration(link.runq_ns),
             output.number(link.count),
         ]

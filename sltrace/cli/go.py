@@ -12,7 +12,12 @@ from sltrace.cli.durations import DURATION
 from sltrace.export.text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
     from sltrace.analysis.golang.health import Window
+
+_NAMED = 5
 
 
 @click.command()
@@ -25,20 +30,18 @@ def command(path: str, window: int, as_json: bool) -> None:
     """What is wrong with the scheduling of Go processes in TRACE, with the evidence.
 
     Says nothing is wrong where no finding is beyond its threshold. Times are from the start of the
-    recording.
+    recording. Where no Go process was looked into it says why.
     """
     from dataclasses import asdict
 
     from sltrace.analysis.golang.findings import findings
     from sltrace.analysis.golang.health import unread, windows
     from sltrace.analysis.losses import losses
-    from sltrace.errors import UsageError
     from sltrace.trace.reader import Trace
 
     trace = Trace.open(path)
     targets = trace.sql("SELECT * FROM targets WHERE runtime = 'go' ORDER BY pid").to_pylist()
-    if not targets:
-        raise UsageError(f"{path} has no Go process", "record one with sltrace record --pid PID")
+    _refuse_none(path, targets)
     found, lines, lost = findings(trace), windows(trace, max(window, 1)), losses(trace)
     notes = [*trace.notes, *unread(trace)]
     own = next(iter(trace.sources("go")), {})
@@ -56,13 +59,46 @@ def command(path: str, window: int, as_json: bool) -> None:
         )
         return
     for target in targets:
-        level = "nothing" if target["level"] is None else f"level {target['level']}"
+        level = "not looked into" if target["level"] is None else f"level {target['level']}"
         why = f": {target['why']}" if target["why"] else ""
         click.echo(
             f"process {target['pid']}  {output.text(target['exe'])}  "
             f"{output.text(target['version'])}  {level}{printable(why)}"
         )
     click.echo()
+    if lines:
+        _show(lines)
+        click.echo()
+    for finding in found:
+        span = f"{output.duration(finding.start_ns)} to {output.duration(finding.end_ns)}"
+        click.echo(printable(f"{finding.name}: {finding.sentence}"))
+        click.echo(f"  process {finding.pid}, {span}; threshold: {finding.threshold}")
+    if not lines:
+        click.echo("nothing was read, so what is wrong is not known")
+    elif not found:
+        click.echo("nothing is beyond its threshold")
+    click.echo()
+    output.notes(notes)
+    click.echo(f"losses: {lost.sentence}")
+
+
+def _refuse_none(path: str, targets: list[dict[str, Any]]) -> None:
+    """Raises UsageError where no process was looked into, with why none of them was."""
+    from sltrace.errors import UsageError
+
+    if not targets:
+        raise UsageError(f"{path} has no Go process", "record one with sltrace record --pid PID")
+    if any(target["level"] is not None for target in targets):
+        return
+    why = [f"{t['pid']} ({t['exe']}), {t['why'] or 'it is not told why'}" for t in targets[:_NAMED]]
+    more = [f"and {len(targets) - _NAMED:,} more"] if len(targets) > _NAMED else []
+    raise UsageError(
+        f"{path} has no Go process that was looked into: {output.text('; '.join(why + more))}",
+        "sltrace diagnose tells what their threads waited for",
+    )
+
+
+def _show(lines: Sequence[Window]) -> None:
     headers = [
         "PROCESS",
         "FROM",
@@ -75,18 +111,6 @@ def command(path: str, window: int, as_json: bool) -> None:
         "SPINNING",
     ]
     click.echo(output.table(headers, [_line(w) for w in lines], names=1))
-    click.echo()
-    for finding in found:
-        span = f"{output.duration(finding.start_ns)} to {output.duration(finding.end_ns)}"
-        click.echo(printable(f"{finding.name}: {finding.sentence}"))
-        click.echo(f"  process {finding.pid}, {span}; threshold: {finding.threshold}")
-    if not any(target["level"] is not None for target in targets):
-        click.echo("none was looked into: what is wrong is not known")
-    elif not found:
-        click.echo("nothing is beyond its threshold")
-    click.echo()
-    output.notes(notes)
-    click.echo(f"losses: {lost.sentence}")
 
 
 def _line(w: Window) -> list[str]:
@@ -97,7 +121,7 @@ def _line(w: Window) -> list[str]:
         "-" if w.runnable_per_p is None else f"{w.runnable_per_p:.1f}",
         "-" if w.mean_wait_ns is None else output.duration(round(w.mean_wait_ns)),
         "-" if w.p99_wait_ns is None else output.duration(w.p99_wait_ns),
-        output.number(w.waits),
+        "-" if w.looked is None and not w.waits else output.number(w.waits),
         "-" if w.looked is None else f"{w.looked:.0%}",
         "-" if w.spinning is None else f"{w.spinning:.0%}",
     ]

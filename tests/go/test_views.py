@@ -102,6 +102,28 @@ def test_where_a_goroutine_waits_is_told_from_where_all_do(tmp_path: Path) -> No
     }
 
 
+def test_a_chain_says_why_it_does_not_know_who_woke_whom(tmp_path: Path) -> None:
+    """It was not asked for, or was not to be had, or nothing was."""
+    found = []
+    for asked, why in ((1, ""), (2, "no place for it")):
+        path = make_trace(
+            tmp_path,
+            [waited("goroutine", 300)],
+            targets=[TARGET | {"level": 1, "why": why}],
+            meta={"sources": {"go": {"level_asked_for": asked}}},
+        )
+        found.append(chain(Trace.open(path)).notes[-1])
+        said = CliRunner().invoke(cli, ["chain", str(path)])
+        assert re.search(r" -  +- +300 ns +1$", said.output, re.M), said.output
+    assert found == [
+        "who woke whom is not in this trace: record with --go-level 2",
+        "who woke whom is not in this trace: 100 was at level 1 only: no place for it",
+    ]
+    refused = make_trace(tmp_path, targets=[TARGET | {"level": None, "why": "built by go1.99"}])
+    with pytest.raises(UsageError, match=r"no goroutine waits; .* \(100\) .*: built by go1.99"):
+        chain(Trace.open(refused))
+
+
 @pytest.mark.parametrize("part", [{"trace_id": "a" * 32}, {"goid": 5_000_000_000}])
 def test_the_losses_of_a_chain_are_those_of_the_part_asked_for(
     tmp_path: Path, part: dict[str, Any]
@@ -319,7 +341,7 @@ def test_commands_say_what_to_record(tmp_path: Path) -> None:
         assert "--pid PID" in str(done.exception)
     healthy = made(tmp_path)
     done = CliRunner().invoke(cli, ["go", str(healthy.path)])
-    assert "nothing is beyond its threshold" in done.output
+    assert "nothing was read, so what is wrong is not known" in done.output
     document = json.loads(CliRunner().invoke(cli, ["go", str(healthy.path), "--json"]).output)
     assert document["findings"] == []
 

@@ -16,6 +16,7 @@ from sltrace.analysis.golang.health import unread
 from sltrace.analysis.golang.processors import hoarding, lost_p
 from sltrace.model import Flag
 from sltrace.trace.reader import Trace
+from tests.support.recorder import one_line, sltrace
 from tests.support.traces import SECOND, make_trace
 
 PID, GOID, EXIT, FIRST, LEAF, STACK = 100, 7, 1, 2, 3, 5
@@ -132,6 +133,24 @@ def test_a_process_that_was_refused_is_not_called_healthy(tmp_path: Path) -> Non
     assert note == "the scheduling within 1 Go program (7) is not known: built by go1.99"
     (note,) = diagnose(Trace.open(make_trace(tmp_path, targets=targets))).notes
     assert "within 3 Go programs (7, 8, 9) is not known: of most, built by go1.99; " in note
+
+
+def test_what_is_not_known_is_no_empty_table(tmp_path: Path) -> None:
+    """Neither of who was not looked into, nor of who ended before anything was read."""
+    refused = {"runtime": "go", "pid": 7, "exe": "/svc", "why": "built by go1.99"}
+    read = {"runtime": "go", "pid": 8, "level": 0, "version": "go1.27.3", "exe": "/svc"}
+    path = make_trace(tmp_path, targets=[refused])
+    for options in ((), ("--json",)):
+        said = sltrace("go", path, *options)
+        one_line(said, 2, "no Go process that was looked into: 7 (/svc), built by go1.99")
+    said = sltrace("go", make_trace(tmp_path, targets=[refused, read]))
+    assert said.code == 0, said.err
+    assert "go1.27.3  level 0" in said.out
+    assert "not looked into: built by go1.99" in said.out
+    assert "nothing was read, so what is wrong is not known" in said.out
+    assert "note: nothing was read of 1 Go program (8)" in said.out
+    assert "PROCESS" not in said.out
+    assert "threshold" not in said.out
 
 
 @pytest.mark.parametrize(

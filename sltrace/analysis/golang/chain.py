@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from sltrace.analysis.golang.health import refused
 from sltrace.analysis.golang.reasons import explain
 from sltrace.analysis.golang.sites import UNKNOWN, Site, sites
 from sltrace.analysis.losses import Losses, losses
@@ -25,6 +26,8 @@ NOT_RECORDED = "-"
 _MAX_STEPS = 10_000
 _KINDS = (Kind.GOROUTINE.label, Kind.GOROUTINE_BLOCKED.label)
 _MAX_NAMED = 5
+_PARKS = 2
+"""The level from which on it is recorded how long goroutines were parked, and who woke them."""
 
 
 @dataclass(frozen=True)
@@ -133,8 +136,10 @@ def chain(
             raise UsageError(
                 "no goroutine waits match", "leave --goid, --trace-id and --pid out to see all"
             )
+        why = refused(trace)
         raise UsageError(
-            "this trace has no goroutine waits", "record a Go process with --pid PID --go-level 2"
+            "; ".join(["this trace has no goroutine waits", *why]),
+            "record a Go process with --pid PID --go-level 2",
         )
     if goid is not None:
         _check_one_process(trace, condition, parameters, goid)
@@ -214,9 +219,20 @@ def _waker(row: dict[str, Any], named: dict[int, Site]) -> str:
 def _notes(trace: Trace, links: list[Link]) -> tuple[str, ...]:
     if any(link.blocked_ns for link in links) or _recorded_parks(trace):
         return tuple(trace.notes)
-    return (*trace.notes, "who woke whom is not in this trace: record with --go-level 2")
+    return (*trace.notes, f"who woke whom is not in this trace: {_why_no_parks(trace)}")
 
 
 def _recorded_parks(trace: Trace) -> bool:
-    query = "SELECT 1 FROM targets WHERE runtime = 'go' AND level >= 2 LIMIT 1"
-    return bool(trace.sql(query).num_rows)
+    query = "SELECT 1 FROM targets WHERE runtime = 'go' AND level >= ? LIMIT 1"
+    return bool(trace.sql(query, [_PARKS]).num_rows)
+
+
+def _why_no_parks(trace: Trace) -> str:
+    """Because it was not asked for, or was not to be had."""
+    if all((go.get("level_asked_for") or 0) < _PARKS for go in trace.sources("go")):
+        return f"record with --go-level {_PARKS}"
+    rows = trace.sql(
+        "SELECT pid, level, why FROM targets WHERE runtime = 'go' AND level IS NOT NULL "
+        "ORDER BY level DESC, pid LIMIT 1"
+    ).to_pylist()
+    return "".join(f"{r['pid']} was at level {r['level']} only: {r['why']}" for r in rows)

@@ -39,7 +39,9 @@ _PARKED = {
 }
 _OWN = {
     "new goroutine": Reason("was just started", False, _FREE),
-    "preempted": Reason("had used its slice of time up", False, "goes on with the next in line"),
+    "preempted": Reason(
+        "was preempted (10 ms were over, or world stopped)", False, "goes on with the next in line"
+    ),
     "yielded": Reason("gave its P to others", False, "goes on with the next in line"),
     "system call": Reason("came back from a system call", True, "was handed to another thread"),
 }

@@ -248,7 +248,10 @@ def _tracked(code: list[Instruction], offsets: Offsets) -> Instruction:
                 and site.opcode in (0x75, 0x0F85)
             ):
                 return site
-    raise RefusedError(f"{CASGSTATUS} does not track goroutines in the known way")
+    raise RefusedError(
+        f"{CASGSTATUS} does not track goroutines in the known way: it was built without "
+        "optimization (-N), of which level 3 is to be had, or is not known"
+    )
 
 
 def _check_spills(code: list[Instruction]) -> None:
