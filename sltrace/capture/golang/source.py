@@ -187,14 +187,17 @@ class GoSource:
 
     def targets(self) -> Sequence[pa.Table]:
         """What became of each process; refused for now are those that are asked again."""
-        now = time.monotonic_ns()
         found: list[go_rows.Told] = []
         for pid, sampler in list(self._samplers.items()):
             identity, from_ns = sampler.process.identity, self._probing.from_ns(pid)
             found.append((identity, *self._reached(pid), from_ns, sampler.ended_ns))
-        found += [(identity, None, why, ns, None) for identity, why, ns in list(self._refused)]
-        found += [(identity, None, why, now, None) for identity, why in self._finder.unsettled()]
+        found += [(identity, None, why, ns, None) for identity, why, ns in self._left_alone()]
         return [go_rows.targets(found)]
+
+    def _left_alone(self) -> list[tuple[Identity, str, int]]:
+        """Those that could not be looked into, why, and since when (ns)."""
+        now = time.monotonic_ns()
+        return [*self._refused, *((who, why, now) for who, why in self._finder.unsettled())]
 
     def _reached(self, pid: int) -> tuple[int, str]:
         level, why = self._probing.reached(pid)
@@ -218,7 +221,7 @@ class GoSource:
             ]
             + [
                 {"pid": i.pid, "version": i.version, "level": None, "why": why}
-                for i, why, _ in list(self._refused)
+                for i, why, _ in self._left_alone()
             ],
             "left_out": self._finder.left_out,
             "not_looked_at": self._finder.not_looked_at,

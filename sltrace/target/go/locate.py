@@ -249,8 +249,8 @@ def _tracked(code: list[Instruction], offsets: Offsets) -> Instruction:
             ):
                 return site
     raise RefusedError(
-        f"{CASGSTATUS} does not track goroutines in the known way: it was built without "
-        "optimization (-N), of which level 3 is to be had, or is not known"
+        f"{CASGSTATUS} does not track goroutines in the known way (built with -gcflags=-N it has "
+        "level 3 instead)"
     )
 
 
