@@ -13,7 +13,8 @@ from sltrace.capture.golang import finder
 from sltrace.capture.golang.probing import Probing
 from sltrace.capture.golang.source import go_source
 from sltrace.capture.settings import Filters, Settings
-from sltrace.target.go.process import GoProcess
+from sltrace.target.go.errors import RefusedError
+from sltrace.target.go.process import GoProcess, Identity
 from sltrace.trace.reader import Trace
 from tests.support.golang import VERSIONS, WITNESS, go_program, witness
 from tests.support.gorecords import targets
@@ -112,6 +113,22 @@ def test_who_becomes_a_go_program_is_looked_at_once() -> None:
             assert looking.is_done
         finally:
             process.kill()
+
+
+def test_who_is_too_young_to_be_refused_is_told_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its row of `targets` and its part of meta.json say the same."""
+
+    def look_in_vain(identity: Identity) -> GoProcess:
+        raise RefusedError("it is just beginning")
+
+    monkeypatch.setattr(finder, "_YOUNG_S", 1000.0)
+    monkeypatch.setattr(finder, "look_into", look_in_vain)
+    with witness() as running:
+        going = go_source((running.pid,), Settings())
+        assert going._look() == ([], True)
+        (told,) = going.describe()["processes"]
+        assert (told["pid"], told["why"]) == (running.pid, "it is just beginning")
+        assert [t for table in going.targets() for t in table["pid"].to_pylist()] == [running.pid]
 
 
 def test_who_is_just_being_taken_in_is_no_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
