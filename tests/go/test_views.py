@@ -35,8 +35,16 @@ FRAMES = {
     5: "main.wakes",
     6: "time.Sleep",
     7: "runtime.bgsweep",
+    8: "runtime.systemstack_switch",
 }
-STACKS = {11: [1, 2, 3, 4], 12: [5, 3, 4], 13: [1, 6, 2, 3, 4], 14: [1, 7, 4], 15: [1]}
+STACKS = {
+    11: [1, 2, 3, 4],
+    12: [5, 3, 4],
+    13: [1, 6, 2, 3, 4],
+    14: [1, 7, 4],
+    15: [1],
+    16: [8, 7, 4],
+}
 TARGET = {"pid": 100, "runtime": "go", "version": "go1.27.3", "exe": "/x", "level": 2, "why": ""}
 
 
@@ -99,6 +107,7 @@ def test_where_a_goroutine_waits_is_told_from_where_all_do(tmp_path: Path) -> No
         13: ("main.waits", "main.start"),
         14: ("runtime.bgsweep", "runtime.bgsweep"),
         15: ("runtime.gopark", "runtime.gopark"),
+        16: ("runtime.bgsweep", "runtime.bgsweep"),
     }
 
 

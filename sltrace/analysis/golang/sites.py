@@ -13,7 +13,7 @@ from sltrace.analysis.frames import resolve_stacks
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
 
-_PARKING = "runtime.gopark"
+_PARKING = ("runtime.gopark", "runtime.systemstack_switch")
 _INTERNAL = ("runtime.", "internal/", "sync.", "time.Sleep", "[outside")
 _UNKNOWN = "[not known]"
 
@@ -22,7 +22,8 @@ _UNKNOWN = "[not known]"
 class Site:
     """The innermost function that is not the runtime's own, and the goroutine's first.
 
-    Of the runtime's own goroutines, the innermost that is not the one in which all park.
+    Of the runtime's own goroutines, the innermost that is not the one in which all park, or go over
+    to their thread's stack, where they make others go on.
     """
 
     where: str
