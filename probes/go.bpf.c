@@ -176,7 +176,7 @@ int go_tracked_hit(struct pt_regs *ctx)
 	seen = bpf_map_lookup_elem(&go_tracked, &key);
 	if (!seen)
 		return 0;
-	take_ready(t, &key, seen, ctx->r14);
+	take_ready(t, &key, seen, ctx, true);
 	return 0;
 }
 
@@ -198,7 +198,7 @@ int go_every_hit(struct pt_regs *ctx)
 	} else if (to == G_RUNNABLE) {
 		seen = from == G_WAITING ? bpf_map_lookup_elem(&go_tracked, &key) : NULL;
 		if (seen) {
-			take_ready(t, &key, seen, ctx->r14);
+			take_ready(t, &key, seen, ctx, false);
 		} else {
 			fresh.ready_at = bpf_ktime_get_ns();
 			bpf_map_update_elem(&go_tracked, &key, &fresh, BPF_ANY);

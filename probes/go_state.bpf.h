@@ -145,4 +145,10 @@ static __always_inline u64 field_of(const struct go_goroutine *g, u32 offset)
 	return offset <= GOROUTINE_BYTES - 8 ? *(u64 *)(g->bytes + (offset & 0x1f8)) : 0;
 }
 
+static __always_inline void field_set(struct go_goroutine *g, u32 offset, u64 value)
+{
+	if (offset <= GOROUTINE_BYTES - 8)
+		*(u64 *)(g->bytes + (offset & 0x1f8)) = value;
+}
+
 #endif

@@ -46,16 +46,20 @@ static __always_inline void take_tracked(const struct go_target *t, struct go_re
 	bpf_map_delete_elem(&go_tracked, &key);
 }
 
-/* A goroutine that was parked can go on: since now, and because of whom. */
+/*
+ * A goroutine that was parked can go on: since now, and because of whom. `entered`: whether
+ * runtime.casgstatus has its frame.
+ */
 static __always_inline void take_ready(const struct go_target *t, const struct tracked_key *key,
-				       struct tracked *seen, u64 g0)
+				       struct tracked *seen, const struct pt_regs *ctx,
+				       const bool entered)
 {
 	struct go_scratch *s;
 	u64 waker;
 
 	seen->ready_at = bpf_ktime_get_ns();
-	/* On the scheduler's own stack; no goroutine when a timer or the network woke it. */
-	waker = word_at(word_at(g0 + G_M) + t->m_curg);
+	/* On the scheduler's own stack mostly; no goroutine when a timer or the network woke it. */
+	waker = word_at(word_at(ctx->r14 + G_M) + t->m_curg);
 	if (!waker || waker == key->g)
 		return;
 	s = scratch_take();
@@ -65,6 +69,13 @@ static __always_inline void take_ready(const struct go_target *t, const struct t
 		count(GO_UNREADABLE);
 	} else {
 		seen->waker_goid = field_of(&s->goroutine, t->g_goid);
+		/* On its own stack nothing is saved of where it is: it is what called. */
+		if (waker == ctx->r14) {
+			field_set(&s->goroutine, G_SCHED_PC,
+				  word_at(entered ? ctx->bp + sizeof(u64) : ctx->sp));
+			field_set(&s->goroutine, t->g_sched_bp,
+				  entered ? word_at(ctx->bp) : ctx->bp);
+		}
 		seen->waker_stack = stack_of(s, key->pid, t->g_sched_bp);
 	}
 	scratch_release(s);

@@ -187,6 +187,30 @@ def test_level_2_knows_who_woke_whom(tmp_path: Path) -> None:
     assert "main.handOver" in {n["name"] for n in names}
 
 
+@pytest.mark.parametrize(
+    ("version", "level"), [(VERSIONS[0], 2), (VERSIONS[-1], 2), (VERSIONS[-1], 3)]
+)
+def test_a_waker_on_its_own_stack_has_that_stack(tmp_path: Path, version: str, level: int) -> None:
+    """Nothing of where it is has been saved, as has been of one that went to its thread's stack.
+
+    Who waits for a collection is woken by the goroutine that ends it: `runtime.gcMarkTermination`.
+    """
+    with witness(version) as running:
+        options = ("--pid", running.pid, "--go-level", level, *ALL)
+        with recorder(tmp_path / "w.slt", *options) as recording:
+            running.ask("collect 160")
+    wakers = recording.trace.sql(
+        "SELECT waker_stack_runtime AS id, list(DISTINCT name) AS names FROM waits "
+        "JOIN stacks ON stack_id = waker_stack_runtime, frames "
+        "WHERE kind = 'goroutine_blocked' AND reason = 'wait for GC cycle' "
+        "AND list_contains(addresses, address) GROUP BY ALL"
+    ).to_pylist()
+    assert wakers
+    for waker in wakers:
+        assert {"runtime.gcMarkTermination", "runtime.gcBgMarkWorker"} <= set(waker["names"])
+        assert "runtime.systemstack_switch" not in waker["names"]
+
+
 @pytest.mark.parametrize("version", [VERSIONS[0], VERSIONS[-1]])
 def test_level_3_has_every_wait(tmp_path: Path, version: str) -> None:
     """As many as the program knows, and as the runtime counts once it is told to count them all.

@@ -316,6 +316,11 @@ func main() {
 		case "leak":
 			leak(n)
 			answer("done")
+		case "collect":
+			for i := 0; i < n; i++ {
+				runtime.GC()
+			}
+			answer("done")
 		case "callbacks":
 			callBacks(n)
 			answer("done")
