@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sltrace.capture import tags
+from sltrace.capture import libbpf, tags
 from sltrace.capture.golang.probes import TRACE_KEYS, GoProbes
 from sltrace.errors import CannotRecord
 from sltrace.target.go.errors import RefusedError
@@ -165,9 +165,12 @@ def test_what_a_service_becomes_is_not_probed(tmp_path: Path) -> None:
             assert running.ask(f"become {other}") == running.pid
             with pytest.raises(CannotRecord, match="it has ended"):
                 probes.resume(running.pid)
-            probes.add(process, 2, switch_stacks=False)
+            with pytest.raises(CannotRecord, match="it has ended"):
+                probes.add(process, 2, switch_stacks=False)
+            # Nor are its threads taken for those of the first.
+            assert libbpf.keys(probes._object.maps["go_targets"].fd, 4) == []
+            probes._attached[running.pid].put_back()
             assert _breakpoints(look_into(identify(running.pid))) == 0
-            probes.detach()
     finally:
         probes.close()
         os.close(tags_fd)

@@ -119,12 +119,19 @@ class GoProbes:
 
         Returns:
             The level it is at, and why it is not the one asked for.
+
+        Raises:
+            CannotRecord: It has ended, or become another program.
         """
         slot = self._free_slot()
         if slot is None:
             return 0, "the probes have no room for it: too many processes"
         attached = Attached(process, slot)
         self._tell(process, attached.slot, level, switch_stacks)
+        if not process.is_alive():
+            # Before they were told, so that they did not forget it at its exec.
+            libbpf.delete(self._object.maps["go_targets"].fd, process.pid.to_bytes(4, "little"))
+            raise _ended()
         self._attached[process.pid] = attached
         reached, why = 0, ""
         for at_level, program, name in _PROBES[level]:
@@ -204,7 +211,7 @@ class GoProbes:
         begin = time.thread_time_ns()
         attached = self._attached[pid]
         if attached.runs is not None or not attached.process.is_alive():
-            raise CannotRecord("it has ended", "record the process that is there now")
+            raise _ended()
         attached.put_back()
         self._turn_on(attached)
         return time.thread_time_ns() - begin
@@ -304,6 +311,10 @@ class GoProbes:
             self.counters()
             self.runs.close()
         self._object.close()
+
+
+def _ended() -> CannotRecord:
+    return CannotRecord("it has ended", "record the process that is there now")
 
 
 def _hit_programs(level: int) -> tuple[str, ...]:
