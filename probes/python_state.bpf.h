@@ -7,7 +7,6 @@
 #define MAX_THREADS     16384
 #define MAX_NAMES       1024
 #define HOLDERS         8 /* a power of two */
-#define MAX_OTHERS      4 /* of culprit_others */
 #define SEEN_PYTHON     (1 << 16)
 #define STACK_WINDOW_NS 10000000ULL
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What some functions on a task may return or take. */
+/* Values of tasks, and of records about them, that more than one object needs. */
 #ifndef SLTRACE_TASK_VALUES_H
 #define SLTRACE_TASK_VALUES_H
 
@@ -9,5 +9,8 @@
 
 /* Far above any wait, far below an overflow. */
 #define UNKNOWN_WAIT (1ULL << 62)
+
+/* How far culprit_others of a record counts. */
+#define MAX_OTHERS 4
 
 #endif

@@ -27,8 +27,6 @@
 #define TALLY_WAYS 4
 #endif
 
-#define MAX_OTHERS 4 /* of culprit_others */
-
 #define CLOCK_HOLDS_NS 4000000 /* for so long a comparison of clocks is good to 2 us */
 
 /*
