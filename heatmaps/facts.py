@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from heatmaps.encode import bounded
 
 if TYPE_CHECKING:
-    from sltrace.analysis.cube import Cube
+    from sltrace.analysis.cubedata import Cube
     from sltrace.analysis.losses import Losses
     from sltrace.trace.reader import Trace
 
@@ -20,13 +20,12 @@ _MAX_LINES = 200
 
 def facts(trace: Trace, cube: Cube) -> dict[str, Any]:
     """Host, times, command, losses, overhead and notes as plain JSON values."""
-    from sltrace.analysis.losses import losses
     from sltrace.analysis.meta import recorded_ns
     from sltrace.analysis.timelost import in_two_kinds
     from sltrace.analysis.together import not_together
 
     meta = trace.meta
-    lost = losses(trace)
+    lost = cube.losses
     clock = _mapping(meta.get("clock"))
     return {
         "name": bounded(trace.path.name),
@@ -67,11 +66,16 @@ def notice(lost: Losses) -> dict[str, str]:
     return {"look": look, "sentence": f"{lost.sentence[0].upper()}{lost.sentence[1:]}."}
 
 
-def diagnosis(trace: Trace) -> dict[str, Any]:
-    """What is wrong, with the waits each finding is about, and what could not be looked into."""
+def diagnosis(trace: Trace, lost: Losses) -> dict[str, Any]:
+    """What is wrong, with the waits each finding is about, and what could not be looked into.
+
+    Args:
+        trace: Where from.
+        lost: What it lacks.
+    """
     from sltrace.analysis.diagnosis import diagnose
 
-    found = diagnose(trace)
+    found = diagnose(trace, lost=lost)
     return {
         "findings": [
             {

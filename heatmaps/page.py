@@ -12,12 +12,13 @@ from heatmaps.facts import diagnosis, facts
 from heatmaps.figure import base_figure
 from heatmaps.trie import Trie
 from sltrace.analysis.blame import HELD_KINDS
+from sltrace.analysis.cubenotes import MAX_LOSSES
 from sltrace.buckets import lower_bounds
 from sltrace.model import LOST_KINDS
 
 if TYPE_CHECKING:
-    from sltrace.analysis.cube import Cube
     from sltrace.analysis.cubeblame import Party
+    from sltrace.analysis.cubedata import Cube
     from sltrace.profiles.pprof import Profile
     from sltrace.trace.reader import Trace
 
@@ -102,7 +103,7 @@ def build_page(
     # What the server's times count from.
     data["since_ns"] = cube.start_ns - clock_ns(trace, "start_ns")
     data["facts"] = facts(trace, cube)
-    data["diagnosis"] = diagnosis(trace)
+    data["diagnosis"] = diagnosis(trace, cube.losses)
     data["figure"] = base_figure(cube.n_bins * cube.bin_ns / _SECOND, cube.n_bins)
     title = f"sltrace: {bounded(trace.meta.get('host'))[:80]} {trace.path.name[:80]}"
     page = assemble(
@@ -194,13 +195,13 @@ def cube_data(cube: Cube) -> tuple[ColumnBlock, dict[str, Any]]:
         "trace_because": [bounded(n) for n in slow.because],
         "losses": [
             {
-                "from": max(0, int(loss["t0"]) - cube.start_ns),
-                "to": max(0, int(loss["t1"]) - cube.start_ns),
-                "cpu": int(loss["cpu"]),
-                "name": bounded(loss["name"]),
-                "value": int(loss["value"]),
+                "from": max(0, loss.start_ns - cube.start_ns),
+                "to": max(0, loss.end_ns - cube.start_ns),
+                "cpu": loss.cpu,
+                "name": bounded(loss.name),
+                "value": loss.value,
             }
-            for loss in cube.losses
+            for loss in cube.losses.intervals[:MAX_LOSSES]
         ],
         "gaps": _times(cube, cube.gaps),
         "machines": [

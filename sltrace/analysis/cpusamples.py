@@ -16,7 +16,7 @@ from sltrace.profiles.pprof import Profile, ProfileFrame
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from sltrace.analysis.cube import Cube
+    from sltrace.analysis.cubedata import Cube
     from sltrace.analysis.cubeprofiles import Stretch
     from sltrace.trace.reader import Trace
 

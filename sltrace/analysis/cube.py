@@ -7,8 +7,7 @@ in `notes`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,107 +15,27 @@ from sltrace.analysis import cubeaxes
 from sltrace.analysis.addedup import added_up
 from sltrace.analysis.cells import Step, summed_cells
 from sltrace.analysis.cubeaxes import ALL_CPUS, OTHER_NAME, Origin
-from sltrace.analysis.cubeblame import BlameTable, blame_table
-from sltrace.analysis.cubegrids import Grid, fine_grids
-from sltrace.analysis.cubenotes import MAX_LOSSES, aggregation_notes
+from sltrace.analysis.cubeblame import blame_table
+from sltrace.analysis.cubedata import Cube
+from sltrace.analysis.cubegrids import fine_grids
+from sltrace.analysis.cubenotes import aggregation_notes
 from sltrace.analysis.cubestacks import FrameTable, RankedStacks, rank_stacks
 from sltrace.analysis.losses import losses
-from sltrace.analysis.meta import Machine, gaps, machine_times, node_of_cpu
+from sltrace.analysis.meta import gaps, machine_times, node_of_cpu
 from sltrace.analysis.slices import CgroupRan
-from sltrace.analysis.slowtraces import SlowTraces, slow_traces
+from sltrace.analysis.slowtraces import slow_traces
 from sltrace.analysis.stacks import PARTS
 from sltrace.buckets import lower_bounds
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from sltrace.analysis.cubeowners import Owner
-    from sltrace.analysis.cubeprofiles import MergedProfile
     from sltrace.trace.reader import Trace
 
 MAX_ROWS = 800_000
 """Rows of a cube: at most 12 bytes each on a page (measured), which may be 15 MB."""
 _MAX_BINS = 10_000
 _MAX_STACKS = 20_000
-
-
-@dataclass(frozen=True)
-class Cube:
-    """Waits by time bin, latency bucket, CPU, cgroup, thread, policy, kind, trace and stacks.
-
-    Attributes:
-        start_ns: Start of time bin 0 (CLOCK_MONOTONIC).
-        end_ns: End of the recording, within the last time bin.
-        bin_ns: Length of every time bin; a wait is in the bin in which it ended.
-        n_bins: How many there are.
-        bucket_low_ns: Smallest wait of each latency bucket; the last one has no end.
-        cgroups: Names that `rows["cgroup"]` indexes; so too the next four.
-        comms: Names of threads.
-        policies: Scheduling policies.
-        kinds: Kinds of wait.
-        buckets: Traces by the last digit of their id.
-        cpus: CPU numbers; with `cpu_group` above 1, the first of each group.
-        cpu_group: How many CPUs with adjacent numbers are one.
-        nodes: NUMA node of each CPU that the trace names.
-        stacks: Frame indices, root first; stack 0 is empty and stands for no stack.
-        frames: Frame names.
-        frame_kinds: For each frame its language: kernel, native, jit, go, python or other.
-        rows: Columns of equal length: t, b, cpu, cgroup, comm, policy, kind, bucket, stack,
-            waker_stack, count, sum_ns, max_ns; by t.
-        blame: Who ran meanwhile.
-        slow_traces: The distributed traces that lost most time.
-        losses: Where waits were lost: t0 and t1 (ns), cpu, name, value.
-        gaps: Begin and end of each time in which nothing was recorded.
-        machines: Those of a merged trace of several, each with gaps of its own.
-        missed: By cause, count, low_ns and high_ns of waits whose length is only bounded.
-        totals: By kind, exact count, sum_ns and max_ns (None: histograms do not tell).
-        source: Table the rows are from. From histograms, sums are of bucket midpoints and maxima
-            the buckets' ends.
-        notes: What was aggregated, a sentence each.
-        time_merged: How many of the finest time bins one of these is; so too the next.
-        buckets_merged: Latency buckets.
-        grids: By axis (b, cpu, cgroup ...) a finer heatmap, where these rows are coarse. A time
-            bin or bucket there is one of the finest, a CPU its number.
-        profiles: Profiles whose stacks are among these.
-        profile_rows: Their values: profile, stack, owner, window, value.
-        profile_owners: That `profile_rows["owner"]` indexes.
-        profile_windows: That `profile_rows["window"]` indexes: begin and end from the start of time
-            bin 0; None for unknown.
-    """
-
-    start_ns: int
-    end_ns: int
-    bin_ns: int
-    n_bins: int
-    bucket_low_ns: list[int]
-    cgroups: list[str]
-    comms: list[str]
-    policies: list[str]
-    kinds: list[str]
-    buckets: list[str]
-    cpus: list[int]
-    cpu_group: int
-    nodes: dict[int, int]
-    stacks: list[list[int]]
-    frames: list[str]
-    frame_kinds: list[str]
-    rows: dict[str, NDArray[Any]]
-    blame: BlameTable
-    slow_traces: SlowTraces
-    losses: list[dict[str, Any]]
-    gaps: list[tuple[int, int]]
-    machines: list[Machine]
-    missed: dict[str, dict[str, int]]
-    totals: dict[str, dict[str, int | None]]
-    source: Literal["waits", "histograms"]
-    notes: list[str]
-    time_merged: int
-    buckets_merged: int
-    grids: dict[str, Grid]
-    profiles: list[MergedProfile] = field(default_factory=list)
-    profile_rows: dict[str, NDArray[Any]] = field(default_factory=dict)
-    profile_owners: list[Owner] = field(default_factory=list)
-    profile_windows: list[tuple[int, int] | None] = field(default_factory=list)
 
 
 # What is rare goes first: threads, cgroups and stacks with little time. CPUs go before time and
@@ -247,16 +166,9 @@ def build_cube(
         rows={**rows, "count": cells.count, "sum_ns": cells.sum_ns, "max_ns": cells.max_ns},
         blame=blame,
         slow_traces=slow_traces(trace),
-        losses=[
-            {"t0": i.start_ns, "t1": i.end_ns, "cpu": i.cpu, "name": i.name, "value": i.value}
-            for i in lost.intervals[:MAX_LOSSES]
-        ],
+        losses=lost,
         gaps=gaps(trace),
         machines=machine_times(trace, origin.start_ns, origin.end_ns, bin_ns),
-        missed={
-            m.cause: {"count": m.count, "low_ns": m.low_ns, "high_ns": m.high_ns}
-            for m in lost.missed
-        },
         totals=_totals(trace, origin),
         source=origin.source,
         notes=aggregation_notes(trace, origin, cells, bin_ns, len(lost.intervals), tuple(grids)),

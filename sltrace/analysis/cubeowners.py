@@ -3,46 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from sltrace.analysis.cubeaxes import OTHER_NAME
+from sltrace.analysis.cubedata import Owner
 from sltrace.profiles.labels import Labels
 
 if TYPE_CHECKING:
-    from sltrace.analysis.cube import Cube
+    from sltrace.analysis.cubedata import Cube
     from sltrace.trace.reader import Trace
 
 _WANTED = "sltrace_wanted_owners"
 _COMM_BYTES = 15
 """Of a thread's name the kernel keeps so many."""
-
-
-@dataclass(frozen=True)
-class Owner:
-    """What a sample can be selected by.
-
-    Attributes:
-        trace: Its number among the cube's slow traces; -1 if it is none of them.
-        bucket: Its trace's number among the cube's buckets; -1 if there is none.
-        comm: Its thread's number among the cube's threads, or one more than they are if it is none
-            of them; -1 if unknown.
-        start_ns: When its trace first waited, from the start of the cube; -1 if it never did.
-        end_ns: When it last did.
-        traced: Whether it has a trace.
-    """
-
-    trace: int = -1
-    bucket: int = -1
-    comm: int = -1
-    start_ns: int = -1
-    end_ns: int = -1
-    traced: bool = False
-
-
-NOBODY = Owner()
 
 
 class Owners:

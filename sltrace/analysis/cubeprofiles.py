@@ -10,42 +10,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sltrace.analysis.cubeowners import NOBODY, Owner, Owners
+from sltrace.analysis.cubedata import NOBODY, MergedProfile, Owner
+from sltrace.analysis.cubeowners import Owners
 from sltrace.analysis.meta import clock_ns, gaps, recorded_ns
 from sltrace.durations import format_duration
 
 if TYPE_CHECKING:
-    from sltrace.analysis.cube import Cube
-    from sltrace.profiles.pprof import Profile, ProfileFrame, Unit, Window
+    from sltrace.analysis.cubedata import Cube
+    from sltrace.profiles.pprof import Profile, ProfileFrame, Window
     from sltrace.trace.reader import Trace
 
 MAX_OWNED = 50_000
 """Rows that keep whose they are, or when they were taken, those with the most time."""
 
 _LANGUAGES = {".go": "go", ".s": "go", ".py": "python"}
-
-
-@dataclass(frozen=True)
-class MergedProfile:
-    """What a page says about a profile in it.
-
-    Attributes:
-        where: Path or URL.
-        measure: What its values are: cpu, delay, goroutine ...
-        unit: What they are in.
-        on_cpu: Whether they are time on the CPU.
-        total: All of it.
-        outside: What of it is not in the cube, because that is a part of the recording only.
-        sentence: The same in words.
-    """
-
-    where: str
-    measure: str
-    unit: Unit
-    on_cpu: bool
-    total: int
-    outside: int
-    sentence: str
 
 
 @dataclass(frozen=True)

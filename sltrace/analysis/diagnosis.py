@@ -52,16 +52,18 @@ class Diagnosis:
         }
 
 
-def diagnose(trace: Trace, *, most: int = 3) -> Diagnosis:
+def diagnose(trace: Trace, *, most: int = 3, lost: Losses | None = None) -> Diagnosis:
     """Looks for everything this knows.
 
     Args:
         trace: Where from. Without single waits only steal is looked for.
         most: Findings of one name, those with the most time lost.
+        lost: What the trace lacks, where that was counted before.
     """
+    lost = lost or losses(trace)
     wall_ns = recorded_ns(trace)
     if wall_ns <= 0:
-        return Diagnosis((), losses(trace), ("the trace does not say how long it is",))
+        return Diagnosis((), lost, ("the trace does not say how long it is",))
     looked = [steal(trace, wall_ns)]
     notes = [*trace.notes, *unread(trace), *refused(trace)]
     if trace.meta.get("histogram_only"):
@@ -73,7 +75,7 @@ def diagnose(trace: Trace, *, most: int = 3) -> Diagnosis:
             notes.append(f"waits under {threshold:,} ns were not kept, and not looked into")
     found = [finding for findings in looked for finding in _first(findings, most)]
     found.sort(key=lambda f: -f.lost)
-    return Diagnosis(tuple(found), losses(trace), tuple(notes))
+    return Diagnosis(tuple(found), lost, tuple(notes))
 
 
 def _first(findings: Sequence[Finding], most: int) -> Iterator[Finding]:

@@ -7,7 +7,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from sltrace.analysis.cpusamples import cpu_labels, cpu_profile
-from sltrace.analysis.cube import Cube, build_cube
+from sltrace.analysis.cube import build_cube
+from sltrace.analysis.cubedata import Cube
 from sltrace.analysis.cubeowners import Owners
 from sltrace.analysis.cubeprofiles import OwnedProfiles, Stretch
 from sltrace.analysis.losses import IN_TIME

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -49,14 +51,17 @@ def level_of(package: str) -> int:
     return next(i for i, layer in enumerate(LAYERS) if package in layer)
 
 
-def modules() -> list[Path]:
-    return sorted([*ROOT.glob("sltrace/**/*.py"), *ROOT.glob("heatmaps/*.py")])
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
-def test_imports_go_downwards(path: Path) -> None:
-    module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-    here = package_of(module)
+PATHS = sorted([*ROOT.glob("sltrace/**/*.py"), *ROOT.glob("heatmaps/*.py")])
+MODULES = {module_of(path): path for path in PATHS}
+
+
+@cache
+def imported_by(path: Path) -> frozenset[str]:
+    """Modules, and names within them; also what is imported for its types only."""
     imported = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
@@ -65,7 +70,14 @@ def test_imports_go_downwards(path: Path) -> None:
             imported |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names}
-    for name in sorted(imported):
+    return frozenset(imported)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_go_downwards(path: Path) -> None:
+    module = module_of(path)
+    here = package_of(module)
+    for name in sorted(imported_by(path)):
         if name.split(".")[0] not in ("sltrace", "heatmaps"):
             continue
         there = package_of(name)
@@ -73,3 +85,14 @@ def test_imports_go_downwards(path: Path) -> None:
             continue  # a name within a module, as `sltrace.__version__`
         assert level_of(there) <= level_of(here), f"{module} imports {name}"
         assert there not in FORBIDDEN.get(here, ()), f"{module} imports {name}"
+
+
+def test_no_two_modules_import_each_other() -> None:
+    """Nor more of them in a circle: what is imported for its types only counts too."""
+    order = TopologicalSorter(
+        {
+            module: {name for name in imported_by(path) if name in MODULES and name != module}
+            for module, path in MODULES.items()
+        }
+    )
+    order.prepare()

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from sltrace.analysis.cpusamples import cpu_profile
-from sltrace.analysis.cube import Cube, build_cube
+from sltrace.analysis.cube import build_cube
+from sltrace.analysis.cubedata import Cube
 from sltrace.analysis.cubeowners import Owners
 from sltrace.analysis.cubeprofiles import OwnedProfiles, Stretch
 from sltrace.analysis.part import Whole, part_of
