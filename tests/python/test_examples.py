@@ -6,11 +6,14 @@ import json
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sltrace.trace.reader import Trace
 from tests.kernel.conftest import Record
 from tests.support.cgroups import cgroup
 from tests.support.programs import ROOT
@@ -88,36 +91,57 @@ def test_workers_without_work_are_no_convoy(version: str, record: Record) -> Non
     assert _findings(recording.path) == []
 
 
-@pytest.mark.parametrize("version", ["3.10", "3.13"])
-@pytest.mark.parametrize(
-    ("shared", "place"),
-    [
-        ("semaphore", "a semaphore in ask_semaphore (pools.py"),
-        ("queue", "a queue in taken (pools.py"),
-        ("self_fed", ""),
-        ("simple_self_fed", ""),
-        ("barrier", ""),
-        ("condition", "a condition in"),
-        ("condition_self_fed", ""),
-    ],
-)
-def test_pools_are_told_from_workers_without_work(
-    version: str, shared: str, place: str, record: Record
-) -> None:
-    """In both, whoever waits goes on because of another that waited there."""
-    with (
-        service(version, "pools", shared, 30, prefix=_FIRST) as process,
-        record("--pid", process.pid) as recording,
-    ):
+POOLS = {
+    "semaphore": "a semaphore in ask_semaphore (pools.py",
+    "queue": "a queue in taken (pools.py",
+    "self_fed": "",
+    "simple_self_fed": "",
+    "barrier": "",
+    "condition": "a condition in",
+    "condition_self_fed": "",
+}
+"""What threads share, and the place of the convoy; those without one only wait for work."""
+
+
+@dataclass(frozen=True)
+class Pools:
+    """A process for each of POOLS, recorded together: they sleep most of the time."""
+
+    trace: Trace
+    pids: dict[str, int]
+    findings: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module", params=["3.10", "3.13"])
+def pools(request: pytest.FixtureRequest, record_once: Record) -> Pools:
+    with ExitStack() as stack:
+        pids = {
+            shared: stack.enter_context(
+                service(request.param, "pools", shared, 30, prefix=_FIRST)
+            ).pid
+            for shared in POOLS
+        }
+        options = [text for pid in pids.values() for text in ("--pid", pid)]
+        recording = stack.enter_context(record_once(*options))
         time.sleep(1.5)
-    waits = recording.trace.sql(
+        recording.end()
+    return Pools(recording.trace, pids, _findings(recording.path))
+
+
+@pytest.mark.parametrize("shared", POOLS)
+def test_pools_are_told_from_workers_without_work(shared: str, pools: Pools) -> None:
+    """In both, whoever waits goes on because of another that waited there."""
+    pid, place = pools.pids[shared], POOLS[shared]
+    (waits,) = pools.trace.sql(
         "SELECT count(*) AS n, sum(wait_ns) / 1e9 AS seconds FROM waits "
-        "WHERE kind = 'blocked' AND reason = 'lock' AND stack_runtime IS NOT NULL"
-    ).to_pylist()[0]
-    print(f"\n{version}, {shared}: {waits}")
+        "WHERE pid = ? AND kind = 'blocked' AND reason = 'lock' AND stack_runtime IS NOT NULL",
+        [pid],
+    ).to_pylist()
+    print(f"\n{shared}: {waits}")
     assert waits["n"] > 50
     assert waits["seconds"] > 1
-    found = [f["what"] for f in _findings(recording.path) if f["name"] == "lock-convoy"]
+    mine = [f for f in pools.findings if f["pid"] == pid]
+    found = [f["what"] for f in mine if f["name"] == "lock-convoy"]
     assert len(found) == bool(place)
     assert all(place in what for what in found)
 
