@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ from sltrace.analysis.python.report import python_report
 from sltrace.trace.reader import Trace
 from tests.kernel.conftest import Record
 from tests.support.programs import FLAGS, build
-from tests.support.pythons import PROGRAMS, WANTED, interpreter, service
+from tests.support.pythons import PROGRAMS, WANTED, interpreter, service, those_here
+from tests.support.recorder import Recorder
 
 pytestmark = pytest.mark.bpf
 
@@ -93,31 +95,63 @@ def test_an_exec_by_another_thread_than_the_first(record: Record) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("version", "rests", "rest_us"),
-    [("3.11", 1, 10_000), ("3.12", 1, 10_000), ("3.13", 1, 10_000), ("3.13", 10, 2_000)],
-)
+_CALLING = [("3.11", 1, 10_000), ("3.12", 1, 10_000), ("3.13", 1, 10_000), ("3.13", 10, 2_000)]
+"""Version, how often the threads rest between two calls, and how long (us)."""
+
+
+@dataclass(frozen=True)
+class Calling:
+    """A process for each of _CALLING, recorded together, and what its calls logged."""
+
+    recording: Recorder
+    logs: dict[tuple[str, int, int], list[tuple[int, int, int]]]
+
+
+@pytest.fixture(scope="module")
+def calling(record_once: Record, tmp_path_factory: pytest.TempPathFactory) -> Calling:
+    folder = tmp_path_factory.mktemp("calling")
+    library = build("callbacks.so", (PROGRAMS / "callbacks.c",), flags=_SHARED)
+    here = those_here(version for version, _, _ in _CALLING)
+    with ExitStack() as stack:
+        processes = {
+            (version, rests, rest_us): stack.enter_context(
+                service(
+                    *(version, "callbacks", folder / f"{version}-{rests}"),
+                    *(30, library, 3, rests, rest_us),
+                )
+            )
+            for version, rests, rest_us in _CALLING
+            if version in here
+        }
+        pids = [text for p in processes.values() for text in ("--pid", p.pid)]
+        with record_once(*pids) as recording:
+            time.sleep(0.2)
+            for process in processes.values():
+                process.send_signal(signal.SIGUSR1)
+            time.sleep(2.3)
+            # The names are read while they are there.
+            recording.end()
+        for process in processes.values():
+            process.terminate()
+            process.wait()
+    logs = {key: json.loads((folder / f"{key[0]}-{key[1]}").read_text()) for key in processes}
+    return Calling(recording, logs)
+
+
+@pytest.mark.parametrize(("version", "rests", "rest_us"), _CALLING)
 def test_threads_of_c_that_call_python(
-    version: str, rests: int, rest_us: int, record: Record, tmp_path: Path
+    version: str, rests: int, rest_us: int, calling: Calling
 ) -> None:
     """Each call has a thread state of its own, which is found in most of them."""
-    library = build("callbacks.so", (PROGRAMS / "callbacks.c",), flags=_SHARED)
-    with service(version, "callbacks", tmp_path / "log", 30, library, 3, rests, rest_us) as process:
-        with record("--pid", process.pid) as recording:
-            time.sleep(0.2)
-            process.send_signal(signal.SIGUSR1)
-            time.sleep(2.3)
-            # The names are read while it is there.
-            recording.end()
-        process.terminate()
-        process.wait()
-    log = json.loads((tmp_path / "log").read_text())
-    rows = recording.trace.sql(
+    interpreter(version)
+    log = calling.logs[version, rests, rest_us]
+    trace = calling.recording.trace
+    rows = trace.sql(
         "SELECT w.tid, w.end_ns - w.wait_ns AS begin, w.end_ns, f.name FROM waits w "
         "LEFT JOIN stacks k ON k.stack_id = w.stack_runtime "
         "LEFT JOIN frames f ON f.pid = k.pid AND f.address = k.addresses[1] "
         "WHERE w.kind = 'blocked' AND w.reason = 'sleep' AND w.end_ns - w.wait_ns > ?",
-        [recording.started_ns + 1_000_000_000],
+        [calling.recording.started_ns + 1_000_000_000],
     ).to_pylist()
     names = [
         r["name"]
@@ -127,7 +161,7 @@ def test_threads_of_c_that_call_python(
     print(f"\n{version}, {rests} rests: {names.count('callback')} of {len(names)}")
     assert len(names) > 50
     # They rest in epoll, but that is outside of all Python.
-    assert recording.trace.sql("SELECT 1 FROM waits WHERE kind = 'loop'").num_rows == 0
+    assert trace.sql("SELECT 1 FROM waits WHERE kind = 'loop'").num_rows == 0
     assert set(names) <= {"callback", None}
     assert names.count("callback") > 0.6 * len(names)
 
@@ -257,19 +291,19 @@ def test_collections_of_two_copies_of_an_interpreter(record: Record, tmp_path: P
     assert {pid for pid, n in found.items() if n > 5} == set(pids)
 
 
-@pytest.mark.parametrize("by", ["nothing", "another"])
-def test_collections_of_an_interpreter_whose_file_was_replaced(
-    by: str, record: Record, tmp_path: Path
+def test_collections_of_interpreters_whose_files_were_removed_or_replaced(
+    record: Record, tmp_path: Path
 ) -> None:
     """As an upgrade does while the service runs on."""
-    python = _copied(tmp_path / "here")
-    with _collecting(python) as pid:
-        python.unlink()
-        if by == "another":
-            shutil.copy("/bin/sleep", python)
-        with record("--pid", pid) as recording:
+    removed, replaced = _copied(tmp_path / "removed"), _copied(tmp_path / "replaced")
+    with _collecting(removed) as one, _collecting(replaced) as other:
+        removed.unlink()
+        replaced.unlink()
+        shutil.copy("/bin/sleep", replaced)
+        with record("--pid", one, "--pid", other) as recording:
             time.sleep(1)
-    assert _collections(recording.trace).get(pid, 0) > 5
+    found = _collections(recording.trace)
+    assert min(found.get(one, 0), found.get(other, 0)) > 5
 
 
 def test_collections_of_an_interpreter_that_was_optimized_as_a_whole(

@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 from sltrace.capture.python.frames import UNREADABLE
 from sltrace.trace.reader import Trace
 from tests.kernel.conftest import Record
-from tests.support.pythons import WANTED, service
+from tests.support.pythons import WANTED, interpreter, service, those_here
 
 pytestmark = pytest.mark.bpf
 
@@ -62,35 +64,66 @@ def _py_spy(pid: int) -> dict[int, Stack]:
     }
 
 
-@pytest.mark.parametrize("version", WANTED)
-def test_stacks_are_those_the_process_and_py_spy_see(
-    version: str, record: Record, tmp_path: Path
-) -> None:
-    log = tmp_path / "log.json"
-    with service(version, "sleepers", log, 30) as process:
-        with record("--pid", process.pid, "--python-rate", 0) as recording:
+@dataclass(frozen=True)
+class Sleepers:
+    """The same program on each Python, recorded together: its threads sleep most of the time.
+
+    Attributes:
+        trace: The recording.
+        found: By tid, how often each thread slept with each stack.
+        logged: By version, what each thread saw of itself: its pthread_self() and stack, by tid.
+        spied: By version, what py-spy saw.
+    """
+
+    trace: Trace
+    found: dict[int, dict[Stack, int]]
+    logged: dict[str, dict[int, tuple[int, Stack]]]
+    spied: dict[str, dict[int, Stack]]
+
+
+@pytest.fixture(scope="module")
+def sleepers(record_once: Record, tmp_path_factory: pytest.TempPathFactory) -> Sleepers:
+    logs = tmp_path_factory.mktemp("logs")
+    with ExitStack() as stack:
+        pids = {
+            version: stack.enter_context(service(version, "sleepers", logs / version, 30)).pid
+            for version in those_here(WANTED)
+        }
+        options = [text for pid in pids.values() for text in ("--pid", pid)]
+        with record_once(*options, "--python-rate", 0) as recording:
             time.sleep(1)
         # It does not find the version of a process that another loader than the system's began.
-        spied = _py_spy(process.pid) if version != "3.14" else {}
+        spied = {version: _py_spy(pids[version]) for version in pids if version != "3.14"}
     logged = {
-        int(tid): (ident, tuple((name, line, file) for name, line, file in frames))
-        for tid, (ident, frames) in json.loads(log.read_text()).items()
+        version: {
+            int(tid): (ident, tuple((name, line, file) for name, line, file in frames))
+            for tid, (ident, frames) in json.loads((logs / version).read_text()).items()
+        }
+        for version in pids
     }
-    found = _stacks(recording.trace)
+    return Sleepers(recording.trace, _stacks(recording.trace), logged, spied)
+
+
+@pytest.mark.parametrize("version", WANTED)
+def test_stacks_are_those_the_process_and_py_spy_see(version: str, sleepers: Sleepers) -> None:
+    interpreter(version)
+    found, spied = sleepers.found, sleepers.spied.get(version)
     checked = 0
-    for tid, (ident, expected) in logged.items():
+    for tid, (ident, expected) in sleepers.logged[version].items():
         assert set(found[tid]) == {expected[:_DEPTH]}, f"thread {tid}"
         checked += sum(found[tid].values())
         # py-spy names a frame's line by its own decoder, and cuts no stack this deep.
         if spied and len(expected) < _DEPTH:
             assert set(found[tid]) == {spied[ident]}, f"thread {tid}"
     assert checked > 500
-    counted = recording.trace.meta["sources"]["python"]["counters"]
-    assert counted["python_stacks_cut"] > 0, "the deepest thread's stacks"
+    print(f"\n{version}: {checked} stacks")
+
+
+def test_stacks_that_are_cut_or_fail_are_counted(sleepers: Sleepers) -> None:
+    counted = sleepers.trace.meta["sources"]["python"]["counters"]
+    assert counted["python_stacks_cut"] > 0, "the deepest threads' stacks"
     assert counted["python_stacks_failed"] == 0
-    print(
-        f"\n{version}: {checked} stacks, {counted['python_ns'] / counted['python_switches']:.0f} ns"
-    )
+    print(f"\n{counted['python_ns'] / counted['python_switches']:.0f} ns")
 
 
 def test_a_page_that_cannot_be_read_ends_a_stack(record: Record) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -10,15 +12,16 @@ import pytest
 from sltrace.target.memory import Memory
 from sltrace.target.python.interpreter import find
 from sltrace.target.python.otel import find_nodes
+from sltrace.trace.reader import Trace
 from tests.kernel.conftest import Record
 from tests.support.programs import ROOT
-from tests.support.pythons import WANTED, service
+from tests.support.pythons import WANTED, interpreter, service, those_here
 from tests.support.spanlog import checked
 
 pytestmark = pytest.mark.bpf
 
 _LEAST = 4_000
-"""Of each of five interpreters: 20 000 in all."""
+"""Of each of WANTED: 24,000 in all."""
 
 
 @pytest.mark.parametrize("version", WANTED)
@@ -63,30 +66,62 @@ def test_the_helper_gives_the_same_ids_by_contract(record: Record, tmp_path: Pat
     assert sources["thread_context"] > 100 * sources.get("contextvars", 0)
 
 
-@pytest.mark.parametrize("version", ["3.10", "3.13", "stripped 3.11", "3.14"])
+_COLLECTED = ["3.10", "3.13", "stripped 3.11", "3.14"]
+
+
+@dataclass(frozen=True)
+class Collected:
+    """A process for each of _COLLECTED, recorded together, and the spans its collections were in.
+
+    A line of a log is tid, begin, end, trace id and span id.
+    """
+
+    trace: Trace
+    pids: dict[str, int]
+    logs: dict[str, list[list[str]]]
+
+
+@pytest.fixture(scope="module")
+def collected(record_once: Record, tmp_path_factory: pytest.TempPathFactory) -> Collected:
+    logs = tmp_path_factory.mktemp("logs")
+    with ExitStack() as stack:
+        processes = {
+            version: stack.enter_context(
+                service(version, "collected", logs / version, 60, packages=True)
+            )
+            for version in those_here(_COLLECTED)
+        }
+        time.sleep(0.5)
+        pids = {version: process.pid for version, process in processes.items()}
+        with record_once(*(o for pid in pids.values() for o in ("--pid", pid))) as recording:
+            time.sleep(1.5)
+        for process in processes.values():
+            process.terminate()
+            process.wait(20)
+    lines = {v: (logs / v).read_text().splitlines() for v in processes}
+    return Collected(recording.trace, pids, {v: [x.split() for x in lines[v]] for v in lines})
+
+
+@pytest.mark.parametrize("version", _COLLECTED)
 def test_a_collection_is_of_the_span_that_it_kept_waiting(
-    version: str, record: Record, tmp_path: Path
+    version: str, collected: Collected
 ) -> None:
     """And one, whatever what it frees does."""
-    log = tmp_path / "log"
-    with service(version, "collected", log, 60, packages=True) as process:
-        time.sleep(0.5)
-        with record("--pid", process.pid) as recording:
-            time.sleep(1.5)
-        process.terminate()
-        process.wait(20)
-    rows = recording.trace.sql(
+    interpreter(version)
+    pid = collected.pids[version]
+    rows = collected.trace.sql(
         "SELECT tid, end_ns - wait_ns AS begin, end_ns, trace_id, span_id, runq_ns FROM waits "
-        "WHERE kind = 'stw' AND reason = 'gc'"
+        "WHERE pid = ? AND kind = 'stw' AND reason = 'gc'",
+        [pid],
     ).to_pylist()
-    queued = recording.trace.sql(
+    queued = collected.trace.sql(
         "SELECT tid, end_ns - wait_ns AS begin, end_ns, wait_ns FROM waits "
-        "WHERE kind IN ('runq_wakeup', 'runq_preempt')"
+        "WHERE pid = ? AND kind IN ('runq_wakeup', 'runq_preempt')",
+        [pid],
     ).to_pylist()
-    logged = [line.split() for line in log.read_text().splitlines()]
     first, last = min(r["begin"] for r in rows), max(r["end_ns"] for r in rows)
     within = 0
-    for tid, begin, end, *ids in logged:
+    for tid, begin, end, *ids in collected.logs[version]:
         if not first <= int(begin) < int(end) <= last:
             continue
         (row,) = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -69,6 +69,11 @@ def interpreter(name: str) -> str:
     if path is None:
         pytest.skip(f"no CPython {name} on this machine: what it would show is NOT TESTED")
     return path
+
+
+def those_here(names: Iterable[str]) -> list[str]:
+    """Those that are on this machine; the tests of others are skipped by `interpreter`."""
+    return [name for name in names if name in _found()]
 
 
 @cache
