@@ -22,6 +22,7 @@ from sltrace.symbols.elf import Elf
 from sltrace.symbols.mappings import MappingRecorder
 from sltrace.trace.reader import Trace
 from tests.kernel.conftest import Record
+from tests.python.conftest import Contending
 from tests.support.programs import BUILD, ROOT
 from tests.support.pythons import MINORS, service
 
@@ -206,13 +207,9 @@ def _schedstat(pid: int, tid: int) -> tuple[int, int]:
             return now, int(ran) + int(delayed)
 
 
-def test_the_holder_is_named_with_what_it_did(record: Record) -> None:
-    with service("3.12", "contend", 30, 1) as process:
-        roles = {int(t): r for t, r in json.loads(process.said).items()}  # type: ignore[attr-defined]
-        with record("--pid", process.pid) as recording:
-            time.sleep(2)
-    hog = next(t for t, r in roles.items() if r == "hog")
-    rows = recording.trace.sql(
+def test_the_holder_is_named_with_what_it_did(contending: Contending) -> None:
+    hog = next(t for t, r in contending.roles.items() if r == "hog")
+    rows = contending.trace.sql(
         "SELECT w.culprit_tid AS tid, f.name, sum(w.culprit_ns)::BIGINT AS ns FROM waits w "
         "LEFT JOIN stacks k ON k.stack_id = w.culprit_stack "
         "LEFT JOIN frames f ON f.pid = k.pid AND f.address = k.addresses[1] "
@@ -305,6 +302,8 @@ def test_calls_that_are_seldom_waited_in_have_their_reason(record: Record) -> No
 def test_a_wait_before_a_thread_ends_is_told(record: Record, minor: str) -> None:
     """Its thread is not switched out again but to end."""
     with service(minor, "brief", 20, 80) as process, record("--pid", process.pid) as recording:
+        time.sleep(0.3)
+        process.send_signal(signal.SIGUSR1)
         process.wait()
         recording.wait()
     rows = recording.trace.sql(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,9 @@ from sltrace.model import Flag
 from sltrace.profiles.pprof import ProfileFrame
 from sltrace.trace.reader import Trace
 from tests.kernel.conftest import Record
+from tests.python.conftest import Contending
 from tests.support.loads import load
-from tests.support.pythons import PROGRAMS, WANTED, service
+from tests.support.pythons import PROGRAMS, WANTED, interpreter, service, those_here
 
 pytestmark = pytest.mark.bpf
 
@@ -64,39 +67,69 @@ def test_iterations_are_those_of_the_loop_itself(
     assert -100_000 < np.median(rest) < 3_000_000
 
 
-@pytest.mark.parametrize(
-    ("version", "rows"), [*((v, 20) for v in WANTED if v != "3.12"), ("3.12", 40_000)]
-)
-def test_the_task_is_that_of_the_coroutine_that_waits(
-    version: str, rows: int, record: Record, tmp_path: Path
-) -> None:
-    """Each of the program's coroutines sleeps in a function that only it calls.
+@dataclass(frozen=True)
+class Tasks:
+    """A program on one or more Pythons, recorded until it has logged which task slept when.
 
-    With so many waits of others beside that they are written more often than the sources' rows.
+    A line of a log is begin, end and the task's name.
     """
+
+    trace: Trace
+    pids: dict[str, int]
+    logs: dict[str, list[tuple[int, int, str]]]
+
+
+def _tasks(versions: Sequence[str], record: Record, logs: Path, *more: str | int) -> Tasks:
     with ExitStack() as stack:
-        process = stack.enter_context(service(version, "tasks", 30, tmp_path / "log"))
-        wanted = [process.pid]
-        if rows > 20:
-            busy = stack.enter_context(load("pingpong", "--duration", 20, "--ping-cpu", 0))
-            wanted.append(busy.pid)
-        pids = [text for pid in wanted for text in ("--pid", pid)]
-        recording = stack.enter_context(record(*pids, "--python-rate", 0))
+        processes = {
+            version: stack.enter_context(service(version, "tasks", 30, logs / version))
+            for version in versions
+        }
+        pids = {version: process.pid for version, process in processes.items()}
+        options = [text for pid in pids.values() for text in ("--pid", pid)]
+        recording = stack.enter_context(record(*options, *more, "--python-rate", 0))
         time.sleep(0.6)
-        process.terminate()
-        assert process.stdout
-        process.stdout.readline()
-        # The program is there until its code was read.
+        for process in processes.values():
+            process.terminate()
+        for process in processes.values():
+            assert process.stdout
+            process.stdout.readline()
+        # The programs are there until their code was read.
         recording.end()
-    counted = recording.trace.sql("SELECT count(*) AS n FROM waits").to_pylist()
-    assert counted[0]["n"] > rows
+    read = {version: json.loads((logs / version).read_text()) for version in versions}
+    return Tasks(recording.trace, pids, read)
+
+
+@pytest.fixture(scope="module")
+def tasks(record_once: Record, tmp_path_factory: pytest.TempPathFactory) -> Tasks:
+    return _tasks(those_here(WANTED), record_once, tmp_path_factory.mktemp("logs"))
+
+
+@pytest.mark.parametrize("version", WANTED)
+def test_the_task_is_that_of_the_coroutine_that_waits(version: str, tasks: Tasks) -> None:
+    interpreter(version)
+    _check_tasks(tasks, version)
+
+
+def test_the_task_is_that_of_the_coroutine_beside_many_waits(
+    record: Record, tmp_path: Path
+) -> None:
+    """So many of another process that they are written more often than the sources' rows."""
+    with load("pingpong", "--duration", 20, "--ping-cpu", 0) as busy:
+        tasks = _tasks(["3.12"], record, tmp_path, "--pid", busy.pid)
+    assert tasks.trace.sql("SELECT count(*) AS n FROM waits").to_pylist()[0]["n"] > 40_000
+    _check_tasks(tasks, "3.12")
+
+
+def _check_tasks(tasks: Tasks, version: str) -> None:
+    """Each of the program's coroutines sleeps in a function that only it calls."""
+    trace, pid, log = tasks.trace, tasks.pids[version], tasks.logs[version]
     class_ = "" if version == "3.10" else "Shop."
     # By the program's log of what its tasks were called when they slept.
-    log = json.loads((tmp_path / "log").read_text())
-    sleeps = recording.trace.sql(
+    sleeps = trace.sql(
         "SELECT end_ns - wait_ns AS begin, end_ns, task FROM waits "
         "WHERE kind = 'blocked' AND reason = 'sleep' AND tid = $1 AND end_ns < $2",
-        (process.pid, log[-1][1]),
+        (pid, log[-1][1]),
     ).to_pylist()
     assert len(sleeps) > 10
     for row in sleeps:
@@ -104,18 +137,21 @@ def test_the_task_is_that_of_the_coroutine_that_waits(
         shown = "" if name == "Task-7" else name[:47]
         coroutine = f"{class_}order" if name else "ping"
         assert row["task"] == (f"{shown} ({coroutine})" if shown else coroutine)
-    rows = recording.trace.sql(
+    rows = trace.sql(
         "SELECT f.name, w.task, count(*) AS n FROM waits w "
         "JOIN stacks k ON k.stack_id = w.stack_runtime "
         "JOIN frames f ON f.pid = k.pid AND f.address = k.addresses[1] "
-        "WHERE w.kind = 'blocked' AND w.reason = 'sleep' GROUP BY ALL"
+        "WHERE w.pid = ? AND w.kind = 'blocked' AND w.reason = 'sleep' GROUP BY ALL",
+        [pid],
     ).to_pylist()
     found = {r["name"]: set() for r in rows}
     for row in rows:
         found[row["name"]].add(row["task"] and row["task"].rpartition("(")[2].rstrip(")"))
         assert row["n"] > 2
     assert found == {"of_order": {f"{class_}order"}, "of_ping": {"ping"}, "of_nobody": {None}}
-    loops = recording.trace.sql("SELECT DISTINCT task FROM waits WHERE kind = 'loop'").to_pylist()
+    loops = trace.sql(
+        "SELECT DISTINCT task FROM waits WHERE pid = ? AND kind = 'loop'", [pid]
+    ).to_pylist()
     # Both may run in one iteration, which is told by one of them.
     held = {r["task"] for r in loops} - {None}
     assert held
@@ -268,8 +304,5 @@ def _is_of(frame: ProfileFrame, part: str) -> bool:
     return frame.file.startswith("libz.so") if part == "zlib" else frame.language == "kernel"
 
 
-def test_a_loop_rests(record: Record, tmp_path: Path) -> None:
-    """A thread that never polls has no iterations."""
-    with service("3.12", "contend", 30, 1) as process, record("--pid", process.pid) as recording:
-        time.sleep(0.5)
-    assert not recording.trace.sql("SELECT 1 FROM waits WHERE kind = 'loop'").num_rows
+def test_a_thread_that_never_polls_has_no_iterations(contending: Contending) -> None:
+    assert not contending.trace.sql("SELECT 1 FROM waits WHERE kind = 'loop'").num_rows

@@ -14,6 +14,7 @@ from sltrace.target.python.interpreter import find
 from sltrace.target.python.otel import find_nodes
 from sltrace.trace.reader import Trace
 from tests.kernel.conftest import Record
+from tests.python.conftest import Contending
 from tests.support.programs import ROOT
 from tests.support.pythons import WANTED, interpreter, service, those_here
 from tests.support.spanlog import checked
@@ -147,15 +148,10 @@ def test_the_types_of_a_context_are_where_the_process_says(version: str) -> None
     assert f"{found.bitmap} {found.array}" == said.strip()
 
 
-def test_waits_before_opentelemetry_is_imported_have_no_ids(record: Record) -> None:
-    with (
-        service("3.12", "contend", 30, 1) as process,
-        record("--pid", process.pid) as recording,
-    ):
-        time.sleep(1)
-    ids = recording.trace.sql("SELECT count(trace_id) AS n FROM waits").to_pylist()
+def test_waits_before_opentelemetry_is_imported_have_no_ids(contending: Contending) -> None:
+    ids = contending.trace.sql("SELECT count(trace_id) AS n FROM waits").to_pylist()
     assert ids == [{"n": 0}]
-    assert recording.trace.sql("SELECT level FROM targets").to_pylist() == [{"level": 1}]
+    assert contending.trace.sql("SELECT level FROM targets").to_pylist() == [{"level": 1}]
 
 
 @pytest.mark.parametrize("tasks", ["", "patched", "not patched"])

@@ -1,5 +1,6 @@
-"""Threads that wait for the GIL beside one that computes, and then end at once."""
+"""At SIGUSR1 threads wait for the GIL beside one that computes, and then end at once."""
 
+import signal
 import sys
 import threading
 import time
@@ -18,10 +19,11 @@ def brief() -> None:
     time.sleep(0.01)
 
 
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
 computing = threading.Thread(target=compute)
 computing.start()
 print("computing", flush=True)
-time.sleep(3)
+signal.sigwait([signal.SIGUSR1])
 for _ in range(threads):
     one = threading.Thread(target=brief)
     one.start()
