@@ -45,8 +45,8 @@ test: check ## set up, then run every test, style and types included
 ifdef TESTS
 	$(Q)$(SUDO) $(BIN)/python -m pytest $(TESTS)
 else
-	$(Q)$(SUDO) $(BIN)/python -m pytest -n 2 tests/pure
-	$(Q)$(SUDO) $(BIN)/python -m pytest --ignore=tests/pure
+	$(Q)$(SUDO) $(BIN)/python -m pytest -n 2 --dist worksteal -m 'not bpf'
+	$(Q)$(SUDO) $(BIN)/python -m pytest -m bpf
 endif
 
 check: setup-test ## style and types: ruff, mypy, clang-format

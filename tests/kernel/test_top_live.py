@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,14 +25,16 @@ from tests.support.terminal import Terminal, terminal
 pytestmark = pytest.mark.bpf
 
 
-def folders() -> set[Path]:
-    return set(Path(tempfile.gettempdir()).glob("sltrace-top-*"))
+def folders() -> list[Path]:
+    """Temporary ones that a view has made, and not removed."""
+    return list(Path(os.environ["TMPDIR"]).iterdir())
 
 
 @pytest.fixture
-def sltrace(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Its command line, from any folder."""
+def sltrace(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Its command line, from any folder; with temporary folders where nobody else has any."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
     return [sys.executable, "-m", "sltrace"]
 
 
@@ -61,11 +62,10 @@ def row(screen: Terminal, name: str) -> list[str] | None:
 def test_a_load_is_seen_sorted_filtered_and_recorded(
     tmp_path: Path, sltrace: list[str], two_hogs: tuple[str, str]
 ) -> None:
-    before = folders()
     ours, _ = two_hogs
     with terminal([*sltrace, "top"], cwd=tmp_path) as screen:
         screen.wait_for(lambda s: row(s, ours), "the waiting cgroup")
-        assert len(folders() - before) == 1
+        assert len(folders()) == 1
         cells = row(screen, ours)
         assert cells
         assert cells[1].startswith("holder ")
@@ -105,7 +105,7 @@ def test_a_load_is_seen_sorted_filtered_and_recorded(
         screen.press("q")
         assert screen.end() == 0
         assert f"recorded {kept}" in screen.raw.decode().replace("\r\n", "")
-    assert folders() == before
+    assert folders() == []
     trace = Trace.open(kept)
     assert trace.notes == []
     found = trace.sql("SELECT count(*) AS n FROM waits WHERE comm = 'waiter'")["n"][0].as_py()
@@ -135,16 +135,15 @@ def test_the_disk_does_not_fill_while_nobody_can_look(
     tmp_path: Path, sltrace: list[str], key: str
 ) -> None:
     """After Ctrl-S, Ctrl-Z."""
-    before = folders()
     shell = ["bash", "--norc", "-i", "-c", '"$@"; echo it ended', "top"]
     with (
         load("victim", "--duration", 60),
         terminal([*shell, *sltrace, "top"], cwd=tmp_path) as screen,
     ):
         screen.wait_for(lambda s: row(s, "/"), "the picture")
-        (folder,) = folders() - before
+        (folder,) = folders()
         screen.press(key)
-        time.sleep(5)
+        time.sleep(3)
         # Two a second, while they are not taken.
         assert len(list(folder.glob("live.slt/waits/*"))) <= 3
         screen.press("\x11q")
@@ -172,7 +171,6 @@ def test_the_recorder_of_a_view_that_was_stopped_ends(monkeypatch: pytest.Monkey
 def test_however_it_ends_the_terminal_and_the_folder_are_as_before(
     tmp_path: Path, sltrace: list[str], how: signal.Signals | str
 ) -> None:
-    before = folders()
     with terminal([*sltrace, "top", "--no-blocked"], cwd=tmp_path) as screen:
         screen.wait_for(lambda s: "q quit" in s.lines[-1], "the picture")
         if isinstance(how, str):
@@ -184,7 +182,7 @@ def test_however_it_ends_the_terminal_and_the_folder_are_as_before(
     # rmcup: the screen that was there before comes back.
     assert screen.raw.rstrip().endswith((b"\x1b[?1049l\r\x1b[?1l\x1b>", b"\x1b>"))
     assert b"\x1b[?1049l" in screen.raw
-    assert folders() == before
+    assert folders() == []
 
 
 @pytest.mark.parametrize(
@@ -236,7 +234,6 @@ def test_a_terminal_without_a_cursor_is_refused(tmp_path: Path, sltrace: list[st
 def test_a_second_ctrl_c_does_not_wait_and_leaves_nothing(
     tmp_path: Path, sltrace: list[str]
 ) -> None:
-    before = folders()
     with terminal([*sltrace, "top"], cwd=tmp_path) as screen:
         screen.wait_for(lambda s: "q quit" in s.lines[-1], "the picture")
         recorder = recorder_of(screen)
@@ -249,7 +246,7 @@ def test_a_second_ctrl_c_does_not_wait_and_leaves_nothing(
             assert screen.end() == 130
         finally:
             os.kill(recorder, signal.SIGCONT)
-    assert folders() == before
+    assert folders() == []
 
 
 def test_it_ends_with_what_it_watches(tmp_path: Path, sltrace: list[str]) -> None:
@@ -288,14 +285,13 @@ def test_a_recorder_that_was_ended_is_not_taken_for_processes_that_exited(
 def test_no_runtime_is_probed_for_a_view_that_does_not_show_it(
     tmp_path: Path, sltrace: list[str]
 ) -> None:
-    before = folders()
     program = "import time\nfor _ in range(60_000): time.sleep(0.001)"
     with (
         subprocess.Popen([sys.executable, "-c", program]) as python,
         terminal([*sltrace, "top", "--pid", str(python.pid)], cwd=tmp_path) as screen,
     ):
         screen.wait_for(lambda s: row(s, "/"), "the picture")
-        (folder,) = folders() - before
+        (folder,) = folders()
         assert json.loads((folder / "live.slt" / "meta.json").read_text())["sources"] == {}
         screen.press("r")
         (kept,) = until_begun(screen, tmp_path)
@@ -305,10 +301,9 @@ def test_no_runtime_is_probed_for_a_view_that_does_not_show_it(
 
 
 def test_a_killed_view_leaves_no_recorder_behind(tmp_path: Path, sltrace: list[str]) -> None:
-    before = folders()
     with terminal([*sltrace, "top"], cwd=tmp_path) as screen:
         screen.wait_for(lambda s: "q quit" in s.lines[-1], "the picture")
-        (folder,) = folders() - before
+        (folder,) = folders()
         screen.process.kill()
     meta = folder / "live.slt" / "meta.json"
     deadline = time.monotonic() + 20
@@ -329,11 +324,10 @@ def test_a_killed_view_leaves_no_recorder_behind(tmp_path: Path, sltrace: list[s
 def test_what_cannot_be_recorded_is_one_line(
     tmp_path: Path, sltrace: list[str], options: list[str], code: int, message: str
 ) -> None:
-    before = folders()
     with terminal([*sltrace, "top", *options], cwd=tmp_path, columns=200) as screen:
         assert screen.end() == code
     lines = screen.raw.decode().splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("sltrace: ")
     assert message in lines[0]
-    assert folders() == before
+    assert folders() == []

@@ -1,0 +1,100 @@
+"""Where `sltrace record` writes: what it replaces, whose it is, and a disk that is full."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sltrace.trace.reader import Trace
+from tests.kernel.conftest import Record
+from tests.support.loads import load
+from tests.support.recorder import one_line, sltrace
+
+pytestmark = pytest.mark.bpf
+
+_NOBODY = 65534
+
+
+def test_output_that_exists_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "twice.slt"
+    assert sltrace("record", "-q", "-o", path, "-d", "200ms").code == 0
+    before = {p: p.stat().st_mtime_ns for p in path.rglob("*")}
+    one_line(sltrace("record", "-q", "-o", path, "-d", "200ms"), 6, str(path), "--force")
+    assert {p: p.stat().st_mtime_ns for p in path.rglob("*")} == before
+    assert sltrace("record", "-q", "-f", "-o", path, "-d", "200ms").code == 0
+    assert Trace.open(path).meta["finished"] is True
+
+
+def test_a_recording_under_way_is_not_replaced(record: Record) -> None:
+    with record() as recording:
+        done = sltrace("record", "-q", "-f", "-o", recording.path, "-d", "200ms")
+        one_line(done, 6, "being written by another sltrace")
+    assert recording.trace.meta["finished"] is True
+    assert recording.trace.notes == []
+
+
+def test_force_does_not_remove_what_is_no_trace(tmp_path: Path) -> None:
+    path = tmp_path / "letters"
+    path.mkdir()
+    (path / "letter").write_text("dear", encoding="ascii")
+    done = sltrace("record", "-q", "-f", "-o", path, "-d", "200ms")
+    assert done.code == 6, done.err
+    assert (path / "letter").read_text(encoding="ascii") == "dear"
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    one_line(sltrace("record", "-q", "-o", tmp_path / "no" / "such" / "x.slt"), 6, "x.slt")
+    (tmp_path / "file").touch()
+    one_line(sltrace("record", "-q", "-o", tmp_path / "file" / "x.slt"), 6, "x.slt")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"cannot mount a small disk: {done.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk(small_disk: Path) -> None:
+    path = small_disk / "full.slt"
+    with load("pingpong", "--duration", 30, "--pairs", 4, "--rate", 2000):
+        done = sltrace("record", "-q", "-o", path, "-d", "25")
+    one_line(done, 6, str(small_disk))
+    trace = Trace.open(path)
+    assert [n for n in trace.notes if "damaged" in n] == []
+    # What was written before is whole.
+    count = trace.sql("SELECT count(*) AS n, sum(wait_ns) AS ns, max(comm) FROM waits").to_pylist()
+    assert count[0]["n"] > 1000
+
+
+def test_traces_are_private(record: Record) -> None:
+    with record() as recording:
+        time.sleep(0.6)
+    for path in (recording.path, *recording.path.rglob("*")):
+        found = path.stat()
+        assert stat.S_IMODE(found.st_mode) == (0o700 if path.is_dir() else 0o600), path
+        assert (found.st_uid, found.st_gid) == (os.geteuid(), os.getegid())
+
+
+def test_traces_belong_to_the_user_behind_sudo(tmp_path: Path) -> None:
+    path = tmp_path / "sudo.slt"
+    env = {"SUDO_UID": str(_NOBODY), "SUDO_GID": str(_NOBODY - 1)}
+    done = sltrace("record", "-q", "-o", path, "-d", "1200ms", env=env)
+    assert done.code == 0, done.err
+    paths = (path, *path.rglob("*"))
+    assert len(paths) > 8
+    for each in paths:
+        found = each.stat()
+        assert (found.st_uid, found.st_gid) == (_NOBODY, _NOBODY - 1), each
+        assert stat.S_IMODE(found.st_mode) == (0o700 if each.is_dir() else 0o600), each
