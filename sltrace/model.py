@@ -44,6 +44,9 @@ SCHEDULER_KINDS = (Kind.RUNQ_WAKEUP, Kind.RUNQ_PREEMPT, Kind.THROTTLED, Kind.BLO
 RUNQ_KINDS = (Kind.RUNQ_WAKEUP.label, Kind.RUNQ_PREEMPT.label)
 """The kinds that make up run-queue latency: runnable, allowed to run, and no CPU."""
 
+RUNQ = "runq"
+"""Name of the total over them."""
+
 BLOCKED_KINDS = (Kind.BLOCKED.label, Kind.GOROUTINE_BLOCKED.label)
 """Asleep: that may be what a request came for."""
 
@@ -53,6 +56,12 @@ GO_PROBE_KINDS = frozenset((Kind.GOROUTINE.label, Kind.GOROUTINE_BLOCKED.label, 
 LOST_KINDS = tuple(k.label for k in Kind if k.label not in BLOCKED_KINDS and k is not Kind.LOOP)
 """The kinds that are time lost: what waited could have gone on. An iteration of an event loop is
 none: it is made of running and of waits that are rows of their own."""
+
+COMM_BYTES = 15
+"""Of a thread's name the kernel keeps so many (TASK_COMM_LEN less its end)."""
+
+UNKNOWN_NAME = "[unknown]"
+"""What a frame is called whose function is not known."""
 
 PID_SPACE = 1 << 22
 """Process ids of a machine are below this (the kernel's PID_MAX_LIMIT). In a merged trace those of

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sltrace.analysis.confidence import GRID, GRID_SQL, Blocks, blocks_of
-from sltrace.analysis.latency import RUNQ
 from sltrace.analysis.selection import Dimension, tables
-from sltrace.model import RUNQ_KINDS
+from sltrace.model import RUNQ, RUNQ_KINDS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

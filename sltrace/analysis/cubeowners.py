@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from sltrace.analysis.cubeaxes import OTHER_NAME
 from sltrace.analysis.cubedata import Owner
+from sltrace.model import COMM_BYTES
 from sltrace.profiles.labels import Labels
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
 
 _WANTED = "sltrace_wanted_owners"
-_COMM_BYTES = 15
-"""Of a thread's name the kernel keeps so many."""
 
 
 class Owners:
@@ -82,7 +81,7 @@ class Owners:
 
     def _comm(self, labels: Labels, comms: dict[str, int], none: int) -> int:
         name = labels.thread or self._of_tid.get(labels.tid) or ""
-        cut = name.encode("utf-8", "replace")[:_COMM_BYTES].decode("utf-8", "replace")
+        cut = name.encode("utf-8", "replace")[:COMM_BYTES].decode("utf-8", "replace")
         others = comms.get(OTHER_NAME, none)
         return comms.get(name, comms.get(cut, others)) if name else -1
 

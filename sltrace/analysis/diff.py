@@ -14,15 +14,23 @@ import numpy as np
 
 from sltrace.analysis.blame import BLAMED_KINDS
 from sltrace.analysis.blocks import block_sizes, by_block, of_class, side_blocks
-from sltrace.analysis.confidence import LEVEL, Blocks, Redrawn, Spread, blocks_of
-from sltrace.analysis.latency import RUNQ, stat
+from sltrace.analysis.confidence import (
+    FEWEST_BLOCKS,
+    LEVEL,
+    SHORTEST_BLOCK_NS,
+    Blocks,
+    Redrawn,
+    Spread,
+    blocks_of,
+)
+from sltrace.analysis.latency import stat
 from sltrace.analysis.losses import Losses, losses
 from sltrace.analysis.meta import min_latency_ns
 from sltrace.analysis.ranges import QUANTILES, Group
 from sltrace.analysis.selection import Dimension, Value, dimensions, tables
 from sltrace.analysis.sides import Per, Side
 from sltrace.analysis.together import not_together
-from sltrace.model import GO_PROBE_KINDS
+from sltrace.model import GO_PROBE_KINDS, RUNQ
 
 BY = ("kind", "cgroup", "comm")
 """Dimensions whose groups are compared by default."""
@@ -279,6 +287,7 @@ def _notes(sides: tuple[Side, Side]) -> tuple[str, ...]:
         )
     if shortest := max(min_latency_ns(s.trace) for s in sides):
         notes.append(f"only waits of {shortest:,} ns or more are compared")
-    if min(blocks_of(s.span_ns) for s in sides) < 10:
-        notes.append("a side is shorter than 1 s: no confidence intervals")
+    if min(blocks_of(s.span_ns) for s in sides) < FEWEST_BLOCKS:
+        shortest_s = FEWEST_BLOCKS * SHORTEST_BLOCK_NS / 1e9
+        notes.append(f"a side is shorter than {shortest_s:g} s: no confidence intervals")
     return tuple(notes)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sltrace.model import UNKNOWN_NAME
+
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -30,8 +32,6 @@ _TRACING = (
     "_einittext",
 )
 """How the kernel calls a probe: what a waker's stack begins with."""
-
-UNKNOWN = "[unknown]"
 
 _GO_NAME = "contains(n.name, '.')"
 """What tells Go's functions from the C ones linked into the same file: their package."""
@@ -231,7 +231,7 @@ def _frame(row: dict[str, Any]) -> Frame:
     module = row["module"] or path.rpartition("/")[2]
     name = row["name"]
     if not name:
-        name = f"{module}+0x{offset:x}" if module and offset is not None else UNKNOWN
+        name = f"{module}+0x{offset:x}" if module and offset is not None else UNKNOWN_NAME
     elif row["language"] == "python" and module:
         # Many files have a `run` or a `get`.
         name = f"{name} ({module})"

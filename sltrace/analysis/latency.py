@@ -24,7 +24,7 @@ from sltrace.analysis.selection import (
     tables,
 )
 from sltrace.errors import UsageError
-from sltrace.model import RUNQ_KINDS, Flag
+from sltrace.model import RUNQ, RUNQ_KINDS, Flag
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
@@ -33,9 +33,6 @@ DEFINITION = (
     "a percentile is the shortest wait that at least that share of the waits do not exceed "
     "(nearest rank, SQL percentile_disc)"
 )
-RUNQ = "runq"
-"""Name of the total over the kinds that are run-queue latency."""
-
 
 Source = Literal["waits", "histograms"]
 

@@ -20,11 +20,10 @@ from typing import Literal, NoReturn
 from sltrace.analysis.selection import DIMENSIONS, Selection
 from sltrace.durations import parse_duration
 from sltrace.errors import UsageError
-from sltrace.model import RUNQ_KINDS, Kind
+from sltrace.model import RUNQ, RUNQ_KINDS, Kind
 
 Unit = Literal["ns", "count", "per_second", "share"]
 
-RUNQ = "runq"
 WHATS: Mapping[str, tuple[str, ...]] = {RUNQ: RUNQ_KINDS} | {k.label: (k.label,) for k in Kind}
 """What a rule can be about: run-queue latency, or one kind."""
 

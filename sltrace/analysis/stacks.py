@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from sltrace.analysis.frames import UNKNOWN, Frame, resolve_stacks
+from sltrace.analysis.frames import Frame, resolve_stacks
 from sltrace.analysis.selection import EVERYTHING, Dimension, Selection, Value, dimensions, tables
+from sltrace.model import UNKNOWN_NAME
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -197,7 +198,7 @@ def _nested(parts: list[NDArray[np.int64]], frames: Sequence[Frame]) -> Iterator
 
 
 def _is_nowhere(frame: Frame) -> bool:
-    return frame.name == UNKNOWN and frame.file_offset is None
+    return frame.name == UNKNOWN_NAME and frame.file_offset is None
 
 
 def _group_query(

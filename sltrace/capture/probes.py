@@ -19,6 +19,7 @@ from sltrace.capture.recordring import record_rings
 from sltrace.capture.ring import Ring
 from sltrace.capture.settings import Settings
 from sltrace.errors import CannotRecord, TargetError
+from sltrace.model import COMM_BYTES
 from sltrace.names.processes import with_children
 
 STACK_RING_BYTES = 8 << 20
@@ -180,8 +181,11 @@ def fill_filters(
         _want_pid(tables["wanted_pids"], pid)
     _want_cgroups(tables["wanted_cgroups"], targets)
     for comm in filters.comms:
-        # The kernel cuts names to 15 bytes.
-        libbpf.update_map(tables["wanted_comms"], os.fsencode(comm)[:15].ljust(16, b"\0"), _YES)
+        libbpf.update_map(
+            tables["wanted_comms"],
+            os.fsencode(comm)[:COMM_BYTES].ljust(COMM_BYTES + 1, b"\0"),
+            _YES,
+        )
     for cpu in filters.cpus:
         if cpu >= cpus:
             raise TargetError(f"there is no CPU {cpu}", f"CPUs are 0 to {cpus - 1}")

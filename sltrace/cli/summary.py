@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sltrace.cli import output
+from sltrace.model import RUNQ
 from sltrace.plural import counted
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _NAMES = 40
 def print_summary(path: Path, reason: str) -> None:
     """The recording in a few lines, and what to type next."""
     from sltrace.analysis.blame import blame
-    from sltrace.analysis.latency import RUNQ, stat
+    from sltrace.analysis.latency import stat
     from sltrace.trace.reader import Trace
 
     trace = Trace.open(path)

@@ -125,7 +125,6 @@ class CgroupNames:
         self._groups: dict[int, _Group] = {}
         self._ids: NDArray[np.int64] = np.empty(0, np.int64)
         self._paths: list[str] = []
-        self.let_go = 0
         self._to_read: list[int] = []
         self._asked: dict[str, int] = {}
         try:
@@ -268,7 +267,6 @@ class CgroupNames:
         )
         for _, number in removed[:excess]:
             del self._groups[number]
-            self.let_go += 1
         self._index()
 
     def _find(self, number: int) -> str | None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sltrace.errors import TargetError
+from sltrace.model import COMM_BYTES
 
 FORK, EXEC, RENAME, EXIT, SEEN, EXEC_RECORDED = 1, 2, 3, 4, 5, 6
 """enum task_event_kind in probes/wait_record.h"""
@@ -191,7 +192,7 @@ class ProcessNames:
             for tid in _numbers(self._proc / str(pid) / "task"):
                 comm = _read(self._proc / str(pid) / "task" / str(tid) / "comm", 64)
                 if comm:
-                    self._named(0, tid, pid, ppid, comm.rstrip(b"\n")[:15])
+                    self._named(0, tid, pid, ppid, comm.rstrip(b"\n")[:COMM_BYTES])
 
     def _process(self, pid: int) -> tuple[str, int | None]:
         """Command line and innermost pid of a process; read once."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from sltrace.model import UNKNOWN_NAME
 from sltrace.profiles.labels import Labels, labels_of
-from sltrace.profiles.source import ProfileError, read_bytes
+from sltrace.profiles.source import ProfileError
 
 MAX_DEPTH = 1024
 """Frames kept of one stack, the innermost."""
@@ -15,7 +16,6 @@ _MAX_INLINED = 64
 _MOST = 1 << 62
 
 _UNITS = {"nanoseconds": 1, "microseconds": 1_000, "milliseconds": 1_000_000, "seconds": 10**9}
-_UNKNOWN = "[unknown]"
 _ON_CPU = frozenset({"cpu", "cpu-time", "cpu_time", "on-cpu", "oncpu", "process_cpu", "itimer"})
 """What profilers call time on the CPU; other times (delay, wall) are of waiting, too."""
 
@@ -83,27 +83,15 @@ class Profile:
         return self.unit == "ns" and self.measure.lower() in _ON_CPU
 
 
-def read_pprof(where: str) -> Profile:
-    """Reads a profile of times, or of counts.
-
-    Args:
-        where: Path or http(s) URL, packed with gzip or not.
-
-    Raises:
-        ProfileError: It is not there, not a profile, or of something else, such as memory.
-    """
-    return parse_pprof(read_bytes(where), where)
-
-
 def parse_pprof(data: bytes, where: str) -> Profile:
-    """Reads an unpacked profile.
+    """Reads a profile of times, or of counts, that is not packed.
 
     Args:
         data: The message.
         where: What to call it.
 
     Raises:
-        ProfileError: As `read_pprof`.
+        ProfileError: It is not a profile, or of something else, such as memory.
     """
     from google.protobuf.message import DecodeError
 
@@ -155,10 +143,10 @@ class _Reader:
         for line in reversed(location.line[:_MAX_INLINED]):
             function = self.functions.get(line.function_id)
             if function is not None:
-                name = self.text(function.name) or self.text(function.system_name) or _UNKNOWN
+                name = self.text(function.name) or self.text(function.system_name) or UNKNOWN_NAME
                 found.append(ProfileFrame(name, self.text(function.filename) or binary))
         if not found:
-            at = f"0x{location.address:x}" if location.address else _UNKNOWN
+            at = f"0x{location.address:x}" if location.address else UNKNOWN_NAME
             found.append(ProfileFrame(at, binary))
         return tuple(self.frames.setdefault(f, len(self.frames)) for f in found)
 

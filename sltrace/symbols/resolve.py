@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from sltrace.model import UNKNOWN_NAME
 from sltrace.symbols.demangle import readable
 from sltrace.symbols.kernel import KernelSymbols
 from sltrace.symbols.mappings import Mapping, MappingRecorder, Process
 from sltrace.symbols.perfmap import PerfMap
 
-UNKNOWN = "[unknown]"
 Frame = dict[str, Any]
 
 
@@ -23,7 +23,7 @@ def kernel_frames(addresses: Iterable[int], symbols: KernelSymbols) -> list[Fram
     ordered = sorted(addresses)
     frames = []
     for address, found in zip(ordered, symbols.names(np.array(ordered, np.uint64)), strict=True):
-        name, module = found or (UNKNOWN, "")
+        name, module = found or (UNKNOWN_NAME, "")
         frames.append(_frame("kernel", 0, address, name, module, "", "kernel"))
     return frames
 
@@ -43,7 +43,7 @@ def user_frames(recorder: MappingRecorder) -> list[Frame]:
     for (pid, address), processes in sorted(_programs(recorder).items()):
         found = {process.find(address - 1) for process in processes}
         if len({(m.file, m.start, m.offset) if m else None for m in found}) > 1:
-            frames.append(_frame("user", pid, address, UNKNOWN, "", "", "native"))
+            frames.append(_frame("user", pid, address, UNKNOWN_NAME, "", "", "native"))
             continue
         mapping = found.pop()
         if mapping and recorder.files.get(mapping.file):
@@ -107,7 +107,7 @@ def _jit_frame(
         module = module_name(mapping.path)
         shown = f"{module}+{address - mapping.start + mapping.offset:#x}"
         return _frame("user", pid, address, shown, module, "", "native")
-    return _frame("user", pid, address, UNKNOWN, "", "", "native")
+    return _frame("user", pid, address, UNKNOWN_NAME, "", "", "native")
 
 
 def module_name(path: str) -> str:

@@ -7,7 +7,8 @@ import struct
 from pathlib import Path
 
 MAX_READ = 16 << 20
-_TOP = 1 << 47
+TOP = 1 << 47
+"""Where a process's addresses end on x86-64."""
 _U64 = struct.Struct("<Q")
 _U32 = struct.Struct("<I")
 _I64 = struct.Struct("<q")
@@ -41,7 +42,7 @@ class Memory:
         Raises:
             Unreadable: Not all of them are mapped, or `size` is absurd.
         """
-        if not (0 <= size <= MAX_READ and 0 < address < _TOP):
+        if not (0 <= size <= MAX_READ and 0 < address < TOP):
             raise Unreadable(f"{size} bytes at {address:#x}")
         try:
             data = os.pread(self._fd, size, address)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from sltrace.profiles.pprof import Profile, read_pprof
+from sltrace.profiles.pprof import Profile
 from tests.browser.report import FRAMES, HOSTILE, STACKS, Report
 from tests.browser.test_traces import traced
-from tests.support.profiles import make_pprof
+from tests.support.profiles import make_pprof, read_pprof
 from tests.support.traces import META, SECOND, WAIT
 
 pytestmark = pytest.mark.browser

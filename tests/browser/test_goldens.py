@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sltrace.profiles.pprof import read_pprof
 from tests.browser.album import MOST_MEAN, MOST_TILE, Album
 from tests.browser.report import FRAMES, STACKS, Report
 from tests.browser.test_diagnosis import starved
 from tests.browser.test_traces import traced
-from tests.support.profiles import make_pprof
+from tests.support.profiles import make_pprof, read_pprof
 from tests.support.traces import SECOND
 
 if TYPE_CHECKING:

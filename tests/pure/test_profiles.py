@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from sltrace.cli.main import run
 from sltrace.export.pprof import write_pprof
-from sltrace.profiles.pprof import Profile, read_pprof
+from sltrace.profiles.pprof import Profile
 from sltrace.profiles.source import ProfileError
 from sltrace.trace.reader import Trace
 from tests.support.golang import go_command, go_environment, go_program
-from tests.support.profiles import by_name, make_pprof, written
+from tests.support.profiles import by_name, make_pprof, read_pprof, written
 from tests.support.traces import META, SECOND, make_trace
 
 BURN = """package main

@@ -17,11 +17,11 @@ from sltrace.analysis.cubeprofiles import OwnedProfiles, Stretch
 from sltrace.analysis.part import Whole, part_of
 from sltrace.cli.main import run
 from sltrace.profiles import push_pb2
-from sltrace.profiles.pprof import Profile, parse_pprof, read_pprof
+from sltrace.profiles.pprof import Profile, parse_pprof
 from sltrace.profiles.source import ProfileError
 from sltrace.profiles.stored import read_profiles, stored_profiles
 from sltrace.trace.reader import Trace
-from tests.support.profiles import by_name, make_pprof, written
+from tests.support.profiles import by_name, make_pprof, read_pprof, written
 from tests.support.traces import META, SECOND, make_trace
 
 A, B, C = ("4bf92f3577b34da6a3ce929d0e0e473" + digit for digit in "67a")

@@ -9,6 +9,13 @@ from typing import Any
 
 from sltrace.profiles import profile_pb2 as pb
 from sltrace.profiles.pprof import Profile
+from sltrace.profiles.stored import read_profiles
+
+
+def read_pprof(where: str) -> Profile:
+    """The only profile of a file or URL."""
+    (profile,) = read_profiles(where)
+    return profile
 
 
 def make_pprof(

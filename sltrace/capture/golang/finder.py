@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sltrace.capture.settings import Filters
+from sltrace.model import COMM_BYTES
 from sltrace.names.cgroups import processes_below
 from sltrace.names.processes import all_processes, thread_names, with_children
 from sltrace.target.go.errors import NotGoError, RefusedError
@@ -31,7 +32,6 @@ _LOADED_S = 1.0
 _LIBRARY = "it is a library within a program that is not Go's: only programs are looked into"
 _SHORT = "it ended before it could be looked into"
 _LATE = "the recording ended before it could be looked into"
-_COMM_BYTES = 15
 
 
 @dataclass
@@ -201,7 +201,7 @@ def _recorded(filters: Filters, named: Sequence[int]) -> Sequence[int]:
     else:
         pids = all_processes()
     if filters.comms:
-        wanted = {os.fsencode(comm)[:_COMM_BYTES] for comm in filters.comms}
+        wanted = {os.fsencode(comm)[:COMM_BYTES] for comm in filters.comms}
         pids = [pid for pid in pids if not wanted.isdisjoint(thread_names(pid))]
     return pids[:_MAX_PENDING]
 

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sltrace.target.go.memory import Memory
+from sltrace.target.memory import TOP
 
 DEPTH = 64
 _CHUNK, _FRAME = 2048, 16
-_TOP = 1 << 47
 _ROUNDS = 4
 """Pieces of a stack that are read: 8 KB hold 64 frames of most programs."""
 
@@ -52,7 +52,7 @@ def walk(
     """
     n = len(pcs)
     # Last places of a frame, so that nothing is added to what may be any number.
-    lasts = np.clip(tops, _FRAME, _TOP) - np.uint64(_FRAME)
+    lasts = np.clip(tops, _FRAME, TOP) - np.uint64(_FRAME)
     addresses = np.zeros((n, DEPTH), np.uint64)
     depth = np.ones(n, np.int64)
     # A goroutine that never ran is at its function's first byte, others behind a call.

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sltrace.target.memory import TOP
+
 _IOV_MAX = 1024
 _MAX_FAULTS = 256
 """Pieces that could not be read before the whole is given up."""
 _PIECE: np.dtype[Any] = np.dtype([("base", "<u8"), ("size", "<u8")])
-_TOP = 1 << 47
 
 
 class UnreadableError(Exception):
@@ -48,7 +49,7 @@ class Memory:
             UnreadableError: Not all of them can be read.
         """
         buffer = c.create_string_buffer(size)
-        piece = struct.pack("<QQ", address, size) if 0 <= address < _TOP else b""
+        piece = struct.pack("<QQ", address, size) if 0 <= address < TOP else b""
         if not piece or self._gather(c.addressof(buffer), size, piece, 1) != size:
             raise UnreadableError(f"{size} bytes at {address:#x} cannot be read")
         return buffer.raw
@@ -79,7 +80,7 @@ class Memory:
         return out, read
 
     def _call(self, buffer: NDArray[np.uint8], offset: int, pieces: NDArray[Any]) -> int:
-        beyond = pieces["base"] >= _TOP
+        beyond = pieces["base"] >= TOP
         if beyond.any():
             # The whole call would fail; what is before it is still good.
             pieces = pieces[: int(np.argmax(beyond))]
