@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ import click
 
 from sltrace.cli.address import address
 from sltrace.cli.durations import DURATION, SECONDS
+from sltrace.cli.recording import default_path, filters, with_loader, with_no_blocked
 from sltrace.cli.statusline import progress, show_line
 from sltrace.cli.values import cpu_list, share, size_in_bytes
 from sltrace.errors import CannotRecord, OutputError, SltraceError, UsageError
@@ -54,21 +54,7 @@ _STACKS = {
     metavar="SIZE",
     help="Stop when the trace has grown to this: 500M, 2G.  [default: no limit]",
 )
-@click.option(
-    "-p", "--pid", "pids", multiple=True, type=int, help="Only this process, threads and children."
-)
-@click.option("--cgroup", "cgroups", multiple=True, help="Only this cgroup and those below it.")
-@click.option(
-    "--comm", "comms", multiple=True, help="Only threads of this name; 15 bytes of it count."
-)
-@click.option("--cpu", "cpus", multiple=True, help="Only waits that ended on these CPUs: 0-3,8.")
-@click.option(
-    "--policy",
-    "policies",
-    multiple=True,
-    type=click.Choice(list(POLICIES.values()), case_sensitive=False),
-    help="Only this scheduling policy.",
-)
+@filters
 @click.option(
     "--min-latency",
     type=DURATION,
@@ -77,7 +63,7 @@ _STACKS = {
     help="Keep single waits from this on, as 100us; the histograms keep all.",
 )
 @click.option("--histogram-only", is_flag=True, help="Keep no single waits: cheapest.")
-@click.option("--no-blocked", is_flag=True, help="Leave waits of kind blocked (sleep, I/O) out.")
+@with_no_blocked
 @click.option(
     "--stacks",
     type=click.Choice(list(_STACKS)),
@@ -158,13 +144,7 @@ _STACKS = {
     metavar="FILE",
     help="A pprof profile to take into the trace when the recording ends. Repeatable.",
 )
-@click.option(
-    "--loader",
-    type=click.Choice(["libbpf", "bcc"]),
-    default="libbpf",
-    show_default=True,
-    help="bcc compiles at start: for kernels with headers and no BTF.",
-)
+@with_loader
 @click.option(
     "--buffer",
     "buffer",
@@ -257,7 +237,7 @@ def command(
         blocked=not no_blocked,
         ring_bytes=size_in_bytes("--buffer", buffer, "64k", "1G") if buffer else 0,
     )
-    path = output or Path(f"{os.uname().nodename}-{datetime.now():%Y%m%d-%H%M%S}.slt")
+    path = output or default_path()
     most = size_in_bytes("--max-size", max_size, "1M", "1024G") if max_size else 0
     sys.exit(_record(path, settings, loader, force, duration, most, list(command_line), quiet))
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sltrace.cli.recording import filters, with_loader, with_no_blocked
 from sltrace.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,14 +25,10 @@ _LOOK_MS = 100
 
 
 @click.command()
-@click.option("-p", "--pid", "pids", multiple=True, help="Only this process and its children.")
-@click.option("--cgroup", "cgroups", multiple=True, help="Only this cgroup and those below it.")
-@click.option("--comm", "comms", multiple=True, help="Only threads of this name.")
-@click.option("--cpu", "cpus", multiple=True, help="Only waits that ended on these CPUs: 0-3,8.")
-@click.option("--policy", "policies", multiple=True, help="Only this scheduling policy.")
-@click.option("--no-blocked", is_flag=True, help="Leave waits of kind blocked (sleep, I/O) out.")
-@click.option("--loader", type=click.Choice(["libbpf", "bcc"]), default="libbpf", show_default=True)
-def command(no_blocked: bool, loader: str, **filters: tuple[str, ...]) -> None:
+@filters
+@with_no_blocked
+@with_loader
+def command(no_blocked: bool, loader: str, **chosen: tuple[object, ...]) -> None:
     """Watch scheduling waits live: heatmap, worst cgroups, threads and culprits, losses.
 
     Filters are those of `sltrace record`. Press ? for the keys; r begins a recording that stays.
@@ -43,7 +40,7 @@ def command(no_blocked: bool, loader: str, **filters: tuple[str, ...]) -> None:
     names = {"pids": "pid", "cgroups": "cgroup", "comms": "comm", "cpus": "cpu"}
     options = [
         f"--{names.get(name, 'policy')}={value}"
-        for name, values in filters.items()
+        for name, values in chosen.items()
         for value in values
     ]
     options += [f"--loader={loader}", *(["--no-blocked"] if no_blocked else [])]

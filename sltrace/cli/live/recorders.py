@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 
+from sltrace.cli.recording import default_path
 from sltrace.errors import (
     CannotRecord,
     OutputError,
@@ -114,7 +113,7 @@ class LiveRecorder:
         if self._kept and self._kept[-1].running:
             self._kept[-1].end()
             return
-        path = Path(f"{os.uname().nodename}-{datetime.now():%Y%m%d-%H%M%S}.slt").absolute()
+        path = default_path().absolute()
         self._kept.append(Recorder(path, self._options, self._folder / f"kept{len(self._kept)}"))
 
     @property
