@@ -114,7 +114,19 @@ class Blame:
 _NAMED_BY = {"cgroup": "cgroup", "comm": "comm", "pid": "comm"}
 """By dimension the column of names; culprits have their own of each."""
 
-_PARTIAL = f"(flags & {int(Flag.CULPRIT_PARTIAL)} <> 0)"
+_PARTIAL = f"(coalesce(flags, 0) & {int(Flag.CULPRIT_PARTIAL)} <> 0)"
+
+QUOTA = f"(kind = '{Kind.THROTTLED.label}')"
+"""Whether the quota of the task's own cgroup is the culprit, in SQL."""
+
+WHAT = (
+    f"CASE WHEN {QUOTA} THEN 'quota' WHEN culprit_tid = 0 THEN 'idle' "
+    "WHEN culprit_tid IS NULL THEN 'unknown' ELSE 'task' END"
+)
+"""What a wait's main part went to, in SQL."""
+
+REMAINDER = f"CASE WHEN culprit_others > 0 AND NOT {_PARTIAL} THEN 'others' ELSE 'unknown' END"
+"""What time in which the main culprit did not run went to, in SQL."""
 
 
 def blame(
@@ -207,7 +219,6 @@ def _query(
 ) -> tuple[str, list[object]]:
     condition, parameters = selection.where()
     ran = "greatest(coalesce(culprit_ns, 0), coalesce(ran_ns, 0))"
-    quota = f"kind = '{Kind.THROTTLED.label}'"
     name = _NAMED_BY[victim.name]
     # A wait is one main part (what, held) and, where the culprit did not run all the time, a
     # second one (`other`): grouping by both at once reads the waits a single time.
@@ -215,16 +226,14 @@ def _query(
         f"""
         WITH blamed AS (SELECT * FROM {waits}), parts AS (
           SELECT {victim.sql} AS victim, max({name}) AS victim_name,
-            CASE WHEN {quota} THEN 'quota' WHEN culprit_tid = 0 THEN 'idle'
-              WHEN culprit_tid IS NULL THEN 'unknown' ELSE 'task' END AS what,
-            CASE WHEN {quota} THEN coalesce(culprit_cgroup, cgroup)
+            {WHAT} AS what,
+            CASE WHEN {QUOTA} THEN coalesce(culprit_cgroup, cgroup)
               WHEN culprit_tid <> 0 THEN culprit_{victim.name}::VARCHAR END AS culprit,
-            CASE WHEN {quota} THEN max(coalesce(culprit_cgroup, cgroup))
+            CASE WHEN {QUOTA} THEN max(coalesce(culprit_cgroup, cgroup))
               WHEN bool_or(culprit_tid <> 0) THEN max(culprit_{name}) END AS culprit_name,
-            CASE WHEN {quota} OR culprit_tid IS NULL THEN 'none'
-              WHEN culprit_others > 0 AND NOT {_PARTIAL} THEN 'others' ELSE 'unknown' END AS other,
+            CASE WHEN {QUOTA} OR culprit_tid IS NULL THEN 'none' ELSE {REMAINDER} END AS other,
             count(*) AS waits,
-            sum(CASE WHEN {quota} OR culprit_tid IS NULL THEN wait_ns
+            sum(CASE WHEN {QUOTA} OR culprit_tid IS NULL THEN wait_ns
               ELSE greatest(0, least({ran}, wait_ns)) END)::BIGINT AS held,
             sum(wait_ns)::BIGINT AS total,
             count(*) FILTER (WHERE {ran} < wait_ns) AS other_waits,
@@ -232,7 +241,7 @@ def _query(
             count(*) FILTER (WHERE {_PARTIAL} AND {ran} < wait_ns)
               AS other_partial
           FROM {tables((victim, *selection.dimensions), "blamed")} WHERE {condition}
-          GROUP BY {victim.sql}, what, culprit, other, {quota}
+          GROUP BY {victim.sql}, what, culprit, other, {QUOTA}
         ), cells AS (
           SELECT victim, victim_name, what, culprit, culprit_name, waits, held AS wait_ns, partial
           FROM parts

@@ -15,13 +15,12 @@ import pyarrow as pa
 
 from sltrace.analysis import cubeaxes
 from sltrace.analysis.addedup import added_up
-from sltrace.analysis.blame import HELD_KINDS
+from sltrace.analysis.blame import HELD_KINDS, QUOTA, REMAINDER, WHAT
 from sltrace.analysis.cells import OTHER, Axis, Step, summed_cells
 from sltrace.analysis.cubeaxes import OTHER_NAME, Named, Origin
 from sltrace.analysis.cubestacks import NO_STACK, RankedStacks
 from sltrace.analysis.processes import process_names
 from sltrace.analysis.slices import CgroupRan
-from sltrace.model import Flag, Kind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -170,23 +169,19 @@ def _cut(waits: str) -> str:
     known, from the `rest`.
     """
     kinds = ", ".join(f"'{k}'" for k in HELD_KINDS)
-    quota = f"(kind = '{Kind.THROTTLED.label}')"
-    partial = f"(coalesce(flags, 0) & {int(Flag.CULPRIT_PARTIAL)} <> 0)"
     ran = "(culprit_tid <> 0)"
     held = "greatest(0, least(coalesce(culprit_ns, 0), ns))"
     return (
         "(SELECT *, ran - held AS beside, (ran = ns AND ran > held)::INTEGER AS only_beside, "
         "ns - ran AS rest, (ns > ran)::INTEGER AS with_rest FROM (SELECT *, "
-        f"CASE WHEN {quota} THEN 'quota' WHEN culprit_tid = 0 THEN 'idle' "
-        "WHEN culprit_tid IS NULL THEN 'unknown' ELSE 'task' END AS what, "
-        f"CASE WHEN {quota} THEN coalesce(culprit_cgroup, cgroup) "
+        f"{WHAT} AS what, "
+        f"CASE WHEN {QUOTA} THEN coalesce(culprit_cgroup, cgroup) "
         f"WHEN {ran} THEN culprit_cgroup END AS c_cgroup, "
-        f"CASE WHEN {ran} AND NOT {quota} THEN culprit_comm END AS c_comm, "
-        f"CASE WHEN {ran} AND NOT {quota} THEN culprit_pid END AS c_pid, "
-        f"CASE WHEN culprit_others > 0 AND NOT {partial} THEN 'others' ELSE 'unknown' END "
-        "AS remainder, "
-        f"CASE WHEN {quota} OR culprit_tid IS NULL THEN ns ELSE {held} END AS held, "
-        f"CASE WHEN {quota} OR culprit_tid IS NULL THEN ns "
+        f"CASE WHEN {ran} AND NOT {QUOTA} THEN culprit_comm END AS c_comm, "
+        f"CASE WHEN {ran} AND NOT {QUOTA} THEN culprit_pid END AS c_pid, "
+        f"{REMAINDER} AS remainder, "
+        f"CASE WHEN {QUOTA} OR culprit_tid IS NULL THEN ns ELSE {held} END AS held, "
+        f"CASE WHEN {QUOTA} OR culprit_tid IS NULL THEN ns "
         f"ELSE greatest({held}, least(coalesce(ran_ns, 0), ns)) END AS ran "
         f"FROM {waits} WHERE kind IN ({kinds})))"
     )
