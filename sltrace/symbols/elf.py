@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,15 +20,17 @@ from numpy.typing import NDArray
 from sltrace.symbols.filebytes import Data, FileBytes, unpack
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
-_SEGMENT = struct.Struct("<IIQQQQQQ")
-_SECTION = struct.Struct("<IIQQQQIIQQ")
+SEGMENT = struct.Struct("<IIQQQQQQ")
+SECTION = struct.Struct("<IIQQQQIIQQ")
+"""Program and section headers, elf(5)."""
 _NOTE = struct.Struct("<III")
 _SYMBOL = np.dtype(
     [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("section", "<u2"),
      ("value", "<u8"), ("size", "<u8")]
 )  # fmt: skip
 _RELOCATION = np.dtype([("address", "<u8"), ("info", "<u8"), ("addend", "<i8")])
-_PT_LOAD, _PT_NOTE, _PF_W = 1, 4, 2
+PT_LOAD, _PT_NOTE = 1, 4
+_PF_W = 2
 _SHT_SYMTAB, _SHT_RELA, _SHT_NOTE, _SHT_DYNSYM = 2, 4, 7, 11
 _STT_FUNC, _STT_IFUNC = 2, 10
 _NT_GNU_BUILD_ID = 3
@@ -70,6 +72,45 @@ class Segment:
     writable: bool = False
 
 
+class Header(NamedTuple):
+    """Of a file: its type and machine, and where its tables are.
+
+    Attributes:
+        type: ET_EXEC, ET_DYN ...
+        machine: EM_X86_64 ...
+        segments_at: Offset of the program headers.
+        segments: How many are looked at.
+        sections_at: Offset of the section headers; 0 if there are none.
+        sections: How many are looked at.
+        names: Section that has the names of sections.
+    """
+
+    type: int
+    machine: int
+    segments_at: int
+    segments: int
+    sections_at: int
+    sections: int
+    names: int
+
+
+def read_header(data: Data) -> Header:
+    """Reads the header of a 64-bit little-endian file.
+
+    Raises:
+        ElfError: It is another one, or none.
+        struct.error: It is too short.
+    """
+    ident, kind, machine, _, _, segments_at, sections_at, *counts = unpack(_HEADER, data, 0)
+    if ident[:6] != b"\x7fELF\x02\x01":
+        raise ElfError("not a 64-bit little-endian ELF file")
+    _, _, _, segments, _, sections, names = counts
+    return Header(
+        *(kind, machine, segments_at, min(segments, _MAX_TABLE)),
+        *(sections_at, min(sections, _MAX_TABLE), names),
+    )
+
+
 class Elf:
     """A 64-bit little-endian ELF file.
 
@@ -100,24 +141,19 @@ class Elf:
             raise ElfError(str(err)) from err
 
     def _read(self) -> None:
-        fields = unpack(_HEADER, self._data, 0)
-        ident = fields[0]
-        if ident[:6] != b"\x7fELF\x02\x01":
-            raise ElfError("not a 64-bit little-endian ELF file")
-        segments_at, sections_at = fields[5], fields[6]
-        n_segments, n_sections = min(fields[10], _MAX_TABLE), min(fields[12], _MAX_TABLE)
-        segments_end = segments_at + n_segments * _SEGMENT.size
-        segments = list(_SEGMENT.iter_unpack(self._data[segments_at:segments_end]))
+        header = read_header(self._data)
+        segments_end = header.segments_at + header.segments * SEGMENT.size
+        segments = list(SEGMENT.iter_unpack(self._data[header.segments_at : segments_end]))
         self.segments = tuple(
-            Segment(s[2], s[3], s[5], bool(s[1] & _PF_W)) for s in segments if s[0] == _PT_LOAD
+            Segment(s[2], s[3], s[5], bool(s[1] & _PF_W)) for s in segments if s[0] == PT_LOAD
         )
         self.build_id = self._build_id([(s[2], s[5]) for s in segments if s[0] == _PT_NOTE])
         # A stripped section table is no error: there are just no symbols.
-        sections_end = sections_at + n_sections * _SECTION.size
+        sections_end = header.sections_at + header.sections * SECTION.size
         self._sections: list[tuple[Any, ...]] = []
-        if sections_at and sections_end <= len(self._data):
-            self._sections += _SECTION.iter_unpack(self._data[sections_at:sections_end])
-        self._section_names = fields[13]
+        if header.sections_at and sections_end <= len(self._data):
+            self._sections += SECTION.iter_unpack(self._data[header.sections_at : sections_end])
+        self._section_names = header.names
 
     def _build_id(self, notes: list[tuple[int, int]]) -> str:
         for owner, kind, value in self._notes(notes):

@@ -11,15 +11,11 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from sltrace.symbols.elf import ElfError, Segment
+from sltrace.symbols.elf import PT_LOAD, SECTION, SEGMENT, ElfError, Header, Segment, read_header
 from sltrace.symbols.filebytes import Data, FileBytes, unpack
 
-_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
-_SEGMENT = struct.Struct("<IIQQQQQQ")
-_SECTION = struct.Struct("<IIQQQQIIQQ")
-_PT_LOAD, _SHT_NOBITS, _ET_DYN, _EM_X86_64 = 1, 8, 3, 62
+_SHT_NOBITS, _ET_DYN, _EM_X86_64 = 8, 3, 62
 _COMPRESSED = 0x800  # SHF_COMPRESSED
-_MAX_TABLE = 4096
 _MAX_NAME = 64
 
 
@@ -62,30 +58,30 @@ class Image:
             return cls(FileBytes(file))
 
     def _read(self) -> None:
-        fields = unpack(_HEADER, self.data, 0)
-        if fields[0][:6] != b"\x7fELF\x02\x01":
-            raise ElfError("not a 64-bit little-endian ELF file")
-        if fields[2] != _EM_X86_64:
+        header = read_header(self.data)
+        if header.machine != _EM_X86_64:
             raise ElfError("not x86-64 code")
-        self.pie = fields[1] == _ET_DYN
-        segments_at, sections_at = fields[5], fields[6]
+        self.pie = header.type == _ET_DYN
         self.segments = tuple(
             Segment(offset, address, size)
             for kind, _, offset, address, _, size, _, _ in (
-                unpack(_SEGMENT, self.data, segments_at + i * _SEGMENT.size)
-                for i in range(min(fields[10], _MAX_TABLE))
+                unpack(SEGMENT, self.data, header.segments_at + i * SEGMENT.size)
+                for i in range(header.segments)
             )
-            if kind == _PT_LOAD
+            if kind == PT_LOAD
         )
         if not self.segments:
             raise ElfError("nothing of it is loaded")
-        self.sections = self._sections(sections_at, min(fields[12], _MAX_TABLE), fields[13])
+        self.sections = self._sections(header)
 
-    def _sections(self, at: int, count: int, names_index: int) -> dict[str, Section]:
-        if not at or not count or names_index >= count:
+    def _sections(self, header: Header) -> dict[str, Section]:
+        if not header.sections_at or header.names >= header.sections:
             return {}
-        raw = [unpack(_SECTION, self.data, at + i * _SECTION.size) for i in range(count)]
-        names_at = raw[names_index][4]
+        raw = [
+            unpack(SECTION, self.data, header.sections_at + i * SECTION.size)
+            for i in range(header.sections)
+        ]
+        names_at = raw[header.names][4]
         found: dict[str, Section] = {}
         for name, kind, flags, address, offset, size, *_ in raw:
             text = bytes(self.data[names_at + name : names_at + name + _MAX_NAME])
