@@ -197,7 +197,7 @@ def _reason(log: str) -> str:
 
 
 def _cgroups() -> list[Finding]:
-    from sltrace.names.cgroups import choose_hierarchy
+    from sltrace.names.hierarchy import choose_hierarchy
 
     hierarchy = choose_hierarchy()
     if not hierarchy.mount.joinpath("cgroup.procs").exists():

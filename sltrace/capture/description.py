@@ -11,7 +11,7 @@ from sltrace import __version__
 from sltrace.capture import kernel
 from sltrace.capture.settings import Settings
 from sltrace.capture.tallies import CLASSES
-from sltrace.names.cgroups import Hierarchy
+from sltrace.names.hierarchy import Hierarchy
 from sltrace.names.topology import Topology
 
 

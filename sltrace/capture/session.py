@@ -22,7 +22,8 @@ from sltrace.capture.settings import Settings
 from sltrace.capture.sources import Context, Source
 from sltrace.capture.stacks import StackTable
 from sltrace.errors import TargetError
-from sltrace.names.cgroups import CgroupNames, choose_hierarchy
+from sltrace.names.cgroups import CgroupNames
+from sltrace.names.hierarchy import choose_hierarchy
 from sltrace.names.processes import EXEC_RECORDED, ProcessNames
 from sltrace.names.topology import read_topology
 from sltrace.symbols.recorder import SymbolRecorder

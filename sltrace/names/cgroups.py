@@ -8,100 +8,26 @@ from __future__ import annotations
 
 import ctypes as c
 import os
-import re
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sltrace.errors import TargetError
 from sltrace.names.containers import identify
+from sltrace.names.hierarchy import Hierarchy, quota_of, walk
 
 MKDIR, RMDIR, RENAME = 1, 2, 3
 """enum cgroup_event_kind in probes/wait_record.h"""
 
 _FILEID_KERNFS = 0xFE
 _MAX_KNOWN = 1 << 16
-_MAX_WALK = 1 << 16
 _READ_AT_ONCE = 64
 """Cgroups whose quotas are read anew each time rows are asked for, once a second: 1 ms."""
-
-
-@dataclass(frozen=True)
-class Hierarchy:
-    """The cgroup tree that ids and paths are from.
-
-    Attributes:
-        kind: `v2`, or `v1 cpu` on hosts whose tasks live in the v1 tree of that controller.
-        mount: Where it is mounted.
-        hierarchy_id: As in /proc/cgroups; 0 for v2.
-        why: Why this one, in a sentence.
-    """
-
-    kind: Literal["v2", "v1 cpu"]
-    mount: Path
-    hierarchy_id: int
-    why: str
-
-
-def choose_hierarchy(proc: Path = Path("/proc")) -> Hierarchy:
-    """The tree that tells tasks apart: v2, unless all its tasks are at its root."""
-    unified, cpu = _mounts(proc)
-    v1_id = _v1_cpu_id(proc)
-    if unified and not (cpu and v1_id):
-        return Hierarchy("v2", unified, 0, "the cpu controller is on the unified tree")
-    if cpu and v1_id:
-        if unified and _has_groups(unified) and not _has_groups(cpu):
-            return Hierarchy("v2", unified, 0, "only the unified tree has tasks below its root")
-        return Hierarchy(
-            "v1 cpu", cpu, v1_id, "hybrid host: the cpu controller is on its own v1 tree"
-        )
-    return Hierarchy("v2", Path("/sys/fs/cgroup"), 0, "no cgroup tree is mounted: ids only")
-
-
-def _mounts(proc: Path) -> tuple[Path | None, Path | None]:
-    """Mount points of the v2 tree and of the v1 tree with the cpu controller."""
-    unified = cpu = None
-    try:
-        lines = (proc / "self/mounts").read_text().splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        _device, mount, kind, options, *_ = [*line.split(" "), "", "", "", ""]
-        path = Path(re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), mount))
-        if kind == "cgroup2":
-            unified = unified or path
-        elif kind == "cgroup" and "cpu" in options.split(","):
-            cpu = cpu or path
-    return unified, cpu
-
-
-def _v1_cpu_id(proc: Path) -> int:
-    try:
-        for line in (proc / "cgroups").read_text().splitlines():
-            name, hierarchy, *_ = line.split()
-            if name == "cpu":
-                return int(hierarchy)
-    except (OSError, ValueError):
-        pass
-    return 0
-
-
-def _has_groups(mount: Path) -> bool:
-    """Whether any cgroup below the root has a process."""
-    for folder, _, files in os.walk(mount):
-        if folder != str(mount) and "cgroup.procs" in files:
-            try:
-                if (Path(folder) / "cgroup.procs").read_bytes():
-                    return True
-            except OSError:
-                continue
-    return False
 
 
 @dataclass
@@ -131,7 +57,7 @@ class CgroupNames:
             self._mount_fd = os.open(hierarchy.mount, os.O_RDONLY | os.O_DIRECTORY)
         except OSError:
             self._mount_fd = -1
-        for path, number in _walk(hierarchy.mount):
+        for path, number in walk(hierarchy.mount):
             self._add(number, _text(path))
         self._index()
 
@@ -185,15 +111,15 @@ class CgroupNames:
             TargetError: There is none, and there was none before.
         """
         mount = self._hierarchy.mount
-        inside = name.removeprefix(str(mount)).strip("/")
+        inside = self._hierarchy.inside(name)
         root = mount / inside
         # An empty name is a variable that is not set: it must not mean the whole machine.
         if not name or not root.is_dir() or ".." in Path(inside).parts:
             if name not in self._asked:
                 raise self._no_such(name, inside)
             path = self._find(self._asked[name])
-            return [] if path is None else [n for _, n in _walk(mount / path.strip("/"))]
-        found = [number for _, number in _walk(root)]
+            return [] if path is None else [n for _, n in walk(mount / path.strip("/"))]
+        found = [number for _, number in walk(root)]
         if found:
             self._asked[name] = found[0]
         return found
@@ -218,7 +144,7 @@ class CgroupNames:
         for group in changed.values():
             group.changed = False
             if group.limits == (None, None):
-                group.limits = _quota(self._hierarchy, group.path)
+                group.limits = quota_of(self._hierarchy, group.path)
         rows = [self._row(number, group) for number, group in changed.items()]
         self._let_go()
         return rows
@@ -230,7 +156,7 @@ class CgroupNames:
             group = self._groups.get(number)
             if group is None or group.removed_ns is not None:
                 continue
-            limits = _quota(self._hierarchy, group.path)
+            limits = quota_of(self._hierarchy, group.path)
             if limits not in (group.limits, (None, None)):
                 group.limits, group.changed = limits, True
 
@@ -293,60 +219,7 @@ def _text(path: str) -> str:
     return os.fsencode(path).decode(errors="replace")
 
 
-def processes_below(names: Iterable[str]) -> tuple[int, ...]:
-    """Processes in cgroups, by their paths as `subtree_ids` takes them, and below; each once."""
-    mount = choose_hierarchy().mount
-    found: dict[int, None] = {}
-    for name in names:
-        inside = name.removeprefix(str(mount)).strip("/")
-        for path, _ in _walk(mount / inside):
-            try:
-                text = (mount / path.strip("/") / "cgroup.procs").read_text()
-            except OSError:
-                continue
-            found |= dict.fromkeys(map(int, text.split()))
-    return tuple(found)
-
-
 class _Handle(c.Structure):
     """struct file_handle with a kernfs id as handle."""
 
     _fields_ = (("bytes", c.c_uint32), ("type", c.c_int32), ("number", c.c_uint64))
-
-
-def _walk(root: Path) -> list[tuple[str, int]]:
-    """Path from the tree's root and id of a directory and all below it; at most _MAX_WALK."""
-    found: list[tuple[str, int]] = []
-    top = _top_of(root)
-    for folder, names, _ in os.walk(root):
-        names.sort()
-        try:
-            number = Path(folder).stat().st_ino
-        except OSError:
-            continue
-        inside = folder.removeprefix(str(top))
-        found.append((inside or "/", number))
-        if len(found) >= _MAX_WALK:
-            break
-    return found
-
-
-def _top_of(folder: Path) -> Path:
-    """The mount point a folder is under."""
-    while not folder.is_mount() and folder != folder.parent:
-        folder = folder.parent
-    return folder
-
-
-def _quota(hierarchy: Hierarchy, path: str) -> tuple[int | None, int | None]:
-    """CPU quota and period of a cgroup in us; None for no quota or unknown."""
-    folder = hierarchy.mount / path.strip("/")
-    try:
-        if hierarchy.kind == "v2":
-            quota, period = (folder / "cpu.max").read_text().split()
-        else:
-            quota = (folder / "cpu.cfs_quota_us").read_text().strip()
-            period = (folder / "cpu.cfs_period_us").read_text().strip()
-        return (None if quota in ("max", "-1") else int(quota)), int(period)
-    except (OSError, ValueError):
-        return None, None

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sltrace.names.cgroups import CgroupNames, choose_hierarchy
+from sltrace.names.cgroups import CgroupNames
+from sltrace.names.hierarchy import choose_hierarchy
 from sltrace.trace.reader import Trace
 from tests.kernel.conftest import Record
 from tests.support.cgroups import Cgroup, cgroup

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from sltrace import errors
 from sltrace.capture import checkup
 from sltrace.cli.main import _COMMANDS, cli, run
-from sltrace.names import cgroups
+from sltrace.names import hierarchy
 from tests.support.cli import sltrace
 from tests.support.programs import ROOT
 from tests.support.terminal import terminal
@@ -234,8 +234,8 @@ def test_what_is_asked_for_on_a_closed_stream_is_not_thrown_away(trace: Path) ->
 def test_cgroups_that_are_mounted_nowhere_are_not_well(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    tree = cgroups.Hierarchy("v2", tmp_path, 0, "no cgroup tree is mounted: ids only")
-    monkeypatch.setattr(cgroups, "choose_hierarchy", lambda: tree)
+    tree = hierarchy.Hierarchy("v2", tmp_path, 0, "no cgroup tree is mounted: ids only")
+    monkeypatch.setattr(hierarchy, "choose_hierarchy", lambda: tree)
     (found,) = checkup._cgroups()
     assert (found.state, found.text) == ("limited", tree.why)
     (tmp_path / "cgroup.procs").touch()

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from sltrace.errors import TargetError
-from sltrace.names.cgroups import MKDIR, RENAME, RMDIR, CgroupNames, Hierarchy
+from sltrace.names.cgroups import MKDIR, RENAME, RMDIR, CgroupNames
+from sltrace.names.hierarchy import Hierarchy
 
 EVENT = np.dtype([("ns", "u8"), ("id", "u8"), ("kind", "u4"), ("path", "S512")])
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sltrace.capture.settings import Filters
 from sltrace.model import COMM_BYTES
-from sltrace.names.cgroups import processes_below
+from sltrace.names.hierarchy import processes_below
 from sltrace.names.processes import all_processes, thread_names, with_children
 from sltrace.target.go.errors import NotGoError, RefusedError
 from sltrace.target.go.libraries import Libraries
