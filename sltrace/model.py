@@ -27,7 +27,7 @@ class Kind(IntEnum):
     GIL = 6
     """A Python thread waiting for the global interpreter lock."""
     LOOP = 7
-    """One iteration of an asyncio event loop: all else scheduled on the loop waits for it."""
+    """One iteration of an event loop: all else scheduled on the loop waits for it."""
 
     GOROUTINE_BLOCKED = 8
     """A goroutine that is parked: channel, lock, network, timer ..."""

@@ -90,14 +90,14 @@ const Text = (() => {
   // elsewhere stays as it is, and is last.
   const KINDS = {
     runq_wakeup: "woken", runq_preempt: "preempted", throttled: "CPU quota", goroutine: "goroutine queue", gil: "Python GIL",
-    stw: "stopped world", blocked: "blocked", goroutine_blocked: "goroutine parked", loop: "asyncio loop",
+    stw: "stopped world", blocked: "blocked", goroutine_blocked: "goroutine parked", loop: "event loop",
   };
   const MEANINGS = {
     runq_wakeup: "woken, waiting for a CPU", runq_preempt: "lost the CPU, waiting to get one back",
     throttled: "the cgroup's CPU quota was used up", blocked: "asleep: I/O, locks, timers",
     goroutine: "a runnable goroutine, waiting for a P", stw: "a Go process was stopped by its runtime, or a Python collection ran",
     goroutine_blocked: "a parked goroutine: channel, lock, network, timer",
-    gil: "waiting for Python's global interpreter lock", loop: "one iteration of an asyncio loop",
+    gil: "waiting for Python's global interpreter lock", loop: "one iteration of an event loop",
   };
   const kind = (name) => KINDS[name] || name;
   const place = (name) => Object.keys(KINDS).indexOf(name) >>> 0;

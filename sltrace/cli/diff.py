@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from sltrace.analysis.sides import Side
     from sltrace.trace.reader import Trace
 
-_TITLES = {"runq": "run queue"}
 _WIDEST, _NARROWEST = 28, 10
 """Columns of a heading that says what a side is: at most, and as wide as its figures are anyway."""
 _OTHERS = 60
@@ -233,7 +232,7 @@ def _show(result: Diff) -> None:
     for name, changes in result.classes.items():
         rows = [_row(_LABELS[str(c.name)].format(per=result.per), c) for c in changes]
         click.echo()
-        title = _TITLES.get(name, output.text(name))
+        title = output.title(name)
         headers = [title, *heads, "B - A", "95 % CONFIDENCE", ""]
         click.echo(output.table(headers, rows, names=1))
     for groups in result.groups:

@@ -16,6 +16,7 @@ from sltrace.durations import format_duration
 from sltrace.export.sink import STDOUT
 from sltrace.export.sink import output as opened
 from sltrace.export.text import printable
+from sltrace.model import RUNQ
 
 if TYPE_CHECKING:
     from sltrace.analysis.ranges import Range
@@ -56,6 +57,11 @@ def share(part: int, whole: int) -> str:
 def text(value: object) -> str:
     """A value from a trace, safe to print; `-` where unknown, `""` where empty."""
     return "-" if value is None else printable(str(value)) or '""'
+
+
+def title(name: str) -> str:
+    """A kind of wait, or RUNQ for those of a run queue, as a heading."""
+    return "run queue" if name == RUNQ else text(name)
 
 
 def width(value: str) -> int:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from sltrace.analysis.ranges import Group
     from sltrace.analysis.selection import Value
 
-_TOTALS = {"runq": "run queue"}
 _FIGURES = ("WAITS", "TOTAL", "P50", "P90", "P99", "P99.9", "MAX")
 
 
@@ -67,12 +66,9 @@ def command(path: str, by: str, top: int | None, kept: bool, as_json: bool, choi
 
 def _show(result: Stat) -> None:
     totals = [
-        [f"total, {_TOTALS.get(name, name)}", *_figures(group)]
-        for name, group in result.totals.items()
+        [f"total, {output.title(name)}", *_figures(group)] for name, group in result.totals.items()
     ]
-    click.echo(
-        output.table(["", *_FIGURES], [[output.text(r[0]), *r[1:]] for r in totals], names=1)
-    )
+    click.echo(output.table(["", *_FIGURES], totals, names=1))
     if result.by:
         rows = [[*map(_key, result.by, g.keys), *_figures(g)] for g in result.groups]
         if result.rest.groups:
