@@ -51,12 +51,21 @@ def sleeping(stacks: dict[tuple[str, ...], int]) -> int:
     return total
 
 
+@pytest.fixture(scope="module")
+def walked(record_once: Record) -> Trace:
+    """All that LINKED names, recorded together: they sleep."""
+    with record_once("--stacks", "both") as recording:
+        running = [
+            subprocess.Popen([sleepers(linked), "--duration", "1"], stdout=subprocess.DEVNULL)
+            for linked in LINKED
+        ]
+        assert [p.wait(60) for p in running] == [0] * len(running)
+    return recording.trace
+
+
 @pytest.mark.parametrize("linked", LINKED)
-def test_a_known_stack_is_walked_and_named(record: Record, linked: str) -> None:
-    binary = sleepers(linked)
-    with record("--stacks", "both") as recording:
-        subprocess.run([binary, "--duration", "1"], check=True, capture_output=True)
-    stacks = stacks_of(recording.trace, binary.name[:15])
+def test_a_known_stack_is_walked_and_named(walked: Trace, linked: str) -> None:
+    stacks = stacks_of(walked, sleepers(linked).name[:15])
     assert sleeping(stacks) >= 0.95 * sum(ns for s, ns in stacks.items() if "inner_sleep" in s)
     assert sleeping(stacks) > 300_000_000
     # Nothing of the way from the scheduler to the probe is part of a stack.

@@ -306,12 +306,17 @@ def test_children_are_followed_however_many_came_before(tmp_path: Path) -> None:
 
 def test_a_stranger_with_the_number_of_a_child_is_not_recorded(record: Record) -> None:
     """The child ended, and the kernel gave its number away."""
-    script = "sleep 0.1 & echo $!; wait; sleep 5"
+    script = "read begin; sleep 0.1 & echo $!; wait; sleep 5"
     with (
-        subprocess.Popen(["sh", "-c", f"sleep 3; {script}"], stdout=subprocess.PIPE) as family,
+        subprocess.Popen(
+            ["sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as family,
         record("--pid", family.pid) as recording,
     ):
+        assert family.stdin
         assert family.stdout
+        family.stdin.write(b"begin\n")
+        family.stdin.flush()
         child = int(family.stdout.readline())
         while Path(f"/proc/{child}").exists():
             time.sleep(0.01)
