@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sltrace.analysis.bandwidth import HELD_BACK
 from sltrace.analysis.finding import LONG_NS, Finding, cpu_times, name_of
-from sltrace.analysis.foremost import added_up, foremost
+from sltrace.analysis.foremost import foremost, waits_by
 from sltrace.analysis.meta import min_latency_ns, node_of_cpu, recorded_sql
 from sltrace.analysis.quotas import LAST_OF_GROUP, LAST_QUOTAS, at_last, cpus
 from sltrace.durations import format_duration
@@ -54,7 +54,7 @@ def contention(trace: Trace) -> list[Finding]:
           SELECT * FROM {_LONG}
         ), victims AS (
           SELECT *, {recorded_sql(trace, "pid")} AS wall
-          FROM ({added_up("cgroup", "long")}) WHERE waited >= ? * wall
+          FROM ({waits_by("cgroup", "long")}) WHERE waited >= ? * wall
         ), culprits AS (
           SELECT cgroup, culprit_comm, culprit_cgroup,
             sum(least(culprit_ns, wait_ns))::BIGINT AS held
@@ -168,7 +168,7 @@ def quota(trace: Trace) -> list[Finding]:
 def one_cpu(trace: Trace, wall_ns: int) -> list[Finding]:
     """Threads wait on one CPU while another is idle."""
     rows = trace.sql(
-        added_up("cpu", _LONG) + " ORDER BY waited DESC",
+        waits_by("cpu", _LONG) + " ORDER BY waited DESC",
         [LONG_NS],
     ).to_pylist()
     whole = sum(row["waited"] for row in rows)

@@ -11,7 +11,7 @@ import pyarrow as pa
 from sltrace.analysis.cells import OTHER, Axis, bucket_sql
 from sltrace.analysis.cubestacks import NO_STACK, RankedStacks
 from sltrace.analysis.meta import clock_ns
-from sltrace.analysis.selection import DIMENSIONS, tables
+from sltrace.analysis.selection import DIMENSIONS, LENGTH, tables
 from sltrace.analysis.stacks import PARTS
 from sltrace.buckets import N_BUCKETS, lower_bounds
 
@@ -72,10 +72,9 @@ class Origin:
         Of histograms each bucket is a row: its middle stands for the waits in it.
         """
         if self.source == "waits":
-            length = "greatest(coalesce(wait_ns, 0), 0)"
             return (
-                f"(SELECT *, 1 AS n, {length} AS ns, {length} AS longest, "
-                f"coalesce(end_ns, {self.start_ns}) AS when_ns, {bucket_sql(length)} AS b "
+                f"(SELECT *, 1 AS n, {LENGTH} AS ns, {LENGTH} AS longest, "
+                f"coalesce(end_ns, {self.start_ns}) AS when_ns, {bucket_sql(LENGTH)} AS b "
                 f"FROM {self._waits})"
             )
         return (

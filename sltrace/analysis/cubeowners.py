@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from sltrace.analysis.cubeaxes import OTHER_NAME
 from sltrace.analysis.cubedata import Owner
+from sltrace.analysis.selection import LENGTH
 from sltrace.model import COMM_BYTES
 from sltrace.profiles.labels import Labels
 
@@ -43,8 +44,7 @@ class Owners:
             "tid::VARCHAR", "any_value(comm)", [x.tid for x in distinct], "count(DISTINCT comm) = 1"
         )
         ids = {self._trace_id(x) for x in distinct} - {""}
-        length = "greatest(coalesce(wait_ns, 0), 0)"
-        times = f"[min(end_ns - {length}), max(end_ns)]"
+        times = f"[min(end_ns - {LENGTH}), max(end_ns)]"
         self._times = found.by("trace_id", times, sorted(ids), "count(end_ns) > 0")
         self._distinct = distinct
 

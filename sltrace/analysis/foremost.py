@@ -8,7 +8,7 @@ from typing import Any
 from sltrace.analysis.finding import name_of
 
 
-def added_up(key: str, waits: str) -> str:
+def waits_by(key: str, waits: str) -> str:
     """A query of waits by `key`: `waited` (ns), `n`, `longest`; `comm`, and its `share` of it;
     the `pid` of one of its processes.
 

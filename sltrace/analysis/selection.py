@@ -169,6 +169,9 @@ class Selection:
 
 EVERYTHING = Selection()
 
+LENGTH = "greatest(coalesce(wait_ns, 0), 0)"
+"""How long a wait was, in SQL; 0 where whoever made the trace has it unknown or negative."""
+
 
 def _membership(dimension: Dimension, values: Sequence[Value]) -> tuple[str, list[object]]:
     known = [_typed(dimension, v) for v in values if v is not None]

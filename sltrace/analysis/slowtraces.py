@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from sltrace.analysis.selection import LENGTH
 from sltrace.analysis.timelost import lost_sql
 from sltrace.analysis.whose import BECAUSE, LANE, LANE_KEY
 from sltrace.model import BLOCKED_KINDS, LOST_KINDS
@@ -75,16 +76,15 @@ class SlowTraces:
 
 def slow_traces(trace: Trace, most: int = MAX_TRACES) -> SlowTraces:
     """The `most` traces that lost most time; none where the trace has no ids."""
-    length = "greatest(coalesce(wait_ns, 0), 0)"
     lost = f"kind IN {LOST_KINDS!r}"
     found = trace.sql(
         f"""
         SELECT trace_id, count(*) FILTER (WHERE {lost}) AS count, count(*) AS n,
           coalesce({lost_sql()}, 0) AS wait_ns,
-          coalesce(max({length}) FILTER (WHERE {lost}), 0)::BIGINT AS max_ns,
-          coalesce(sum({length}) FILTER (WHERE kind IN {BLOCKED_KINDS!r}), 0)::BIGINT
+          coalesce(max({LENGTH}) FILTER (WHERE {lost}), 0)::BIGINT AS max_ns,
+          coalesce(sum({LENGTH}) FILTER (WHERE kind IN {BLOCKED_KINDS!r}), 0)::BIGINT
             AS blocked_ns,
-          min(end_ns - {length}) AS start_ns, max(end_ns) AS end_ns,
+          min(end_ns - {LENGTH}) AS start_ns, max(end_ns) AS end_ns,
           count(DISTINCT {LANE_KEY}) AS lanes, count(*) OVER () AS of
         FROM waits WHERE trace_id <> '' AND end_ns IS NOT NULL AND kind IS NOT NULL
         GROUP BY trace_id ORDER BY wait_ns DESC, trace_id LIMIT ?
@@ -108,11 +108,11 @@ def slow_traces(trace: Trace, most: int = MAX_TRACES) -> SlowTraces:
     with trace.registered((_WANTED, wanted)):
         waits = trace.sql(
             f"""
-            SELECT trace, {LANE} AS lane, kind, end_ns - began AS end_ns, {length} AS wait_ns,
+            SELECT trace, {LANE} AS lane, kind, end_ns - began AS end_ns, {LENGTH} AS wait_ns,
               {BECAUSE} AS because
             FROM waits w JOIN {_WANTED} USING (trace_id)
             WHERE end_ns IS NOT NULL AND kind IS NOT NULL
-            QUALIFY row_number() OVER (PARTITION BY trace ORDER BY {length} DESC, end_ns)
+            QUALIFY row_number() OVER (PARTITION BY trace ORDER BY {LENGTH} DESC, end_ns)
               <= {MAX_WAITS}
             ORDER BY trace, lane, end_ns, wait_ns
             """

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sltrace.analysis.finding import LONG_NS, Finding, cpu_times, name_of
-from sltrace.analysis.foremost import added_up, foremost
+from sltrace.analysis.foremost import foremost, waits_by
 from sltrace.analysis.meta import min_latency_ns, recorded_sql
 from sltrace.durations import format_duration
 from sltrace.model import PID_SPACE
@@ -98,7 +98,7 @@ def blocked_io(trace: Trace) -> list[Finding]:
           SELECT cgroup, mode(CASE WHEN waker_context <> 'task' THEN NULL
             ELSE waker_comm END) AS waker FROM io GROUP BY cgroup
         )
-        SELECT t.*, {recorded_sql(trace, "pid")} AS wall, waker FROM ({added_up("cgroup", "io")}) t
+        SELECT t.*, {recorded_sql(trace, "pid")} AS wall, waker FROM ({waits_by("cgroup", "io")}) t
         LEFT JOIN wakers w ON w.cgroup IS NOT DISTINCT FROM t.cgroup
         WHERE waited >= ? * wall ORDER BY waited DESC
         """,

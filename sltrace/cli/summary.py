@@ -1,4 +1,4 @@
-"""What `sltrace record` says while it runs and at its end."""
+"""What `sltrace record` says at its end."""
 
 from __future__ import annotations
 
