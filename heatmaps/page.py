@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from heatmaps.assemble import assemble
 from heatmaps.encode import ColumnBlock, bounded
 from heatmaps.facts import diagnosis, facts
@@ -124,14 +126,14 @@ def cube_data(cube: Cube) -> tuple[ColumnBlock, dict[str, Any]]:
         if name != "sum_ns":
             block.add(f"rows.{name}", column)
     # Most cells hold one wait, whose length is both: what is left is 0 and costs nothing.
-    block.add("rows.rest_ns", cube.rows["sum_ns"] - cube.rows["max_ns"])
+    block.add("rows.rest_ns", _rest(cube.rows))
     for name, column in cube.blame.rows.items():
         block.add(f"blame.{name}", column)
     for axis, grid in cube.grids.items():
         for name, column in grid.items():
             if name != "sum_ns":
                 block.add(f"grid-{axis}.{name}", column)
-        block.add(f"grid-{axis}.rest_ns", grid["sum_ns"] - grid["max_ns"])
+        block.add(f"grid-{axis}.rest_ns", _rest(grid))
     Trie.of(cube.stacks).pack(block)
     for name in ("profile", "stack", "owner", "window", "value"):
         block.add(f"profiles.{name}", cube.profile_rows.get(name, ()))
@@ -220,3 +222,8 @@ def _times(cube: Cube, times: list[tuple[int, int]]) -> list[dict[str, int]]:
 
 def _party(party: Party) -> list[str]:
     return [party.what, *(bounded(n) for n in (party.cgroup, party.comm, party.process))]
+
+
+def _rest(sums: dict[str, Any]) -> Any:
+    # Signed: a maximum above its sum would else be a huge number that nobody refuses.
+    return (sums["sum_ns"] - sums["max_ns"]).astype(np.int64)

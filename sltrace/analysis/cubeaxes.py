@@ -53,13 +53,17 @@ class Origin:
         source: Literal["waits", "histograms"] = (
             "histograms" if trace.meta.get("histogram_only") else "waits"
         )
-        seen = trace.sql(f"SELECT min(end_ns) AS low, max(end_ns) AS high FROM {source}")
-        low, high = (seen.column(c)[0].as_py() for c in ("low", "high"))
+        # A histogram is of a second or so: finer bins would show waits at its middle and none beside.
+        finest = "max(end_ns - start_ns)" if source == "histograms" else "1"
+        (seen,) = trace.sql(
+            f"SELECT min(end_ns) AS low, max(end_ns) AS high, {finest} AS finest FROM {source}"
+        ).to_pylist()
+        low, high = seen["low"], seen["high"]
         start, end = clock_ns(trace, "start_ns"), clock_ns(trace, "end_ns")
         if low is not None:
             start, end = min(start or low, low), max(end, high)
         end = max(end, start + 1)
-        bin_ns = max(1, -(-(end - start) // bins))
+        bin_ns = max(1, -(-(end - start) // bins), seen["finest"] or 1)
         missing = source == "waits" and bool(
             trace.sql("SELECT 1 AS one FROM waits WHERE policy IS NULL LIMIT 1").num_rows
         )
@@ -79,7 +83,7 @@ class Origin:
             )
         return (
             "(SELECT h.*, '' AS comm, 0 AS cpu, h.count AS n, h.count * m.middle AS ns, "
-            "m.top AS longest, (start_ns + h.end_ns) // 2 AS when_ns, h.bucket AS b "
+            "m.middle AS longest, (start_ns + h.end_ns) // 2 AS when_ns, h.bucket AS b "
             f"FROM histograms h JOIN {_BOUNDS} m USING (bucket))"
         )
 
@@ -190,5 +194,5 @@ def bounds() -> tuple[str, pa.Table]:
     """The table of buckets that `Origin.sql` needs, and its name."""
     low = lower_bounds()
     top = np.append(low[1:] - 1, low[-1])
-    table = {"bucket": np.arange(N_BUCKETS), "middle": (low + top + 1) // 2, "top": top}
+    table = {"bucket": np.arange(N_BUCKETS), "middle": (low + top + 1) // 2}
     return _BOUNDS, pa.table(table)

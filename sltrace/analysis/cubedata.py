@@ -93,8 +93,7 @@ class Cube:
         gaps: Begin and end of each time in which nothing was recorded.
         machines: Those of a merged trace of several, each with gaps of its own.
         totals: By kind, exact count, sum_ns and max_ns (None: histograms do not tell).
-        source: Table the rows are from. From histograms, sums are of bucket midpoints and maxima
-            the buckets' ends.
+        source: Table the rows are from. From histograms, sums and maxima are of bucket midpoints.
         notes: What was aggregated, a sentence each.
         time_merged: How many of the finest time bins one of these is; so too the next.
         buckets_merged: Latency buckets.

@@ -154,6 +154,9 @@ def test_histograms_only(tmp_path: Path) -> None:
     assert cube.rows["count"].sum() == 1275
     assert cube.totals["runq_wakeup"]["sum_ns"] == 77
     assert sorted(set(cube.rows["b"].tolist())) == list(range(50))
+    # Cells with one wait, too, and none is shorter than a histogram.
+    assert np.all(cube.rows["sum_ns"] >= cube.rows["max_ns"])
+    assert cube.bin_ns == 9 * SECOND
     assert any("histograms" in note for note in cube.notes)
 
 
