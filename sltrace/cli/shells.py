@@ -75,8 +75,19 @@ class Bash(_WholeWords, BashComplete):
         return f"{item.type},{str(item.value).removeprefix(self._before)}"
 
 
+_ADD = "compadd -U -V unsorted -a completions"
+"""What Click's script for zsh offers words with, each of which a space follows."""
+
+
 class Zsh(_WholeWords, ZshComplete):
     """Has words as they were typed."""
+
+    source_template = ZshComplete.source_template.replace(
+        _ADD,
+        "local -a ending\n"
+        "        [[ $completions[1] == *= ]] && ending=(-S '')\n"
+        '        compadd -U -V unsorted "${ending[@]}" -a completions',
+    )
 
 
 class Fish(_WholeWords, FishComplete):

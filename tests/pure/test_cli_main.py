@@ -375,6 +375,10 @@ def test_bash_completes_what_is_typed(tmp_path: Path) -> None:
         t.wait_for(lambda s: "--only kind=runq_wakeup --kept" in s.text, "all of it")
 
 
+def test_zsh_is_told_of_words_that_go_on() -> None:
+    assert "[[ $completions[1] == *= ]] && ending=(-S '')" in sltrace("completion", "zsh").stdout
+
+
 def test_what_bash_is_given_is_a_script() -> None:
     script = sltrace("completion", "bash").stdout
     checked = subprocess.run(["bash", "-n"], input=script, text=True, timeout=60)
