@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 _SHOWN = 8
 """Go processes: of a machine there may be hundreds."""
 _NAMES = 40
+_LABEL = 21
+"""Columns before what is said."""
+_UNIT = re.compile(r"(?<=\d) (?=(?:ns|us|ms|s)\b)")
 
 
 def print_summary(path: Path, reason: str) -> None:
@@ -36,23 +41,36 @@ def print_summary(path: Path, reason: str) -> None:
         figures = whole.totals[RUNQ]
         values = [output.between(r) for r in (*figures.quantiles, figures.longest)]
         names = ("p50", "p90", "p99", "p99.9", "max")
-        click.echo(
-            f"  run-queue latency  {counted(figures.count, 'wait')}: "
-            + "  ".join(f"{n} {v}" for n, v in zip(names, values, strict=True))
+        figures_said = "  ".join(
+            f"{n}\N{NO-BREAK SPACE}{v}" for n, v in zip(names, values, strict=True)
         )
-        click.echo(f"  worst cgroup       {_worst(whole)}")
+        _say("run-queue latency", f"{counted(figures.count, 'wait')}: {figures_said}")
+        _say("worst cgroup", _worst(whole))
     else:
         click.echo("  no waits")
     if not trace.meta["histogram_only"]:
-        click.echo(f"  top culprit        {_culprit(blame(trace, 'comm', limit=20))}")
-    click.echo(f"  losses             {whole.losses.sentence}")
-    click.echo(f"  overhead           {_overhead(trace)}")
+        _say("top culprit", _culprit(blame(trace, "comm", limit=20)))
+    _say("losses", whole.losses.sentence)
+    _say("overhead", _overhead(trace))
     _go(trace)
     _not_looked_into(trace)
     _profiles(trace)
     for note in whole.notes:
         click.echo(f"  note: {output.text(note)}")
     click.echo(f"next: sltrace report {click.format_filename(path)}")
+
+
+def _say(label: str, said: str) -> None:
+    """A line, or more in a narrow terminal; no number is parted from its unit or name."""
+    lines = textwrap.fill(
+        _UNIT.sub("\N{NO-BREAK SPACE}", said),
+        output.terminal_width(),
+        initial_indent=f"  {label}".ljust(_LABEL),
+        subsequent_indent=" " * _LABEL,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    click.echo(lines.replace("\N{NO-BREAK SPACE}", " "))
 
 
 def _go(trace: Trace) -> None:
@@ -65,18 +83,17 @@ def _go(trace: Trace) -> None:
     for process in processes[:_SHOWN]:
         level = "nothing" if process["level"] is None else f"level {process['level']}"
         why = f": {process['why']}" if process["why"] else ""
-        click.echo(
-            f"  go                 process {process['pid']}, "
-            + output.text(f"{process['version']}, {level}{why}")
-        )
+        said = output.text(f"{process['version']}, {level}{why}")
+        _say("go", f"process {process['pid']}, {said}")
     if (more := len(processes) - _SHOWN) > 0:
-        click.echo(f"  go                 {more:,} more, which sltrace go lists")
+        _say("go", f"{more:,} more, which sltrace go lists")
     wall = trace.meta["overhead"]["wall_ns"] or 1
     lost = source["counters"].get("go_ring_full", 0)
-    click.echo(
-        f"  go overhead        probes {source['probe_ns'] / wall:.2%} of a CPU (estimate: "
+    _say(
+        "go overhead",
+        f"probes {source['probe_ns'] / wall:.2%} of a CPU (estimate: "
         f"{source['hit_ns']:.0f} ns a hit and its program), sampler "
-        f"{source['sampler_cpu_ns'] / wall:.2%}; {counted(lost, 'wait')} lost"
+        f"{source['sampler_cpu_ns'] / wall:.2%}; {counted(lost, 'wait')} lost",
     )
 
 
@@ -84,7 +101,7 @@ def _not_looked_into(trace: Trace) -> None:
     """Sources that the kernel refused."""
     for name, source in trace.meta.get("sources", {}).items():
         if isinstance(why := source.get("refused"), str) and why:
-            click.echo(f"  {name:<18} not looked into: {output.text(why)}")
+            _say(name, f"not looked into: {output.text(why)}")
 
 
 def _profiles(trace: Trace) -> None:
@@ -93,9 +110,9 @@ def _profiles(trace: Trace) -> None:
     if not source:
         return
     taken = sum(source["received"].values())
-    click.echo(f"  profiles           {taken:,} taken in, {source['bytes'] / 1e6:.1f} MB")
+    _say("profiles", f"{taken:,} taken in, {source['bytes'] / 1e6:.1f} MB")
     for why, count in source["refused"].items():
-        click.echo(f"  profiles refused   {count:,}: {output.text(why)}")
+        _say("profiles refused", f"{count:,}: {output.text(why)}")
 
 
 def _worst(whole: Stat) -> str:
@@ -128,4 +145,4 @@ def _overhead(trace: Trace) -> str:
         if used["probe_ns_per_switch"]
         else "unknown (no BPF statistics here)"
     )
-    return f"probes {probes}, recorder {used['recorder_cpu_ns'] / wall:.2%}"
+    return f"probes {probes}, recorder\N{NO-BREAK SPACE}{used['recorder_cpu_ns'] / wall:.2%}"

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from sltrace.cli import output
 from sltrace.cli.summary import print_summary
-from tests.support.traces import META, make_trace
+from tests.support.traces import META, SECOND, make_trace
 
 
 def test_of_many_go_processes_those_with_something_to_say_are_shown(
@@ -28,3 +29,17 @@ def test_of_many_go_processes_those_with_something_to_say_are_shown(
     assert said[0].endswith("process 250, go1.27.3, level 0: stripped")
     assert said[1].endswith("process 1, go1.27.3, level 0")
     assert said[8:] == ["  go                 292 more, which sltrace go lists"]
+
+
+def test_it_fits_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = [{"wait_ns": 12_345_678, "end_ns": SECOND + i} for i in range(12_345)]
+    overhead = META["overhead"] | {"probe_ns_per_switch": 150}
+    path = make_trace(tmp_path, waits, meta={"overhead": overhead, "histogram_only": False})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(output, "terminal_width", lambda: 80)
+    print_summary(path.relative_to(tmp_path), "sleep ended")
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= 80
+    assert "\n" + " " * 21 + "p99.9 12.3 ms  max 12.3 ms\n" in said
