@@ -63,7 +63,7 @@ def facts(trace: Trace, cube: Cube) -> dict[str, Any]:
 def notice(lost: Losses) -> dict[str, str]:
     """What is missing as a sentence, and the look of it: bad, fair or good."""
     look = "bad" if lost.lost or lost.unread else "fair" if lost.missed_count else "good"
-    return {"look": look, "sentence": f"{lost.sentence[0].upper()}{lost.sentence[1:]}."}
+    return {"look": look, "sentence": _sentence(lost.sentence)}
 
 
 def diagnosis(trace: Trace, lost: Losses) -> dict[str, Any]:
@@ -86,8 +86,12 @@ def diagnosis(trace: Trace, lost: Losses) -> dict[str, Any]:
             }
             for f in found.findings
         ],
-        "notes": [bounded(n) for n in found.notes],
+        "notes": [_sentence(bounded(n)) for n in found.notes],
     }
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _recordings(trace: Trace) -> list[dict[str, Any]]:

@@ -44,7 +44,9 @@ const Diagnosis = (() => {
     });
     const nothing = document.getElementById("nothing-wrong");
     nothing.hidden = findings.length > 0;
-    nothing.textContent = ["Nothing is wrong, as far as this recording shows.", ...notes.map((n) => Text.safe(n) + ".")].join(" ");
+    // It was not looked for everywhere.
+    if (notes.length) nothing.className = "fair";
+    nothing.textContent = ["Nothing is wrong, as far as this recording shows.", ...notes.map(Text.safe)].join(" ");
   }
 
   // The sentence begins with the name that is its title.

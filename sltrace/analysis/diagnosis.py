@@ -20,6 +20,7 @@ from sltrace.analysis.losses import Losses, losses
 from sltrace.analysis.meta import min_latency_ns, recorded_ns
 from sltrace.analysis.runtimes import go, python
 from sltrace.analysis.stalls import blocked_io, steal, wakeup
+from sltrace.durations import format_duration
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
@@ -72,7 +73,10 @@ def diagnose(trace: Trace, *, most: int = 3, lost: Losses | None = None) -> Diag
         looked += [look(trace) for look in _OF_A_MACHINE]
         looked += [look(trace, wall_ns) for look in _OF_ALL]
         if threshold := min_latency_ns(trace):
-            notes.append(f"waits under {threshold:,} ns were not kept, and not looked into")
+            shortest = format_duration(threshold)
+            notes.append(f"waits shorter than {shortest} were not kept, and not looked into")
+        if not trace.sql("SELECT 1 AS one FROM waits LIMIT 1").num_rows:
+            notes.append("there are no waits in it")
     found = [finding for findings in looked for finding in _first(findings, most)]
     found.sort(key=lambda f: -f.lost)
     return Diagnosis(tuple(found), lost, tuple(notes))

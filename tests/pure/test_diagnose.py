@@ -277,11 +277,15 @@ def test_metadata_of_anybody_is_no_trouble(tmp_path: Path, meta: dict[str, Any])
     json.dumps(result.to_json())
 
 
+def test_a_recording_without_waits_is_not_one_that_is_well(tmp_path: Path) -> None:
+    assert of(tmp_path, []).notes == ("there are no waits in it",)
+
+
 def test_a_minimum_latency_is_said(tmp_path: Path) -> None:
     slow = {"wait_ns": 200_000, "culprit_ns": 200_000, "migrated": True, **IDLE}
     result = of(tmp_path, [slow] * 5000, meta={"min_latency_ns": 100_000})
     assert result.findings == ()
-    assert "100,000 ns" in result.notes[0]
+    assert "shorter than 100 us" in result.notes[0]
 
 
 def shown(path: Path, *options: str) -> str:
