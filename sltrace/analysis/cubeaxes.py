@@ -53,7 +53,7 @@ class Origin:
         source: Literal["waits", "histograms"] = (
             "histograms" if trace.meta.get("histogram_only") else "waits"
         )
-        # A histogram is of a second or so: finer bins would show waits at its middle and none beside.
+        # A histogram is of a second or so: finer bins would have its waits in the middle only.
         finest = "max(end_ns - start_ns)" if source == "histograms" else "1"
         (seen,) = trace.sql(
             f"SELECT min(end_ns) AS low, max(end_ns) AS high, {finest} AS finest FROM {source}"
