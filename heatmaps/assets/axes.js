@@ -7,6 +7,9 @@ const Axes = (() => {
   const LABEL = 15;
   // So many rows are named in words, more are counted.
   const NAMED = 3;
+  // Fewer ticks of latencies than this are too few; of its rows' own limits not many more fit.
+  const FEWEST_TICKS = 2;
+  const MOST_TICKS = 8;
   const REST = "all others";
   // Plotly reads tags and entities in labels: a name is neither.
   const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
@@ -51,19 +54,29 @@ const Axes = (() => {
       return [this.cube.low_ns[y0 + this.first], top === undefined ? null : top];
     }
 
-    // Ticks at 1, 10, 100 ns ...; between two limits of buckets in proportion.
-    ticks() {
-      const low = this.cube.low_ns;
-      const at = [];
-      const text = [];
-      for (let ns = 10; ns <= low[low.length - 1]; ns *= 10) {
-        const b = low.findIndex((l) => l > ns) - 1;
-        const y = b + (ns - low[b]) / (low[b + 1] - low[b]) - this.first - 0.5;
-        if (y < -0.5 || y > this.size - 0.5) continue;
-        at.push(y);
-        text.push(Text.limit(ns));
+    // Ticks at 1, 10, 100 ns ...; where few of those are among the rows from y0 to y1, at more.
+    ticks(y0, y1) {
+      if (!this.cube.length) return { at: [], text: [] };
+      for (const digits of [[1], [1, 2, 5]]) {
+        const found = this.round(digits).filter(({ y }) => y >= y0 - 0.5 && y <= y1 + 0.5);
+        if (found.length >= FEWEST_TICKS) return { at: found.map(({ y }) => y), text: found.map(({ ns }) => Text.limit(ns)) };
       }
-      return { at, text };
+      const step = Math.ceil((y1 - y0) / MOST_TICKS);
+      const rows = Array.from({ length: Math.floor((y1 - y0) / step) + 1 }, (_, i) => y0 + i * step);
+      return { at: rows.map((y) => y - 0.5), text: rows.map((y) => Text.limit(this.exactly(y, y)[0])) };
+    }
+
+    // Latencies with these first digits, each with its place: between two limits of buckets in proportion.
+    round(digits) {
+      const low = this.cube.low_ns;
+      const found = [];
+      for (let ten = 10; ten <= low[low.length - 1]; ten *= 10) {
+        for (const ns of digits.map((digit) => digit * ten)) {
+          const b = low.findIndex((l) => l > ns) - 1;
+          if (b >= 0) found.push({ ns, y: b + (ns - low[b]) / (low[b + 1] - low[b]) - this.first - 0.5 });
+        }
+      }
+      return found;
     }
 
     // The rows worth a look at first: those with waits of these kinds, and one more on each side.

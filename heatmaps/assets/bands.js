@@ -5,6 +5,8 @@ const Bands = (() => {
   const LINES = 24;
   // No band is drawn narrower than this part of the plot's width.
   const MIN_SHARE = 300;
+  // Pixels above the plot, below Plotly's buttons.
+  const STRIP = [3, 11];
   // A veil is named where it is at least this part of the width.
   const NAMED_SHARE = 0.16;
 
@@ -52,7 +54,7 @@ const Bands = (() => {
     const found = boxes(view);
     const path = (of, yref, look) => ({ type: "path", xref: "x", yref, path: of, ...look });
     const each = (draw) => found.map((b) => draw(at(b), b.y0, b.y1)).join("");
-    const strips = joined(cube, cube.losses).map((span) => box(at(span), 1.008, 1.03)).join("");
+    const strips = joined(cube, cube.losses).map((span) => box(at(span), ...STRIP)).join("");
     const over = view.axisNow.rowOf ? "y" : "paper";
     return [
       ...view.axisNow.veils().flatMap((rows) => veils(view, rows, start, { soft, text })),
@@ -60,7 +62,7 @@ const Bands = (() => {
         path(each(box), over, { line: { width: 0 }, fillcolor: plot, opacity: 0.6 }),
         path(each(hatch), over, { line: { color: text, width: 1 }, opacity: 0.7 }),
       ] : []),
-      ...(strips ? [path(strips, "paper", { line: { color: loss, width: 1 }, fillcolor: loss })] : []),
+      ...(strips ? [path(strips, "paper", { ysizemode: "pixel", yanchor: 1, line: { width: 0 }, fillcolor: loss })] : []),
     ];
   }
 

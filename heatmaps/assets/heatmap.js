@@ -79,9 +79,9 @@ class Heatmap {
   layout() {
     const { text, line, soft, plot } = Theme.colours();
     const axis = this.axis = this.view.axisNow;
-    const ticks = axis.ticks();
     const look = { color: text, linecolor: line, tickcolor: line, showline: true, mirror: true, tickfont: { size: 11 } };
     const [low, high] = axis.extent(this.view.kindsOn);
+    const ticks = axis.ticks(low, high);
     return {
       ...this.figure.layout,
       width: this.width,

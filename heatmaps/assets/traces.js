@@ -9,6 +9,14 @@ class Traces {
       this.width = node.clientWidth;
       if (this.chosen && width !== this.width) this.draw();
     }).observe(node);
+    // Words of a timeline that is made to fit the paper are too small to be read.
+    for (const [event, width] of [["beforeprint", () => Math.min(this.width, Heatmap.PAPER)], ["afterprint", () => node.clientWidth]]) {
+      window.addEventListener(event, () => {
+        if (!this.chosen) return;
+        this.width = width();
+        this.draw();
+      });
+    }
   }
 
   // The cube is another one now.
@@ -81,10 +89,10 @@ class Traces {
     const hidden = trace.hidden ? ` Its ${Text.number(trace.hidden)} shortest waits are not drawn.` : "";
     const named = Text.namer(lanes.map((l) => l.name));
     const rows = lanes.flatMap((l) => l.waits.map((w) => [
-      named(l.name), Text.kind(w.kind), Text.duration(w.from), Text.duration(w.ns), Text.name(w.because, 36),
+      named(l.name), Text.name(Text.kind(w.kind)), Text.duration(w.from), Text.duration(w.ns), Text.name(w.because, 36),
     ]));
     const table = el("details", {}, el("summary", {}, "The same as a table"),
-      Table.make("", ["who", "waited for", "after", "for", Text.name("because of")], rows));
+      Table.make("", ["who", Text.name("waited for"), "after", "for", Text.name("because of")], rows));
     return [el("h3", { class: "trace-title" }, "Trace ", Text.name(trace.id, 40)), el("p", { class: "help" }, "Between its waits a thread ran, or worked for something else." + hidden),
       key, this.timeline(trace, lanes), table, ...this.running(trace)];
   }
@@ -102,7 +110,8 @@ class Traces {
   timeline(trace, lanes) {
     const { ROW, TOP } = Traces;
     const width = Math.max(260, this.width - 4);
-    const label = Math.min(Traces.LABEL, Math.floor(width / 3));
+    const letters = Math.max(...lanes.map((lane) => [...Text.safe(lane.name)].length));
+    const label = Math.min(Math.ceil(letters * Traces.LETTER) + 12, Traces.LABEL, Math.floor(width / 3));
     const ticks = width < 600 ? 2 : 4;
     const span = Math.max(1, trace.end - trace.start);
     const x = (ns) => label + (width - label - 10) * ns / span;
@@ -112,7 +121,7 @@ class Traces {
       svg.append(Text.svg("line", { x1: x(at), x2: x(at), y1: TOP - 4, y2: TOP + ROW * lanes.length, class: "grid" }));
       svg.append(Text.svg("text", { x: x(at), y: 11, "text-anchor": i === ticks ? "end" : "middle", class: "side" }, Text.duration(at)));
     }
-    const form = Text.shorts(lanes.map((lane) => lane.name), Math.floor(label / 7.6));
+    const form = Text.shorts(lanes.map((lane) => lane.name), Math.floor((label - 12) / Traces.LETTER));
     lanes.forEach((lane, row) => {
       const y = TOP + row * ROW;
       const name = Text.svg("text", { x: label - 8, y: y + ROW / 2 + 4, "text-anchor": "end" }, form(lane.name));
@@ -135,6 +144,7 @@ class Traces {
   static look(kind) { return kind === "goroutine_blocked" ? "blocked" : Traces.KINDS.includes(kind) ? kind : "other"; }
 }
 Traces.KINDS = ["runq_wakeup", "runq_preempt", "throttled", "blocked", "goroutine", "stw", "gil", "loop"];
-Traces.LABEL = 190;
+Traces.LABEL = 320;
+Traces.LETTER = 7;
 Traces.ROW = 22;
 Traces.TOP = 22;

@@ -8,9 +8,11 @@ class View {
     this.listeners = [];
     // Sleeping is not latency, nor is an iteration of a loop: off until asked for.
     const lost = cube.lostKinds;
+    // Where all victims are of one cgroup, its name blames nobody.
+    const oneCgroup = new Set(cube.victims.map(([, cgroup]) => cgroup)).size === 1;
     this.defaults = {
       axis: "latency", measure: "time", scale: "log", stack: "victim", weight: "time", order: "root", split: "none",
-      compare: "share", blame: "cgroup", profile: "with", kinds: lost.length ? lost : cube.kinds,
+      compare: "share", blame: oneCgroup ? "comm" : "cgroup", profile: "with", kinds: lost.length ? lost : cube.kinds,
     };
     this.read();
     window.addEventListener("hashchange", () => {
