@@ -6,7 +6,7 @@ const Bands = (() => {
   // No band is drawn narrower than this part of the plot's width.
   const MIN_SHARE = 300;
   // Pixels above the plot, below Plotly's buttons.
-  const STRIP = [3, 11];
+  const STRIP = [2, 9];
   // A veil is named where it is at least this part of the width.
   const NAMED_SHARE = 0.16;
 

@@ -81,7 +81,7 @@
       const between = `${Text.signed(c.low, Text.duration)} to ${Text.signed(c.high, Text.duration)}`;
       return el("li", { class: "finding" }, el("span", {}, el("b", { class: c.low > 0 ? "worse" : "better" }, c.low > 0 ? "Slower: " : "Faster: "),
         `${className(name)}, ${figureName(data, c.name)}: ${change} (${between})`));
-    }), ...(more > 0 ? [el("li", { class: "finding" }, `and ${more} more that differ for certain: choose other waits below`)] : []));
+    }), ...(more > 0 ? [el("li", { class: "finding" }, `and ${more} more that ${more === 1 ? "differs" : "differ"} for certain: choose other waits below`)] : []));
     byId("no-verdict").hidden = certain.length > 0;
     if (!Object.keys(data.classes).length) byId("no-verdict").textContent = "Neither side has waits.";
   }

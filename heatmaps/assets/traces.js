@@ -2,7 +2,7 @@
 // The slowest distributed traces, and one of them as a timeline of its threads and goroutines.
 class Traces {
   constructor(node, cube, view, trie) {
-    Object.assign(this, { node, cube, view });
+    Object.assign(this, { node, cube, view, widest: Infinity });
     this.renew(trie);
     new ResizeObserver(() => {
       const { width } = this;
@@ -10,11 +10,10 @@ class Traces {
       if (this.chosen && width !== this.width) this.draw();
     }).observe(node);
     // Words of a timeline that is made to fit the paper are too small to be read.
-    for (const [event, width] of [["beforeprint", () => Math.min(this.width, Heatmap.PAPER)], ["afterprint", () => node.clientWidth]]) {
+    for (const [event, widest] of [["beforeprint", Heatmap.PAPER], ["afterprint", Infinity]]) {
       window.addEventListener(event, () => {
-        if (!this.chosen) return;
-        this.width = width();
-        this.draw();
+        this.widest = widest;
+        if (this.chosen) this.draw();
       });
     }
   }
@@ -109,7 +108,7 @@ class Traces {
 
   timeline(trace, lanes) {
     const { ROW, TOP } = Traces;
-    const width = Math.max(260, this.width - 4);
+    const width = Math.max(260, Math.min(this.width, this.widest) - 4);
     const letters = Math.max(...lanes.map((lane) => [...Text.safe(lane.name)].length));
     const label = Math.min(Math.ceil(letters * Traces.LETTER) + 12, Traces.LABEL, Math.floor(width / 3));
     const ticks = width < 600 ? 2 : 4;

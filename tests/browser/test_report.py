@@ -126,6 +126,11 @@ def test_losses_are_said_first_and_drawn(open_report: Callable[..., Report]) -> 
     assert "77 below min" in report.text(".notice")
     assert report.page.locator("#heatmap .shapelayer path").count() == 3
     assert report.page.is_visible("#loss-help")
+    strip = report.page.locator("#heatmap .shapelayer path").last.bounding_box()
+    buttons = report.page.locator("#heatmap .modebar-btn svg").first.bounding_box()
+    assert strip
+    assert buttons
+    assert strip["y"] >= buttons["y"] + buttons["height"]
     report.drag(0.1, 0.1, 0.3, 0.9)
     assert "No wait was lost in this time range" in report.text("#selection-losses")
     report.drag(0.35, 0.1, 0.45, 0.9)
@@ -232,11 +237,16 @@ def test_an_empty_trace(open_report: Callable[..., Report]) -> None:
     report = open_report([])
     assert report.figures["count"] == 0
     assert "No waits" in report.text("#flame-status")
+    assert "no waits" in report.text("#nothing-wrong")
+    assert report.page.locator("#nothing-wrong.fair").count() == 1
 
 
 def test_one_wait_on_one_cpu(open_report: Callable[..., Report]) -> None:
     report = open_report([{}], meta={"cpus": 1})
     assert report.text("#recorded").endswith("1 CPU")
+    assert report.page.locator("#heatmap .ytick").count() > 1
+    # Of one cgroup, whose name would blame nobody.
+    assert report.page.input_value("#blame") == "comm"
     for scale in ("log", "linear", "rank"):
         report.page.select_option("#scale", scale)
         lowest, highest, shade = report.page.evaluate(

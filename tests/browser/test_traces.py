@@ -63,8 +63,26 @@ def test_one_as_a_timeline(open_report: Callable[..., Report]) -> None:
     assert sorted(map(tuple, drawn)) == sorted((r["kind"], r["wait_ns"]) for r in expected)
     lanes = report.page.locator("#traces .timeline > text:not(.side)").all_text_contents()
     assert sorted(lanes) == ["web (100)", "web (101)", "web (102)"]
+    report.page.locator("#traces details summary").click()
+    # A text does not begin where the number before it ends.
+    gaps = report.page.locator("#traces details td.number + td:not(.number)").evaluate_all(
+        "cells => cells.map(c => parseFloat(getComputedStyle(c).paddingLeft))"
+    )
+    assert min(gaps) > 6
+    for event, narrow in (("beforeprint", True), ("afterprint", False)):
+        report.page.evaluate("event => { dispatchEvent(new Event(event)) }", event)
+        width = report.page.locator("#traces .timeline").get_attribute("width")
+        assert (int(width or 0) < 640) == narrow
     report.page.locator("#traces .trace-id[aria-pressed=true]").click()
     assert report.page.locator("#traces .timeline").count() == 0
+
+
+def test_a_lane_has_its_whole_name_where_there_is_room(open_report: Callable[..., Report]) -> None:
+    comm = "a-long-name-of-a-thread-(asyncio)"
+    report = open_report([{"trace_id": f"{1:032x}", "comm": comm, "tid": 7}])
+    report.page.locator("#traces .trace-id").click()
+    drawn = report.page.locator("#traces .timeline > text:not(.side)").all_text_contents()
+    assert drawn == [f"{comm} (7)"]
 
 
 def test_hostile_ids_and_threads(open_report: Callable[..., Report]) -> None:
