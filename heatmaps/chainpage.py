@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from heatmaps.assemble import assemble
-from heatmaps.encode import ColumnBlock, bounded
+from heatmaps.encode import ColumnBlock, bounded, said
 from heatmaps.facts import notice
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def build_chain_page(trace: Trace, chain: Chain, subject: str) -> bytes:
         "name": bounded(trace.path.name),
         "created": bounded(meta.get("created")),
         "losses": notice(chain.losses),
-        "notes": [bounded(note) for note in (*chain.notes, *_cut(chain))],
+        "notes": [said(note) for note in (*chain.notes, *_cut(chain))],
         "links": [
             {
                 "where": bounded(link.where),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from heatmaps.assemble import assemble
-from heatmaps.encode import ColumnBlock, bounded
+from heatmaps.encode import ColumnBlock, bounded, said
 from heatmaps.facts import notice
 from heatmaps.trie import Trie
 from sltrace.model import LOST_KINDS
@@ -54,6 +54,7 @@ def build_comparison(result: Diff, ran: tuple[Running, Running] | None = None) -
     block = ColumnBlock()
     data: dict[str, Any] = _plain(result.to_json())
     data["lost_kinds"] = LOST_KINDS
+    data["notes"] = [said(n) for n in result.notes]
     data["losses"] = [notice(lost) for lost in result.losses]
     data["hosts"] = [bounded(s.trace.meta.get("host")) for s in (result.a, result.b)]
     data["curves"] = {
@@ -98,7 +99,7 @@ def _stacks(
         "frames": [bounded(n) for n in names],
         "frame_kinds": ["other"] * len(names),
         "ran": bool(some),
-        "profiles": [[bounded(s) for s in r.sentences] for r in ran or ()],
+        "profiles": [[said(s) for s in r.sentences] for r in ran or ()],
     }
 
 

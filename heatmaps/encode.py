@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 MAX_NAME = 4096
 """Characters kept of a name. A path is at most 4096 bytes (PATH_MAX), a comm 15, but a trace's
 author may write anything."""
+
+_MICROSECONDS = re.compile(r"(?<=\d )us\b")
 
 _TYPES = (("u1", 0xFF), ("u2", 0xFFFF), ("u4", 0xFFFFFFFF))
 _ALIGNMENT = 8
@@ -74,6 +77,11 @@ def embedded_json(value: Mapping[str, Any]) -> str:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def said(sentence: str) -> str:
+    """A sentence of the command line, bounded, with microseconds as pages write them."""
+    return _MICROSECONDS.sub("µs", bounded(sentence))
 
 
 def bounded(name: object) -> str:

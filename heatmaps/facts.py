@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from heatmaps.encode import bounded
+from heatmaps.encode import bounded, said
 
 if TYPE_CHECKING:
     from sltrace.analysis.cubedata import Cube
@@ -48,7 +48,7 @@ def facts(trace: Trace, cube: Cube) -> dict[str, Any]:
         "partial": [[c.name, c.value] for c in lost.counters if c.kind == "partial" and c.value],
         "overhead": {k: _natural(v) for k, v in _mapping(meta.get("overhead")).items()},
         "notes": [
-            bounded(note)
+            said(note)
             for note in (
                 *cube.notes,
                 *filter(None, [in_two_kinds(trace), not_together(trace, {})]),
@@ -80,18 +80,18 @@ def diagnosis(trace: Trace, lost: Losses) -> dict[str, Any]:
         "findings": [
             {
                 "name": f.name,
-                "sentence": bounded(f.sentence),
-                "advice": bounded(f.advice),
+                "sentence": said(f.sentence),
+                "advice": said(f.advice),
                 "values": {k: [bounded(v) for v in values] for k, values in f.values.items()},
             }
             for f in found.findings
         ],
-        "notes": [_sentence(bounded(n)) for n in found.notes],
+        "notes": [_sentence(n) for n in found.notes],
     }
 
 
 def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
+    return f"{text[:1].upper()}{said(text[1:])}."
 
 
 def _recordings(trace: Trace) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from heatmaps.assemble import assemble
-from heatmaps.encode import ColumnBlock, bounded
+from heatmaps.encode import ColumnBlock, bounded, said
 from heatmaps.facts import diagnosis, facts
 from heatmaps.figure import base_figure
 from heatmaps.trie import Trie
@@ -172,7 +172,7 @@ def cube_data(cube: Cube) -> tuple[ColumnBlock, dict[str, Any]]:
                 "unit": p.unit,
                 "on_cpu": p.on_cpu,
                 "outside": p.outside,
-                "sentence": bounded(p.sentence),
+                "sentence": said(p.sentence),
             }
             for p in cube.profiles
         ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from heatmaps.encode import bounded
+from heatmaps.encode import said
 from heatmaps.page import cube_data
 
 if TYPE_CHECKING:
@@ -43,5 +43,5 @@ def part_data(whole: Whole, start_ns: int | None, end_ns: int | None) -> dict[st
         **data,
         "columns": block.directory,
         "block": block.text(),
-        "aggregated": [bounded(n) for n in aggregated],
+        "aggregated": [said(n) for n in aggregated],
     }

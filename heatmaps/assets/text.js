@@ -8,13 +8,13 @@ const Text = (() => {
   const WHOLE = new Intl.NumberFormat("en");
   const UNITS = [["s", 1e9], ["ms", 1e6], ["µs", 1e3]];
 
-  function safe(name) {
-    return name.replace(UNSAFE, (c) => {
-      const code = c.codePointAt(0);
-      return code < 0x100 ? "\\x" + code.toString(16).padStart(2, "0")
-        : "\\u" + code.toString(16).padStart(4, "0");
-    });
+  function escaped(character) {
+    const code = character.codePointAt(0);
+    return code < 0x100 ? "\\x" + code.toString(16).padStart(2, "0") : "\\u" + code.toString(16).padStart(4, "0");
   }
+
+  // Spaces alone would show as nothing.
+  const safe = (name) => name.trim() ? name.replace(UNSAFE, escaped) : [...name].map(escaped).join("");
 
   // Both ends of a cgroup path or a symbol tell something: the middle goes.
   function short(name, length) {

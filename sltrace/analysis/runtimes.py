@@ -66,7 +66,7 @@ _PYTHON: Mapping[str, tuple[Name, str, tuple[str, ...]]] = {
     "loop-blocked": ("loop_blocked", "Blocked event loop", ()),
     "loop-busy": ("loop_busy", "Busy event loop", (Kind.LOOP.label,)),
     "lock-convoy": ("lock_convoy", "Lock convoy", ()),
-    "gc": ("python_gc", "Garbage collection", ()),
+    "gc": ("python_gc", "Garbage collection", (Kind.STW.label,)),
 }
 """Of each finding of `sltrace python`: its name here, its title, and the kinds it is about.
 

@@ -9,7 +9,10 @@ _UNSAFE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 
 def printable(text: str) -> str:
-    """The text with control, bidi and invisible characters as escapes such as `\\x1b`."""
+    """The text with control, bidi and invisible characters as escapes such as `\\x1b`, and so with
+    spaces where there is nothing else."""
+    if text.isspace():
+        return "".join(map(_escape, text))
     if text.isascii() and text.isprintable():
         return text
     return "".join(c if unicodedata.category(c) not in _UNSAFE else _escape(c) for c in text)

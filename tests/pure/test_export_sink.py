@@ -77,6 +77,8 @@ def test_binary_is_refused_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
         ("a\nb\tc\r\x7f\x9b", "a\\x0ab\\x09c\\x0d\\x7f\\x9b"),
         ("\u202e\u2066\u200b\ufeff\u2028", "\\u202e\\u2066\\u200b\\ufeff\\u2028"),
         ("\U000e0041", "\\ue0041"),
+        (" \u3000", "\\x20\\u3000"),
+        (" a", " a"),
     ],
 )
 def test_printable(text: str, shown: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heatmaps.encode import MAX_NAME, ColumnBlock, bounded, embedded_json
+from heatmaps.encode import MAX_NAME, ColumnBlock, bounded, embedded_json, said
 from heatmaps.figure import base_figure
 from heatmaps.page import build_page
 from heatmaps.trie import Trie
@@ -183,3 +183,7 @@ def test_report_writes_beside_and_never_over(
     assert page.read_text() != "precious"
     assert run(["report", str(tmp_path / "none.slt"), "-o", "other.html"]) == 5
     assert not (tmp_path / "other.html").exists()
+
+
+def test_sentences_have_microseconds_as_the_page_has_them() -> None:
+    assert said("841 us to 6.13 ms of bus, 1.5 us.") == "841 µs to 6.13 ms of bus, 1.5 µs."
