@@ -48,6 +48,7 @@
     for (const key of ["key-ran", "key-ran-two"]) byId(key).hidden = !view.ranShown;
     byId("stack").disabled = !cube.hasStacks;
     byId("weight").disabled = !view.weighed;
+    byId("blame").disabled = !cube.exact;
     byId("split").disabled = view.stack.startsWith("profile-");
   }
 

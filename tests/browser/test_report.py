@@ -213,6 +213,7 @@ def test_a_trace_with_histograms_only(open_report: Callable[..., Report]) -> Non
     )
     assert report.figures["count"] == 5
     assert "histograms only" in report.text("#flame-note")
+    assert report.page.is_disabled("#blame")
     assert {"/a", "woken"} <= set(report.frames)
     report.show("cells=0-60,0-1&with=0-90,0-2")
     for width in (1200, 1400):
@@ -238,6 +239,7 @@ def test_an_empty_trace(open_report: Callable[..., Report]) -> None:
     assert report.figures["count"] == 0
     assert "No waits" in report.text("#flame-status")
     assert "no waits" in report.text("#nothing-wrong")
+    assert report.page.is_hidden("#kinds")
     assert report.page.locator("#nothing-wrong.fair").count() == 1
 
 
