@@ -136,10 +136,11 @@ class Losses:
             parts.append(f"{counted(self.lost, 'wait')} lost {self._where()}{any_of}")
         if self.missed_count:
             low, high = (sum(getattr(m, e) for m in self.missed) for e in ("low_ns", "high_ns"))
-            least = f"{format_duration(low)} to" if low else "at most"
+            least, most = format_duration(low), format_duration(high)
+            between = most if least == most else f"{least} to {most}" if low else f"at most {most}"
+            together = " together" if self.missed_count > 1 else ""
             parts.append(
-                f"{counted(self.missed_count, 'wait')} not seen whole, "
-                f"{least} {format_duration(high)} together"
+                f"{counted(self.missed_count, 'wait')} not seen whole, {between}{together}"
             )
         digits = percent_digits(self.fraction)
         share = f"{self.fraction:.{digits}%}"

@@ -145,7 +145,7 @@ def test_the_losses_of_a_chain_are_those_of_the_part_asked_for(
     )
     assert chain(trace).losses.sentence.startswith("9 waits not seen whole")
     assert chain(trace, **part).losses.sentence.startswith(
-        "1 wait not seen whole, 5 ns to 40 ns together (at most 50.00% of these"
+        "1 wait not seen whole, 5 ns to 40 ns (at most 50.00% of these"
     )
 
 

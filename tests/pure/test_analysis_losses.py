@@ -65,6 +65,19 @@ def test_few_losses_among_many_waits_are_not_none() -> None:
     assert "(0.0049% of all: the percentiles above 99.9951% have no upper limit)" in found.sentence
 
 
+@pytest.mark.parametrize(
+    ("missed", "said"),
+    [
+        ((1, 31_300_000, 31_300_400), "1 wait not seen whole, 31.3 ms ("),
+        ((2, 31_300_000, 31_300_400), "2 waits not seen whole, 31.3 ms together ("),
+        ((1, 0, 250), "1 wait not seen whole, at most 250 ns ("),
+    ],
+)
+def test_limits_that_read_alike_are_said_once(missed: tuple[int, int, int], said: str) -> None:
+    found = Losses((), (), (Missed("hole", *missed),), kept=100, start_ns=0)
+    assert found.sentence.startswith(said)
+
+
 def test_a_missed_wait_counts_once_with_its_bounds(tmp_path: Path) -> None:
     counters = [counter("holes", "loss", 2), counter("unstamped", "loss", 1)]
     missed = [
@@ -153,7 +166,7 @@ def test_what_losses_cannot_be_told_by_is_said(tmp_path: Path) -> None:
     by_name = Selection(values={"comm": ("b",), "cgroup": ("/b",)}, start_ns=6 * SECOND)
     assert losses(trace, by_name).sentence == (
         "10 waits lost on CPU 1 between 7.0 s and 8.0 s, of any comm or cgroup; 1 wait not seen "
-        "whole, at most 3.00 s together (at most 73.33% of these: the percentiles above 26.67% "
+        "whole, at most 3.00 s (at most 73.33% of these: the percentiles above 26.67% "
         "have no upper limit)"
     )
     quiet = Selection(start_ns=3 * SECOND, end_ns=4 * SECOND)
