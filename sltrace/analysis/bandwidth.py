@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sltrace.analysis.finding import LONG_NS, Finding, name_of
-from sltrace.analysis.foremost import added_up, foremost
+from sltrace.analysis.foremost import foremost, waits_by
 from sltrace.analysis.meta import recorded_sql
 from sltrace.durations import format_duration
 from sltrace.plural import counted
@@ -35,7 +35,7 @@ def bandwidth(trace: Trace) -> list[Finding]:
     """Real-time threads have used up what they may run."""
     rows = trace.sql(
         f"SELECT *, {recorded_sql(trace, 'pid')} AS wall "
-        f"FROM ({added_up('cgroup', f'waits WHERE wait_ns >= ? AND {HELD_BACK}')}) "
+        f"FROM ({waits_by('cgroup', f'waits WHERE wait_ns >= ? AND {HELD_BACK}')}) "
         "WHERE waited >= ? * wall AND n >= ? ORDER BY waited DESC",
         [LONG_NS, BANDWIDTH, OFTEN],
     ).to_pylist()
