@@ -180,6 +180,24 @@ def test_a_backlog_names_the_stack_that_waited_longest(tmp_path: Path) -> None:
     assert found.evidence["by_reason"][0]["total"] == 560
 
 
+def test_a_backlog_that_comes_and_goes_is_no_time_of_idle_ps(tmp_path: Path) -> None:
+    """None is idle while goroutines are queued, though both are in each of the seconds."""
+    gauges = [
+        {"ns": SECOND + i * SECOND // 10, "pid": 100, "name": name, "item": None, "value": value}
+        for i in range(30)
+        for name, value in (
+            ("gomaxprocs", 2.0),
+            ("runq_local", 0.0 if i % 10 else 400.0),
+            ("idle_ps", 2.0 if i % 10 else 0.0),
+        )
+    ]
+    (found,) = findings(made(tmp_path, gauges=gauges))
+    assert (
+        "up to 20 goroutines were queued per P, on average over a second, in 3 " in found.sentence
+    )
+    assert "meanwhile 0% of the Ps were idle" in found.sentence
+
+
 def test_a_leak_only_grows(tmp_path: Path) -> None:
     def scans(counts: list[int]) -> list[dict[str, Any]]:
         return [

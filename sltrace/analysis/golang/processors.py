@@ -175,14 +175,17 @@ def backlog(trace: Trace) -> list[Finding]:
             max(value) FILTER (WHERE name = 'spinning_ms') AS spinning
           FROM gauges GROUP BY pid, ns HAVING ps > 0
         ), seconds AS (
-          SELECT pid, (ns - ?) // ? AS s, min(ns) AS first, max(ns) AS last,
-            avg(queued / ps) AS queued, coalesce(avg(idle / ps), 0) AS idle,
-            coalesce(avg(spinning / ps), 0) AS spinning
+          SELECT pid, (ns - $1) // $2 AS s, min(ns) AS first, max(ns) AS last,
+            avg(queued / ps) AS queued,
+            sum(ps) FILTER (queued >= $3 * ps) AS ps,
+            sum(idle) FILTER (queued >= $3 * ps) AS idle,
+            sum(spinning) FILTER (queued >= $3 * ps) AS spinning
           FROM ticks GROUP BY ALL HAVING count(*) >= 5
         )
         SELECT pid, min(first) AS first, max(last) AS last, max(queued) AS queued,
-          avg(idle) AS idle, avg(spinning) AS spinning, count(*) AS seconds
-        FROM seconds WHERE queued >= ? GROUP BY pid HAVING count(*) >= 2
+          coalesce(sum(idle) / sum(ps), 0) AS idle,
+          coalesce(sum(spinning) / sum(ps), 0) AS spinning, count(*) AS seconds
+        FROM seconds WHERE queued >= $3 GROUP BY pid HAVING count(*) >= 2
         """,
         [origin, _WINDOW_NS, BACKLOG],
     ).to_pylist()
@@ -213,8 +216,9 @@ def backlog(trace: Trace) -> list[Finding]:
                 row["first"] - origin,
                 row["last"] - origin,
                 f"fewer than {BACKLOG:.0f} goroutines queued per P, over a second",
-                f"up to {row['queued']:.0f} goroutines were queued per P for {row['seconds']} s, "
-                f"while {row['idle']:.0%} of the Ps were idle{what}",
+                f"up to {row['queued']:.0f} goroutines were queued per P, on average over a "
+                f"second, in {row['seconds']} seconds; meanwhile {row['idle']:.0%} of the Ps were "
+                f"idle{what}",
                 {
                     "queued_per_p": row["queued"],
                     "idle_share": row["idle"],
