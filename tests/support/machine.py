@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -56,13 +56,14 @@ class TaskStruct(c.Structure):
 @cache
 def library(loader: str = "libbpf") -> c.CDLL:
     """The machine with what it remembers under this loader."""
-    target = Path(mkdtemp(prefix="sltrace-machine-")) / "machine.so"
     flags = ["-O1", "-g", "-shared", "-fPIC", "-fsanitize=undefined", "-fno-sanitize-recover"]
     if loader == "bcc":
         sizes = re.findall(r"#define ((?:SEARCH|TALLY)_\w+)\s+(\d+)", BCC_SOURCE.read_text())
         flags += [f"-D{name}={value}" for name, value in sizes]
-    subprocess.run(["cc", *flags, "-o", str(target), str(SOURCE)], check=True, timeout=120)
-    lib = c.CDLL(str(target))
+    with TemporaryDirectory(prefix="sltrace-machine-") as folder:
+        target = Path(folder) / "machine.so"
+        subprocess.run(["cc", *flags, "-o", str(target), str(SOURCE)], check=True, timeout=120)
+        lib = c.CDLL(str(target))
     lib.host_counter.restype = c.c_uint64
     return lib
 

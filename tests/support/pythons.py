@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -79,12 +82,11 @@ def those_here(names: Iterable[str]) -> list[str]:
 @cache
 def _packages() -> Path:
     """Site packages of this environment that are plain Python, for every interpreter to import."""
-    import tempfile
-
     import opentelemetry.trace
 
     site = Path(opentelemetry.trace.__file__).parents[2]
     folder = Path(tempfile.mkdtemp(prefix="sltrace-packages-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for name in ("opentelemetry", "typing_extensions.py", "importlib_metadata", "zipp"):
         if (site / name).exists():
             (folder / name).symlink_to(site / name)
