@@ -49,18 +49,31 @@ class Curves {
   grid(svg, x, y, [first, last], [least, most]) {
     const { LEFT, RIGHT, TOP, BOTTOM, HEIGHT } = Curves;
     const text = (attributes, words) => svg.append(Text.svg("text", attributes, words));
-    for (let e = Math.ceil(first); e <= last; e++) {
-      const at = x(10 ** e);
+    for (const ns of Curves.ticks(first, last)) {
+      const at = x(ns);
       svg.append(Text.svg("line", { x1: at, x2: at, y1: TOP, y2: HEIGHT - BOTTOM, class: "grid" }));
-      text({ x: at, y: HEIGHT - BOTTOM + 16, "text-anchor": "middle" }, Text.limit(10 ** e));
+      // None is cut by the edge.
+      text({ x: Math.min(at + Curves.HALF, this.width) - Curves.HALF, y: HEIGHT - BOTTOM + 16, "text-anchor": "middle" }, Text.limit(+ns.toPrecision(3)));
     }
-    const step = Math.max(1, Math.ceil((most - least) / 6));
-    for (let e = Math.ceil(least); e <= most; e += step) {
-      const at = y(10 ** e);
+    for (const value of Curves.ticks(least, most)) {
+      const at = y(value);
       svg.append(Text.svg("line", { x1: LEFT, x2: this.width - RIGHT, y1: at, y2: at, class: "grid" }));
-      text({ x: LEFT - 6, y: at + 4, "text-anchor": "end" }, Curves.number(10 ** e));
+      text({ x: LEFT - 6, y: at + 4, "text-anchor": "end" }, Curves.number(value));
     }
     text({ x: LEFT, y: 10, class: "side" }, `waits per ${this.per}, at least so long`);
+  }
+
+  // Powers of ten, where few of those are between the limits (log10) more, at least the limits.
+  static ticks(low, high) {
+    const step = Math.max(1, Math.ceil((high - low) / Curves.MOST_TICKS));
+    for (const digits of [[1], [1, 2, 5]]) {
+      const found = [];
+      for (let e = Math.floor(low); e <= high; e++) {
+        for (const value of digits.map((digit) => digit * 10 ** e)) if (e % step === 0 && Math.log10(value) >= low && Math.log10(value) <= high) found.push(value);
+      }
+      if (found.length > 1) return found;
+    }
+    return [10 ** low, 10 ** high];
   }
 
   static number(v) { return v.toLocaleString("en", { maximumSignificantDigits: 3 }); }
@@ -88,3 +101,6 @@ Curves.RIGHT = 12;
 Curves.TOP = 18;
 Curves.BOTTOM = 24;
 Curves.HEIGHT = 240;
+// Half of what a tick's label is wide.
+Curves.HALF = 22;
+Curves.MOST_TICKS = 10;

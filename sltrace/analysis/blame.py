@@ -22,6 +22,7 @@ from sltrace.analysis.selection import (
     tables,
 )
 from sltrace.analysis.slices import CgroupRan
+from sltrace.durations import format_duration
 from sltrace.errors import UsageError
 from sltrace.model import RUNQ_KINDS, Flag, Kind
 
@@ -275,5 +276,5 @@ def _whole(trace: Trace, selection: Selection) -> dict[str, int]:
 def _notes(trace: Trace) -> tuple[str, ...]:
     notes = list(trace.notes)
     if threshold := min_latency_ns(trace):
-        notes.append(f"only waits of {threshold:,} ns or more were kept")
+        notes.append(f"only waits of {format_duration(threshold)} or more were kept")
     return tuple(notes)

@@ -30,6 +30,7 @@ from sltrace.analysis.ranges import QUANTILES, Group
 from sltrace.analysis.selection import Dimension, Value, dimensions, tables
 from sltrace.analysis.sides import Per, Side
 from sltrace.analysis.together import not_together
+from sltrace.durations import format_duration
 from sltrace.model import GO_PROBE_KINDS, RUNQ
 
 BY = ("kind", "cgroup", "comm")
@@ -286,7 +287,7 @@ def _notes(sides: tuple[Side, Side]) -> tuple[str, ...]:
             "long on both sides: nothing is said of how their number and total changed"
         )
     if shortest := max(min_latency_ns(s.trace) for s in sides):
-        notes.append(f"only waits of {shortest:,} ns or more are compared")
+        notes.append(f"only waits of {format_duration(shortest)} or more are compared")
     if min(blocks_of(s.span_ns) for s in sides) < FEWEST_BLOCKS:
         shortest_s = FEWEST_BLOCKS * SHORTEST_BLOCK_NS / 1e9
         notes.append(f"a side is shorter than {shortest_s:g} s: no confidence intervals")

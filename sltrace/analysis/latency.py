@@ -23,6 +23,7 @@ from sltrace.analysis.selection import (
     dimensions,
     tables,
 )
+from sltrace.durations import format_duration
 from sltrace.errors import UsageError
 from sltrace.model import RUNQ, RUNQ_KINDS, Flag
 
@@ -142,7 +143,8 @@ def refuse_beyond_histograms(
         why = "this trace has histograms only (--histogram-only)"
         hint = "record again without --histogram-only"
     else:
-        why = f"this trace has no waits under {min_latency_ns(trace):,} ns (--min-latency)"
+        shortest = format_duration(min_latency_ns(trace))
+        why = f"this trace has no waits under {shortest} (--min-latency)"
         hint = "add --kept to look at the waits it has"
     what = f"{', '.join(strange)} is" if strange else "a part of the time or of the waits is"
     raise UsageError(
@@ -227,5 +229,5 @@ def _notes(trace: Trace, source: Source) -> tuple[str, ...]:
         if beside := _kinds_beside_histograms(trace):
             notes.append(f"waits of kind {', '.join(beside)} are not in them: --kept shows those")
     elif threshold := min_latency_ns(trace):
-        notes.append(f"only waits of {threshold:,} ns or more were kept")
+        notes.append(f"only waits of {format_duration(threshold)} or more were kept")
     return tuple(notes)

@@ -263,3 +263,20 @@ def test_wide_bands_stay_within_the_picture(compared: Compared, tmp_path: Path) 
         }"""
     )
     assert highest >= top
+
+
+def test_the_picture_of_few_waits_has_ticks_and_none_is_cut(
+    compared: Compared, tmp_path: Path
+) -> None:
+    one = {"wait_ns": 200_000_000, "end_ns": 5 * SECOND}
+    page, _ = compared(trace(tmp_path / "a", [one]), trace(tmp_path / "b", [one, one]))
+    ticks, widest = page.locator("#curves svg").evaluate(
+        """svg => {
+            const right = (e) => e.getBoundingClientRect().right;
+            const ticks = [...svg.querySelectorAll("text:not(.side)")];
+            return [ticks.map((t) => t.textContent), Math.max(...ticks.map(right)) - right(svg)];
+        }"""
+    )
+    assert sum(tick.endswith(" ms") for tick in ticks) > 1
+    assert sum(not tick.endswith(" ms") for tick in ticks) > 1
+    assert widest <= 0

@@ -122,7 +122,7 @@ def test_unlike_minimum_latencies_are_made_alike(tmp_path: Path) -> None:
     )
     result = diff(sides, [])
     assert all(c.difference == 0 for cs in result.classes.values() for c in cs)
-    assert result.notes == ("only waits of 50,000 ns or more are compared",)
+    assert result.notes == ("only waits of 50.0 us or more are compared",)
     with pytest.raises(UsageError, match="histograms only"):
         two_traces(sides[0].trace, open_trace(tmp_path / "c", kept[:0], histogram_only=True))
 
