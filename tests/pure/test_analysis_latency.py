@@ -233,7 +233,7 @@ def test_a_minimum_latency_is_seen_through_by_the_histograms(tmp_path: Path) -> 
     assert sum(t.count for t in stat(trace).totals.values()) == len(frame)
     only_kept = stat(trace, ["comm"], kept_only=True)
     assert sum(t.count for t in only_kept.totals.values()) == len(kept)
-    assert "100,000 ns" in only_kept.notes[0]
+    assert "100 us" in only_kept.notes[0]
     with pytest.raises(UsageError, match=r"comm is unknown.*--kept"):
         stat(trace, ["comm"])
     with pytest.raises(UsageError, match="--kept"):
