@@ -6,6 +6,7 @@ Each task notes its thread, ids, and how long it computed.
 import os
 import threading
 import time
+from pathlib import Path
 
 import pyroscope
 from celery import Celery
@@ -21,7 +22,7 @@ CeleryInstrumentor().instrument()
 app = Celery("shop", broker="filesystem://")
 app.conf.broker_transport_options = {
     "data_folder_in": FOLDER + "/queue",
-    "data_folder_out": FOLDER + "/queue",
+    "data_folder_out": os.environ.get("CELERY_OUT", FOLDER + "/queue"),
     "control_folder": FOLDER + "/control",
     "polling_interval": 0.02,
 }
@@ -56,6 +57,14 @@ def compute(seconds):
 
 def query():
     time.sleep(0.004)
+
+
+def send(numbers):
+    """Puts orders into the queue when they are whole: a worker that reads half of one ends."""
+    for number in numbers:
+        order.delay(number)
+    for message in Path(os.environ["CELERY_OUT"]).iterdir():
+        message.rename(Path(FOLDER, "queue", message.name))
 
 
 @app.task
