@@ -196,3 +196,19 @@ def test_the_gil_is_held_where_its_thread_was_most_not_where_it_got_it(
     assert found.gil[0].tid == hog
     assert found.gil[0].holding == f"{place} (app.py:3)"
     assert f", in {place} (app.py:3)" in found.findings[0].what
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("iteration", "was in iterations of 50 ms and more for 70%"),
+        ("busy period", "was busy, one iteration or several, for 50 ms and more for 70%"),
+    ],
+)
+def test_what_may_be_several_iterations_is_not_called_one(
+    reason: str, said: str, tmp_path: Path
+) -> None:
+    row = {"kind": "loop", "reason": reason, "pid": PID, "tid": PID, "wait_ns": 7 * SECOND}
+    made = make_trace(tmp_path, [row | {"end_ns": 8 * SECOND}])
+    (found,) = python_report(Trace.open(made)).findings
+    assert said in found.what

@@ -140,12 +140,13 @@ def _of_loop(wall_ns: int, loop: Loop) -> Iterator[Finding]:
             "await an asynchronous version of it, or run it in an executor",
         )
     elif loop.slow_ns >= LOOP_SLOW * wall_ns:
+        busy = "in iterations of" if loop.exact else "busy, one iteration or several, for"
         place = f", last seen in {loop.place}" if loop.place else ""
         place += f", task {loop.task}" if loop.task else ""
         yield Finding(
             "loop-busy",
             loop.pid,
-            f"{whose} was in iterations of {SLOW_NS / 1e6:.0f} ms and more for "
+            f"{whose} was {busy} {SLOW_NS / 1e6:.0f} ms and more for "
             f"{loop.slow_ns / wall_ns:.0%} of the time, the longest {loop.longest_ns / 1e6:.0f} ms"
             f"{place}",
             loop.slow_ns / wall_ns,
