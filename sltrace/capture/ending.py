@@ -131,6 +131,16 @@ class Ending:
         if self.child_pid and not self._reaped:
             self._reap(os.waitpid(self.child_pid, 0)[1])
 
+    def settled(self) -> None:
+        """From here on a signal ends the process at once, as if it had come to its end.
+
+        The trace is whole then, and what is said of it may take long. In the middle of a query or
+        of the interpreter's own end, an exception would now and then be a crash.
+        """
+        for number in _SIGNALS:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, lambda *_: os._exit(self.exit_code))
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signalled = True
         # From the terminal the command gets Ctrl-C itself; anything else is passed on.

@@ -296,11 +296,12 @@ def _record(
         recording.finish(ending.reason)
         show_line(quiet, f"waiting for {command_line[0]} to end ..." if command_line else "")
         ending.wait()
-    show_line(quiet, "")
-    if not quiet:
-        from sltrace.cli.summary import print_summary
+        ending.settled()
+        show_line(quiet, "")
+        if not quiet:
+            from sltrace.cli.summary import print_summary
 
-        print_summary(path, ending.reason)
+            print_summary(path, ending.reason)
     if failures := recording.failures:
         what = "; ".join(f"{name}: {why}" for name, why in failures.items())
         raise SltraceError(
