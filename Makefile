@@ -46,7 +46,8 @@ ifdef TESTS
 	$(Q)$(SUDO) $(BIN)/python -m pytest $(TESTS)
 else
 	$(Q)$(SUDO) $(BIN)/python -m pytest -n 2 --dist worksteal -m 'not bpf'
-	$(Q)$(SUDO) $(BIN)/python -m pytest -m bpf
+	$(Q)$(SUDO) $(BIN)/python -m pytest -n 2 --dist loadfile -m bpf tests/go tests/python
+	$(Q)$(SUDO) $(BIN)/python -m pytest -m bpf --ignore=tests/go --ignore=tests/python
 endif
 
 check: setup-test ## style and types: ruff, mypy, clang-format
