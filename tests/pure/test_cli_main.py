@@ -379,6 +379,18 @@ def test_zsh_is_told_of_words_that_go_on() -> None:
     assert "[[ $completions[1] == *= ]] && ending=(-S '')" in sltrace("completion", "zsh").stdout
 
 
+def test_an_interrupt_after_all_is_done_is_no_failure() -> None:
+    program = (
+        "import atexit, os, signal, sys; from sltrace.cli.main import main;"
+        "atexit.register(os.kill, os.getpid(), signal.SIGINT);"
+        "sys.argv = ['sltrace', '--version']; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_what_bash_is_given_is_a_script() -> None:
     script = sltrace("completion", "bash").stdout
     checked = subprocess.run(["bash", "-n"], input=script, text=True, timeout=60)
