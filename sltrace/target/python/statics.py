@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from sltrace.symbols.elf import Elf, Segment
+from sltrace.symbols.elf import Segment
 from sltrace.symbols.filebytes import Data
 from sltrace.symbols.mappings import MappingRecorder
 from sltrace.target.memory import MAX_READ, Memory, Unreadable
@@ -15,6 +15,7 @@ from sltrace.target.python.objects import Objects
 _TP_NAME = 24
 """Of a type: the first member after the object's head."""
 _MAX_HITS = 64
+_ADDRESSES = 1 << 64
 
 
 def static_types(
@@ -37,31 +38,45 @@ def static_types(
             continue
         data, elf = maps.open_file(memory.pid, mapping), maps.open_elf(memory.pid, mapping)
         if data and elf:
-            return [_static_type(memory, interpreter, name, data, elf) for name in names]
+            bias, objects = interpreter.bias, Objects(memory, interpreter.layout)
+            places = [(s.address + bias, s.size) for s in elf.segments if s.writable]
+            held = [(start, memory.read(start, min(size, MAX_READ))) for start, size in places]
+            return [
+                _static_type(
+                    objects, name, (t + bias for t in _places(data, elf.segments, name)), held
+                )
+                for name in names
+            ]
     raise Unreadable("the interpreter's file is gone")
 
 
-def _static_type(memory: Memory, interpreter: Interpreter, name: str, data: Data, elf: Elf) -> int:
-    objects = Objects(memory, interpreter.layout)
-    bias = interpreter.bias
-    for text in _places(data, elf.segments, name.encode() + b"\0"):
-        pointer = (text + bias).to_bytes(8, "little")
-        for segment in elf.segments:
-            if not segment.writable:
-                continue
-            start = segment.address + bias
-            held = memory.read(start, min(segment.size, MAX_READ))
-            at = held.find(pointer)
+def _static_type(
+    objects: Objects, name: str, texts: Iterable[int], held: Sequence[tuple[int, bytes]]
+) -> int:
+    """Address of a type.
+
+    Args:
+        objects: Of the process.
+        name: Of the type.
+        texts: Where that stands in memory.
+        held: What the interpreter may write to, and where that begins.
+    """
+    for text in texts:
+        # An address of a damaged file may be anything.
+        pointer = (text % _ADDRESSES).to_bytes(8, "little")
+        for start, raw in held:
+            at = raw.find(pointer)
             while at >= 0:
                 found = start + at - _TP_NAME
                 if not found % 8 and objects.type_name(found) == "type":
                     return found
-                at = held.find(pointer, at + 1)
+                at = raw.find(pointer, at + 1)
     raise Unreadable(f"no type {name}")
 
 
-def _places(data: Data, segments: Sequence[Segment], wanted: bytes) -> Iterator[int]:
-    """Linked addresses at which a file has these bytes; at most _MAX_HITS of a segment."""
+def _places(data: Data, segments: Sequence[Segment], name: str) -> Iterator[int]:
+    """Linked addresses at which a file has this text; at most _MAX_HITS of a segment."""
+    wanted = name.encode() + b"\0"
     for segment in segments:
         at = segment.offset - 1
         for _ in range(_MAX_HITS):
