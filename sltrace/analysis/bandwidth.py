@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sltrace.analysis.finding import LONG_NS, Finding, name_of
-from sltrace.analysis.foremost import foremost, waits_by
+from sltrace.analysis.foremost import figures, foremost, waits_by
 from sltrace.analysis.meta import recorded_sql
 from sltrace.durations import format_duration
 from sltrace.plural import counted
@@ -21,8 +21,10 @@ OFTEN = 3
 _NORMAL_PRIO = 100
 """The kernel's MAX_RT_PRIO: below it are real-time threads, and those that have inherited it."""
 
+_REAL_TIME = ("FIFO", "RR", "DEADLINE")
+
 HELD_BACK = f"""(
-  kind = 'runq_preempt' AND policy IN ('FIFO', 'RR', 'DEADLINE') AND culprit_tid IS NOT NULL
+  kind = 'runq_preempt' AND policy IN {_REAL_TIME!r} AND culprit_tid IS NOT NULL
   AND (culprit_tid = 0 OR culprit_tid IN (
     SELECT tid FROM waits WHERE prio IS NOT NULL GROUP BY tid HAVING min(prio) >= {_NORMAL_PRIO}))
 )"""
@@ -51,15 +53,11 @@ def bandwidth(trace: Trace) -> list[Finding]:
             "them run less, or raise what they may: cpu.rt_runtime_us of their cgroup, "
             "sched_rt_runtime_us in /proc/sys/kernel, or the runtime that a deadline thread asks "
             "for.",
-            numbers={
-                "waited_ns": row["waited"],
-                "waits": row["n"],
-                "longest_ns": row["longest"],
-            },
+            numbers=figures(row),
             values={
                 "cgroup": (row["cgroup"],),
                 "kind": ("runq_preempt",),
-                "policy": ("FIFO", "RR", "DEADLINE"),
+                "policy": _REAL_TIME,
             },
         )
         for row in rows

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sltrace.analysis.bandwidth import HELD_BACK
 from sltrace.analysis.finding import LONG_NS, Finding, cpu_times, name_of
-from sltrace.analysis.foremost import foremost, waits_by
+from sltrace.analysis.foremost import figures, foremost, waits_by
 from sltrace.analysis.meta import min_latency_ns, node_of_cpu, recorded_sql
 from sltrace.analysis.quotas import LAST_OF_GROUP, LAST_QUOTAS, at_last, cpus
 from sltrace.durations import format_duration
@@ -93,12 +93,7 @@ def _contention(row: Mapping[str, Any]) -> Finding:
         advice=_way_out(row["cgroup"], row["culprit_cgroup"], name_of(row["culprit_comm"]))
         if stands_out
         else "Nobody stands out: `sltrace blame --by comm` has all who ran meanwhile.",
-        numbers={
-            "waited_ns": row["waited"],
-            "waits": row["n"],
-            "longest_ns": row["longest"],
-            "culprit_ns": row["held"],
-        },
+        numbers=figures(row) | {"culprit_ns": row["held"]},
         values={"cgroup": (row["cgroup"],), "kind": RUNQ_KINDS},
     )
 
@@ -154,11 +149,7 @@ def quota(trace: Trace) -> list[Finding]:
                 f"{format_duration(row['longest'])}.{limit}",
                 advice="Nobody is in its way: raise or remove the quota (cpu.max, CPU limit), or "
                 "run fewer threads, so that a period's quota is not used up at its beginning.",
-                numbers={
-                    "waited_ns": row["waited"],
-                    "waits": row["n"],
-                    "longest_ns": row["longest"],
-                },
+                numbers=figures(row),
                 values={"cgroup": (row["cgroup"],), "kind": ("throttled",)},
             )
         )

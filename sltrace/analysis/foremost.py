@@ -26,6 +26,11 @@ def waits_by(key: str, waits: str) -> str:
     )
 
 
+def figures(row: Mapping[str, Any]) -> dict[str, int]:
+    """Of such a row, as a finding's numbers."""
+    return {"waited_ns": row["waited"], "waits": row["n"], "longest_ns": row["longest"]}
+
+
 def foremost(row: Mapping[str, Any]) -> str:
     """Of such a row, whose time it was most."""
     return f"{row['share']:.0%} of it `{name_of(row['comm'])}`"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sltrace.analysis.finding import LONG_NS, Finding, cpu_times, name_of
-from sltrace.analysis.foremost import foremost, waits_by
+from sltrace.analysis.foremost import figures, foremost, waits_by
 from sltrace.analysis.meta import min_latency_ns, recorded_sql
 from sltrace.durations import format_duration
 from sltrace.model import PID_SPACE
@@ -116,11 +116,7 @@ def blocked_io(trace: Trace) -> list[Finding]:
             f"{format_duration(row['longest'])}.",
             advice="Look at the device (iostat -x) and at what is asked of it: record with "
             "--stacks kernel, then `sltrace report`, or export with --only state=D.",
-            numbers={
-                "waited_ns": row["waited"],
-                "waits": row["n"],
-                "longest_ns": row["longest"],
-            },
+            numbers=figures(row),
             values={"cgroup": (row["cgroup"],), "kind": ("blocked",), "state": ("D",)},
         )
         for row in rows
