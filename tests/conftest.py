@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 from functools import cache
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.support.recorder import Record, recording_into
 
 # A machine with other things to do may take longer than any deadline.
 settings.register_profile("patient", deadline=None)
@@ -83,3 +86,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.line(
             f"{len(skipped)} tests that need the probes did not run: {why_no_bpf()}", red=True
         )
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Record:
+    """`with record(*options) as recording:` records while the block runs; see `recorder`."""
+    return recording_into(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def record_once(tmp_path_factory: pytest.TempPathFactory) -> Record:
+    """The same for a recording that several tests of a module look at."""
+    return recording_into(tmp_path_factory.mktemp("recorded"))

@@ -2,40 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 import pytest
 
 from sltrace.trace.reader import Trace
 from tests.support.loads import Outcome, allowed_cpus, run
-from tests.support.recorder import Recorder, recorder
-
-Record = Callable[..., AbstractContextManager[Recorder]]
-
-
-def _into(folder: Path) -> Record:
-    numbers = count()
-
-    def start(*options: str | int | Path) -> AbstractContextManager[Recorder]:
-        return recorder(folder / f"trace{next(numbers)}.slt", *options)
-
-    return start
-
-
-@pytest.fixture
-def record(tmp_path: Path) -> Record:
-    """`with record(*options) as recording:` records while the block runs; see `recorder`."""
-    return _into(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def record_once(tmp_path_factory: pytest.TempPathFactory) -> Record:
-    """The same for a recording that several tests of a module look at."""
-    return _into(tmp_path_factory.mktemp("recorded"))
+from tests.support.recorder import recorder
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from sltrace.trace.reader import Trace
-from tests.kernel.conftest import Record
 from tests.support.loads import Outcome, ThreadReport, load, read_schedstat
 from tests.support.programs import program
-from tests.support.recorder import one_line, recorder, sltrace
+from tests.support.recorder import Record, one_line, recorder, sltrace
 from tests.support.schedstat import compare
 from tests.support.traces import make_trace
 

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from sltrace.trace.reader import Trace
-from tests.kernel.conftest import Record
 from tests.support.loads import load
-from tests.support.recorder import one_line, sltrace
+from tests.support.recorder import Record, one_line, sltrace
 
 pytestmark = pytest.mark.bpf
 

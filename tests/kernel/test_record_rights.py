@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.conftest import Record
 from tests.support.loads import in_pid_namespace, load
-from tests.support.recorder import one_line, sltrace
+from tests.support.recorder import Record, one_line, sltrace
 
 pytestmark = pytest.mark.bpf
 

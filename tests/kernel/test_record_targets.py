@@ -14,10 +14,9 @@ import pytest
 from sltrace.names.cgroups import CgroupNames
 from sltrace.names.hierarchy import choose_hierarchy
 from sltrace.trace.reader import Trace
-from tests.kernel.conftest import Record
 from tests.support.cgroups import Cgroup, cgroup
 from tests.support.loads import load
-from tests.support.recorder import Done, one_line, sltrace
+from tests.support.recorder import Done, Record, one_line, sltrace
 
 pytestmark = pytest.mark.bpf
 

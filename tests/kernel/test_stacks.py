@@ -11,10 +11,10 @@ import pytest
 
 from sltrace.analysis.stacks import grouped_stacks
 from sltrace.trace.reader import Trace
-from tests.kernel.conftest import Record
 from tests.support.cgroups import cgroup
 from tests.support.loads import allowed_cpus, in_pid_namespace, load
 from tests.support.programs import FLAGS, SHARED, SOURCES, build
+from tests.support.recorder import Record
 
 pytestmark = pytest.mark.bpf
 

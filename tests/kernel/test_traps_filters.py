@@ -19,7 +19,6 @@ from typing import Any
 import pytest
 
 from sltrace.trace.reader import Trace
-from tests.kernel.conftest import Record
 from tests.support.cgroups import cgroup
 from tests.support.loads import (
     Outcome,
@@ -30,7 +29,7 @@ from tests.support.loads import (
     run,
 )
 from tests.support.programs import program
-from tests.support.recorder import sltrace
+from tests.support.recorder import Record, sltrace
 from tests.support.schedstat import compare, counter, rows_of
 
 pytestmark = pytest.mark.bpf

@@ -15,9 +15,10 @@ import pytest
 from sltrace.capture import libbpf, sizes
 from sltrace.capture.probes import LibbpfProbes, Targets
 from sltrace.capture.settings import Settings
-from tests.kernel.conftest import Contended, Record, Traps
+from tests.kernel.conftest import Contended, Traps
 from tests.support.loads import run
 from tests.support.programs import program
+from tests.support.recorder import Record
 from tests.support.schedstat import compare, counter, rows_of
 
 pytestmark = pytest.mark.bpf

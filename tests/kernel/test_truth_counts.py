@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.kernel.conftest import Contended, Record
+from tests.kernel.conftest import Contended
 from tests.support.cgroups import cgroup
 from tests.support.loads import run
+from tests.support.recorder import Record
 from tests.support.schedstat import compare, counter
 
 pytestmark = pytest.mark.bpf

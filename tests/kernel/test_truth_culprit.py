@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.kernel.conftest import Record
 from tests.support.cgroups import cgroup
 from tests.support.loads import LoadError, allowed_cpus, load, run
-from tests.support.recorder import sltrace
+from tests.support.recorder import Record, sltrace
 
 pytestmark = pytest.mark.bpf
 

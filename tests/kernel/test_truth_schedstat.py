@@ -13,9 +13,10 @@ from collections import Counter
 import pytest
 
 from sltrace.trace.reader import Trace
-from tests.kernel.conftest import Contended, Record, Traps
+from tests.kernel.conftest import Contended, Traps
 from tests.support.cgroups import cgroup
 from tests.support.loads import Outcome, load, run
+from tests.support.recorder import Record
 from tests.support.schedstat import Compared, compare, counter, summary
 
 pytestmark = pytest.mark.bpf

@@ -9,21 +9,8 @@ from dataclasses import dataclass
 import pytest
 
 from sltrace.trace.reader import Trace
-from tests.kernel.conftest import Record, _into
 from tests.support.pythons import service
 from tests.support.recorder import recorder
-
-
-@pytest.fixture
-def record(tmp_path) -> Record:  # type: ignore[no-untyped-def]
-    """`with record(*options) as recording:` records while the block runs."""
-    return _into(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def record_once(tmp_path_factory: pytest.TempPathFactory) -> Record:
-    """The same for a recording that several tests of a module look at."""
-    return _into(tmp_path_factory.mktemp("recorded"))
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,8 @@ import pytest
 
 from sltrace.cli.main import run
 from sltrace.trace.reader import Trace
-from tests.kernel.conftest import Record
 from tests.support.pythons import NO_GIL, interpreter, service
-from tests.support.recorder import sltrace
+from tests.support.recorder import Record, sltrace
 
 pytestmark = pytest.mark.bpf
 

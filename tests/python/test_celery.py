@@ -22,8 +22,8 @@ from sltrace.profiles import profile_pb2 as pb
 from sltrace.profiles.pprof import Profile
 from sltrace.profiles.stored import stored_profiles
 from sltrace.trace.reader import Trace
-from tests.kernel.conftest import Record
 from tests.support.pythons import PROGRAMS
+from tests.support.recorder import Record
 from tests.support.spanlog import checked
 
 pytestmark = pytest.mark.bpf

@@ -14,11 +14,10 @@ from typing import Any
 import pytest
 
 from sltrace.trace.reader import Trace
-from tests.kernel.conftest import Record
 from tests.support.cgroups import cgroup
 from tests.support.programs import ROOT
 from tests.support.pythons import service
-from tests.support.recorder import sltrace
+from tests.support.recorder import Record, sltrace
 
 pytestmark = pytest.mark.bpf
 

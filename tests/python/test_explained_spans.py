@@ -11,9 +11,8 @@ import pytest
 
 from sltrace.analysis.spans import explain_spans, read_spans
 from sltrace.analysis.timeline import timeline
-from tests.kernel.conftest import Record
 from tests.support.pythons import service
-from tests.support.recorder import sltrace
+from tests.support.recorder import Record, sltrace
 
 pytestmark = pytest.mark.bpf
 

@@ -21,10 +21,10 @@ from sltrace.capture.maps import view
 from sltrace.symbols.elf import Elf
 from sltrace.symbols.mappings import MappingRecorder
 from sltrace.trace.reader import Trace
-from tests.kernel.conftest import Record
 from tests.python.conftest import Contending
 from tests.support.programs import BUILD, ROOT
 from tests.support.pythons import MINORS, service
+from tests.support.recorder import Record
 
 pytestmark = pytest.mark.bpf
 

@@ -17,10 +17,9 @@ import pytest
 
 from sltrace.analysis.python.report import python_report
 from sltrace.trace.reader import Trace
-from tests.kernel.conftest import Record
 from tests.support.programs import FLAGS, build
 from tests.support.pythons import PROGRAMS, WANTED, interpreter, service, those_here
-from tests.support.recorder import Recorder
+from tests.support.recorder import Record, Recorder
 
 pytestmark = pytest.mark.bpf
 

@@ -19,10 +19,10 @@ from sltrace.analysis.cube import build_cube
 from sltrace.model import Flag
 from sltrace.profiles.pprof import ProfileFrame
 from sltrace.trace.reader import Trace
-from tests.kernel.conftest import Record
 from tests.python.conftest import Contending
 from tests.support.loads import load
 from tests.support.pythons import PROGRAMS, WANTED, interpreter, service, those_here
+from tests.support.recorder import Record
 
 pytestmark = pytest.mark.bpf
 

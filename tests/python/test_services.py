@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.conftest import Record
 from tests.support.pythons import PROGRAMS
+from tests.support.recorder import Record
 
 pytestmark = pytest.mark.bpf
 

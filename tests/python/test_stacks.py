@@ -16,8 +16,8 @@ import pytest
 
 from sltrace.capture.python.frames import UNREADABLE
 from sltrace.trace.reader import Trace
-from tests.kernel.conftest import Record
 from tests.support.pythons import WANTED, interpreter, service, those_here
+from tests.support.recorder import Record
 
 pytestmark = pytest.mark.bpf
 

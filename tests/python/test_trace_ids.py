@@ -13,11 +13,11 @@ from sltrace.target.memory import Memory
 from sltrace.target.python.interpreter import find
 from sltrace.target.python.otel import find_nodes
 from sltrace.trace.reader import Trace
-from tests.kernel.conftest import Record
 from tests.python.conftest import Contending
 from tests.support.programs import ROOT
 from tests.support.pythons import WANTED, interpreter, service, those_here
-from tests.support.spanlog import checked
+from tests.support.recorder import Record
+from tests.support.spanlog import Checked, checked
 
 pytestmark = pytest.mark.bpf
 
@@ -154,6 +154,20 @@ def test_waits_before_opentelemetry_is_imported_have_no_ids(contending: Contendi
     assert contending.trace.sql("SELECT level FROM targets").to_pylist() == [{"level": 1}]
 
 
+def _beside_ddtrace(record: Record, log: Path, seconds: float, *what: str) -> tuple[Trace, Checked]:
+    """Records a program whose tracer is ddtrace, and compares it with the program's own log."""
+    with service("this", "ddspans", log, 60, *what) as process:
+        # So that its loop, and what it imports, are known.
+        time.sleep(1)
+        with record("--pid", process.pid, "--python-rate", 0) as recording:
+            time.sleep(seconds)
+        process.terminate()
+        process.wait(20)
+    found = checked(recording.trace, log)
+    print(f"\nddtrace, {what}: {found}")
+    return recording.trace, found
+
+
 @pytest.mark.parametrize("tasks", ["", "patched", "not patched"])
 def test_the_thread_record_of_another_tracer_is_read(
     tasks: str, record: Record, tmp_path: Path
@@ -162,38 +176,20 @@ def test_the_thread_record_of_another_tracer_is_read(
 
     Its record follows asyncio from task to task only where it has patched that.
     """
-    log = tmp_path / "log"
-    with service("this", "ddspans", log, 60, *filter(None, [tasks])) as process:
-        # So that its loop is known for one.
-        time.sleep(1)
-        with record("--pid", process.pid, "--python-rate", 0) as recording:
-            time.sleep(2)
-        process.terminate()
-        process.wait(20)
-    found = checked(recording.trace, log)
-    print(f"\nddtrace, {tasks}: {found}")
+    trace, found = _beside_ddtrace(record, tmp_path / "log", 2, *filter(None, [tasks]))
     assert found.wrong == 0
     assert (found.missing > 100) == (tasks == "not patched")
     assert found.right > 1_000
-    sources = recording.trace.sql("SELECT DISTINCT id_source AS s FROM waits").to_pylist()
+    sources = trace.sql("SELECT DISTINCT id_source AS s FROM waits").to_pylist()
     assert {r["s"] for r in sources} == {None, "thread_context"}
 
 
 def test_a_thread_record_that_does_not_follow_greenlets_is_not_taken(
     record: Record, tmp_path: Path
 ) -> None:
-    log = tmp_path / "log"
-    with service("this", "ddspans", log, 60, "greenlets") as process:
-        # So that what it imports is known.
-        time.sleep(1)
-        with record("--pid", process.pid, "--python-rate", 0) as recording:
-            time.sleep(1)
-        process.terminate()
-        process.wait(20)
-    found = checked(recording.trace, log)
-    print(f"\nddtrace, greenlets: {found}")
+    trace, found = _beside_ddtrace(record, tmp_path / "log", 1, "greenlets")
     assert (found.right, found.wrong) == (0, 0)
     assert found.missing > 300
-    (target,) = recording.trace.sql("SELECT level, why FROM targets").to_pylist()
+    (target,) = trace.sql("SELECT level, why FROM targets").to_pylist()
     assert target["level"] == 1
     assert "greenlets" in target["why"]

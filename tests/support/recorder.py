@@ -7,9 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import IO
 
@@ -168,3 +169,17 @@ def _text(file: IO[bytes]) -> str:
 
 def _decoded(raw: bytes) -> str:
     return raw.decode("utf-8", "replace")
+
+
+Record = Callable[..., AbstractContextManager[Recorder]]
+"""`recorder` without the path."""
+
+
+def recording_into(folder: Path) -> Record:
+    """Records into one trace of a folder after the other."""
+    numbers = count()
+
+    def start(*options: str | int | Path) -> AbstractContextManager[Recorder]:
+        return recorder(folder / f"trace{next(numbers)}.slt", *options)
+
+    return start
