@@ -1,4 +1,4 @@
-"""Records of Go programs, as the programs' own runtime counts them."""
+"""Records of Go programs, as the programs' own runtime counts them, and the probes in them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from sltrace.target.go.histograms import SINCE_1_20
+from sltrace.target.go.process import GoProcess
 from sltrace.trace.reader import Trace
 
 BUCKETS = SINCE_1_20.buckets
@@ -40,3 +41,13 @@ def counters_of(trace: Trace) -> dict[str, int]:
 def targets(trace: Trace) -> list[dict[str, Any]]:
     """The Go processes looked into."""
     return trace.sql("SELECT * FROM targets WHERE runtime = 'go' ORDER BY pid").to_pylist()
+
+
+def breakpoints(process: GoProcess) -> int:
+    """Of the functions probed, those whose code in memory is not that of the file."""
+    sites = [process.sites.record, process.sites.tracked]
+    changed = 0
+    for site in sites:
+        assert site is not None
+        changed += process.memory.read(site + process.bias, 1) != process.image.read(site, 1)
+    return changed
