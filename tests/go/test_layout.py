@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -22,9 +21,10 @@ from sltrace.target.go.x86 import decode, is_emulated
 from tests.support.golang import (
     MODES,
     OLD_VERSION,
-    TOOLCHAINS,
     VERSIONS,
     WITNESS,
+    go_command,
+    go_environment,
     go_program,
     witness,
 )
@@ -155,20 +155,16 @@ def test_accepts_live_processes(version: str, mode: str) -> None:
 def test_lines_are_those_of_addr2line() -> None:
     path = go_program(WITNESS)
     table = Pclntab(Image.from_file(path))
-    go = TOOLCHAINS / VERSIONS[-1] / "go"
     start, end = table.function("main.work") or (0, 0)
     addresses = list(range(start, end, 7))
     said = subprocess.run(
-        [go / "bin" / "go", "tool", "addr2line", path],
+        [go_command(), "tool", "addr2line", path],
         input="\n".join(map(hex, addresses)),
         capture_output=True,
         text=True,
-        env={"GOROOT": str(go), "PATH": os.environ["PATH"], "HOME": "/tmp",
-             "GOCACHE": str(ROOT / "build" / "go-cache"), "GOTOOLCHAIN": "local"},
-        check=False,
-    )  # fmt: skip
-    if said.returncode:
-        pytest.skip(said.stderr[:200])
+        env=go_environment(),
+        check=True,
+    )
     lines = said.stdout.splitlines()
     for address, function, place in zip(addresses, lines[::2], lines[1::2], strict=True):
         where = table.locate(address)
@@ -208,13 +204,13 @@ def test_versions_from_the_future_are_known_by_their_dwarf(tmp_path: Path) -> No
 
 def test_modules_are_listed() -> None:
     """Against `go version -m`, of the go tool itself."""
-    go = TOOLCHAINS / VERSIONS[-1] / "go" / "bin" / "go"
+    go = go_command()
     info = read_buildinfo(Image.from_file(go))
     said = subprocess.run(
         [go, "version", "-m", "-json", go],
         capture_output=True,
         text=True,
-        env={"GOROOT": str(go.parents[1]), "HOME": "/tmp", "GOTOOLCHAIN": "local"},
+        env=go_environment(),
         check=True,
     ).stdout
     deps = json.loads(said).get("Deps") or []

@@ -30,6 +30,7 @@ import (
 	"context"
 	"os"
 	"runtime/pprof"
+	"syscall"
 	"time"
 )
 
@@ -42,22 +43,28 @@ func inner(n int) (s int) {
 }
 
 //go:noinline
-func outer(stop time.Time) (s int) {
-	for time.Now().Before(stop) {
+func outer(d time.Duration) (s int) {
+	for stop := used() + d; used() < stop; {
 		s += inner(10000)
 	}
 	return
 }
 
+func used() time.Duration {
+	var usage syscall.Rusage
+	syscall.Getrusage(syscall.RUSAGE_SELF, &usage)
+	return time.Duration(usage.Utime.Nano())
+}
+
 func main() {
 	f, _ := os.Create(os.Args[1])
 	pprof.StartCPUProfile(f)
-	outer(time.Now().Add(350 * time.Millisecond))
+	outer(350 * time.Millisecond)
 	for _, end := range []string{"c", "d"} {
 		id := "0af7651916cd43dd8448eb211c80319" + end
 		labels := pprof.Labels("trace_id", id, "span_id", id[:16])
 		pprof.Do(context.Background(), labels, func(ctx context.Context) {
-			outer(time.Now().Add(200 * time.Millisecond))
+			outer(200 * time.Millisecond)
 			go func() { select {} }()
 		})
 	}
