@@ -18,6 +18,8 @@ Q       := $(if $(V),,@)
 ifeq ($(findstring -j,$(MAKEFLAGS)),)
 MAKEFLAGS += -j4
 endif
+# Where it is set, each of ten pytest processes rewrites all tests again: 4 s of a CPU each.
+unexport PYTHONDONTWRITEBYTECODE
 
 # What Debian packages as programs and libraries; the rest comes from pyproject.toml.
 APT_BUILD := clang-19 llvm-19 libbpf-dev libbpf1 gcc libc6-dev python3-venv
@@ -49,9 +51,9 @@ test: check ## set up, then run every test, style and types included
 ifdef TESTS
 	$(Q)$(SUDO) $(BIN)/python -m pytest $(TESTS)
 else
-	$(Q)$(SUDO) $(BIN)/python -m pytest -n 2 --dist worksteal -m 'not bpf'
-	$(Q)$(SUDO) $(BIN)/python -m pytest -n 2 --dist loadfile -m bpf tests/go tests/python
-	$(Q)$(SUDO) $(BIN)/python -m pytest -m bpf --ignore=tests/go --ignore=tests/python
+	$(Q)$(SUDO) $(BIN)/python -m pytest -n 4 --dist worksteal -m 'not bpf'
+	$(Q)$(SUDO) $(BIN)/python -m pytest -n 3 --dist loadfile -m 'bpf and not alone'
+	$(Q)$(SUDO) $(BIN)/python -m pytest -m alone
 endif
 
 check: setup-test ## style and types: ruff, mypy, clang-format

@@ -29,7 +29,7 @@ from tests.support.loaders import (
 )
 from tests.support.loads import load
 
-pytestmark = NEEDS_BCC
+pytestmark = [*NEEDS_BCC, pytest.mark.alone]
 
 _MS = 1_000_000
 _SECOND = 1_000_000_000

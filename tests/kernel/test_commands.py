@@ -30,7 +30,7 @@ from tests.support.loads import allowed_cpus, load, run
 from tests.support.programs import ROOT
 from tests.support.recorder import recorder, sltrace
 
-pytestmark = pytest.mark.bpf
+pytestmark = [pytest.mark.bpf, pytest.mark.alone]
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from tests.support.recorder import recorder
 
 pytestmark = [
     pytest.mark.bpf,
+    pytest.mark.alone,
     pytest.mark.skipif(not shutil.which("perf"), reason="linux-perf is not installed"),
 ]
 

@@ -22,7 +22,7 @@ from tests.support.loads import allowed_cpus, load
 from tests.support.programs import ROOT
 from tests.support.terminal import Terminal, terminal
 
-pytestmark = pytest.mark.bpf
+pytestmark = [pytest.mark.bpf, pytest.mark.alone]
 
 
 def folders() -> list[Path]:

@@ -32,7 +32,7 @@ from tests.support.programs import program
 from tests.support.recorder import Record, sltrace
 from tests.support.schedstat import compare, counter, rows_of
 
-pytestmark = pytest.mark.bpf
+pytestmark = [pytest.mark.bpf, pytest.mark.alone]
 
 _MIN_NS = 200_000
 

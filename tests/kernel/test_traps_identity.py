@@ -21,7 +21,7 @@ from tests.support.programs import program
 from tests.support.recorder import Record
 from tests.support.schedstat import compare, counter, rows_of
 
-pytestmark = pytest.mark.bpf
+pytestmark = [pytest.mark.bpf, pytest.mark.alone]
 
 _SLOTS, _SLEEPS = 1024, 40
 _MISSED = 16

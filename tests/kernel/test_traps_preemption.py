@@ -8,7 +8,7 @@ from sltrace.model import Flag
 from tests.kernel.conftest import Traps
 from tests.support.schedstat import compare, rows_of
 
-pytestmark = pytest.mark.bpf
+pytestmark = [pytest.mark.bpf, pytest.mark.alone]
 
 
 def test_preemption_inside_a_system_call_is_a_wait(traps: Traps) -> None:

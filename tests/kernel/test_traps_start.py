@@ -15,7 +15,7 @@ from tests.support.loads import allowed_cpus
 from tests.support.programs import SOURCES
 from tests.support.recorder import sltrace
 
-pytestmark = pytest.mark.bpf
+pytestmark = [pytest.mark.bpf, pytest.mark.alone]
 
 _DOZERS, _STARTS = 60, 4
 

@@ -11,7 +11,7 @@ from tests.kernel.conftest import Traps
 from tests.support.loads import Outcome, ThreadReport
 from tests.support.schedstat import compare, rows_of
 
-pytestmark = pytest.mark.bpf
+pytestmark = [pytest.mark.bpf, pytest.mark.alone]
 
 
 def _woken(traps: Traps, thread: ThreadReport) -> list[dict[str, Any]]:

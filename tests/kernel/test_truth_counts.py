@@ -10,7 +10,7 @@ from tests.support.loads import run
 from tests.support.recorder import Record
 from tests.support.schedstat import compare, counter
 
-pytestmark = pytest.mark.bpf
+pytestmark = [pytest.mark.bpf, pytest.mark.alone]
 
 
 def test_a_row_for_every_time_slice(contended: Contended) -> None:

@@ -12,7 +12,7 @@ from tests.support.cgroups import cgroup
 from tests.support.loads import LoadError, allowed_cpus, load, run
 from tests.support.recorder import Record, sltrace
 
-pytestmark = pytest.mark.bpf
+pytestmark = [pytest.mark.bpf, pytest.mark.alone]
 
 _FIRST = ["nice", "-n", "-20"]
 """Whatever else runs on this machine must not be what the victim waits for."""

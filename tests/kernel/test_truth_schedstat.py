@@ -19,7 +19,7 @@ from tests.support.loads import Outcome, load, run
 from tests.support.recorder import Record
 from tests.support.schedstat import Compared, compare, counter, summary
 
-pytestmark = pytest.mark.bpf
+pytestmark = [pytest.mark.bpf, pytest.mark.alone]
 
 _LOSSES = ("ring_full", "state_lost", "clock_backwards")
 
