@@ -79,7 +79,7 @@ def diagnosis(trace: Trace, lost: Losses) -> dict[str, Any]:
     return {
         "findings": [
             {
-                "name": f.name,
+                "title": f.name.label,
                 "sentence": said(f.sentence),
                 "advice": said(f.advice),
                 "values": {k: [bounded(v) for v in values] for k, values in f.values.items()},

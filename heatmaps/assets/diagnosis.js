@@ -2,13 +2,6 @@
 // What is wrong, in sentences; each leads to the waits it is about.
 const Diagnosis = (() => {
   const el = Text.element;
-  const TITLES = {
-    contention: "Contention", quota: "CPU quota", steal: "Stolen by the host", placement: "Placement", migration: "Migration",
-    wakeup: "Slow wakeups", io: "I/O", goroutine_leak: "Goroutine leak", p_hoarding: "P hoarding", lost_p: "Lost P",
-    goroutine_backlog: "Goroutine backlog", netpoller_starvation: "Netpoller starvation", gc_amplification: "GC jitter amplification",
-    gil_hog: "GIL hog", gil_crowd: "GIL crowd", loop_blocked: "Blocked event loop", loop_busy: "Busy event loop", lock_convoy: "Lock convoy",
-    python_gc: "Garbage collection",
-  };
   const SHOWN = 3;
   // Columns of waits that are rows of the heatmap, the most telling first.
   const AXES = ["cgroup", "comm", "cpu", "policy", "kind"];
@@ -24,7 +17,7 @@ const Diagnosis = (() => {
       offer();
       show.addEventListener("click", () => view.set({ ...target(view, f), cursor: null, target: "a", other: null }));
       return el("li", { class: "finding" }, el("details", {},
-        el("summary", {}, el("b", {}, (TITLES[f.name] || Text.safe(f.name)) + ":"), " ", ...said(f.sentence)),
+        el("summary", {}, el("b", {}, f.title + ":"), " ", ...Text.marked(f.sentence, 900)),
         el("p", {}, ...Text.marked(f.advice, 900))), show);
     }));
     const rest = [...node.children].slice(SHOWN);
@@ -48,9 +41,6 @@ const Diagnosis = (() => {
     if (notes.length) nothing.className = "fair";
     nothing.textContent = ["Nothing is wrong, as far as this recording shows.", ...notes.map(Text.safe)].join(" ");
   }
-
-  // The sentence begins with the name that is its title.
-  const said = (text) => Text.marked(text.replace(/^[A-Z][\w/ ]{1,30}: /, ""), 900);
 
   // The view of the waits that a finding is about: their row over all of the time.
   function target(view, { values }) {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sltrace.analysis.finding import LONG_NS, Finding, name_of
+from sltrace.analysis.finding import LONG_NS, Finding, Name, name_of
 from sltrace.analysis.foremost import figures, foremost, waits_by
 from sltrace.analysis.meta import recorded_sql
 from sltrace.durations import format_duration
@@ -43,9 +43,9 @@ def bandwidth(trace: Trace) -> list[Finding]:
     ).to_pylist()
     return [
         Finding(
-            name="bandwidth",
+            name=Name.BANDWIDTH,
             lost=row["waited"] / row["wall"],
-            sentence=f"Bandwidth: real-time threads of {name_of(row['cgroup'])} were held back for "
+            sentence=f"real-time threads of {name_of(row['cgroup'])} were held back for "
             f"{format_duration(row['waited'])} within {format_duration(row['wall'])} "
             f"({foremost(row)}) while only normal threads ran or none, "
             f"{counted(row['n'], 'time')}, the longest {format_duration(row['longest'])}.",

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sltrace.analysis.bandwidth import HELD_BACK
-from sltrace.analysis.finding import LONG_NS, Finding, cpu_times, name_of
+from sltrace.analysis.finding import LONG_NS, Finding, Name, cpu_times, name_of
 from sltrace.analysis.foremost import figures, foremost, waits_by
 from sltrace.analysis.meta import min_latency_ns, node_of_cpu, recorded_sql
 from sltrace.analysis.quotas import LAST_OF_GROUP, LAST_QUOTAS, at_last, cpus
@@ -79,7 +79,7 @@ def _contention(row: Mapping[str, Any]) -> Finding:
     elif row["culprit_cgroup"] == row["cgroup"]:
         where = "the same cgroup"
     sentence = (
-        f"Contention: threads of {name_of(row['cgroup'])} waited {format_duration(row['waited'])} "
+        f"threads of {name_of(row['cgroup'])} waited {format_duration(row['waited'])} "
         f"for a CPU within {format_duration(row['wall'])} ({foremost(row)}), in "
         f"{counted(row['n'], 'wait')} of {format_duration(LONG_NS)} or more, the longest "
         f"{format_duration(row['longest'])}"
@@ -87,7 +87,7 @@ def _contention(row: Mapping[str, Any]) -> Finding:
     if stands_out:
         sentence += f"; {share:.0%} of that time `{name_of(row['culprit_comm'])}` of {where} ran"
     return Finding(
-        name="contention",
+        name=Name.CONTENTION,
         lost=row["waited"] / row["wall"],
         sentence=f"{sentence}.",
         advice=_way_out(row["cgroup"], row["culprit_cgroup"], name_of(row["culprit_comm"]))
@@ -141,9 +141,9 @@ def quota(trace: Trace) -> list[Finding]:
         )
         found.append(
             Finding(
-                name="quota",
+                name=Name.QUOTA,
                 lost=row["waited"] / row["wall"],
-                sentence=f"Quota: threads of {name_of(row['cgroup'])} were held back for "
+                sentence=f"threads of {name_of(row['cgroup'])} were held back for "
                 f"{format_duration(row['waited'])} within {format_duration(row['wall'])} because "
                 f"the CPU quota was used up, {counted(row['n'], 'time')}, the longest "
                 f"{format_duration(row['longest'])}.{limit}",
@@ -175,9 +175,9 @@ def one_cpu(trace: Trace, wall_ns: int) -> list[Finding]:
     worst, free = rows[0], max(spare, key=idle.__getitem__)
     return [
         Finding(
-            name="placement",
+            name=Name.PLACEMENT,
             lost=worst["waited"] / wall_ns,
-            sentence=f"Placement: {worst['waited'] / whole:.0%} of the time spent in long waits "
+            sentence=f"{worst['waited'] / whole:.0%} of the time spent in long waits "
             f"for a CPU ({format_duration(worst['waited'])}, {foremost(worst)}) "
             f"was on CPU {worst['cpu']}, while CPU {free} was idle for {idle[free]:.0%} of the "
             "recording" + (f", and {len(spare) - 1:,} more like it." if len(spare) > 1 else "."),
@@ -222,10 +222,10 @@ def _moves(row: Mapping[str, Any]) -> Finding:
     count = row["crossed"] if far else row["moved"]
     where = "on another NUMA node" if far else "on another CPU"
     return Finding(
-        name="placement" if far else "migration",
+        name=Name.PLACEMENT if far else Name.MIGRATION,
         # How much a move costs is in nobody's clock: the time waited around them is a bound.
         lost=row["waited"] / row["wall"],
-        sentence=f"{'Placement' if far else 'Migration'}: process {row['pid']} "
+        sentence=f"process {row['pid']} "
         f"(`{name_of(row['comm'])}`) got its CPU {where} than before {count:,} times of "
         f"{row['n']:,}, {count * _SECOND / row['wall']:,.0f} a second.",
         advice="Its memory is then remote: bind it to a node (numactl, cpuset.mems and .cpus)."

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from sltrace.analysis.selection import Value
 
@@ -16,28 +17,39 @@ LONG_NS = 1_000_000
 
 _LONGEST_NAME = 80
 
-Name = Literal[
-    "contention",
-    "bandwidth",
-    "quota",
-    "steal",
-    "placement",
-    "migration",
-    "wakeup",
-    "io",
-    "goroutine_leak",
-    "p_hoarding",
-    "lost_p",
-    "goroutine_backlog",
-    "netpoller_starvation",
-    "gc_amplification",
-    "gil_hog",
-    "gil_crowd",
-    "loop_blocked",
-    "loop_busy",
-    "lock_convoy",
-    "python_gc",
-]
+
+class Name(StrEnum):
+    """What is wrong; its value is what the JSON of every command calls it."""
+
+    label: str
+    """What it is called for people."""
+
+    def __new__(cls, value: str, label: str) -> Name:
+        """A name, and what people call it."""
+        name = str.__new__(cls, value)
+        name._value_, name.label = value, label
+        return name
+
+    CONTENTION = "contention", "Contention"
+    BANDWIDTH = "bandwidth", "Real-time bandwidth"
+    QUOTA = "quota", "CPU quota"
+    STEAL = "steal", "Stolen by the host"
+    PLACEMENT = "placement", "Placement"
+    MIGRATION = "migration", "Migration"
+    WAKEUP = "wakeup", "Slow wakeups"
+    IO = "io", "I/O"
+    GOROUTINE_LEAK = "goroutine_leak", "Goroutine leak"
+    P_HOARDING = "p_hoarding", "P hoarding"
+    LOST_P = "lost_p", "Lost P"
+    GOROUTINE_BACKLOG = "goroutine_backlog", "Goroutine backlog"
+    NETPOLLER_STARVATION = "netpoller_starvation", "Netpoller starvation"
+    GC_AMPLIFICATION = "gc_amplification", "GC jitter amplification"
+    GIL_HOG = "gil_hog", "GIL hog"
+    GIL_CROWD = "gil_crowd", "GIL crowd"
+    LOOP_BLOCKED = "loop_blocked", "Blocked event loop"
+    LOOP_BUSY = "loop_busy", "Busy event loop"
+    LOCK_CONVOY = "lock_convoy", "Lock convoy"
+    PYTHON_GC = "python_gc", "Garbage collection"
 
 
 @dataclass(frozen=True)
@@ -47,7 +59,8 @@ class Finding:
     Attributes:
         name: What it is.
         lost: Time lost a second, over all threads (seconds), which findings are sorted by.
-        sentence: With numbers, for people. Has names from the trace: make it safe to show.
+        sentence: With numbers, for people, who read the name's label before it. Has names from the
+            trace: make it safe to show.
         advice: What to do, and what to look at next.
         numbers: The numbers of the sentence; times in ns.
         values: The waits it is about, as a selection's values; empty where it is about none.

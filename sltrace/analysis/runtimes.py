@@ -23,54 +23,48 @@ _OFF_CPU = (Kind.RUNQ_PREEMPT.label, Kind.THROTTLED.label)
 _ALL_OF_GO = "`sltrace go` has the evidence."
 _ALL_OF_PYTHON = "`sltrace python` has the tables."
 
-_GO: Mapping[str, tuple[Name, str, tuple[str, ...]]] = {
-    "goroutine leak": (
-        "goroutine_leak",
+_GO: Mapping[Name, tuple[str, tuple[str, ...]]] = {
+    Name.GOROUTINE_LEAK: (
         "Give whoever waits there a way out: a context, a deadline, or a channel that is closed.",
         (),
     ),
-    "P hoarding": (
-        "p_hoarding",
+    Name.P_HOARDING: (
         "Split that computation up, or let it call runtime.Gosched(); a finalizer that takes long "
         "belongs on a goroutine of its own.",
         (),
     ),
-    "lost P": (
-        "lost_p",
+    Name.LOST_P: (
         "Set GOMAXPROCS to the CPUs that the process really gets (from 1.25 on it follows the "
         "quota), raise the quota, or keep the other tasks off these CPUs.",
         _OFF_CPU,
     ),
-    "goroutine backlog": (
-        "goroutine_backlog",
+    Name.GOROUTINE_BACKLOG: (
         "Start fewer goroutines at once, with a worker pool or a semaphore, or give the process "
         "more CPUs.",
         _GOROUTINES,
     ),
-    "netpoller starvation": (
-        "netpoller_starvation",
+    Name.NETPOLLER_STARVATION: (
         "Goroutines whose network is ready wait behind others: bound how many compute at once.",
         _GOROUTINES,
     ),
-    "GC jitter amplification": (
-        "gc_amplification",
+    Name.GC_AMPLIFICATION: (
         "Do without runtime.LockOSThread where it is not needed, and allocate less where it is.",
         _GOROUTINES,
     ),
 }
-"""Of each finding of `sltrace go`: its name here, what to do, and the kinds it is about."""
+"""Of each finding of `sltrace go`: what to do, and the kinds it is about."""
 
-_PYTHON: Mapping[str, tuple[Name, str, tuple[str, ...]]] = {
-    "gil-hog": ("gil_hog", "GIL hog", (Kind.GIL.label,)),
-    "gil-crowd": ("gil_crowd", "GIL crowd", (Kind.GIL.label,)),
-    "loop-blocked": ("loop_blocked", "Blocked event loop", ()),
-    "loop-busy": ("loop_busy", "Busy event loop", (Kind.LOOP.label,)),
-    "lock-convoy": ("lock_convoy", "Lock convoy", ()),
-    "gc": ("python_gc", "Garbage collection", (Kind.STW.label,)),
+_PYTHON: Mapping[Name, tuple[str, ...]] = {
+    Name.GIL_HOG: (Kind.GIL.label,),
+    Name.GIL_CROWD: (Kind.GIL.label,),
+    Name.LOOP_BLOCKED: (),
+    Name.LOOP_BUSY: (Kind.LOOP.label,),
+    Name.LOCK_CONVOY: (),
+    Name.PYTHON_GC: (Kind.STW.label,),
 }
-"""Of each finding of `sltrace python`: its name here, its title, and the kinds it is about.
+"""Of each finding of `sltrace python`: the kinds it is about.
 
-Its cpu-quota is not among them: the quota of a cgroup is found for every process alike.
+Its quota is not among them: that is found by cgroup, of all processes alike.
 """
 
 
@@ -80,7 +74,7 @@ def go(trace: Trace, wall_ns: int) -> list[Finding]:
         return []
     from sltrace.analysis.golang.findings import findings
 
-    return _sorted(_of_go(f, names, wall_ns) for f in findings(trace) if f.name in _GO)
+    return _sorted(_of_go(f, names, wall_ns) for f in findings(trace))
 
 
 def python(trace: Trace, wall_ns: int) -> list[Finding]:
@@ -94,17 +88,16 @@ def python(trace: Trace, wall_ns: int) -> list[Finding]:
 
 
 def _of_go(found: GoFinding, names: Mapping[int, str], wall_ns: int) -> Finding:
-    name, advice, kinds = _GO[found.name]
-    title = found.name[0].upper() + found.name[1:]
+    advice, kinds = _GO[found.name]
     numbers = {
         k: v
         for k, v in found.evidence.items()
         if isinstance(v, int | float) and not isinstance(v, bool)
     }
     return Finding(
-        name=name,
+        name=found.name,
         lost=_lost_ns(found.evidence) / wall_ns,
-        sentence=f"{title}: {names.get(found.pid, found.pid)}: {found.sentence[:_LONGEST]}.",
+        sentence=f"{names.get(found.pid, found.pid)}: {found.sentence[:_LONGEST]}.",
         advice=f"{advice} {_ALL_OF_GO}",
         numbers={"pid": found.pid, **numbers},
         values={"pid": (found.pid,), **({"kind": kinds} if kinds else {})},
@@ -123,13 +116,13 @@ def _lost_ns(evidence: Mapping[str, Any]) -> float:
 
 
 def _of_python(found: PythonFinding, names: Mapping[int, str], wall_ns: int) -> Finding:
-    name, title, kinds = _PYTHON[found.name]
+    kinds = _PYTHON[found.name]
     # Threads waiting on average, or a share of the recording; of a blocked loop its longest sleep.
     lost = found.value / wall_ns if found.is_time else found.value
     return Finding(
-        name=name,
+        name=found.name,
         lost=lost,
-        sentence=f"{title}: {names.get(found.pid, found.pid)}: {found.what[:_LONGEST]}.",
+        sentence=f"{names.get(found.pid, found.pid)}: {found.sentence[:_LONGEST]}.",
         advice=f"{found.advice[0].upper()}{found.advice[1:]}. {_ALL_OF_PYTHON}",
         numbers={"pid": found.pid, "value": found.value, "threshold": found.threshold},
         values={"pid": (found.pid,), **({"kind": kinds} if kinds else {})},

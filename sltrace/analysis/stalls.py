@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sltrace.analysis.finding import LONG_NS, Finding, cpu_times, name_of
+from sltrace.analysis.finding import LONG_NS, Finding, Name, cpu_times, name_of
 from sltrace.analysis.foremost import figures, foremost, waits_by
 from sltrace.analysis.meta import min_latency_ns, recorded_sql
 from sltrace.durations import format_duration
@@ -37,9 +37,9 @@ def steal(trace: Trace, wall_ns: int) -> list[Finding]:
     worst = max(times, key=lambda cpu: times[cpu].get("steal", 0))
     return [
         Finding(
-            name="steal",
+            name=Name.STEAL,
             lost=stolen / wall_ns,
-            sentence=f"Steal: the hypervisor took {format_duration(stolen)} of this machine's "
+            sentence=f"the hypervisor took {format_duration(stolen)} of this machine's "
             f"CPUs within {format_duration(wall_ns)}, {stolen / whole:.1%} of their time; most on "
             f"CPU {worst}, {times[worst].get('steal', 0) / wall_ns:.1%}.",
             advice="The host is overcommitted or the instance is out of CPU credits: another "
@@ -64,9 +64,9 @@ def wakeup(trace: Trace, wall_ns: int) -> list[Finding]:
         return []
     return [
         Finding(
-            name="wakeup",
+            name=Name.WAKEUP,
             lost=row["waited"] / wall_ns,
-            sentence=f"Wakeup: on idle CPUs, one wakeup in ten of {row['n']:,} took "
+            sentence=f"on idle CPUs, one wakeup in ten of {row['n']:,} took "
             f"{format_duration(row['most'])} or more, half of them {format_duration(row['half'])}, "
             f"the longest {format_duration(row['longest'])}. Nobody ran meanwhile.",
             advice="The CPUs sleep too deeply: look at idle states (cpupower idle-info), PM QoS "
@@ -106,9 +106,9 @@ def blocked_io(trace: Trace) -> list[Finding]:
     ).to_pylist()
     return [
         Finding(
-            name="io",
+            name=Name.IO,
             lost=row["waited"] / row["wall"],
-            sentence=f"I/O: threads of {name_of(row['cgroup'])} were blocked for "
+            sentence=f"threads of {name_of(row['cgroup'])} were blocked for "
             f"{format_duration(row['waited'])} within {format_duration(row['wall'])} "
             f"({foremost(row)}) in waits that a device ended, or the kernel for it"
             + (f" (`{name_of(row['waker'])}`)" if row["waker"] else "")

@@ -34,7 +34,8 @@ def command(path: str, as_json: bool) -> None:
     for finding in result.findings:
         advice = "As above." if finding.advice in said else finding.advice
         said.add(finding.advice)
-        for paragraph, indent in ((finding.sentence, "* "), (advice, "  -> ")):
+        sentence = f"{finding.name.label}: {finding.sentence}"
+        for paragraph, indent in ((sentence, "* "), (advice, "  -> ")):
             click.echo(
                 textwrap.fill(
                     output.text(paragraph),

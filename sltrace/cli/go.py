@@ -71,7 +71,7 @@ def command(path: str, window: int, as_json: bool) -> None:
         click.echo()
     for finding in found:
         span = f"{output.duration(finding.start_ns)} to {output.duration(finding.end_ns)}"
-        click.echo(printable(f"{finding.name}: {finding.sentence}"))
+        click.echo(printable(f"{finding.name.label}: {finding.sentence}"))
         click.echo(f"  process {finding.pid}, {span}; threshold: {finding.threshold}")
     if not lines:
         click.echo("nothing was read, so what is wrong is not known")

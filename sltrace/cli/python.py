@@ -70,7 +70,7 @@ def _show(report: PythonReport, top: int) -> None:
         click.echo(f"and {beyond:,} more")
     for finding in report.findings:
         click.echo()
-        click.echo(f"{finding.name}: {output.text(finding.what)}")
+        click.echo(f"{finding.name.label}: {output.text(finding.sentence)}")
         click.echo(f"  {_measured(finding)}; cure: {finding.advice}")
     if not report.findings:
         click.echo("no findings: nothing is over its threshold")

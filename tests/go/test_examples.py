@@ -20,12 +20,12 @@ from tests.support.recorder import recorder, sltrace
 pytestmark = pytest.mark.bpf
 
 DISEASES = {
-    "go_leak": "goroutine leak",
-    "go_fanout": "goroutine backlog",
-    "go_storm": "netpoller starvation",
-    "go_finalizer": "P hoarding",
-    "go_locked": "GC jitter amplification",
-    "go_quota": "lost P",
+    "go_leak": "goroutine_leak",
+    "go_fanout": "goroutine_backlog",
+    "go_storm": "netpoller_starvation",
+    "go_finalizer": "p_hoarding",
+    "go_locked": "gc_amplification",
+    "go_quota": "lost_p",
 }
 SECONDS = 4
 
@@ -98,7 +98,7 @@ def test_cures_are_silent(tmp_path: Path) -> None:
             recording.wait()
     targets = recording.trace.sql("SELECT level FROM targets").to_pylist()
     assert [t["level"] for t in targets] == [1] * 6
-    beyond = [f for f in findings(tmp_path / "c.slt") if f["name"] != "lost P"]
+    beyond = [f for f in findings(tmp_path / "c.slt") if f["name"] != "lost_p"]
     assert not beyond
     for finding in findings(tmp_path / "c.slt"):
         evidence = finding["evidence"]

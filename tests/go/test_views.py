@@ -207,7 +207,7 @@ def test_a_leak_only_grows(tmp_path: Path) -> None:
         ]  # fmt: skip
 
     (found,) = findings(made(tmp_path, samples=scans([10, 60, 110, 160, 210])))
-    assert found.name == "goroutine leak"
+    assert found.name == "goroutine_leak"
     assert found.evidence["where"] == "main.waits"
     assert "main.waits (select), started by main.start, grew from 10 to 210" in found.sentence
     # The last but one is a pool that has been filled.
@@ -259,7 +259,7 @@ def test_time_lost_with_a_p_is_that_of_threads_that_held_one(tmp_path: Path) -> 
     assert not findings(made(tmp_path, [lost], gauges=ps))
     # 4 s of 2 Ps' 10 s each.
     (found,) = findings(made(tmp_path, [{**lost, "held_p": 0}] * 2, gauges=ps))
-    assert found.name == "lost P"
+    assert found.name == "lost_p"
     assert found.evidence["preempted_ns"] == 8 * SECOND
     assert found.evidence["queued_behind_ns"] == 24 * SECOND
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from sltrace.analysis.diagnosis import Diagnosis, diagnose
+from sltrace.analysis.finding import Name
 from sltrace.analysis.runtimes import _GO, _PYTHON
 from sltrace.cli.diagnose import command
 from sltrace.trace.reader import Trace
@@ -89,7 +91,7 @@ def test_the_root_has_no_share_to_be_changed(tmp_path: Path) -> None:
 def test_advice_is_given_once(tmp_path: Path) -> None:
     waits = [w for c in ("/x", "/y") for w in behind_hog(60, cgroup=c, kind="throttled")]
     out = CliRunner().invoke(command, [str(make_trace(tmp_path, waits))]).output
-    assert out.count("Quota:") == 2
+    assert out.count("CPU quota:") == 2
     assert out.count("raise or remove the quota") == 1
     assert out.count("-> As above.") == 1
 
@@ -328,7 +330,7 @@ def test_what_a_runtime_suffers_from_is_found_with_the_rest(tmp_path: Path) -> N
     tables["samples"] = parked([10, 40, 80, 110])
     crowd, leak = of(tmp_path, behind_hog(49) + waits, **tables).findings
     assert (crowd.name, crowd.lost, crowd.values["kind"]) == ("gil_crowd", 1.0, ("gil",))
-    assert crowd.sentence.startswith("GIL crowd: py (60): 1.0 threads waited")
+    assert crowd.sentence.startswith("py (60): 1.0 threads waited")
     assert "more processes" in crowd.advice
     assert (leak.name, leak.lost, leak.values) == ("goroutine_leak", 0.0, {"pid": (50,)})
     assert "svc (50): goroutines waiting" in leak.sentence
@@ -341,10 +343,15 @@ def test_without_such_a_process_its_findings_are_not_looked_for(tmp_path: Path) 
     assert names(of(tmp_path, gil, samples=parked([0, 100, 200, 300]))) == []
 
 
-@pytest.mark.parametrize(
-    ("table", "known"), [("go.md", set(_GO)), ("python.md", {*_PYTHON, "cpu-quota"})]
-)
-def test_every_finding_of_a_runtime_has_its_place(table: str, known: set[str]) -> None:
-    text = (ROOT / "docs" / table).read_text().partition("\n## Findings\n")[2].partition("\n## ")[0]
-    rows = [line.split("|")[1].strip(" `") for line in text.splitlines() if line[:2] == "| "]
-    assert set(rows[1:]) == known
+def documented(page: str) -> list[str]:
+    """What the tables of findings in a page call them."""
+    return re.findall(r"^\| `(\w+)` [A-Z]", (ROOT / "docs" / page).read_text(), re.MULTILINE)
+
+
+def test_every_finding_has_one_name_and_its_place_in_the_docs() -> None:
+    assert set(documented("go.md")) == set(_GO)
+    assert set(documented("python.md")) == {*_PYTHON, Name.QUOTA}
+    assert {*documented("cli.md"), *_GO, *_PYTHON} == set(Name)
+    for page in ("cli.md", "go.md", "python.md"):
+        text = (ROOT / "docs" / page).read_text()
+        assert all(f"| `{n}` {Name(n).label} |" in text for n in documented(page))

@@ -55,7 +55,7 @@ def test_shares_of_a_worker_are_of_its_life_in_each_recording(tmp_path: Path) ->
         parts.append(trace_of(tmp_path, str(number), rows, "one", 0, meta=meta, targets=[target]))
     merge(parts, tmp_path / "m.slt")
     (found,) = python_report(Trace.open(tmp_path / "m.slt")).findings
-    assert (found.name, found.value) == ("gc", 0.2)
+    assert (found.name, found.value) == ("python_gc", 0.2)
 
 
 def test_a_process_found_before_its_part_began_is_of_that_part(tmp_path: Path) -> None:

@@ -60,8 +60,8 @@ def test_threads_that_poll_outside_of_python_are_no_event_loops(tmp_path: Path) 
     path = make_trace(tmp_path, waits, stacks=stacks, frames=frames)
     report = python_report(Trace.open(path))
     assert [loop.tid for loop in report.loops] == [IN_PYTHON]
-    assert [(f.name, f"({IN_PYTHON})" in f.what) for f in report.findings] == [
-        ("loop-blocked", True)
+    assert [(f.name, f"({IN_PYTHON})" in f.sentence) for f in report.findings] == [
+        ("loop_blocked", True)
     ]
 
 
@@ -116,7 +116,7 @@ def test_the_quota_that_is_named_is_the_one_that_held_last(tmp_path: Path) -> No
     made = make_trace(tmp_path, [throttled], targets=[target], cgroups=cgroups)
     seen = python_report(Trace.open(made))
     (finding,) = seen.findings
-    assert "the CPU quota of /web (at last 0.40 CPUs) was used up" in finding.what
+    assert "the CPU quota of /web (at last 0.40 CPUs) was used up" in finding.sentence
     (quota,) = seen.quotas
     assert (quota.quota_us, quota.period_us, quota.quotas) == (20_000, 50_000, 2)
 
@@ -195,7 +195,7 @@ def test_the_gil_is_held_where_its_thread_was_most_not_where_it_got_it(
     found = python_report(Trace.open(made))
     assert found.gil[0].tid == hog
     assert found.gil[0].holding == f"{place} (app.py:3)"
-    assert f", in {place} (app.py:3)" in found.findings[0].what
+    assert f", in {place} (app.py:3)" in found.findings[0].sentence
 
 
 @pytest.mark.parametrize(
@@ -211,4 +211,4 @@ def test_what_may_be_several_iterations_is_not_called_one(
     row = {"kind": "loop", "reason": reason, "pid": PID, "tid": PID, "wait_ns": 7 * SECOND}
     made = make_trace(tmp_path, [row | {"end_ns": 8 * SECOND}])
     (found,) = python_report(Trace.open(made)).findings
-    assert said in found.what
+    assert said in found.sentence

@@ -65,7 +65,7 @@ def findings(
     folder.mkdir(exist_ok=True)
     made = make_trace(folder, waits, stacks=walks, frames=rows, targets=[target])
     found = python_report(Trace.open(made))
-    return [f.what for f in found.findings], [lock.idle for lock in found.locks]
+    return [f.sentence for f in found.findings], [lock.idle for lock in found.locks]
 
 
 def of_requests(folder: Path, *frames: Frame) -> tuple[list[str], list[bool]]:

@@ -27,11 +27,11 @@ _FIRST = ["nice", "-n", "-20"]
 """Whatever else runs on this machine must not look like a disease."""
 
 DISEASES = {
-    "python_gil_hog": ("gil-hog", "compute (service.py"),
-    "python_blocking_coroutine": ("loop-blocked", "fetch (service.py"),
-    "python_lock_convoy": ("lock-convoy", "record_slowly (service.py"),
-    "python_fanout": ("loop-busy", ""),
-    "python_pool_convoy": ("lock-convoy", "a semaphore in ask (service.py"),
+    "python_gil_hog": ("gil_hog", "compute (service.py"),
+    "python_blocking_coroutine": ("loop_blocked", "fetch (service.py"),
+    "python_lock_convoy": ("lock_convoy", "record_slowly (service.py"),
+    "python_fanout": ("loop_busy", ""),
+    "python_pool_convoy": ("lock_convoy", "a semaphore in ask (service.py"),
 }
 
 
@@ -60,7 +60,7 @@ def test_the_disease_is_named(name: str, record: Record) -> None:
         if named:
             break
     assert len(named) == 1
-    assert place in named[0]["what"]
+    assert place in named[0]["sentence"]
     assert named[0]["value"] >= named[0]["threshold"]
 
 
@@ -140,7 +140,7 @@ def test_pools_are_told_from_workers_without_work(shared: str, pools: Pools) -> 
     assert waits["n"] > 50
     assert waits["seconds"] > 1
     mine = [f for f in pools.findings if f["pid"] == pid]
-    found = [f["what"] for f in mine if f["name"] == "lock-convoy"]
+    found = [f["sentence"] for f in mine if f["name"] == "lock_convoy"]
     assert len(found) == bool(place)
     assert all(place in what for what in found)
 
@@ -151,7 +151,7 @@ def test_too_many_threads_for_the_quota(record: Record) -> None:
     names: set[str] = set()
     seen: list[set[str]] = []
     for mode in ("disease", "disease", "cure"):
-        if mode == "disease" and "cpu-quota" in names:
+        if mode == "disease" and "quota" in names:
             continue
         with cgroup("half", cpus=0.5) as limited:
             command = [sys.executable, str(program), mode, "2.5"]
@@ -169,5 +169,5 @@ def test_too_many_threads_for_the_quota(record: Record) -> None:
         names = {f["name"] for f in found}
         # Whoever is held back while it has the GIL holds back the others: that may be named too.
         seen.append(names)
-    assert "cpu-quota" in seen[0] | seen[-2]
+    assert "quota" in seen[0] | seen[-2]
     assert not seen[-1]

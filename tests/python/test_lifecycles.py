@@ -189,11 +189,11 @@ def test_workers_that_are_replaced_have_the_disease_of_their_service(record: Rec
     trace = recording.trace
     lived = trace.sql("SELECT pid FROM targets WHERE pid <> ?", [process.pid]).to_pylist()
     assert len({r["pid"] for r in lived}) >= 3
-    found = [f for f in python_report(trace).findings if f.name == "gil-hog"]
-    print(f"\n{[f.what for f in found]}")
+    found = [f for f in python_report(trace).findings if f.name == "gil_hog"]
+    print(f"\n{[f.sentence for f in found]}")
     assert found
     assert {f.pid for f in found} <= {r["pid"] for r in lived}
-    assert all("compute (replaced.py" in f.what for f in found)
+    assert all("compute (replaced.py" in f.sentence for f in found)
 
 
 def _shared_library() -> tuple[str, str]:
@@ -335,7 +335,7 @@ def test_what_is_on_no_loop_blocks_none(program: str, place: str, record: Record
     assert len(loops) > 3
     # A loop that has ended does not go on until the next one begins.
     assert [r for r in loops if r["tid"] == process.pid and r["wait_ns"] > 90_000_000] == []
-    assert [f.what for f in python_report(trace).findings if f.name == "loop-blocked"] == []
+    assert [f.sentence for f in python_report(trace).findings if f.name == "loop_blocked"] == []
 
 
 @pytest.mark.parametrize("options", [(), ("--python-loops",)])

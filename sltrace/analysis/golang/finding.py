@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sltrace.analysis.finding import Name
+
 
 @dataclass(frozen=True)
 class Finding:
     """One thing that is wrong.
 
     Attributes:
-        name: Which: see docs/go.md.
+        name: What it is; docs/go.md says of each from when on.
         pid: Of which process.
         start_ns: First seen, from the start of the recording; likewise end_ns.
         threshold: What it would have to stay below, in words.
@@ -19,7 +21,7 @@ class Finding:
         evidence: The numbers; times in ns.
     """
 
-    name: str
+    name: Name
     pid: int
     start_ns: int
     end_ns: int

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sltrace.analysis.finding import Name
 from sltrace.analysis.golang.finding import Finding
 from sltrace.analysis.golang.sites import UNKNOWN, sites
 from sltrace.analysis.meta import clock_ns
@@ -73,7 +74,7 @@ def leaks(trace: Trace) -> list[Finding]:
         seconds = (row["ns"][-1] - row["ns"][0]) / 1e9
         found.append(
             Finding(
-                "goroutine leak",
+                Name.GOROUTINE_LEAK,
                 row["pid"],
                 row["ns"][0] - origin,
                 row["ns"][-1] - origin,
@@ -136,7 +137,7 @@ def amplification(trace: Trace) -> list[Finding]:
     named = sites(trace, [r["stack"] for r in rows])
     return [
         Finding(
-            "GC jitter amplification",
+            Name.GC_AMPLIFICATION,
             row["pid"],
             row["first"] - origin,
             row["last"] - origin,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sltrace.analysis.finding import Name
 from sltrace.analysis.golang.finding import Finding
 from sltrace.analysis.golang.sites import UNKNOWN, sites
 from sltrace.analysis.meta import clock_ns, lived_ns
@@ -80,7 +81,7 @@ def hoarding(trace: Trace) -> list[Finding]:
             continue
         found.append(
             Finding(
-                "P hoarding",
+                Name.P_HOARDING,
                 row["pid"],
                 row["since"] - origin,
                 row["until"] - origin,
@@ -142,7 +143,7 @@ def lost_p(trace: Trace) -> list[Finding]:
         )
         found.append(
             Finding(
-                "lost P",
+                Name.LOST_P,
                 row["pid"],
                 max(row["first"] - origin, 0),
                 row["last"] - origin,
@@ -211,7 +212,7 @@ def backlog(trace: Trace) -> list[Finding]:
         )
         found.append(
             Finding(
-                "netpoller starvation" if starved else "goroutine backlog",
+                Name.NETPOLLER_STARVATION if starved else Name.GOROUTINE_BACKLOG,
                 row["pid"],
                 row["first"] - origin,
                 row["last"] - origin,

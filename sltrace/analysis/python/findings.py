@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from sltrace.analysis.finding import Name
 from sltrace.analysis.python.locks import Lock
 from sltrace.analysis.python.tables import SLOW_NS, Collector, GilThread, Loop, Quota
 from sltrace.analysis.quotas import at_last, cpus
@@ -45,16 +46,16 @@ class Finding:
     """Something that is over its threshold.
 
     Attributes:
-        name: gil-hog, gil-crowd, loop-blocked, loop-busy, lock-convoy, gc or cpu-quota.
+        name: What it is.
         pid: Process.
-        what: A sentence: what is wrong, and where.
+        sentence: What is wrong, and where.
         value: The figure, over `threshold`; both in `unit`.
         advice: What usually cures it.
     """
 
-    name: str
+    name: Name
     pid: int
-    what: str
+    sentence: str
     value: float
     threshold: float
     unit: str
@@ -102,7 +103,7 @@ def _of_gil(recorded_ns: Recorded, threads: Sequence[GilThread]) -> Iterator[Fin
         if held and hog.held_ns >= GIL_HELD * held and others >= GIL_WAITED:
             place = f", in {hog.holding}" if hog.holding else ""
             yield Finding(
-                "gil-hog",
+                Name.GIL_HOG,
                 pid,
                 f"thread {hog.comm} ({hog.tid}) held the GIL for {hog.held_ns / held:.0%} of the "
                 f"time in which others waited for it, {others:.2f} of them on average{place}",
@@ -113,7 +114,7 @@ def _of_gil(recorded_ns: Recorded, threads: Sequence[GilThread]) -> Iterator[Fin
             )
         elif waited >= GIL_CROWDED * wall_ns:
             yield Finding(
-                "gil-crowd",
+                Name.GIL_CROWD,
                 pid,
                 f"{waited / wall_ns:.1f} threads waited at any time for the GIL, for each other",
                 waited / wall_ns,
@@ -130,7 +131,7 @@ def _of_loop(wall_ns: int, loop: Loop) -> Iterator[Finding]:
         place = f" in {loop.blocked_in}" if loop.blocked_in else ""
         place += f", task {loop.blocked_task}" if loop.blocked_task else ""
         yield Finding(
-            "loop-blocked",
+            Name.LOOP_BLOCKED,
             loop.pid,
             f"{whose} slept in a blocking call{place}: {loop.blocked_ns / 1e6:.0f} ms in all, "
             f"{loop.blocked_longest_ns / 1e6:.0f} ms at once",
@@ -144,7 +145,7 @@ def _of_loop(wall_ns: int, loop: Loop) -> Iterator[Finding]:
         place = f", last seen in {loop.place}" if loop.place else ""
         place += f", task {loop.task}" if loop.task else ""
         yield Finding(
-            "loop-busy",
+            Name.LOOP_BUSY,
             loop.pid,
             f"{whose} was {busy} {SLOW_NS / 1e6:.0f} ms and more for "
             f"{loop.slow_ns / wall_ns:.0%} of the time, the longest {loop.longest_ns / 1e6:.0f} ms"
@@ -162,7 +163,7 @@ def _of_locks(recorded_ns: Recorded, locks: Sequence[Lock]) -> Iterator[Finding]
         crowded = lock.threads >= CONVOY_THREADS and lock.waits >= CONVOY_WAITS
         if not lock.idle and crowded and lock.waited_ns >= CONVOY * wall_ns:
             yield Finding(
-                "lock-convoy",
+                Name.LOCK_CONVOY,
                 lock.pid,
                 f"{lock.threads} threads queued for a {lock.through or 'lock'} in {lock.place}, "
                 f"{lock.waited_ns / wall_ns:.1f} at any time, in {lock.waits:,} waits",
@@ -180,7 +181,7 @@ def _of_collectors(recorded_ns: Recorded, collectors: Sequence[Collector]) -> It
         share = collector.total_ns / recorded_ns(collector.pid)
         if share >= COLLECTED:
             yield Finding(
-                "gc",
+                Name.PYTHON_GC,
                 collector.pid,
                 f"{collector.collections:,} garbage collections took {share:.0%} of the time, the "
                 f"longest {collector.longest_ns / 1e6:.0f} ms",
@@ -200,7 +201,7 @@ def _of_quotas(recorded_ns: Recorded, quotas: Sequence[Quota]) -> Iterator[Findi
                 worth = cpus(quota.quota_us, quota.period_us)
                 limit = f" ({at_last(quota.quotas)}{worth:.2f} CPUs)"
             yield Finding(
-                "cpu-quota",
+                Name.QUOTA,
                 quota.pid,
                 f"the CPU quota of {quota.cgroup}{limit} was used up: {waiting:.1f} of "
                 f"{quota.threads} threads waited for it at any time",
