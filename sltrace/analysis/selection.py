@@ -5,6 +5,7 @@ A filter becomes a WHERE clause with bound parameters; no text of the user's is 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -185,7 +186,8 @@ def _membership(dimension: Dimension, values: Sequence[Value]) -> tuple[str, lis
 
 def _typed(dimension: Dimension, value: str | int) -> object:
     if dimension.type == "str":
-        return str(value)
+        # Names that are not UTF-8 are in the trace like this, too.
+        return os.fsencode(str(value)).decode(errors="replace")
     try:
         number = int(value)
     except ValueError:

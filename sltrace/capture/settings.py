@@ -6,6 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+TRACE_LABELS, TRACE_LABEL_BYTES = 4, 24
+"""pprof labels that are looked for, and bytes of each, at most: GO_LABEL_* of probes/go.h."""
+MOST_A_SECOND = 1_000_000
+"""Stacks on a CPU: more than any can take, and what the probes' counters hold."""
+
 
 @dataclass(frozen=True)
 class Filters:

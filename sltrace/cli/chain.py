@@ -47,17 +47,19 @@ def command(
     from dataclasses import replace
 
     from sltrace.analysis.golang.chain import chain
+    from sltrace.analysis.timeline import normal_id
     from sltrace.errors import UsageError
     from sltrace.trace.reader import Trace
 
     if file and as_json:
         raise UsageError("-o makes a page and --json a document", "leave one of them out")
     trace = Trace.open(path)
-    result = chain(trace, trace_id.lower() if trace_id else None, goid, pid)
+    wanted = normal_id(trace_id) if trace_id is not None else None
+    result = chain(trace, wanted, goid, pid)
     if file:
         from heatmaps.chainpage import build_chain_page
 
-        subject = [f"trace {trace_id.lower()}"] if trace_id else []
+        subject = [f"trace {wanted}"] if wanted else []
         subject += [f"goroutine {goid}"] if goid is not None else []
         subject += [f"process {pid}"] if pid is not None else []
         page = build_chain_page(trace, result, ", ".join(subject))

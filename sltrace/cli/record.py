@@ -11,6 +11,17 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sltrace.capture.settings import (
+    MOST_A_SECOND,
+    TRACE_LABEL_BYTES,
+    TRACE_LABELS,
+    Filters,
+    Go,
+    Profiles,
+    Python,
+    Settings,
+    Stacks,
+)
 from sltrace.cli.address import address
 from sltrace.cli.durations import DURATION, SECONDS
 from sltrace.cli.recording import default_path, filters, with_loader, with_no_blocked
@@ -22,14 +33,13 @@ from sltrace.model import POLICIES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sltrace.capture.settings import Go, Settings
-
 _STACKS = {
     "none": (False, False),
     "kernel": (True, False),
     "user": (False, True),
     "both": (True, True),
 }
+_RATE = click.IntRange(0, MOST_A_SECOND)
 
 
 # What follows COMMAND is its own, as behind perf, strace and sudo, also where -- was forgotten.
@@ -81,7 +91,7 @@ _STACKS = {
 )
 @click.option(
     "--stack-rate",
-    type=click.IntRange(min=0),
+    type=_RATE,
     default=0,
     metavar="N",
     help="At most N stacks a second on each CPU.  [default: no cap]",
@@ -94,8 +104,8 @@ _STACKS = {
 )
 @click.option(
     "--python-rate",
-    type=click.IntRange(min=0),
-    default=5000,
+    type=_RATE,
+    default=Python.rate_per_cpu,
     show_default=True,
     metavar="N",
     help="At most N Python stacks a second on each CPU; 0 for no cap.",
@@ -128,7 +138,8 @@ _STACKS = {
     "go_trace_labels",
     multiple=True,
     metavar="KEY",
-    help="pprof label that holds a Go service's trace id.  [default: trace_id, and others]",
+    help="pprof label that holds a Go service's trace id; repeatable.  "
+    f"[default: {', '.join(Go.trace_labels)}]",
 )
 @click.option(
     "--pyroscope-listen",
@@ -190,7 +201,6 @@ def command(
     """
     # NumPy's worker threads would keep the capabilities that this thread gives up.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from sltrace.capture.settings import Filters, Profiles, Python, Settings, Stacks
     from sltrace.names.processes import resolve_pid
 
     if histogram_only and (stacks != "none" or waker_stacks):
@@ -312,10 +322,12 @@ def _record(
 
 
 def _go(wanted: bool, level: int | None, budget: float | None, labels: tuple[str, ...]) -> Go:
-    from sltrace.capture.settings import Go
-
-    if len(labels) > 4 or any(not 0 < len(key.encode()) <= 24 for key in labels):
-        raise UsageError("--go-trace-label: at most 4 keys of 1 to 24 bytes", "give fewer")
+    fit = all(k.isprintable() and 0 < len(k.encode()) <= TRACE_LABEL_BYTES for k in labels)
+    if len(labels) > TRACE_LABELS or not fit:
+        raise UsageError(
+            f"--go-trace-label: at most {TRACE_LABELS} keys of 1 to {TRACE_LABEL_BYTES} bytes",
+            "leave out those that do not fit",
+        )
     return Go(wanted, level, budget, labels or Go.trace_labels)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -287,6 +288,13 @@ def test_a_value_is_never_sql(tmp_path: Path, hostile: str) -> None:
     trace = Trace.open(make_trace(tmp_path, [{"comm": hostile, "wait_ns": 7}, {"comm": "web"}]))
     (group,) = stat(trace, ["comm"], Selection(values={"comm": [hostile]})).groups
     assert (group.keys, group.total_ns) == ((hostile,), 7)
+
+
+def test_a_name_that_is_not_utf8_is_found_as_the_trace_has_it(tmp_path: Path) -> None:
+    path = make_trace(tmp_path, [{"comm": b"w\xff".decode(errors="replace")}, {"comm": "w"}])
+    odd = Selection(values={"comm": (os.fsdecode(b"w\xff"),)})
+    (group,) = stat(Trace.open(path), ["comm"], odd).groups
+    assert (group.keys, group.count) == (("w�",), 1)
 
 
 def test_wrong_names_are_usage_errors(tmp_path: Path) -> None:
