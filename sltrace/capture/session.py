@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,13 +13,14 @@ from sltrace.capture import memory, openfiles, overhead, pidspace, priority, pri
 from sltrace.capture.accounts import Accounts, Status
 from sltrace.capture.asynciotasks import AsyncioTasks
 from sltrace.capture.description import describe
-from sltrace.capture.feed import LOT, Feed
+from sltrace.capture.feed import Feed
 from sltrace.capture.guarded import Guarded
 from sltrace.capture.probes import LibbpfProbes, Probes, Targets
 from sltrace.capture.rows import RowMaker
 from sltrace.capture.settings import Settings
 from sltrace.capture.sources import Context, Source
 from sltrace.capture.stacks import StackTable
+from sltrace.capture.writing import Writing, moment
 from sltrace.errors import TargetError
 from sltrace.names.cgroups import CgroupNames
 from sltrace.names.hierarchy import choose_hierarchy
@@ -33,20 +33,8 @@ from sltrace.trace.writer import TraceWriter, refuse_existing, warm_up
 TICK_S = 0.05
 """How often the rings are drained; more often where they fill fast, half as often where they hardly
 do: each time takes 0.3 to 0.6 ms."""
-SEGMENT_S = 0.5
-"""How long a segment of waits is added to; a killed recorder loses at most this much."""
-INTERVAL_S = 1.0
-"""Length of the intervals of counters and histograms."""
-GIVE_BACK_S = 30.0
-"""How often free memory is given back: it takes 1.3 ms; bursts leave tens of MB (both measured)."""
 _QUIET_FILL, _BUSY_FILL = 0.02, 0.25
 _MAX_BACKLOG = 32 << 20
-_URGENT_BACKLOG = 2 * LOT
-_URGENT_AFTER_S = 2 * SEGMENT_S
-_LATE_AFTER_S = 0.15
-"""Both since the writing thread last had nothing to do."""
-_ROOMY_S = 2.0
-"""Longer than a thread of the lowest priority waits for a CPU where others use all of it: 1 s."""
 
 
 class Recording:
@@ -75,8 +63,6 @@ class Recording:
     ) -> None:
         self.path = path
         self._settings = settings
-        self._closing = threading.Event()
-        self._failure: Exception | None = None
         pidspace.refuse_another()
         self._hierarchy = choose_hierarchy()
         self._groups = CgroupNames(self._hierarchy)
@@ -205,8 +191,7 @@ class Recording:
         start_ns = self._accounts.start_ns
         start_unix_ns = time.time_ns() - (time.monotonic_ns() - start_ns)
         self._clock = {"start_ns": start_ns, "start_unix_ns": start_unix_ns}
-        self._written = _end_now()
-        self._last_pause = time.monotonic()
+        self._writing = Writing(self._feed, self._close_interval)
         self._writer.update_meta(
             clock=self._clock_now(),
             probes={
@@ -240,32 +225,28 @@ class Recording:
         with self._writer.aside():
             self._run(done, report)
         priority.lower()
-        if self._failure:
-            raise self._failure
+        if self._writing.failure:
+            raise self._writing.failure
 
     def _run(self, done: Callable[[], bool], report: Callable[[Status], None]) -> None:
-        writing = threading.Thread(target=self._write_until_closed, args=(report,), daemon=True)
-        writing.start()
-        assert writing.native_id is not None
-        writing_priority = priority.Deferrable(writing.native_id)
+        self._writing.start(report)
         tick = TICK_S
-        while not done() and not self._failure:
+        while not done() and not self._writing.failure:
             time.sleep(tick)
             fill = self._drain()
             lasts_s = tick / fill if fill else math.inf
             tick = TICK_S / 5 if fill > _BUSY_FILL else TICK_S * (1 + (fill < _QUIET_FILL))
-            writing_priority.adjust(self._urgency_of_writing(lasts_s))
-        writing_priority.adjust(priority.Urgency.NOW)
-        writing_priority.close()
+            self._writing.adjust(lasts_s)
+        self._writing.hurry()
         # Before the last reading, so that what is counted and what is handed over agree.
         self._probes.detach()
-        self._feed.until_ns = time.monotonic_ns()
-        self._clock |= {"end_ns": self._feed.until_ns, "end_unix_ns": time.time_ns()}
+        ended = moment()
+        self._clock |= ended
+        self._feed.until_ns = ended["end_ns"]
         for source in self._sources:
             source.detach(self._feed.until_ns)
         self._drain(limit=None)
-        self._closing.set()
-        writing.join()
+        self._writing.close()
 
     def holds(self, size: int) -> bool:
         """Whether so many bytes of waits, and of all else, are in the trace."""
@@ -340,43 +321,6 @@ class Recording:
             for tell in self._told_programs if pids else ():
                 tell(pids)
 
-    # ---- the writing thread ------------------------------------------------------------------
-
-    def _urgency_of_writing(self, lasts_s: float) -> priority.Urgency:
-        """How urgent, where the fullest ring has room for so long."""
-        busy_s = time.monotonic() - self._last_pause
-        if self._feed.backlog > _URGENT_BACKLOG or busy_s > _URGENT_AFTER_S:
-            return priority.Urgency.NOW
-        if lasts_s < _ROOMY_S or busy_s > _LATE_AFTER_S:
-            return priority.Urgency.SOON
-        return priority.Urgency.LATER
-
-    def _write_until_closed(self, report: Callable[[Status], None]) -> None:
-        next_segment = time.monotonic() + SEGMENT_S
-        next_interval = time.monotonic() + INTERVAL_S
-        next_give_back = time.monotonic() + GIVE_BACK_S
-        try:
-            while not self._closing.wait(TICK_S):
-                now = self._last_pause = time.monotonic()
-                encoded = _end_now()
-                if now >= next_segment or self._feed.backlog > LOT:
-                    self._feed.encode(sources=now >= next_segment)
-                if now >= next_segment:
-                    self._feed.close_segment()
-                    self._written = encoded
-                    next_segment = now + SEGMENT_S
-                if now >= next_interval:
-                    report(self._close_interval())
-                    next_interval = now + INTERVAL_S
-                if now >= next_give_back:
-                    memory.give_back()
-                    next_give_back = now + GIVE_BACK_S
-            self._feed.encode(sources=True)
-            self._feed.close_segment()
-            self._close_interval()
-        except Exception as err:
-            self._failure = err
-
     def _close_interval(self) -> Status:
         self._feed.keep(self._accounts.close_interval())
         self._feed.write_tables()
@@ -390,11 +334,7 @@ class Recording:
 
     def _clock_now(self) -> dict[str, int]:
         """Until it ends, its end is when the rings were emptied for what is already written."""
-        return self._written | self._clock
+        return self._writing.written | self._clock
 
     def _describe_sources(self) -> dict[str, Any]:
         return {source.name: source.describe() for source in self._sources}
-
-
-def _end_now() -> dict[str, int]:
-    return {"end_ns": time.monotonic_ns(), "end_unix_ns": time.time_ns()}
