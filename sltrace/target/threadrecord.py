@@ -10,7 +10,7 @@ from sltrace.target.memory import Memory, Unreadable
 
 SYMBOL = "otel_thread_ctx_v1"
 
-_DTPMOD64, _DTPOFF64, _TPOFF64, _TLSDESC = 16, 17, 18, 36
+_DTPMOD64, _TPOFF64, _TLSDESC = 16, 18, 36
 _STATIC_MIN = -(1 << 30)
 _MAX_MODULES = 4096
 _MAX_FILES = 512

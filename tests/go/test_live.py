@@ -22,7 +22,7 @@ from tests.support.recorder import recorder, sltrace
 
 pytestmark = pytest.mark.bpf
 
-STOPPING_GC, _, TOTAL_GC, TOTAL_OTHER = STW_HISTOGRAMS
+STOPPING_GC, _, TOTAL_GC, _ = STW_HISTOGRAMS
 ALL = ("--go-budget", "none")
 """Probes that are on all the time, whatever they cost."""
 

@@ -355,9 +355,9 @@ def test_a_long_path_says_how_long_it_is(tmp_path: Path) -> None:
 
 
 def test_reasons_have_plain_words() -> None:
-    assert explain("system call").system_call
-    assert explain("chan send").words == "waits until a channel takes its value"
-    assert explain("something new").words == "something new"
+    assert explain("system call") == "came back from a system call"
+    assert explain("chan send") == "waits until a channel takes its value"
+    assert explain("something new") == "something new"
 
 
 def test_commands_say_what_to_record(tmp_path: Path) -> None:

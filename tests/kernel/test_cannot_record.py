@@ -17,7 +17,6 @@ from tests.support.recorder import sltrace
 pytestmark = pytest.mark.bpf
 
 BTF = Path("/sys/kernel/btf/vmlinux")
-LOCKDOWN = Path("/sys/kernel/security/lockdown")
 
 
 def libbpf() -> Path:

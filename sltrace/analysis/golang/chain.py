@@ -155,7 +155,7 @@ def chain(
         for i, name in enumerate(("n", "blocked", "runq")):
             totals[i] += row[name]
     links = [
-        Link(where, started, reason, explain(reason).words, waker, waker_started, *totals)
+        Link(where, started, reason, explain(reason), waker, waker_started, *totals)
         for (where, started, reason, waker, waker_started), totals in summed.items()
     ]
     links.sort(key=lambda link: (-link.blocked_ns - link.runq_ns, link.where, link.reason))
@@ -201,7 +201,7 @@ def _steps(trace: Trace, condition: str, parameters: list[object]) -> list[Step]
             goid=row["goid"] or 0,
             where=named.get(row["stack"] or 0, UNKNOWN).where,
             reason=row["reason"] or "",
-            words=explain(row["reason"]).words,
+            words=explain(row["reason"]),
             waker_goid=row["waker_goid"],
             waker=_waker(row, named),
             trace_id=row["trace_id"],
