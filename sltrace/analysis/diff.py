@@ -218,9 +218,8 @@ def _bound(difference: float, offset: float) -> float:
 def _groups(sides: tuple[Side, Side], dimension: Dimension, limit: int) -> Groups:
     kinds: Sequence[Value] = BLAMED_KINDS
     if dimension.name != "kind":
-        sides = tuple(  # type: ignore[assignment]
-            replace(s, selection=s.selection.with_kinds(kinds)) for s in sides
-        )
+        a, b = (replace(s, selection=s.selection.with_kinds(kinds)) for s in sides)
+        sides = (a, b)
     sums = [_sums(side, dimension) for side in sides]
     keys = sorted(
         {*sums[0], *sums[1]},

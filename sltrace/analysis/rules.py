@@ -37,7 +37,6 @@ UNITS: Mapping[str, Unit] = {
 }
 """Figures but percentiles, which are ns too."""
 
-Operator = Literal["<", "<=", ">", ">="]
 
 _EXAMPLE = "write it as 'p99(runq) < 5ms' or 'share(throttled where cgroup=/web) <= 1%'"
 _MAX_RULE = 4096
@@ -63,7 +62,7 @@ class Rule:
         quantile: Of a percentile, above 0 and below 1; else None.
         what: A key of WHATS.
         where: The waits it is about, among those of the kind.
-        operator: Between figure and limit.
+        operator: Between figure and limit: <, <=, > or >=.
         factor: Of the baseline's figure; 0 where the limit is an amount.
         amount: Added to that; ns, a count, a number per second or a share.
     """
@@ -73,7 +72,7 @@ class Rule:
     quantile: Decimal | None
     what: str
     where: Selection = field(repr=False)
-    operator: Operator
+    operator: str
     factor: Decimal
     amount: Decimal
 
@@ -116,7 +115,7 @@ def parse_rule(text: str) -> Rule:
         quantile=quantile,
         what=what,
         where=_where(text, match["where"]),
-        operator=match["operator"],  # type: ignore[arg-type]
+        operator=match["operator"],
         factor=factor,
         amount=amount,
     )

@@ -1,4 +1,4 @@
-"""Looks at what recording needs, one finding each; raises nothing."""
+"""Looks at what recording needs, one check each; raises nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OLDEST = (5, 12)
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """One thing that was checked.
 
     Attributes:
@@ -39,15 +39,15 @@ class Finding:
     advice: str = ""
 
 
-def examine() -> list[Finding]:
-    """All findings, in the order in which a recording would meet them."""
-    found: list[Finding] = []
-    for check in _CHECKS:
+def examine() -> list[Check]:
+    """All checks, in the order in which a recording would meet them."""
+    found: list[Check] = []
+    for look in _CHECKS:
         try:
-            found.extend(check())
+            found.extend(look())
         except SltraceError as err:
-            subject = check.__name__.strip("_").replace("_", " ")
-            found.append(Finding(subject, "missing", err.message, err.hint))
+            subject = look.__name__.strip("_").replace("_", " ")
+            found.append(Check(subject, "missing", err.message, err.hint))
     return found
 
 
@@ -56,92 +56,90 @@ def reason(err: CannotRecord) -> CannotRecord:
 
     The kernel says EPERM for most of what it refuses.
     """
-    for finding in examine():
-        if finding.state == "missing":
-            return CannotRecord(f"cannot record: {finding.text}", finding.advice)
+    for check in examine():
+        if check.state == "missing":
+            return CannotRecord(f"cannot record: {check.text}", check.advice)
     return err
 
 
-def _system() -> list[Finding]:
+def _system() -> list[Check]:
     if platform.system() != "Linux":
-        return [Finding("system", "missing", platform.system(), "sltrace records on Linux only")]
+        return [Check("system", "missing", platform.system(), "sltrace records on Linux only")]
     if platform.machine() != "x86_64":
         return [
-            Finding(
-                "machine", "limited", f"{platform.machine()} is untested", "reports are welcome"
-            )
+            Check("machine", "limited", f"{platform.machine()} is untested", "reports are welcome")
         ]
-    return [Finding("system", "ok", f"Linux {platform.release()} on {platform.machine()}")]
+    return [Check("system", "ok", f"Linux {platform.release()} on {platform.machine()}")]
 
 
-def _kernel() -> list[Finding]:
+def _kernel() -> list[Check]:
     from sltrace.capture import kernel
 
     if kernel.version() < _OLDEST:
         wanted = ".".join(map(str, _OLDEST))
-        return [Finding("kernel", "missing", f"older than {wanted}", f"boot {wanted} or newer")]
+        return [Check("kernel", "missing", f"older than {wanted}", f"boot {wanted} or newer")]
     return []
 
 
-def _privileges() -> list[Finding]:
+def _privileges() -> list[Check]:
     from sltrace.capture.privileges import missing_to_record
 
     missing = missing_to_record()
     if missing:
         text = f"{' and '.join(missing)} missing"
-        return [Finding("privileges", "missing", text, "run it with sudo")]
-    return [Finding("privileges", "ok", "may load BPF programs")]
+        return [Check("privileges", "missing", text, "run it with sudo")]
+    return [Check("privileges", "ok", "may load BPF programs")]
 
 
-def _process_ids() -> list[Finding]:
+def _process_ids() -> list[Check]:
     from sltrace.capture import pidspace
 
     pidspace.refuse_another()
     return []
 
 
-def _lockdown() -> list[Finding]:
+def _lockdown() -> list[Check]:
     try:
         text = _LOCKDOWN.read_text()
     except OSError:
         return []
     if "[confidentiality]" in text:
         return [
-            Finding(
+            Check(
                 "lockdown",
                 "missing",
                 "the kernel is locked down for confidentiality",
                 "boot without lockdown=confidentiality (or with Secure Boot off)",
             )
         ]
-    return [Finding("lockdown", "ok", "tracing is allowed")]
+    return [Check("lockdown", "ok", "tracing is allowed")]
 
 
-def _libbpf() -> list[Finding]:
+def _libbpf() -> list[Check]:
     from sltrace.capture import libbpf
 
     libbpf.library()
-    return [Finding("libbpf", "ok", "libbpf.so.1 found")]
+    return [Check("libbpf", "ok", "libbpf.so.1 found")]
 
 
-def _probes() -> list[Finding]:
+def _probes() -> list[Check]:
     from sltrace.capture.probes import object_path
 
-    return [Finding("probes", "ok", str(object_path()))]
+    return [Check("probes", "ok", str(object_path()))]
 
 
-def _kernel_types() -> list[Finding]:
+def _kernel_types() -> list[Check]:
     from sltrace.capture import kernel
 
     arguments = kernel.tracepoint_arguments("sched_switch")
     if arguments not in (3, 4):
-        return [Finding("sched_switch", "missing", f"{arguments} arguments, 3 or 4 are known")]
-    found = [Finding("kernel types (BTF)", "ok", f"{kernel.BTF_FILE} read")]
-    found += [Finding("this kernel", "limited", text) for text in kernel.limits()]
+        return [Check("sched_switch", "missing", f"{arguments} arguments, 3 or 4 are known")]
+    found = [Check("kernel types (BTF)", "ok", f"{kernel.BTF_FILE} read")]
+    found += [Check("this kernel", "limited", text) for text in kernel.limits()]
     return found
 
 
-def _loading() -> list[Finding]:
+def _loading() -> list[Check]:
     """Loads and attaches for real: nothing else proves that it works."""
     from sltrace.capture import kernel, libbpf
     from sltrace.capture.privileges import missing_to_record
@@ -159,11 +157,11 @@ def _loading() -> list[Finding]:
         advice = err.hint
         if said and advice == libbpf.ASK_DOCTOR:
             advice = f"unless it is named above, report it with the kernel's version: {said}"
-        return [Finding("loading", "missing", err.message, advice)]
+        return [Check("loading", "missing", err.message, advice)]
     probes.close()
     return [
-        Finding("loading", "ok", f"{len(probes.attached)} programs loaded and attached"),
-        *(Finding(name, "limited", why) for name, why in probes.not_attached),
+        Check("loading", "ok", f"{len(probes.attached)} programs loaded and attached"),
+        *(Check(name, "limited", why) for name, why in probes.not_attached),
         _runtime("Python", lambda tags_fd: PythonProbes(everything, tags_fd, cgroup_v1=False)),
         _runtime("Go", _load_go),
     ]
@@ -175,7 +173,7 @@ def _load_go(tags_fd: int) -> GoProbes:
     return GoProbes(tags_fd, level=2, cgroup_v1=False, trace_keys=TRACE_KEYS, measured=False)
 
 
-def _runtime(name: str, load: Callable[[int], GoProbes | PythonProbes]) -> Finding:
+def _runtime(name: str, load: Callable[[int], GoProbes | PythonProbes]) -> Check:
     """Loads what looks into a language's processes, and drops it."""
     from sltrace.capture import libbpf, tags
 
@@ -184,10 +182,10 @@ def _runtime(name: str, load: Callable[[int], GoProbes | PythonProbes]) -> Findi
         load(tags_fd).close()
     except CannotRecord as err:
         advice = f"the scheduler's view of them works; report it: {_reason(libbpf.messages())}"
-        return Finding(f"{name} services", "limited", err.message, advice)
+        return Check(f"{name} services", "limited", err.message, advice)
     finally:
         os.close(tags_fd)
-    return Finding(f"{name} services", "ok", "the probes can be loaded")
+    return Check(f"{name} services", "ok", "the probes can be loaded")
 
 
 def _reason(log: str) -> str:
@@ -196,36 +194,36 @@ def _reason(log: str) -> str:
     return lines[-1] if lines else "the kernel does not say why"
 
 
-def _cgroups() -> list[Finding]:
+def _cgroups() -> list[Check]:
     from sltrace.names.hierarchy import choose_hierarchy
 
     hierarchy = choose_hierarchy()
     if not hierarchy.mount.joinpath("cgroup.procs").exists():
         advice = "run where one is mounted; until then --cgroup finds none"
-        return [Finding("cgroups", "limited", hierarchy.why, advice)]
-    return [Finding("cgroups", "ok", f"{hierarchy.kind} at {hierarchy.mount}: {hierarchy.why}")]
+        return [Check("cgroups", "limited", hierarchy.why, advice)]
+    return [Check("cgroups", "ok", f"{hierarchy.kind} at {hierarchy.mount}: {hierarchy.why}")]
 
 
-def _kernel_symbols() -> list[Finding]:
+def _kernel_symbols() -> list[Check]:
     from sltrace.symbols.kernel import addresses_shown
 
     if not addresses_shown():
         advice = "as root: sysctl kernel.kptr_restrict=1" if os.geteuid() == 0 else "run as root"
-        return [Finding("kernel symbols", "limited", "addresses are hidden", advice)]
-    return [Finding("kernel symbols", "ok", "/proc/kallsyms is readable")]
+        return [Check("kernel symbols", "limited", "addresses are hidden", advice)]
+    return [Check("kernel symbols", "ok", "/proc/kallsyms is readable")]
 
 
-def _bcc() -> list[Finding]:
+def _bcc() -> list[Check]:
     from sltrace.capture.bcc_compiler import module_path
 
     try:
         module_path()
     except SltraceError as err:
-        return [Finding("--loader bcc", "limited", err.message, f"{err.hint}, if ever you need it")]
-    return [Finding("--loader bcc", "ok", "python3-bpfcc found")]
+        return [Check("--loader bcc", "limited", err.message, f"{err.hint}, if ever you need it")]
+    return [Check("--loader bcc", "ok", "python3-bpfcc found")]
 
 
-_CHECKS: tuple[Callable[[], list[Finding]], ...] = (
+_CHECKS: tuple[Callable[[], list[Check]], ...] = (
     _system,
     _kernel,
     _privileges,

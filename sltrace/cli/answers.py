@@ -13,6 +13,7 @@ from sltrace.errors import UsageError
 
 if TYPE_CHECKING:
     from sltrace.analysis.part import Whole
+    from sltrace.analysis.stacks import Which
     from sltrace.trace.reader import Trace
 
 Query = Mapping[str, Sequence[str]]
@@ -33,6 +34,7 @@ class _Asked:
 
 
 _MAX_LIMIT = 100_000
+_STACKS: Mapping[str, Which] = {"victim": "victim", "waker": "waker"}
 _COMMON = ("after", "before", "min_wait", "max_wait", "only")
 
 
@@ -103,12 +105,12 @@ def _blame(asked: _Asked) -> dict[str, Any]:
 def _flame(asked: _Asked) -> dict[str, Any]:
     from sltrace.analysis.flame import flame
 
-    which = _one(asked.query, "stack") or "victim"
-    if which not in ("victim", "waker"):
-        raise UsageError(f"no stack {which[:80]!r}", "victim or waker")
+    stack = _one(asked.query, "stack") or "victim"
+    if stack not in _STACKS:
+        raise UsageError(f"no stack {stack[:80]!r}", " or ".join(_STACKS))
     roots = [n for n in (_one(asked.query, "root") or "").split(",") if n]
     limit = _limit(asked.query) or _MAX_LIMIT
-    found = flame(asked.trace, asked.selection, which=which, roots=roots, limit=limit)  # type: ignore[arg-type]
+    found = flame(asked.trace, asked.selection, which=_STACKS[stack], roots=roots, limit=limit)
     return {
         "names": found.names,
         "stacks": found.stacks,

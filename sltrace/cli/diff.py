@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -86,7 +86,7 @@ def command(
     profiles: tuple[str, ...],
     force: bool,
     as_json: bool,
-    **choices: object,
+    **choices: Any,
 ) -> None:
     """What is slower in trace B than in A, or in one part of A than in another.
 
@@ -102,7 +102,7 @@ def command(
         raise UsageError("--pprof is for the page of a comparison", "add -o FILE.html")
     for file in (folded, page):
         refuse_existing(file or "-", force=force)
-    sides = _sides(path_a, path_b, **choices)  # type: ignore[arg-type]
+    sides = _sides(path_a, path_b, **choices)
     names = [name.strip() for name in by.split(",") if name.strip()]
     result = diff(sides, names, limit=top)
     if folded:

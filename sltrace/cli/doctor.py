@@ -17,20 +17,18 @@ def command(as_json: bool) -> None:
     """Check what recording needs; exit code 3 if it cannot work here."""
     from sltrace.capture.checkup import examine
 
-    findings = examine()
-    missing = [f.subject for f in findings if f.state == "missing"]
+    checks = examine()
+    missing = [c.subject for c in checks if c.state == "missing"]
     if as_json:
         click.echo(
-            json.dumps(
-                {"can_record": not missing, "checks": [asdict(f) for f in findings]}, indent=1
-            )
+            json.dumps({"can_record": not missing, "checks": [asdict(c) for c in checks]}, indent=1)
         )
     else:
-        for finding in findings:
-            mark, colour = _MARKS[finding.state]
-            click.echo(f"{click.style(f'{mark:>8}', fg=colour)}  {finding.subject}: {finding.text}")
-            if finding.advice:
-                click.echo(f"{'':>8}  -> {finding.advice}")
+        for check in checks:
+            mark, colour = _MARKS[check.state]
+            click.echo(f"{click.style(f'{mark:>8}', fg=colour)}  {check.subject}: {check.text}")
+            if check.advice:
+                click.echo(f"{'':>8}  -> {check.advice}")
         click.echo(f"\n{_verdict(missing)}")
     sys.exit(3 if missing else 0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,7 +21,7 @@ from sltrace.model import Kind
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
 
-_F = TypeVar("_F", bound=Callable[..., Any])
+_Command = Callable[..., Any]
 _COUNTLESS = ("trace_id", "span_id")
 """Dimensions that have too many values, and too strange ones, to list some."""
 _SHOWN = 8
@@ -78,7 +78,7 @@ class Choice:
             raise UsageError("nothing was recorded before 0 ns", hint)
 
 
-def selection_options(function: _F) -> _F:
+def selection_options(function: _Command) -> _Command:
     """Adds --after, --before, --min-wait, --max-wait and --only, handed over as `choice`."""
 
     @click.option(
@@ -109,7 +109,7 @@ def selection_options(function: _F) -> _F:
     ) -> Any:
         return function(choice=Choice(start, end, min_wait, max_wait, only), **others)
 
-    return with_choice  # type: ignore[return-value]
+    return with_choice
 
 
 def values_of(only: tuple[str, ...], trace: Trace) -> dict[str, tuple[Value, ...]]:

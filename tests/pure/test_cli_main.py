@@ -305,8 +305,8 @@ def test_every_failure_ends_in_its_code(
 def test_doctor_asks_for_root_where_nothing_else_is_missing(
     monkeypatch: pytest.MonkeyPatch, missing: list[str], code: int, verdict: str
 ) -> None:
-    found = [checkup.Finding(subject, "missing", "-") for subject in missing]
-    monkeypatch.setattr(checkup, "examine", lambda: [checkup.Finding("system", "ok", "-"), *found])
+    found = [checkup.Check(subject, "missing", "-") for subject in missing]
+    monkeypatch.setattr(checkup, "examine", lambda: [checkup.Check("system", "ok", "-"), *found])
     done = CliRunner().invoke(cli, ["doctor"])
     assert (done.exit_code, done.output.splitlines()[-1]) == (code, verdict)
 
