@@ -24,11 +24,10 @@ _NAMED = 3
 @click.option(
     "--top",
     type=click.IntRange(min=1),
-    default=20,
-    help="Rows of each table, and processes, to show.",
+    help="Rows of each table, and processes, to show; 20 unless --json.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document; times in ns.")
-def command(path: str, top: int, as_json: bool) -> None:
+def command(path: str, top: int | None, as_json: bool) -> None:
     """Who held the GIL and who waited for it, event loops, locks and collections, in TRACE.
 
     Findings come first: what is over its threshold, and where in the code.
@@ -38,11 +37,11 @@ def command(path: str, top: int, as_json: bool) -> None:
 
     trace = Trace.open(path)
     _refuse_none(path, trace)
-    report = python_report(trace, top)
     if as_json:
-        output.print_json(report.to_json())
+        output.print_json(python_report(trace, top).to_json())
         return
-    _show(report, top)
+    top = top or 20
+    _show(python_report(trace, top), top)
 
 
 def _refuse_none(path: str, trace: Trace) -> None:

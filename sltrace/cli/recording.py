@@ -21,17 +21,29 @@ _FILTERS = (
         "pids",
         multiple=True,
         type=int,
+        metavar="PID",
         help="Only this process, threads and children.",
     ),
-    click.option("--cgroup", "cgroups", multiple=True, help="Only this cgroup and those below it."),
+    click.option(
+        "--cgroup",
+        "cgroups",
+        multiple=True,
+        metavar="PATH",
+        help="Only this cgroup and those below it.",
+    ),
     click.option(
         "--comm",
         "comms",
         multiple=True,
+        metavar="NAME",
         help=f"Only threads of this name; {COMM_BYTES} bytes of it count.",
     ),
     click.option(
-        "--cpu", "cpus", multiple=True, help="Only waits that ended on these CPUs: 0-3,8."
+        "--cpu",
+        "cpus",
+        multiple=True,
+        metavar="LIST",
+        help="Only waits that ended on these CPUs: 0-3,8.",
     ),
     click.option(
         "--policy",

@@ -12,6 +12,7 @@ import click
 
 from sltrace import errors
 from sltrace.analysis.selection import DIMENSIONS
+from sltrace.capture.golang.runs import COUNTED
 from sltrace.capture.python.rows import CLASSES as PYTHON_CLASSES
 from sltrace.capture.tallies import CLASSES
 from sltrace.cli.main import _COMMANDS, cli
@@ -75,6 +76,30 @@ def test_every_command_and_option_is_in_the_manual() -> None:
         missing += [f"{name} {o}" for o in sorted(options) if f"`{o}`" not in text]
         missing += [] if text else [name]
     assert missing == []
+
+
+def test_the_manual_names_no_option_that_is_not_there() -> None:
+    manual = (DOCS / "cli.md").read_text()
+    strange = []
+    for name, command in commands():
+        section = manual.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+        rows = re.findall(r"^\| (`-[^|]+)\|", section, re.MULTILINE)
+        named = {o for row in rows for o in re.findall(r"`(--?[\w-]+)", row)}
+        options = [p for p in command.params if isinstance(p, click.Option)]
+        strange += [
+            f"{name} {o}"
+            for o in named - {o for p in options for o in (*p.opts, *p.secondary_opts)}
+        ]
+    assert strange == []
+
+
+def test_every_counter_of_the_go_probes_is_explained() -> None:
+    counters = re.findall(
+        r"^\t(GO_\w+),", (DOCS / "../probes/go.h").read_text().partition("enum go_counter")[2], re.M
+    )
+    rows = re.findall(r"^\| (`go_.+?) \|", (DOCS / "go.md").read_text(), re.M)
+    known = {c.lower() for c in counters[:-1]} | {name for name, _, _ in COUNTED.values()}
+    assert set(re.findall(r"`(\w+)`", " ".join(rows))) == known
 
 
 def test_every_exit_code_is_in_the_manual() -> None:

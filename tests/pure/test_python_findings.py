@@ -132,6 +132,17 @@ def test_of_hundreds_of_processes_some_are_shown(tmp_path: Path) -> None:
     assert len(json.loads(CliRunner().invoke(command, [made, "--json"]).output)["processes"]) == 300
 
 
+def test_json_has_all_rows_unless_top_says_how_many(tmp_path: Path) -> None:
+    target = {"pid": PID, "runtime": "python", "level": 1, "from_ns": 0}
+    waits = [
+        {"kind": "gil", "pid": PID, "tid": PID + i, "trace_id": f"{i:032x}"} for i in range(25)
+    ]
+    made = str(make_trace(tmp_path, waits, targets=[target]))
+    for options, rows in (([], 25), (["--top", "3"], 3)):
+        said = json.loads(CliRunner().invoke(command, [made, "--json", *options]).output)
+        assert [len(said["gil"]), len(said["gil_traces"])] == [rows, rows]
+
+
 @pytest.mark.parametrize(("ns", "shown"), [(1_234_567_890, "1.23 s"), (25_400_000, "25.4 ms")])
 def test_a_sleep_of_a_loop_is_a_time(tmp_path: Path, ns: int, shown: str) -> None:
     """In nanoseconds, as all times in JSON."""

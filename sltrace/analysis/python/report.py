@@ -55,8 +55,8 @@ class PythonReport:
         }
 
 
-def python_report(trace: Trace, limit: int = 20) -> PythonReport:
-    """Reads all of it; findings are of all threads, the lists of the first `limit`."""
+def python_report(trace: Trace, limit: int | None = 20) -> PythonReport:
+    """Reads all of it; findings are of all threads, the lists of the first `limit`, or all."""
     gil, loops = tables.gil_threads(trace, _ALL), tables.loops(trace, _ALL)
     places = locks(trace, _ALL)
     recorded = cache(partial(lived_ns, trace))
@@ -66,7 +66,7 @@ def python_report(trace: Trace, limit: int = 20) -> PythonReport:
         processes=tables.processes(trace),
         findings=findings(recorded, gil, loops, places, collectors, quotas),
         gil=gil[:limit],
-        gil_traces=tables.gil_traces(trace, limit),
+        gil_traces=tables.gil_traces(trace, limit or _ALL),
         loops=loops[:limit],
         locks=places[:limit],
         collectors=collectors[:limit],
