@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from sltrace.analysis.blame import blame
 from sltrace.analysis.bounds import measure
 from sltrace.analysis.diagnosis import Finding, diagnose
 from sltrace.analysis.diff import diff
@@ -187,7 +188,17 @@ def test_contention_names_victim_and_culprit(sick: Sick) -> None:
 def test_quota_is_that_of_cpu_stat(sick: Sick) -> None:
     found = one(sick.trace, "quota", cgroup=sick.limited)
     assert "Its quota was 0.20 CPUs (20 ms in 100 ms)" in found.sentence
+    assert sick.throttled_ns > 1_000_000_000
     assert found.numbers["waited_ns"] == pytest.approx(sick.throttled_ns, rel=0.05)
+    throttled = sick.trace.sql(
+        "SELECT bool_and(culprit_cgroup = cgroup) AS own FROM waits "
+        "WHERE kind = 'throttled' AND cgroup = ?",
+        (sick.limited,),
+    )
+    assert throttled["own"].to_pylist() == [True]
+    cells = [c for c in blame(sick.trace, "cgroup").cells if c.victim == sick.limited]
+    by_quota = sum(c.wait_ns for c in cells if (c.what, c.culprit) == ("quota", sick.limited))
+    assert by_quota == found.numbers["waited_ns"]
 
 
 def test_the_share_of_a_rule_is_that_of_cpu_stat(sick: Sick) -> None:
