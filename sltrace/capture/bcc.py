@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sltrace.capture import bcc_compiler, kernel, libbpf, maps, sizes
 from sltrace.capture.btf import Btf
 from sltrace.capture.kernel_offsets import kernel_offsets
+from sltrace.capture.probeconfig import Targets, config_bytes, fill_filters, want_born
 from sltrace.capture.probes import (
     CGROUP_NAMES,
     CGROUP_RING_BYTES,
@@ -28,14 +29,10 @@ from sltrace.capture.probes import (
     TASK_RING_BYTES,
     WAKERS,
     WITHOUT,
-    Targets,
     WaitRing,
-    config_bytes,
     counter_names,
-    fill_filters,
     object_path,
     record_dtype,
-    want_born,
 )
 from sltrace.capture.ring import Ring
 from sltrace.capture.settings import Settings

@@ -143,7 +143,8 @@ def _loading() -> list[Check]:
     """Loads and attaches for real: nothing else proves that it works."""
     from sltrace.capture import kernel, libbpf
     from sltrace.capture.privileges import missing_to_record
-    from sltrace.capture.probes import LibbpfProbes, Targets
+    from sltrace.capture.probeconfig import Targets
+    from sltrace.capture.probes import LibbpfProbes
     from sltrace.capture.python.probes import PythonProbes
     from sltrace.capture.settings import Settings, Stacks
 

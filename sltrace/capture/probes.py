@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import mmap
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,12 +14,11 @@ from numpy.typing import NDArray
 from sltrace.capture import kernel, libbpf, sizes
 from sltrace.capture.btf import Btf
 from sltrace.capture.maps import view
+from sltrace.capture.probeconfig import Targets, config_bytes, fill_filters, want_born
 from sltrace.capture.recordring import record_rings
 from sltrace.capture.ring import Ring
 from sltrace.capture.settings import Settings
-from sltrace.errors import CannotRecord, TargetError
-from sltrace.model import COMM_BYTES
-from sltrace.names.processes import with_children
+from sltrace.errors import CannotRecord
 
 STACK_RING_BYTES = 8 << 20
 TASK_RING_BYTES = 4 << 20
@@ -40,7 +38,6 @@ CONTEXT = (
     "hrtimer_expire_exit",
 )
 ITERATOR = "tasks_at_start"
-_YES = b"\1"
 _TAGGED, _ON = ".data.tagged", (1).to_bytes(4, "little")
 
 WITHOUT = {
@@ -92,27 +89,6 @@ class Probes(Protocol):
         """Detaches everything and lets go of it."""
 
 
-@dataclass(frozen=True)
-class Targets:
-    """The filters in the kernel's terms.
-
-    Attributes:
-        cgroup_ids: Says which cgroups are wanted, with those below that are there by then.
-        hierarchy_id: cgroup tree the ids are from, as in /proc/cgroups; 0 for v2.
-        cgroup_v1: Whether that tree is a v1 one.
-        start_ns: When the recording begins.
-        tags_fd: Map of task tags that runtimes' probes fill; -1 where none ever is.
-        tagged: Whether they do so from the start; else from `take_tags` on.
-    """
-
-    cgroup_ids: Callable[[], Iterable[int]] = tuple
-    hierarchy_id: int = 0
-    cgroup_v1: bool = False
-    start_ns: int = 0
-    tags_fd: int = -1
-    tagged: bool = False
-
-
 def object_path(name: str = "sched") -> Path:
     """A prebuilt object: in the wheel beside the package, in a checkout under probes/build."""
     package = Path(__file__).resolve().parent.parent
@@ -128,92 +104,6 @@ def counter_names(layouts: Btf, enum: str = "counter") -> list[str]:
     numbers = layouts.enumerators(enum)
     # The last enumerator is their number.
     return [n.lower() for n in sorted(numbers, key=numbers.__getitem__)][:-1]
-
-
-def config_bytes(
-    layout: np.dtype[Any], settings: Settings, targets: Targets, **sizes_: int
-) -> bytes:
-    """`struct config` of probes/wait_record.h for these settings."""
-    config = np.zeros(1, layout)
-    stacks = settings.stacks
-    values: dict[str, int] = {
-        "start_ns": targets.start_ns,
-        "min_latency_ns": settings.min_latency_ns,
-        "stack_min_ns": stacks.min_ns,
-        # Counted in windows of 10 ms; a cap below 100/s still allows one a window.
-        "stack_rate": max(1, stacks.rate_per_cpu // 100) if stacks.rate_per_cpu else 0,
-        "policies": sum(1 << p for p in settings.filters.policies),
-        "filter_pids": bool(settings.filters.pids),
-        "filter_cgroups": bool(settings.filters.cgroups),
-        "filter_comms": bool(settings.filters.comms),
-        "filter_cpus": bool(settings.filters.cpus),
-        "histogram_only": settings.histogram_only,
-        "stack_kernel": stacks.kernel,
-        "stack_user": stacks.user,
-        "stack_waker": stacks.waker,
-        "blocked": settings.blocked,
-        "tags": targets.tags_fd >= 0,
-        "cgroup_v1": targets.cgroup_v1,
-        "hierarchy_id": targets.hierarchy_id,
-        **sizes_,
-    }
-    for name, value in values.items():
-        config[name] = value
-    return config.tobytes()
-
-
-def fill_filters(
-    tables: Mapping[str, int], cpus: int, *, settings: Settings, targets: Targets
-) -> None:
-    """Fills the filters' maps.
-
-    Args:
-        tables: File descriptors by map name.
-        cpus: Possible CPUs.
-        settings: What the user asked for.
-        targets: The same in the kernel's terms.
-
-    Raises:
-        TargetError: A CPU that is not there.
-    """
-    filters = settings.filters
-    for pid in filters.pids:
-        _want_pid(tables["wanted_pids"], pid)
-    _want_cgroups(tables["wanted_cgroups"], targets)
-    for comm in filters.comms:
-        libbpf.update_map(
-            tables["wanted_comms"],
-            os.fsencode(comm)[:COMM_BYTES].ljust(COMM_BYTES + 1, b"\0"),
-            _YES,
-        )
-    for cpu in filters.cpus:
-        if cpu >= cpus:
-            raise TargetError(f"there is no CPU {cpu}", f"CPUs are 0 to {cpus - 1}")
-        libbpf.update_map(tables["wanted_cpus"], cpu.to_bytes(4, "little"), _YES)
-
-
-def want_born(tables: Mapping[str, int], *, settings: Settings, targets: Targets) -> None:
-    """Adds to the filters what was born below their processes and cgroups while probes were loaded.
-
-    For when births are followed and nobody has been decided on: a decision on a task is kept.
-
-    Args:
-        tables: File descriptors by map name.
-        settings: What the user asked for.
-        targets: The same in the kernel's terms.
-    """
-    for pid in with_children(settings.filters.pids):
-        _want_pid(tables["wanted_pids"], pid)
-    _want_cgroups(tables["wanted_cgroups"], targets)
-
-
-def _want_cgroups(table: int, targets: Targets) -> None:
-    for cgroup in targets.cgroup_ids():
-        libbpf.update_map(table, cgroup.to_bytes(8, "little"), _YES)
-
-
-def _want_pid(table: int, pid: int) -> None:
-    libbpf.update_map(table, pid.to_bytes(4, "little"), _YES)
 
 
 def record_dtype(full: np.dtype[Any], settings: Settings, *, tagged: bool) -> np.dtype[Any]:

@@ -15,7 +15,8 @@ from sltrace.capture.asynciotasks import AsyncioTasks
 from sltrace.capture.description import describe
 from sltrace.capture.feed import Feed
 from sltrace.capture.guarded import Guarded
-from sltrace.capture.probes import LibbpfProbes, Probes, Targets
+from sltrace.capture.probeconfig import Targets
+from sltrace.capture.probes import LibbpfProbes, Probes
 from sltrace.capture.rows import RowMaker
 from sltrace.capture.settings import Settings
 from sltrace.capture.sources import Context, Source

@@ -9,7 +9,8 @@ import pytest
 
 from sltrace.capture import kernel
 from sltrace.capture.checkup import examine
-from sltrace.capture.probes import LibbpfProbes, Targets
+from sltrace.capture.probeconfig import Targets
+from sltrace.capture.probes import LibbpfProbes
 from sltrace.capture.settings import Settings
 from sltrace.errors import CannotRecord
 from tests.support.recorder import sltrace

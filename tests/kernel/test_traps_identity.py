@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from sltrace.capture import libbpf, sizes
-from sltrace.capture.probes import LibbpfProbes, Targets
+from sltrace.capture.probeconfig import Targets
+from sltrace.capture.probes import LibbpfProbes
 from sltrace.capture.settings import Settings
 from tests.kernel.conftest import Contended, Traps
 from tests.support.loads import run

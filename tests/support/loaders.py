@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from sltrace.capture import bcc_compiler
 from sltrace.capture.bcc import BccProbes
-from sltrace.capture.probes import LibbpfProbes, Probes, Targets
+from sltrace.capture.probeconfig import Targets
+from sltrace.capture.probes import LibbpfProbes, Probes
 from sltrace.capture.settings import Settings
 from tests.support.cgroups import Cgroup
 
