@@ -121,6 +121,10 @@ def build_page(
 
 def cube_data(cube: Cube) -> tuple[ColumnBlock, dict[str, Any]]:
     """What the page draws a cube from: its columns, and all else as plain JSON values."""
+    return _columns(cube), _plain(cube)
+
+
+def _columns(cube: Cube) -> ColumnBlock:
     block = ColumnBlock()
     for name, column in cube.rows.items():
         if name != "sum_ns":
@@ -140,10 +144,13 @@ def cube_data(cube: Cube) -> tuple[ColumnBlock, dict[str, Any]]:
     # One more than the number or time: 0 is none.
     for name in ("trace", "bucket", "comm", "start_ns", "end_ns", "traced"):
         block.add(f"owners.{name}", [getattr(o, name) + 1 for o in cube.profile_owners])
-    slow = cube.slow_traces
-    for name, column in slow.waits.items():
+    for name, column in cube.slow_traces.waits.items():
         block.add(f"traces.{name}", column)
-    data = {
+    return block
+
+
+def _plain(cube: Cube) -> dict[str, Any]:
+    return {
         "start_ns": str(cube.start_ns),
         "bin_ns": cube.bin_ns,
         "bins": cube.n_bins,
@@ -165,6 +172,22 @@ def cube_data(cube: Cube) -> tuple[ColumnBlock, dict[str, Any]]:
         "blame_coarse": cube.blame.coarse,
         "frames": [bounded(n) for n in cube.frames],
         "frame_kinds": [bounded(n) for n in cube.frame_kinds],
+        **_profiles(cube),
+        **_traces(cube),
+        "losses": _losses(cube),
+        "gaps": _times(cube, cube.gaps),
+        "machines": [
+            {"host": bounded(m.host), "cpu": m.first_cpu, "gaps": _times(cube, m.gaps)}
+            for m in cube.machines
+        ],
+        "totals": {bounded(kind): total for kind, total in cube.totals.items()},
+        "source": cube.source,
+    }
+
+
+def _profiles(cube: Cube) -> dict[str, Any]:
+    """What each profile is; their samples are columns."""
+    return {
         "profiles": [
             {
                 "where": bounded(p.where),
@@ -177,6 +200,13 @@ def cube_data(cube: Cube) -> tuple[ColumnBlock, dict[str, Any]]:
             for p in cube.profiles
         ],
         "profile_windows": cube.profile_windows,
+    }
+
+
+def _traces(cube: Cube) -> dict[str, Any]:
+    """The traces that lost most time; their waits are columns."""
+    slow = cube.slow_traces
+    return {
         "traces": [
             {
                 "id": bounded(t.trace_id),
@@ -195,25 +225,21 @@ def cube_data(cube: Cube) -> tuple[ColumnBlock, dict[str, Any]]:
         "trace_lanes": [bounded(n) for n in slow.lanes],
         "trace_kinds": [bounded(n) for n in slow.kinds],
         "trace_because": [bounded(n) for n in slow.because],
-        "losses": [
-            {
-                "from": max(0, loss.start_ns - cube.start_ns),
-                "to": max(0, loss.end_ns - cube.start_ns),
-                "cpu": loss.cpu,
-                "name": bounded(loss.name),
-                "value": loss.value,
-            }
-            for loss in cube.losses.intervals[:MAX_LOSSES]
-        ],
-        "gaps": _times(cube, cube.gaps),
-        "machines": [
-            {"host": bounded(m.host), "cpu": m.first_cpu, "gaps": _times(cube, m.gaps)}
-            for m in cube.machines
-        ],
-        "totals": {bounded(kind): total for kind, total in cube.totals.items()},
-        "source": cube.source,
     }
-    return block, data
+
+
+def _losses(cube: Cube) -> list[dict[str, Any]]:
+    """What was lost, by time and CPU."""
+    return [
+        {
+            "from": max(0, loss.start_ns - cube.start_ns),
+            "to": max(0, loss.end_ns - cube.start_ns),
+            "cpu": loss.cpu,
+            "name": bounded(loss.name),
+            "value": loss.value,
+        }
+        for loss in cube.losses.intervals[:MAX_LOSSES]
+    ]
 
 
 def _times(cube: Cube, times: list[tuple[int, int]]) -> list[dict[str, int]]:

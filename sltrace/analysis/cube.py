@@ -6,7 +6,7 @@ in `notes`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sltrace.trace.reader import Trace
+
+    _Columns = dict[str, NDArray[Any]]
 
 MAX_ROWS = 800_000
 """Rows of a cube: at most 12 bytes each on a page (measured), which may be 15 MB."""
@@ -121,21 +123,11 @@ def build_cube(
             cells = summed_cells(trace, axes, source, max_rows, _LADDER)
             grids = fine_grids(trace, time, names["kind"].axis, drawn, source, cells.level)
     blame = blame_table(trace, origin, names["kind"], plain, holders, cells.level, ran)
-    rows = dict(cells.digits)
-    if not stacks:
-        rows["stack"] = rows["waker_stack"] = np.ones(len(cells.count), np.int64)
-    if not traced:
-        rows["bucket"] = np.ones(len(cells.count), np.int64)
+    same = np.ones(len(cells.count), np.int64)
+    rows = dict.fromkeys(("stack", "waker_stack", "bucket"), same) | cells.digits
     lists = {name: names[name].names for name in _NAMES}
     lists["bucket"] = [OTHER_NAME, *cubeaxes.TRACE_BUCKETS]
-    kept = {}
-    for name, every in lists.items():
-        columns = [(rows, name)]
-        if name == "kind":
-            columns += [(blame.rows, name), *((grid, name) for grid in grids.values())]
-        if name in grids:
-            columns.append((grids[name], "y"))
-        kept[name] = _compact(every, columns)
+    kept = _names_in_use(lists, rows, blame.rows, grids)
     group = cells.level.get("cpu", 1)
     present = np.unique(rows["cpu"])
     rows["cpu"] = np.searchsorted(present, rows["cpu"])
@@ -178,9 +170,25 @@ def build_cube(
     )
 
 
-def _compact(
-    names: Sequence[str], columns: Sequence[tuple[dict[str, NDArray[Any]], str]]
-) -> list[str]:
+def _names_in_use(
+    lists: Mapping[str, Sequence[str]],
+    rows: _Columns,
+    blamed: _Columns,
+    grids: Mapping[str, _Columns],
+) -> dict[str, list[str]]:
+    """Of each list of names those in use; all columns that number them are renumbered."""
+    kept = {}
+    for name, every in lists.items():
+        columns = [(rows, name)]
+        if name == "kind":
+            columns += [(blamed, name), *((grid, name) for grid in grids.values())]
+        if name in grids:
+            columns.append((grids[name], "y"))
+        kept[name] = _compact(every, columns)
+    return kept
+
+
+def _compact(names: Sequence[str], columns: Sequence[tuple[_Columns, str]]) -> list[str]:
     """Renumbers columns of tables to the names in use, and returns those."""
     present = np.unique(np.concatenate([table[column] for table, column in columns]))
     for table, column in columns:
