@@ -87,7 +87,10 @@ def _refuse_none(path: str, targets: list[dict[str, Any]]) -> None:
     from sltrace.errors import UsageError
 
     if not targets:
-        raise UsageError(f"{path} has no Go process", "record one with sltrace record --pid PID")
+        raise UsageError(
+            f"{path} has no Go process",
+            "record one with sltrace record --pid PID, not with --loader bcc",
+        )
     if any(target["level"] is not None for target in targets):
         return
     why = [f"{t['pid']} ({t['exe']}), {t['why'] or 'it is not told why'}" for t in targets[:_NAMED]]

@@ -57,7 +57,8 @@ def _refuse_none(path: str, trace: Trace) -> None:
     said = "; ".join(filter(None, [refused(trace), *why]))
     none = f"{path} has no Python process that was looked into"
     raise UsageError(
-        f"{none}: {output.text(said)}" if said else none, "record one with sltrace record --pid PID"
+        f"{none}: {output.text(said)}" if said else none,
+        "record one with sltrace record --pid PID, not with --loader bcc",
     )
 
 

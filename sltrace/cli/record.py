@@ -210,14 +210,27 @@ def command(
             "--stack-min and --stack-rate are about stacks, and none are asked for",
             "give --stacks both, or leave them out",
         )
-    if not python and (python_loops or python_rate != Python.rate_per_cpu):
+    of_python = python_loops or python_rate != Python.rate_per_cpu
+    of_go = go_level is not None or go_budget is not None or bool(go_trace_labels)
+    without = "--no-python" if not python else "--histogram-only" if histogram_only else ""
+    if without and of_python:
         raise UsageError(
-            "--no-python leaves nothing for --python-loops and --python-rate", "leave them out"
+            f"{without} leaves nothing for --python-loops and --python-rate", "leave them out"
         )
-    if not go and (go_level is not None or go_budget is not None or go_trace_labels):
+    if of_python and not pids and not command_line:
+        raise UsageError(
+            "--python-loops and --python-rate are about Python processes that are named",
+            "give --pid or a command, or leave them out",
+        )
+    if not go and of_go:
         raise UsageError(
             "--no-go leaves nothing for --go-level, --go-budget and --go-trace-label",
             "leave them out",
+        )
+    if loader != "libbpf" and (of_python or of_go):
+        raise UsageError(
+            f"--loader {loader} looks into no Go and no Python process",
+            "leave the options that are about those out",
         )
     if loader != "libbpf" and (listen or profiles):
         raise UsageError(
