@@ -205,6 +205,8 @@ def command(
 
     if histogram_only and (stacks != "none" or waker_stacks):
         raise UsageError("--histogram-only keeps no stacks", "leave --stacks out")
+    if histogram_only and min_latency:
+        raise UsageError("--histogram-only keeps no single waits", "leave --min-latency out")
     if stacks == "none" and not waker_stacks and (stack_min or stack_rate):
         raise UsageError(
             "--stack-min and --stack-rate are about stacks, and none are asked for",
@@ -227,6 +229,8 @@ def command(
             "--no-go leaves nothing for --go-level, --go-budget and --go-trace-label",
             "leave them out",
         )
+    if go_level == 0 and go_budget is not None:
+        raise UsageError("--go-level 0 has no probes", "leave --go-budget out")
     if loader != "libbpf" and (of_python or of_go):
         raise UsageError(
             f"--loader {loader} looks into no Go and no Python process",

@@ -118,6 +118,8 @@ def test_the_help_of_a_command_loads_nothing_heavy(name: str) -> None:
         (["record", "--go-trace-label", "\udcff"], 2, "at most 4 keys of 1 to 24 bytes"),
         (["record", "--go-trace-label", "x" * 25], 2, "at most 4 keys of 1 to 24 bytes"),
         (["record", "--loader", "bcc", "--go-level", "2"], 2, "looks into no Go and no Python"),
+        (["record", "--histogram-only", "--min-latency", "1ms"], 2, "keeps no single waits"),
+        (["record", "--go-level", "0", "--go-budget", "5"], 2, "--go-level 0 has no probes"),
         (["record", "--histogram-only", "--python-loops"], 2, "--histogram-only leaves nothing"),
         (["record", "--cgroup", "/", "--python-rate", "9"], 2, "Python processes that are named"),
         (
