@@ -76,6 +76,11 @@ def test_contention_is_of_long_waits_behind_somebody(tmp_path: Path) -> None:
     unknown = {"culprit_pid": None, "culprit_tid": None, "culprit_comm": None, "culprit_ns": None}
     (found,) = of(tmp_path, behind_hog(50, **unknown)).findings
     assert "Nobody stands out" in found.advice
+    # Who ran for a hundredth of the time is named, and nobody who ran for less.
+    for ran, named in ((MS // 10, True), (MS // 10 - 1, False)):
+        (found,) = of(tmp_path, behind_hog(50, culprit_ns=ran)).findings
+        assert ("`hog`" in found.sentence) == named
+    (found,) = of(tmp_path, behind_hog(50, **unknown)).findings
     assert "ran" not in found.sentence.partition("longest")[2]
 
 
@@ -156,7 +161,9 @@ def cpu_times(**by_name: tuple[int, int]) -> dict[str, Any]:
 
 
 def test_steal_from_a_hundredth_of_the_cpus_on(tmp_path: Path) -> None:
-    assert names(of(tmp_path, [], meta=cpu_times(steal=(0, 1)))) == []
+    below = cpu_times(steal=(0, 2))
+    below["cpu_times"]["1"]["steal"] -= 1
+    assert names(of(tmp_path, [], meta=below)) == []
     (found,) = of(tmp_path, [], meta=cpu_times(steal=(0, 2))).findings
     assert (found.name, found.lost) == ("steal", 0.02)
     assert "took 200 ms" in found.sentence
@@ -210,6 +217,7 @@ def test_slow_wakeups_of_idle_cpus(tmp_path: Path) -> None:
     fast = {"wait_ns": 20_000, "culprit_ns": 20_000, **IDLE}
     assert names(of(tmp_path, [slow] * 99)) == []
     assert names(of(tmp_path, [slow] * 10 + [fast] * 90)) == []
+    assert names(of(tmp_path, [slow | {"wait_ns": 199_999}] * 100)) == []
     (found,) = of(tmp_path, [slow] * 11 + [fast] * 89).findings
     assert found.name == "wakeup"
     assert found.numbers["p90_ns"] == 200_000
