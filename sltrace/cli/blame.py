@@ -8,8 +8,8 @@ import click
 
 from sltrace.analysis.whose import IDLE, NOT_KNOWN, OTHERS
 from sltrace.cli import output
-from sltrace.cli.completing import FILE
 from sltrace.cli.selecting import Choice, nothing, selection_options
+from sltrace.cli.shared import json_option, trace_argument
 from sltrace.plural import counted
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("path", metavar="TRACE", type=FILE)
+@trace_argument
 @click.option(
     "--by",
     type=click.Choice(["cgroup", "comm", "pid"]),
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     help="What victims and culprits are.",
 )
 @click.option("--top", type=click.IntRange(min=1), help="Pairs to show; 20 unless --json.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document; times in ns.")
+@json_option
 @selection_options
 def command(path: str, by: str, top: int | None, as_json: bool, choice: Choice) -> None:
     """Who ran while others waited for a CPU, in TRACE.

@@ -8,18 +8,19 @@ import click
 
 from sltrace.cli import output
 from sltrace.cli.completing import FILE
+from sltrace.cli.shared import force_option, json_option, trace_argument
 
 if TYPE_CHECKING:
     from sltrace.analysis.golang.chain import Chain
 
 
 @click.command()
-@click.argument("path", metavar="TRACE", type=FILE)
+@trace_argument
 @click.option("--trace-id", metavar="ID", help="Only waits of this trace, and their path.")
 @click.option("--goid", type=int, metavar="N", help="Only waits of this goroutine, and their path.")
 @click.option("--pid", type=int, metavar="N", help="Only waits of this process.")
 @click.option("--top", type=click.IntRange(min=1), help="Lines to show; 20 unless --json.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document; times in ns.")
+@json_option
 @click.option(
     "-o",
     "--output",
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Make an HTML page of it, - for standard output.",
 )
-@click.option("-f", "--force", is_flag=True, help="Replace FILE if it exists.")
+@force_option
 def command(
     path: str,
     trace_id: str | None,

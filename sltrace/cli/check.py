@@ -9,6 +9,7 @@ import click
 
 from sltrace.cli import output
 from sltrace.cli.completing import FILE
+from sltrace.cli.shared import force_option, json_option, trace_argument
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -27,7 +28,7 @@ _MOST_RULES = 1000
 
 
 @click.command()
-@click.argument("path", metavar="TRACE", type=FILE)
+@trace_argument
 @click.argument("rules", metavar="RULE...", nargs=-1, required=True)
 @click.option(
     "--baseline",
@@ -36,8 +37,8 @@ _MOST_RULES = 1000
     help="Trace that rules with `baseline` compare with.",
 )
 @click.option("--junit", type=FILE, metavar="FILE", help="Also write the results as JUnit XML.")
-@click.option("-f", "--force", is_flag=True, help="Replace FILE if it exists.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document; times in ns.")
+@force_option
+@json_option
 def command(
     path: str,
     rules: tuple[str, ...],

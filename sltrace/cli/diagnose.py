@@ -7,14 +7,14 @@ import textwrap
 import click
 
 from sltrace.cli import output
-from sltrace.cli.completing import FILE
+from sltrace.cli.shared import json_option, trace_argument
 
 _WIDEST = 100
 
 
 @click.command()
-@click.argument("path", metavar="TRACE", type=FILE)
-@click.option("--json", "as_json", is_flag=True, help="One JSON document; times in ns.")
+@trace_argument
+@json_option
 def command(path: str, as_json: bool) -> None:
     """Say in sentences what is wrong in TRACE, and what to do about it.
 

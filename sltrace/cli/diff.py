@@ -11,8 +11,8 @@ import click
 from sltrace.cli import output
 from sltrace.cli.completing import FILE, conditions, dimensions
 from sltrace.cli.durations import DURATION
-from sltrace.cli.profiling import pprof_option
 from sltrace.cli.selecting import Choice, nothing, selection_options, values_of
+from sltrace.cli.shared import force_option, json_option, pprof_option
 from sltrace.errors import UsageError
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ _OTHERS = 60
     "-o", "--output", "page", type=FILE, metavar="FILE", help="Also write an HTML page of it."
 )
 @pprof_option
-@click.option("-f", "--force", is_flag=True, help="Replace FILE if it exists.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document; times in ns.")
+@force_option
+@json_option
 @selection_options
 def command(
     path_a: str,

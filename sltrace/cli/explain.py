@@ -10,6 +10,7 @@ import click
 
 from sltrace.cli import output
 from sltrace.cli.completing import FILE
+from sltrace.cli.shared import json_option, trace_argument
 from sltrace.cli.strips import LETTERS, strip
 from sltrace.errors import UsageError
 from sltrace.model import BLOCKED_KINDS
@@ -42,7 +43,7 @@ _MOST_LANES = 40
 
 
 @click.command()
-@click.argument("path", metavar="TRACE", type=FILE)
+@trace_argument
 @click.option("--trace-id", metavar="ID", help="Show everything this trace waited for.")
 @click.option(
     "--spans",
@@ -56,7 +57,7 @@ _MOST_LANES = 40
     type=click.IntRange(min=1),
     help="Traces, or longest waits, to show.  [default: 20 and 100; all waits with --json]",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document; times in ns.")
+@json_option
 def command(
     path: str, trace_id: str | None, file: str | None, top: int | None, as_json: bool
 ) -> None:

@@ -10,6 +10,7 @@ from click.core import ParameterSource
 from sltrace.cli import output
 from sltrace.cli.completing import FILE, dimensions
 from sltrace.cli.selecting import Choice, nothing, selection_options
+from sltrace.cli.shared import force_option, trace_argument
 from sltrace.errors import UsageError
 from sltrace.plural import counted
 
@@ -25,7 +26,7 @@ _ONLY_FOR = {"stack": _STACK_FORMATS, "weight": ("folded",), "roots": ("folded",
 
 
 @click.command()
-@click.argument("path", metavar="TRACE", type=FILE)
+@trace_argument
 @click.option(
     "--to", "target", type=click.Choice(list(_SUFFIX)), required=True, help="Format to write."
 )
@@ -37,7 +38,7 @@ _ONLY_FOR = {"stack": _STACK_FORMATS, "weight": ("folded",), "roots": ("folded",
     metavar="FILE",
     help="File to write, - for standard output; by default named after TRACE.",
 )
-@click.option("-f", "--force", is_flag=True, help="Replace FILE if it exists.")
+@force_option
 @click.option(
     "--stack",
     type=click.Choice(["victim", "waker"]),

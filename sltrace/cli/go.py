@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from sltrace.cli import output
-from sltrace.cli.completing import FILE
 from sltrace.cli.durations import DURATION
+from sltrace.cli.shared import json_option, trace_argument
 from sltrace.export.text import printable
 
 if TYPE_CHECKING:
@@ -21,11 +21,11 @@ _NAMED = 5
 
 
 @click.command()
-@click.argument("path", metavar="TRACE", type=FILE)
+@trace_argument
 @click.option(
     "--window", type=DURATION, default="30s", show_default=True, help="Length of a line's time."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document; times in ns.")
+@json_option
 def command(path: str, window: int, as_json: bool) -> None:
     """What is wrong with the scheduling of Go processes in TRACE, with the evidence.
 

@@ -11,6 +11,7 @@ import click
 
 from sltrace.cli import output
 from sltrace.cli.completing import FILE
+from sltrace.cli.shared import force_trace_option
 from sltrace.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     required=True,
     help="Trace to write, a folder.",
 )
-@click.option("-f", "--force", is_flag=True, help="Replace a trace that is there.")
+@force_trace_option
 def command(paths: tuple[str, ...], out: str, force: bool) -> None:
     """Make one trace of several TRACEs and pprof PROFILEs of one incident.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sltrace.cli import output
-from sltrace.cli.completing import FILE
+from sltrace.cli.shared import json_option, trace_argument
 from sltrace.plural import counted
 
 if TYPE_CHECKING:
@@ -20,13 +20,13 @@ _NAMED = 3
 
 
 @click.command()
-@click.argument("path", metavar="TRACE", type=FILE)
+@trace_argument
 @click.option(
     "--top",
     type=click.IntRange(min=1),
     help="Rows of each table, and processes, to show; 20 unless --json.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document; times in ns.")
+@json_option
 def command(path: str, top: int | None, as_json: bool) -> None:
     """Who held the GIL and who waited for it, event loops, locks and collections, in TRACE.
 

@@ -13,6 +13,7 @@ import click
 from sltrace.cli.durations import SECONDS
 from sltrace.cli.recording import default_path, with_loader
 from sltrace.cli.recordsettings import refuse_what_does_nothing, settings_options
+from sltrace.cli.shared import force_trace_option
 from sltrace.cli.statusline import progress, show_line
 from sltrace.cli.values import size_in_bytes
 from sltrace.errors import CannotRecord, OutputError, SltraceError
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Trace to write, a folder.  [default: HOST-TIME.slt]",
 )
-@click.option("-f", "--force", is_flag=True, help="Replace a trace that is there.")
+@force_trace_option
 @click.option(
     "-d",
     "--duration",

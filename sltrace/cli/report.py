@@ -6,11 +6,11 @@ import click
 
 from sltrace.cli import output
 from sltrace.cli.completing import FILE
-from sltrace.cli.profiling import pprof_option
+from sltrace.cli.shared import force_option, pprof_option, trace_argument
 
 
 @click.command()
-@click.argument("path", metavar="TRACE", type=FILE)
+@trace_argument
 @click.option(
     "-o",
     "--output",
@@ -20,7 +20,7 @@ from sltrace.cli.profiling import pprof_option
     help="File to write, - for standard output; by default named after TRACE.",
 )
 @pprof_option
-@click.option("-f", "--force", is_flag=True, help="Replace FILE if it exists.")
+@force_option
 def command(path: str, file: str | None, profiles: tuple[str, ...], force: bool) -> None:
     """Make one HTML page of TRACE: heatmap, flame graphs, percentiles and losses.
 

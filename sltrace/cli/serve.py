@@ -12,13 +12,12 @@ from typing import NoReturn
 import click
 
 from sltrace.cli import output
-from sltrace.cli.completing import FILE
-from sltrace.cli.profiling import pprof_option
+from sltrace.cli.shared import pprof_option, trace_argument
 from sltrace.errors import UsageError
 
 
 @click.command()
-@click.argument("path", metavar="TRACE", type=FILE)
+@trace_argument
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="Port.  [default: a free one]"
 )

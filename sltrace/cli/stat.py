@@ -8,8 +8,9 @@ import click
 
 from sltrace.analysis.selection import DIMENSIONS
 from sltrace.cli import output
-from sltrace.cli.completing import FILE, dimensions
+from sltrace.cli.completing import dimensions
 from sltrace.cli.selecting import Choice, nothing, selection_options
+from sltrace.cli.shared import json_option, trace_argument
 from sltrace.plural import counted
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _FIGURES = ("WAITS", "TOTAL", "P50", "P90", "P99", "P99.9", "MAX")
 
 
 @click.command()
-@click.argument("path", metavar="TRACE", type=FILE)
+@trace_argument
 @click.option(
     "--by",
     shell_complete=dimensions,
@@ -37,7 +38,7 @@ _FIGURES = ("WAITS", "TOTAL", "P50", "P90", "P99", "P99.9", "MAX")
     is_flag=True,
     help="Of a trace with --min-latency, look at the waits that were kept only.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document; times in ns.")
+@json_option
 @selection_options
 def command(path: str, by: str, top: int | None, kept: bool, as_json: bool, choice: Choice) -> None:
     """Counts, totals and percentiles of the waits in TRACE.

@@ -1,0 +1,25 @@
+"""Arguments and options that several commands have."""
+
+from __future__ import annotations
+
+import click
+
+from sltrace.cli.completing import FILE
+
+trace_argument = click.argument("path", metavar="TRACE", type=FILE)
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="One JSON document; times in ns."
+)
+force_option = click.option("-f", "--force", is_flag=True, help="Replace FILE if it exists.")
+force_trace_option = click.option(
+    "-f", "--force", is_flag=True, help="Replace a trace that is there."
+)
+pprof_option = click.option(
+    "--pprof",
+    "profiles",
+    type=FILE,
+    metavar="FILE_OR_URL",
+    multiple=True,
+    help="A pprof profile to show beside the waits: a file, or a URL such as "
+    "http://HOST:6060/debug/pprof/profile?seconds=10. Repeatable.",
+)
