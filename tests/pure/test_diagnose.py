@@ -119,6 +119,7 @@ def test_real_time_threads_behind_normal_ones_have_used_up_their_bandwidth(tmp_p
     # The CPU may also have been idle; one that was made real-time while it waited is no sign.
     assert names(of(tmp_path, behind_hog(10, **fifo | IDLE))) == ["bandwidth"]
     assert names(of(tmp_path, [*behind_hog(2, SECOND, **fifo), hog])) == []
+    assert names(of(tmp_path, [*behind_hog(3, SECOND, **fifo), hog])) == ["bandwidth"]
     # Behind others like them, behind one of whom nothing is known, and behind a system call.
     for victim, other in (
         (fifo, hog | {"prio": 60}),
