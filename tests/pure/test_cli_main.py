@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from sltrace import errors
 from sltrace.capture import checkup
+from sltrace.capture.settings import TRACE_LABEL_BYTES, TRACE_LABELS
 from sltrace.cli.main import _COMMANDS, cli, run
 from sltrace.names import hierarchy
 from tests.support.cli import sltrace
@@ -410,3 +411,9 @@ def test_what_bash_is_given_is_a_script() -> None:
     script = sltrace("completion", "bash").stdout
     checked = subprocess.run(["bash", "-n"], input=script, text=True, timeout=60)
     assert checked.returncode == 0
+
+
+def test_limits_of_labels_are_those_of_the_probes() -> None:
+    header = (ROOT / "probes/go.h").read_text()
+    limits = dict(re.findall(r"#define GO_LABEL_(KEYS|BYTES)\s+(\d+)", header))
+    assert limits == {"KEYS": str(TRACE_LABELS), "BYTES": str(TRACE_LABEL_BYTES)}
