@@ -14,7 +14,6 @@ from click.testing import CliRunner
 
 from sltrace import errors
 from sltrace.capture import checkup
-from sltrace.capture.settings import TRACE_LABEL_BYTES, TRACE_LABELS
 from sltrace.cli.main import _COMMANDS, cli, run
 from sltrace.names import hierarchy
 from tests.support.cli import sltrace
@@ -108,27 +107,6 @@ def test_the_help_of_a_command_loads_nothing_heavy(name: str) -> None:
             2,
             "--root means nothing for pprof",
         ),
-        (["record", "--stack-min", "1ms"], 2, "--stack-min and --stack-rate are about stacks"),
-        (["record", "--stack-rate", "9"], 2, "give --stacks both, or leave them out"),
-        (["record", "--no-python", "--python-loops"], 2, "--no-python leaves nothing for"),
-        (["record", "--no-python", "--python-rate", "9"], 2, "--no-python leaves nothing for"),
-        (["record", "--no-go", "--go-level", "0"], 2, "--no-go leaves nothing for --go-level"),
-        (["record", "--no-go", "--go-budget", "none"], 2, "--no-go leaves nothing for --go-level"),
-        (["record", "--stack-rate", "9" * 12], 2, "is not in the range 0<=x<=1000000"),
-        (["record", "--python-rate", "9" * 12], 2, "is not in the range 0<=x<=1000000"),
-        (["record", "--go-trace-label", "\udcff"], 2, "at most 4 keys of 1 to 24 bytes"),
-        (["record", "--go-trace-label", "x" * 25], 2, "at most 4 keys of 1 to 24 bytes"),
-        (["record", "--loader", "bcc", "--go-level", "2"], 2, "looks into no Go and no Python"),
-        (["record", "--histogram-only", "--min-latency", "1ms"], 2, "keeps no single waits"),
-        (["record", "--go-level", "0", "--go-budget", "5"], 2, "--go-level 0 has no probes"),
-        (["record", "--histogram-only", "--python-loops"], 2, "--histogram-only leaves nothing"),
-        (["record", "--cgroup", "/", "--python-rate", "9"], 2, "Python processes that are named"),
-        (
-            ["record", "--loader", "bcc", "--python-loops", "true"],
-            2,
-            "looks into no Go and no Python",
-        ),
-        (["record", "--cpu", "0-"], 2, "--cpu '0-' is not a CPU list; write it as 0-3,8"),
         (["frobnicate"], 2, "No such command 'frobnicate'"),
         (["stat", "bad\x1b[31m\n.slt"], 5, "bad\\x1b[31m .slt does not exist"),
     ],
@@ -411,9 +389,3 @@ def test_what_bash_is_given_is_a_script() -> None:
     script = sltrace("completion", "bash").stdout
     checked = subprocess.run(["bash", "-n"], input=script, text=True, timeout=60)
     assert checked.returncode == 0
-
-
-def test_limits_of_labels_are_those_of_the_probes() -> None:
-    header = (ROOT / "probes/go.h").read_text()
-    limits = dict(re.findall(r"#define GO_LABEL_(KEYS|BYTES)\s+(\d+)", header))
-    assert limits == {"KEYS": str(TRACE_LABELS), "BYTES": str(TRACE_LABEL_BYTES)}
