@@ -122,7 +122,7 @@ def test_real_time_threads_behind_normal_ones_have_used_up_their_bandwidth(tmp_p
     assert names(of(tmp_path, [*behind_hog(3, SECOND, **fifo), hog])) == ["bandwidth"]
     # Behind others like them, behind one of whom nothing is known, and behind a system call.
     for victim, other in (
-        (fifo, hog | {"prio": 60}),
+        (fifo, hog | {"prio": 99}),
         (fifo, hog | {"tid": 10}),
         (fifo | {"kind": "runq_wakeup"}, hog),
         (fifo | {"policy": "OTHER", "prio": 120}, hog),
