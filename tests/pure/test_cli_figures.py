@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cli import sltrace
+from tests.support.cli import in_process
 from tests.support.programs import ROOT
 from tests.support.traces import make_trace
 
@@ -29,7 +29,7 @@ def trace(tmp_path: Path) -> Path:
 
 
 def test_stat_prints_totals_apart_and_cleans_names(trace: Path) -> None:
-    done = sltrace("stat", str(trace), "--by", "comm")
+    done = in_process("stat", str(trace), "--by", "comm")
     assert done.returncode == 0, done.stderr
     lines = [re.split(r"  +", line) for line in done.stdout.splitlines()]
     assert ["total, run queue", "1", *["2.00 us"] * 6] in lines
@@ -40,11 +40,11 @@ def test_stat_prints_totals_apart_and_cleans_names(trace: Path) -> None:
 
 
 def test_json_is_one_document_in_ns(trace: Path) -> None:
-    result = json.loads(sltrace("stat", str(trace), "--by", "comm,cpu", "--json").stdout)
+    result = json.loads(in_process("stat", str(trace), "--by", "comm,cpu", "--json").stdout)
     assert result["groups"][0]["keys"] == {"comm": "\x1b[31mred", "cpu": 0}
     assert result["groups"][0]["p99_ns"] == result["groups"][0]["p99_low_ns"] == 2000
     assert result["totals"]["blocked"]["total_ns"] == 5000
-    blamed = json.loads(sltrace("blame", str(trace), "--json").stdout)
+    blamed = json.loads(in_process("blame", str(trace), "--json").stdout)
     assert blamed["total_ns"] == 5000
     assert blamed["losses"]["lost"] == 0
     assert {c["what"]: c["wait_ns"] for c in blamed["cells"]} == {
@@ -55,7 +55,7 @@ def test_json_is_one_document_in_ns(trace: Path) -> None:
 
 
 def test_blame_names_the_hog_and_the_quota(trace: Path) -> None:
-    out = sltrace("blame", str(trace), "--by", "comm").stdout
+    out = in_process("blame", str(trace), "--by", "comm").stdout
     assert re.search(r"^\\x1b\[31mred +hog +1\.50 us +30\.0% +1$", out, re.MULTILINE)
     assert re.search(r"^web +quota of /q +3\.00 us +60\.0% +1$", out, re.MULTILINE)
     assert re.search(r"^total +5\.00 us +2$", out, re.MULTILINE)
@@ -63,9 +63,9 @@ def test_blame_names_the_hog_and_the_quota(trace: Path) -> None:
 
 def test_the_rest_is_summed(tmp_path: Path) -> None:
     path = make_trace(tmp_path, [{"comm": f"t{i}", "wait_ns": 1000} for i in range(9)])
-    out = sltrace("stat", str(path), "--by", "comm", "--top", "2").stdout
+    out = in_process("stat", str(path), "--by", "comm", "--top", "2").stdout
     assert re.search(r"^7 more +7 +7\.00 us$", out, re.MULTILINE)
-    out = sltrace("blame", str(path), "--by", "comm", "--top", "2").stdout
+    out = in_process("blame", str(path), "--by", "comm", "--top", "2").stdout
     assert re.search(r"^all other pairs +7\.00 us +77\.8% +7$", out, re.MULTILINE)
 
 
@@ -82,16 +82,16 @@ def test_what_there_is_instead_of_nothing_is_said(
         (["comm=web", "cgroup=/q", "kind=gil"], "no waits: kind is "),
     ):
         options = [o for value in only for o in ("--only", value)]
-        done = sltrace(command, str(trace), *options, *more.get(command, ()), "--top", "3")
+        done = in_process(command, str(trace), *options, *more.get(command, ()), "--top", "3")
         if command == "export":
-            done = sltrace(command, str(trace), *options, *more[command], "-f")
+            done = in_process(command, str(trace), *options, *more[command], "-f")
         assert done.returncode == 0, done.stderr
         assert said in done.stdout + done.stderr
 
 
 def test_kinds_of_a_newer_sltrace_can_be_selected(tmp_path: Path) -> None:
     trace = str(make_trace(tmp_path, [{"kind": "new"}]))
-    done = sltrace("stat", trace, "--only", "kind=new")
+    done = in_process("stat", trace, "--only", "kind=new")
     assert done.returncode == 0
     assert "total, new" in done.stdout
 
@@ -104,18 +104,21 @@ def test_a_trace_of_histograms_says_what_there_is(tmp_path: Path) -> None:
         histogram_sums=[row | {"count": 1, "sum_ns": 5}],
         histograms=[row | {"bucket": 1, "count": 1}],
     )
-    done = sltrace("stat", str(trace), "--only", "cgroup=/nope")
+    done = in_process("stat", str(trace), "--only", "cgroup=/nope")
     assert "no waits: cgroup is /web\n" in done.stdout
 
 
 @pytest.mark.parametrize("target", ["pprof", "folded", "parquet", "json"])
-def test_export_names_its_file_and_pipes(trace: Path, tmp_path: Path, target: str) -> None:
-    done = sltrace("export", str(trace) + "/", "--to", target, cwd=tmp_path)
+def test_export_names_its_file_and_pipes(
+    trace: Path, tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = in_process("export", str(trace) + "/", "--to", target)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     (file,) = (p for p in tmp_path.iterdir() if p != trace)
     assert file.stem.startswith("made")
-    again = sltrace("export", str(trace), "--to", target, cwd=tmp_path)
+    again = in_process("export", str(trace), "--to", target)
     assert again.returncode == 6
     piped = subprocess.run(
         [sys.executable, "-m", "sltrace", "export", str(trace), "--to", target, "-o", "-"],
@@ -128,6 +131,6 @@ def test_export_names_its_file_and_pipes(trace: Path, tmp_path: Path, target: st
 
 def test_export_of_histograms_says_why_not(tmp_path: Path) -> None:
     path = make_trace(tmp_path, meta={"histogram_only": True})
-    done = sltrace("export", str(path), "--to", "json", "-o", "-")
+    done = in_process("export", str(path), "--to", "json", "-o", "-")
     assert done.returncode == 2
     assert "histograms only" in done.stderr

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 
+from sltrace.cli.main import run
 from tests.support.programs import ROOT
 
 
@@ -19,3 +22,13 @@ def sltrace(*arguments: str, **options: object) -> subprocess.CompletedProcess[s
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"},
         **options,  # type: ignore[call-overload]
     )
+
+
+def in_process(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The same within this process, which takes a tenth of the time."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    with redirect_stdout(out), redirect_stderr(err):
+        code = run(list(arguments))
+    for stream in (out, err):
+        stream.seek(0)
+    return subprocess.CompletedProcess(arguments, code, out.read(), err.read())
