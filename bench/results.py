@@ -51,7 +51,7 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
     return f"{middle:.{digits}f} [{low:.{digits}f}-{high:.{digits}f}]"
 
 
-def surely(values: Sequence[float], digits: int = 3) -> str:
+def surely(values: Sequence[float]) -> str:
     """`median (low to high)`: where the median is in 19 of 20 repetitions, by ranks alone.
 
     The ranks are those of the sign test: a value is below the median as often as a coin shows
@@ -60,7 +60,7 @@ def surely(values: Sequence[float], digits: int = 3) -> str:
     count, ordered = len(values), sorted(values)
     cut = max((k for k in range(count // 2) if _at_most_heads(k, count) <= 0.025), default=-1) + 1
     low, high = ordered[cut], ordered[count - 1 - cut]
-    return f"{statistics.median(values):.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+    return f"{statistics.median(values):.3f} ({low:.3f} to {high:.3f})"
 
 
 def _at_most_heads(most: int, tosses: int) -> float:

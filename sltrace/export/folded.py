@@ -44,34 +44,24 @@ def write_folded(
     return Written(sum(folded.counts), sum(folded.wait_ns))
 
 
-def write_folded_diff(
-    out: BinaryIO,
-    sides: tuple[Side, Side],
-    *,
-    which: Which = "victim",
-    weight: Weight = "ns",
-    roots: Sequence[str] = ("comm",),
-) -> None:
-    """Writes `stack A B` lines, which flamegraph.pl draws as a difference.
+def write_folded_diff(out: BinaryIO, sides: tuple[Side, Side]) -> None:
+    """Writes `stack A B` lines, ns of the victims' stacks below their thread names.
+
+    flamegraph.pl draws them as a difference.
 
     Args:
         out: Where to.
         sides: A and B. B's numbers are scaled to A's length (or number of traces), so that equal
             behaviour gives equal numbers.
-        which: The victim's stack or the waker's.
-        weight: Nanoseconds waited, or waits.
-        roots: Dimensions whose values become the outermost frames.
     """
     values: dict[str, list[float]] = {}
     for i, side in enumerate(sides):
-        folded = flame(side.trace, side.selection, which=which, roots=roots)
+        folded = flame(side.trace, side.selection, roots=("comm",))
         names = [frame_text(name) for name in folded.names]
         scale = sides[0].size / side.size
-        for stack, value in zip(
-            folded.stacks, folded.wait_ns if weight == "ns" else folded.counts, strict=True
-        ):
+        for stack, ns in zip(folded.stacks, folded.wait_ns, strict=True):
             # Frames that differ in what cannot be printed become one.
-            values.setdefault(";".join(names[j] for j in stack), [0, 0])[i] += value * scale
+            values.setdefault(";".join(names[j] for j in stack), [0, 0])[i] += ns * scale
     for line, (a, b) in sorted(values.items(), key=lambda v: (-abs(v[1][1] - v[1][0]), v[0])):
         out.write(f"{line} {a:.0f} {b:.0f}\n".encode("utf-8", "backslashreplace"))
 
