@@ -130,27 +130,31 @@ class TraceWriter:
         self.folder.disk.do(replace, len(text))
 
 
-def warm_up() -> None:
-    """Imports what writing needs before something is recorded that it would delay.
+_FOR_ARROW = {
+    # Its allocator is kept from a thread of its own, which would keep all privileges of now.
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+    # Of the three there are it keeps least to itself: 144 MB resident at 100,000 waits/s, 151 where
+    # only pa.set_memory_pool says so, which the Parquet writer does not hear of (measured).
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+}
+"""Read from the environment when it is loaded."""
 
-    For its first array pyarrow imports pandas, where that is installed: 0.25 s of CPU (measured).
-    Its allocator is kept from a thread of its own, which would keep all privileges of now.
-    """
-    setting = "JE_ARROW_MALLOC_CONF"
-    before = os.environ.get(setting)
-    os.environ[setting] = "background_thread:false"
+
+def warm_up() -> None:
+    """Imports what writing needs before something is recorded that it would delay."""
+    before = {name: os.environ.get(name) for name in _FOR_ARROW}
+    os.environ.update(_FOR_ARROW)
     import pyarrow as pa
     import pyarrow.parquet
 
-    # Of the three there are it keeps least to itself: 126 MB resident at 100,000 waits/s, 149 with
-    # mimalloc, and is no slower (measured).
-    pa.set_memory_pool(pa.system_memory_pool())
+    # What is imported for the first array (0.25 s of CPU, measured, with all that there can be).
     pa.array([])
     # It is not for the command that is recorded.
-    if before is None:
-        del os.environ[setting]
-    else:
-        os.environ[setting] = before
+    for name, value in before.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:

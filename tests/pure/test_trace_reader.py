@@ -166,6 +166,21 @@ def test_writing_imports_nothing_that_was_not_there_before(tmp_path: Path) -> No
     assert done.stdout.split() == []
 
 
+def test_writing_takes_its_memory_from_the_c_library(tmp_path: Path) -> None:
+    """Also what Arrow's Parquet writer takes by itself, which is most of it."""
+    code = (
+        "import os, sys; from pathlib import Path; before = dict(os.environ); "
+        "from sltrace.trace.writer import warm_up; warm_up(); assert os.environ == before; "
+        "import pyarrow as pa; import tests.support.traces as traces; "
+        "traces.make_trace(Path(sys.argv[1]), [{'wait_ns': 1, 'tid': 2}]); "
+        "print(pa.mimalloc_memory_pool().max_memory(), pa.system_memory_pool().max_memory() > 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["0", "True"]
+
+
 def test_what_there_was_too_much_of_is_said(tmp_path: Path) -> None:
     said = {
         "native_stacks_refused": "1,200 times a native stack was left out: there were too many",
