@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _LISTS = 8
+_MANY = 1 << 10
+"""Names from which on a column has those that it uses, not all: Parquet writes all that it has."""
 
 
 class Nulls:
@@ -55,9 +57,19 @@ def named(
     import pyarrow as pa
 
     if not isinstance(names, pa.Array):
+        if len(names) > _MANY:
+            indices, names = _used(indices, names)
         names = pa.array(names, pa.string())
     # Unchecked: that costs a pass over the indices, and they are ours.
     return pa.DictionaryArray.from_arrays(numbers(indices, nulls), names, safe=False)
+
+
+def _used(indices: NDArray[np.int32], names: Sequence[str]) -> tuple[NDArray[np.int32], list[str]]:
+    """The same without the names that are not used."""
+    used = np.zeros(len(names), np.bool_)
+    used[indices] = True
+    moved = np.cumsum(used, dtype=np.int32) - np.int32(1)
+    return moved[indices], [names[index] for index in np.flatnonzero(used).tolist()]
 
 
 def words(texts: Iterable[str | None]) -> pa.Array:
@@ -126,10 +138,12 @@ class Dictionaries:
     def __init__(self) -> None:
         self._made: dict[int, tuple[list[str], pa.Array]] = {}
 
-    def of(self, names: list[str]) -> pa.Array:
-        """The names as an array."""
+    def of(self, names: list[str]) -> list[str] | pa.Array:
+        """The names as an array; where they are many, as they are."""
         import pyarrow as pa
 
+        if len(names) > _MANY:
+            return names
         known, array = self._made.get(id(names), ([], None))
         if known is not names or len(array) != len(names):
             # A list that is not in use any more stays until here, so that its id is not another's.

@@ -25,12 +25,12 @@ MKDIR, RMDIR, RENAME = 1, 2, 3
 """enum cgroup_event_kind in probes/wait_record.h"""
 
 _FILEID_KERNFS = 0xFE
-_MAX_KNOWN = 1 << 16
+_MAX_KNOWN = 1 << 13
 _READ_AT_ONCE = 64
 """Cgroups whose quotas are read anew each time rows are asked for, once a second: 1 ms."""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Group:
     path: str
     created_ns: int | None = None

@@ -19,11 +19,13 @@ FORK, EXEC, RENAME, EXIT, SEEN, EXEC_RECORDED = 1, 2, 3, 4, 5, 6
 
 _MAX_CMDLINE = 4096
 _MAX_NAMES = 1 << 18
+_ENOUGH = 1 << 12
+"""Names and processes from which on those that are gone are let go."""
 _KEEP_DEAD_NS = 5_000_000_000
 _IDLE = "idle"
 
 
-@dataclass
+@dataclass(slots=True)
 class _Name:
     """One name of one thread, from a time on."""
 
@@ -58,6 +60,7 @@ class ProcessNames:
         self._has_several = np.zeros(len(self._latest), bool)
         self._pending: list[_Name] = []
         self._cmdlines: dict[int, tuple[str, int | None]] = {}
+        self._enough_comms = self._enough_cmdlines = _ENOUGH
         self._scan()
 
     def feed(self, events: NDArray[Any]) -> None:
@@ -183,8 +186,27 @@ class ProcessNames:
         self._has_several[:] = False
         self._has_several[[*self._several]] = True
         self._dead = {t: n for t, n in self._dead.items() if (n.until_ns or 0) >= old}
-        if len(self._cmdlines) > _MAX_NAMES:
-            self._cmdlines.clear()
+        if len(self._cmdlines) > self._enough_cmdlines:
+            there = {name.pid for name in self._current.values()}
+            self._cmdlines = {pid: told for pid, told in self._cmdlines.items() if pid in there}
+            self._enough_cmdlines = _ENOUGH + 2 * len(self._cmdlines)
+        if len(self._comms) > self._enough_comms:
+            self._forget_comms()
+
+    def _forget_comms(self) -> None:
+        """Lets go of what nobody is called any more, or was lately.
+
+        One that is named later, as the culprit of a long wait, has no name then.
+        """
+        before = self._comms
+        several = (name for names in self._several.values() for name in names)
+        names = (*self._current.values(), *self._dead.values(), *several)
+        # Anew: arrays that were made of the list go by which list it is.
+        self._comms = list(dict.fromkeys(("", _IDLE, *(name.comm for name in names))))
+        self._comm_index = {comm: index for index, comm in enumerate(self._comms)}
+        moved = np.array([self._comm_index.get(comm, 0) for comm in before], np.int32)
+        self._latest = moved[self._latest]
+        self._enough_comms = _ENOUGH + 2 * len(self._comms)
 
     def _scan(self) -> None:
         for pid in _numbers(self._proc):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sltrace.capture import parts
 from sltrace.capture.asynciotasks import AsyncioTasks
+from sltrace.capture.columns import Dictionaries, Nulls, named
 from sltrace.capture.rows import RowMaker
 from sltrace.model import STATES, Flag, Kind, WakerContext
 
@@ -184,3 +185,12 @@ def test_a_state_has_the_letter_that_the_kernel_gives_it(state: int, letter: str
 def by_content(rows: list[dict[str, Any]]) -> list[str]:
     """Rows in an order that does not tell who made them."""
     return sorted(str(sorted(row.items())) for row in rows)
+
+
+def test_of_many_names_a_column_has_those_it_uses() -> None:
+    """Parquet writes a column's whole dictionary into each row group."""
+    names = [f"w{number}" for number in range(10_000)]
+    found = np.array([9_999, 7, 0, 7], np.int32)
+    column = named(found, Dictionaries().of(names), Nulls(np.array([False, False, True, False])))
+    assert column.to_pylist() == ["w9999", "w7", None, "w7"]
+    assert len(column.dictionary) == 3

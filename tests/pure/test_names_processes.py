@@ -9,6 +9,7 @@ import pytest
 
 from sltrace.errors import TargetError
 from sltrace.names.processes import (
+    _ENOUGH,
     EXEC,
     EXIT,
     FORK,
@@ -123,6 +124,26 @@ def test_a_storm_of_births_is_bounded(proc: Path) -> None:
         assert len(names.rows()) == 500
     assert len(names._dead) <= 6 * 500
     assert len(names._comms) <= 12
+
+
+def test_names_and_command_lines_of_those_that_are_gone_are_let_go(proc: Path) -> None:
+    """A storm of processes, each with a name of its own: an hour of it was 200 MB and more."""
+    names = ProcessNames(proc)
+    second, births = 10**9, 2000
+    for round_ in range(20):
+        tids = range(1000 + round_ * births, 1000 + (round_ + 1) * births)
+        feed(names, *((round_ * second, t, t, 1, FORK, b"w%d" % t) for t in tids))
+        assert names_at(names, (tids[0], round_ * second + 1)) == [f"w{tids[0]}"]
+        feed(names, *((round_ * second + 5, t, t, 1, EXIT, b"w%d" % t) for t in tids))
+        assert len(names.rows()) == births
+    assert len(names._comms) <= 3 * _ENOUGH + 12 * births
+    assert len(names._cmdlines) <= _ENOUGH + births + 4
+    # Those that are there keep theirs, and so do those that went lately.
+    last = 1000 + 20 * births - 1
+    assert names_at(names, (20, 19 * second), (last, 19 * second + 1)) == ["worker", f"w{last}"]
+    # Names that came after are found as well.
+    feed(names, (20 * second, 7, 7, 1, FORK, b"late"))
+    assert names_at(names, (7, 20 * second + 1), (1000, 20 * second)) == ["late", ""]
 
 
 def test_unknown_pids_are_refused_with_a_hint(proc: Path) -> None:
