@@ -154,7 +154,7 @@ class Feed:
             self._write(source.finish())
         self.close_segment()
         self.write_tables(final=True)
-        for table, rows in self._symbols.finish().items():
+        for table, rows in self._symbols.finish():
             self._writer.append(table, rows)
 
     def _write_targets(self) -> None:

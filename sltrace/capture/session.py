@@ -272,7 +272,7 @@ class Recording:
             overhead=self._accounts.overhead(),
             skipped_probe_runs=skipped,
             native_stacks_refused=self._native.refused,
-            mapped_files_refused=self._symbols.refused_files,
+            **self._symbols.refused,
             sources=self._describe_sources(),
         )
         compact(self._writer)

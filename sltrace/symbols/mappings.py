@@ -10,7 +10,9 @@ import contextlib
 import os
 import re
 import stat
+import sys
 import time
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -30,6 +32,9 @@ _MAX_MAPPINGS = 16384
 _MAX_FILES = 1024
 _MAX_PERF_MAP = 64 << 20
 _MAX_VDSO = 1 << 20
+_MAX_KEPT = 128 << 20
+"""Bytes of what is known of processes that are gone: 60,000 that have a few libraries."""
+_MAPPING_BYTES = 200
 _AGAIN_NS, _MAX_AGAIN_NS = 1_000_000_000, 8_000_000_000
 """How soon mappings are read again, which takes 3 ms of a Python process: twice as late each time
 that nothing was new. Without frame pointers stacks end in addresses that are nowhere."""
@@ -38,7 +43,7 @@ that nothing was new. Without frame pointers stacks end in addresses that are no
 _start = attrgetter("start")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Mapping:
     """An executable mapping."""
 
@@ -50,12 +55,12 @@ class Mapping:
     """Key of the file: device and inode, or the path of a special mapping."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Process:
     """What is known of one process's address space."""
 
     pid: int
-    addresses: set[int] = field(default_factory=set)
+    addresses: set[int] | array[int] = field(default_factory=set)
     mappings: list[Mapping] = field(default_factory=list)
     read_ns: int = 0
     again_ns: int = 0
@@ -68,6 +73,17 @@ class Process:
         if at >= 0 and address < self.mappings[at].end:
             return self.mappings[at]
         return None
+
+    def end(self) -> int:
+        """Nothing more comes; the bytes that it takes from here on."""
+        self.exited = True
+        self.addresses = array("Q", self.addresses)
+        size = len(self.addresses) * self.addresses.itemsize + len(self.perf_map or b"")
+        return size + len(self.mappings) * _MAPPING_BYTES
+
+    def forget(self) -> None:
+        """Leaves only that it was there."""
+        self.addresses, self.mappings, self.perf_map = array("Q"), [], None
 
 
 class MappingRecorder:
@@ -84,6 +100,9 @@ class MappingRecorder:
         """What processes were before they became another program."""
         self.files: dict[str, Elf | None] = {}
         self.refused_files = 0
+        self.refused_processes = 0
+        """Processes that are gone and were too many: their addresses have no names."""
+        self._kept = 0
 
     def observe(self, pid: int, addresses: list[int]) -> list[Mapping]:
         """Makes sure the mappings of these addresses are known, if they can be.
@@ -92,7 +111,7 @@ class MappingRecorder:
             Mappings that are new.
         """
         process = self.processes.setdefault(pid, Process(pid))
-        if not process.exited:
+        if isinstance(process.addresses, set):
             process.addresses.update(addresses)
         if process.exited or all(process.find(a) for a in addresses):
             return []
@@ -119,13 +138,23 @@ class MappingRecorder:
         process = self.processes.get(pid)
         if process and not process.exited:
             process.perf_map = process.perf_map or self._read_perf_map(pid)
-            process.exited = True
+            self._ended(process)
 
     def executed(self, pid: int) -> None:
         """The process is another program from now on, with other files at the same addresses."""
         before = self.processes.pop(pid, None)
+        if before and not before.exited:
+            self._ended(before)
         if before and before.addresses:
             self.replaced.append(before)
+
+    def _ended(self, process: Process) -> None:
+        size = process.end()
+        if self._kept + size > _MAX_KEPT:
+            process.forget()
+            self.refused_processes += 1
+        else:
+            self._kept += size
 
     def finish(self) -> None:
         """Reads what only now is complete: perf maps of processes that are still there."""
@@ -143,8 +172,9 @@ class MappingRecorder:
         found = []
         for match in islice(_EXECUTABLE.finditer(raw), _MAX_MAPPINGS):
             start, end, offset, device, number, name = match.groups()
-            path, inode = name.decode(errors="replace"), int(number)
-            key = f"{device.decode()}/{inode}" if inode else path
+            # The same in many processes.
+            path, inode = sys.intern(name.decode(errors="replace")), int(number)
+            key = sys.intern(f"{device.decode()}/{inode}") if inode else path
             found.append(Mapping(int(start, 16), int(end, 16), int(offset, 16), path, key))
         return found
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +18,8 @@ from sltrace.trace.schema import arrow_schema
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_PIECE = 1 << 16
+"""Rows of frames at once: each is 0.5 kB of memory before it is one."""
 _EXECS, _EXIT = (2, 6), 4  # enum task_event_kind in probes/wait_record.h
 
 
@@ -33,9 +37,12 @@ class SymbolRecorder:
         self._kernel_addresses: set[int] = set()
 
     @property
-    def refused_files(self) -> int:
-        """Mapped files that were too many to be opened: their addresses have no names."""
-        return self._recorder.refused_files
+    def refused(self) -> dict[str, int]:
+        """What was too much to be kept, so that addresses have no names; as meta.json calls it."""
+        return {
+            "mapped_files_refused": self._recorder.refused_files,
+            "ended_processes_refused": self._recorder.refused_processes,
+        }
 
     def observe(self, stacks: NDArray[Any]) -> pa.Table:
         """Takes new stacks (`struct stack_record`); rows of the mappings table."""
@@ -78,12 +85,13 @@ class SymbolRecorder:
         for pid in ended["pid"].tolist():
             self._recorder.exited(pid)
 
-    def finish(self) -> dict[str, pa.Table]:
-        """Names every address seen; rows of the frames table."""
+    def finish(self) -> Iterator[tuple[str, pa.Table]]:
+        """Names every address seen; rows of the frames table, piece by piece."""
         import pyarrow as pa
 
         self._recorder.finish()
         frames = user_frames(self._recorder)
         if self._kernel is not None:
-            frames += kernel_frames(self._kernel_addresses, self._kernel)
-        return {"frames": pa.Table.from_pylist(frames, schema=arrow_schema("frames"))}
+            frames = chain(frames, kernel_frames(self._kernel_addresses, self._kernel))
+        while piece := list(islice(frames, _PIECE)):
+            yield "frames", pa.Table.from_pylist(piece, schema=arrow_schema("frames"))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -16,6 +17,8 @@ from sltrace.symbols.mappings import Mapping, MappingRecorder, Process
 from sltrace.symbols.perfmap import PerfMap
 
 Frame = dict[str, Any]
+_AT_ONCE = 1 << 10
+"""Processes whose addresses are looked up together: what is read of a file is so for all."""
 
 
 def kernel_frames(addresses: Iterable[int], symbols: KernelSymbols) -> list[Frame]:
@@ -28,7 +31,7 @@ def kernel_frames(addresses: Iterable[int], symbols: KernelSymbols) -> list[Fram
     return frames
 
 
-def user_frames(recorder: MappingRecorder) -> list[Frame]:
+def user_frames(recorder: MappingRecorder) -> Iterator[Frame]:
     """A row of the frames table for each address of each process that was seen.
 
     A return address is that of the instruction after the call, so the byte before it is looked
@@ -37,36 +40,42 @@ def user_frames(recorder: MappingRecorder) -> list[Frame]:
     task waits. What two programs of one process have at the same address has no name: a stack
     does not tell which of them it is of.
     """
+    of_pid: dict[int, list[Process]] = defaultdict(list)
+    for process in (*recorder.replaced, *recorder.processes.values()):
+        of_pid[process.pid].append(process)
+    pids = iter(of_pid.items())
+    while some := list(islice(pids, _AT_ONCE)):
+        yield from _frames_of(some, recorder)
+
+
+def _frames_of(of_pid: list[tuple[int, list[Process]]], recorder: MappingRecorder) -> list[Frame]:
     frames: list[Frame] = []
     by_file: dict[str, list[tuple[int, int, Mapping]]] = defaultdict(list)
     perf_maps: dict[int, PerfMap | None] = {}
-    for (pid, address), processes in sorted(_programs(recorder).items()):
-        found = {process.find(address - 1) for process in processes}
-        if len({(m.file, m.start, m.offset) if m else None for m in found}) > 1:
-            frames.append(_frame("user", pid, address, UNKNOWN_NAME, "", "", "native"))
-            continue
-        mapping = found.pop()
-        if mapping and recorder.files.get(mapping.file):
-            by_file[mapping.file].append((pid, address, mapping))
-        else:
-            frames.append(_jit_frame(pid, address, processes[-1], mapping, perf_maps))
+    for pid, programs in of_pid:
+        for address, processes in sorted(_programs(programs).items()):
+            found = {process.find(address - 1) for process in processes}
+            if len({(m.file, m.start, m.offset) if m else None for m in found}) > 1:
+                frames.append(_frame("user", pid, address, UNKNOWN_NAME, "", "", "native"))
+                continue
+            mapping = found.pop()
+            if mapping and recorder.files.get(mapping.file):
+                by_file[mapping.file].append((pid, address, mapping))
+            else:
+                frames.append(_jit_frame(pid, address, processes[-1], mapping, perf_maps))
     for key, wanted in by_file.items():
         frames.extend(_file_frames(key, wanted, recorder))
     return frames
 
 
-def _programs(recorder: MappingRecorder) -> dict[tuple[int, int], list[Process]]:
-    """By pid and address: the programs that it may be of.
+def _programs(of_one: list[Process]) -> dict[int, list[Process]]:
+    """By address: the programs of one pid that it may be of.
 
     A stack that two have alike is handed over once, so that only the first is known to have it.
     """
-    of_pid: dict[int, list[Process]] = defaultdict(list)
-    for process in (*recorder.replaced, *recorder.processes.values()):
-        of_pid[process.pid].append(process)
     return {
-        (pid, address): [p for p in programs if p is process or p.find(address - 1)]
-        for pid, programs in of_pid.items()
-        for process in programs
+        address: [p for p in of_one if p is process or p.find(address - 1)]
+        for process in of_one
         for address in process.addresses
     }
 

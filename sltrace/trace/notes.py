@@ -13,6 +13,7 @@ LEFT_OUT = {
     "not_looked_at": "processes were not looked at: whether they are Go's is not known",
     "processes_refused": "child processes of Python were not looked into: there were too many",
     "mapped_files_refused": "mapped files were not looked into: addresses in them have no names",
+    "ended_processes_refused": "ended processes were too many: addresses in them have no names",
     "skipped_probe_runs": "runs of a probe were skipped by the kernel, as it was running already",
 }
 """Of meta.json, or of a source in it: what was left out, and how often, in words."""

@@ -275,6 +275,34 @@ def test_a_program_that_another_replaced_keeps_its_names(small: bytes, tmp_path:
     }
 
 
+def test_processes_that_are_gone_are_kept_within_bounds(
+    small: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Builds and shells start thousands, each with addresses of its own."""
+    monkeypatch.setattr("sltrace.symbols.mappings._MAX_KEPT", 100 * 250)
+    (tmp_path / "one.so").write_bytes(small)
+    leaf = Elf(small).symbol("leaf")
+    assert leaf
+    call = Elf(small).offset_of(leaf.value)
+    assert call is not None
+    recorder = MappingRecorder(tmp_path)
+    for pid in range(1, 301):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "root").symlink_to("/")
+        at = pid << 20
+        line = f"{at:x}-{at + len(small):x} r-xp 00000000 fd:01 7 {tmp_path / 'one.so'}\n"
+        (tmp_path / str(pid) / "maps").write_text(line)
+        recorder.observe(pid, [at + call + 1])
+        if pid % 2:
+            recorder.exited(pid)
+        else:
+            recorder.executed(pid)
+    kept = [(f["pid"], f["name"]) for f in user_frames(recorder)]
+    assert sorted(kept) == [(pid, "leaf") for pid in range(1, len(kept) + 1)]
+    assert 100 <= len(kept) < 150
+    assert recorder.refused_processes == 300 - len(kept)
+
+
 def test_not_elf() -> None:
     for data in (b"", b"\x7fELF", b"#!/bin/sh\n" * 20, b"\x7fELF\x01\x01" + b"\0" * 100):
         with pytest.raises(ElfError):

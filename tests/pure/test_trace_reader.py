@@ -186,6 +186,8 @@ def test_what_there_was_too_much_of_is_said(tmp_path: Path) -> None:
         "native_stacks_refused": "1,200 times a native stack was left out: there were too many",
         "mapped_files_refused": "1,200 mapped files were not looked into: addresses in them have no"
         " names",
+        "ended_processes_refused": "1,200 ended processes were too many: addresses in them have"
+        " no names",
         "skipped_probe_runs": "1,200 runs of a probe were skipped by the kernel, as it was running"
         " already",
     }
