@@ -49,6 +49,19 @@ def test_those_that_ended_leave_room_for_others(monkeypatch: pytest.MonkeyPatch)
     assert looking.left_out == 0
 
 
+def test_of_all_that_come_and_go_so_many_are_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is known of each is kept until the end, which an hour of builds would make much."""
+    monkeypatch.setattr(finder, "MAX_IN_ALL", 1)
+    monkeypatch.setattr(finder, "LOOK_S", 10.0)
+    looking = finder.Finder(Filters(), (os.getpid(),))
+    found = []
+    for _ in range(2):
+        with witness() as helper:
+            looking.began([helper.pid])
+            found += looking.look().processes
+    assert (len(found), looking.left_out) == (1, 1)
+
+
 def test_who_was_not_looked_at_in_time_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Go program by name; of others, that nobody knows what they are."""
     with witness() as running:

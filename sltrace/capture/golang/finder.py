@@ -20,7 +20,9 @@ from sltrace.target.go.packed import UnpackingError
 from sltrace.target.go.process import GoProcess, Identity, identify, look_into, started_at
 
 MAX_PROCESSES = 32
-"""Go processes looked into in one recording, unless more are named."""
+"""Go processes looked into at a time, unless more are named."""
+MAX_IN_ALL = 2048
+"""Go processes looked into in one recording: each is 10 kB until its end, and in meta.json."""
 LOOK_S = 0.5
 """How long one look may take; what is left over comes with the next."""
 _MAX_PENDING = 1 << 15
@@ -75,6 +77,7 @@ class Finder:
         self._starting = starting
         self._not_go: set[tuple[int, ...]] = set()
         self._found: list[tuple[int, int]] = []
+        self._in_all = 0
         self._lock = threading.Lock()
         self.left_out = 0
         """Go processes that were not looked into, as there were too many."""
@@ -159,9 +162,10 @@ class Finder:
         if self._starting and self._starting.pid == pid:
             self._starting = None
         self._found = [one for one in self._found if _is_there(*one)]
-        if len(self._found) >= self._limit:
+        if len(self._found) >= self._limit or self._in_all >= MAX_IN_ALL:
             self.left_out += 1
             return True
+        self._in_all += 1
         try:
             found.processes.append(look_into(identity))
         except RefusedError as err:

@@ -6,6 +6,7 @@ import struct
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ from sltrace.target.go.process import GoProcess
 
 TICK_S = 0.05
 SCAN_S = 1.0
+_RANDOM = np.random.default_rng(1)
+"""For all: processes are many, and each of its own is 2 kB."""
 MAX_GOROUTINES = 1 << 22
 """Goroutines among which those that a scan looks at are chosen."""
 _HOLD_NS = 5_000_000
@@ -98,7 +101,6 @@ class Sampler:
         self._baseline: dict[str, NDArray[np.int64]] = {}
         self._last_read = 0
         self._last_scan = 0
-        self._random = np.random.default_rng(1)
 
     def end(self, now: int) -> None:
         """There is no more to read: the process has ended, or become another program."""
@@ -231,7 +233,7 @@ class Sampler:
         pointers = memory.words(start, count)
         chosen = pointers
         if count > GOROUTINES_SCANNED:
-            chosen = np.sort(self._random.choice(pointers, GOROUTINES_SCANNED, replace=False))
+            chosen = np.sort(_RANDOM.choice(pointers, GOROUTINES_SCANNED, replace=False))
         blocks, read = memory.pieces(chosen, self._g_layout.itemsize)
         gs = blocks.view(self._g_layout)[:, 0]
         alive = read & np.isin(gs["status"] & 0xFFF, list(_STATES))
@@ -273,6 +275,7 @@ class Sampler:
         )
 
 
+@cache
 def _p_layout(o: Offsets) -> np.dtype[Any]:
     """What is used of a P: `head` and `tail` of its queue, `next` to run."""
     fields = {
@@ -287,6 +290,7 @@ def _p_layout(o: Offsets) -> np.dtype[Any]:
     return _layout(fields, o.p_runnext + 8)
 
 
+@cache
 def _g_layout(o: Offsets) -> np.dtype[Any]:
     """What is used of a goroutine; `call_bp` only where the runtime keeps it."""
     fields = {
