@@ -1,4 +1,4 @@
-"""When a recording ends: Ctrl-C, a time, a size, the command's exit, or the last target's."""
+"""When a recording ends: Ctrl-C, time, size, the command's exit, the last target's, a full disk."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import select
 import shutil
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
 
 from sltrace.capture.settings import Filters, Settings
 from sltrace.errors import TargetError, UsageError
+from sltrace.trace.folder import TraceFolder
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+DISK_IS_FULL = "the disk is nearly full"
 _NOT_FOUND, _NOT_RUNNABLE = 127, 126  # what a shell says
 
 
@@ -100,18 +101,20 @@ class Ending:
     def _size(self) -> str:
         return f"{self._max_bytes / (1 << 20):g} MiB"
 
-    def reached(self, holds: Callable[[int], bool]) -> bool:
+    def reached(self, folder: TraceFolder) -> bool:
         """Whether it is over; sets `reason`. A command that is not to go on is told to end.
 
         Args:
-            holds: Whether the trace has so many bytes.
+            folder: The trace's.
         """
         if self._signalled and not self.child_pid:
             self.reason = "stopped"
         elif self._deadline and time.monotonic_ns() >= self._deadline:
             self._stop("time is up")
-        elif self._max_bytes and holds(self._max_bytes):
+        elif self._max_bytes and folder.holds(self._max_bytes):
             self._stop(f"the trace has grown to {self._size}")
+        elif folder.is_filling:
+            self._stop(DISK_IS_FULL)
         elif self.child_pid:
             pid, status = os.waitpid(self.child_pid, os.WNOHANG)
             if pid:

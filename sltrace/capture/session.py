@@ -101,6 +101,7 @@ class Recording:
                 clock=self._clock,
             )
             self._writer = TraceWriter.create(path, description, force=force)
+            self.folder = self._writer.folder
             self._feed = Feed(
                 self._writer,
                 self._probes,
@@ -249,10 +250,6 @@ class Recording:
         self._drain(limit=None)
         self._writing.close()
 
-    def holds(self, size: int) -> bool:
-        """Whether so many bytes of waits, and of all else, are in the trace."""
-        return self._writer.folder.holds(size)
-
     def finish(self, ended: str) -> None:
         """Detaches, writes what is left, resolves symbols and marks the trace as whole.
 
@@ -284,9 +281,11 @@ class Recording:
         return {s.name: s.failure.why for s in self._sources if s.failure}
 
     def abandon(self) -> None:
-        """Detaches everything; what was written stays readable."""
+        """Detaches everything; what was written stays readable, and says why it is not more."""
         self._feed.abandon()
         self._detach()
+        if self.folder.failure:
+            self._writer.cut_short()
 
     def _detach(self) -> None:
         # First those whose threads may still use the probes.

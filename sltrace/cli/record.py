@@ -81,7 +81,7 @@ def _record(
     quiet: bool,
 ) -> int:
     """Runs the recording; its exit code is the command's where there is one."""
-    from sltrace.capture.ending import Ending
+    from sltrace.capture.ending import DISK_IS_FULL, Ending
     from sltrace.capture.runtimes import sources
     from sltrace.capture.session import Recording
     from sltrace.names.processes import with_children
@@ -116,12 +116,12 @@ def _record(
             if not quiet:
                 click.echo(f"recording into {path}, {ending.describe()}", err=True)
             ending.begin()
-            recording.run(partial(ending.reached, recording.holds), progress(quiet))
+            recording.run(partial(ending.reached, recording.folder), progress(quiet))
+            show_line(quiet, "naming addresses, joining segments ...")
+            recording.finish(ending.reason)
         except OutputError:
             recording.abandon()
             raise
-        show_line(quiet, "naming addresses, joining segments ...")
-        recording.finish(ending.reason)
         show_line(quiet, f"waiting for {command_line[0]} to end ..." if command_line else "")
         ending.wait()
         ending.settled()
@@ -130,6 +130,11 @@ def _record(
             from sltrace.cli.summary import print_summary
 
             print_summary(path, ending.reason)
+    if ending.reason == DISK_IS_FULL:
+        raise OutputError(
+            f"{ending.reason}, so the recording was ended: {path} is whole until then",
+            "free some space, or choose another -o; --min-latency and --comm keep it small",
+        )
     if failures := recording.failures:
         what = "; ".join(f"{name}: {why}" for name, why in failures.items())
         raise SltraceError(

@@ -12,6 +12,12 @@ from pathlib import Path
 from sltrace.errors import OutputError
 from sltrace.trace.disk import Disk
 
+_SPARE = 64 << 20
+"""Bytes of the disk that are left to others, and to the end of a recording: names of addresses,
+segments joined. Where there are not 4 times as many at its begin, a quarter of those that are."""
+_ROOM, _ROOM_BYTES = ".room", 1 << 14
+"""A file that takes the room of what is said when the disk is full all the same."""
+
 
 class TraceFolder:
     """A folder that is there. What is put into it is 0600, and belongs to the user behind sudo.
@@ -27,11 +33,24 @@ class TraceFolder:
         self.disk = Disk(self._cannot_write)
         """On which all of it is written."""
         self._at_most = 0
+        self._spare = min(_SPARE, _free(path) // 4)
+        self.is_filling = False
+        """Whether the disk has no more than is to be left."""
+        self.failure = ""
+        """What the system said where it could not be written."""
         self._owner = _invoking_user()
         self.disk.do(partial(self.own, path))
+        self.disk.do(self._reserve)
+
+    def _reserve(self) -> None:
+        with open(self.path / _ROOM, "wb", opener=private) as file:
+            file.write(bytes(_ROOM_BYTES))
+        self.own(self.path / _ROOM)
 
     def close(self) -> None:
         """From here on another may replace it."""
+        with contextlib.suppress(OSError):
+            (self.path / _ROOM).unlink(missing_ok=True)
         if self._locked >= 0:
             os.close(self._locked)
             self._locked = -1
@@ -53,6 +72,13 @@ class TraceFolder:
         self.own(beside)
         self._at_most += beside.stat().st_size
         beside.rename(file)
+        self.is_filling = _free(self.path) < self._spare
+
+    def clear(self) -> None:
+        """Removes what has not become a file of the trace, so that there is room."""
+        for beside in (*self.path.glob(".[!.]*"), *self.path.glob("*/.writing")):
+            if beside.is_file():
+                beside.unlink()
 
     def holds(self, size: int) -> bool:
         """Whether there are so many bytes of segments in it."""
@@ -67,6 +93,7 @@ class TraceFolder:
             os.chown(path, *self._owner, follow_symlinks=False)
 
     def _cannot_write(self, err: OSError) -> OutputError:
+        self.failure = err.strerror or str(err)
         hint = "what was recorded so far is readable"
         if err.errno == errno.ENOSPC:
             hint = f"free some space; {hint}"
@@ -109,6 +136,12 @@ def _size(file: Path) -> int:
         return file.stat().st_size
     except FileNotFoundError:
         return 0
+
+
+def _free(path: Path) -> int:
+    """Bytes that its disk has for everybody."""
+    disk = os.statvfs(path)
+    return disk.f_bavail * disk.f_frsize
 
 
 def _open(folder: Path) -> int:

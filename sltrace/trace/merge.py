@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sltrace.errors import OutputError, UsageError
+from sltrace.trace.folder import is_locked
 from sltrace.trace.machines import Clock, Part, parts_of
-from sltrace.trace.notes import LEFT_OUT
+from sltrace.trace.notes import LEFT_OUT, unfinished
 from sltrace.trace.schema import TABLES, arrow_schema
 from sltrace.trace.writer import TraceWriter
 
@@ -310,8 +311,8 @@ def _limits(parts: Sequence[Part]) -> list[str]:
             "by as much as those were"
         )
     for part in parts:
-        if not part.trace.meta.get("finished"):
-            found.append(f"{part.name}: it was still being recorded, or the recorder was killed")
+        meta, path = part.trace.meta, part.trace.path
+        found += [f"{part.name}: {n}" for n in unfinished(meta, is_locked=is_locked(path))]
         if part.clock.stepped:
             found.append(f"{part.name}: its wall clock was set during the recording")
     return found

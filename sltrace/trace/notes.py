@@ -66,6 +66,24 @@ def failed(meta: dict[str, Any]) -> list[str]:
     return found[:_MOST]
 
 
+def unfinished(meta: dict[str, Any], *, is_locked: bool) -> list[str]:
+    """Why its end is missing, if it is.
+
+    Args:
+        meta: Of the trace.
+        is_locked: Whether somebody writes to it.
+    """
+    if meta.get("finished"):
+        return []
+    if isinstance(why := meta.get("cut_short"), str):
+        how = f"its recorder could not write any more ({why[:_MAX_WHY]})"
+    elif is_locked:
+        how = "it is still being recorded"
+    else:
+        how = "its recorder was killed, or it was copied while it was recorded"
+    return [f"{how}: up to the last second is missing"]
+
+
 def refused(meta: dict[str, Any]) -> list[str]:
     """What was left out."""
     found = []

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sltrace.errors import TraceError
 from sltrace.trace import notes
 from sltrace.trace.database import connect
+from sltrace.trace.folder import is_locked
 from sltrace.trace.meta import RERECORD, read_meta
 from sltrace.trace.schema import TABLES, arrow_schema
 
@@ -47,11 +48,7 @@ class Trace:
         self._folders: dict[str, tuple[int, int] | None] = {}
         self._listed: dict[str, tuple[list[Path], set[str]]] = {}
         self._conditions: Mapping[str, str] = {}
-        if not meta.get("finished"):
-            self.notes.append(
-                "it is still being recorded, or the recorder was killed: up to the last second is "
-                "missing"
-            )
+        self.notes += notes.unfinished(meta, is_locked=is_locked(path))
         looked = notes.looked_in_part(meta)
         self.looked_in_part = "; ".join(looked)
         self.sampling = notes.sampling(meta, looked)

@@ -7,6 +7,7 @@ well. While something is recorded the files are written aside (sltrace.trace.dis
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -123,11 +124,22 @@ class TraceWriter:
         self.update_meta(finished=True)
         self.folder.close()
 
+    def cut_short(self) -> None:
+        """Nothing more could be written: says so, in the room of what was being written."""
+        self._meta["cut_short"] = self.folder.failure
+        with contextlib.suppress(OSError):
+            self.folder.clear()
+            self.folder.replace(self.path / META, self._meta_text())
+        self.folder.close()
+
     def _write_meta(self) -> None:
+        text = self._meta_text()
+        self.folder.disk.do(partial(self.folder.replace, self.path / META, text), len(text))
+
+    def _meta_text(self) -> bytes:
         # For people only in the end: with an indent it takes 4 times as long (measured).
         text = json.dumps(self._meta, indent=1 if self._meta["finished"] else None) + "\n"
-        replace = partial(self.folder.replace, self.path / META, text.encode())
-        self.folder.disk.do(replace, len(text))
+        return text.encode()
 
 
 _FOR_ARROW = {

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,16 +67,41 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_full_disk(small_disk: Path) -> None:
+def test_a_disk_that_fills_up(small_disk: Path) -> None:
+    """The recording ends before, and the trace is whole: names and all that comes last, too."""
     path = small_disk / "full.slt"
     with load("pingpong", "--duration", 30, "--pairs", 4, "--rate", 2000):
-        done = sltrace("record", "-q", "-o", path, "-d", "25")
-    one_line(done, 6, str(small_disk))
+        done = sltrace("record", "-q", "-o", path, "-d", "25", "--stacks", "kernel")
+    one_line(done, 6, "nearly full", str(path))
     trace = Trace.open(path)
-    assert [n for n in trace.notes if "damaged" in n] == []
-    # What was written before is whole.
-    count = trace.sql("SELECT count(*) AS n, sum(wait_ns) AS ns, max(comm) FROM waits").to_pylist()
-    assert count[0]["n"] > 1000
+    assert trace.notes == []
+    assert trace.meta["ended"] == "the disk is nearly full"
+    assert trace.sql("SELECT count(*) AS n FROM waits").to_pylist()[0]["n"] > 1000
+    assert trace.table("frames").num_rows > 10
+    disk = os.statvfs(small_disk)
+    assert disk.f_bavail * disk.f_frsize > 0
+
+
+def test_a_disk_that_another_fills(small_disk: Path) -> None:
+    path = small_disk / "full.slt"
+    command = [sys.executable, "-m", "sltrace", "record", "-o", path, "-d", "25"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as recorder:
+        assert recorder.stderr
+        recorder.stderr.readline()
+        assert Trace.open(path).notes == [
+            "it is still being recorded: up to the last second is missing"
+        ]
+        with contextlib.suppress(OSError), open(small_disk / "other", "wb", buffering=0) as other:
+            while other.write(bytes(4096)):
+                pass
+        said = recorder.communicate()[1]
+    assert "No space left on device" in said.splitlines()[-1]
+    assert recorder.returncode == 6
+    trace = Trace.open(path)
+    assert trace.notes == [
+        "its recorder could not write any more (No space left on device): up to the last second is "
+        "missing"
+    ]
 
 
 def test_traces_are_private(record: Record) -> None:
