@@ -14,7 +14,7 @@ from sltrace.cli.durations import SECONDS
 from sltrace.cli.recording import default_path, with_loader
 from sltrace.cli.recordsettings import refuse_what_does_nothing, settings_options
 from sltrace.cli.shared import force_trace_option
-from sltrace.cli.statusline import progress, show_line
+from sltrace.cli.statusline import progress, say, show_line
 from sltrace.cli.values import size_in_bytes
 from sltrace.errors import CannotRecord, OutputError, SltraceError
 
@@ -113,8 +113,7 @@ def _record(
             raise reason(err) from err
         try:
             recording.drop_privileges()
-            if not quiet:
-                click.echo(f"recording into {path}, {ending.describe()}", err=True)
+            _say(quiet)(f"recording into {path}, {ending.describe()}")
             ending.begin()
             recording.run(partial(ending.reached, recording.folder), progress(quiet))
             show_line(quiet, "naming addresses, joining segments ...")
@@ -145,4 +144,4 @@ def _record(
 
 
 def _say(quiet: bool) -> Callable[[str], None]:
-    return (lambda line: None) if quiet else (lambda line: click.echo(line, err=True))
+    return (lambda line: None) if quiet else say

@@ -54,6 +54,16 @@ def show_line(quiet: bool, line: str) -> None:
         click.echo("\r\033[K" + line, nl=False, err=True)
 
 
+def say(line: str) -> None:
+    """Says it on standard error. That may be gone by now, which is no reason not to record."""
+    try:
+        click.echo(line, err=True)
+    except OSError:
+        # Else the interpreter tries once more at its end, and ends with a code of its own.
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stderr.fileno())
+
+
 def is_dumb() -> bool:
     """Whether the terminal knows no escape sequences, as those within editors."""
     return os.environ.get("TERM") == "dumb"

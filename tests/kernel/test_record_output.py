@@ -104,6 +104,17 @@ def test_a_disk_that_another_fills(small_disk: Path) -> None:
     ]
 
 
+def test_nobody_has_to_listen(tmp_path: Path) -> None:
+    """Neither a pipe whose reader is gone nor a full disk below standard error ends it."""
+    path = tmp_path / "alone.slt"
+    command = [sys.executable, "-m", "sltrace", "record", "-o", path, "--", "sh", "-c", "exit 3"]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, stderr=full, stdout=subprocess.PIPE, check=False)
+    assert done.returncode == 3
+    assert b"sh ended" in done.stdout
+    assert Trace.open(path).notes == []
+
+
 def test_traces_are_private(record: Record) -> None:
     with record() as recording:
         time.sleep(0.6)
