@@ -97,6 +97,8 @@ class TraceFolder:
         hint = "what was recorded so far is readable"
         if err.errno == errno.ENOSPC:
             hint = f"free some space; {hint}"
+        if not self.path.is_dir():
+            hint = "it was removed or renamed meanwhile; where it is still there, it is readable"
         return OutputError(f"cannot write {self.path}: {err.strerror}", hint)
 
 
