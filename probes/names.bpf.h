@@ -21,7 +21,7 @@ static __always_inline void count_here(enum counter what)
 		__sync_fetch_and_add(&c->counters[what], 1);
 }
 
-static __always_inline void tell_task(struct task_struct *t, u32 kind, const char *comm)
+static __always_inline void tell_thread(struct task_struct *t, u32 tid, u32 kind, const char *comm)
 {
 	struct task_event *e = bpf_ringbuf_reserve(&task_ring, sizeof(*e), 0);
 
@@ -30,13 +30,27 @@ static __always_inline void tell_task(struct task_struct *t, u32 kind, const cha
 		return;
 	}
 	e->ns = now_ns();
-	e->tid = t->pid;
+	e->tid = tid;
 	e->pid = t->tgid;
 	e->ppid = task_ppid(t);
 	e->kind = kind;
 	__builtin_memset(e->comm, 0, sizeof(e->comm));
 	bpf_probe_read_kernel_str(e->comm, sizeof(e->comm), comm);
 	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+}
+
+static __always_inline void tell_task(struct task_struct *t, u32 kind, const char *comm)
+{
+	tell_thread(t, t->pid, kind, comm);
+}
+
+/* A thread that is not the first and execs has the first's number from then on. */
+static __always_inline void give_up_number(struct task_struct *t, u32 before)
+{
+	if (before == t->pid)
+		return;
+	state_release(before);
+	tell_thread(t, before, TASK_EXIT, t->comm);
 }
 
 static __always_inline void tell_cgroup(struct cgroup *g, u32 kind, const char *path)

@@ -183,6 +183,12 @@ PROGRAM(sched_process_fork)
 
 PROGRAM(sched_process_exec)
 {
+	struct task_struct t;
+
+	task_copy_ids(&t, ctx->args[0]);
+	t.real_parent = &t;
+	task_copy_comm(&t);
+	give_up_number(&t, ctx->args[1]);
 	renamed(ctx->args[0]);
 	task_tell(ctx->args[0], TASK_EXEC, NULL);
 	return 0;

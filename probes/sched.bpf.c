@@ -109,8 +109,9 @@ static __always_inline void renamed(struct task_struct *t)
 }
 
 SEC("tp_btf/sched_process_exec")
-int BPF_PROG(sched_process_exec, struct task_struct *t)
+int BPF_PROG(sched_process_exec, struct task_struct *t, int tid_before)
 {
+	give_up_number(t, tid_before);
 	renamed(t);
 	tell_task(t, task_matches(t) ? TASK_EXEC_RECORDED : TASK_EXEC, t->comm);
 	return 0;

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from sltrace.capture import libbpf, sizes
 from sltrace.capture.probeconfig import Targets
 from sltrace.capture.probes import LibbpfProbes
 from sltrace.capture.settings import Settings
+from sltrace.names.processes import EXIT
 from tests.kernel.conftest import Contended, Traps
 from tests.support.loads import run
 from tests.support.programs import program
@@ -109,6 +112,26 @@ def test_the_dead_leave_nothing_in_the_kernel() -> None:
     assert len(threads) > 90
     assert owners & {t.tid for t in threads} == set()
     assert mine == threading.get_native_id()
+
+
+def test_a_thread_that_execs_leaves_its_number() -> None:
+    """It has that of its process from then on, and the one it had ends without an exit."""
+    code = (
+        "import os, sys, threading as t; t.Thread(target=lambda: (print(t.get_native_id(), "
+        "flush=True), os.execv('/bin/true', ['true']))).start()"
+    )
+    probes = LibbpfProbes(Settings(ring_bytes=64 << 10), Targets())
+    try:
+        tid = int(subprocess.run([sys.executable, "-c", code], capture_output=True).stdout)
+        table = probes._object.maps["task_table"]
+        owner = _owner(table, tid % table.entries)
+        assert probes.task_ring
+        events = probes.task_ring.drain()
+    finally:
+        probes.close()
+    assert owner != tid
+    assert events is not None
+    assert (events["kind"][events["tid"] == tid] == EXIT).sum() == 1
 
 
 class _Sleeper(threading.Thread):
