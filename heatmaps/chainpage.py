@@ -53,6 +53,7 @@ def build_chain_page(trace: Trace, chain: Chain, subject: str) -> bytes:
                 "to": step.end_ns,
                 "parked": step.kind == "goroutine_blocked",
                 "pid": step.pid,
+                "nth": step.nth,
                 "goid": step.goid,
                 "where": bounded(step.where),
                 "words": bounded(step.words),

@@ -47,7 +47,8 @@ const struct go_stack *go_stack_layout;
 const enum go_counter *go_counter_layout;
 const enum go_program *go_program_layout;
 
-static __always_inline struct go_record *record_reserve(u64 wait_ns, u8 kind)
+static __always_inline struct go_record *record_reserve(const struct go_target *target, u64 wait_ns,
+							u8 kind)
 {
 	struct task_struct *t = (void *)bpf_get_current_task_btf();
 	u64 id = bpf_get_current_pid_tgid();
@@ -63,6 +64,7 @@ static __always_inline struct go_record *record_reserve(u64 wait_ns, u8 kind)
 	r->kind = kind;
 	r->pid = id >> 32;
 	r->tid = id;
+	r->target = target->number;
 	r->cpu = bpf_get_smp_processor_id();
 	r->cgroup = task_cgroup(t);
 	r->prio = t->prio;
@@ -81,14 +83,14 @@ static __always_inline void record_fill(const struct go_target *t, struct go_scr
 	r->locked = field_of(read, t->g_lockedm) != 0;
 	r->reason = field_of(read, t->g_waitreason);
 	labels_take(t, field_of(read, t->g_labels), &s->bucket, &r->tag);
-	span_take(t, r->goid, r->pid, &r->tag);
+	span_take(t, r->goid, &r->tag);
 	if (at_level(t, LEVEL_TRACKED)) {
-		r->stack = stack_of(s, r->pid, t->g_sched_bp);
+		r->stack = stack_of(t, s, r->pid);
 		take_tracked(t, r, g);
 	} else {
 		/* Only its function, which begins there: other addresses are behind a call. */
 		s->stack.addresses[0] = field_of(read, t->g_startpc) + 1;
-		r->stack = stack_intern(&s->stack, r->pid, 1);
+		r->stack = stack_intern(t, &s->stack, r->pid, 1);
 	}
 }
 
@@ -101,7 +103,7 @@ static __always_inline void record_run(const struct go_target *t, u64 g, u64 wai
 		return;
 	if (bpf_probe_read_user(&s->goroutine, sizeof(s->goroutine), (void *)g)) {
 		count(GO_UNREADABLE);
-	} else if ((r = record_reserve(wait_ns, kind))) {
+	} else if ((r = record_reserve(t, wait_ns, kind))) {
 		record_fill(t, s, g, r);
 		bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
 	}
@@ -136,7 +138,7 @@ int go_record_hit(struct pt_regs *ctx)
 		count(GO_STRANGE);
 		return 0;
 	}
-	r = record_reserve(wait_ns, GO_STW);
+	r = record_reserve(t, wait_ns, GO_STW);
 	if (r) {
 		r->reason = number;
 		bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
@@ -151,7 +153,7 @@ int go_tracked_hit(struct pt_regs *ctx)
 	u32 pid = bpf_get_current_pid_tgid() >> 32;
 	struct go_target *t = target_at(pid, GO_AT_TRACKED);
 	struct tracked fresh = {}, *seen;
-	struct tracked_key key = {.pid = pid};
+	struct tracked_key key = {};
 	struct {
 		u64 g;
 		u32 from;
@@ -166,6 +168,7 @@ int go_tracked_hit(struct pt_regs *ctx)
 		return 0;
 	}
 	key.g = change.g;
+	key.target = t->number;
 	if (change.from == G_RUNNING && change.to == G_WAITING) {
 		fresh.blocked_at = bpf_ktime_get_ns();
 		bpf_map_update_elem(&go_tracked, &key, &fresh, BPF_ANY);
@@ -176,7 +179,7 @@ int go_tracked_hit(struct pt_regs *ctx)
 	seen = bpf_map_lookup_elem(&go_tracked, &key);
 	if (!seen)
 		return 0;
-	take_ready(t, &key, seen, ctx, true);
+	take_ready(t, key.g, pid, seen, ctx, true);
 	return 0;
 }
 
@@ -185,20 +188,21 @@ SEC("uprobe")
 int go_every_hit(struct pt_regs *ctx)
 {
 	u32 pid = bpf_get_current_pid_tgid() >> 32, from = ctx->bx, to = ctx->cx;
-	struct tracked_key key = {.g = ctx->ax, .pid = pid};
+	struct tracked_key key = {.g = ctx->ax};
 	struct go_target *t = target_at(pid, GO_AT_EVERY);
 	struct tracked fresh = {}, *seen;
 	u64 since;
 
 	if (!t)
 		return 0;
+	key.target = t->number;
 	if (from == G_RUNNING && to == G_WAITING) {
 		fresh.blocked_at = bpf_ktime_get_ns();
 		bpf_map_update_elem(&go_tracked, &key, &fresh, BPF_ANY);
 	} else if (to == G_RUNNABLE) {
 		seen = from == G_WAITING ? bpf_map_lookup_elem(&go_tracked, &key) : NULL;
 		if (seen) {
-			take_ready(t, &key, seen, ctx, false);
+			take_ready(t, key.g, pid, seen, ctx, false);
 		} else {
 			fresh.ready_at = bpf_ktime_get_ns();
 			bpf_map_update_elem(&go_tracked, &key, &fresh, BPF_ANY);
@@ -218,11 +222,10 @@ int go_every_hit(struct pt_regs *ctx)
 SEC("uprobe")
 int go_span_begin_hit(struct pt_regs *ctx)
 {
-	u32 pid = bpf_get_current_pid_tgid() >> 32;
-	struct go_target *t = target_at(pid, GO_AT_SPAN_BEGIN);
+	struct go_target *t = target_at(bpf_get_current_pid_tgid() >> 32, GO_AT_SPAN_BEGIN);
 
 	if (t)
-		span_begin(t, word_at(ctx->r14 + t->g_goid), pid, ctx->sp);
+		span_begin(t, word_at(ctx->r14 + t->g_goid), ctx->sp);
 	return 0;
 }
 
@@ -230,15 +233,14 @@ int go_span_begin_hit(struct pt_regs *ctx)
 SEC("uprobe")
 int go_span_end_hit(struct pt_regs *ctx)
 {
-	u32 pid = bpf_get_current_pid_tgid() >> 32;
-	struct go_target *t = target_at(pid, GO_AT_SPAN_END);
+	struct go_target *t = target_at(bpf_get_current_pid_tgid() >> 32, GO_AT_SPAN_END);
 	struct span_context own;
 	struct go_scratch *s;
 
 	if (!t)
 		return 0;
 	if (!t->span_context_at && (s = scratch_take())) {
-		t->span_context_at = span_learn(s, ctx->ax, word_at(ctx->r14 + t->g_goid), pid);
+		t->span_context_at = span_learn(t, s, ctx->ax, word_at(ctx->r14 + t->g_goid));
 		scratch_release(s);
 	}
 	if (!t->span_context_at)
@@ -246,7 +248,7 @@ int go_span_end_hit(struct pt_regs *ctx)
 	if (bpf_probe_read_user(&own, sizeof(own), (void *)(ctx->ax + t->span_context_at)))
 		count(GO_UNREADABLE);
 	else
-		span_end(t, &own, pid);
+		span_end(t, &own);
 	return 0;
 }
 
@@ -284,7 +286,7 @@ int BPF_PROG(go_switch, bool preempt, struct task_struct *prev)
 	if (s) {
 		tag.goid = word_at(curg + t->g_goid);
 		labels_take(t, word_at(curg + t->g_labels), &s->bucket, &tag);
-		span_take(t, tag.goid, prev->tgid, &tag);
+		span_take(t, tag.goid, &tag);
 	}
 	p = m ? word_at(m + t->m_p) : 0;
 	/* In a system call it keeps its P only until another thread wants it. */
@@ -302,7 +304,7 @@ int BPF_PROG(go_switch, bool preempt, struct task_struct *prev)
 				      BPF_F_USER_STACK);
 		if (bytes > 0)
 			tag.stack_runtime =
-			    stack_intern(&s->stack, prev->tgid, bytes / sizeof(u64));
+			    stack_intern(t, &s->stack, prev->tgid, bytes / sizeof(u64));
 	}
 	if (s)
 		scratch_release(s);

@@ -33,7 +33,9 @@ struct go_target {
 	u8 labels_are_map;
 	u8 level;
 	u8 switch_stacks;
-	u32 slot; /* of the tables by process, below GO_SLOTS */
+	u32 slot;    /* of the tables by process, below GO_SLOTS */
+	u32 number;  /* of all targets there were: what a process becomes by exec is another */
+	u32 program; /* whose code is where its addresses say: what they mean */
 };
 
 /* Programs that run for a process. */
@@ -82,6 +84,7 @@ struct go_record {
 	u64 cgroup;
 	u32 pid;
 	u32 tid;
+	u32 target;
 	u16 cpu;
 	s16 prio;
 	u8 policy;
@@ -92,9 +95,11 @@ struct go_record {
 };
 
 struct go_stack {
-	u64 id; /* hash of the addresses and the pid; never 0 */
+	u64 id; /* hash of the addresses, the pid and the program; never 0 */
 	u32 pid;
 	u32 depth;
+	u32 target;
+	u32 program;
 	u64 addresses[GO_STACK_DEPTH];
 };
 

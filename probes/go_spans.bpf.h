@@ -25,12 +25,12 @@ struct span_context {
 
 struct span_key {
 	u64 span_id;
-	u64 pid;
+	u64 target;
 };
 
 struct goroutine_key {
 	u64 goid;
-	u64 pid;
+	u64 target;
 };
 
 struct span {
@@ -69,13 +69,13 @@ static __always_inline u64 ends_seen_since(const struct go_target *t)
 	return t->span_context_at ? on_since(t) : 0;
 }
 
-static __always_inline void span_begin(const struct go_target *t, u64 goid, u64 pid, u64 sp)
+static __always_inline void span_begin(const struct go_target *t, u64 goid, u64 sp)
 {
 	u64 since = ends_seen_since(t);
 	struct within now = {.since = since};
 	struct span_context parent, own;
-	struct span_key key = {.pid = pid};
-	struct goroutine_key who = {.goid = goid, .pid = pid};
+	struct span_key key = {.target = t->number};
+	struct goroutine_key who = {.goid = goid, .target = t->number};
 	struct span span = {.goid = goid, .since = since};
 
 	if (bpf_probe_read_user(&parent, sizeof(parent), (void *)(sp + PARENT_AT)) ||
@@ -106,9 +106,10 @@ static __always_inline void span_begin(const struct go_target *t, u64 goid, u64 
 }
 
 /* Where in a span its context is: where that of the span this goroutine began last lies. */
-static __noinline u32 span_learn(struct go_scratch *s, u64 address, u64 goid, u64 pid)
+static __noinline u32 span_learn(const struct go_target *t, struct go_scratch *s, u64 address,
+				 u64 goid)
 {
-	struct goroutine_key who = {.goid = goid, .pid = pid};
+	struct goroutine_key who = {.goid = goid, .target = t->number};
 	struct within *within = bpf_map_lookup_elem(&go_within, &who);
 	struct span_context *own;
 	u32 i;
@@ -126,12 +127,12 @@ static __noinline u32 span_learn(struct go_scratch *s, u64 address, u64 goid, u6
 	return 0;
 }
 
-static __always_inline void span_end(const struct go_target *t, const struct span_context *own,
-				     u64 pid)
+static __always_inline void span_end(const struct go_target *t, const struct span_context *own)
 {
-	struct span_key key = {.span_id = own->span_id, .pid = pid}, parent = {.pid = pid};
+	struct span_key key = {.span_id = own->span_id, .target = t->number};
+	struct span_key parent = {.target = t->number};
 	struct span *span = bpf_map_lookup_elem(&go_spans, &key), *above;
-	struct goroutine_key who = {.pid = pid};
+	struct goroutine_key who = {.target = t->number};
 	struct within *within, outer = {.since = ends_seen_since(t)};
 
 	if (!span)
@@ -155,10 +156,9 @@ static __always_inline void span_end(const struct go_target *t, const struct spa
 }
 
 /* The span a goroutine is within, unless its labels have told. */
-static __always_inline void span_take(const struct go_target *t, u64 goid, u64 pid,
-				      struct task_tag *tag)
+static __always_inline void span_take(const struct go_target *t, u64 goid, struct task_tag *tag)
 {
-	struct goroutine_key who = {.goid = goid, .pid = pid};
+	struct goroutine_key who = {.goid = goid, .target = t->number};
 	u64 since = ends_seen_since(t);
 	struct within *within;
 

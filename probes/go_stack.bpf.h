@@ -22,9 +22,10 @@ struct {
 } go_seen_stacks SEC(".maps");
 
 /* Hands the stack in the scratch buffer over unless that was done before; returns its id. */
-static __always_inline u64 stack_intern(struct go_stack *stack, u32 pid, u32 depth)
+static __always_inline u64 stack_intern(const struct go_target *t, struct go_stack *stack, u32 pid,
+					u32 depth)
 {
-	u64 hash = 0x2545f4914f6cdd1dULL ^ pid, *seen;
+	u64 hash = 0x2545f4914f6cdd1dULL ^ pid ^ (u64)t->program << 32, *seen;
 	u32 i, index;
 
 	for (i = 0; i < GO_STACK_DEPTH; i++) {
@@ -40,6 +41,8 @@ static __always_inline u64 stack_intern(struct go_stack *stack, u32 pid, u32 dep
 	stack->id = hash;
 	stack->pid = pid;
 	stack->depth = depth;
+	stack->target = t->number;
+	stack->program = t->program;
 	if (bpf_ringbuf_output(&go_stack_ring, stack, sizeof(*stack), BPF_RB_NO_WAKEUP)) {
 		count(GO_STACK_RING_FULL);
 		return 0;
@@ -94,15 +97,16 @@ static long walk_frame(u64 i, struct go_walk *w)
  * from where it goes on. One that has not run yet has none, and its address is that of its
  * function, where others are behind a call.
  */
-static __noinline u64 stack_of(struct go_scratch *s, u32 pid, u32 sched_bp)
+static __noinline u64 stack_of(const struct go_target *t, struct go_scratch *s, u32 pid)
 {
-	u64 pc = field_of(&s->goroutine, G_SCHED_PC), frame = field_of(&s->goroutine, sched_bp);
+	u64 pc = field_of(&s->goroutine, G_SCHED_PC),
+	    frame = field_of(&s->goroutine, t->g_sched_bp);
 	u64 top = field_of(&s->goroutine, G_STACK_HI);
 	struct go_walk walk = {.s = s, .top = top, .frame = frame, .depth = 1};
 
 	s->stack.addresses[0] = pc + !frame;
 	bpf_loop(GO_STACK_DEPTH - 1, walk_frame, &walk, 0);
-	return stack_intern(&s->stack, pid, walk.depth);
+	return stack_intern(t, &s->stack, pid, walk.depth);
 }
 
 #endif

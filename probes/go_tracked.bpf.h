@@ -7,7 +7,7 @@
 
 struct tracked_key {
 	u64 g;
-	u64 pid;
+	u64 target;
 };
 
 struct tracked {
@@ -27,7 +27,7 @@ struct {
 /* What level 2 has seen of a goroutine that got a P. */
 static __always_inline void take_tracked(const struct go_target *t, struct go_record *r, u64 g)
 {
-	struct tracked_key key = {.g = g, .pid = r->pid};
+	struct tracked_key key = {.g = g, .target = t->number};
 	struct tracked *seen = bpf_map_lookup_elem(&go_tracked, &key);
 	u64 since = on_since(t);
 
@@ -50,7 +50,7 @@ static __always_inline void take_tracked(const struct go_target *t, struct go_re
  * A goroutine that was parked can go on: since now, and because of whom. `entered`: whether
  * runtime.casgstatus has its frame.
  */
-static __always_inline void take_ready(const struct go_target *t, const struct tracked_key *key,
+static __always_inline void take_ready(const struct go_target *t, u64 g, u32 pid,
 				       struct tracked *seen, const struct pt_regs *ctx,
 				       const bool entered)
 {
@@ -60,7 +60,7 @@ static __always_inline void take_ready(const struct go_target *t, const struct t
 	seen->ready_at = bpf_ktime_get_ns();
 	/* On the scheduler's own stack mostly; no goroutine when a timer or the network woke it. */
 	waker = word_at(word_at(ctx->r14 + G_M) + t->m_curg);
-	if (!waker || waker == key->g)
+	if (!waker || waker == g)
 		return;
 	s = scratch_take();
 	if (!s)
@@ -76,7 +76,7 @@ static __always_inline void take_ready(const struct go_target *t, const struct t
 			field_set(&s->goroutine, t->g_sched_bp,
 				  entered ? word_at(ctx->bp) : ctx->bp);
 		}
-		seen->waker_stack = stack_of(s, key->pid, t->g_sched_bp);
+		seen->waker_stack = stack_of(t, s, pid);
 	}
 	scratch_release(s);
 }

@@ -1,12 +1,12 @@
 "use strict";
 // The waits of one trace or goroutine in order: a lane each, and arrows from who ended a wait.
 const ChainPath = (() => {
-  const [LABEL, LABEL_OF_SEVERAL, ROW, TOP, MAX_LANES, MAX_BARS] = [130, 210, 24, 24, 40, 2000];
+  const [LABEL, LABEL_OF_SEVERAL, LABEL_OF_NTH, ROW, TOP, MAX_LANES, MAX_BARS] = [130, 210, 280, 24, 24, 40, 2000];
 
-  // A goroutine by its process, as those of two have the same numbers; what ended a wait is of the
-  // same process.
-  const keyOf = (step, goid = step.goid) => `${step.pid}/${goid}`;
-  const nameOf = ({ pid, goid }, several) => `goroutine ${goid}` + (several ? ` of pid ${pid}` : "");
+  // A goroutine by its process, and which program that was, as those of two have the same numbers;
+  // what ended a wait is of the same.
+  const keyOf = (step, goid = step.goid) => `${step.pid}/${step.nth}/${goid}`;
+  const nameOf = ({ pid, nth, goid }, several) => `goroutine ${goid}` + (several ? ` of pid ${pid}` : "") + (several && nth ? `, program ${nth}` : "");
 
   // Goroutines in the order in which they come up, those that only made others go on too.
   function lanes(steps) {
@@ -14,7 +14,7 @@ const ChainPath = (() => {
     for (const step of steps) {
       for (const goid of [step.waker_goid, step.goid]) {
         const key = keyOf(step, goid);
-        if (goid && !found.has(key) && found.size < MAX_LANES) found.set(key, { row: found.size, pid: step.pid, goid });
+        if (goid && !found.has(key) && found.size < MAX_LANES) found.set(key, { row: found.size, pid: step.pid, nth: step.nth, goid });
       }
     }
     return found;
@@ -26,7 +26,7 @@ const ChainPath = (() => {
     const begin = Math.min(...drawn.map((s) => s.from));
     const span = Math.max(1, Math.max(...drawn.map((s) => s.to)) - begin);
     const width = Math.max(480, room - 4);
-    const label = several ? LABEL_OF_SEVERAL : LABEL;
+    const label = !several ? LABEL : drawn.some((s) => s.nth) ? LABEL_OF_NTH : LABEL_OF_SEVERAL;
     const x = (ns) => label + (width - label - 12) * (ns - begin) / span;
     const y = (key) => TOP + rows.get(key).row * ROW;
     const svg = Text.svg("svg", { width, height: TOP + ROW * rows.size + 6, viewBox: `0 0 ${width} ${TOP + ROW * rows.size + 6}`, class: "timeline", role: "img",

@@ -39,6 +39,13 @@ _GO_NAME = "contains(n.name, '.')"
 _OWN = "(language IN ('go', 'python'), name)"
 """By what one of several names of an address is chosen: a runtime's own before that of the file."""
 
+_SAME = (
+    "n.pid = w.pid AND n.address = w.address AND (n.program IS NULL OR n.program = w.program "
+    "OR (w.program = 0 AND n.pid NOT IN (FROM several)))"
+)
+"""Whether a name is of an address. A stack that does not tell of which program it is takes no name
+from one of several."""
+
 _FITS = (
     "CASE WHEN n.build_id <> '' AND m.build_id <> '' THEN 3 * (n.build_id = m.build_id)::INT - 1 "
     "WHEN n.module <> '' AND parse_filename(replace(m.path, ' (deleted)', '')) = n.module THEN 1 "
@@ -102,15 +109,17 @@ def resolve_stacks(trace: Trace, stack_ids: NDArray[np.int64]) -> ResolvedStacks
     with trace.registered((_IDS, pa.table({"stack_id": stack_ids}))):
         rows = trace.sql(
             "SELECT stack_id, any_value(CASE WHEN space = 'kernel' THEN 0 ELSE pid END)::BIGINT "
-            f"AS pid, any_value(addresses[1:{MAX_DEPTH}]) AS addresses FROM stacks "
+            f"AS pid, any_value(coalesce(program, 0)) AS program, "
+            f"any_value(addresses[1:{MAX_DEPTH}]) AS addresses FROM stacks "
             f"WHERE stack_id IN (FROM {_IDS}) AND addresses IS NOT NULL GROUP BY stack_id"
         )
     lists = rows.column("addresses").combine_chunks()
     addresses = lists.flatten().fill_null(0).to_numpy()
     depths = np.asarray(lists.value_lengths().to_numpy(zero_copy_only=False), np.int64)
     pids = np.repeat(rows.column("pid").fill_null(0).to_numpy(), depths)
-    frame_of, firsts = _distinct(pids, addresses)
-    frames = _named_frames(trace, pids[firsts], addresses[firsts])
+    programs = np.repeat(rows.column("program").to_numpy(), depths)
+    frame_of, firsts = _distinct(pids, addresses, programs)
+    frames = _named_frames(trace, pids[firsts], addresses[firsts], programs[firsts])
     ends = np.cumsum(depths)
     ids = rows.column("stack_id").to_pylist()
     # Addresses are innermost first.
@@ -134,20 +143,23 @@ def _is_tracing(frame: Frame) -> bool:
     return frame.pid == 0 and frame.name.startswith(_TRACING)
 
 
-def _distinct(
-    pids: NDArray[Any], addresses: NDArray[Any]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For each (pid, address) the index of its distinct pair, and where each pair comes first."""
-    order = np.lexsort((addresses, pids))
-    pids, addresses = pids[order], addresses[order]
+def _distinct(*columns: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For each row the index of those alike, and where each of these comes first.
+
+    Args:
+        columns: What rows are ordered by, the first before all others.
+    """
+    order = np.lexsort(columns[::-1])
     new = np.ones(len(order), bool)
-    new[1:] = (pids[1:] != pids[:-1]) | (addresses[1:] != addresses[:-1])
+    new[1:] = np.logical_or.reduce([(c := column[order])[1:] != c[:-1] for column in columns])
     index = np.empty(len(order), np.int64)
     index[order] = np.cumsum(new) - 1
     return index, order[new]
 
 
-def _named_frames(trace: Trace, pids: NDArray[Any], addresses: NDArray[Any]) -> tuple[Frame, ...]:
+def _named_frames(
+    trace: Trace, pids: NDArray[Any], addresses: NDArray[Any], programs: NDArray[Any]
+) -> tuple[Frame, ...]:
     import pyarrow as pa
 
     wanted = pa.table(
@@ -155,6 +167,7 @@ def _named_frames(trace: Trace, pids: NDArray[Any], addresses: NDArray[Any]) -> 
             "i": np.arange(len(pids)),
             "pid": pids.astype(np.int32),
             "address": addresses.astype(np.uint64),
+            "program": programs.astype(np.int64),
         }
     )
     with trace.registered((_WANTED, wanted)):
@@ -167,18 +180,20 @@ def _named_frames(trace: Trace, pids: NDArray[Any], addresses: NDArray[Any]) -> 
     with trace.registered((_WANTED, wanted), (_MAPPINGS, mappings), (_HELD, held)):
         rows = trace.sql(
             f"""
-            WITH named AS (
-              SELECT pid, address, arg_max(name, {_OWN}) AS name, arg_max(module, {_OWN}) AS module,
+            WITH several AS (
+              SELECT pid FROM frames GROUP BY pid HAVING count(DISTINCT program) > 1
+            ), named AS (
+              SELECT w.i, arg_max(name, {_OWN}) AS name, arg_max(module, {_OWN}) AS module,
                 max(build_id) AS build_id, arg_max(language, {_OWN}) AS language,
                 arg_max(file, {_OWN}) AS source, arg_max(line, {_OWN}) AS line
-              FROM frames SEMI JOIN {_WANTED} USING (pid, address) GROUP BY pid, address
+              FROM frames n JOIN {_WANTED} w ON {_SAME} GROUP BY w.i
             ), programs AS (
               SELECT DISTINCT pid, exe FROM targets WHERE runtime = 'go' AND exe <> ''
             ), possible AS (
               SELECT w.i, m.path, m.build_id, m."offset"::HUGEINT - m.start AS moved,
                 {_FITS} AS fits, max(fits) OVER (PARTITION BY w.i) AS best
               FROM {_HELD} JOIN {_WANTED} w USING (i) JOIN {_MAPPINGS} m USING (mapping)
-                LEFT JOIN named n ON w.pid = n.pid AND w.address = n.address
+                LEFT JOIN named n ON w.i = n.i
             ), mapped AS (
               SELECT i, any_value(path) AS path, max(build_id) AS build_id,
                 any_value(moved) AS moved
@@ -191,7 +206,7 @@ def _named_frames(trace: Trace, pids: NDArray[Any], addresses: NDArray[Any]) -> 
               coalesce(nullif(n.build_id, ''), m.build_id) AS build_id, m.path,
               CASE WHEN m.i IS NOT NULL
                 THEN greatest(least(w.address + m.moved, {2**63 - 1}), 0)::BIGINT END AS file_offset
-            FROM {_WANTED} w LEFT JOIN named n ON w.pid = n.pid AND w.address = n.address
+            FROM {_WANTED} w LEFT JOIN named n ON w.i = n.i
               LEFT JOIN mapped m ON m.i = w.i
             ORDER BY w.i
             """

@@ -11,7 +11,7 @@ from sltrace.cli.completing import FILE
 from sltrace.cli.shared import force_option, json_option, trace_argument
 
 if TYPE_CHECKING:
-    from sltrace.analysis.golang.chain import Chain
+    from sltrace.analysis.golang.chain import Chain, Step
 
 
 @click.command()
@@ -95,7 +95,7 @@ def _show(result: Chain, top: int) -> None:
         steps = [
             [
                 output.duration(step.start_ns),
-                f"{step.goid} of pid {step.pid}" if result.several else str(step.goid),
+                _goroutine(step, several=result.several),
                 output.text(step.where),
                 "waits for a P" if step.kind == "goroutine" else output.text(step.words),
                 output.text(step.waker)
@@ -111,6 +111,13 @@ def _show(result: Chain, top: int) -> None:
     click.echo()
     output.notes(result.notes)
     click.echo(f"losses: {result.losses.sentence}")
+
+
+def _goroutine(step: Step, *, several: bool) -> str:
+    """Its number, with the program that it is of where there are several."""
+    if not several:
+        return str(step.goid)
+    return f"{step.goid} of pid {step.pid}" + (f", program {step.nth}" if step.nth else "")
 
 
 def _tell_rest(shown: int, total: int, at_most: int) -> None:

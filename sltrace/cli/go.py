@@ -32,18 +32,23 @@ def command(path: str, window: int, as_json: bool) -> None:
     Says nothing is wrong where no finding is beyond its threshold. Times are from the start of the
     recording. Where no Go process was looked into it says why.
     """
+    from collections import Counter
     from dataclasses import asdict
 
     from sltrace.analysis.golang.findings import findings
     from sltrace.analysis.golang.health import unread, windows
+    from sltrace.analysis.golang.programs import beyond
     from sltrace.analysis.losses import losses
+    from sltrace.analysis.meta import clock_ns
     from sltrace.trace.reader import Trace
 
     trace = Trace.open(path)
-    targets = trace.sql("SELECT * FROM targets WHERE runtime = 'go' ORDER BY pid").to_pylist()
+    targets = trace.sql(
+        "SELECT * FROM targets WHERE runtime = 'go' ORDER BY pid, from_ns"
+    ).to_pylist()
     _refuse_none(path, targets)
     found, lines, lost = findings(trace), windows(trace, max(window, 1)), losses(trace)
-    notes = [*trace.notes, *unread(trace)]
+    notes = [*trace.notes, *unread(trace), *beyond(trace)]
     own = next(iter(trace.sources("go")), {})
     if as_json:
         output.print_json(
@@ -58,12 +63,14 @@ def command(path: str, window: int, as_json: bool) -> None:
             }
         )
         return
+    programs = Counter(target["pid"] for target in targets if target["level"] is not None)
     for target in targets:
         level = "not looked into" if target["level"] is None else f"level {target['level']}"
         why = f": {target['why']}" if target["why"] else ""
+        when = _when(target, clock_ns(trace, "start_ns")) if programs[target["pid"]] > 1 else ""
         click.echo(
             f"process {target['pid']}  {output.text(target['exe'])}  "
-            f"{output.text(target['version'])}  {level}{printable(why)}"
+            f"{output.text(target['version'])}  {level}{when}{printable(why)}"
         )
     click.echo()
     if lines:
@@ -80,6 +87,17 @@ def command(path: str, window: int, as_json: bool) -> None:
     click.echo()
     output.notes(notes)
     click.echo(f"losses: {lost.sentence}")
+
+
+def _when(target: dict[str, Any], start_ns: int) -> str:
+    """From when to when it was looked into."""
+    since, until = target["from_ns"], target["until_ns"]
+    begin = output.duration(max((since or 0) - start_ns, 0))
+    return (
+        f", from {begin} on"
+        if until is None
+        else f", {begin} to {output.duration(max(until - start_ns, 0))}"
+    )
 
 
 def _refuse_none(path: str, targets: list[dict[str, Any]]) -> None:

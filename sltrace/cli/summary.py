@@ -12,6 +12,7 @@ import click
 from sltrace.cli import output
 from sltrace.model import RUNQ
 from sltrace.plural import counted
+from sltrace.trace.notes import named_process
 
 if TYPE_CHECKING:
     from sltrace.analysis.blame import Blame
@@ -84,7 +85,7 @@ def _go(trace: Trace) -> None:
         level = "nothing" if process["level"] is None else f"level {process['level']}"
         why = f": {process['why']}" if process["why"] else ""
         said = output.text(f"{process['version']}, {level}{why}")
-        _say("go", f"process {process['pid']}, {said}")
+        _say("go", f"process {named_process(process, processes)}, {said}")
     if (more := len(processes) - _SHOWN) > 0:
         _say("go", f"{more:,} more, which sltrace go lists")
     wall = trace.meta["overhead"]["wall_ns"] or 1

@@ -44,12 +44,26 @@ def looked_in_part(meta: dict[str, Any]) -> list[str]:
             looked = process.get("looked") if isinstance(process, dict) else None
             if isinstance(looked, float) and 0 <= looked < _ALL_THE_TIME:
                 found.append(
-                    f"level {process.get('level')} looked at Go process {process.get('pid')} "
-                    f"{looked:.1%} of the time, to stay within {100 * budget:.3g}% of its CPU time"
+                    f"level {process.get('level')} looked at Go process "
+                    f"{named_process(process, processes)} {looked:.1%} of the time, "
+                    f"to stay within {100 * budget:.3g}% of its CPU time"
                 )
     if (more := len(found) - _MOST) > 0:
         found[_MOST:] = [f"{more:,} more Go processes were looked at in part, too"]
     return found
+
+
+def named_process(process: dict[str, Any], others: list[Any]) -> str:
+    """A Go process by its pid, and which of its programs this is if it was several.
+
+    Args:
+        process: As meta.json has it.
+        others: All of its recording.
+    """
+    pid = process.get("pid")
+    same = [o.get("nth") for o in others if isinstance(o, dict) and o.get("pid") == pid]
+    several = sum(isinstance(nth, int) for nth in same) > 1
+    return f"{pid} (program {process.get('nth')})" if several else f"{pid}"
 
 
 def failed(meta: dict[str, Any]) -> list[str]:

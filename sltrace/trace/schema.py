@@ -170,6 +170,12 @@ STACKS = (
     Column("stack_id", "int64", "id used in waits"),
     Column("space", "dict", "kernel, user, go or python"),
     Column("pid", "int32", "process whose address space the addresses are in; 0 for kernel"),
+    Column(
+        "program",
+        "int64",
+        "number of the program that they are of, as a process may become another by exec; null "
+        "unless space is go",
+    ),
     Column("addresses", "list<uint64>", "return addresses, innermost first"),
 )
 
@@ -186,6 +192,7 @@ MAPPINGS = (
 FRAMES = (
     Column("space", "dict", "as in stacks"),
     Column("pid", "int32", "process; 0 for kernel"),
+    Column("program", "int64", "as in stacks"),
     Column("address", "uint64", "address as in stacks"),
     Column("name", "string", "function; module+0xoffset where no symbol covers it"),
     Column("module", "string", "file name, kernel module, [kernel] or [vdso]; empty if unknown"),

@@ -251,11 +251,11 @@ def test_the_places_of_processes_that_ended_are_free_again() -> None:
                     ends.ask("work 100")
                     slots = {one.slot for one in probes._attached.values() if one.runs is None}
                     assert slots == {0, 1}
-                    seen.append((process.pid, probes.counters()["go_switches"]))
+                    seen.append((process.number, probes.counters()["go_switches"]))
     finally:
         probes.close()
         os.close(tags_fd)
     counts = [count for _, count in seen]
     assert 0 < counts[0] < counts[1] < counts[2]
-    ran = [probes._attached[pid].runs for pid, _ in seen[:2]]
+    ran = [probes._attached[number].runs for number, _ in seen[:2]]
     assert all(runs and runs["go_switch"] > 0 for runs in ran)

@@ -9,14 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from sltrace.analysis.golang.chain import chain
+from sltrace.analysis.golang.health import windows
 from sltrace.capture import libbpf, tags
 from sltrace.capture.golang.probes import TRACE_KEYS, GoProbes
 from sltrace.errors import CannotRecord
 from sltrace.target.go.errors import RefusedError
 from sltrace.target.go.process import identify, look_into
-from tests.support.golang import WITNESS, go_program, witness
-from tests.support.gorecords import breakpoints, column, targets
-from tests.support.recorder import recorder
+from sltrace.trace.reader import Trace
+from tests.support.golang import VERSIONS, WITNESS, go_program, witness
+from tests.support.gorecords import assert_same_buckets, breakpoints, column, measured, targets
+from tests.support.recorder import recorder, sltrace
 from tests.support.traces import SECOND
 
 pytestmark = pytest.mark.bpf
@@ -62,40 +65,64 @@ def test_what_a_service_becomes_is_not_probed(tmp_path: Path) -> None:
             process = look_into(identify(running.pid))
             assert probes.add(process, 2, switch_stacks=False) == (2, "")
             assert breakpoints(process) == 2
-            probes.pause([running.pid])
+            probes.pause([process.number])
             assert running.ask(f"become {other}") == running.pid
             with pytest.raises(CannotRecord, match="it has ended"):
-                probes.resume(running.pid)
+                probes.resume(process.number)
             with pytest.raises(CannotRecord, match="it has ended"):
                 probes.add(process, 2, switch_stacks=False)
             # Nor are its threads taken for those of the first.
             assert libbpf.keys(probes._object.maps["go_targets"].fd, 4) == []
-            probes._attached[running.pid].put_back()
+            probes._attached[process.number].put_back()
             assert breakpoints(look_into(identify(running.pid))) == 0
     finally:
         probes.close()
         os.close(tags_fd)
 
 
-def test_a_service_that_starts_itself_anew_by_exec_has_ended(tmp_path: Path) -> None:
-    """It has the same pid, file, and addresses, but its goroutines are numbered anew."""
-    with (
-        witness() as running,
-        recorder(tmp_path / "x.slt", "--pid", running.pid) as recording,
-    ):
-        running.ask("work 100")
-        before_ns = time.monotonic_ns()
-        assert running.ask(f"become {go_program(WITNESS)}") == running.pid
-        # The memory of all goroutines is looked at once a second.
-        running.ask("work 1300")
-        assert recording.end().code == 0
-    first, second = sorted(targets(recording.trace), key=lambda target: target["from_ns"])
-    assert (first["level"], first["why"]) == (1, "")
-    assert before_ns < first["until_ns"] <= second["from_ns"]
-    assert second["level"] is None
-    assert "another Go program had its pid before" in second["why"]
-    (until,) = column(recording.trace, "SELECT max(ns) FROM gauges WHERE name = 'gomaxprocs'")
-    assert until <= first["until_ns"]
+@pytest.mark.parametrize("version", [VERSIONS[-1], VERSIONS[1]])
+def test_what_a_service_becomes_by_exec_is_another(tmp_path: Path, version: str) -> None:
+    """Itself anew, as for a restart without a gap, or a program of another Go: the same pid.
+
+    Goroutines, functions and reasons are those of each, and all waits are as its runtime counts.
+    """
+    path = tmp_path / "x.slt"
+    with witness() as running:
+        options = ("--pid", running.pid, "--go-level", 2, "--go-budget", "none")
+        with recorder(path, *options) as recording:
+            time.sleep(0.2)
+            first = measured(running, "work 500")
+            handed = running.ask("handover 60")
+            before_ns = time.monotonic_ns()
+            assert running.ask(f"become {go_program(WITNESS, version)}") == running.pid
+            wait_for_targets(path, 2)
+            second = measured(running, "work 500")
+            again = running.ask("handover 60")
+        trace = recording.trace
+    one, other = sorted(targets(trace), key=lambda target: target["from_ns"])
+    assert (one["level"], one["why"], other["level"], other["why"]) == (2, "", 2, "")
+    assert (one["version"], other["version"]) == (f"go{VERSIONS[-1]}", f"go{version}")
+    assert before_ns < one["until_ns"] < other["from_ns"]
+    assert other["until_ns"] is None
+    for work in (first, second):
+        assert_same_buckets(trace, work)
+    early, late = windows(trace)
+    assert early.waits > 100
+    assert late.waits > 100
+    origin = trace.meta["clock"]["start_ns"]
+    assert (early.end_ns, late.start_ns) == (one["until_ns"] - origin, other["from_ns"] - origin)
+    for nth, goids in ((1, handed), (2, again)):
+        waker, woken = map(int, goids)
+        steps = [
+            (step.where, step.waker, step.waker_goid)
+            for step in chain(trace, goid=woken).steps
+            if step.nth == nth and step.words == "waits for a value from a channel"
+        ]
+        assert len(steps) >= 3
+        assert set(steps) == {("main.handOver.func1", "main.handOver", waker)}
+    said = sltrace("go", path)
+    assert f"process {running.pid}" in said.out
+    assert said.out.count("level 2, ") == 2
 
 
 def test_a_thread_that_becomes_another_program_ends_nothing(tmp_path: Path) -> None:
@@ -149,6 +176,14 @@ def test_a_service_whose_file_is_replaced_or_removed_is_recorded_on(tmp_path: Pa
         assert (target["level"], target["why"], target["until_ns"]) == (0, "", None)
         read = column(recording.trace, f"SELECT max(ns) FROM gauges WHERE pid = {pid}")
         assert read[0] > end_ns - SECOND
+
+
+def wait_for_targets(path: Path, count: int) -> None:
+    for _ in range(100):
+        if len(targets(Trace.open(path))) == count:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"there never were {count} targets")
 
 
 def wait_for_program(pid: int, name: str) -> None:

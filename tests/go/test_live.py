@@ -7,7 +7,6 @@ import re
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +15,14 @@ from numpy.typing import NDArray
 from sltrace.target.go.histograms import GC_PAUSES, LATENCIES, STW_HISTOGRAMS
 from sltrace.target.go.process import identify, look_into
 from sltrace.trace.reader import Trace
-from tests.support.golang import MODES, OLD_VERSION, VERSIONS, WITNESS, Witness, go_program, witness
-from tests.support.gorecords import bucketed, column, counters_of, difference
+from tests.support.golang import MODES, OLD_VERSION, VERSIONS, WITNESS, go_program, witness
+from tests.support.gorecords import (
+    assert_same_buckets,
+    column,
+    counters_of,
+    difference,
+    measured,
+)
 from tests.support.recorder import recorder, sltrace
 
 pytestmark = pytest.mark.bpf
@@ -27,57 +32,18 @@ ALL = ("--go-budget", "none")
 """Probes that are on all the time, whatever they cost."""
 
 
-def _measured(running: Witness, work: str) -> tuple[list[int], Any, Any]:
-    """The program's own metrics before and after some work, and when each was asked and known."""
-    times = [time.monotonic_ns()]
-    before = running.ask("metrics")
-    times.append(time.monotonic_ns())
-    running.ask(work)
-    times.append(time.monotonic_ns())
-    after = running.ask("metrics")
-    times.append(time.monotonic_ns())
-    return times, before, after
-
-
 # Each version, and each way to build.
 @pytest.mark.parametrize(("version", "mode"), list(zip(VERSIONS, MODES, strict=True)))
 def test_waits_are_the_runtimes_own(tmp_path: Path, version: str, mode: str) -> None:
-    """Bucket by bucket what /sched/latencies:seconds and the pauses say, read within the program.
-
-    The program reads its histograms between sending the question and having the answer, so its
-    counts lie between those of the waits in the shorter and in the longer time. A wait of 0 ns is
-    no row but counted: the runtime notes one when a goroutine's state changed without it ever
-    being runnable, and up to 1.25 for each return from a system call.
-    """
     with witness(version, mode) as running:
         running.ask("work 50")
         with recorder(tmp_path / "w.slt", "--pid", running.pid, *ALL) as recording:
             time.sleep(0.2)
-            times, before, after = _measured(running, "work 700")
+            work = measured(running, "work 700")
         trace = recording.trace
     counts = counters_of(trace)
     assert counts["go_ring_full"] == counts["go_strange"] == counts["go_scratch_full"] == 0
-
-    def between(start: int, end: int, condition: str) -> list[int]:
-        return bucketed(
-            column(
-                trace,
-                f"SELECT wait_ns FROM waits WHERE end_ns BETWEEN {start} AND {end} AND {condition}",
-            )
-        )
-
-    for name, condition in (
-        (LATENCIES, "kind = 'goroutine'"),
-        (TOTAL_GC, "kind = 'stw' AND reason = 'GC'"),
-    ):
-        inner = between(times[1], times[2], condition)
-        outer = between(times[0], times[3], condition)
-        if name == LATENCIES:
-            outer[0] += counts["go_zeros"]
-        told = difference(after, before, name)
-        assert all(a <= b <= c for a, b, c in zip(inner, told, outer, strict=True))
-        assert sum(told) > (50 if name == LATENCIES else 0)
-        assert sum(outer[1:]) - sum(inner[1:]) <= 0.2 * sum(told) + 4
+    assert_same_buckets(trace, work)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +198,7 @@ def test_level_3_has_every_wait(tmp_path: Path, version: str) -> None:
             with open(f"/proc/{running.pid}/mem", "r+b", buffering=0) as memory:
                 memory.seek(int(switch[1], 16))
                 memory.write(b"\1")
-            times, before, after = _measured(running, "traced 300")
+            work = measured(running, "traced 300")
         trace = recording.trace
 
     def rows(condition: str) -> int:
@@ -240,7 +206,8 @@ def test_level_3_has_every_wait(tmp_path: Path, version: str) -> None:
 
     handed = f"kind = 'goroutine_blocked' AND goid = {woken}"
     assert rows(f"{handed} AND reason = 'chan receive' AND waker_goid = {waker}") == 150
-    told = sum(difference(after, before, LATENCIES)[1:])
+    told = sum(difference(work.after, work.before, LATENCIES)[1:])
+    times = work.times
     inner, outer = (
         rows(f"kind = 'goroutine' AND end_ns BETWEEN {times[i]} AND {times[3 - i]}") for i in (1, 0)
     )

@@ -66,7 +66,9 @@ def strange(version: tuple[int, int], memory: Memory) -> GoProcess:
             variables=variables,
             histograms={"/sched/latencies:seconds": 0x5000},
             reasons=["", "GC assist marking"],
+            program=0,
             is_alive=lambda: True,
+            let_go=lambda: None,
         ),
     )
 

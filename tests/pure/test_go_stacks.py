@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -11,8 +12,15 @@ from numpy.typing import NDArray
 from sltrace.capture.golang import stacks as module
 from sltrace.capture.golang.stacks import GoStacks
 from sltrace.capture.sources import Rows
+from sltrace.target.go.process import GoProcess
 
-RECORD = np.dtype([("id", "<u8"), ("pid", "<u4"), ("depth", "<u4"), ("addresses", "<u8", (4,))])
+RECORD = np.dtype(
+    [
+        *(("id", "<u8"), ("pid", "<u4"), ("depth", "<u4"), ("target", "<u4"), ("program", "<u4")),
+        ("addresses", "<u8", (4,)),
+    ]
+)
+PROCESS = cast(GoProcess, SimpleNamespace(number=21, pid=1, program=31))
 
 
 def records(*found: tuple[int, int, list[int]]) -> NDArray[Any]:
@@ -20,6 +28,7 @@ def records(*found: tuple[int, int, list[int]]) -> NDArray[Any]:
     made = np.full(len(found), 99, RECORD)
     for record, (number, pid, addresses) in zip(made, found, strict=True):
         record["id"], record["pid"], record["depth"] = number, pid, len(addresses)
+        record["target"], record["program"] = 20 + pid, 30 + pid
         record["addresses"][: len(addresses)] = addresses
     return made
 
@@ -30,7 +39,7 @@ def written(rows: Rows) -> dict[int, tuple[int, list[int]]]:
     for table, data in rows:
         assert table == "stacks"
         for row in data.to_pylist():
-            assert row["space"] == "go"
+            assert (row["space"], row["program"]) == ("go", 30 + row["pid"])
             found[row["stack_id"]] = row["pid"], row["addresses"]
     return found
 
@@ -40,9 +49,12 @@ def test_each_is_written_once_by_whichever_comes_first() -> None:
     told = records((7, 1, [10, 11]), (8, 2, [10]), (7, 1, [10, 11]))
     assert written(stacks.recorded(told)) == {7: (1, [10, 11]), 8: (2, [10])}
     assert written(stacks.recorded(told)) == {}
-    assert written(stacks.sampled(1, {7: [10, 11], 9: [12], 6: []})) == {9: (1, [12]), 6: (1, [])}
+    assert written(stacks.sampled(PROCESS, {7: [10, 11], 9: [12], 6: []})) == {
+        9: (1, [12]),
+        6: (1, []),
+    }
     assert written(stacks.recorded(records((9, 1, [12]), (5, 2, [])))) == {5: (2, [])}
-    assert stacks.addresses == {1: {10, 11, 12}, 2: {10}}
+    assert stacks.addresses == {21: {10, 11, 12}, 22: {10}}
     assert stacks.refused == 0
 
 
@@ -50,6 +62,6 @@ def test_those_that_are_too_many_are_counted(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(module, "MAX_STACKS", 2)
     stacks = GoStacks()
     assert len(written(stacks.recorded(records((1, 1, [1]), (2, 1, [2]), (3, 1, [3]))))) == 2
-    assert written(stacks.sampled(1, {4: [4]})) == {}
+    assert written(stacks.sampled(PROCESS, {4: [4]})) == {}
     assert stacks.refused == 2
-    assert len(stacks.addresses[1]) == 2
+    assert len(stacks.addresses[21]) == 2

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from sltrace.analysis.golang.health import refused
+from sltrace.analysis.golang.programs import number_at, programs
 from sltrace.analysis.golang.reasons import explain
 from sltrace.analysis.golang.sites import UNKNOWN, Site, sites
 from sltrace.analysis.losses import Losses, losses
@@ -60,12 +61,18 @@ class Link:
 
 @dataclass(frozen=True)
 class Step:
-    """One wait of a path: as in Link, with its times from the start of the recording."""
+    """One wait of a path: as in Link, with its times from the start of the recording.
+
+    Attributes:
+        nth: Which of the programs that its process was, one after the other, 1 for the first;
+            None where it was one. Each numbers its goroutines anew.
+    """
 
     start_ns: int
     end_ns: int
     kind: str
     pid: int
+    nth: int | None
     goid: int
     where: str
     reason: str
@@ -91,8 +98,8 @@ class Chain:
 
     @property
     def several(self) -> bool:
-        """Whether its path is of several processes, which number their goroutines alike."""
-        return len({step.pid for step in self.steps}) > 1
+        """Whether its path is of several programs, which number their goroutines alike."""
+        return len({(step.pid, step.nth) for step in self.steps}) > 1
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values; all times in ns."""
@@ -192,12 +199,14 @@ def _steps(trace: Trace, condition: str, parameters: list[object]) -> list[Step]
         parameters,
     ).to_pylist()
     named = sites(trace, [r[k] for r in rows for k in ("stack", "waker")])
+    several = programs(trace)
     return [
         Step(
             start_ns=row["begin"] - origin,
             end_ns=row["finish"] - origin,
             kind=row["kind"],
             pid=row["pid"] or 0,
+            nth=number_at(several[row["pid"]], row["finish"]) if row["pid"] in several else None,
             goid=row["goid"] or 0,
             where=named.get(row["stack"] or 0, UNKNOWN).where,
             reason=row["reason"] or "",

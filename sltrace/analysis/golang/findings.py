@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sltrace.analysis.golang.finding import Finding
 from sltrace.analysis.golang.goroutines import amplification, leaks
 from sltrace.analysis.golang.processors import backlog, hoarding, lost_p
+from sltrace.analysis.golang.programs import by_program
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
@@ -22,5 +23,5 @@ def findings(trace: Trace) -> tuple[Finding, ...]:
         backlog,
         amplification,
     )
-    found = [f for check in checks for f in check(trace)]
+    found = [f for one in by_program(trace) for check in checks for f in check(one)]
     return tuple(sorted(found, key=lambda f: (f.start_ns, f.name, f.pid)))

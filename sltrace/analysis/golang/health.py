@@ -6,14 +6,18 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sltrace.analysis.golang.programs import Program, programs
 from sltrace.analysis.meta import clock_ns, recordings_with
 from sltrace.plural import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sltrace.trace.reader import Trace
 
 WINDOW_NS = 30_000_000_000
 _NAMED, _LONGEST = 5, 200
+_EVER = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,10 @@ _WINDOW = "least(greatest({ns} - since, 0) // ?, greatest(until - since - 1, 0) 
 
 
 def windows(trace: Trace, length_ns: int = WINDOW_NS) -> tuple[Window, ...]:
-    """Windows of every Go process, in order of time; each is within one recording of the trace."""
+    """Windows of every Go process, in order of time.
+
+    Each is within one recording of the trace, and of one program of its process.
+    """
     origin = clock_ns(trace, "start_ns")
     recordings = _recordings(trace)
     rows = trace.sql(
@@ -106,13 +113,14 @@ def windows(trace: Trace, length_ns: int = WINDOW_NS) -> tuple[Window, ...]:
 def _recordings(trace: Trace) -> tuple[list[int], list[int], list[int], list[int]]:
     """Of each Go process the recordings it is in: pid, from when what is told is of it, start, end.
 
-    Those that overlap are one.
+    Those that overlap are one; one of a process that became another program is several.
     """
     pids = trace.sql(
         "SELECT DISTINCT pid FROM (SELECT pid FROM gauges UNION ALL SELECT pid FROM waits "
         "WHERE kind = 'goroutine') WHERE pid IS NOT NULL"
     )["pid"].to_pylist()
     found: tuple[list[int], list[int], list[int], list[int]] = ([], [], [], [])
+    several = programs(trace)
     for pid in pids:
         joined: list[tuple[int, int]] = []
         for start, end in recordings_with(trace, pid):
@@ -123,10 +131,23 @@ def _recordings(trace: Trace) -> tuple[list[int], list[int], list[int], list[int
         for start, end in joined:
             # What is read a moment before a recording, or after it, is of that one.
             reach = 0 if before is None else (before + start) // 2
-            for column, value in zip(found, (pid, reach, start, end), strict=True):
-                column.append(value)
+            for part in _parts(several.get(pid, []), reach, start, end):
+                for column, value in zip(found, (pid, *part), strict=True):
+                    column.append(value)
             before = end
     return found
+
+
+def _parts(each: list[Program], reach: int, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """A recording by the programs that a process was meanwhile: reach, start and end of each."""
+    since = start
+    for program in each:
+        if start <= program.after_ns < end:
+            since = min(program.from_ns, end)
+        if since < program.until_ns < end:
+            yield reach, since, program.until_ns
+            reach = program.until_ns + 1
+    yield reach, since, end
 
 
 def _on(trace: Trace) -> dict[int, list[tuple[int, int]]]:
@@ -146,7 +167,8 @@ def _on(trace: Trace) -> dict[int, list[tuple[int, int]]]:
 def _ended(trace: Trace) -> dict[int, int | None]:
     """When each process ended; None where it outlived the recording."""
     rows = trace.sql(
-        "SELECT pid, max(until_ns) AS ns FROM targets WHERE runtime = 'go' GROUP BY pid"
+        "SELECT pid, last(until_ns ORDER BY from_ns) AS ns FROM targets WHERE runtime = 'go' "
+        "AND level IS NOT NULL GROUP BY pid"
     ).to_pylist()
     return {row["pid"]: row["ns"] for row in rows}
 
@@ -162,9 +184,14 @@ def _looked(on: list[tuple[int, int]], start: int, end: int) -> float | None:
 
 def unread(trace: Trace) -> list[str]:
     """A sentence on the processes of whose memory nothing was read, if there are any."""
+    # What it became by exec may have been read, though it was not.
     rows = trace.sql(
-        "SELECT DISTINCT pid FROM targets t ANTI JOIN gauges g USING (pid) "
-        "WHERE runtime = 'go' AND level IS NOT NULL ORDER BY pid"
+        "WITH told AS (SELECT pid, coalesce(until_ns, ?) AS last, "
+        "lag(until_ns, 1, -1) OVER (PARTITION BY pid ORDER BY from_ns) AS before FROM targets "
+        "WHERE runtime = 'go' AND level IS NOT NULL) "
+        "SELECT DISTINCT pid FROM told t ANTI JOIN gauges g "
+        "ON t.pid = g.pid AND g.ns > coalesce(before, -1) AND g.ns <= last ORDER BY pid",
+        [_EVER],
     ).to_pylist()
     if not rows:
         return []

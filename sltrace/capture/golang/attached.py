@@ -17,13 +17,13 @@ class Attached:
 
     Attributes:
         process: Which.
-        slot: Its place in the tables by process.
+        slot: Its place in the tables of the probes.
         places: File descriptor of each program, and where in the executable it is put.
         follows_spans: Spans of OpenTelemetry's SDK are among what they see.
         links: What keeps them there; empty while they are off.
         on_ns: How long they were on, in ns, without the time since `since_ns`.
         since_ns: Since when they are on (CLOCK_MONOTONIC); 0 while they are not.
-        runs: How often each program ran, once the process has ended and its slot is free.
+        runs: How often each program ran, once it has ended and its slot is free.
     """
 
     process: GoProcess

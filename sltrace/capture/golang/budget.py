@@ -113,7 +113,7 @@ def cpu_ns(pid: int) -> int:
 class Switch(Protocol):
     """What turns the probes of processes off and on."""
 
-    def cost_of(self, pid: int) -> int:
+    def cost_of(self, number: int) -> int:
         """What they cost one so far, ns of its CPU time."""
 
     def change(self, off: Sequence[int], on: Sequence[int]) -> tuple[int, list[int]]:
@@ -122,9 +122,11 @@ class Switch(Protocol):
 
 @dataclass
 class _Kept:
+    pid: int
     account: Account
     cpu_before_ns: int
     changes_ns: int = 0
+    ended: bool = False
 
 
 class Budget:
@@ -144,11 +146,12 @@ class Budget:
         self._woken = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sltrace-go-budget", daemon=True)
 
-    def keep(self, pid: int, spent_ns: int, *, on: bool) -> None:
+    def keep(self, number: int, pid: int, spent_ns: int, *, on: bool) -> None:
         """Takes in a process.
 
         Args:
-            pid: Which.
+            number: Which: what it becomes by exec is another.
+            pid: Its number for the kernel.
             spent_ns: CPU time it took to put its probes in.
             on: Whether they still are.
         """
@@ -157,8 +160,13 @@ class Budget:
         except OSError:
             return
         account = Account(self.share, time.monotonic(), self._chance, on=on, put_in_ns=spent_ns)
-        self._kept[pid] = _Kept(account, before, spent_ns)
+        self._kept[number] = _Kept(pid, account, before, spent_ns)
         self._woken.set()
+
+    def end(self, number: int) -> None:
+        """It has ended, or become another program."""
+        if kept := self._kept.get(number):
+            kept.ended = True
 
     def start(self) -> None:
         """Begins to watch, if that has not begun."""
@@ -172,9 +180,9 @@ class Budget:
         if self._thread.is_alive():
             self._thread.join()
 
-    def figures(self, pid: int) -> dict[str, int]:
+    def figures(self, number: int) -> dict[str, int]:
         """CPU time of a process since its probes were put in, and what they took of it, ns."""
-        if (kept := self._kept.get(pid)) is None:
+        if (kept := self._kept.get(number)) is None:
             return {}
         return {"cpu_ns": kept.account.cpu_ns, "spent_ns": kept.account.spent_ns}
 
@@ -183,7 +191,8 @@ class Budget:
         priority.lower()
         while not self._stop:
             self._turn()
-            next_s = min((k.account.next_s for k in list(self._kept.values())), default=math.inf)
+            kept = [k for k in list(self._kept.values()) if not k.ended]
+            next_s = min((k.account.next_s for k in kept), default=math.inf)
             wait = None if next_s == math.inf else max(next_s - time.monotonic(), 0)
             self._woken.wait(wait)
             self._woken.clear()
@@ -192,23 +201,23 @@ class Budget:
         """Asks for all that are due, and does what they say."""
         off: list[int] = []
         on: list[int] = []
-        for pid, kept in list(self._kept.items()):
+        for number, kept in list(self._kept.items()):
             account, now = kept.account, time.monotonic()
-            if now < account.next_s:
+            if kept.ended or now < account.next_s:
                 continue
             was_on = account.on
             try:
-                used = cpu_ns(pid) - kept.cpu_before_ns
+                used = cpu_ns(kept.pid) - kept.cpu_before_ns
             except OSError:
-                account.next_s = math.inf
+                kept.ended = True
                 continue
-            spent = round(self._switch.cost_of(pid) * _BESIDE) + kept.changes_ns
+            spent = round(self._switch.cost_of(number) * _BESIDE) + kept.changes_ns
             if account.ask(now, used, spent) != was_on:
-                (off if was_on else on).append(pid)
+                (off if was_on else on).append(number)
         if not off and not on:
             return
         spent, ended = self._switch.change(off, on)
-        for pid in (*off, *on):
-            self._kept[pid].changes_ns += spent // (len(off) + len(on))
-        for pid in ended:
-            self._kept[pid].account.next_s = math.inf
+        for number in (*off, *on):
+            self._kept[number].changes_ns += spent // (len(off) + len(on))
+        for number in ended:
+            self._kept[number].ended = True

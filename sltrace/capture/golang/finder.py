@@ -76,7 +76,7 @@ class Finder:
         self._libraries = Libraries() if named or filters.cgroups or filters.comms else None
         self._starting = starting
         self._not_go: set[tuple[int, ...]] = set()
-        self._found: list[tuple[int, int]] = []
+        self._found: dict[int, int] = {}
         self._in_all = 0
         self._lock = threading.Lock()
         self.left_out = 0
@@ -161,7 +161,8 @@ class Finder:
             return self._look_for_libraries(pid, one, found)
         if self._starting and self._starting.pid == pid:
             self._starting = None
-        self._found = [one for one in self._found if _is_there(*one)]
+        # It may have been found before it became another program, by exec.
+        self._found = {p: at for p, at in self._found.items() if p != pid and _is_there(p, at)}
         if len(self._found) >= self._limit or self._in_all >= MAX_IN_ALL:
             self.left_out += 1
             return True
@@ -177,7 +178,7 @@ class Finder:
             # What it reads may be anything; one process must not end the looking at others.
             found.refused.append((identity, f"not understood: {type(err).__name__}: {err}"))
         with contextlib.suppress(OSError, ValueError, IndexError):
-            self._found.append((pid, started_at(pid)))
+            self._found[pid] = started_at(pid)
         return True
 
     def _look_for_libraries(self, pid: int, one: _Pending, found: Found) -> bool:

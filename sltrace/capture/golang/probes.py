@@ -70,7 +70,7 @@ class GoProbes:
         self._attached: dict[int, Attached] = {}
         self._past: Counter[str] = Counter()
         self.edges: deque[tuple[int, int, bool]] = deque(maxlen=_MAX_EDGES)
-        """When (CLOCK_MONOTONIC) the probes of a process were on from then on, or off."""
+        """When (CLOCK_MONOTONIC) the probes of a process, by pid, were on from then on, or off."""
         self._attached_at: float | None = None
         self._counters_seen: dict[str, int] = {}
         hit = _hit_programs(level)
@@ -132,7 +132,7 @@ class GoProbes:
             # Before they were told, so that they did not forget it at its exec.
             libbpf.delete(self._object.maps["go_targets"].fd, process.pid.to_bytes(4, "little"))
             raise _ended()
-        self._attached[process.pid] = attached
+        self._attached[process.number] = attached
         reached, why = 0, ""
         for at_level, program, name in _PROBES[level]:
             why = self._probe(process, attached, program, name)
@@ -161,7 +161,14 @@ class GoProbes:
         """Takes their places from processes that have ended: the probes have forgotten these."""
         known = libbpf.keys(self._object.maps["go_targets"].fd, 4)
         living = {int.from_bytes(key, "little") for key in known}
-        ended = [o for o in self._attached.values() if o.runs is None and o.pid not in living]
+        self._let_go([o for o in self._attached.values() if o.pid not in living])
+
+    def end(self, process: GoProcess) -> None:
+        """Takes the probes out of one that has ended, or become another program."""
+        self._let_go([one for one in self._attached.values() if one.process is process])
+
+    def _let_go(self, probed: Sequence[Attached]) -> None:
+        ended = [one for one in probed if one.runs is None]
         self._turn_off(ended)
         take_out(ended)
         for one in ended:
@@ -191,36 +198,36 @@ class GoProbes:
             return str(err)
         return ""
 
-    def pause(self, pids: Sequence[int]) -> int:
+    def pause(self, numbers: Sequence[int]) -> int:
         """Takes the probes out of processes for a while; the CPU time that took, ns."""
         begin = time.thread_time_ns()
-        paused = [self._attached[pid] for pid in pids]
+        paused = [self._attached[number] for number in numbers]
         self._turn_off(paused)
         used = take_out(paused)
         # The probes believe nothing from before; but spans whose end is unseen would fill a map.
         for name in _SPAN_MAPS if any(one.follows_spans for one in paused) else ():
-            self._forget(name, pids)
+            self._forget(name, numbers)
         return used + time.thread_time_ns() - begin
 
-    def resume(self, pid: int) -> int:
+    def resume(self, number: int) -> int:
         """Puts them in again; the CPU time that took, ns.
 
         Raises:
             CannotRecord: The process has ended, or become another program; or the kernel refused.
         """
         begin = time.thread_time_ns()
-        attached = self._attached[pid]
+        attached = self._attached[number]
         if attached.runs is not None or not attached.process.is_alive():
             raise _ended()
         attached.put_back()
         self._turn_on(attached)
         return time.thread_time_ns() - begin
 
-    def _forget(self, name: str, pids: Sequence[int]) -> None:
-        """Empties a map, whose keys end in a pid, of these processes' entries."""
+    def _forget(self, name: str, numbers: Sequence[int]) -> None:
+        """Empties a map, whose keys end in the number of a process, of these processes' entries."""
         fd = self._object.maps[name].fd
         for key in libbpf.keys(fd, _SPAN_KEY.size):
-            if _SPAN_KEY.unpack(key)[1] in pids:
+            if _SPAN_KEY.unpack(key)[1] in numbers:
                 libbpf.delete(fd, key)
 
     def _turn_on(self, attached: Attached) -> None:
@@ -239,9 +246,9 @@ class GoProbes:
         for attached in self._attached.values():
             attached.on_ns = 0
 
-    def looked_ns(self, pid: int, now: int) -> int:
+    def looked_ns(self, number: int, now: int) -> int:
         """How long the probes of a process were on until `now` (CLOCK_MONOTONIC), ns."""
-        return self._attached[pid].looked_ns(now) if pid in self._attached else 0
+        return self._attached[number].looked_ns(now) if number in self._attached else 0
 
     def _tell(self, process: GoProcess, slot: int, level: int, switch_stacks: bool) -> None:
         o, known = process.offsets, process.histograms
@@ -255,6 +262,8 @@ class GoProbes:
             "level": level,
             "switch_stacks": switch_stacks,
             "slot": slot,
+            "number": process.number,
+            "program": process.program,
         }
         for name in ("g_sched_bp", "g_status", "g_goid", "g_waitreason", "g_startpc",
                      "g_lockedm", "g_labels",
@@ -270,12 +279,12 @@ class GoProbes:
         counters = self.counters()
         return self.runs.cost_ns({n: counters.get(c, 0) for n, (c, _, _) in COUNTED.items()})
 
-    def cost_of(self, pid: int) -> int:
+    def cost_of(self, number: int) -> int:
         """What breakpoints and their programs have cost one process; while they are loaded.
 
         What is attached to switches is level 0's, and there whether or not anything else is.
         """
-        attached = self._attached[pid]
+        attached = self._attached[number]
         runs = attached.runs or self.runs.of([attached.slot])
         return self.runs.cost_ns(
             {name: runs[name] for name, (_, _, is_hit) in COUNTED.items() if is_hit}

@@ -31,9 +31,10 @@ class Probing:
         self.probes: GoProbes | None = None
         self._refusal = ""
         self._budget = Budget(share, self) if level and share is not None else None
+        # By the processes' own numbers: what one becomes by exec has the same pid.
         self._reached: dict[int, tuple[int, str]] = {}
         self._from_ns: dict[int, int] = {}
-        self._held: dict[int, int] = {}
+        self._held: dict[int, tuple[GoProcess, int]] = {}
         self._begun = False
         # Of changing what is attached.
         self._lock = threading.Lock()
@@ -50,14 +51,15 @@ class Probing:
     def take(self, process: GoProcess) -> None:
         """Attaches to a process as much as can be."""
         begin = time.thread_time_ns()
-        self._reached[process.pid] = self._take(process)
-        self._from_ns[process.pid] = time.monotonic_ns()
-        if self._budget and self._reached[process.pid][0]:
+        number = process.number
+        self._reached[number] = self._take(process)
+        self._from_ns[number] = time.monotonic_ns()
+        if self._budget and self._reached[number][0]:
             spent = time.thread_time_ns() - begin
             if self._begun:
-                self._budget.keep(process.pid, spent, on=True)
+                self._budget.keep(number, process.pid, spent, on=True)
             else:
-                self._held[process.pid] = spent
+                self._held[number] = process, spent
 
     def _take(self, process: GoProcess) -> tuple[int, str]:
         with self._lock:
@@ -74,20 +76,28 @@ class Probing:
                 return 0, str(err) if process.is_alive() else _ENDED
             return reached
 
-    def reached(self, pid: int) -> tuple[int, str]:
-        """The level a process is at, and why it is not the one asked for."""
-        return self._reached.get(pid, (0, ""))
+    def end(self, process: GoProcess) -> None:
+        """Takes them out of one that has ended, or become another program."""
+        if self._budget:
+            self._budget.end(process.number)
+        with self._lock:
+            if self.probes and not self._ended_ns:
+                self.probes.end(process)
 
-    def from_ns(self, pid: int) -> int:
+    def reached(self, process: GoProcess) -> tuple[int, str]:
+        """The level one is at, and why it is not the one asked for."""
+        return self._reached.get(process.number, (0, ""))
+
+    def from_ns(self, process: GoProcess) -> int:
         """Since when (CLOCK_MONOTONIC)."""
-        return self._from_ns[pid]
+        return self._from_ns[process.number]
 
     def hold(self) -> None:
         """Takes out what is on a budget until `begin`: nobody reads what it tells before."""
         if self._held:
             used, _ = self.change(off=list(self._held), on=[])
-            for pid in self._held:
-                self._held[pid] += used // len(self._held)
+            for number, (process, spent) in self._held.items():
+                self._held[number] = process, spent + used // len(self._held)
             if self.probes:
                 self.probes.forget_looks()
 
@@ -95,13 +105,13 @@ class Probing:
         """Keeps them within their budget from now on, with the privileges that are left."""
         self._begun = True
         if self._budget:
-            for pid, spent in list(self._held.items()):
-                self._budget.keep(pid, spent, on=False)
+            for number, (process, spent) in list(self._held.items()):
+                self._budget.keep(number, process.pid, spent, on=False)
             self._budget.start()
 
-    def cost_of(self, pid: int) -> int:
+    def cost_of(self, number: int) -> int:
         """What breakpoints have cost a process so far, ns of its CPU time."""
-        return self.probes.cost_of(pid) if self.probes else 0
+        return self.probes.cost_of(number) if self.probes else 0
 
     def change(self, off: Sequence[int], on: Sequence[int]) -> tuple[int, list[int]]:
         """Takes the probes out of some processes and puts them in others again.
@@ -115,30 +125,31 @@ class Probing:
                 return 0, [*off, *on]
             if off:
                 used += self.probes.pause(off)
-            for pid in on:
+            for number in on:
                 try:
-                    used += self.probes.resume(pid)
-                    if self._held.pop(pid, None) is not None:
-                        self._from_ns[pid] = time.monotonic_ns()
+                    used += self.probes.resume(number)
+                    if self._held.pop(number, None) is not None:
+                        self._from_ns[number] = time.monotonic_ns()
                 except CannotRecord:
-                    failed.append(pid)
+                    failed.append(number)
         return used, failed
 
     def edges(self) -> list[tuple[int, int, bool]]:
-        """When the probes of which process came to be on or off, since the last call."""
+        """When the probes of which pid came to be on or off, since the last call."""
         edges: deque[tuple[int, int, bool]] = self.probes.edges if self.probes else deque()
         return [edges.popleft() for _ in range(len(edges))]
 
-    def describe(self, pid: int, until_ns: int) -> dict[str, Any]:
+    def describe(self, process: GoProcess, until_ns: int) -> dict[str, Any]:
         """Of a process, for meta.json: level, share of its time looked at, budget."""
-        level, why = self.reached(pid)
+        number = process.number
+        level, why = self.reached(process)
         found: dict[str, Any] = {"level": level, "why": why}
         until_ns = min(until_ns, self._ended_ns or until_ns)
         if level and self.probes:
-            length = max(until_ns - self._from_ns.get(pid, until_ns), 1)
-            looked = min(self.probes.looked_ns(pid, until_ns) / length, 1)
+            length = max(until_ns - self._from_ns.get(number, until_ns), 1)
+            looked = min(self.probes.looked_ns(number, until_ns) / length, 1)
             found["looked"] = round(looked, 4)
-        return found | (self._budget.figures(pid) if self._budget else {})
+        return found | (self._budget.figures(number) if self._budget else {})
 
     @property
     def budget(self) -> float | None:

@@ -87,9 +87,16 @@ class Reasons:
 
 
 def waits(
-    records: NDArray[Any], reasons: dict[int, Reasons], tasks: TaskNames, groups: GroupNames
+    records: NDArray[Any], reasons: Mapping[int, Reasons], tasks: TaskNames, groups: GroupNames
 ) -> pa.Table:
-    """Rows of `waits`: how long goroutines waited for a P, were parked before, worlds stopped."""
+    """Rows of `waits`: how long goroutines waited for a P, were parked before, worlds stopped.
+
+    Args:
+        records: What the probes told.
+        reasons: By the process's own number.
+        tasks: Names of threads.
+        groups: Names of cgroups.
+    """
     import pyarrow as pa
 
     # Time to stop the world is part of the whole pause, so it makes no row of its own.
@@ -140,14 +147,16 @@ def waits(
     )
 
 
-def _reasons(spread: NDArray[Any], run: NDArray[np.bool_], reasons: dict[int, Reasons]) -> pa.Array:
+def _reasons(
+    spread: NDArray[Any], run: NDArray[np.bool_], reasons: Mapping[int, Reasons]
+) -> pa.Array:
     numbers = {word: number for number, word in enumerate(_STW_REASONS)}
     column = np.minimum(spread["reason"], len(_STW_REASONS) - 1).astype(np.int32)
-    for pid in np.unique(spread["pid"]).tolist():
-        mine = run & (spread["pid"] == pid)
-        if pid in reasons:
-            own = [numbers.setdefault(word, len(numbers)) for word in reasons[pid].words]
-            which = reasons[pid].of(spread["pc"][mine], spread["reason"][mine])
+    for target in np.unique(spread["target"]).tolist():
+        mine = run & (spread["target"] == target)
+        if target in reasons:
+            own = [numbers.setdefault(word, len(numbers)) for word in reasons[target].words]
+            which = reasons[target].of(spread["pc"][mine], spread["reason"][mine])
             column[mine] = np.array(own, np.int32)[which]
     return named(column, list(numbers))
 
@@ -164,6 +173,7 @@ def frames(process: GoProcess, addresses: Iterable[int]) -> pa.Table:
             {
                 "space": "go",
                 "pid": process.pid,
+                "program": process.program,
                 "address": address,
                 "name": where.function if where else "[outside of Go code]",
                 "module": process.identity.exe.rpartition("/")[2],

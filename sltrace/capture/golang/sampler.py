@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -106,6 +107,7 @@ class Sampler:
         """There is no more to read: the process has ended, or become another program."""
         if self.ended_ns is None:
             self.ended_ns = now
+            self.process.let_go()
 
     def tick(self, now: int) -> None:
         """The scheduler's state at this moment.
@@ -130,6 +132,8 @@ class Sampler:
         whole, read = memory.pieces(self._ps, self._p_layout.itemsize)
         ps = whole.view(self._p_layout)[:, 0]
         local = ((ps["tail"] - ps["head"]) & 0x1FF) + (ps["next"] != 0)
+        states, goids = self._p_states(ps, read)
+        self._check_whose()
         put = self.samples.gauges.append
         for name, value in (
             ("gomaxprocs", count),
@@ -141,7 +145,6 @@ class Sampler:
             ("gc_waiting", head[o.s_gcwaiting] & 1),
         ):
             put((now, name, None, float(value)))
-        states, goids = self._p_states(ps, read)
         ticks = zip(states, goids, ps["tick"].tolist(), ps["syscalls"].tolist(), strict=True)
         # The recorder may have lost its CPU since `now`.
         read_ns = max(now, time.monotonic_ns())
@@ -152,6 +155,11 @@ class Sampler:
                 put((now, "p_goid", p, float(goid)))
                 put((now, "p_hold_ns", p, float(held)))
         self.ticks += 1
+
+    def _check_whose(self) -> None:
+        """What was read so far is the process's own, unless it has become another program."""
+        if not self.process.is_alive():
+            raise UnreadableError("it has ended")
 
     def _p_states(self, ps: NDArray[Any], read: NDArray[np.bool_]) -> tuple[list[int], list[int]]:
         """State of each P, and the goroutine on it (0: none)."""
@@ -207,17 +215,21 @@ class Sampler:
         Raises:
             UnreadableError: The process cannot be read any more.
         """
-        self._read_histograms(now)
+        memory, words = self.process.memory, self.process.offsets.histogram.words
+        found = {n: memory.words(at, words) for n, at in self.process.histograms.items()}
         # The last may be taken for one of a moment before, which is when the recording ended.
         since = max(now - self._last_scan, 0) if self._last_scan else round(SCAN_S * 1e9)
         self._last_scan = now
-        self.samples.scans.append(self._goroutines(now, since))
+        self._take_histograms(now, found)
+        goroutines = self._goroutines(now, since)
+        self._check_whose()
+        self.samples.scans.append(goroutines)
 
-    def _read_histograms(self, now: int) -> None:
-        process = self.process
-        for name, address in process.histograms.items():
-            words = process.offsets.histogram.words
-            values = process.memory.words(address, words).astype(np.int64)
+    def _take_histograms(self, now: int, found: Mapping[str, NDArray[np.uint64]]) -> None:
+        """What was counted since they were read last."""
+        self._check_whose()
+        for name, read in found.items():
+            values = read.astype(np.int64)
             before = self._baseline.get(name)
             self._baseline[name] = values
             if before is not None and (values != before).any():
@@ -249,7 +261,7 @@ class Sampler:
         )
         frame = np.where(off_thread, gs["sched_bp"], np.where(syscall, call_bp, 0))
         stacks = stackwalk.walk(memory, pc, frame, gs["stack_hi"])
-        ids = stacks.ids(process.pid)
+        ids = stacks.ids(process.pid, process.program)
         reason = np.where(np.isin(status, (_WAITING, _LEAKED)), gs["reason"], 0)
         groups = np.stack([ids, status.astype(np.uint64), reason.astype(np.uint64)], 1)
         distinct, first, counts = np.unique(groups, axis=0, return_index=True, return_counts=True)

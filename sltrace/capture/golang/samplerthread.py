@@ -96,8 +96,6 @@ class SamplerThread:
     def _sample(self, sampler: Sampler, end_ns: int, *, scan: bool) -> None:
         before = time.thread_time_ns()
         try:
-            if scan and not sampler.process.is_alive():
-                raise UnreadableError("it has ended")
             sampler.tick(end_ns or time.monotonic_ns())
             if scan:
                 sampler.scan(end_ns or time.monotonic_ns())

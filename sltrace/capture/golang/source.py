@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -28,8 +29,6 @@ from sltrace.target.go.process import GoProcess, Identity, program_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_SECOND = "another Go program had its pid before, in this recording: record again to see this one"
 
 
 class GoSource:
@@ -60,10 +59,12 @@ class GoSource:
         self._trace_keys = trace_keys
         self._is_expected = expected
         self._refused: list[tuple[Identity, str, int]] = []
-        self._processes: dict[int, GoProcess] = {}
+        # By their own numbers: what a process becomes by exec is another, with the same pid.
         self._reasons: dict[int, go_rows.Reasons] = {}
-        self._stacks = GoStacks()
         self._samplers: dict[int, Sampler] = {}
+        # Likewise; not those that were found to be gone.
+        self._there: dict[int, Sampler] = {}
+        self._stacks = GoStacks()
         self._thread = SamplerThread(self._look)
         self._probing = Probing(level, share)
         self._drained, self._stacks_drained = Handover(), Handover()
@@ -119,39 +120,47 @@ class GoSource:
 
     def _look(self) -> tuple[Sequence[Sampler], bool]:
         """Takes in processes that began meanwhile; on the samplers' thread."""
+        # At once: what the kernel puts probes into is a file, which a later program may have again.
+        self._let_go()
         samplers = self._take(self._finder.look())
         return samplers, not self._finder.is_done
+
+    def _let_go(self) -> None:
+        """Of processes that have ended, or become another program."""
+        for number, sampler in list(self._there.items()):
+            if not sampler.process.is_alive():
+                self._probing.end(sampler.process)
+                # After the last that its probes told.
+                sampler.end(time.monotonic_ns())
+                del self._there[number]
 
     def _take(self, found: Found) -> Sequence[Sampler]:
         now = time.monotonic_ns()
         self._refused += [(identity, why, now) for identity, why in found.refused]
-        # What is recorded of one pid is of one program.
-        again = [p for p in found.processes if self._is_replaced(p.pid)]
-        for process in again:
-            self._samplers[process.pid].end(now)
-        self._refused += [(p.identity, _SECOND, now) for p in again]
-        fresh = [p for p in found.processes if p.pid not in self._processes]
-        for process in fresh:
-            pid = process.pid
-            self._reasons[pid] = go_rows.Reasons(process)
-            self._processes[pid] = process
+        if found.processes:
+            # One of them may have become another program while it was looked into.
+            self._let_go()
+        known = {sampler.process.pid for sampler in self._there.values()}
+        fresh = [p for p in found.processes if p.pid not in known]
+        for process in found.processes:
+            if process.pid in known:
+                process.let_go()
+                continue
+            number = process.number
+            self._reasons[number] = go_rows.Reasons(process)
             self._probing.take(process)
             # Last, as the writing thread tells of those that have one.
-            self._samplers[pid] = Sampler(process)
+            self._there[number] = self._samplers[number] = Sampler(process)
         if fresh and self._probes:
             self._take_tags()
-        return [self._samplers[p.pid] for p in fresh]
-
-    def _is_replaced(self, pid: int) -> bool:
-        """Whether a process that was taken in has become another program, and not only begun."""
-        return pid in self._processes and not self._processes[pid].is_alive()
+        return [self._samplers[p.number] for p in fresh]
 
     def drain(self) -> float:
         """Empties the rings; the samplers begin here, with the privileges that are left."""
         if not self._thread.started:
             self._thread.start(self._samplers.values())
             self._probing.begin()
-        if self._probes is None or self._closed or not self._processes:
+        if self._probes is None or self._closed or not self._reasons:
             return 0.0
         rings = self._probes.rings
         fill = max(ring.fill() for ring in rings)
@@ -168,10 +177,11 @@ class GoSource:
             yield from self._stacks.recorded(records)
         if edges := self._probing.edges():
             yield "gauges", go_rows.edges(edges)
-        for pid, sampler in list(self._samplers.items()):
-            shape = sampler.process.offsets.histogram
-            told = partial(self._stacks.sampled, pid)
-            yield from go_rows.sampled(pid, sampler.samples, shape, told)
+        for sampler in list(self._samplers.values()):
+            process = sampler.process
+            told = partial(self._stacks.sampled, process)
+            shape = process.offsets.histogram
+            yield from go_rows.sampled(process.pid, sampler.samples, shape, told)
 
     def detach(self, end_ns: int) -> None:
         """Takes every probe out of the processes, whose memory is read a last time meanwhile."""
@@ -181,16 +191,16 @@ class GoSource:
     def finish(self) -> Rows:
         """What was drained last, and the names of all addresses."""
         yield from self.rows()
-        for pid, addresses in self._stacks.addresses.items():
-            if pid in self._processes:
-                yield "frames", go_rows.frames(self._processes[pid], addresses)
+        for number, addresses in self._stacks.addresses.items():
+            if number in self._samplers:
+                yield "frames", go_rows.frames(self._samplers[number].process, addresses)
 
     def targets(self) -> Sequence[pa.Table]:
         """What became of each process; refused for now are those that are asked again."""
         found: list[go_rows.Told] = []
-        for pid, sampler in list(self._samplers.items()):
-            identity, from_ns = sampler.process.identity, self._probing.from_ns(pid)
-            found.append((identity, *self._reached(pid), from_ns, sampler.ended_ns))
+        for sampler in list(self._samplers.values()):
+            identity, from_ns = sampler.process.identity, self._probing.from_ns(sampler.process)
+            found.append((identity, *self._reached(sampler), from_ns, sampler.ended_ns))
         found += [(identity, None, why, ns, None) for identity, why, ns in self._left_alone()]
         return [go_rows.targets(found)]
 
@@ -199,30 +209,17 @@ class GoSource:
         now = time.monotonic_ns()
         return [*self._refused, *((who, why, now) for who, why in self._finder.unsettled())]
 
-    def _reached(self, pid: int) -> tuple[int, str]:
-        level, why = self._probing.reached(pid)
-        return level, "; ".join(filter(None, (why, self._samplers[pid].failure)))
+    def _reached(self, sampler: Sampler) -> tuple[int, str]:
+        level, why = self._probing.reached(sampler.process)
+        return level, "; ".join(filter(None, (why, sampler.failure)))
 
     def describe(self) -> dict[str, Any]:
         """Levels, counts and what it costs the services: hits times what one was measured to."""
         counters = self._probes.counters() if self._probes else {}
         runs = self._probes.runs if self._probes else None
-        now = time.monotonic_ns()
         return {
             "level_asked_for": self._level,
-            "processes": [
-                {
-                    "pid": pid,
-                    "version": sampler.process.identity.version,
-                    "offsets": sampler.process.offsets_from,
-                    **self._probing.describe(pid, sampler.ended_ns or now),
-                }
-                for pid, sampler in list(self._samplers.items())
-            ]
-            + [
-                {"pid": i.pid, "version": i.version, "level": None, "why": why}
-                for i, why, _ in self._left_alone()
-            ],
+            "processes": self._described(),
             "left_out": self._finder.left_out,
             "not_looked_at": self._finder.not_looked_at,
             "sampled": TRACKED_ONE_IN if self._is_sampled() else None,
@@ -238,8 +235,30 @@ class GoSource:
             "stacks_refused": self._stacks.refused,
         }
 
+    def _described(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        programs: Counter[int] = Counter()
+        now = time.monotonic_ns()
+        for sampler in list(self._samplers.values()):
+            process = sampler.process
+            programs[process.pid] += 1
+            found.append(
+                {
+                    "pid": process.pid,
+                    "nth": programs[process.pid],
+                    "version": process.identity.version,
+                    "offsets": process.offsets_from,
+                    **self._probing.describe(process, sampler.ended_ns or now),
+                }
+            )
+        return found + [
+            {"pid": identity.pid, "version": identity.version, "level": None, "why": why}
+            for identity, why, _ in self._left_alone()
+        ]
+
     def _is_sampled(self) -> bool:
-        return any(self._probing.reached(pid)[0] in (1, 2) for pid in list(self._processes))
+        samplers = list(self._samplers.values())
+        return any(self._probing.reached(s.process)[0] in (1, 2) for s in samplers)
 
     def close(self) -> None:
         """Detaches everything."""

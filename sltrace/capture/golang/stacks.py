@@ -12,6 +12,7 @@ from sltrace.capture.columns import same
 from sltrace.capture.seen import Seen
 from sltrace.capture.sources import Rows
 from sltrace.capture.stacks import inner, stack_rows
+from sltrace.target.go.process import GoProcess
 
 MAX_STACKS = 1 << 18
 
@@ -20,7 +21,7 @@ class GoStacks:
     """Stacks that were written, and the addresses in them.
 
     Attributes:
-        addresses: By process, to be named when the recording ends.
+        addresses: By a process's own number, to be named when the recording ends.
     """
 
     def __init__(self) -> None:
@@ -39,17 +40,18 @@ class GoStacks:
             return
         depth = np.minimum(fresh["depth"], fresh["addresses"].shape[1])
         held = inner(fresh["addresses"], depth).astype(np.uint64)
-        of_frame = np.repeat(fresh["pid"], depth)
-        for pid in np.unique(of_frame).tolist():
-            mine = np.unique(held[of_frame == pid]).tolist()
-            self.addresses.setdefault(pid, set()).update(mine)
-        yield "stacks", stack_rows(fresh, same("go", len(fresh)), depth, held)
+        of_frame = np.repeat(fresh["target"], depth)
+        for target in np.unique(of_frame).tolist():
+            mine = np.unique(held[of_frame == target]).tolist()
+            self.addresses.setdefault(target, set()).update(mine)
+        rows = stack_rows(fresh, same("go", len(fresh)), depth, held)
+        yield "stacks", rows.append_column("program", [fresh["program"].astype(np.int64)])
 
-    def sampled(self, pid: int, found: Mapping[int, list[int]]) -> Rows:
+    def sampled(self, process: GoProcess, found: Mapping[int, list[int]]) -> Rows:
         """Rows for those of a process that are new.
 
         Args:
-            pid: The process.
+            process: Which.
             found: Addresses by the stack's id.
         """
         import pyarrow as pa
@@ -59,14 +61,15 @@ class GoStacks:
         if not fresh:
             return
         addresses = [found[i] for i in fresh]
-        self.addresses.setdefault(pid, set()).update(*addresses)
+        self.addresses.setdefault(process.number, set()).update(*addresses)
         yield (
             "stacks",
             pa.table(
                 {
                     "stack_id": pa.array(fresh, pa.int64()),
                     "space": same("go", len(fresh)),
-                    "pid": pa.array([pid] * len(fresh), pa.int32()),
+                    "pid": pa.array([process.pid] * len(fresh), pa.int32()),
+                    "program": pa.array([process.program] * len(fresh), pa.int64()),
                     "addresses": pa.array(addresses, pa.list_(pa.uint64())),
                 }
             ),

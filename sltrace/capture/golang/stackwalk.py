@@ -23,9 +23,9 @@ class Stacks:
     addresses: NDArray[np.uint64]
     depth: NDArray[np.int64]
 
-    def ids(self, pid: int) -> NDArray[np.uint64]:
-        """63-bit hash of each, never 0."""
-        hashed = np.full(len(self.depth), 0x2545F4914F6CDD1D ^ pid, np.uint64)
+    def ids(self, pid: int, program: int) -> NDArray[np.uint64]:
+        """63-bit hash of each within a program of a process, never 0."""
+        hashed = np.full(len(self.depth), 0x2545F4914F6CDD1D ^ pid ^ program << 32, np.uint64)
         for i in range(int(self.depth.max(initial=0))):
             mixed = (hashed ^ self.addresses[:, i]) * np.uint64(0xFF51AFD7ED558CCD)
             hashed = np.where(i < self.depth, mixed ^ (mixed >> np.uint64(32)), hashed)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import zlib
+from dataclasses import dataclass, field, fields
+from itertools import count
 from pathlib import Path
 
 from sltrace.symbols.elf import Elf, ElfError
+from sltrace.target import memory as own
 from sltrace.target.executable import exe_of
 from sltrace.target.go import dwarf, locate, packed, verify
 from sltrace.target.go.buildinfo import read_buildinfo
@@ -23,6 +26,7 @@ _DEAD = "it has ended, or was replaced"
 _PLUGIN = "it has loaded a plugin, which has a copy of the runtime's code that no probe would be in"
 _PACKED = "it is packed (UPX), so that its code is not in its file: run it unpacked (upx -d)"
 _libraries = Libraries()
+_numbers = count(1)
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,13 @@ class Identity:
 
 @dataclass(frozen=True)
 class _Program:
-    """What is the same in all processes of a program: see GoProcess."""
+    """What is the same in all processes of a program: see GoProcess.
 
+    Attributes:
+        file: Device, inode, size and time of its executable.
+    """
+
+    file: tuple[int, int, int, int]
     image: Image
     table: Pclntab
     offsets: Offsets
@@ -60,6 +69,8 @@ class _Program:
 class GoProcess:
     """A Go process whose runtime is where and as it should be. Addresses are as loaded.
 
+    What it becomes by exec is another, with the same pid.
+
     Attributes:
         identity: Who it is.
         image: Its executable.
@@ -70,9 +81,10 @@ class GoProcess:
         variables: Where the runtime's variables are, linked.
         sites: Where to probe, linked.
         reasons: The runtime's words for wait reasons, by number.
-        memory: Its memory.
-        born: What tells it from a later one, and from what it becomes by exec: see `born_as`.
-        file: Device and inode of its executable: its name changes when it is replaced or removed.
+        memory: Its memory, or that of what it has become.
+        own_memory: Its memory, of which nothing is left once it has become another program.
+        program: Number of its program, where that is loaded: addresses with the same are alike.
+        number: Tells it from all others that were looked into, above 0.
     """
 
     identity: Identity
@@ -85,8 +97,9 @@ class GoProcess:
     sites: locate.Sites
     reasons: list[str]
     memory: Memory
-    born: tuple[int, int]
-    file: tuple[int, int]
+    own_memory: own.Memory
+    program: int
+    number: int = field(default_factory=_numbers.__next__)
 
     @property
     def pid(self) -> int:
@@ -113,30 +126,20 @@ class GoProcess:
     def is_alive(self) -> bool:
         """Whether the process is still the same program."""
         try:
-            return born_as(self.pid) == self.born and file_of(self.pid) == self.file
-        except OSError:
+            self.own_memory.read(self.sched, 1)
+        except own.Unreadable:
             return False
+        return True
 
-
-def file_of(pid: int) -> tuple[int, int]:
-    """Device and inode of a process's executable."""
-    status = Path(f"/proc/{pid}/exe").stat()
-    return status.st_dev, status.st_ino
+    def let_go(self) -> None:
+        """Holds nothing of it any more; it counts as ended."""
+        self.own_memory.close()
 
 
 def started_at(pid: int) -> int:
     """When a process was started, in ticks since boot."""
-    return born_as(pid)[0]
-
-
-def born_as(pid: int) -> tuple[int, int]:
-    """When a process was started, in ticks since boot; and where its first stack begins.
-
-    An exec, be it of the same file, lays that stack anew, at random.
-    """
     stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    fields = stat.rpartition(")")[2].split()
-    return int(fields[19]), int(fields[25])
+    return int(stat.rpartition(")")[2].split()[19])
 
 
 def identify(pid: int) -> Identity:
@@ -175,44 +178,55 @@ def look_into(identity: Identity) -> GoProcess:
     Raises:
         RefusedError: It is not, or the process cannot be read; the message says why.
     """
-    pid = identity.pid
     try:
-        born, file = born_as(pid), file_of(pid)
-        program = _program(identity)
-        image, offsets, found = program.image, program.offsets, program.variables
-        memory = Memory(pid)
-        bias = _load_address(pid) - image.base if image.pie else 0
-        process = GoProcess(
-            identity=identity,
-            image=image,
-            table=program.table,
-            offsets=offsets,
-            offsets_from=program.offsets_from,
-            bias=bias,
-            variables=found,
-            sites=_sites_in(pid, program.sites),
-            reasons=verify.wait_reasons(memory, found.wait_reasons + bias),
-            memory=memory,
-            born=born,
-            file=file,
-        )
-        verify.verify(
-            memory,
-            offsets,
-            process.sched,
-            found.allp + bias,
-            found.allgs + bias,
-            list(process.histograms.values()),
-        )
-        if not process.is_alive():
-            raise RefusedError(_DEAD)
-        return process
-    except ElfError as err:
-        raise RefusedError(f"its executable cannot be read: {err}") from err
-    except UnreadableError as err:
+        own_memory = own.Memory(identity.pid)
+    except own.Unreadable as err:
         raise RefusedError(f"its memory cannot be read: {err}") from err
-    except OSError as err:
-        raise RefusedError(f"{_DEAD}: {err.strerror}") from err
+    try:
+        return _looked_into(identity, own_memory)
+    except BaseException as err:
+        own_memory.close()
+        if isinstance(err, ElfError):
+            raise RefusedError(f"its executable cannot be read: {err}") from err
+        if isinstance(err, UnreadableError):
+            raise RefusedError(f"its memory cannot be read: {err}") from err
+        if isinstance(err, OSError):
+            raise RefusedError(f"{_DEAD}: {err.strerror}") from err
+        raise
+
+
+def _looked_into(identity: Identity, own_memory: own.Memory) -> GoProcess:
+    """Likewise; raises also what reading its memory or its files does."""
+    pid = identity.pid
+    program = _program(identity)
+    image, offsets, found = program.image, program.offsets, program.variables
+    memory = Memory(pid)
+    bias = _load_address(pid) - image.base if image.pie else 0
+    process = GoProcess(
+        identity=identity,
+        image=image,
+        table=program.table,
+        offsets=offsets,
+        offsets_from=program.offsets_from,
+        bias=bias,
+        variables=found,
+        sites=_sites_in(pid, program.sites),
+        reasons=verify.wait_reasons(memory, found.wait_reasons + bias),
+        memory=memory,
+        own_memory=own_memory,
+        program=zlib.crc32(repr((program.file, bias)).encode()),
+    )
+    verify.verify(
+        memory,
+        offsets,
+        process.sched,
+        found.allp + bias,
+        found.allgs + bias,
+        list(process.histograms.values()),
+    )
+    if not process.is_alive():
+        raise RefusedError(_DEAD)
+    return process
 
 
 def _sites_in(pid: int, sites: locate.Sites) -> locate.Sites:
@@ -231,16 +245,16 @@ def _program(identity: Identity) -> _Program:
     """
     path = Path(f"/proc/{identity.pid}/exe")
     status = path.stat()
-    key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-    known = _programs.pop(key, None) or _decoded(path, identity.version)
+    file = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    known = _programs.pop(file, None) or _decoded(path, file, identity.version)
     # The latest last.
-    _programs[key] = known
+    _programs[file] = known
     while len(_programs) > _MAX_PROGRAMS:
         del _programs[next(iter(_programs))]
     return known
 
 
-def _decoded(path: Path, version: str) -> _Program:
+def _decoded(path: Path, file: tuple[int, int, int, int], version: str) -> _Program:
     image = Image.from_file(path)
     if packed.is_packed(image):
         raise RefusedError(_PACKED)
@@ -248,7 +262,7 @@ def _decoded(path: Path, version: str) -> _Program:
     offsets, source = find_offsets(image, version)
     variables = locate.variables(image, table, offsets)
     sites = locate.sites(image, table, offsets)
-    return _Program(image, table, offsets, source, variables, sites)
+    return _Program(file, image, table, offsets, source, variables, sites)
 
 
 def find_offsets(image: Image, version: str) -> tuple[Offsets, str]:
