@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
 
 CAUSES = {
-    "gc": (Kind.STW.label,),
+    "stw": (Kind.STW.label,),
     "gil": (Kind.GIL.label,),
     "goroutine": (Kind.GOROUTINE.label,),
     "quota": (Kind.THROTTLED.label,),

@@ -27,7 +27,7 @@ _CAUSES = {
     "quota": "quota",
     "goroutine": "goroutine queue",
     "gil": "GIL",
-    "gc": "GC",
+    "stw": "stopped world",
     "blocked": "blocked",
 }
 _KINDS = {
@@ -36,7 +36,6 @@ _KINDS = {
     "throttled": "quota",
     "goroutine": "goroutine queue",
     "gil": "GIL",
-    "stw": "GC",
     "loop": "event loop, all of it",
 }
 _MOST_LANES = 40
@@ -167,7 +166,7 @@ def _show_waits(seen: Timeline, top: int) -> None:
     rows = [
         [
             output.text(w.lane),
-            _KINDS.get(w.kind, _blocked(w)),
+            _KINDS.get(w.kind, _reasoned(w)),
             _because(w),
             f"+{(w.start_ns - seen.start_ns) / 1e6:,.3f} ms",
             output.duration(w.end_ns - w.start_ns),
@@ -184,10 +183,10 @@ def _show_waits(seen: Timeline, top: int) -> None:
         )
 
 
-def _blocked(wait: Wait) -> str:
-    if wait.kind not in BLOCKED_KINDS:
-        return output.text(wait.kind)
-    return f"blocked: {output.text(wait.reason)}" if wait.reason else "blocked"
+def _reasoned(wait: Wait) -> str:
+    """Its kind, and what for, as the runtime says: a world is stopped not only to collect."""
+    kind = _CAUSES["blocked"] if wait.kind in BLOCKED_KINDS else _CAUSES.get(wait.kind, wait.kind)
+    return output.text(f"{kind}: {wait.reason}" if wait.reason else kind)
 
 
 def _because(wait: Wait) -> str:

@@ -13,7 +13,7 @@ LETTERS = {
     "quota": "q",
     "goroutine": "g",
     "gil": "G",
-    "gc": "S",
+    "stw": "S",
     "blocked": "b",
 }
 """For each cause its letter; a capital for what holds up a whole process."""

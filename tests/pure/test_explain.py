@@ -118,11 +118,15 @@ def test_what_of_a_collection_was_a_wait_of_another_kind_is_lost_once(tmp_path: 
 
 
 def test_a_trace_that_began_before_the_recording_is_placed_before_it(tmp_path: Path) -> None:
-    rows = [{"trace_id": ID, "end_ns": 900, "wait_ns": 2_000_000, "kind": "stw"}]
+    wait = {"trace_id": ID, "end_ns": 900, "wait_ns": 2_000_000, "kind": "stw"}
+    rows = [wait | {"reason": "other"}]
     path = str(make_trace(tmp_path, rows))
     assert "  -0.002 s" in CliRunner().invoke(command, [path]).output
     shown = CliRunner().invoke(command, [path, "--trace-id", ID]).output
     assert " from -0.001999 s" in shown
+    # Which is not always for a collection.
+    assert "stopped world: other" in shown
+    assert "GC" not in shown
 
 
 def test_a_strip_has_a_letter_for_each_part() -> None:
