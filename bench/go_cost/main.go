@@ -1,4 +1,5 @@
-// Serves HTTP to itself, or passes a value between two goroutines, and says what CPU that took.
+// Serves HTTP to itself, or passes a value between two goroutines, all the time, and says when asked
+// what CPU time that took so far, in ns, and how often it did so.
 package main
 
 import (
@@ -10,11 +11,11 @@ import (
 	"net/http/httptest"
 	"os"
 	"runtime/trace"
-	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
 )
+
+var done atomic.Int64
 
 func cpu() int64 {
 	var used syscall.Rusage
@@ -28,71 +29,56 @@ type answer struct {
 }
 
 func handle(w http.ResponseWriter, r *http.Request) {
-	done := make(chan answer)
-	go func() { done <- answer{"hello", []int{1, 2, 3, 5, 8, 13}} }()
-	json.NewEncoder(w).Encode(<-done)
+	made := make(chan answer)
+	go func() { made <- answer{"hello", []int{1, 2, 3, 5, 8, 13}} }()
+	json.NewEncoder(w).Encode(<-made)
 }
 
-func requests(server *httptest.Server, length time.Duration) int64 {
-	var all sync.WaitGroup
-	var served atomic.Int64
+func requests() {
+	server := httptest.NewServer(http.HandlerFunc(handle))
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}}
-	for stop, c := time.Now().Add(length), 0; c < 8; c++ {
-		all.Add(1)
+	for c := 0; c < 8; c++ {
 		go func() {
-			defer all.Done()
-			for time.Now().Before(stop) {
+			for {
 				if response, err := client.Get(server.URL); err == nil {
 					io.Copy(io.Discard, response.Body)
 					response.Body.Close()
-					served.Add(1)
+					done.Add(1)
 				}
 			}
 		}()
 	}
-	all.Wait()
-	return served.Load()
 }
 
-func switches(length time.Duration) int64 {
+func switches() {
 	there, back := make(chan int), make(chan int)
 	go func() {
 		for n := range there {
 			back <- n
 		}
 	}()
-	var n int64
-	for stop := time.Now().Add(length); time.Now().Before(stop); {
+	for {
 		for i := 0; i < 1000; i++ {
 			there <- i
 			<-back
-			n += 2
 		}
+		done.Add(2000)
 	}
-	close(there)
-	return n
 }
 
 func main() {
-	server := httptest.NewServer(http.HandlerFunc(handle))
-	fmt.Println(os.Getpid())
+	if os.Args[1] == "http" {
+		requests()
+	} else {
+		go switches()
+	}
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
-		var command, traced string
-		var ms int
-		fmt.Sscan(in.Text(), &command, &ms, &traced)
-		if traced == "traced" {
+		switch in.Text() {
+		case "trace":
 			trace.Start(io.Discard)
-		}
-		begin, n := cpu(), int64(0)
-		if command == "http" {
-			n = requests(server, time.Duration(ms)*time.Millisecond)
-		} else {
-			n = switches(time.Duration(ms) * time.Millisecond)
-		}
-		used := cpu() - begin
-		if traced == "traced" {
+		case "untrace":
 			trace.Stop()
 		}
-		fmt.Println(used, n)
+		fmt.Println(cpu(), done.Load())
 	}
 }
