@@ -12,6 +12,7 @@ from sltrace.capture.python.target import Target
 from sltrace.capture.python.targets import Targets
 from sltrace.target.python.interpreter import Interpreter
 from sltrace.target.python.layout import layout_for
+from sltrace.target.python.modules import Modules
 
 SECOND = 1_000_000_000
 PID = 7
@@ -36,7 +37,7 @@ def test_a_process_is_asked_for_trace_ids_as_long_as_it_has_none(
         looks.append(now)
         return {}
 
-    monkeypatch.setattr(targets, "imported", imported)
+    monkeypatch.setattr(Modules, "imported", imported)
     target = Target(PID, named=True, from_ns=0, python=interpreter(), settled=True)
     monkeypatch.setattr(Target, "described", lambda *_: np.zeros(1))
     watched = Targets(lambda pid, process: None, np.dtype(float), lambda pid, found: None)

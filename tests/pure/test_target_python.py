@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 import struct
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -25,7 +28,7 @@ from sltrace.target.python.layout import (
     is_free_threaded,
     layout_for,
 )
-from sltrace.target.python.modules import imported
+from sltrace.target.python.modules import Modules
 from sltrace.target.python.objects import Objects
 from sltrace.target.python.otel import (
     MODULES,
@@ -107,8 +110,32 @@ def test_offsets_that_a_process_made_up_do_no_harm(
     for address in range(_BASE, _BASE + 4096, 512):
         _bounded(_a_line, memory, layout, address)
     _bounded(finding._check, 1, memory, layout, _BASE + 64, finding.Path("/nowhere"))
-    _bounded(imported, memory, python, MODULES)
+    _bounded(Modules(MODULES).imported, memory, python)
     _bounded(find_otel, memory, python, dict.fromkeys(MODULES, _BASE))
+
+
+def test_modules_are_gone_through_again_only_when_there_are_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reads = 0
+
+    class Counted(Memory):
+        def read(self, address: int, size: int) -> bytes:
+            nonlocal reads
+            reads += 1
+            return super().read(address, size)
+
+    memory = Counted(os.getpid())
+    python = finding.find(os.getpid(), memory, set())
+    modules = Modules(("json", "imported_late"))
+    assert list(modules.imported(memory, python)) == ["json"]
+    reads = 0
+    assert list(modules.imported(memory, python)) == ["json"]
+    assert reads == 3
+    monkeypatch.setitem(sys.modules, "imported_late", ModuleType("imported_late"))
+    assert sorted(modules.imported(memory, python)) == ["imported_late", "json"]
+    monkeypatch.delitem(sys.modules, "imported_late")
+    assert list(modules.imported(memory, python)) == ["json"]
 
 
 def test_a_build_without_gil_is_told() -> None:
@@ -208,7 +235,7 @@ def test_readers_of_hostile_memory_end_and_fail_in_one_way(seed: int) -> None:
             _bounded(objects.attribute, at, "_current_context")
             _bounded(objects.dict_get, at, "name")
             _bounded(_a_line, memory, layout, at)
-        _bounded(imported, memory, python, ("name", *MODULES))
+        _bounded(Modules(("name", *MODULES)).imported, memory, python)
         modules = {name: _BASE + chance.randrange(_SIZE // 8) * 8 for name in MODULES}
         _bounded(find_otel, memory, python, modules)
         _bounded(find_record, memory, python, modules)

@@ -10,13 +10,16 @@ from numpy.typing import NDArray
 
 from sltrace.symbols.mappings import Mapping
 from sltrace.target.memory import Memory
+from sltrace.target.python import datadog, otel, servers, tasks
 from sltrace.target.python.interpreter import Interpreter
+from sltrace.target.python.modules import Modules
 from sltrace.target.python.otel import Nodes, OTel, Variable
 from sltrace.target.python.tasks import Tasks
 from sltrace.target.threadrecord import ThreadRecord
 
 STACKS, TRACES = 1, 2
 """Values of `level` in the targets table."""
+_MODULES = (*otel.MODULES, tasks.MODULE, *datadog.MODULES, *servers.MODULES)
 
 
 @dataclass
@@ -57,6 +60,7 @@ class Target:
     greenlets_behind: bool = False
     trouble: str = ""
     files: set[str] = field(default_factory=set)
+    modules: Modules = field(default_factory=lambda: Modules(_MODULES))
 
     @property
     def level(self) -> int | None:

@@ -20,7 +20,6 @@ from sltrace.target.memory import Memory, Unreadable
 from sltrace.target.python import datadog, otel, servers, tasks
 from sltrace.target.python import interpreter as python
 from sltrace.target.python.interpreter import Interpreter, NotPython, NotReady, Refused
-from sltrace.target.python.modules import imported
 from sltrace.target.python.otel import NoOpenTelemetry
 from sltrace.target.threadrecord import find_thread_record
 
@@ -38,7 +37,6 @@ _OF_MEMORY = (
     *("otel", "nodes", "record", "tls", "loops_behind", "greenlets_behind", "tasks"),
 )
 """What is true of a child, too, as long as it has its parent's memory."""
-_MODULES = (*otel.MODULES, tasks.MODULE, *datadog.MODULES, *servers.MODULES)
 _MOST_PATIENT = 60
 """Seconds between two looks for trace ids, at most; one in the beginning, ever more later."""
 
@@ -219,7 +217,7 @@ class Targets:
         except Unreadable:
             return
         memory, found = target.memory, target.python
-        modules = imported(memory, found, _MODULES)
+        modules = target.modules.imported(memory, found)
         if not target.servers:
             target.servers = servers.mapped_servers(target.pid, modules)
             self._mapped += ((target.pid, mapping) for mapping in target.servers)

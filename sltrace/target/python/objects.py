@@ -90,6 +90,12 @@ class Objects:
             if key and value:
                 yield key, value
 
+    def dict_state(self, address: int) -> tuple[int, ...]:
+        """What of a dict is another where keys were added to it or taken away: its size, its
+        version up to 3.12, where its keys are, and how many were put there."""
+        head: tuple[int, ...] = struct.unpack("<3Q", self._memory.read(address + 16, 24))
+        return *head, self._memory.u64(head[-1] + (32 if self._minor == 10 else 24))
+
     def _keys(self, keys: int) -> list[tuple[int, int]]:
         """Entries of a PyDictKeysObject in order."""
         if self._minor == 10:
