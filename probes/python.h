@@ -154,13 +154,12 @@ enum python_counter {
 
 struct python_cpu {
 	u64 counters[16];
-	u64 window_ns;
-	u64 taken; /* stacks in the window */
-	u64 reserved[14];
+	u64 paid_ns; /* until when the stacks so far are paid for */
+	u64 reserved[15];
 };
 
 struct python_config {
-	u32 stack_rate; /* stacks per CPU and 10 ms; 0: no cap */
+	u32 stack_ns; /* between two stacks of a CPU, on average, at least; 0: no cap */
 	u8 cgroup_v1;
 	u8 loops;         /* the system calls of event loops are seen */
 	u8 sample_kernel; /* CPU samples have kernel stacks, too */

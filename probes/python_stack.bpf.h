@@ -225,19 +225,21 @@ static long walk_step(u32 i, void *data)
 	return 0;
 }
 
+/*
+ * Each stack is paid for with its share of a second, and STACK_CREDIT_NS can be saved up: a service
+ * that is far below the rate answers in bursts of a few milliseconds.
+ */
 static __always_inline bool stack_allowed(struct python_cpu *c, u64 now)
 {
-	if (!CFG(stack_rate))
+	if (!CFG(stack_ns))
 		return true;
-	if (now - c->window_ns >= STACK_WINDOW_NS) {
-		c->window_ns = now;
-		c->taken = 0;
-	}
-	if (c->taken >= CFG(stack_rate)) {
+	if (c->paid_ns + STACK_CREDIT_NS < now)
+		c->paid_ns = now - STACK_CREDIT_NS;
+	if (c->paid_ns > now) {
 		count(c, PYTHON_STACKS_CAPPED);
 		return false;
 	}
-	c->taken++;
+	c->paid_ns += CFG(stack_ns);
 	return true;
 }
 

@@ -8,7 +8,7 @@
 #define MAX_NAMES       1024
 #define HOLDERS         8 /* a power of two */
 #define SEEN_PYTHON     (1 << 16)
-#define STACK_WINDOW_NS 10000000ULL
+#define STACK_CREDIT_NS 100000000ULL
 
 /* The thread pointer: pthread_self() in glibc and musl, which CPython keeps as a thread's id. */
 struct thread_struct___x86 {

@@ -148,7 +148,7 @@ def test_the_cap_is_kept_and_said(record: Record, tmp_path: Path) -> None:
         time.sleep(1.5)
     described = recording.trace.meta["sources"]["python"]
     assert described["stack_rate_per_cpu"] == 200
-    # Two a window of 10 ms on each CPU; CPU samples are not capped.
+    # CPU samples are not capped.
     taken = described["counters"]["python_stacks"]
     waits = recording.trace.sql(
         "SELECT count(*) AS n, count(stack_runtime) AS stacks FROM waits WHERE reason = 'sleep'"
@@ -163,3 +163,11 @@ def test_the_cap_is_kept_and_said(record: Record, tmp_path: Path) -> None:
         "AND class = 'discard'"
     ).to_pylist()
     assert rows[0]["n"] == described["counters"]["python_stacks_capped"]
+
+
+def test_bursts_below_the_cap_have_their_stacks(record: Record) -> None:
+    with service("3.11", "bursts") as process, record("--pid", process.pid) as recording:
+        time.sleep(1)
+    counted = recording.trace.meta["sources"]["python"]["counters"]
+    assert counted["python_switches"] > 500
+    assert counted["python_stacks_capped"] == 0

@@ -102,8 +102,7 @@ class PythonProbes:
     def _load(self, layouts: Btf, tags_fd: int, cgroup_v1: bool, cpus: int) -> None:
         config = np.zeros(1, layouts.dtype("python_config"))
         rate = self._settings.python.rate_per_cpu
-        # Counted in windows of 10 ms.
-        config["stack_rate"] = max(1, rate // 100) if rate else 0
+        config["stack_ns"] = 1_000_000_000 // rate if rate else 0
         config["cgroup_v1"] = cgroup_v1
         config["loops"] = self._settings.python.loops
         config["sample_kernel"] = self._settings.stacks.kernel
