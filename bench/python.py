@@ -1,11 +1,10 @@
 """What looking into Python costs a WSGI and an ASGI service.
 
-    sudo python -m bench.python [--rounds 8] [--seconds 4]
+    sudo python -m bench.python [--pairs 20] [--seconds 4]
 
-gunicorn with Flask and uvicorn with FastAPI, both traced by OpenTelemetry, answer four clients.
-Every round measures each with and without a recording, in reversed order the next time, and
-compares the two: requests per second, and the service's own CPU time per request, which other load
-on the machine disturbs least. The 99th percentiles are those of all rounds' requests.
+gunicorn with Flask and uvicorn with FastAPI, both traced by OpenTelemetry, answer four clients
+that ask without a pause. Meanwhile a recording comes and goes: pairs of periods with and without
+one, in an order by chance, right after each other, as the machine is not the same a minute later.
 """
 
 from __future__ import annotations
@@ -13,20 +12,21 @@ from __future__ import annotations
 import argparse
 import random
 import re
-import selectors
-import socket
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bench.machine import process_seconds
-from bench.results import spread, write
+from bench.requests import Answered, clients
+from bench.results import surely, write
 from sltrace.names.processes import with_children
 from sltrace.trace.reader import Trace
 from tests.support.pythons import PROGRAMS
@@ -38,33 +38,41 @@ SERVICES = {
     "uvicorn, FastAPI": ("uvicorn", "--port", "0", "--no-access-log", "fastapi_app:app"),
 }  # fmt: skip
 CLIENTS = 4
+SETTLE_S = 0.5
+"""Before each period: what a recording does at its start and at its end is not in it."""
+AGAIN = 1000
+"""How often pairs are drawn by chance, to see what else might have come out."""
 
 
 @dataclass(frozen=True)
-class Run:
-    """One run of the clients.
+class Period:
+    """Some seconds of the service.
 
     Attributes:
         rate: Requests per second.
         cpu_s: CPU time of the service per request.
+        p99_s: 99th percentile of the requests' durations, `spent`.
         switch_ns: The probes' own time per switch-out of the service; 0 without a recording.
-        p99_s: 99th percentile of the requests' durations.
-        spent: The durations.
+        recorder: CPUs that the recorder took; likewise.
     """
 
     service: str
-    round: int
+    pair: int
     recorded: bool
     rate: float
     cpu_s: float
-    switch_ns: float
     p99_s: float
-    spent: list[float] = field(repr=False)
+    switch_ns: float
+    recorder: float
+    spent: NDArray[np.float64] = field(repr=False)
+
+
+Pair = dict[bool, Period]
 
 
 @contextmanager
 def serving(command: Sequence[str], folder: Path) -> Iterator[tuple[int, int]]:
-    """The service; its process id and port."""
+    """Runs a service of tests/python/programs; its process id and port."""
     log = folder / "log"
     with open(log, "wb") as out:
         process = subprocess.Popen(
@@ -81,143 +89,103 @@ def serving(command: Sequence[str], folder: Path) -> Iterator[tuple[int, int]]:
         process.wait()
 
 
-def load(port: int, seconds: float) -> list[float]:
-    """Durations of the requests of all clients.
-
-    One thread: clients that wait for one another's GIL have tails of their own, of 5 ms.
-    """
-    spent: list[float] = []
-    until = time.monotonic() + seconds
-    with selectors.DefaultSelector() as selector:
-        for _ in range(CLIENTS):
-            client = Client(socket.create_connection(("127.0.0.1", port), timeout=10))
-            selector.register(client.socket, selectors.EVENT_READ, client)
-            client.ask()
-        while selector.get_map():
-            for key, _ in selector.select(10):
-                client = key.data
-                if (duration := client.read()) is None:
-                    continue
-                spent.append(duration)
-                if time.monotonic() < until:
-                    client.ask()
-                else:
-                    selector.unregister(client.socket)
-                    client.socket.close()
-    return spent
-
-
-class Client:
-    """One connection, which has one request at a time."""
-
-    def __init__(self, connected: socket.socket) -> None:
-        self.socket = connected
-        self._begin = 0.0
-        self._answer = b""
-
-    def ask(self) -> None:
-        """Sends the next request."""
-        self._answer = b""
-        self._begin = time.monotonic()
-        self.socket.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-
-    def read(self) -> float | None:
-        """Takes what there is; how long the request took once all of it is there."""
-        part = self.socket.recv(1 << 16)
-        if not part:
-            raise SystemExit(f"the service closed a connection: {self._answer!r}")
-        self._answer += part
-        head, _, body = self._answer.partition(b"\r\n\r\n")
-        length = re.search(rb"(?i)content-length: (\d+)", head)
-        if not length or len(body) < int(length[1]):
-            return None
-        if not head.startswith(b"HTTP/1.1 200"):
-            raise SystemExit(f"the service failed: {head!r}")
-        return time.monotonic() - self._begin
-
-
 def measure(
-    name: str, number: int, recorded: bool, server: tuple[int, int], seconds: float, folder: Path
-) -> Run:
-    """One run, under a recording or not."""
-    pid, port = server
-    path = folder / f"{number}.slt"
+    service: str, pair: int, recorded: bool, pid: int, answered: Answered, seconds: float
+) -> Period:
+    """One period, under a recording or not."""
+    pids, recorders, trace = with_children([pid]), [], None
     with ExitStack() as stack:
         if recorded:
-            stack.enter_context(recorder(path, "--force", "--pid", pid))
-        pids = with_children([pid])
-        before = sum(map(process_seconds, pids))
-        spent = load(port, seconds)
-        cpu = sum(map(process_seconds, pids)) - before
-    switch_ns = 0.0
-    if recorded:
-        counters = Trace.open(path).meta["sources"]["python"]["counters"]
-        switch_ns = counters["python_ns"] / max(counters["python_switches"], 1)
-    rate, per_request = len(spent) / seconds, cpu / len(spent)
-    return Run(name, number, recorded, rate, per_request, switch_ns, p99(spent), spent)
+            path = Path(stack.enter_context(TemporaryDirectory())) / "python.slt"
+            running = stack.enter_context(recorder(path, "--pid", pid))
+            recorders = [running.pid]
+        time.sleep(SETTLE_S)
+        before, begin = _cpu(pids), time.monotonic()
+        own = _cpu(recorders)
+        time.sleep(seconds)
+        end, after = time.monotonic(), _cpu(pids)
+        own = _cpu(recorders) - own
+        switch_ns = 0.0
+        if recorded:
+            running.end()
+            trace = Trace.open(path)
+            counters = trace.meta["sources"]["python"]["counters"]
+            switch_ns = counters["python_ns"] / max(counters["python_switches"], 1)
+    spent = answered(begin, end)
+    rate, cpu_s = len(spent) / (end - begin), (after - before) / len(spent)
+    p99_s, cpus = float(np.quantile(spent, 0.99)), own / (end - begin)
+    return Period(service, pair, recorded, rate, cpu_s, p99_s, switch_ns, cpus, spent)
 
 
-def p99(spent: Sequence[float]) -> float:
-    """The 99th percentile."""
-    return statistics.quantiles(spent, n=100)[98]
+def _cpu(pids: Sequence[int]) -> float:
+    return sum(map(process_seconds, pids))
 
 
-def p99_ratio(pairs: Sequence[dict[bool, Run]]) -> str:
-    """Of all requests with by all without, and where 95 % of resampled rounds have it.
+def pooled_p99(pairs: Sequence[Pair]) -> str:
+    """p99 of all requests with by that of all without, and where it is in 19 of 20 drawings."""
 
-    A round has too few requests above its 99th percentile to be compared by itself.
-    """
-
-    def ratio(some: Sequence[dict[bool, Run]]) -> float:
-        with_it, without = ([s for p in some for s in p[way].spent] for way in (True, False))
-        return p99(with_it) / p99(without)
+    def ratio(some: Sequence[Pair]) -> float:
+        with_it, without = (np.concatenate([p[way].spent for p in some]) for way in (True, False))
+        return float(np.quantile(with_it, 0.99) / np.quantile(without, 0.99))
 
     chance = random.Random(1)
-    again = sorted(ratio(chance.choices(pairs, k=len(pairs))) for _ in range(400))
-    return f"{ratio(pairs):.3f} [{again[9]:.3f}-{again[-10]:.3f}]"
+    again = sorted(ratio(chance.choices(pairs, k=len(pairs))) for _ in range(AGAIN))
+    low, high = again[AGAIN // 40], again[-AGAIN // 40]
+    return f"{ratio(pairs):.3f} ({low:.3f} to {high:.3f})"
+
+
+def run(service: str, count: int, seconds: float) -> list[Pair]:
+    """All pairs of a service."""
+    pairs: list[Pair] = []
+    chance = random.Random(service)
+    with (
+        TemporaryDirectory() as folder,
+        serving(SERVICES[service], Path(folder)) as (pid, port),
+        clients(port, CLIENTS, Path(folder)) as answered,
+    ):
+        time.sleep(2)
+        for number in range(count):
+            order = chance.sample((False, True), 2)
+            pairs.append({w: measure(service, number, w, pid, answered, seconds) for w in order})
+    return pairs
+
+
+def row(service: str, pairs: Sequence[Pair]) -> list[str]:
+    """Cells of the table."""
+
+    def ratios(of: Callable[[Period], float]) -> str:
+        return surely([of(p[True]) / of(p[False]) for p in pairs])
+
+    recorded = [p[True] for p in pairs]
+    switch, own = (np.median([getattr(r, n) for r in recorded]) for n in ("switch_ns", "recorder"))
+    return [
+        service,
+        ratios(lambda p: p.rate),
+        ratios(lambda p: p.p99_s),
+        pooled_p99(pairs),
+        ratios(lambda p: p.cpu_s),
+        f"{switch:.0f} ns",
+        f"{own:.1%}",
+    ]
 
 
 def main() -> None:
     """Measures and writes bench/results/python.*."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=4.0)
     options = parser.parse_args()
-    runs: list[Run] = []
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        for service, command in SERVICES.items():
-            with serving(command, folder) as server:
-                load(server[1], 1)
-                for number in range(options.rounds):
-                    order = (False, True) if number % 2 == 0 else (True, False)
-                    runs += [
-                        measure(service, number, recorded, server, options.seconds, folder)
-                        for recorded in order
-                    ]
-    rows = [_row(service, runs) for service in SERVICES]
-    header = ["service", "requests/s, with / without", "p99, with / without",
-              "CPU per request, with / without", "probes per switch"]  # fmt: skip
+    measured = {name: run(name, options.pairs, options.seconds) for name in SERVICES}
+    rows = [row(name, pairs) for name, pairs in measured.items()]
+    header = ["service", "requests/s", "p99", "p99 of all requests", "CPU per request",
+              "probes per switch", "recorder's CPU"]  # fmt: skip
     title = (
-        "What looking into Python costs a service: median of paired ratios [least-most]; "
-        "p99 of all requests [95 %]"
+        "What looking into Python costs a service: with a recording by without, "
+        f"medians of {options.pairs} pairs (95 %)"
     )
-    figures = [{k: v for k, v in asdict(r).items() if k != "spent"} for r in runs]
-    print(write("python", title, header, rows, {"runs": figures}))
-
-
-def _row(service: str, runs: Sequence[Run]) -> list[str]:
-    pairs: dict[int, dict[bool, Run]] = {}
-    for run in runs:
-        if run.service == service:
-            pairs.setdefault(run.round, {})[run.recorded] = run
-    rounds = list(pairs.values())
-    rate, cpu = (
-        spread([getattr(p[True], name) / getattr(p[False], name) for p in rounds], 3)
-        for name in ("rate", "cpu_s")
-    )
-    switch = statistics.median(p[True].switch_ns for p in rounds)
-    return [service, rate, p99_ratio(rounds), cpu, f"{switch:.0f} ns"]
+    periods = [p for pairs in measured.values() for pair in pairs for p in pair.values()]
+    figures = [{k: v for k, v in asdict(p).items() if k != "spent"} for p in periods]
+    print(write("python", title, header, rows, {"periods": figures}))
 
 
 if __name__ == "__main__":
