@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from sltrace.capture import sizes
@@ -53,3 +55,14 @@ def test_rings_that_the_machine_cannot_spare_are_refused() -> None:
         with pytest.raises(UsageError, match=message):
             ring()
     assert sizes.ring_records(64, RECORD, 16 * MIB) == 1 << 16
+
+
+def test_threads_that_end_meanwhile_are_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A glob of /proc fails where a process ends between its folder and its threads."""
+
+    def ended(*_: object) -> None:
+        raise FileNotFoundError("/proc/7/task")
+
+    monkeypatch.setattr(os, "scandir", ended)
+    monkeypatch.setattr(os, "listdir", ended)
+    assert sizes.task_slots() >= 1 << 10
