@@ -168,47 +168,6 @@ def test_a_figure_has_no_exponent(tmp_path: Path) -> None:
     assert "  1,234 threads waiting on average, threshold 0.05; cure" in output
 
 
-@pytest.mark.parametrize(("samples", "place"), [(9, "compute"), (4, "take_job")])
-def test_the_gil_is_held_where_its_thread_was_most_not_where_it_got_it(
-    samples: int, place: str, tmp_path: Path
-) -> None:
-    """Others begin to wait when it has just taken a job; CPU samples tell what follows."""
-    hog, taking, computing = PID + 1, 1, 2
-    waits = [
-        {
-            "kind": "gil",
-            "pid": PID,
-            "tid": PID + 2,
-            "end_ns": number * SECOND // 10,
-            "wait_ns": 50_000_000,
-            "culprit_pid": PID,
-            "culprit_tid": hog,
-            "culprit_ns": 50_000_000,
-            "culprit_stack": taking,
-        }
-        for number in range(1, 10)
-    ]
-    # What it does while nobody waits is nobody's wait.
-    times = [(number * SECOND // 10 - 1, computing) for number in range(1, samples + 1)]
-    times += [(number * SECOND // 10 + 1, taking) for number in range(1, 10)]
-    taken = [
-        {"ns": ns, "source": "cpu", "pid": PID, "tid": hog, "count": 1, "stack_runtime": stack}
-        for ns, stack in times
-    ]
-    stacks = [
-        {"stack_id": s, "space": "python", "pid": PID, "addresses": [s]}
-        for s in (taking, computing)
-    ]
-    frames = [frame(taking, "take_job"), frame(computing, "compute")]
-    target = {"pid": PID, "runtime": "python", "level": 1, "from_ns": 0, "until_ns": SECOND}
-    tables = {"stacks": stacks, "frames": frames, "samples": taken, "targets": [target]}
-    made = make_trace(tmp_path, waits, **tables)
-    found = python_report(Trace.open(made))
-    assert found.gil[0].tid == hog
-    assert found.gil[0].holding == f"{place} (app.py:3)"
-    assert f", in {place} (app.py:3)" in found.findings[0].sentence
-
-
 @pytest.mark.parametrize(
     ("reason", "said"),
     [

@@ -221,6 +221,19 @@ def test_the_holder_is_named_with_what_it_did(contending: Contending) -> None:
     assert named > 0.8 * sum(r["ns"] for r in rows if r["tid"] == hog)
 
 
+def test_the_holder_is_named_where_it_held_it_long_not_where_it_got_it(record: Record) -> None:
+    with service("3.11", "jobs") as process, record("--pid", process.pid) as recording:
+        time.sleep(1.5)
+    rows = recording.trace.sql(
+        "SELECT list_contains(list(f.name), 'compute') AS computing, any_value(w.wait_ns) AS ns "
+        "FROM waits w JOIN stacks k ON k.stack_id = w.culprit_stack "
+        "JOIN frames f ON f.pid = k.pid AND list_contains(k.addresses, f.address) "
+        "WHERE w.kind = 'gil' GROUP BY w.end_ns, w.tid"
+    ).to_pylist()
+    # The worker is seen in its first ms when others begin to wait for it, and computes for 5.
+    assert sum(r["ns"] for r in rows if r["computing"]) > 0.6 * sum(r["ns"] for r in rows)
+
+
 def test_one_that_holds_it_long_after_others_is_named(record: Record, tmp_path: Path) -> None:
     """More threads than are told apart have held it before, within the same wait."""
     log = tmp_path / "holds.json"

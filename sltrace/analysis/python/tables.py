@@ -46,9 +46,6 @@ _OF_PYTHON = "pid IN (SELECT pid FROM targets WHERE runtime = 'python' AND level
 SLOW_NS = 50_000_000
 """An iteration of this length is felt: whatever else is on the loop is late by as much."""
 
-ENOUGH_SAMPLES = 5
-"""Of a thread that held the GIL, to tell where: at 99 a second, 50 ms."""
-
 _OWN = "(wait_ns - coalesce(runq_ns, 0) - coalesce(gil_ns, 0))"
 """What an iteration took itself, without what it waited for a CPU and for the GIL."""
 
@@ -110,9 +107,7 @@ class GilThread:
         runq_ns: Part of that in which it had been woken and had no CPU.
         held_ns: How long others waited while it held the GIL: seen when they began to wait, and
             every 5 ms.
-        holding: The place in which it was in most CPU samples of that time; where there are fewer
-            than ENOUGH_SAMPLES, as seen when the others began to wait. That is when it has just
-            got the GIL, mostly: of short jobs it is where they are taken from their queue.
+        holding: The place in which it was for most of that.
     """
 
     pid: int
@@ -227,30 +222,15 @@ def gil_threads(trace: Trace, limit: int) -> list[GilThread]:
         ),
         held AS (
           SELECT pid, tid, mode(comm) AS comm, sum(ns)::BIGINT AS held_ns,
-            arg_max(place, ns) FILTER (place IS NOT NULL) AS first_seen_in
+            arg_max(place, ns) FILTER (place IS NOT NULL) AS holding
           FROM by_place GROUP BY pid, tid
-        ),
-        -- One of the waits that had begun by then, the last of them, stands for all.
-        sampled AS (
-          SELECT s.pid, s.tid, place, count(*) AS n
-          FROM samples s ASOF JOIN (
-            SELECT culprit_pid AS pid, culprit_tid AS tid, end_ns - wait_ns AS from_ns, end_ns
-            FROM waits WHERE kind = 'gil' AND culprit_tid IS NOT NULL
-          ) w ON w.pid = s.pid AND w.tid = s.tid AND s.ns >= w.from_ns
-          JOIN places ON stack_id = s.stack_runtime
-          WHERE s.source = 'cpu' AND s.ns <= w.end_ns GROUP BY s.pid, s.tid, place
-        ),
-        sampled_in AS (
-          SELECT pid, tid, first(place ORDER BY n DESC, place) AS place
-          FROM sampled GROUP BY pid, tid HAVING sum(n) >= {ENOUGH_SAMPLES}
         )
         SELECT coalesce(w.pid, h.pid) AS pid, coalesce(w.tid, h.tid) AS tid,
           coalesce(w.comm, h.comm, '') AS comm, coalesce(waits, 0) AS waits,
           coalesce(waited_ns, 0) AS waited_ns, coalesce(p99_ns, 0) AS p99_ns,
           coalesce(longest_ns, 0) AS longest_ns, coalesce(runq_ns, 0) AS runq_ns,
-          coalesce(held_ns, 0) AS held_ns, coalesce(s.place, first_seen_in) AS holding
+          coalesce(held_ns, 0) AS held_ns, holding
         FROM waited w FULL JOIN held h ON w.pid = h.pid AND w.tid = h.tid
-        LEFT JOIN sampled_in s ON s.pid = h.pid AND s.tid = h.tid
         ORDER BY held_ns DESC, waited_ns DESC, 1, 2 LIMIT ?
         """,
         [limit],

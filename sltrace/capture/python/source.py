@@ -12,6 +12,7 @@ from sltrace.capture import privileges
 from sltrace.capture.handover import Handover
 from sltrace.capture.python import rows
 from sltrace.capture.python.frames import FrameTable
+from sltrace.capture.python.holders import Holders
 from sltrace.capture.python.probes import SAMPLE_HZ, Collector, PythonProbes
 from sltrace.capture.python.target import Target
 from sltrace.capture.python.targets import EXIT, Targets
@@ -51,6 +52,7 @@ class PythonSource:
         self._targets: Targets | None = None
         self._refused = ""
         self._drained: dict[str, Handover] = {}
+        self._holders = Holders()
         self._learned: list[tuple[str, pa.Table]] = []
 
     def attach(self, context: Context) -> None:
@@ -123,7 +125,10 @@ class PythonSource:
             self._probes.renew_stacks(changed)
         if (native := self._drained["native"].take()) is not None:
             yield from self._context.native(native)
+        if samples is not None:
+            self._holders.sampled(samples)
         if waits is not None:
+            self._holders.settle(waits)
             yield "waits", rows.waits(waits, self._context)
         if samples is not None:
             yield "samples", rows.samples(samples, self._context)
