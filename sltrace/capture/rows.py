@@ -63,6 +63,7 @@ class RowMaker:
         min_latency_ns: A record may hold one part that is long enough beside one that is not;
             shorter parts make no row.
         asyncio_tasks: What asyncio tasks are called; sources add to it.
+        doubted: Ids that sources have doubts about.
     """
 
     def __init__(
@@ -72,12 +73,14 @@ class RowMaker:
         node_of_cpu: NDArray[np.uint16],
         min_latency_ns: int,
         asyncio_tasks: AsyncioTasks,
+        doubted: tags.Doubted,
     ) -> None:
         self._tasks = tasks
         self._groups = groups
         self._node_of_cpu = node_of_cpu
         self._min_latency_ns = min_latency_ns
         self._asyncio_tasks = asyncio_tasks
+        self._doubted = doubted
         self._dictionaries = Dictionaries()
 
     def tables(self, records: Sequence[NDArray[Any]]) -> tuple[pa.Table, pa.Table]:
@@ -165,6 +168,7 @@ class RowMaker:
             if name in fields:
                 columns[name] = nonzero(fields[name].view(np.int64))
         if "tag" in fields:
+            self._doubted.take_out(fields["pid"], fields["tag"])
             columns |= tags.columns(fields["tag"])
             columns["reason"] = tags.reasons(fields["tag"], kind == Kind.BLOCKED)
             columns["task"] = self._asyncio_tasks.column(fields["tag"])

@@ -69,7 +69,7 @@ class Recording:
         self._groups = CgroupNames(self._hierarchy)
         self._tasks = ProcessNames()
         self._topology = read_topology()
-        self._asyncio_tasks = AsyncioTasks()
+        self._asyncio_tasks, self._doubted = AsyncioTasks(), tags.Doubted()
         stacks = settings.stacks
         self._symbols = SymbolRecorder(kernel=stacks.kernel or stacks.waker)
         self._native = StackTable(self._symbols)
@@ -112,6 +112,7 @@ class Recording:
                     self._topology.node_of_cpu,
                     settings.min_latency_ns,
                     self._asyncio_tasks,
+                    self._doubted,
                 ),
                 tasks=self._tasks,
                 groups=self._groups,
@@ -169,6 +170,7 @@ class Recording:
             cgroup_v1=self._hierarchy.kind != "v2",
             say=self._say,
             asyncio_tasks=self._asyncio_tasks,
+            doubted=self._doubted,
             native=self._native.add,
         )
         for source in self._sources:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from numpy.typing import NDArray
 
 from sltrace.capture.asynciotasks import AsyncioTasks
+from sltrace.capture.tags import Doubted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,6 +44,7 @@ class Context:
         asyncio_tasks: What asyncio tasks are called: a source puts them in for waits of the
             scheduler, too.
         cgroup_v1: The tree of cgroups that ids are from is the v1 one of the CPU controller.
+        doubted: Ids that a source has doubts about; it takes them out of its own rows.
         native: Rows for native stacks (`struct stack_record`) that a source took itself.
         say: Shows a line to the user before the recording begins.
     """
@@ -57,6 +59,7 @@ class Context:
     before_tasks: Callable[[Callable[[], None]], None] = lambda learn: None
     cgroup_v1: bool = False
     asyncio_tasks: AsyncioTasks = field(default_factory=AsyncioTasks)
+    doubted: Doubted = field(default_factory=Doubted)
     native: Callable[[NDArray[Any]], Rows] = lambda records: iter(())
     say: Callable[[str], None] = lambda line: None
 

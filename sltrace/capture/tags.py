@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,27 @@ _BYTES = 48
 _HEX = np.array([f"{i:02x}" for i in range(256)], "S2")
 _SOURCES = [s.label for s in IdSource]
 _REASONS = [r.label for r in Reason]
+
+
+class Doubted:
+    """Ids from threads' records that turn out to be those of something else the thread did.
+
+    Whoever can tell is asked before rows are made of what was recorded until then.
+    """
+
+    def __init__(self) -> None:
+        self._ask: Callable[[], Collection[int]] = tuple
+
+    def ask(self, whose: Callable[[], Collection[int]]) -> None:
+        """Takes what gives the pids of processes whose threads' records are not to be believed."""
+        self._ask = whose
+
+    def take_out(self, pids: NDArray[Any], tags: NDArray[Any]) -> None:
+        """Takes the ids of such processes out of `struct task_tag`s, which are of these pids."""
+        if doubted := self._ask():
+            wrong = (tags["id_source"] == IdSource.THREAD_CONTEXT) & np.isin(pids, [*doubted])
+            for name in ("trace_id", "span_id", "id_source"):
+                tags[name][wrong] = 0
 
 
 def create_map() -> int:

@@ -14,6 +14,7 @@ from sltrace.capture import parts
 from sltrace.capture.asynciotasks import AsyncioTasks
 from sltrace.capture.columns import Dictionaries, Nulls, named
 from sltrace.capture.rows import RowMaker
+from sltrace.capture.tags import Doubted
 from sltrace.model import STATES, Flag, Kind, WakerContext
 
 RECORD = np.dtype(
@@ -147,7 +148,7 @@ def small_pieces() -> Any:
 
 @given(st.lists(st.lists(records(), max_size=8), min_size=1, max_size=4), st.sampled_from([0, 10]))
 def test_rows_are_those_of_each_record(drained: list[list[dict[str, int]]], least: int) -> None:
-    maker = RowMaker(Numbered(), Numbered(), NODES, least, AsyncioTasks())
+    maker = RowMaker(Numbered(), Numbered(), NODES, least, AsyncioTasks(), Doubted())
     waits, missed = maker.tables([array_of(some) for some in drained])
     together = [record for some in drained for record in some]
     expected = [row for record in together for row in rows_of(record, least)]
@@ -177,7 +178,7 @@ def test_rows_are_those_of_each_record(drained: list[list[dict[str, int]]], leas
 def test_a_state_has_the_letter_that_the_kernel_gives_it(state: int, letter: str) -> None:
     """As perf and ps show it."""
     record = {"kind": Kind.RUNQ_WAKEUP, "end_ns": 100, "runq_ns": 10, "state": state}
-    maker = RowMaker(Numbered(), Numbered(), NODES, 0, AsyncioTasks())
+    maker = RowMaker(Numbered(), Numbered(), NODES, 0, AsyncioTasks(), Doubted())
     waits, _ = maker.tables([array_of([record])])
     assert waits["state"].to_pylist() == [letter]
 

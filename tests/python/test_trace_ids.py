@@ -160,7 +160,9 @@ def _beside_ddtrace(record: Record, log: Path, seconds: float, *what: str) -> tu
         # So that its loop, and what it imports, are known.
         time.sleep(1)
         with record("--pid", process.pid, "--python-rate", 0) as recording:
-            time.sleep(seconds)
+            time.sleep(0.3 * seconds)
+            log.with_suffix(".late").touch()
+            time.sleep(0.7 * seconds)
         process.terminate()
         process.wait(20)
     found = checked(recording.trace, log)
@@ -184,11 +186,14 @@ def test_the_thread_record_of_another_tracer_is_read(
     assert {r["s"] for r in sources} == {None, "thread_context"}
 
 
+@pytest.mark.parametrize("late", [False, True])
 def test_a_thread_record_that_does_not_follow_greenlets_is_not_taken(
-    record: Record, tmp_path: Path
+    late: bool, record: Record, tmp_path: Path
 ) -> None:
-    trace, found = _beside_ddtrace(record, tmp_path / "log", 1, "greenlets")
-    assert (found.right, found.wrong) == (0, 0)
+    """Not even of those that are imported while it is recorded."""
+    what = ("greenlets", "late") if late else ("greenlets",)
+    trace, found = _beside_ddtrace(record, tmp_path / "log", 2 if late else 1, *what)
+    assert (found.right > 0, found.wrong) == (late, 0)
     assert found.missing > 300
     (target,) = trace.sql("SELECT level, why FROM targets").to_pylist()
     assert target["level"] == 1

@@ -87,6 +87,7 @@ class PythonSource:
         if self._probes is not None:
             context.take_tags()
             context.before_tasks(self._learn)
+            context.doubted.ask(self._targets.with_greenlets)
         self._targets.start(self._pids)
         # Those that were born before the probes knew of their parents.
         born = [pid for pid in with_children(self._pids) if pid not in self._targets.current]
@@ -125,6 +126,9 @@ class PythonSource:
             self._probes.renew_stacks(changed)
         if (native := self._drained["native"].take()) is not None:
             yield from self._context.native(native)
+        for records in (waits, samples):
+            if records is not None:
+                self._context.doubted.take_out(records["pid"], records["tag"])
         if samples is not None:
             self._holders.sampled(samples)
         if waits is not None:

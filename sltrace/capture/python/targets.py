@@ -63,6 +63,7 @@ class Targets:
         self.ended: list[Target] = []
         self.refused = 0
         self._foreign: set[str] = set()
+        self._behind: set[int] = set()
         self._mapped: list[tuple[int, Mapping]] = []
 
     def start(self, pids: Iterable[int]) -> None:
@@ -112,6 +113,19 @@ class Targets:
             ):
                 self._look_for_traces(target, now)
 
+    def with_greenlets(self) -> set[int]:
+        """Processes in which ddtrace's record of a thread is, by now, of another greenlet.
+
+        gevent may be imported late: what was recorded since the last call is of that process, too.
+        """
+        for target in list(self.current.values()):
+            if target.tls and not target.greenlets_behind and target.memory and target.python:
+                modules = target.modules.imported(target.memory, target.python)
+                self._look_at_greenlets(target, modules)
+                if target.greenlets_behind:
+                    self._tell(target)
+        return self._behind
+
     def memories(self, pid: int) -> list[tuple[Memory, Interpreter]]:
         """Where objects of a process can be read: in it, or in who it was forked from."""
         found: list[tuple[Memory, Interpreter]] = []
@@ -156,6 +170,8 @@ class Targets:
         for name in _OF_MEMORY:
             setattr(child, name, getattr(before, name))
         child.files |= before.files
+        if child.greenlets_behind:
+            self._behind.add(pid)
         self.current[pid] = child
 
     def _end(self, pid: int, ns: int, *, follow: bool) -> None:
@@ -240,12 +256,24 @@ class Targets:
         if target.tls:
             with contextlib.suppress(Unreadable):
                 target.loops_behind = datadog.loops_are_behind(memory, found, modules)
-                target.greenlets_behind = datadog.greenlets_are_behind(memory, found, modules)
-        if target.greenlets_behind and not target.trouble:
-            target.trouble = "no ids of ddtrace: its thread record does not follow greenlets"
+            self._look_at_greenlets(target, modules)
         if before != target.described(self._layout).tobytes():
             self._tell(target)
         target.complete = bool(target.tls and target.otel and target.nodes)
+
+    def _look_at_greenlets(self, target: Target, modules: dict[str, int]) -> None:
+        assert target.python
+        assert target.memory
+        with contextlib.suppress(Unreadable):
+            target.greenlets_behind = datadog.greenlets_are_behind(
+                target.memory, target.python, modules
+            )
+        if not target.greenlets_behind:
+            self._behind.discard(target.pid)
+            return
+        self._behind.add(target.pid)
+        if not target.trouble:
+            target.trouble = "no ids of ddtrace: its thread record does not follow greenlets"
 
     def _tell(self, target: Target) -> None:
         self._publish(target.pid, target.described(self._layout))

@@ -1,11 +1,13 @@
 """Threads in spans of ddtrace, which publishes OTEP 4947's thread record; logs them.
 
-With a third argument also tasks of asyncio; `patched`: as ddtrace-run does. Or `greenlets`.
+With a third argument also tasks of asyncio; `patched`: as ddtrace-run does. Or `greenlets`; `late`:
+which are imported once there is a file that is called as the log and `.late`.
 """
 
 import asyncio
 import logging
 import os
+import pathlib
 import sys
 import threading
 import time
@@ -55,6 +57,8 @@ async def handlers():
 
 
 def greenlets():
+    while "late" in sys.argv and not pathlib.Path(sys.argv[1] + ".late").exists():
+        time.sleep(0.01)
     import greenlet
 
     main = greenlet.getcurrent()
