@@ -15,12 +15,14 @@ const Blame = (() => {
   // What ran beside a wait's culprit and was of the same cgroup: which threads is not known.
   const besideCulprit = ([what, cgroup]) => what === "others" && Boolean(cgroup);
 
-  const nameOf = (party, by) => {
+  // How a party is called, and whether by words of this page: a thread may be named like those.
+  function called(party, by) {
     const [what, cgroup] = party;
-    if (what === "quota") return "quota of " + (cgroup || "its cgroup");
-    if (by === "cgroup" && besideCulprit(party)) return cgroup;
-    return WHAT[what] || party[FIELD[by]] || "unknown";
-  };
+    if (what === "quota") return { name: "quota of " + (cgroup || "its cgroup"), own: true };
+    if (by === "cgroup" && besideCulprit(party)) return { name: cgroup, own: false };
+    const name = WHAT[what] ? "" : party[FIELD[by]];
+    return { name: name || WHAT[what] || "unknown", own: !name };
+  }
 
   // Numbers of the rows of the blame table in a selection; exact tells whether all axes of the
   // selection are known here: what is not, is left open.
@@ -73,15 +75,17 @@ const Blame = (() => {
     return known.get(by);
   }
 
-  // Parties with the same name are one.
+  // Parties that are called the same are one.
   function groups(parties, by) {
     const index = new Map();
+    const list = [];
     const of = parties.map((p) => {
-      const name = nameOf(p, by);
-      if (!index.has(name)) index.set(name, index.size);
-      return index.get(name);
+      const party = called(p, by);
+      const key = `${party.own} ${party.name}`;
+      if (!index.has(key)) index.set(key, list.push(party) - 1);
+      return index.get(key);
     });
-    return { of, list: [...index.keys()] };
+    return { of, list };
   }
 
   // Cells by victim and culprit, each most time first, the rest together.
@@ -91,11 +95,11 @@ const Blame = (() => {
     const rows = totals(victims.length, (v) => culprits.reduce((sum, _, c) => sum + ns[v * width + c], 0));
     const columns = totals(width, (c) => victims.reduce((sum, _, v) => sum + ns[v * width + c], 0));
     const total = rows.reduce((a, b) => a + b, 0);
-    const pick = (names, sizes) => {
-      const order = names.map((_, i) => i).filter((i) => sizes[i] > 0).sort((a, b) => sizes[b] - sizes[a]);
-      const top = order.slice(0, order.length > TOP + 1 ? TOP : order.length).map((i) => ({ name: names[i], of: [i] }));
+    const pick = (parties, sizes) => {
+      const order = parties.map((_, i) => i).filter((i) => sizes[i] > 0).sort((a, b) => sizes[b] - sizes[a]);
+      const top = order.slice(0, order.length > TOP + 1 ? TOP : order.length).map((i) => ({ ...parties[i], of: [i] }));
       const rest = order.slice(top.length);
-      if (rest.length) top.push({ name: `${REST} (${rest.length})`, of: rest });
+      if (rest.length) top.push({ name: `${REST} (${rest.length})`, own: true, of: rest });
       return top;
     };
     const left = pick(victims, rows);
@@ -151,7 +155,7 @@ const Blame = (() => {
     const list = ({ ns }) => [...ns.keys()].filter((i) => ns[i] > 0).map((key) => ({ key, ns: ns[key], name: key }));
     const totals = [a, b].map(({ ns }) => ns.reduce((sum, v) => sum + v, 0));
     const width = a.culprits.length;
-    const [victim, culprit] = [a.victims, a.culprits].map((names) => Text.namer(names));
+    const [victim, culprit] = [a.victims, a.culprits].map((parties) => heads(parties));
     const lines = Versus.joined(list(a), list(b)).map((s) => ({
       ...s, heads: [victim(a.victims[Math.floor(s.name / width)]), culprit(a.culprits[s.name % width])],
     }));
@@ -164,11 +168,21 @@ const Blame = (() => {
     return `Of all ${view.axisNow.unit} in the selected time: culprits are not kept by ${view.axisNow.title} here.`;
   }
 
+  // Names of parties for a table, in which words of this page look different.
+  function heads(parties, length) {
+    const form = Text.namer(parties.map((p) => p.name), length);
+    return ({ name, own }) => {
+      const head = form(name);
+      head.classList.toggle("own", own);
+      return head;
+    };
+  }
+
   function matrix({ left, right, cells, total }) {
     const most = Math.max(...cells.flat().map((c) => c.ns));
-    const [victim, culprit] = [[left, 24], [right, 26]].map(([parties, length]) => Text.namer(parties.map((p) => p.name), length));
-    const head = el("tr", {}, el("td", {}), ...right.map((c) => el("th", { scope: "col" }, culprit(c.name))), el("th", { scope: "col", class: "sum" }, "total"));
-    const rows = left.map((v, i) => el("tr", {}, el("th", { scope: "row" }, victim(v.name)),
+    const [victim, culprit] = [heads(left, 24), heads(right, 26)];
+    const head = el("tr", {}, el("td", {}), ...right.map((c) => el("th", { scope: "col" }, culprit(c))), el("th", { scope: "col", class: "sum" }, "total"));
+    const rows = left.map((v, i) => el("tr", {}, el("th", { scope: "row" }, victim(v)),
       ...cells[i].map((c) => {
         const text = c.ns ? Text.duration(c.ns) : "";
         const cell = el("td", { "data-ns": c.ns, title: c.ns ? `${Text.percent(c.ns, total)} of it all, ${Text.waits(c.waits)}` : null }, text);
@@ -221,7 +235,7 @@ const Blame = (() => {
       svg.append(Text.svg("rect", { x, y: spots[i].y, width: BOX, height: Math.max(1, spots[i].h), class: "box " + dark(i) }));
       if (spots[i].h < 7 && i > 3) return above;
       const y = Math.max(spots[i].y + spots[i].h / 2 + 4, above + LINE);
-      svg.append(Text.svg("text", { x: at, y, "text-anchor": anchor }, form(p.name)));
+      svg.append(Text.svg("text", { x: at, y, "text-anchor": anchor, class: p.own ? "own" : "" }, form(p.name)));
       bottom = Math.max(bottom, y + 4);
       return y;
     }, 0);
@@ -234,5 +248,5 @@ const Blame = (() => {
     return svg;
   }
 
-  return { draw, rows, nameOf, open };
+  return { draw, rows, named, open };
 })();

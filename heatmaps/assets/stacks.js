@@ -59,10 +59,11 @@ const Stacks = (() => {
 
   function ofCulprits(cube, view, trie) {
     const { stack, sum_ns, kind, culprit } = cube.blame;
+    const threads = Blame.named(cube, "culprits", "comm");
     const [a, b] = [view.cells, view.other].map((cells, i) => (i && !cells ? null : Blame.rows(cube, view, cells)));
     return {
       trie, a: a.rows, b: b && b.rows, column: stack, values: sum_ns,
-      splits: { kind: [kind, cube.kinds.map(Text.kind)], comm: [culprit, cube.culprits.map((c) => Blame.nameOf(c, "comm"))] },
+      splits: { kind: [kind, cube.kinds.map(Text.kind)], comm: [culprit.map((c) => threads.of[c]), threads.list.map(({ name }) => name)] },
       ran: null, open: a.exact ? "" : Blame.open(cube, view),
     };
   }

@@ -174,6 +174,37 @@ def test_blame_by_process(open_report: Callable[..., Report]) -> None:
     assert sum(matrix(report).values()) == report.figures["ns"]
 
 
+def test_threads_that_are_called_as_the_page_calls_something(
+    open_report: Callable[..., Report],
+) -> None:
+    ran = {"wait_ns": 1000, "culprit_others": 1, "culprit_stack": 1}
+    rows = [
+        ran | {"culprit_tid": tid, "culprit_pid": tid, "culprit_comm": comm, "culprit_ns": ns}
+        for tid, comm, ns in (
+            (0, "idle", 1000),
+            (7, "idle CPU", 900),
+            (8, "other tasks", 800),
+            (9, "other tasks", 800),
+        )
+    ]
+    report = open_report(rows, stacks=STACKS, frames=FRAMES)
+    report.show("blame=comm")
+    heads = report.page.locator("#blame-view thead .name").evaluate_all(
+        "all => all.map(n => [n.textContent, n.classList.contains('own')])"
+    )
+    sums = report.page.locator("#blame-view tbody tr:last-child td").all_text_contents()
+    named = {(name, own): ns for (name, own), ns in zip(heads, sums, strict=False)}
+    assert named == {
+        ("idle CPU", True): "1.00 µs",
+        ("idle CPU", False): "900 ns",
+        ("other tasks", True): "500 ns",
+        ("other tasks", False): "1.60 µs",
+    }
+    # Two processes of one name are one frame.
+    report.show("stack=culprit&split=comm")
+    assert (report.frames["other tasks"], report.frames["other…asks"]) == (1600, 500)
+
+
 def test_blame_says_what_it_does_not_know(open_report: Callable[..., Report]) -> None:
     report = open_report(culpable(), shared=True)
     report.page.select_option("#axis", "policy")
