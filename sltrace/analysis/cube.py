@@ -110,7 +110,7 @@ def build_cube(
     ):
         names = {c: cubeaxes.named(trace, waits, c) for c in _NAMES}
         stacked = [cubeaxes.stack_axis(name, ranked) for name, ranked in stacks.items()]
-        joins = [*(n.join for n in names.values()), *(join for _, join, _ in stacked)]
+        named = " ".join([f"{waits} w", *(n.join for n in names.values())])
         tables = [*(n.table for n in names.values()), *(table for _, _, table in stacked)]
         time, *drawn = (
             *(axis.found for axis in plain),
@@ -119,9 +119,9 @@ def build_cube(
         )
         axes = [time, *drawn, *(axis for axis, _, _ in stacked)]
         with trace.registered(*tables):
-            source = " ".join([f"{waits} w", *joins])
+            source = " ".join([named, *(join for _, join, _ in stacked)])
             cells = summed_cells(trace, axes, source, max_rows, _LADDER)
-            grids = fine_grids(trace, time, names["kind"].axis, drawn, source, cells.level)
+            grids = fine_grids(trace, time, names["kind"].axis, drawn, named, cells.level)
     blame = blame_table(trace, origin, names["kind"], plain, holders, cells.level, ran)
     same = np.ones(len(cells.count), np.int64)
     rows = dict.fromkeys(("stack", "waker_stack", "bucket"), same) | cells.digits
