@@ -26,6 +26,16 @@ ALL_CPUS = 1 << 16
 _BOUNDS = "sltrace_cube_bounds"
 _MAX_NAMES = 2000
 
+_HISTOGRAM = ("start_ns", "end_ns", "cgroup_id", "policy", "kind")
+_KEYS = ", ".join(_HISTOGRAM)
+_SAME = " AND ".join(f"h.{key} IS NOT DISTINCT FROM s.{key}" for key in _HISTOGRAM)
+_MEAN = "s.sum_ns / s.count"
+_MIDDLE = " / ".join(
+    f"sum({of}) OVER (PARTITION BY {', '.join(f'h.{key}' for key in _HISTOGRAM)})"
+    for of in ("h.count * m.middle", "h.count")
+)
+"""Of a histogram, the mean wait that its buckets' middles give; in SQL."""
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -73,7 +83,8 @@ class Origin:
     def sql(self) -> str:
         """The waits as rows of n, ns, longest, when_ns, b (bucket) and the columns of waits.
 
-        Of histograms each bucket is a row: its middle stands for the waits in it.
+        Of histograms each bucket is a row: its middle stands for the waits in it, in such a
+        proportion that a histogram has the total that was recorded with it.
         """
         if self.source == "waits":
             return (
@@ -82,9 +93,13 @@ class Origin:
                 f"FROM {self._waits})"
             )
         return (
-            "(SELECT h.*, '' AS comm, 0 AS cpu, h.count AS n, h.count * m.middle AS ns, "
-            "m.middle AS longest, (start_ns + h.end_ns) // 2 AS when_ns, h.bucket AS b "
-            f"FROM histograms h JOIN {_BOUNDS} m USING (bucket))"
+            "(SELECT *, round(n * middle)::BIGINT AS ns, floor(middle)::BIGINT AS longest FROM "
+            "(SELECT h.*, '' AS comm, 0 AS cpu, h.count AS n, h.bucket AS b, m.middle * "
+            f"coalesce({_MEAN} / nullif({_MIDDLE}, 0), 1) AS middle, "
+            "(h.start_ns + h.end_ns) // 2 AS when_ns "
+            f"FROM histograms h JOIN {_BOUNDS} m USING (bucket) LEFT JOIN "
+            f"(SELECT {_KEYS}, sum(sum_ns) AS sum_ns, sum(count) AS count FROM histogram_sums "
+            f"GROUP BY ALL) s ON {_SAME}))"
         )
 
     @property

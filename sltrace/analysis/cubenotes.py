@@ -31,7 +31,10 @@ def aggregation_notes(
     if merged > 1:
         notes[0] += f", {merged} of them put together"
     if origin.source == "histograms":
-        notes.append("only histograms were recorded: sums are of the middle of each bucket")
+        notes.append(
+            "only histograms were recorded: totals are exact, how much of them is of which latency "
+            "is of the middles of the buckets"
+        )
     elif threshold := min_latency_ns(trace):
         notes.append(f"only waits of {format_duration(threshold)} or more were kept")
     if (group := cells.level.get("cpu", 1)) > 1:

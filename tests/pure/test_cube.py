@@ -134,29 +134,30 @@ def test_a_trace_without_waits(tmp_path: Path) -> None:
 
 def test_histograms_only(tmp_path: Path) -> None:
     low = lower_bounds()
-    rows = [
-        {
-            "start_ns": 0, "end_ns": SECOND * (1 + i % 9), "cgroup_id": 1, "cgroup": "/a",
-            "policy": "OTHER", "kind": "runq_wakeup", "bucket": i, "low_ns": int(low[i]),
-            "count": i + 1,
-        }
-        for i in range(50)
-    ]  # fmt: skip
-    sums = [
-        {
-            "start_ns": 0, "end_ns": SECOND, "cgroup_id": 1, "cgroup": "/a", "policy": "OTHER",
-            "kind": "runq_wakeup", "count": 1275, "sum_ns": 77,
-        }
-    ]  # fmt: skip
+    times = [(s * SECOND, (s + 1) * SECOND) for s in range(9)]
+    both = {"cgroup_id": 1, "policy": "OTHER", "kind": "runq_wakeup"}
+    rows, sums = [], []
+    for second, (start, end) in enumerate(times):
+        of = both | {"start_ns": start, "end_ns": end, "cgroup": f"/{second % 2}"}
+        found = [(i, i + 1) for i in range(second, 54, 9)]
+        rows += [of | {"bucket": i, "low_ns": int(low[i]), "count": n} for i, n in found]
+        # A little more than if all were as short as their bucket allows.
+        total = sum(int(low[i]) * n for i, n in found) + 7
+        sums.append(of | {"count": sum(n for _, n in found), "sum_ns": total})
     path = make_trace(tmp_path, meta={"histogram_only": True}, histograms=rows, histogram_sums=sums)
     cube = build_cube(Trace.open(path))
     assert cube.source == "histograms"
-    assert cube.rows["count"].sum() == 1275
-    assert cube.totals["runq_wakeup"]["sum_ns"] == 77
-    assert sorted(set(cube.rows["b"].tolist())) == list(range(50))
+    assert cube.rows["count"].sum() == sum(s["count"] for s in sums)
+    assert sorted(set(cube.rows["b"].tolist())) == list(range(54))
+    # Each has the total that was recorded with it, but for rounding.
+    for number, name in enumerate(cube.cgroups):
+        found = cube.rows["sum_ns"][cube.rows["cgroup"] == number].sum()
+        told = sum(s["sum_ns"] for s in sums if s["cgroup"] == name)
+        assert abs(int(found) - told) <= 54
+    assert cube.totals["runq_wakeup"]["sum_ns"] == sum(s["sum_ns"] for s in sums)
     # Cells with one wait, too, and none is shorter than a histogram.
     assert np.all(cube.rows["sum_ns"] >= cube.rows["max_ns"])
-    assert cube.bin_ns == 9 * SECOND
+    assert cube.bin_ns == SECOND
     assert any("histograms" in note for note in cube.notes)
 
 
