@@ -29,23 +29,31 @@ def _sources(meta: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def called(meta: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    """What recorders say of a source; in a merged trace it is called `TRACE: NAME`."""
-    return [source for full, source in _sources(meta) if full.rpartition(": ")[2] == name]
+    """What recorders say of a source."""
+    return [source for _, source in _called(meta, name)]
+
+
+def _called(meta: dict[str, Any], name: str) -> list[tuple[str, dict[str, Any]]]:
+    """The same, with the trace it is from: in a merged one it is called `TRACE: NAME`."""
+    split = [(full.rpartition(": "), source) for full, source in _sources(meta)]
+    return [(trace, source) for (trace, _, own), source in split if own == name]
 
 
 def looked_in_part(meta: dict[str, Any]) -> list[str]:
     """Of which Go processes the probes were on for a part of the time, in sentences."""
     found = []
-    for go in called(meta, "go"):
+    for trace, go in _called(meta, "go"):
+        # A process has the id here that its own recording had.
+        whose = f" of {trace}" if trace else ""
         budget, processes = go.get("budget"), go.get("processes")
         if not isinstance(budget, float) or not isinstance(processes, list):
             continue
         for process in processes:
             looked = process.get("looked") if isinstance(process, dict) else None
             if isinstance(looked, float) and 0 <= looked < _ALL_THE_TIME:
+                which = f"Go process {named_process(process, processes)}{whose}"
                 found.append(
-                    f"level {process.get('level')} looked at Go process "
-                    f"{named_process(process, processes)} {looked:.1%} of the time, "
+                    f"level {process.get('level')} looked at {which} {looked:.1%} of the time, "
                     f"to stay within {100 * budget:.3g}% of its CPU time"
                 )
     if (more := len(found) - _MOST) > 0:

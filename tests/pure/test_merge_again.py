@@ -14,6 +14,7 @@ from sltrace.analysis.meta import gaps, recorded_ns
 from sltrace.errors import UsageError
 from sltrace.model import PID_SPACE
 from sltrace.trace.merge import merge
+from sltrace.trace.notes import looked_in_part
 from sltrace.trace.reader import Trace
 from tests.pure.test_merge import UNIX, clock, trace_of
 from tests.support.traces import SECOND
@@ -115,3 +116,9 @@ def test_what_traces_of_one_name_say_of_their_sources_is_kept(tmp_path: Path) ->
     whole = merged(tmp_path / "m.slt", machine(tmp_path, "x"), machine(tmp_path, "yy"))
     assert [m["trace"] for m in whole.meta["merged"]] == ["made.slt", "made.slt#2"]
     assert sorted(s["sampled"] for s in whole.sources("go")) == [1, 2]
+
+
+def test_a_process_in_a_note_has_the_id_of_its_recording() -> None:
+    go = {"budget": 0.03, "processes": [{"pid": 7, "level": 1, "looked": 0.27}]}
+    (note,) = looked_in_part({"sources": {"made.slt#2: go": go}})
+    assert "looked at Go process 7 of made.slt#2 27.0% of the time" in note
