@@ -6,6 +6,8 @@ const Keyboard = (() => {
 
   function attach(node, heatmap, view, status) {
     let anchor = null;
+    // It is about the last key: whatever else changes the view makes it old.
+    view.onChange(() => { status.textContent = ""; });
 
     node.addEventListener("keydown", (event) => {
       if (event.altKey || event.metaKey) return;

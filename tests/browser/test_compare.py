@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.report import FRAMES, STACKS, UNITS, Report
+from tests.browser.report import FRAMES, STACKS, UNITS, Report, waits
 
 pytestmark = pytest.mark.browser
 
@@ -149,6 +149,14 @@ def test_by_keyboard(open_report: Callable[..., Report]) -> None:
     report.page.keyboard.press("Escape")
     assert "cells=" in report.page.url
     assert "with=" not in report.page.url
+
+
+def test_what_is_only_in_one_of_them_is_not_cut(open_report: Callable[..., Report]) -> None:
+    report = open_report(waits(200))
+    report.show("axis=kind&cells=0-299,0-0&with=0-299,1-1")
+    changes = report.page.locator("#tables .bar-cell:text('100.0 points')")
+    assert changes.count() >= 2
+    assert changes.evaluate_all("all => all.every(n => n.scrollWidth <= n.clientWidth)")
 
 
 def test_a_selection_against_itself_is_no_difference(open_report: Callable[..., Report]) -> None:

@@ -64,6 +64,10 @@ def test_a_rectangle_made_with_the_keyboard(open_report: Callable[..., Report]) 
     assert report.text("#heat-status")
     report.page.keyboard.press("Escape")
     assert "cells" not in report.page.url
+    assert report.text("#heat-status") == "The selection is cleared."
+    report.drag(0.2, 0.2, 0.4, 0.4)
+    assert not report.text("#heat-status")
+    report.page.click("#clear")
     assert report.figures["count"] == report.by_duckdb()[0]
 
 
