@@ -72,6 +72,7 @@ def cpu_profile(trace: Trace, cube: Cube, part: Stretch | None = None) -> Profil
         windows=[bins[i] for i in rows.column("bin").to_pylist()] if unix else [],
         complete=True,
         paused_ns=duration - recorded_ns(trace, start, end),
+        placed=True,
     )
 
 

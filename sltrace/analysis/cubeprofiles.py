@@ -12,7 +12,7 @@ import numpy as np
 
 from sltrace.analysis.cubedata import NOBODY, MergedProfile, Owner
 from sltrace.analysis.cubeowners import Owners
-from sltrace.analysis.meta import clock_ns, gaps, recorded_ns
+from sltrace.analysis.meta import clock_notes, clock_ns, gaps, recorded_ns
 from sltrace.durations import format_duration
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ class OwnedProfiles:
                 rows[which, known[whole], owner, windows.number(window)] += value
             merged.append(_described(self._trace, profile, outside))
         rows, notes = _bounded(rows, windows.own)
+        notes += placement_notes(self._trace, self._profiles)
         whose = {owner: i for i, owner in enumerate(dict.fromkeys(o for _, _, o, _ in rows))}
         columns = {
             "profile": [which for which, _, _, _ in rows],
@@ -119,6 +120,12 @@ class OwnedProfiles:
             profile_windows=windows.times,
             notes=[*cube.notes, *(m.sentence for m in merged), *notes],
         )
+
+
+def placement_notes(trace: Trace, profiles: Sequence[Profile]) -> list[str]:
+    """What must be said of how profiles are placed."""
+    by_wall = any(p.start_unix_ns and not p.placed for p in profiles)
+    return clock_notes(trace, "profiles from files") if by_wall else []
 
 
 class _Frames:

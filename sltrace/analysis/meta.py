@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sltrace.durations import format_duration
 from sltrace.model import PID_SPACE
+from sltrace.trace.machines import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +28,24 @@ def clock_ns(trace: Trace, name: str) -> int:
     """start_ns, end_ns (CLOCK_MONOTONIC), start_unix_ns or end_unix_ns; 0 where unknown."""
     clock = trace.meta.get("clock")
     return natural(clock.get(name)) if isinstance(clock, dict) else 0
+
+
+def clock_of(trace: Trace) -> Clock:
+    """From the wall clock to ns from the start of the recording, through the trace's own map."""
+    length = clock_ns(trace, "end_ns") - clock_ns(trace, "start_ns")
+    return Clock(0, length, clock_ns(trace, "start_unix_ns"), clock_ns(trace, "end_unix_ns"))
+
+
+def clock_notes(trace: Trace, what: str) -> list[str]:
+    """What must be said of how something is placed by its times of the wall clock."""
+    clock = clock_of(trace)
+    if not clock.stepped:
+        return []
+    by, when = format_duration(abs(clock.ahead_ns)), "late" if clock.ahead_ns > 0 else "early"
+    return [
+        f"the wall clock was set during the recording: {what} of the time after that are placed "
+        f"{by} too {when}"
+    ]
 
 
 def node_of_cpu(trace: Trace) -> dict[int, int]:

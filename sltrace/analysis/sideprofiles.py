@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sltrace.analysis.cubeprofiles import Stretch
+from sltrace.analysis.cubeprofiles import Stretch, placement_notes
 from sltrace.analysis.meta import clock_ns
 from sltrace.analysis.part import Whole
 from sltrace.durations import format_duration
@@ -58,6 +58,7 @@ def running(side: Side, stored: Sequence[Profile], more: Sequence[Profile]) -> R
             if cube.profiles[profile].on_cpu:
                 stacks[tuple(cube.frames[f] for f in cube.stacks[stack])] += value
     sentences += [f"{p.where}: not time on the CPU" for p in profiles if not p.on_cpu]
+    sentences += placement_notes(side.trace, profiles)
     return Running(stacks, tuple(sentences))
 
 

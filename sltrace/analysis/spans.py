@@ -11,11 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sltrace.analysis.meta import clock_ns
+from sltrace.analysis.meta import clock_ns, clock_of
 from sltrace.analysis.timeline import Timeline, Wait, normal_id, time_by_cause
-from sltrace.durations import format_duration
 from sltrace.errors import UsageError
-from sltrace.trace.machines import Clock
 from sltrace.trace.reader import Trace
 
 MAX_BYTES = 1 << 28
@@ -121,7 +119,7 @@ def explain_spans(trace: Trace, seen: Timeline, spans: Sequence[Span]) -> list[S
         key=lambda s: s.start_unix_ns - s.end_unix_ns,
     )[:MAX_SPANS]
     by_id = {s.span_id: s for s in chosen}
-    clock = _clock(trace)
+    clock = clock_of(trace)
     times = {
         i: (clock.monotonic(s.start_unix_ns), clock.monotonic(s.end_unix_ns))
         for i, s in by_id.items()
@@ -151,24 +149,6 @@ def explain_spans(trace: Trace, seen: Timeline, spans: Sequence[Span]) -> list[S
             )
         )
     return found
-
-
-def clock_notes(trace: Trace) -> list[str]:
-    """What must be said beside spans of how they are placed."""
-    clock = _clock(trace)
-    if not clock.stepped:
-        return []
-    by, when = format_duration(abs(clock.ahead_ns)), "late" if clock.ahead_ns > 0 else "early"
-    return [
-        f"the wall clock was set during the recording: spans of the time after that are placed "
-        f"{by} too {when}"
-    ]
-
-
-def _clock(trace: Trace) -> Clock:
-    """From the wall clock to ns from the start of the recording, through the trace's own map."""
-    length = clock_ns(trace, "end_ns") - clock_ns(trace, "start_ns")
-    return Clock(0, length, clock_ns(trace, "start_unix_ns"), clock_ns(trace, "end_unix_ns"))
 
 
 def _elsewhere(tagged: Sequence[Wait], start_ns: int, end_ns: int) -> bool:

@@ -64,7 +64,8 @@ def command(
 
     Without --trace-id, the traces that lost most time are listed.
     """
-    from sltrace.analysis.spans import clock_notes, explain_spans, read_spans
+    from sltrace.analysis.meta import clock_notes
+    from sltrace.analysis.spans import explain_spans, read_spans
     from sltrace.analysis.timeline import normal_id, slowest, timeline
     from sltrace.trace.reader import Trace
 
@@ -82,7 +83,7 @@ def command(
     seen = timeline(trace, normal_id(trace_id))
     explained = explain_spans(trace, seen, spans)
     if spans:
-        seen = replace(seen, notes=(*seen.notes, *clock_notes(trace)))
+        seen = replace(seen, notes=(*seen.notes, *clock_notes(trace, "spans")))
     beyond = len({s.span_id for s in spans if s.trace_id == seen.trace_id}) - len(explained)
     if as_json:
         of_spans = {"spans": [s.to_json() for s in explained], "spans_beyond": beyond}

@@ -57,6 +57,7 @@ class Profile:
             empty: all in the profile's own time.
         complete: Its stacks begin where the trace's do.
         paused_ns: How long of its duration nothing was sampled, as between merged recordings.
+        placed: Its times are of the trace's own clock, and go back to where they were on it.
     """
 
     where: str
@@ -71,6 +72,7 @@ class Profile:
     windows: list[Window] = field(default_factory=list)
     complete: bool = False
     paused_ns: int = 0
+    placed: bool = False
 
     @property
     def total(self) -> int:

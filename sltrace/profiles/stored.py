@@ -43,6 +43,7 @@ def stored_profiles(trace: Trace) -> tuple[list[Profile], list[str]]:
                 read,
                 start_unix_ns=max(0, start),
                 duration_ns=max(0, (row["end_ns"] or row["start_ns"]) - row["start_ns"]),
+                placed=True,
             )
         parts.setdefault((where, read.measure), []).append(read)
     return [_joined(found) for found in parts.values()], notes

@@ -137,6 +137,18 @@ def test_other_times_are_said(tmp_path: Path, start: int | None, words: str) -> 
         assert "before" not in cube.notes[-1]
 
 
+def test_a_wall_clock_that_was_set_is_said_beside_what_is_placed_by_it(tmp_path: Path) -> None:
+    clock = META["clock"] | {"end_unix_ns": META["clock"]["end_unix_ns"] + 60 * SECOND}
+    data = make_pprof({("a",): [1, 9]}, start_unix_ns=clock["start_unix_ns"], duration_ns=SECOND)
+    stored = _stored(0, "shop", data)
+    trace = Trace.open(make_trace(tmp_path, [{}], meta={"clock": clock}, profiles=[stored]))
+    said = "profiles from files of the time after that are placed 60.0 s too late"
+    own, _ = stored_profiles(trace)
+    assert not any(said in note for note in beside(trace, own).notes)
+    of_file = read_pprof(written(tmp_path, data))
+    assert any(said in note for note in beside(trace, [*own, of_file]).notes)
+
+
 def test_what_is_counted_at_several_moments_says_so(tmp_path: Path) -> None:
     """Nine goroutines, three times: there were never 27."""
     types = [("goroutine", "count")]
