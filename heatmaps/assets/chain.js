@@ -37,7 +37,9 @@
   }
 
   fitted(at("graph"), (node, width) => node.replaceChildren(ChainGraph.draw(data.links, width)));
-  const whole = data.links.reduce((sum, link) => sum + link.blocked, 0);
+  const [whole, queued] = ["blocked", "runq"].map((field) => data.links.reduce((sum, link) => sum + link[field], 0));
+  at("graph-note").hidden = !whole || !queued;
+  at("graph-note").textContent = `The graph is of the time parked, ${Text.duration(whole)}. What was waited for a P after that, ${Text.duration(queued)}, is in the table only.`;
   at("links").append(Table.make("", ["waited in, why, and made to go on by", "parked", "then for a P", "waits"], data.links.map((link) => [
     place(link, ["began as ", Text.name(link.started, 60)], link.waker),
     Table.bar(Text.duration(link.blocked), link.blocked, whole), Text.duration(link.runq), Text.number(link.count),

@@ -83,6 +83,10 @@ def test_the_graph_holds_every_nanosecond(pages: Pages, tmp_path: Path) -> None:
             bands = report.page.locator(f".band[data-from='{step}']")
             sums = bands.evaluate_all("all => all.map(node => +node.dataset.ns)")
             assert sum(sums) == total
+        queued = report.trace.sql(
+            "SELECT sum(wait_ns)::BIGINT AS ns FROM waits WHERE kind = 'goroutine'"
+        )["ns"][0].as_py()
+        assert f"for a P after that, {queued / 1000:.0f} µs," in report.text("#graph-note")
         # All links are rows of the table, hostile names as text.
         if report.page.locator("#links .more").count():
             report.page.click("#links .more")
