@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from heatmaps.encode import bounded, said
+from sltrace.plural import counted
 
 if TYPE_CHECKING:
     from sltrace.analysis.cubedata import Cube
@@ -16,6 +17,27 @@ if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
 
 _MAX_LINES = 200
+
+COUNTED = {
+    "below_min": ("wait", "shorter than --min-latency"),
+    "cgroup_ring_full": ("cgroup name", "that found no room"),
+    "clock_backwards": ("wait", "that ended before it began"),
+    "not_followed": ("time", "a child or new cgroup was not followed"),
+    "python_names_lost": ("stack", "of asyncio tasks that have too many names"),
+    "python_native_lost": ("native stack", "of CPU samples that found no room"),
+    "python_processes_lost": ("time", "a child was not followed"),
+    "python_samples_lost": ("CPU sample", "that found no room"),
+    "python_stacks_capped": ("Python stack", "beyond --python-rate"),
+    "python_stacks_cut": ("Python stack", "of more than 128 frames"),
+    "python_stacks_failed": ("Python stack", "not read to its end"),
+    "python_stacks_lost": ("Python stack", "that found no room"),
+    "python_threads_lost": ("Python thread", "beyond those that are followed"),
+    "stack_ring_full": ("stack", "that found no room"),
+    "stacks_capped": ("stack", "beyond --stack-rate"),
+    "stacks_failed": ("kernel stack", "that could not be walked"),
+    "task_ring_full": ("thread name", "that found no room"),
+}
+"""By counter of what was refused on purpose or is incomplete: one of it, and what about it."""
 
 
 def facts(trace: Trace, cube: Cube) -> dict[str, Any]:
@@ -44,8 +66,8 @@ def facts(trace: Trace, cube: Cube) -> dict[str, Any]:
         "min_latency_ns": _natural(meta.get("min_latency_ns")) or 0,
         "missed": lost.missed_count,
         "losses": notice(lost),
-        "discards": [[c.name, c.value] for c in lost.counters if c.kind == "discard" and c.value],
-        "partial": [[c.name, c.value] for c in lost.counters if c.kind == "partial" and c.value],
+        "discards": _counted(lost, "discard"),
+        "partial": _counted(lost, "partial"),
         "overhead": {k: _natural(v) for k, v in _mapping(meta.get("overhead")).items()},
         "notes": [
             said(note)
@@ -58,6 +80,16 @@ def facts(trace: Trace, cube: Cube) -> dict[str, Any]:
         ],
         "not_attached": _not_attached(_mapping(meta.get("probes")).get("not_attached")),
     }
+
+
+def _counted(lost: Losses, kind: str) -> list[str]:
+    """What the counters of a class tell, in words."""
+    found = []
+    for counter in lost.counters:
+        if counter.kind == kind and counter.value:
+            what, about = COUNTED.get(counter.name, (bounded(counter.name).replace("_", " "), ""))
+            found.append(f"{counted(counter.value, what)} {about}".rstrip())
+    return found
 
 
 def notice(lost: Losses) -> dict[str, str]:

@@ -10,9 +10,9 @@ const Facts = (() => {
     const missing = document.getElementById("losses");
     missing.className = facts.losses.look;
     missing.textContent = Text.safe(facts.losses.sentence);
-    const aside = [["Refused on purpose", counters(facts.discards)], ["Incomplete", counters(facts.partial)]];
-    for (const [name, value] of aside) {
-      if (value) missing.parentNode.append(el("p", { class: "aside" }, el("b", {}, name + ": "), value));
+    const aside = [["Refused on purpose", facts.discards], ["Incomplete", facts.partial]];
+    for (const [name, counted] of aside) {
+      if (counted.length) missing.parentNode.append(el("p", { class: "aside" }, el("b", {}, name + ": "), counted.map(Text.safe).join(", ")));
     }
     const list = el("dl", {});
     for (const [name, value] of lines(cube)) {
@@ -27,10 +27,6 @@ const Facts = (() => {
   function kinds(cube) {
     const known = Text.inOrder(cube.kinds).filter(Text.meaning);
     return known.map((k) => el("div", {}, el("dt", {}, Text.kind(k)), el("dd", {}, Text.meaning(k) + ".")));
-  }
-
-  function counters(list) {
-    return list.map(([name, value]) => `${Text.number(value)} ${Text.safe(name.replace(/_/g, " "))}`).join(", ");
   }
 
   function recorded(cube) {

@@ -42,7 +42,9 @@ const Figures = (() => {
     }
     const longest = () => cube.exact ? Text.duration(total.max) : Text.between(...cube.quantile(total, 1));
     figures.push(["longest", total.count ? longest() : "–"]);
-    const title = cells ? view.words(cells) : cube.whole;
+    // Percentiles of waits that are long anyway are none of all waits.
+    const least = cube.facts.min_latency_ns;
+    const title = (cells ? view.words(cells) : cube.whole) + (least && cube.exact ? `, waits of ${Text.limit(least)} or more` : "");
     const label = name ? el("b", { class: "which " + name.toLowerCase() }, name) : "";
     return el("div", { class: "figures" },
       el("p", { class: "figures-title" }, label, cells && !name ? "Selected: " : "", title),

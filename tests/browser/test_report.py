@@ -127,7 +127,7 @@ def test_losses_are_said_first_and_drawn(open_report: Callable[..., Report]) -> 
     ]
     report = open_report(counters=counters)
     assert "1,204 waits lost on CPU 1" in report.text("#losses")
-    assert "77 below min" in report.text(".notice")
+    assert "Refused on purpose: 77 waits shorter than --min-latency" in report.text(".notice")
     assert report.page.locator("#heatmap .shapelayer path").count() == 3
     assert report.page.is_visible("#loss-help")
     strip = report.page.locator("#heatmap .shapelayer path").last.bounding_box()
@@ -226,6 +226,13 @@ def test_a_trace_with_histograms_only(open_report: Callable[..., Report]) -> Non
             "all => all.filter(b => b.scrollWidth > b.clientWidth + 1).length"
         )
         assert cut == 0
+
+
+def test_a_trace_of_long_waits_says_so_where_the_percentiles_are(
+    open_report: Callable[..., Report],
+) -> None:
+    report = open_report([{"wait_ns": 200_000}], meta={"min_latency_ns": 100_000})
+    assert report.text("#figures .figures-title") == "The whole recording, waits of 100 µs or more"
 
 
 def test_a_trace_without_stacks_says_so(open_report: Callable[..., Report]) -> None:

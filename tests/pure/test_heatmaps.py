@@ -14,9 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heatmaps.encode import MAX_NAME, ColumnBlock, bounded, embedded_json, said
+from heatmaps.facts import COUNTED
 from heatmaps.figure import base_figure
 from heatmaps.page import build_page
 from heatmaps.trie import Trie
+from sltrace.capture import tallies
+from sltrace.capture.python import rows
 from sltrace.cli.main import run
 from sltrace.trace.reader import Trace
 from tests.support.traces import make_trace
@@ -106,6 +109,11 @@ def test_names_are_bounded() -> None:
     assert len(bounded("x" * 1_000_000)) == MAX_NAME
     assert bounded(None) == ""
     assert bounded(12) == "12"
+
+
+def test_what_was_counted_has_words() -> None:
+    classes = tallies.CLASSES | rows.CLASSES
+    assert set(COUNTED) == {n for n, c in classes.items() if c in ("discard", "partial")}
 
 
 def test_the_figure_is_plain_json_without_plotly_defaults() -> None:
