@@ -24,6 +24,8 @@ const Blame = (() => {
     return { name: name || WHAT[what] || "unknown", own: !name };
   }
 
+  const isRest = ({ name, own }) => own && name === REST;
+
   // Numbers of the rows of the blame table in a selection; exact tells whether all axes of the
   // selection are known here: what is not, is left open.
   function rows(cube, view, cells) {
@@ -97,9 +99,11 @@ const Blame = (() => {
     const total = rows.reduce((a, b) => a + b, 0);
     const pick = (parties, sizes) => {
       const order = parties.map((_, i) => i).filter((i) => sizes[i] > 0).sort((a, b) => sizes[b] - sizes[a]);
-      const top = order.slice(0, order.length > TOP + 1 ? TOP : order.length).map((i) => ({ ...parties[i], of: [i] }));
-      const rest = order.slice(top.length);
-      if (rest.length) top.push({ name: `${REST} (${rest.length})`, own: true, of: rest });
+      // What the page's data has together already, nobody knows how many, is not one of them.
+      const [together, named] = [true, false].map((is) => order.filter((i) => isRest(parties[i]) === is));
+      const top = named.slice(0, named.length > TOP + 1 ? TOP : named.length).map((i) => ({ ...parties[i], of: [i] }));
+      const rest = [...named.slice(top.length), ...together];
+      if (rest.length) top.push({ name: together.length ? REST : `${REST} (${rest.length})`, own: true, of: rest });
       return top;
     };
     const left = pick(victims, rows);

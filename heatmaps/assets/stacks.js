@@ -25,9 +25,8 @@ const Stacks = (() => {
       let stack = stackOf.get(key);
       if (stack === undefined) {
         stackOf.set(key, stack = paths.length);
-        const parts = cube.cgroups[cgroup[i]].split("/").filter(Boolean);
         paths.push([
-          ...(parts.length ? parts : [""]).map((p) => frame("/" + p, "native")),
+          ...levels(cube.cgroups[cgroup[i]]).map((level) => frame(level, "native")),
           ...(cube.comms[comm[i]] ? [frame(cube.comms[comm[i]], "other")] : []),
           frame(Text.kind(cube.kinds[kind[i]]), "kernel"), frame(cube.policies[policy[i]] || "policy not recorded", "other"),
         ]);
@@ -35,6 +34,14 @@ const Stacks = (() => {
       column[i] = stack;
     }
     return { trie: Trie.fromPaths(paths, names, kinds), columns: { victim: column, waker: column } };
+  }
+
+  // Of a cgroup's path: `/a/b`, `HOST:/a/b` of a merged trace, or what stands for several or none.
+  function levels(path) {
+    const [first, ...parts] = path.split("/");
+    const below = parts.filter(Boolean).map((part) => "/" + part);
+    if (first) return [first, ...below];
+    return below.length ? below : [path || Text.nameless("cgroup")];
   }
 
   // Tree of frames and which stack each row of the cube has.

@@ -235,6 +235,11 @@ def test_a_trace_of_long_waits_says_so_where_the_percentiles_are(
     assert report.text("#figures .figures-title") == "The whole recording, waits of 100 µs or more"
 
 
+def test_cgroups_in_place_of_stacks(open_report: Callable[..., Report]) -> None:
+    report = open_report([{"cgroup": name} for name in ("h1:/a", "/b/c", "/", None)])
+    assert {"h1:", "/a", "/b", "/c", "/", "unknown"} <= set(report.frames)
+
+
 def test_a_trace_without_stacks_says_so(open_report: Callable[..., Report]) -> None:
     rows = [r | {"stack_kernel": None, "waker_stack_kernel": None} for r in waits(300)]
     report = open_report(rows)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sltrace.analysis import cubeblame
 from sltrace.analysis.blame import blame
 from sltrace.analysis.selection import Selection
 from tests.browser.report import FRAMES, STACKS, Report, waits
@@ -203,6 +204,17 @@ def test_threads_that_are_called_as_the_page_calls_something(
     # Two processes of one name are one frame.
     report.show("stack=culprit&split=comm")
     assert (report.frames["other tasks"], report.frames["other…asks"]) == (1600, 500)
+
+
+def test_all_others_are_one_row(
+    open_report: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that the page has by name and those that it has together."""
+    monkeypatch.setattr(cubeblame, "_MAX_TASKS", 12)
+    report = open_report([{"cgroup": f"/c{i:02}", "wait_ns": 90 - i} for i in range(30)])
+    victims = report.page.locator("#blame-view tbody .name").all_text_contents()
+    assert victims == [*(f"/c{i:02}" for i in range(8)), "all others"]
+    assert sum(matrix(report).values()) == report.figures["ns"]
 
 
 def test_blame_says_what_it_does_not_know(open_report: Callable[..., Report]) -> None:
