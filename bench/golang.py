@@ -135,7 +135,8 @@ def main() -> None:
     options = parser.parse_args()
     loads = options.load or list(LOADS)
     ways = [way for way in WAYS if way in (options.only or WAYS)]
-    rows, kept = [], {}
+    rows: list[tuple[str, ...]] = []
+    kept: dict[str, list[tuple[float, float, float]]] = {}
     for load in loads:
         costs: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
         """Before, with it, after; what is after one is before the next."""
@@ -157,7 +158,7 @@ def main() -> None:
             ratios = [cost / ((before + after) / 2) for before, cost, after in costs[way]]
             bound = BOUNDS.get(way) if load == "http" else None
             cells = [spread([cost / unit for _, cost, _ in costs[way]], 1), spread(ratios)]
-            rows.append([LOADS[load], way, *cells, surely(ratios), f"{bound or ''}"])
+            rows.append((LOADS[load], way, *cells, surely(ratios), f"{bound or ''}"))
         kept |= {f"{load}, {way}": each for way, each in costs.items()}
     print(
         write(

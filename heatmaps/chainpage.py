@@ -38,7 +38,8 @@ def build_chain_page(trace: Trace, chain: Chain, subject: str) -> bytes:
             {
                 "where": bounded(link.where),
                 "started": bounded(link.started),
-                "words": bounded(link.words),
+                "words": bounded(link.why.words),
+                "costs": link.why.costs,
                 "waker": bounded(link.waker),
                 "count": link.count,
                 "blocked": link.blocked_ns,
@@ -56,7 +57,7 @@ def build_chain_page(trace: Trace, chain: Chain, subject: str) -> bytes:
                 "nth": step.nth,
                 "goid": step.goid,
                 "where": bounded(step.where),
-                "words": bounded(step.words),
+                "words": bounded(step.why.words),
                 "waker": bounded(step.waker),
                 "waker_goid": step.waker_goid,
             }

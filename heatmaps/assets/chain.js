@@ -11,7 +11,7 @@
 
   // A function over what is known of the wait in it.
   function place(link, more, waker) {
-    const parts = [Text.safe(link.words), ...(waker === NOBODY ? [] : [["by ", Text.name(waker, 80)]]), more];
+    const parts = [Text.safe(link.words), ...(waker === NOBODY ? [] : [["by ", Text.name(waker, 80)]]), ...(link.costs ? ["costs " + link.costs] : []), more];
     return el("div", {}, Text.name(link.where, 80), el("div", { class: "help" }, ...parts.flatMap((part, i) => (i ? [" · "] : []).concat(part))));
   }
 

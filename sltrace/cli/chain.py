@@ -79,16 +79,17 @@ def _show(result: Chain, top: int) -> None:
     rows = [
         [
             output.text(link.where),
-            output.text(link.words),
+            output.text(link.why.words),
             output.text(link.waker),
+            link.why.costs or NOT_RECORDED,
             output.duration(link.blocked_ns) if link.blocked_ns else NOT_RECORDED,
             output.duration(link.runq_ns),
             output.number(link.count),
         ]
         for link in result.links[:top]
     ]
-    headers = ["WAITS IN", "WHY", "WOKEN BY", "PARKED", "THEN FOR A P", "WAITS"]
-    click.echo(output.table(headers, rows, names=3))
+    headers = ["WAITS IN", "WHY", "WOKEN BY", "COSTS", "PARKED", "THEN FOR A P", "WAITS"]
+    click.echo(output.table(headers, rows, names=4))
     _tell_rest(len(rows), len(result.links), len(result.links))
     if result.steps:
         click.echo()
@@ -97,7 +98,7 @@ def _show(result: Chain, top: int) -> None:
                 output.duration(step.start_ns),
                 _goroutine(step, several=result.several),
                 output.text(step.where),
-                "waits for a P" if step.kind == "goroutine" else output.text(step.words),
+                "waits for a P" if step.kind == "goroutine" else output.text(step.why.words),
                 output.text(step.waker)
                 + (f" (goroutine {step.waker_goid})" if step.waker_goid else ""),
                 output.duration(step.end_ns - step.start_ns),

@@ -179,6 +179,10 @@ def test_a_long_path_says_how_long_it_is(tmp_path: Path) -> None:
 
 
 def test_reasons_have_plain_words() -> None:
-    assert explain("system call") == "came back from a system call"
-    assert explain("chan send") == "waits until a channel takes its value"
-    assert explain("something new") == "something new"
+    for reason, words, costs in (
+        ("chan send", "waits until a channel takes its value", ""),
+        ("IO wait", "waits for the network (netpoller)", "a system call"),
+        ("system call", "came back from a system call", "a system call; its P is handed off"),
+        ("something new", "something new", ""),
+    ):
+        assert (explain(reason).words, explain(reason).costs) == (words, costs)

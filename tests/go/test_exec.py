@@ -116,7 +116,7 @@ def test_what_a_service_becomes_by_exec_is_another(tmp_path: Path, version: str)
         steps = [
             (step.where, step.waker, step.waker_goid)
             for step in chain(trace, goid=woken).steps
-            if step.nth == nth and step.words == "waits for a value from a channel"
+            if step.nth == nth and step.why.words == "waits for a value from a channel"
         ]
         assert len(steps) >= 3
         assert set(steps) == {("main.handOver.func1", "main.handOver", waker)}

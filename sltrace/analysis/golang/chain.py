@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sltrace.analysis.golang.health import refused
 from sltrace.analysis.golang.programs import number_at, programs
-from sltrace.analysis.golang.reasons import explain
+from sltrace.analysis.golang.reasons import Reason, explain
 from sltrace.analysis.golang.sites import UNKNOWN, Site, sites
 from sltrace.analysis.losses import Losses, losses
 from sltrace.analysis.meta import clock_ns
@@ -38,8 +38,8 @@ class Link:
     Attributes:
         where: Function the waiting goroutines were parked in; `started` is their first.
         started: Likewise.
-        reason: The runtime's word for it, and in plain words.
-        words: Likewise.
+        reason: The runtime's word for it.
+        why: What that means.
         waker: Function that made them go on; NOBODY where it was no goroutine, NOT_RECORDED where
             they were not parked or that was not recorded.
         waker_started: First function of the waking goroutine.
@@ -51,7 +51,7 @@ class Link:
     where: str
     started: str
     reason: str
-    words: str
+    why: Reason
     waker: str
     waker_started: str
     count: int
@@ -76,7 +76,7 @@ class Step:
     goid: int
     where: str
     reason: str
-    words: str
+    why: Reason
     waker_goid: int | None
     waker: str
     trace_id: str | None
@@ -210,7 +210,7 @@ def _steps(trace: Trace, condition: str, parameters: list[object]) -> list[Step]
             goid=row["goid"] or 0,
             where=named.get(row["stack"] or 0, UNKNOWN).where,
             reason=row["reason"] or "",
-            words=explain(row["reason"]),
+            why=explain(row["reason"]),
             waker_goid=row["waker_goid"],
             waker=_waker(row, named),
             trace_id=row["trace_id"],

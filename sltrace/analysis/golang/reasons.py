@@ -1,4 +1,4 @@
-"""Go's wait reasons in plain words, and what each means for the P and the kernel."""
+"""Go's wait reasons in plain words, and what a wait costs beside its time."""
 
 from __future__ import annotations
 
@@ -7,15 +7,28 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Reason:
-    """Attributes: words; whether the wait is a system call; what becomes of the P meanwhile."""
+    """What a reason means.
+
+    Attributes:
+        words: Plain ones.
+        system_call: Whether the wait costs a system call. Before one for the network the read or
+            write was tried (waitRead after EAGAIN in internal/poll/fd_unix.go).
+        hands_off_p: Whether its P is taken from its thread and given to another (retake in
+            runtime/proc.go). Else the thread goes on with the P's next goroutine.
+    """
 
     words: str
-    system_call: bool
-    p: str
+    system_call: bool = False
+    hands_off_p: bool = False
+
+    @property
+    def costs(self) -> str:
+        """The same in words; empty if it is time only."""
+        handed = "; its P is handed off" if self.hands_off_p else ""
+        return f"a system call{handed}" if self.system_call else ""
 
 
-_FREE = "goes on with other goroutines"
-_PARKED = {
+_WORDS = {
     "chan receive": "waits for a value from a channel",
     "chan send": "waits until a channel takes its value",
     "chan receive (nil chan)": "receives from a nil channel: for ever",
@@ -36,21 +49,16 @@ _PARKED = {
     "wait for GC cycle": "waits for the garbage collector",
     "GC worker (idle)": "garbage collector's worker, idle",
     "finalizer wait": "runs finalizers, has none",
+    "new goroutine": "was just started",
+    "preempted": "was preempted (10 ms were over, or the world was stopped)",
+    "yielded": "gave its P to others",
+    "system call": "came back from a system call",
 }
-_OWN = {
-    "new goroutine": Reason("was just started", False, _FREE),
-    "preempted": Reason(
-        "was preempted (10 ms were over, or the world was stopped)",
-        False,
-        "goes on with the next in line",
-    ),
-    "yielded": Reason("gave its P to others", False, "goes on with the next in line"),
-    "system call": Reason("came back from a system call", True, "was handed to another thread"),
-}
+_SYSTEM_CALLS = {"IO wait": False, "system call": True}
+"""And whether the P is handed off."""
 
 
 def explain(reason: str | None) -> Reason:
-    """What a reason means; a reason that is not known stands for itself."""
-    if reason in _OWN:
-        return _OWN[reason]
-    return Reason(_PARKED.get(reason or "", reason or "not known"), False, _FREE)
+    """What a reason means; one that is not known stands for itself."""
+    words = _WORDS.get(reason or "", reason or "not known")
+    return Reason(words, reason in _SYSTEM_CALLS, _SYSTEM_CALLS.get(reason or "", False))
