@@ -54,7 +54,7 @@ def test_the_disease_is_named(name: str, record: Record) -> None:
         with record("--", *_command(name, "disease")) as recording:
             recording.wait()
         found = _findings(recording.path)
-        print(f"\n{name}: {[f['what'] for f in found]}")
+        print(f"\n{name}: {[f['sentence'] for f in found]}")
         # Others may follow from it: tasks without number are work for the collector.
         named = [f for f in found if f["name"] == disease]
         if named:
@@ -165,7 +165,7 @@ def test_too_many_threads_for_the_quota(record: Record) -> None:
                 process.kill()
                 process.wait()
         found = _findings(recording.path)
-        print(f"\n{mode}: {[f['what'] for f in found]}")
+        print(f"\n{mode}: {[f['sentence'] for f in found]}")
         names = {f["name"] for f in found}
         # Whoever is held back while it has the GIL holds back the others: that may be named too.
         seen.append(names)
