@@ -42,7 +42,8 @@ class Writing:
         """What ended it early."""
         self._feed = feed
         self._close_interval = close_interval
-        self._last_pause = time.monotonic()
+        self.next_segment_s = self._last_pause = time.monotonic()
+        """When a segment is closed next, by time.monotonic."""
         self._closing = threading.Event()
 
     def start(self, report: Callable[[Status], None]) -> None:
@@ -74,19 +75,19 @@ class Writing:
         self._thread.join()
 
     def _run(self, report: Callable[[Status], None]) -> None:
-        next_segment = time.monotonic() + SEGMENT_S
+        self.next_segment_s = time.monotonic() + SEGMENT_S
         next_interval = time.monotonic() + INTERVAL_S
         next_give_back = time.monotonic() + GIVE_BACK_S
         try:
             while not self._closing.wait(_LOOK_S):
                 now = self._last_pause = time.monotonic()
                 encoded = moment()
-                if now >= next_segment or self._feed.backlog > LOT:
-                    self._feed.encode(sources=now >= next_segment)
-                if now >= next_segment:
+                if now >= self.next_segment_s or self._feed.backlog > LOT:
+                    self._feed.encode(sources=now >= self.next_segment_s)
+                if now >= self.next_segment_s:
                     self._feed.close_segment()
                     self.written = encoded
-                    next_segment = now + SEGMENT_S
+                    self.next_segment_s = now + SEGMENT_S
                 if now >= next_interval:
                     report(self._close_interval())
                     next_interval = now + INTERVAL_S
