@@ -43,8 +43,8 @@ def _found() -> dict[str, str]:
     candidates += [Path(place) / f"python{minor}" for place in _PLACES for minor in MINORS]
     found: dict[str, str] = {}
     # What `make setup-test` unpacks: a distribution's newest, and one without GIL.
-    for name, path in (("3.14", "python3.14/python3.14"), (NO_GIL, _NO_GIL_PATH)):
-        unpacked = ROOT / "build" / path
+    for name, place in (("3.14", "python3.14/python3.14"), (NO_GIL, _NO_GIL_PATH)):
+        unpacked = ROOT / "build" / place
         if unpacked.exists() and _runs(unpacked, "3.14"):
             found[name] = str(unpacked)
     for path in candidates:
@@ -120,8 +120,9 @@ def service(
     )
     assert process.stdout
     try:
-        process.said = process.stdout.readline()  # type: ignore[attr-defined]
-        assert process.said, f"{program} did not start"
+        said = process.stdout.readline()
+        assert said, f"{program} did not start"
+        process.said = said  # type: ignore[attr-defined]
         yield process
     finally:
         process.kill()
