@@ -78,11 +78,11 @@ def test_findings_are_of_one_program(tmp_path: Path) -> None:
         for f in findings(Trace.open(path))
     ]
     assert found == [
-        ("goroutine leak", PID, 0, None),
-        ("P hoarding", OTHER, 0, 400_000_000),
-        ("P hoarding", PID, 2, 300_000_000),
-        ("goroutine leak", PID, 5, None),
-        ("P hoarding", PID, 5, 200_000_000),
+        ("goroutine_leak", PID, 0, None),
+        ("p_hoarding", OTHER, 0, 400_000_000),
+        ("p_hoarding", PID, 2, 300_000_000),
+        ("goroutine_leak", PID, 5, None),
+        ("p_hoarding", PID, 5, 200_000_000),
     ]
 
 

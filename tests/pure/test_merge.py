@@ -34,6 +34,7 @@ from tests.support.traces import SECOND, make_trace
 UNIX = 1_700_000_000 * SECOND
 AS_THEY_ARE = [
     "wait_ns",
+    "program",
     "kind",
     "comm",
     "migrated",

@@ -52,6 +52,7 @@ def test_small_segments_are_joined(long: TraceWriter) -> None:
     assert {f.stat().st_mode & 0o777 for f in files} == {0o600}
     assert rows_of(long.path) == before
     assert Trace.open(long.path).damage == []
+    long.close()
     assert not [p for p in long.path.iterdir() if p.name.startswith(".")]
 
 
@@ -78,6 +79,7 @@ def test_what_cannot_be_joined_stays_as_it_is(long: TraceWriter, failing: str) -
         compact.compact(long)
     assert sorted((long.path / "waits").iterdir()) == names
     assert rows_of(long.path) == before
+    long.close()
     assert not [p for p in long.path.iterdir() if p.name.startswith(".")]
 
 
