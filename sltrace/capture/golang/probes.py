@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import struct
 import time
 from collections import Counter, deque
@@ -78,6 +79,8 @@ class GoProbes:
         try:
             maps = self._object.maps
             maps["task_tags"].reuse(tags_fd)
+            self._ring_bytes = RING_BYTES if hit else mmap.PAGESIZE
+            maps["go_ring"].resize(self._ring_bytes)
             config = _config(layouts.dtype("go_config"), level, trace_keys, cgroup_v1)
             maps[".rodata"].write_initial(layouts.variable_offset(".rodata", "cfg"), config)
             for name, program in self._object.programs.items():
@@ -95,10 +98,10 @@ class GoProbes:
 
     @cached_property
     def rings(self) -> tuple[Ring, Ring]:
-        """Of records, and of stacks. Mapped when first asked for: they are 12 MB of memory."""
+        """Of records, and of stacks. Mapped when first asked for: they are 4 to 12 MB of memory."""
         maps, dtype = self._object.maps, self._layouts.dtype
         return (
-            Ring(maps["go_ring"].fd, RING_BYTES, dtype("go_record")),
+            Ring(maps["go_ring"].fd, self._ring_bytes, dtype("go_record")),
             Ring(maps["go_stack_ring"].fd, STACK_RING_BYTES, dtype("go_stack")),
         )
 
