@@ -114,7 +114,8 @@ class Ending:
         elif self._max_bytes and folder.holds(self._max_bytes):
             self._stop(f"the trace has grown to {self._size}")
         elif folder.is_filling:
-            self._stop(DISK_IS_FULL)
+            # Which is no fault of the command's: it goes on, without being recorded.
+            self.reason = DISK_IS_FULL
         elif self.child_pid:
             pid, status = os.waitpid(self.child_pid, os.WNOHANG)
             if pid:
