@@ -70,8 +70,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_disk_that_fills_up(small_disk: Path) -> None:
     """The recording ends before, and the trace is whole: names and all that comes last, too."""
     path = small_disk / "full.slt"
+    options = ("-d", "25", "--stacks", "kernel", "--comm", "pingpong")
     with load("pingpong", "--duration", 30, "--pairs", 4, "--rate", 2000):
-        done = sltrace("record", "-q", "-o", path, "-d", "25", "--stacks", "kernel")
+        done = sltrace("record", "-q", "-o", path, *options)
     one_line(done, 6, "nearly full", str(path))
     trace = Trace.open(path)
     assert trace.notes == []
