@@ -60,15 +60,21 @@ class Guarded:
         )
         self._source.attach(own)
 
-    def drain(self) -> float:
-        """How full the fullest ring was; of a source that has failed, none is."""
+    def fill(self) -> float:
+        """How full the fullest ring is; of a source that has failed, none is."""
         if self.failure:
             # Here, as only the reading thread may: failing is often the writing one's.
             self.detach(time.monotonic_ns())
             return 0.0
         with self._noting():
-            return self._source.drain()
+            return self._source.fill()
         return 0.0
+
+    def drain(self) -> None:
+        """Empties the source's rings, unless it has failed."""
+        if not self.failure:
+            with self._noting():
+                self._source.drain()
 
     def rows(self) -> Rows:
         """The source's rows, up to where it fails."""

@@ -63,9 +63,12 @@ class ObiSource:
         self._object = opened
         self._names = counter_names(Btf.of_object(path), "obi_counter")
 
-    def drain(self) -> float:
-        """Nothing: ids come with the scheduler's own records."""
+    def fill(self) -> float:
+        """There is no ring."""
         return 0.0
+
+    def drain(self) -> None:
+        """Nothing: ids come with the scheduler's own records."""
 
     def rows(self) -> Rows:
         """None of its own."""

@@ -78,10 +78,13 @@ class Source(Protocol):
     def attach(self, context: Context) -> None:
         """Loads and attaches, with all privileges; before the scheduler's probes."""
 
-    def drain(self) -> float:
-        """Empties its rings into memory; how full the fullest was, 0 to 1.
+    def fill(self) -> float:
+        """How full the fullest of its rings is, 0 to 1; on the reading thread, often."""
 
-        Called on the reading thread every few milliseconds: no work per event.
+    def drain(self) -> None:
+        """Empties its rings into memory; on the reading thread: no work per event.
+
+        At least before each `rows`, and as often as they fill.
         """
 
     def rows(self) -> Rows:

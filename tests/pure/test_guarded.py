@@ -18,6 +18,7 @@ from sltrace.trace.writer import TraceWriter
 
 _ROWS = pa.table({"n": [1]})
 _PLACES = (
+    "fill",
     "drain",
     "rows",
     "between",
@@ -51,9 +52,12 @@ class Failing:
         context.watch_programs(lambda pids: self._at("told"))
         context.before_tasks(lambda: self._at("learn"))
 
-    def drain(self) -> float:
-        self._at("drain")
+    def fill(self) -> float:
+        self._at("fill")
         return 0.5
+
+    def drain(self) -> None:
+        self._at("drain")
 
     def rows(self) -> Rows:
         self._at("rows")
@@ -104,7 +108,8 @@ class Session:
         self.guarded.attach(self._context)
 
     def once(self) -> tuple[float, list[str]]:
-        fill = self.guarded.drain()
+        fill = self.guarded.fill()
+        self.guarded.drain()
         self._told[0]([1])
         self._learn[0]()
         tables = [table for table, _ in self.guarded.rows()]

@@ -155,19 +155,23 @@ class GoSource:
             self._take_tags()
         return [self._samplers[p.number] for p in fresh]
 
-    def drain(self) -> float:
+    def fill(self) -> float:
+        """How full the fuller ring is."""
+        if self._probes is None or self._closed or not self._reasons:
+            return 0.0
+        return max(ring.fill() for ring in self._probes.rings)
+
+    def drain(self) -> None:
         """Empties the rings; the samplers begin here, with the privileges that are left."""
         if not self._thread.started:
             self._thread.start(self._samplers.values())
             self._probing.begin()
         if self._probes is None or self._closed or not self._reasons:
-            return 0.0
-        rings = self._probes.rings
-        fill = max(ring.fill() for ring in rings)
-        for ring, into in zip(rings, (self._drained, self._stacks_drained), strict=True):
+            return
+        into = (self._drained, self._stacks_drained)
+        for ring, drained in zip(self._probes.rings, into, strict=True):
             if (records := ring.drain()) is not None:
-                into.put(records)
-        return fill
+                drained.put(records)
 
     def rows(self) -> Rows:
         """Waits, stacks, gauges, samples and histograms since the last call."""

@@ -61,9 +61,12 @@ class ProfileSource:
             host, port = self._listen
             self._receiver = Receiver(host, port, MAX_PUSH, self._take, self._refuse)
 
-    def drain(self) -> float:
-        """Nothing: there is no ring."""
+    def fill(self) -> float:
+        """There is no ring."""
         return 0.0
+
+    def drain(self) -> None:
+        """Nothing."""
 
     def rows(self) -> Rows:
         """What was received since the last call."""

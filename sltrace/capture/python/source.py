@@ -51,6 +51,7 @@ class PythonSource:
         self._probes: PythonProbes | None = None
         self._targets: Targets | None = None
         self._refused = ""
+        self._rings: dict[str, Ring] = {}
         self._drained: dict[str, Handover] = {}
         self._holders = Holders()
         self._learned: list[tuple[str, pa.Table]] = []
@@ -65,7 +66,7 @@ class PythonSource:
             return
         self._probes = probes
         # What is told by the others before those.
-        self._rings: dict[str, Ring] = {
+        self._rings = {
             "waits": probes.waits,
             "samples": probes.samples,
             "stacks": probes.stacks,
@@ -93,22 +94,23 @@ class PythonSource:
         born = [pid for pid in with_children(self._pids) if pid not in self._targets.current]
         self._targets.start(born)
 
-    def drain(self) -> float:
-        """Empties the rings into memory; how full the fullest was."""
-        fill = 0.0
+    def fill(self) -> float:
+        """How full the fullest ring is."""
+        return max((ring.fill() for ring in self._rings.values()), default=0.0)
+
+    def drain(self) -> None:
+        """Empties the rings into memory."""
         if self._probes is None:
-            return fill
+            return
         taken = []
         room = _MAX_BACKLOG - sum(drained.backlog for drained in self._drained.values())
         for name, ring in self._rings.items():
-            fill = max(fill, ring.fill())
             if room >= 0 and (records := ring.drain()) is not None:
                 room -= records.nbytes
                 taken.append((name, records))
         # So that the stacks and names of every wait are there when it is.
         for name, records in reversed(taken):
             self._drained[name].put(records)
-        return fill
 
     def rows(self) -> Rows:
         """What became known since the last call."""
