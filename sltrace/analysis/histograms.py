@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sltrace.analysis.keptwaits import Place, lengths
 from sltrace.analysis.ranges import QUANTILES, Group, Range
 from sltrace.analysis.selection import Dimension, Selection, Value, tables
 from sltrace.buckets import N_BUCKETS, lower_bounds
@@ -20,13 +21,16 @@ if TYPE_CHECKING:
 _BUCKET = f"least(bucket, {N_BUCKETS - 1})"
 
 
-def from_histograms(trace: Trace, by: Sequence[Dimension], selection: Selection) -> list[Group]:
+def from_histograms(
+    trace: Trace, by: Sequence[Dimension], selection: Selection, *, with_rows: bool = False
+) -> list[Group]:
     """Groups of the histogram tables, most time first.
 
     Args:
         trace: Where from.
         by: Dimensions the histograms have.
         selection: By such dimensions only; the histograms do not tell single waits apart.
+        with_rows: Single waits were kept, too: percentiles are exact where those tell them.
     """
     sums = _grouped(trace, "histogram_sums", by, selection, "", "sum(sum_ns)::BIGINT AS total")
     buckets = _grouped(trace, "histograms", by, selection, _BUCKET, "")
@@ -35,7 +39,12 @@ def from_histograms(trace: Trace, by: Sequence[Dimension], selection: Selection)
         keys = _keys(row, by)
         counts.setdefault(keys, np.zeros(N_BUCKETS, np.int64))[row["bucket"]] = row["n"]
     empty = np.zeros(N_BUCKETS, np.int64)
-    groups = [_group(_keys(row, by), row, counts.get(_keys(row, by), empty)) for row in sums]
+    ranked = [_places(_keys(row, by), counts.get(_keys(row, by), empty)) for row in sums]
+    known: dict[Place, int] = {}
+    if with_rows:
+        each = (place for places in ranked for place in places if place.of)
+        known = lengths(trace, by, selection, each)
+    groups = [_group(row, places, known) for row, places in zip(sums, ranked, strict=True)]
     return sorted(groups, key=lambda g: (-g.total_ns, -g.count, [str(k) for k in g.keys]))
 
 
@@ -54,24 +63,40 @@ def bucket_quantile(counts: NDArray[np.int64], quantile: Decimal) -> Range:
         counts: Waits by bucket, shape (N_BUCKETS,).
         quantile: More than 0, at most 1.
     """
+    return _limits(_place((), counts, quantile))
+
+
+def _place(keys: tuple[Value, ...], counts: NDArray[np.int64], quantile: Decimal) -> Place:
+    """Of the nearest-rank quantile; the first of nothing where there are no waits."""
     cumulative = np.cumsum(counts)
-    count = int(cumulative[-1])
-    if count == 0:
-        return Range(0, None)
-    rank = int((quantile * count).to_integral_value(ROUND_CEILING))
+    rank = int((quantile * int(cumulative[-1])).to_integral_value(ROUND_CEILING))
     index = int(np.searchsorted(cumulative, rank))
+    of = int(counts[index])
+    return Place(keys, index, rank - int(cumulative[index]) + of, of)
+
+
+def _places(keys: tuple[Value, ...], counts: NDArray[np.int64]) -> list[Place]:
+    """Of QUANTILES, and of the longest wait."""
+    return [_place(keys, counts, q) for q in (*(q for _, q in QUANTILES), Decimal(1))]
+
+
+def _limits(place: Place) -> Range:
+    """What the histograms know of a wait."""
+    if not place.of:
+        return Range(0, None)
     bounds = lower_bounds()
-    high = int(bounds[index + 1]) - 1 if index + 1 < N_BUCKETS else None
-    return Range(int(bounds[index]), high)
+    last = place.bucket + 1 == N_BUCKETS
+    return Range(int(bounds[place.bucket]), None if last else int(bounds[place.bucket + 1]) - 1)
 
 
-def _group(keys: tuple[Value, ...], row: dict[str, int], counts: NDArray[np.int64]) -> Group:
+def _group(row: dict[str, int], places: Sequence[Place], known: dict[Place, int]) -> Group:
+    *quantiles, longest = (Range(known[p], known[p]) if p in known else _limits(p) for p in places)
     return Group(
-        keys=keys,
+        keys=places[0].keys,
         count=row["n"],
         total_ns=row["total"],
-        quantiles=tuple(bucket_quantile(counts, q) for _, q in QUANTILES),
-        longest=bucket_quantile(counts, Decimal(1)),
+        quantiles=tuple(quantiles),
+        longest=longest,
         censored=None,
     )
 

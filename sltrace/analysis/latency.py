@@ -115,10 +115,11 @@ def stat(
         totals = _unkeyed(_from_waits(trace, (_CLASS,), selection, None)[0])
     else:
         refuse_beyond_histograms(trace, wanted, selection)
-        all_groups = from_histograms(trace, wanted, grouped)
+        kept = not trace.meta.get("histogram_only")
+        all_groups = from_histograms(trace, wanted, grouped, with_rows=kept)
         cut = len(all_groups) if limit is None else limit
         groups, rest = all_groups[:cut], _added_up(all_groups[cut:])
-        totals = _unkeyed(from_histograms(trace, (_CLASS,), selection))
+        totals = _unkeyed(from_histograms(trace, (_CLASS,), selection, with_rows=kept))
     return Stat(
         by=tuple(by),
         source=source,
@@ -225,7 +226,11 @@ def _kinds_beside_histograms(trace: Trace) -> list[str]:
 def _notes(trace: Trace, source: Source) -> tuple[str, ...]:
     notes = list(trace.notes)
     if source == "histograms":
-        notes.append("percentiles are from histograms: each lies between the two values given")
+        which = "percentiles"
+        threshold = min_latency_ns(trace)
+        if threshold and not trace.meta.get("histogram_only"):
+            which += f" under {format_duration(threshold)}, and where a wait is missing,"
+        notes.append(f"{which} are from histograms: each lies between the two values given")
         if beside := _kinds_beside_histograms(trace):
             notes.append(f"waits of kind {', '.join(beside)} are not in them: --kept shows those")
     elif threshold := min_latency_ns(trace):

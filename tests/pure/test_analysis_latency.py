@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sltrace.analysis.cube import build_cube
-from sltrace.analysis.latency import stat
+from sltrace.analysis.latency import Stat, stat
 from sltrace.analysis.ranges import QUANTILES
 from sltrace.analysis.selection import DIMENSIONS, Selection
 from sltrace.buckets import bucket_of, lower_bounds
@@ -239,6 +239,40 @@ def test_a_minimum_latency_is_seen_through_by_the_histograms(tmp_path: Path) -> 
         stat(trace, ["comm"])
     with pytest.raises(UsageError, match="--kept"):
         stat(trace, ["cgroup"], Selection(min_wait_ns=5))
+
+
+@pytest.mark.parametrize("by", [(), ("kind",), ("cgroup", "policy"), ("unit",)])
+def test_what_was_kept_makes_long_percentiles_exact(tmp_path: Path, by: tuple[str, ...]) -> None:
+    frame = random_waits(4, 3000)
+    whole = stat(open_trace(tmp_path, frame), by)
+    kept = frame[frame["wait_ns"] >= 100_000]
+
+    def bounded(rows: pd.DataFrame) -> Stat:
+        path = make_trace(
+            tmp_path,
+            pa.Table.from_pandas(rows, preserve_index=False),
+            meta={"min_latency_ns": 100_000},
+            cgroups=CGROUPS,
+            **histogram_tables(frame),
+        )
+        return stat(Trace.open(path), by)
+
+    found = bounded(kept)
+    pairs = list(zip(whole.groups, found.groups, strict=True))
+    pairs += [(whole.totals[name], found.totals[name]) for name in whole.totals]
+    exact = 0
+    for true, seen in pairs:
+        for value, told in zip(
+            (*true.quantiles, true.longest), (*seen.quantiles, seen.longest), strict=True
+        ):
+            # 100 us is within a bucket, of which some were not kept.
+            assert told == value or value.low_ns < 106_496
+            exact += told == value
+    assert exact > 2 * len(pairs)
+    assert "percentiles under 100 us, and where a wait is missing, are from" in found.notes[-1]
+    # Without one of them nobody knows which it was.
+    longest = kept[kept["kind"].isin(RUNQ_KINDS)]["wait_ns"].idxmax()
+    assert not bounded(kept.drop(index=longest)).totals["runq"].longest.exact
 
 
 def test_histograms_only_cannot_tell_tasks(tmp_path: Path) -> None:
