@@ -65,7 +65,7 @@ def _take_gil(pid: int, path: Path) -> Iterator[NDArray[np.void]]:
         probes.load()
         for name, returns in (("begin", False), ("end", True)):
             fd = probes.programs[name].fd
-            links += uprobes.attach(fd, Path(mapping.path), [offset], at_return=returns)
+            links += uprobes.attach(fd, Path(mapping.path), [offset], pid, at_return=returns)
         yield view(probes.maps["calls"].fd, _MAX_CALLS, Btf.of_object(path).dtype("taken"))
     finally:
         uprobes.detach(links)
