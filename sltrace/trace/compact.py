@@ -36,13 +36,14 @@ def compact(writer: TraceWriter) -> None:
     """Joins the small segments of every table that has many; in order, with the same rows.
 
     The folders change places in one step: at any moment a reader, or one after a crash, finds all
-    rows once. Where that cannot be done (a full disk, a file system that knows no exchange) the
-    segments stay as they are.
+    rows once. Where that cannot be done (no room for them twice, a file system that knows no
+    exchange) the segments stay as they are.
     """
     for table in TABLES:
         folder = writer.path / table
         segments = sorted(folder.glob("*.parquet"))
-        if len(segments) < MANY:
+        size = sum(segment.stat().st_size for segment in segments)
+        if len(segments) < MANY or not writer.folder.has_room(size):
             continue
         joined = writer.path / f".{table}"
         with contextlib.suppress(OSError, OutputError):

@@ -87,6 +87,10 @@ class TraceFolder:
             self._at_most = sum(map(_size, self.path.glob("*/*.parquet")))
         return self._at_most >= size
 
+    def has_room(self, size: int) -> bool:
+        """Whether its disk has so many bytes besides those that are left; not all disks say so."""
+        return not self._spare or _free(self.path) - self._spare >= size
+
     def own(self, path: Path) -> None:
         """Hands a file or folder to the user behind sudo."""
         if self._owner:

@@ -72,6 +72,19 @@ def test_a_few_segments_stay(tmp_path: Path) -> None:
     assert (path / "waits" / "000000.parquet").stat().st_ino == before
 
 
+def test_a_disk_is_not_filled_for_it(long: TraceWriter) -> None:
+    before = rows_of(long.path)
+    size = sum(file.stat().st_size for file in (long.path / "waits").iterdir())
+    free = long.folder._spare + size
+    with mock.patch("sltrace.trace.folder._free", return_value=free - 1):
+        compact.compact(long)
+    assert len(list((long.path / "waits").iterdir())) == 20
+    with mock.patch("sltrace.trace.folder._free", return_value=free):
+        compact.compact(long)
+    assert len(list((long.path / "waits").iterdir())) == 3
+    assert rows_of(long.path) == before
+
+
 @pytest.mark.parametrize("failing", ["os.link", "sltrace.trace.compact._exchange"])
 def test_what_cannot_be_joined_stays_as_it_is(long: TraceWriter, failing: str) -> None:
     before, names = rows_of(long.path), sorted((long.path / "waits").iterdir())
