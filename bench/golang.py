@@ -1,6 +1,6 @@
 """What recording a Go service costs it, by level, beside the runtime's own execution tracer.
 
-    sudo python -m bench.golang [--minutes 7] [--seconds 2] [--load http] [--only "level 0" ...]
+    sudo python -m bench.golang [--minutes 6] [--seconds 1] [--load http] [--only "level 0" ...]
 
 One process serves HTTP to itself all the time (JSON, a goroutine and a channel per request), then
 another passes a value between two goroutines: the worst case. Nothing is recorded for a moment,
@@ -26,10 +26,10 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from bench.forked import prepare, recording
 from bench.results import spread, surely, write
 from tests.support.golang import VERSIONS, go_program
 from tests.support.programs import ROOT
-from tests.support.recorder import recorder
 
 NOTHING, TRACER = "nothing", "execution tracer"
 WAYS: dict[str, tuple[str, ...]] = {
@@ -110,7 +110,7 @@ def measured(service: Service, way: str, seconds: float) -> float:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "go.slt"
         pid = service.process.pid
-        with recorder(path, "--pid", pid, *options) if options else traced(service):
+        with recording(path, "--pid", pid, *options) if options else traced(service):
             time.sleep(_SETTLES_S)
             return service.cost(seconds)
 
@@ -127,8 +127,8 @@ def turns(ways: Sequence[str]) -> Iterator[str]:
 def main() -> None:
     """Measures, prints and writes the result."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=7.0)
-    parser.add_argument("--seconds", type=float, default=2.0, help="each is measured for so long")
+    parser.add_argument("--minutes", type=float, default=6.0)
+    parser.add_argument("--seconds", type=float, default=1.0, help="each is measured for so long")
     parser.add_argument("--procs", type=int, default=max(len(os.sched_getaffinity(0)) - 1, 1))
     parser.add_argument("--load", action="append", choices=LOADS, help="of these; both if none")
     parser.add_argument("--only", action="append", choices=WAYS, help="of these")
@@ -137,6 +137,8 @@ def main() -> None:
     ways = [way for way in WAYS if way in (options.only or WAYS)]
     rows: list[tuple[str, ...]] = []
     kept: dict[str, list[tuple[float, float, float]]] = {}
+    with tempfile.TemporaryDirectory() as folder, running(loads[0], options.procs) as service:
+        prepare(Path(folder) / "first.slt", "--pid", service.process.pid)
     for load in loads:
         costs: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
         """Before, with it, after; what is after one is before the next."""
