@@ -90,16 +90,25 @@ const Profiles = (() => {
     return ` In ${where}: ${parts.join(", ") || "nothing"}.${left}${blind}`;
   }
 
-  // By function, what ran while it worked for one of the slow traces.
+  // By function, what ran while it worked for one of the slow traces; of a native one also the
+  // Python function that called it.
   function ofTrace(cube, trie, number) {
     const { profile, stack, owner, value } = cube.ran;
     const sums = new Map();
     for (let i = 0; i < profile.length; i++) {
       if (!cube.profiles[profile[i]].on_cpu || cube.owner.trace[owner[i]] !== number + 1) continue;
-      const frame = trie.frame[trie.ends[stack[i]]];
-      sums.set(frame, (sums.get(frame) || 0) + value[i]);
+      const name = functionAt(trie, trie.ends[stack[i]]);
+      sums.set(name, (sums.get(name) || 0) + value[i]);
     }
-    return [...sums].sort((a, b) => b[1] - a[1]).map(([frame, ns]) => ({ name: trie.names[frame], ns }));
+    return [...sums].sort((a, b) => b[1] - a[1]).map(([name, ns]) => ({ name, ns }));
+  }
+
+  function functionAt(trie, node) {
+    const kind = (at) => trie.kinds[trie.frame[at]];
+    let above = node;
+    while (above && kind(above) !== "python") above = trie.parent[above];
+    const name = trie.names[trie.frame[node]];
+    return above && above !== node ? `${name} in ${trie.names[trie.frame[above]]}` : name;
   }
 
   return { selected, words, ofTrace };

@@ -101,7 +101,7 @@ class Traces {
     const found = Profiles.ofTrace(this.cube, this.trie, this.cube.traces.indexOf(trace));
     if (!found.length) return [];
     const all = found.reduce((sum, f) => sum + f.ns, 0);
-    const rows = found.map((f) => [Text.name(f.name, 60), Table.bar(Text.duration(f.ns), f.ns, all)]);
+    const rows = found.map((f) => [Text.name(f.name, 90), Table.bar(Text.duration(f.ns), f.ns, all)]);
     return [Text.element("p", { class: "help" }, `On the CPU for it, by the profiles' samples with its id: ${Text.duration(all)}.`),
       Table.make("", ["function", "ran"], rows)];
   }

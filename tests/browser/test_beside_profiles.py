@@ -191,3 +191,20 @@ def test_hostile_functions(open_report: Callable[..., Report], tmp_path: Path) -
     report.page.locator("#flame-table summary").click()
     assert report.page.evaluate("window.pwned") is None
     assert not set(report.text("body")) & {"\u202e", "\u2066", "\x1b"}
+
+
+OF_TRACE = """() => Profiles.ofTrace({
+    ran: {profile: [0, 0, 0], stack: [0, 1, 2], owner: [0, 0, 0], value: [5, 7, 9]},
+    profiles: [{on_cpu: true}], owner: {trace: [1]},
+}, Trie.fromPaths([[0, 1], [0], [1]], ["work (svc.py)", "memcpy"], ["python", "native"]), 0)"""
+
+
+def test_what_ran_for_a_trace_is_named_by_its_python_function(
+    open_report: Callable[..., Report],
+) -> None:
+    report = open_report()
+    assert report.page.evaluate(OF_TRACE) == [
+        {"name": "memcpy", "ns": 9},
+        {"name": "work (svc.py)", "ns": 7},
+        {"name": "memcpy in work (svc.py)", "ns": 5},
+    ]
