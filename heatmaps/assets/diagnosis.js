@@ -20,7 +20,8 @@ const Diagnosis = (() => {
         el("summary", {}, el("b", {}, f.title + ":"), " ", ...Text.marked(f.sentence, 900)),
         el("p", {}, ...Text.marked(f.advice, 900))), show);
     }));
-    const rest = [...node.children].slice(SHOWN);
+    // A button for a single one would be as large as that.
+    const rest = [...node.children].slice(findings.length > SHOWN + 1 ? SHOWN : findings.length);
     const more = document.getElementById("more-findings");
     const all = () => {
       for (const item of rest) item.hidden = false;

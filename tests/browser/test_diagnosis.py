@@ -58,6 +58,14 @@ def test_many_findings_are_few_at_first(open_report: Callable[..., Report]) -> N
     assert report.page.locator(".finding:visible").count() == found.count()
 
 
+def test_no_button_hides_a_single_finding(open_report: Callable[..., Report]) -> None:
+    throttled = {"kind": "throttled", "wait_ns": 50_000_000, "cgroup": "/limited"}
+    rows = [throttled | {"end_ns": i * SECOND // 20} for i in range(150)]
+    report = open_report([*rows, *(row for i in range(3) for row in starved(f"/victim-{i}"))])
+    assert report.page.locator(".finding:visible").count() == 4
+    assert report.page.is_hidden("#more-findings")
+
+
 def test_nothing_is_said_where_nothing_is_wrong(open_report: Callable[..., Report]) -> None:
     report = open_report([row for row in starved("/x") if row["cgroup"] == "/calm"])
     assert report.page.locator(".finding").count() == 0
