@@ -90,10 +90,11 @@ def _go(trace: Trace) -> None:
         _say("go", f"{more:,} more, which sltrace go lists")
     wall = trace.meta["overhead"]["wall_ns"] or 1
     lost = source["counters"].get("go_ring_full", 0)
+    # Level 0 has none in the processes, only what sees the switches.
+    hit = f": {source['hit_ns']:.0f} ns a hit and its program" if source["hit_ns"] else ""
     _say(
         "go overhead",
-        f"probes {source['probe_ns'] / wall:.2%} of a CPU (estimate: "
-        f"{source['hit_ns']:.0f} ns a hit and its program), sampler "
+        f"probes {source['probe_ns'] / wall:.2%} of a CPU (estimate{hit}), sampler "
         f"{source['sampler_cpu_ns'] / wall:.2%}; {counted(lost, 'wait')} lost",
     )
 

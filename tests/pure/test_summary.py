@@ -25,7 +25,9 @@ def test_of_many_go_processes_those_with_something_to_say_are_shown(
         "histogram_only": False,
     }
     print_summary(make_trace(tmp_path, [{}], meta=meta), "stopped")
-    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  go  ")]
+    told = capsys.readouterr().out
+    assert "a hit" not in told
+    said = [line for line in told.splitlines() if line.startswith("  go  ")]
     assert said[0].endswith("process 250, go1.27.3, level 0: stripped")
     assert said[1].endswith("process 1, go1.27.3, level 0")
     assert said[8:] == ["  go                 292 more, which sltrace go lists"]
