@@ -105,7 +105,7 @@ def build_cube(
     keys = {axis.name: axis.sql for axis in (*plain, *traced)}
     keys |= {column: column for column in (*_NAMES, *parts)}
     with (
-        trace.registered(cubeaxes.bounds()),
+        cubeaxes.beside(trace, origin),
         added_up(trace, "sltrace_cube", origin.sql, keys, ("n", "ns", "longest")) as waits,
     ):
         names = {c: cubeaxes.named(trace, waits, c) for c in _NAMES}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -26,15 +28,9 @@ ALL_CPUS = 1 << 16
 _BOUNDS = "sltrace_cube_bounds"
 _MAX_NAMES = 2000
 
-_HISTOGRAM = ("start_ns", "end_ns", "cgroup_id", "policy", "kind")
-_KEYS = ", ".join(_HISTOGRAM)
-_SAME = " AND ".join(f"h.{key} IS NOT DISTINCT FROM s.{key}" for key in _HISTOGRAM)
-_MEAN = "s.sum_ns / s.count"
-_MIDDLE = " / ".join(
-    f"sum({of}) OVER (PARTITION BY {', '.join(f'h.{key}' for key in _HISTOGRAM)})"
-    for of in ("h.count * m.middle", "h.count")
-)
-"""Of a histogram, the mean wait that its buckets' middles give; in SQL."""
+_SCALE = "sltrace_cube_scale"
+_HISTOGRAM = "start_ns, cgroup_id, policy, kind"
+"""What tells histograms apart."""
 
 
 @dataclass(frozen=True)
@@ -94,12 +90,10 @@ class Origin:
             )
         return (
             "(SELECT *, round(n * middle)::BIGINT AS ns, floor(middle)::BIGINT AS longest FROM "
-            "(SELECT h.*, '' AS comm, 0 AS cpu, h.count AS n, h.bucket AS b, m.middle * "
-            f"coalesce({_MEAN} / nullif({_MIDDLE}, 0), 1) AS middle, "
-            "(h.start_ns + h.end_ns) // 2 AS when_ns "
-            f"FROM histograms h JOIN {_BOUNDS} m USING (bucket) LEFT JOIN "
-            f"(SELECT {_KEYS}, sum(sum_ns) AS sum_ns, sum(count) AS count FROM histogram_sums "
-            f"GROUP BY ALL) s ON {_SAME}))"
+            "(SELECT h.*, '' AS comm, 0 AS cpu, h.count AS n, h.bucket AS b, "
+            "m.middle * coalesce(scale, 1) AS middle, (start_ns + end_ns) // 2 AS when_ns "
+            f"FROM histograms h JOIN {_BOUNDS} m USING (bucket) "
+            f"LEFT JOIN {_SCALE} USING ({_HISTOGRAM})))"
         )
 
     @property
@@ -205,9 +199,26 @@ def stack_axis(name: str, stacks: RankedStacks) -> tuple[Axis, str, tuple[str, p
     )
 
 
-def bounds() -> tuple[str, pa.Table]:
-    """The table of buckets that `Origin.sql` needs, and its name."""
+@contextmanager
+def beside(trace: Trace, origin: Origin) -> Iterator[None]:
+    """What `Origin.sql` needs, for as long as the block runs."""
+    if origin.source == "waits":
+        yield
+        return
     low = lower_bounds()
     top = np.append(low[1:] - 1, low[-1])
-    table = {"bucket": np.arange(N_BUCKETS), "middle": (low + top + 1) // 2}
-    return _BOUNDS, pa.table(table)
+    table = pa.table({"bucket": np.arange(N_BUCKETS), "middle": (low + top + 1) // 2})
+    # Of each histogram, how much longer its waits were than its buckets' middles are.
+    middles = (
+        f"SELECT {_HISTOGRAM}, sum(count * middle) / sum(count) AS mean "
+        f"FROM histograms JOIN {_BOUNDS} USING (bucket) GROUP BY ALL"
+    )
+    exact = (
+        f"SELECT {_HISTOGRAM}, sum(sum_ns) / sum(count) AS mean FROM histogram_sums GROUP BY ALL"
+    )
+    scale = (
+        f"SELECT {_HISTOGRAM}, e.mean / nullif(m.mean, 0) AS scale "
+        f"FROM ({middles}) m JOIN ({exact}) e USING ({_HISTOGRAM})"
+    )
+    with trace.registered((_BOUNDS, table)), trace.stored(_SCALE, scale):
+        yield

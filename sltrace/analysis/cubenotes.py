@@ -37,14 +37,14 @@ def aggregation_notes(
         )
     elif threshold := min_latency_ns(trace):
         notes.append(f"only waits of {format_duration(threshold)} or more were kept")
-    if (group := cells.level.get("cpu", 1)) > 1:
+    of_cpus = origin.source == "waits"
+    if of_cpus and (group := cells.level.get("cpu", 1)) > 1:
         notes.append(
             f"CPUs are put together, {group if group < ALL_CPUS else 'all of them'} at a time"
         )
     if grids:
-        drawn = [
-            what for axis, what in (("b", "all latencies"), ("cpu", "every CPU")) if axis in grids
-        ]
+        drawn = ["all latencies"] if "b" in grids else []
+        drawn += ["every CPU"] if of_cpus and "cpu" in grids else []
         fine = ", ".join([f"bins of {format_duration(origin.bin_ns)}", *drawn])
         notes.append(f"the heatmap is drawn finer than it can be selected: {fine}")
     whole = max(int(cells.sum_ns.sum()), 1)

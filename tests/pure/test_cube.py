@@ -159,6 +159,7 @@ def test_histograms_only(tmp_path: Path) -> None:
     assert np.all(cube.rows["sum_ns"] >= cube.rows["max_ns"])
     assert cube.bin_ns == SECOND
     assert any("histograms" in note for note in cube.notes)
+    assert not any("CPU" in note for note in build_cube(Trace.open(path), max_rows=5).notes)
 
 
 @pytest.mark.parametrize("max_rows", [3000, 700, 300])

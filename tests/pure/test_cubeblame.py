@@ -57,7 +57,7 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> Trace:
 
 def table(trace: Trace, max_rows: int) -> BlameTable:
     origin = Origin.of(trace, 100)
-    with trace.registered(cubeaxes.bounds()):
+    with cubeaxes.beside(trace, origin):
         kinds = cubeaxes.named(trace, origin.sql, "kind")
     plain = [origin.time, cubeaxes.BUCKETS, cubeaxes.cpus(trace, origin)]
     stacks = rank_stacks(trace, "culprit", FrameTable(), 100)
