@@ -18,6 +18,9 @@ KEEP_NS = 2_000_000_000
 MAX_KNOWN = 4096
 _BITS = 32
 """Of a time within KEEP_NS, in ns."""
+_PLACE = np.dtype([("tid", "i8"), ("first", "u8"), ("later_ns", "i8"), ("stack", "u8")])
+"""A holder: its thread and stack when the wait began, how much later it was sampled, and in which
+stack; 0 for not."""
 
 
 class Holders:
@@ -31,8 +34,7 @@ class Holders:
         self._ns: NDArray[np.int64] = np.empty(0, np.int64)
         self._tid: NDArray[np.int64] = np.empty(0, np.int64)
         self._stack: NDArray[np.uint64] = np.empty(0, np.uint64)
-        # By thread and stack at the begin: how much later it was seen, and in which stack.
-        self._known: dict[tuple[int, int], tuple[int, int]] = {}
+        self._known: NDArray[np.void] = np.empty(0, _PLACE)
 
     def sampled(self, samples: NDArray[Any]) -> None:
         """Takes `struct python_sample`s, of the time of the waits that `settle` gets next."""
@@ -49,24 +51,31 @@ class Holders:
         if not len(at):
             return
         mine = waits[at]
-        tid = mine["culprit_tid"].astype(np.int64)
-        end = mine["end_ns"].astype(np.int64)
-        start = end - mine["wait_ns"].astype(np.int64)
-        after, seen = self._within(tid, start, end)
-        stacks: NDArray[np.uint64] = mine["culprit_stack"].copy()
-        columns = (tid, stacks, mine["wait_ns"], after, seen)
-        for i, (holder, first, wait_ns, later, stack) in enumerate(
-            zip(*(column.tolist() for column in columns), strict=True)
-        ):
-            if stack:
-                self._known[holder, first] = later, stack
-            elif first:
-                later, stack = self._known.get((holder, first), (wait_ns, 0))
-            if stack and later < wait_ns:
-                stacks[i] = stack
-        waits["culprit_stack"][at] = stacks
-        if len(self._known) > MAX_KNOWN:
-            self._known.clear()
+        end, wait_ns = mine["end_ns"].astype(np.int64), mine["wait_ns"].astype(np.int64)
+        places = np.zeros(len(at), _PLACE)
+        places["tid"], places["first"] = mine["culprit_tid"], mine["culprit_stack"]
+        places["later_ns"], places["stack"] = self._within(places["tid"], end - wait_ns, end)
+        later_ns, stack = self._like(places)
+        seen = (stack != 0) & (later_ns < wait_ns)
+        waits["culprit_stack"][at] = np.where(seen, stack, places["first"])
+
+    def _like(self, places: NDArray[np.void]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+        """When each was sampled, and where; of others, the last before that began alike and was."""
+        every = np.concatenate([self._known, places])
+        order = np.lexsort((every["first"], every["tid"]))
+        tid, first, stack = (every[name][order] for name in ("tid", "first", "stack"))
+        number = np.arange(len(order))
+        alike = (tid[1:] == tid[:-1]) & (first[1:] == first[:-1])
+        begins = np.maximum.accumulate(np.where(np.append(False, alike), 0, number))
+        sampled = np.maximum.accumulate(np.where(stack != 0, number, -1))
+        # Where it began is not known of some.
+        source = np.where((sampled >= begins) & (first != 0), sampled, number)
+        origin = np.empty_like(order)
+        origin[order] = order[source]
+        mine = origin[len(self._known) :]
+        last = ~np.append(alike, False) & (first != 0) & (stack[source] != 0)
+        self._known = every[order[source[last]]] if last.sum() <= MAX_KNOWN else self._known[:0]
+        return every["later_ns"][mine], every["stack"][mine]
 
     def _within(
         self, tid: NDArray[np.int64], start: NDArray[np.int64], end: NDArray[np.int64]
