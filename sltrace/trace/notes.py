@@ -117,6 +117,12 @@ def refused(meta: dict[str, Any]) -> list[str]:
     return found
 
 
+def _counted(counters: object, *names: str) -> int:
+    """The sum of some of a source's counters, which may be anything."""
+    found = [counters.get(name) for name in names] if isinstance(counters, dict) else []
+    return sum(n for n in found if isinstance(n, int) and 0 < n < 1 << 63)
+
+
 def sampling(meta: dict[str, Any], looked: list[str]) -> list[str]:
     """What is not whole because only a part was recorded, `looked` among it, in sentences."""
     sampled, notes = set(), []
@@ -124,9 +130,13 @@ def sampling(meta: dict[str, Any], looked: list[str]) -> list[str]:
         one_in, counters = go.get("sampled"), go.get("counters")
         if isinstance(one_in, int) and 1 < one_in < 1 << 16:
             sampled.add(one_in)
-        lost = counters.get("go_ring_full") if isinstance(counters, dict) else None
-        if isinstance(lost, int) and lost > 0:
+        if lost := _counted(counters, "go_ring_full"):
             notes.append(f"{lost:,} waits of goroutines are missing: the recorder was too slow")
+        if unread := _counted(counters, "go_unreadable", "go_scratch_full"):
+            notes.append(
+                f"up to {unread:,} waits of goroutines, or their wakers or trace ids, are missing: "
+                "the probes could not read them"
+            )
         left_out = go.get("left_out")
         if isinstance(left_out, int) and left_out > 0:
             notes.append(f"{left_out:,} more Go processes were not looked into: they were too many")

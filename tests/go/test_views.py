@@ -63,3 +63,17 @@ def test_every_view_says_that_goroutines_are_sampled(tmp_path: Path) -> None:
         assert "1 in 8" in done.output, command
     trace = Trace.open(path)
     assert any("1 in 8" in note for note in facts(trace, build_cube(trace))["notes"])
+
+
+def test_what_the_probes_lost_is_said(tmp_path: Path) -> None:
+    """By each counter that means a missing wait; others do not, and what is no count."""
+    counters = {"go_ring_full": 3, "go_unreadable": 4, "go_scratch_full": 5, "go_zeros": 9}
+    lost = made(tmp_path, meta={"sources": {"go": {"counters": counters}}})
+    assert [note.partition(",")[0].partition(" are")[0] for note in lost.sampling] == [
+        "3 waits of goroutines",
+        "up to 9 waits of goroutines",
+    ]
+    strange = {"go_ring_full": -1, "go_unreadable": "x", "go_scratch_full": 1 << 70}
+    for of_it in (strange, [], {}):
+        meta = {"sources": {"go": {"counters": of_it}}}
+        assert not made(tmp_path, meta=meta).sampling
