@@ -235,6 +235,8 @@ class Recording:
 
     def _run(self, done: Callable[[], bool], report: Callable[[Status], None]) -> None:
         self._writing.start(report)
+        # What sources begin with the privileges that are left begins now.
+        self._drain()
         tick, drained = TICK_S, time.monotonic()
         while not done() and not self._writing.failure:
             time.sleep(tick)
