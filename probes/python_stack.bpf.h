@@ -225,22 +225,12 @@ static long walk_step(u32 i, void *data)
 	return 0;
 }
 
-/*
- * Each stack is paid for with its share of a second, and STACK_CREDIT_NS can be saved up: a service
- * that is far below the rate answers in bursts of a few milliseconds.
- */
 static __always_inline bool stack_allowed(struct python_cpu *c, u64 now)
 {
-	if (!CFG(stack_ns))
+	if (allowance_take(&c->paid_ns, CFG(stack_ns), now))
 		return true;
-	if (c->paid_ns + STACK_CREDIT_NS < now)
-		c->paid_ns = now - STACK_CREDIT_NS;
-	if (c->paid_ns > now) {
-		count(c, PYTHON_STACKS_CAPPED);
-		return false;
-	}
-	c->paid_ns += CFG(stack_ns);
-	return true;
+	count(c, PYTHON_STACKS_CAPPED);
+	return false;
 }
 
 /* What is outside of a frame that could not be read is one frame of unknown code. */

@@ -3,12 +3,11 @@
 #ifndef SLTRACE_PYTHON_STATE_BPF_H
 #define SLTRACE_PYTHON_STATE_BPF_H
 
-#define MAX_PROCESSES   1024
-#define MAX_THREADS     16384
-#define MAX_NAMES       1024
-#define HOLDERS         8 /* a power of two */
-#define SEEN_PYTHON     (1 << 16)
-#define STACK_CREDIT_NS 100000000ULL
+#define MAX_PROCESSES 1024
+#define MAX_THREADS   16384
+#define MAX_NAMES     1024
+#define HOLDERS       8 /* a power of two */
+#define SEEN_PYTHON   (1 << 16)
 
 /* The thread pointer: pthread_self() in glibc and musl, which CPython keeps as a thread's id. */
 struct thread_struct___x86 {

@@ -3,26 +3,15 @@
 #ifndef SLTRACE_STACKS_BPF_H
 #define SLTRACE_STACKS_BPF_H
 
+#include "allowance.h"
 #include "native_stack.bpf.h"
-
-#define STACK_WINDOW_NS 10000000ULL
 
 static __always_inline bool stack_allowed(struct cpu_state *c, enum stack_kind kind, u64 now)
 {
-	struct stack_budget *budget = &c->stack_budgets[kind];
-
-	if (!CFG(stack_rate))
+	if (allowance_take(&c->stacks_paid_ns[kind], CFG(stack_ns), now))
 		return true;
-	if (now - budget->window_ns >= STACK_WINDOW_NS) {
-		budget->window_ns = now;
-		budget->taken = 0;
-	}
-	if (budget->taken >= CFG(stack_rate)) {
-		count(c, STACKS_CAPPED);
-		return false;
-	}
-	budget->taken++;
-	return true;
+	count(c, STACKS_CAPPED);
+	return false;
 }
 
 /* Id of the stack in the scratch buffer; 0 if there is none, or no room for it. */

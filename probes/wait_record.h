@@ -159,11 +159,11 @@ struct config {
 	u64 start_ns; /* when the recording began */
 	u64 min_latency_ns;
 	u64 stack_min_ns;
-	u32 stack_rate; /* stacks per CPU and 10 ms; 0: no cap */
-	u32 task_mask;  /* slots of the task table - 1 */
-	u32 n_slots;    /* histogram slots */
-	u32 ring_mask;  /* records of a CPU's ring - 1 */
-	u32 policies;   /* bit per SCHED_*; 0: all */
+	u32 stack_ns;  /* between two stacks of a CPU, on average, at least; 0: no cap */
+	u32 task_mask; /* slots of the task table - 1 */
+	u32 n_slots;   /* histogram slots */
+	u32 ring_mask; /* records of a CPU's ring - 1 */
+	u32 policies;  /* bit per SCHED_*; 0: all */
 	u8 filter_pids;
 	u8 filter_cgroups;
 	u8 filter_comms;

@@ -123,18 +123,13 @@ struct search {
  */
 enum stack_kind { OWN_KERNEL, OWN_USER, WAKER_KERNEL, WAKER_USER, STACK_KINDS };
 
-struct stack_budget {
-	u64 window_ns; /* since when */
-	u64 taken;
-};
-
 struct cpu_state {
 	u64 last_ns; /* of the last switch seen, and the kernel's number for it */
 	u64 switch_no;
-	u64 clock_ns;       /* the queue's, when last compared with CLOCK_MONOTONIC */
-	u64 clock_ahead_ns; /* by how much that was ahead */
-	struct stack_budget stack_budgets[STACK_KINDS];
-	u32 head; /* segments written so far */
+	u64 clock_ns;                    /* the queue's, when last compared with CLOCK_MONOTONIC */
+	u64 clock_ahead_ns;              /* by how much that was ahead */
+	u64 stacks_paid_ns[STACK_KINDS]; /* until when those so far are paid for */
+	u32 head;                        /* segments written so far */
 	u32 seen;
 	u32 interrupts; /* enum interrupt: what this CPU is in */
 	u32 reserved;

@@ -49,8 +49,7 @@ def config_bytes(
         "start_ns": targets.start_ns,
         "min_latency_ns": settings.min_latency_ns,
         "stack_min_ns": stacks.min_ns,
-        # Counted in windows of 10 ms; a cap below 100/s still allows one a window.
-        "stack_rate": max(1, stacks.rate_per_cpu // 100) if stacks.rate_per_cpu else 0,
+        "stack_ns": 1_000_000_000 // stacks.rate_per_cpu if stacks.rate_per_cpu else 0,
         "policies": sum(1 << p for p in settings.filters.policies),
         "filter_pids": bool(settings.filters.pids),
         "filter_cgroups": bool(settings.filters.cgroups),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from sltrace.analysis.stacks import grouped_stacks
 from sltrace.trace.reader import Trace
 from tests.support.cgroups import cgroup
 from tests.support.loads import allowed_cpus, in_pid_namespace, load
-from tests.support.programs import FLAGS, SHARED, SOURCES, build
+from tests.support.programs import FLAGS, ROOT, SHARED, SOURCES, build
 from tests.support.recorder import Record
 
 pytestmark = pytest.mark.bpf
@@ -123,6 +124,24 @@ def test_the_vdso_has_names(record: Record) -> None:
     assert recording.trace.sql(f"SELECT {ids} AS n, count(*) > 900 AS many FROM waits").to_pylist()[
         0
     ] == {"n": 0, "many": True}
+
+
+def test_bursts_below_the_cap_have_their_stacks(record: Record) -> None:
+    """Half as many as there may be in a second, within a few milliseconds."""
+    bursts = ROOT / "tests" / "python" / "programs" / "bursts.py"
+    with (
+        subprocess.Popen([sys.executable, bursts], stdout=subprocess.DEVNULL) as process,
+        record(
+            "--pid", process.pid, "--no-python", "--stacks", "kernel", "--stack-rate", 2000
+        ) as recording,
+    ):
+        time.sleep(1)
+        process.kill()
+    (found,) = recording.trace.sql(
+        "SELECT count(*) AS n, count(stack_kernel) AS stacks FROM waits WHERE kind = 'blocked'"
+    ).to_pylist()
+    assert found["n"] > 300
+    assert found["stacks"] > 0.95 * found["n"]
 
 
 def test_a_cap_is_not_used_up_by_stacks_of_short_waits(record: Record) -> None:
