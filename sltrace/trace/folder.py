@@ -113,7 +113,8 @@ def is_locked(path: Path) -> bool:
     except OSError:
         return False
     try:
-        _lock(folder)
+        # Shared, so that two who look do not take each other for one who writes.
+        _lock(folder, fcntl.LOCK_SH)
     except BlockingIOError:
         return True
     finally:
@@ -154,14 +155,14 @@ def _open(folder: Path) -> int:
     return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def _lock(folder: int) -> None:
+def _lock(folder: int, how: int = fcntl.LOCK_EX) -> None:
     """Locks it, where there are locks: NFS has none of folders.
 
     Raises:
         BlockingIOError: Another has locked it.
     """
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(folder, how | fcntl.LOCK_NB)
     except BlockingIOError:
         raise
     except OSError:
