@@ -69,6 +69,7 @@ def switches_ns(go: dict[str, Any]) -> float:
 
 
 @pytest.mark.bpf
+@pytest.mark.alone
 def test_probes_stay_within_their_budget(tmp_path: Path) -> None:
     """While they are on every wait is there, as the runtime counts them itself; else none is.
 

@@ -26,7 +26,7 @@ from tests.support.programs import BUILD, ROOT
 from tests.support.pythons import MINORS, service
 from tests.support.recorder import Record
 
-pytestmark = pytest.mark.bpf
+pytestmark = [pytest.mark.bpf, pytest.mark.alone]
 
 _MAX_CALLS = 1 << 17
 
@@ -257,7 +257,7 @@ def test_one_that_holds_it_long_after_others_is_named(record: Record, tmp_path: 
     ]
     assert len(kept) >= 4
     assert sum(wait["culprit_tid"] == keeper for wait in kept) >= 0.8 * len(kept), kept
-    assert max(wait["culprit_others"] for wait in waits) <= 4
+    assert max(wait["culprit_others"] or 0 for wait in waits) <= 4
 
 
 def test_what_is_no_wait_for_the_gil_has_its_own_reason(record: Record) -> None:

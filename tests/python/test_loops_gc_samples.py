@@ -190,6 +190,7 @@ def test_collections_are_those_of_gc_callbacks(
     _assert_same_moments(mine, theirs, version)
 
 
+@pytest.mark.alone
 def test_a_collection_says_how_long_it_had_no_cpu(record: Record) -> None:
     """Also where its thread was moved to another CPU's queue while it waited."""
     with service("3.12", "moved", 40) as process, record("--pid", process.pid) as recording:

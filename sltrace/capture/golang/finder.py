@@ -170,6 +170,9 @@ class Finder:
         try:
             found.processes.append(look_into(identity))
         except RefusedError as err:
+            if _file_of(pid) is None:
+                found.refused.append((identity, _SHORT))
+                return True
             if time.monotonic() < one.young_until:
                 one.refusal = identity, str(err)
                 return False
