@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from bench.machine import process_seconds
 from bench.requests import Answered, clients
-from bench.results import surely, write
+from bench.results import surely, within, write
 from sltrace.names.processes import with_children
 from sltrace.trace.reader import Trace
 from tests.support.pythons import PROGRAMS
@@ -131,7 +131,7 @@ def pooled_p99(pairs: Sequence[Pair]) -> str:
     chance = random.Random(1)
     again = sorted(ratio(chance.choices(pairs, k=len(pairs))) for _ in range(AGAIN))
     low, high = again[AGAIN // 40], again[-AGAIN // 40]
-    return f"{ratio(pairs):.3f} ({low:.3f} to {high:.3f})"
+    return within(ratio(pairs), low, high)
 
 
 def run(service: str, count: int, seconds: float) -> list[Pair]:

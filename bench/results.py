@@ -60,7 +60,12 @@ def surely(values: Sequence[float]) -> str:
     count, ordered = len(values), sorted(values)
     cut = max((k for k in range(count // 2) if _at_most_heads(k, count) <= 0.025), default=-1) + 1
     low, high = ordered[cut], ordered[count - 1 - cut]
-    return f"{statistics.median(values):.3f} ({low:.3f} to {high:.3f})"
+    return within(statistics.median(values), low, high)
+
+
+def within(value: float, low: float, high: float) -> str:
+    """`value (low to high)`."""
+    return f"{value:.3f} ({low:.3f} to {high:.3f})"
 
 
 def _at_most_heads(most: int, tosses: int) -> float:

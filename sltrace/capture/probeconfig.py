@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sltrace.capture import libbpf
-from sltrace.capture.settings import Settings
+from sltrace.capture.settings import Settings, each_ns
 from sltrace.errors import TargetError
 from sltrace.model import COMM_BYTES
 from sltrace.names.processes import with_children
@@ -49,7 +49,7 @@ def config_bytes(
         "start_ns": targets.start_ns,
         "min_latency_ns": settings.min_latency_ns,
         "stack_min_ns": stacks.min_ns,
-        "stack_ns": 1_000_000_000 // stacks.rate_per_cpu if stacks.rate_per_cpu else 0,
+        "stack_ns": each_ns(stacks.rate_per_cpu),
         "policies": sum(1 << p for p in settings.filters.policies),
         "filter_pids": bool(settings.filters.pids),
         "filter_cgroups": bool(settings.filters.cgroups),

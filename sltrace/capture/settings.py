@@ -12,6 +12,11 @@ MOST_A_SECOND = 1_000_000
 """Stacks on a CPU: more than any can take, and what the probes' counters hold."""
 
 
+def each_ns(rate: int) -> int:
+    """ns between two of so many a second: what the probes are told; 0 for no cap."""
+    return 1_000_000_000 // rate if rate else 0
+
+
 @dataclass(frozen=True)
 class Filters:
     """Which tasks' waits are kept; empty means all. Different filters must all match.

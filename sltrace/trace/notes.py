@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 _MAX_WHY = 200
@@ -110,17 +111,14 @@ def refused(meta: dict[str, Any]) -> list[str]:
     """What was left out."""
     found = []
     for key, words in LEFT_OUT.items():
-        counts = [described.get(key) for described in (meta, *(s for _, s in _sources(meta)))]
-        count = sum(n for n in counts if isinstance(n, int) and 0 < n < 1 << 63)
-        if count:
+        if count := _total(of.get(key) for of in (meta, *(s for _, s in _sources(meta)))):
             found.append(f"{count:,} {words}")
     return found
 
 
-def _counted(counters: object, *names: str) -> int:
-    """The sum of some of a source's counters, which may be anything."""
-    found = [counters.get(name) for name in names] if isinstance(counters, dict) else []
-    return sum(n for n in found if isinstance(n, int) and 0 < n < 1 << 63)
+def _total(counts: Iterable[object]) -> int:
+    """The sum of those that are counts."""
+    return sum(n for n in counts if isinstance(n, int) and 0 < n < 1 << 63)
 
 
 def sampling(meta: dict[str, Any], looked: list[str]) -> list[str]:
@@ -130,9 +128,10 @@ def sampling(meta: dict[str, Any], looked: list[str]) -> list[str]:
         one_in, counters = go.get("sampled"), go.get("counters")
         if isinstance(one_in, int) and 1 < one_in < 1 << 16:
             sampled.add(one_in)
-        if lost := _counted(counters, "go_ring_full"):
+        counters = counters if isinstance(counters, dict) else {}
+        if lost := _total([counters.get("go_ring_full")]):
             notes.append(f"{lost:,} waits of goroutines are missing: the recorder was too slow")
-        if unread := _counted(counters, "go_unreadable", "go_scratch_full"):
+        if unread := _total(map(counters.get, ("go_unreadable", "go_scratch_full"))):
             notes.append(
                 f"up to {unread:,} waits of goroutines, or their wakers or trace ids, are missing: "
                 "the probes could not read them"

@@ -154,6 +154,12 @@ def test_every_table_can_be_empty(tmp_path: Path) -> None:
         assert trace.table(table).schema.names == arrow_schema(table).names
 
 
+def printed_by(code: str, folder: Path) -> list[str]:
+    """What a process of its own says, by words."""
+    command = [sys.executable, "-c", code, folder]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+
 def test_writing_imports_nothing_that_was_not_there_before(tmp_path: Path) -> None:
     """Within a recording that would delay what is recorded."""
     code = (
@@ -162,10 +168,7 @@ def test_writing_imports_nothing_that_was_not_there_before(tmp_path: Path) -> No
         "traces.make_trace(Path(sys.argv[1]), [{'wait_ns': 1, 'tid': 2}]); "
         "print(*set(sys.modules) - before)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.split() == []
+    assert printed_by(code, tmp_path) == []
 
 
 def test_writing_takes_its_memory_from_the_c_library(tmp_path: Path) -> None:
@@ -177,10 +180,7 @@ def test_writing_takes_its_memory_from_the_c_library(tmp_path: Path) -> None:
         "traces.make_trace(Path(sys.argv[1]), [{'wait_ns': 1, 'tid': 2}]); "
         "print(pa.mimalloc_memory_pool().max_memory(), pa.system_memory_pool().max_memory() > 0)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.split() == ["0", "True"]
+    assert printed_by(code, tmp_path) == ["0", "True"]
 
 
 def test_what_there_was_too_much_of_is_said(tmp_path: Path) -> None:

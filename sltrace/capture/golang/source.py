@@ -22,6 +22,7 @@ from sltrace.capture.golang.sampler import Sampler
 from sltrace.capture.golang.samplerthread import SamplerThread
 from sltrace.capture.golang.stacks import GoStacks
 from sltrace.capture.handover import Handover
+from sltrace.capture.ring import Ring
 from sltrace.capture.settings import Settings
 from sltrace.capture.sources import Context, Rows
 from sltrace.target.go.offsets import TRACKED_ONE_IN
@@ -157,19 +158,21 @@ class GoSource:
 
     def fill(self) -> float:
         """How full the fuller ring is."""
+        return max((ring.fill() for ring, _ in self._told()), default=0.0)
+
+    def _told(self) -> Sequence[tuple[Ring, Handover]]:
+        """The rings that something may be in, and where that goes."""
         if self._probes is None or self._closed or not self._reasons:
-            return 0.0
-        return max(ring.fill() for ring in self._probes.rings)
+            return ()
+        into = (self._drained, self._stacks_drained)
+        return tuple(zip(self._probes.rings, into, strict=True))
 
     def drain(self) -> None:
         """Empties the rings; the samplers begin here, with the privileges that are left."""
         if not self._thread.started:
             self._thread.start(self._samplers.values())
             self._probing.begin()
-        if self._probes is None or self._closed or not self._reasons:
-            return
-        into = (self._drained, self._stacks_drained)
-        for ring, drained in zip(self._probes.rings, into, strict=True):
+        for ring, drained in self._told():
             if (records := ring.drain()) is not None:
                 drained.put(records)
 

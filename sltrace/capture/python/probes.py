@@ -16,7 +16,7 @@ from sltrace.capture.btf import Btf
 from sltrace.capture.maps import view
 from sltrace.capture.probes import object_path
 from sltrace.capture.ring import Ring
-from sltrace.capture.settings import Settings
+from sltrace.capture.settings import Settings, each_ns
 from sltrace.errors import CannotRecord
 from sltrace.symbols.usdt import Marker
 
@@ -101,8 +101,7 @@ class PythonProbes:
 
     def _load(self, layouts: Btf, tags_fd: int, cgroup_v1: bool, cpus: int) -> None:
         config = np.zeros(1, layouts.dtype("python_config"))
-        rate = self._settings.python.rate_per_cpu
-        config["stack_ns"] = 1_000_000_000 // rate if rate else 0
+        config["stack_ns"] = each_ns(self._settings.python.rate_per_cpu)
         config["cgroup_v1"] = cgroup_v1
         config["loops"] = self._settings.python.loops
         config["sample_kernel"] = self._settings.stacks.kernel

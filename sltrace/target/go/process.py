@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
 from itertools import count
 from pathlib import Path
@@ -179,20 +180,19 @@ def look_into(identity: Identity) -> GoProcess:
         RefusedError: It is not, or the process cannot be read; the message says why.
     """
     try:
-        own_memory = own.Memory(identity.pid)
-    except own.Unreadable as err:
+        with ExitStack() as opened:
+            own_memory = own.Memory(identity.pid)
+            opened.callback(own_memory.close)
+            process = _looked_into(identity, own_memory)
+            # It stays open for as long as the process is looked at.
+            opened.pop_all()
+            return process
+    except ElfError as err:
+        raise RefusedError(f"its executable cannot be read: {err}") from err
+    except (own.Unreadable, UnreadableError) as err:
         raise RefusedError(f"its memory cannot be read: {err}") from err
-    try:
-        return _looked_into(identity, own_memory)
-    except BaseException as err:
-        own_memory.close()
-        if isinstance(err, ElfError):
-            raise RefusedError(f"its executable cannot be read: {err}") from err
-        if isinstance(err, UnreadableError):
-            raise RefusedError(f"its memory cannot be read: {err}") from err
-        if isinstance(err, OSError):
-            raise RefusedError(f"{_DEAD}: {err.strerror}") from err
-        raise
+    except OSError as err:
+        raise RefusedError(f"{_DEAD}: {err.strerror}") from err
 
 
 def _looked_into(identity: Identity, own_memory: own.Memory) -> GoProcess:
