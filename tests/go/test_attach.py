@@ -26,6 +26,7 @@ from tests.support.traces import SECOND
 pytestmark = pytest.mark.bpf
 
 
+@pytest.mark.alone
 def test_a_killed_recorder_leaves_the_service_as_it_was(tmp_path: Path) -> None:
     """And it is left at once, killed or not."""
     with witness() as running:
