@@ -313,7 +313,8 @@ static __always_inline void on_switch(void *ctx, u32 cpu, bool preempt, struct t
 
 	if (!c)
 		return;
-	now = concerns(prev) || concerns(next) ? now_ns() : about_now(c, next);
+	c->concerned = concerns(prev) || concerns(next);
+	now = c->concerned ? now_ns() : about_now(c, next);
 	count(c, SWITCHES);
 	if (!c->seen) {
 		/* Runs although it was last seen to wait: it got the CPU before this was heard. */
@@ -324,9 +325,9 @@ static __always_inline void on_switch(void *ctx, u32 cpu, bool preempt, struct t
 		c->counters[SWITCHES_LOST] += switch_no - c->switch_no - 1;
 		on_hole(c, cpu, prev, now);
 	}
-	if (task_tid(prev))
+	if (task_tid(prev) && (c->concerned || may_be_moved_in() || prev_state & TASK_STATE_DEAD))
 		switch_out(ctx, c, prev, cpu, preempt, prev_state, now);
-	if (task_tid(next))
+	if (task_tid(next) && c->concerned)
 		switch_in(c, next, cpu, now, cgroup);
 	if (!CFG(histogram_only))
 		push_segment(c, cpu, task_tid(next), task_pid(next), cgroup, now);

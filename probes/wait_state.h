@@ -132,7 +132,7 @@ struct cpu_state {
 	u32 head;                        /* segments written so far */
 	u32 seen;
 	u32 interrupts; /* enum interrupt: what this CPU is in */
-	u32 reserved;
+	u32 concerned;  /* whether the switch under way is of a task that is asked for */
 	u64 counters[N_COUNTERS];
 	struct search search;
 	struct segment segments[SEGMENTS];
