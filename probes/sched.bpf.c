@@ -32,6 +32,7 @@ const struct task_event *task_event_layout;
 const struct cgroup_event *cgroup_event_layout;
 const struct wait_record *wait_record_layout;
 const enum counter *counter_layout;
+const enum slot_use *slot_use_layout;
 
 SEC("tp_btf/sched_switch")
 int BPF_PROG(sched_switch, bool preempt, struct task_struct *prev, struct task_struct *next,

@@ -2,8 +2,8 @@
 /*
  * Where the machine keeps its state under BCC: tables.bpf.h with what BCC's compiler can do.
  * It makes code for the first BPF instruction set, whose atomics return nothing, so slots
- * cannot be claimed with compare-and-swap: tasks live in a preallocated hash map, and each CPU
- * takes histogram slots from its own share. User space makes the maps and says their numbers.
+ * cannot be claimed with compare-and-swap: tasks live in a preallocated hash map. User space makes
+ * the maps and says their numbers.
  */
 #ifndef SLTRACE_TABLES_BCC_H
 #define SLTRACE_TABLES_BCC_H
@@ -86,39 +86,9 @@ static __always_inline struct histogram_slot *slot_at(u32 index)
 	return (bpf_map_lookup_elem)(MAP(FD_HISTOGRAMS), &index);
 }
 
-struct slot_key {
-	u64 cgroup;
-	u32 cpu;
-	u32 policy;
-};
-
-/* Slots go round the CPUs: the first N are shared, then comes each CPU's first own one, ... */
-static __always_inline u32 slot_find(u64 cgroup, u32 cpu, u32 policy)
+static __always_inline struct slot_owner *owner_at(u32 index)
 {
-	struct slot_key key = {.cgroup = cgroup, .cpu = cpu, .policy = policy};
-	u32 *known = (bpf_map_lookup_elem)(MAP(FD_SLOT_INDEX), &key);
-	struct histogram_slot *slot;
-	struct cpu_state *c;
-	u32 *used, index;
-
-	if (known)
-		return *known;
-	used = (bpf_map_lookup_elem)(MAP(FD_SLOTS_USED), &cpu);
-	if (used) {
-		index = (*used + 1) * N_CPUS + cpu;
-		slot = slot_at(index);
-		if (slot && !(bpf_map_update_elem)(MAP(FD_SLOT_INDEX), &key, &index, BPF_NOEXIST)) {
-			slot->cgroup = cgroup;
-			slot->policy = policy;
-			slot->used = 1;
-			++*used;
-			return index;
-		}
-	}
-	c = cpu_find(cpu);
-	if (c)
-		count(c, SLOTS_FULL);
-	return cpu;
+	return (bpf_map_lookup_elem)(MAP(FD_SLOT_OWNERS), &index);
 }
 
 /* Runtimes are looked into with the libbpf loader only. */

@@ -108,23 +108,7 @@ static __always_inline struct cpu_state *cpu_find(u32 cpu)
 	return bpf_map_lookup_elem(&cpu_table, &cpu);
 }
 
-/*
- * Histograms by cgroup, policy and CPU (so that nobody else writes the page), mapped by user
- * space. The first slots, one per CPU, take what finds no slot of its own.
- */
-struct slot_key {
-	u64 cgroup;
-	u32 cpu;
-	u32 policy;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1);
-	__type(key, struct slot_key);
-	__type(value, u32);
-} slot_index SEC(".maps");
-
+/* Histograms by CPU (so that nobody else writes the page), cgroup and policy. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -133,37 +117,22 @@ struct {
 	__type(value, struct histogram_slot);
 } histograms SEC(".maps");
 
-u32 slots_used; /* user space starts it at the number of CPUs */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct slot_owner);
+} slot_owners SEC(".maps");
 
 static __always_inline struct histogram_slot *slot_at(u32 index)
 {
 	return bpf_map_lookup_elem(&histograms, &index);
 }
 
-SUBPROGRAM u32 slot_find(u64 cgroup, u32 cpu, u32 policy)
+static __always_inline struct slot_owner *owner_at(u32 index)
 {
-	struct slot_key key = {.cgroup = cgroup, .cpu = cpu, .policy = policy};
-	struct histogram_slot *slot;
-	struct cpu_state *c;
-	u32 *known, index;
-
-	known = bpf_map_lookup_elem(&slot_index, &key);
-	if (known)
-		return *known;
-	if (slots_used < CFG(n_slots)) {
-		index = __sync_fetch_and_add(&slots_used, 1);
-		slot = slot_at(index);
-		if (slot && !bpf_map_update_elem(&slot_index, &key, &index, BPF_NOEXIST)) {
-			slot->cgroup = cgroup;
-			slot->policy = policy;
-			slot->used = 1;
-			return index;
-		}
-	}
-	c = cpu_find(cpu);
-	if (c)
-		count(c, SLOTS_FULL);
-	return cpu;
+	return bpf_map_lookup_elem(&slot_owners, &index);
 }
 
 /*

@@ -24,7 +24,7 @@
  *  - throttle_clock_at(t, cpu): the same for its cgroup's queue on another CPU
  *  - state_find(tid), state_claim(tid), state_release(tid): struct task_state of a live task
  *  - cpu_find(cpu): struct cpu_state
- *  - slot_find(cgroup, cpu, policy), slot_at(index): a histogram slot's index, and the slot
+ *  - slot_at(index), owner_at(index): a histogram slot, and whose it is
  *  - record_reserve(cpu, tail), record_submit(r, cpu): NULL where the ring is full
  *  - task_matches(t): passes the pid, cgroup and comm filters
  *  - cpu_matches(cpu): passes the CPU filter

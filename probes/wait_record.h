@@ -123,7 +123,7 @@ enum counter {
 	UNSTAMPED,        /* a switch-in whose wait had no start */
 	STATE_LOST,       /* no room to remember a task */
 	CLOCK_BACKWARDS,  /* a wait that ended before it began */
-	SLOTS_FULL,       /* histogram updates without their own cgroup slot */
+	SLOTS_FULL,       /* waits that no histogram slot of their own was free for */
 	STACKS_CAPPED,    /* stacks not taken: over the rate */
 	STACKS_FAILED,    /* stacks the kernel could not walk */
 	STACK_RING_FULL,  /* stacks lost: the ring had no room */
@@ -135,7 +135,7 @@ enum counter {
 
 /*
  * Log-linear: 16 ns steps below 128 ns, then 8 steps per power of two; the last takes the rest.
- * A slot is one page, so that user space maps the table and diffs it. Counts wrap at 2^32.
+ * User space maps the slots and diffs them. Counts wrap at 2^32.
  */
 #define N_BUCKETS   252
 #define LINEAR_BITS 7
@@ -147,11 +147,20 @@ struct histogram {
 };
 
 struct histogram_slot {
+	struct histogram kinds[N_KINDS];
+};
+
+/*
+ * A CPU takes a free slot; user space retires one that is not counted in any more, reads it once
+ * again when whoever was counting has long ended, and frees it.
+ */
+enum slot_use { SLOT_FREE = 0, SLOT_USED = 1, SLOT_RETIRED = 2 };
+
+/* Whose waits a slot counts, of the CPU that it belongs to. */
+struct slot_owner {
 	u64 cgroup;
 	u32 policy;
-	u32 used;
-	u64 reserved[2];
-	struct histogram kinds[N_KINDS];
+	u32 use; /* enum slot_use */
 };
 
 /* What user space tells the probes before they are loaded. */
@@ -161,7 +170,7 @@ struct config {
 	u64 stack_min_ns;
 	u32 stack_ns;  /* between two stacks of a CPU, on average, at least; 0: no cap */
 	u32 task_mask; /* slots of the task table - 1 */
-	u32 n_slots;   /* histogram slots */
+	u32 slot_mask; /* histogram slots of a CPU - 1 */
 	u32 ring_mask; /* records of a CPU's ring - 1 */
 	u32 policies;  /* bit per SCHED_*; 0: all */
 	u8 filter_pids;

@@ -58,10 +58,7 @@ struct task_state {
 	u32 waker_pid;
 	u16 out_cpu;
 	u16 out_state;
-	u16 slot_cpu;
-	u16 slot_policy;
-	u64 slot_cgroup;
-	u32 slot;        /* index + 1 of the histogram for slot_*; 0: not looked up */
+	u32 slot;        /* the histogram slot of its last wait, if it is still this task's */
 	u32 culprit_tid; /* the best candidate of earlier queues of this wait */
 	u32 culprit_pid;
 	u8 culprit_others;

@@ -23,7 +23,7 @@ typedef int64_t s64;
 
 #define MAX_TASKS   1024
 #define MAX_CPUS    8
-#define MAX_SLOTS   (4 * MAX_CPUS)
+#define MAX_SLOTS   (32 * MAX_CPUS)
 #define MAX_RECORDS 65536
 
 struct task_struct {
@@ -49,6 +49,7 @@ static struct config config;
 static struct task_state states[MAX_TASKS];
 static struct cpu_state cpus[MAX_CPUS];
 static struct histogram_slot slots[MAX_SLOTS];
+static struct slot_owner owners[MAX_SLOTS];
 static struct wait_record records[MAX_RECORDS];
 static u32 n_records, room;
 static u32 tids_end; /* no state can be had for a task with a tid from this on */
@@ -146,14 +147,14 @@ static struct cpu_state *cpu_find(u32 cpu)
 	return &cpus[cpu];
 }
 
-static u32 slot_find(u64 cgroup, u32 cpu, u32 policy)
-{
-	return cpu + MAX_CPUS * (policy % 2 + 2 * (cgroup % 2));
-}
-
 static struct histogram_slot *slot_at(u32 index)
 {
 	return index < MAX_SLOTS ? &slots[index] : NULL;
+}
+
+static struct slot_owner *owner_at(u32 index)
+{
+	return index < MAX_SLOTS ? &owners[index] : NULL;
 }
 
 static struct wait_record *record_reserve(u32 cpu, bool tail)
@@ -203,6 +204,7 @@ void host_reset(const struct config *wanted, u32 ring_room)
 	memset(states, 0, sizeof(states));
 	memset(cpus, 0, sizeof(cpus));
 	memset(slots, 0, sizeof(slots));
+	memset(owners, 0, sizeof(owners));
 }
 
 void host_queue_lag(u64 ns)
@@ -266,9 +268,15 @@ u64 host_counter(u32 cpu, u32 which)
 	return cpus[cpu].counters[which];
 }
 
-void host_histogram(u32 slot, u32 kind, struct histogram *out)
+/* The kernel's own tables, as user space maps them. */
+struct histogram_slot *host_slots(void)
 {
-	*out = slots[slot].kinds[kind];
+	return slots;
+}
+
+struct slot_owner *host_owners(void)
+{
+	return owners;
 }
 
 u32 host_states_used(void)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sltrace.capture import cputimes
+from sltrace.capture.histograms import HistogramIntervals
 from sltrace.capture.overhead import Calibration
 from sltrace.capture.probes import Probes
 from sltrace.capture.rows import GroupNames
-from sltrace.capture.tallies import CounterIntervals, HistogramIntervals
+from sltrace.capture.tallies import CounterIntervals
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,7 +55,7 @@ class Accounts:
         values = probes.counters()
         self._counters = CounterIntervals(probes.counter_names, values)
         self._baseline = dict(zip(probes.counter_names, values.sum(axis=0), strict=True))
-        self._histograms = HistogramIntervals(groups, probes.histogram_slots(), values.shape[0])
+        self._histograms = HistogramIntervals(groups, probes.slots)
         self.start_ns = self._interval_start = time.monotonic_ns()
         self._cpu_times = cputimes.read_cpu_times()
         self._last_switches = self._interval_switches = self._interval_ns = self._interval_cpu = 0
@@ -64,7 +65,7 @@ class Accounts:
         """What was counted since the last call, by the table it is for."""
         start, end = self._interval_start, time.monotonic_ns()
         counters = self._counters.rows(self._probes.counters(), start, end)
-        histograms, sums = self._histograms.rows(self._probes.histogram_slots(), start, end)
+        histograms, sums = self._histograms.rows(start, end)
         cpu, switches = time.process_time_ns(), self._counted("switches")
         self._interval_start, self._interval_ns = end, end - start
         self._interval_cpu, self._cpu_at_interval = cpu - self._cpu_at_interval, cpu

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sltrace.capture import bcc_compiler, kernel, libbpf, maps, sizes
 from sltrace.capture.btf import Btf
+from sltrace.capture.histograms import Slots
 from sltrace.capture.kernel_offsets import kernel_offsets
 from sltrace.capture.probeconfig import Targets, config_bytes, fill_filters, want_born
 from sltrace.capture.probes import (
@@ -92,20 +92,21 @@ class BccProbes:
 
     def _make_maps(self, layouts: Btf) -> None:
         cpus = libbpf.possible_cpus()
-        cpu_state, slot = layouts.dtype("cpu_state"), layouts.dtype("histogram_slot")
+        cpu_state = layouts.dtype("cpu_state")
+        slot, owner = layouts.dtype("histogram_slot"), layouts.dtype("slot_owner")
         stack = layouts.dtype("stack_record")
         # struct task_entry in probes/tables.bcc.h: one word more
         task = layouts.dtype("task_state").itemsize + 8
-        slots = sizes.histogram_slots(cpus)
+        slots_per_cpu = sizes.histogram_slots(cpus)
+        slots = cpus * slots_per_cpu
         ring_bytes = sizes.ring_bytes(cpus, self.settings.ring_bytes)
         tables = self._maps
         for name, kind, key, value, entries, flags in (
             ("tasks", maps.HASH, 4, task, sizes.task_slots(), 0),
             ("new_task", maps.ARRAY, 4, task, 1, 0),
             ("cpu_table", maps.ARRAY, 4, cpu_state.itemsize, cpus, maps.MMAPABLE),
-            ("slot_index", maps.HASH, 16, 4, slots, 0),
-            ("slots_used", maps.ARRAY, 4, 4, cpus, maps.MMAPABLE),
             ("histograms", maps.ARRAY, 4, slot.itemsize, slots, maps.MMAPABLE),
+            ("slot_owners", maps.ARRAY, 4, owner.itemsize, slots, maps.MMAPABLE),
             ("switch_counts", maps.ARRAY, 4, 16, cpus, 0),
             ("wanted_pids", maps.HASH, 4, 1, 16384, 0),
             ("wanted_cgroups", maps.HASH, 8, 1, 65536, 0),
@@ -137,9 +138,11 @@ class BccProbes:
             tables["cgroup_ring"], CGROUP_RING_BYTES, layouts.dtype("cgroup_event")
         )
         self._cpu_states = maps.view(tables["cpu_table"], cpus, cpu_state)
-        self._slots = maps.view(tables["histograms"], slots, slot)
-        # An array's elements are padded to 8 bytes.
-        self._slots_used = maps.view(tables["slots_used"], cpus, np.dtype("u8"))
+        self.slots = Slots(
+            maps.view(tables["histograms"], slots, slot),
+            maps.view(tables["slot_owners"], slots, owner, writable=True),
+            slots_per_cpu,
+        )
         self.counter_names = counter_names(layouts)
         self._cpus = cpus
 
@@ -147,11 +150,13 @@ class BccProbes:
         self, layouts: Btf, offsets: dict[str, int], switch_carries_state: bool
     ) -> dict[str, str]:
         layout = layouts.dtype("config")
-        (config,) = np.frombuffer(config_bytes(layout, self.settings, self.targets), layout)
+        (config,) = np.frombuffer(
+            config_bytes(layout, self.settings, self.targets, slot_mask=self.slots.per_cpu - 1),
+            layout,
+        )
         defines = {f"CFG_{name}": f"{int(config[name])}ULL" for name in layout.names or ()}
         defines |= {f"FD_{name.upper()}": str(fd) for name, fd in self._maps.items()}
         defines |= {f"OFFSET_{name}": str(offset) for name, offset in offsets.items()}
-        defines["N_CPUS"] = str(self._cpus)
         if switch_carries_state:
             defines["SWITCH_CARRIES_STATE"] = "1"
         self._programs, failed = bcc_compiler.compile_programs(
@@ -184,13 +189,6 @@ class BccProbes:
         """Counter values now; shape (CPUs, counters)."""
         counters: NDArray[np.uint64] = self._cpu_states["counters"].copy()
         return counters
-
-    def histogram_slots(self) -> NDArray[Any]:
-        """The histogram slots in use, the shared ones of each CPU first: a view, not a copy.
-
-        A CPU that uses fewer slots than another leaves empty ones between the others'.
-        """
-        return self._slots[: (int(self._slots_used.max()) + 1) * self._cpus]
 
     def program_fds(self) -> list[int]:
         """File descriptors of the attached programs, for their run-time statistics."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sltrace.capture import kernel, libbpf, sizes
 from sltrace.capture.btf import Btf
+from sltrace.capture.histograms import Slots
 from sltrace.capture.maps import view
 from sltrace.capture.probeconfig import Targets, config_bytes, fill_filters, want_born
 from sltrace.capture.recordring import record_rings
@@ -69,12 +70,10 @@ class Probes(Protocol):
     task_ring: Ring | None
     cgroup_ring: Ring | None
     counter_names: list[str]
+    slots: Slots
 
     def counters(self) -> NDArray[np.uint64]:
         """Counter values now; shape (CPUs, counters)."""
-
-    def histogram_slots(self) -> NDArray[Any]:
-        """The histogram slots in use, the shared ones of each CPU first: a view, not a copy."""
 
     def program_fds(self) -> list[int]:
         """File descriptors of the attached programs, for their run-time statistics."""
@@ -147,7 +146,7 @@ class LibbpfProbes:
 
     def _load(self, layouts: Btf) -> None:
         cpus = libbpf.possible_cpus()
-        slots = sizes.histogram_slots(cpus)
+        slots_per_cpu = sizes.histogram_slots(cpus)
         tasks = sizes.task_slots()
         self._record = layouts.dtype("wait_record")
         # Of histograms only what was not seen whole is handed over.
@@ -158,8 +157,8 @@ class LibbpfProbes:
         for name, entries in {
             "cpu_table": cpus,
             "task_table": tasks,
-            "histograms": slots,
-            "slot_index": slots,
+            "histograms": cpus * slots_per_cpu,
+            "slot_owners": cpus * slots_per_cpu,
             "ring_positions": cpus,
             "wait_records": cpus * records,
             "wanted_cpus": cpus,
@@ -171,13 +170,10 @@ class LibbpfProbes:
             self.settings,
             self.targets,
             task_mask=tasks - 1,
-            n_slots=slots,
+            slot_mask=slots_per_cpu - 1,
             ring_mask=records - 1,
         )
         maps[".rodata"].write_initial(layouts.variable_offset(".rodata", "cfg"), config)
-        maps[".bss"].write_initial(
-            layouts.variable_offset(".bss", "slots_used"), cpus.to_bytes(4, "little")
-        )
         if self.targets.tags_fd >= 0:
             maps["task_tags"].reuse(self.targets.tags_fd)
         if self.targets.tagged:
@@ -205,8 +201,16 @@ class LibbpfProbes:
             maps["cgroup_ring"].fd, CGROUP_RING_BYTES, layouts.dtype("cgroup_event")
         )
         self._cpu_states = view(maps["cpu_table"].fd, cpus, layouts.dtype("cpu_state"))
-        self._slots = view(maps["histograms"].fd, slots, layouts.dtype("histogram_slot"))
-        self._used = cpus
+        self.slots = Slots(
+            view(maps["histograms"].fd, cpus * slots_per_cpu, layouts.dtype("histogram_slot")),
+            view(
+                maps["slot_owners"].fd,
+                cpus * slots_per_cpu,
+                layouts.dtype("slot_owner"),
+                writable=True,
+            ),
+            slots_per_cpu,
+        )
         self.counter_names = counter_names(layouts)
         fill_filters(self._tables(), cpus, settings=self.settings, targets=self.targets)
 
@@ -250,12 +254,6 @@ class LibbpfProbes:
         """Counter values now; shape (CPUs, counters)."""
         counters: NDArray[np.uint64] = self._cpu_states["counters"].copy()
         return counters
-
-    def histogram_slots(self) -> NDArray[Any]:
-        """The histogram slots in use, the shared ones of each CPU first: a view, not a copy."""
-        while self._used < len(self._slots) and self._slots[self._used]["used"]:
-            self._used += 1
-        return self._slots[: self._used]
 
     def program_fds(self) -> list[int]:
         """File descriptors of the attached programs, for their run-time statistics."""

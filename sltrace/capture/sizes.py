@@ -54,7 +54,7 @@ def _affordable(cpus: int, wanted: int) -> int:
 
 
 def task_slots() -> int:
-    """Slots of the task table (184 bytes each): at least four per thread there is now."""
+    """Slots of the task table (176 bytes each): at least four per thread there is now."""
     # 0.31 0.42 0.50 runnable/all last-pid; to count them in /proc fails where one ends meanwhile.
     threads = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
     limit = power_of_two(int(Path("/proc/sys/kernel/pid_max").read_text()))
@@ -62,9 +62,12 @@ def task_slots() -> int:
 
 
 def histogram_slots(cpus: int) -> int:
-    """Slots of 4 KiB for (cgroup, policy, CPU), the first `cpus` of them for what finds none."""
-    affordable = _memory() // 200 // 4096
-    return cpus + max(256, min(power_of_two(128 * cpus), affordable, 1 << 15))
+    """Slots of 4 KiB that each CPU has for cgroups and policies: 256, or 128 at 256 CPUs.
+
+    They are at most a 200th of the memory, or 1 MiB.
+    """
+    affordable = max(256, min(_memory() // 200 // 4096, 1 << 15))
+    return _power_within(min(256, affordable // cpus))
 
 
 def _power_within(value: int) -> int:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from sltrace.capture import bcc, bcc_compiler, libbpf
+from sltrace.capture.histograms import SlotUse
 from sltrace.capture.kernel_offsets import kernel_offsets
 from sltrace.capture.probes import LibbpfProbes, Probes
 from sltrace.capture.settings import Filters, Settings, Stacks
@@ -55,15 +56,15 @@ def test_histograms_count_what_the_records_say() -> None:
     with closing(bcc_probes()) as probes:
         with load("contend", "--duration", 1, "--sleepers", 8, "--groups", 0) as running:
             running.outcome()
-        slots = probes.histogram_slots()
         records = records_of(probes)
         waits = records[records["kind"] < MISSED]
-        in_slots = slots["kinds"]["count"].sum(axis=(0, 2))
+        in_slots = probes.slots.counts["kinds"]["count"].sum(axis=(0, 2))
         # Switches go on between the two readings.
         for kind in (WAKEUP, PREEMPT):
             in_records = int((waits["kind"] == kind).sum())
             assert abs(in_records - int(in_slots[kind])) <= 20 + in_records // 100
-        used = slots[slots["used"] != 0]
+        owners = probes.slots.owners
+        used = owners[owners["use"] != SlotUse.FREE]
         assert len(used) > 0
         assert set(waits["cgroup"].tolist()) <= set(used["cgroup"].tolist())
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sltrace.buckets import N_BUCKETS, bucket_of
 from sltrace.model import Flag
-from tests.support.machine import Kernel, Machine, Wait, library, slot_of
+from tests.support.machine import Kernel, Machine, Wait, library
 from tests.support.waits import CPUS, HOLE, UNSTAMPED
 
 EXAMPLES = int(os.environ.get("SLTRACE_EXAMPLES", "150"))
@@ -219,8 +219,15 @@ def test_histograms_hold_every_wait(script: list[tuple[int, int, int]]) -> None:
     kernel = Kernel(machine, CPUS)
     play(kernel, script)
     assert len(machine.records()) == 0
-    for slot in {slot_of(w.cpu, w.cgroup, w.policy) for w in kernel.waits}:
-        waits = [w for w in kernel.waits if slot_of(w.cpu, w.cgroup, w.policy) == slot]
+    slots = machine.slots
+    used = np.flatnonzero(slots.owners["use"]).tolist()
+    keys = [
+        (index // slots.per_cpu, *slots.owners[["cgroup", "policy"]][index].tolist())
+        for index in used
+    ]
+    assert sorted(keys) == sorted({(w.cpu, w.cgroup, w.policy) for w in kernel.waits})
+    for index, key in zip(used, keys, strict=True):
+        waits = [w for w in kernel.waits if (w.cpu, w.cgroup, w.policy) == key]
         queued = [(w.kind, w.queued - w.throttled) for w in waits if w.queued > w.throttled]
         expected = {
             0: [ns for kind, ns in queued if kind == "wakeup"],
@@ -229,9 +236,9 @@ def test_histograms_hold_every_wait(script: list[tuple[int, int, int]]) -> None:
             3: [w.blocked for w in waits if w.blocked],
         }
         for kind, times in expected.items():
-            counts, total = machine.slot(slot, kind)
-            assert total == sum(times)
-            assert (counts == np.bincount(bucket_of(times), minlength=N_BUCKETS)).all()
+            counted = slots.counts["kinds"][index, kind]
+            assert counted["sum_ns"] == sum(times)
+            assert (counted["count"] == np.bincount(bucket_of(times), minlength=N_BUCKETS)).all()
 
 
 @relaxed

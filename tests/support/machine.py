@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sltrace.capture.btf import Btf
+from sltrace.capture.histograms import Slots
 from sltrace.capture.probes import counter_names, object_path
 
 MAX_CPUS = 8
-MAX_SLOTS = 4 * MAX_CPUS
 UNKNOWN_WAIT = 1 << 62
 PROBES = Path(__file__).parents[2] / "probes"
 SOURCE, BCC_SOURCE = PROBES / "hosttest/machine.c", PROBES / "sched.bcc.c"
@@ -68,11 +68,6 @@ def library(loader: str = "libbpf") -> c.CDLL:
     return lib
 
 
-def slot_of(cpu: int, cgroup: int, policy: int) -> int:
-    """`slot_find` of probes/hosttest/machine.c."""
-    return cpu + MAX_CPUS * (policy % 2 + 2 * (cgroup % 2))
-
-
 @cache
 def layouts() -> Btf:
     return Btf.of_object(object_path())
@@ -81,14 +76,22 @@ def layouts() -> Btf:
 class Machine:
     """The state machine with its tables."""
 
-    def __init__(self, room: int = 60000, loader: str = "libbpf", **config: int) -> None:
+    def __init__(
+        self, room: int = 60000, loader: str = "libbpf", slots_per_cpu: int = 32, **config: int
+    ) -> None:
         self._lib = library(loader)
         layout = layouts().dtype("config")
         wanted = np.zeros(1, layout)
         wanted["blocked"] = 1
+        wanted["slot_mask"] = slots_per_cpu - 1
         for name, value in config.items():
             wanted[name] = value
         self._lib.host_reset(wanted.tobytes(), room)
+        self.slots = Slots(
+            self._table("slots", "histogram_slot", slots_per_cpu),
+            self._table("owners", "slot_owner", slots_per_cpu),
+            slots_per_cpu,
+        )
 
     def queue_lag(self, ns: int) -> None:
         """The run queues' clocks were read so long ago, from now on."""
@@ -105,14 +108,17 @@ class Machine:
 
     def histogram(self, kind: int) -> tuple[NDArray[np.int64], int]:
         """Counts by bucket and the sum in ns, over all slots."""
-        slots = [self.slot(index, kind) for index in range(MAX_SLOTS)]
-        return np.sum([counts for counts, _ in slots], axis=0), sum(total for _, total in slots)
+        of_kind = self.slots.counts["kinds"][:, kind]
+        return of_kind["count"].astype(np.int64).sum(axis=0), int(of_kind["sum_ns"].sum())
 
-    def slot(self, index: int, kind: int) -> tuple[NDArray[np.int64], int]:
-        """The same of one slot: see `slot_of`."""
-        one = np.zeros(1, layouts().dtype("histogram"))
-        self._lib.host_histogram(index, kind, c.c_void_p(one.ctypes.data))
-        return one["count"][0].astype(np.int64), int(one["sum_ns"][0])
+    def _table(self, name: str, of: str, slots_per_cpu: int) -> NDArray[Any]:
+        """A table of the machine's, over its own memory."""
+        address = getattr(self._lib, f"host_{name}")
+        address.restype = c.c_void_p
+        dtype = layouts().dtype(of)
+        size = MAX_CPUS * slots_per_cpu
+        memory = (c.c_uint8 * (size * dtype.itemsize)).from_address(address())
+        return np.frombuffer(memory, dtype, size)
 
     def states_used(self) -> int:
         return int(self._lib.host_states_used())
