@@ -16,7 +16,7 @@ SEGMENT_S = 0.5
 """How long a segment of waits is added to; a killed recorder loses at most this much."""
 INTERVAL_S = 1.0
 """Length of the intervals of counters and histograms."""
-GIVE_BACK_S = 30.0
+GIVE_BACK_S = 10.0
 """How often free memory is given back: it takes 1.3 ms; bursts leave tens of MB (both measured)."""
 _URGENT_BACKLOG = 2 * LOT
 _URGENT_AFTER_S = 2 * SEGMENT_S

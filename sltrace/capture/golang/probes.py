@@ -23,7 +23,8 @@ from sltrace.errors import CannotRecord
 from sltrace.target.go.histograms import GC_PAUSES, LATENCIES, STW_HISTOGRAMS
 from sltrace.target.go.process import GoProcess
 
-RING_BYTES = 8 << 20
+RING_BYTES = {1: 2 << 20, 2: 2 << 20, 3: 8 << 20}
+"""By level. Up to 2 the runtime notes one wait in 8."""
 STACK_RING_BYTES = 4 << 20
 TRACE_KEYS = ("trace_id", "trace id", "otel_traceid")
 SPAN_KEYS = ("span_id", "span id")
@@ -79,7 +80,7 @@ class GoProbes:
         try:
             maps = self._object.maps
             maps["task_tags"].reuse(tags_fd)
-            self._ring_bytes = RING_BYTES if hit else mmap.PAGESIZE
+            self._ring_bytes = RING_BYTES[level] if hit else mmap.PAGESIZE
             maps["go_ring"].resize(self._ring_bytes)
             config = _config(layouts.dtype("go_config"), level, trace_keys, cgroup_v1)
             maps[".rodata"].write_initial(layouts.variable_offset(".rodata", "cfg"), config)
@@ -98,7 +99,7 @@ class GoProbes:
 
     @cached_property
     def rings(self) -> tuple[Ring, Ring]:
-        """Of records, and of stacks. Mapped when first asked for: they are 4 to 12 MB of memory."""
+        """Of records, and of stacks. Mapped when first asked for: they are 4 to 12 MB resident."""
         maps, dtype = self._object.maps, self._layouts.dtype
         return (
             Ring(maps["go_ring"].fd, self._ring_bytes, dtype("go_record")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 import time
 from collections import deque
@@ -31,8 +32,8 @@ from sltrace.target.go.process import GoProcess
 
 TICK_S = 0.05
 SCAN_S = 1.0
-_RANDOM = np.random.default_rng(1)
-"""For all: processes are many, and each of its own is 2 kB."""
+_RANDOM = random.Random(1)
+"""For all: processes are many, and each of its own is 2 kB. NumPy's takes 6 MB of modules."""
 MAX_GOROUTINES = 1 << 22
 """Goroutines among which those that a scan looks at are chosen."""
 _HOLD_NS = 5_000_000
@@ -245,7 +246,7 @@ class Sampler:
         pointers = memory.words(start, count)
         chosen = pointers
         if count > GOROUTINES_SCANNED:
-            chosen = np.sort(_RANDOM.choice(pointers, GOROUTINES_SCANNED, replace=False))
+            chosen = pointers[sorted(_RANDOM.sample(range(count), GOROUTINES_SCANNED))]
         blocks, read = memory.pieces(chosen, self._g_layout.itemsize)
         gs = blocks.view(self._g_layout)[:, 0]
         alive = read & np.isin(gs["status"] & 0xFFF, list(_STATES))

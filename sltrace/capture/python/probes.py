@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sltrace.capture import kernel, libbpf, uprobes
+from sltrace.capture import kernel, libbpf, sizes, uprobes
 from sltrace.capture.btf import Btf
 from sltrace.capture.maps import view
 from sltrace.capture.probes import object_path
@@ -32,6 +32,9 @@ _RINGS = {
     "stack_ring": ("stack_record", 1 << 20),
     "python_name_ring": ("python_name", 128 << 10),
 }
+"""Records of each, and its bytes at most."""
+_RING_BYTES_OF_CPU = 2 << 20
+"""What a CPU can fill: stacks are capped by CPU."""
 _TASKS = ("python_fork", "python_exec", "python_exit")
 _CALLS = ("python_sys_enter", "python_sys_exit")
 _COLLECTOR = ("python_gc_begin", "python_gc_end")
@@ -86,8 +89,8 @@ class PythonProbes:
             raise
         maps = self._object.maps
         rings = (
-            Ring(maps[name].fd, size, layouts.dtype(record))
-            for name, (record, size) in _RINGS.items()
+            Ring(maps[name].fd, _ring_bytes(name, cpus), layouts.dtype(record))
+            for name, (record, _) in _RINGS.items()
         )
         self.stacks, self.waits, self.samples, self.events, self.native, self.names = rings
         self._cpus = view(maps["python_cpus"].fd, cpus, layouts.dtype("python_cpu"))
@@ -108,7 +111,8 @@ class PythonProbes:
         maps = self._object.maps
         maps[".rodata"].write_initial(layouts.variable_offset(".rodata", "cfg"), config.tobytes())
         maps["python_cpus"].resize(cpus)
-        maps["stack_ring"].resize(_RINGS["stack_ring"][1])
+        for name in _RINGS:
+            maps[name].resize(_ring_bytes(name, cpus))
         maps["task_tags"].reuse(tags_fd)
         self._switch = _SWITCH[0 if kernel.tracepoint_arguments("sched_switch") == 4 else 1]
         for name in _SWITCH:
@@ -204,3 +208,7 @@ class PythonProbes:
         self._closed = True
         uprobes.detach(self._links)
         self._object.close()
+
+
+def _ring_bytes(name: str, cpus: int) -> int:
+    return min(_RINGS[name][1], _RING_BYTES_OF_CPU * sizes.power_of_two(cpus))
