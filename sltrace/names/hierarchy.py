@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from sltrace.names.processes import process_of
 
 _MAX_WALK = 1 << 16
 
@@ -78,14 +81,16 @@ def _v1_cpu_id(proc: Path) -> int:
 
 def _has_groups(mount: Path) -> bool:
     """Whether any cgroup below the root has a process."""
-    for folder, _, files in os.walk(mount):
-        if folder != str(mount) and "cgroup.procs" in files:
-            try:
-                if (Path(folder) / "cgroup.procs").read_bytes():
-                    return True
-            except OSError:
-                continue
-    return False
+    folders = (Path(folder) for folder, _, _ in os.walk(mount))
+    return any(folder != mount and _members(folder) for folder in folders)
+
+
+def _members(folder: Path) -> list[int]:
+    """Processes of a cgroup; of a threaded one, which names none of them, the threads."""
+    for name in ("cgroup.procs", "cgroup.threads"):
+        with contextlib.suppress(OSError):
+            return [int(number) for number in (folder / name).read_text().split()]
+    return []
 
 
 def processes_below(names: Iterable[str]) -> tuple[int, ...]:
@@ -94,11 +99,9 @@ def processes_below(names: Iterable[str]) -> tuple[int, ...]:
     found: dict[int, None] = {}
     for name in names:
         for path, _ in walk(tree.mount / tree.inside(name)):
-            try:
-                text = (tree.mount / path.strip("/") / "cgroup.procs").read_text()
-            except OSError:
-                continue
-            found |= dict.fromkeys(map(int, text.split()))
+            members = _members(tree.mount / path.strip("/"))
+            found |= dict.fromkeys(process_of(number) for number in members)
+    found.pop(0, None)
     return tuple(found)
 
 

@@ -237,7 +237,7 @@ def resolve_pid(pid: int, proc: Path = Path("/proc")) -> int:
     """
     if (proc / str(pid)).is_dir() and pid > 0:
         # A thread's number has a folder too, which is only not listed.
-        process = _process_of(proc / str(pid))
+        process = process_of(pid, proc)
         if process not in (0, pid):
             raise TargetError(
                 f"{pid} is no process, but a thread of {process}", f"use --pid {process}"
@@ -288,9 +288,9 @@ def _namespace_pids(folder: Path) -> list[int]:
     return _status(folder, b"NSpid:")
 
 
-def _process_of(folder: Path) -> int:
+def process_of(tid: int, proc: Path = Path("/proc")) -> int:
     """The process that a thread is of; 0 where it is gone."""
-    return next(iter(_status(folder, b"Tgid:")), 0)
+    return next(iter(_status(proc / str(tid), b"Tgid:")), 0)
 
 
 def _status(folder: Path, name: bytes) -> list[int]:

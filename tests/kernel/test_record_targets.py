@@ -6,13 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from sltrace.names.cgroups import CgroupNames
-from sltrace.names.hierarchy import choose_hierarchy
+from sltrace.names.hierarchy import Hierarchy, choose_hierarchy, processes_below
 from sltrace.trace.reader import Trace
 from tests.support.cgroups import Cgroup, cgroup
 from tests.support.loads import load
@@ -53,6 +54,37 @@ def test_a_cgroup_that_is_renamed_while_probes_are_loaded_is_recorded() -> None:
             (renamed / "born").rmdir()
         finally:
             renamed.rename(group.path)
+
+
+def test_processes_with_threads_in_a_threaded_cgroup_are_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mine = Path("/proc/self/cgroup").read_text().split("\n0::")[-1].strip().strip("/")
+    mounts = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
+    tree = next((Path(mount[1]) for mount in mounts if mount[2] == "cgroup2"), None)
+    if tree is None:
+        pytest.skip("no cgroup v2 tree is mounted")
+    group = tree / mine / f"threaded-{os.getpid()}"
+    hierarchy = Hierarchy("v2", tree, 0, "")
+    monkeypatch.setattr("sltrace.names.hierarchy.choose_hierarchy", lambda: hierarchy)
+    moved, done = threading.Event(), threading.Event()
+
+    def move() -> None:
+        (group / "cgroup.threads").write_text(str(threading.get_native_id()))
+        moved.set()
+        done.wait(10)
+
+    group.mkdir()
+    try:
+        (group / "cgroup.type").write_text("threaded")
+        thread = threading.Thread(target=move)
+        thread.start()
+        assert moved.wait(10)
+        assert processes_below([f"{mine}/{group.name}"]) == (os.getpid(),)
+        done.set()
+        thread.join()
+    finally:
+        group.rmdir()
 
 
 def test_a_cgroup_that_is_removed_while_probes_are_loaded(tmp_path: Path) -> None:

@@ -58,6 +58,15 @@ def test_the_tree_is_the_one_that_tells_tasks_apart(
     assert chosen(tmp_path, cpu=cpu, groups=groups, mounted=mounted) == tree
 
 
+def test_a_tree_whose_groups_are_threaded_tells_tasks_apart(tmp_path: Path) -> None:
+    group = tmp_path / BELOW_V2
+    # Reading it fails, as it does in a threaded cgroup.
+    (group / "cgroup.procs").mkdir(parents=True)
+    (group / "cgroup.threads").write_text("12\n")
+    tree = chosen(tmp_path, cpu=CPU_IS_V1, groups=(), mounted=("cpu", "v2"))
+    assert tree == ("v2", "unified tree", 0)
+
+
 def test_a_host_without_proc_has_no_tree(tmp_path: Path) -> None:
     assert choose_hierarchy(tmp_path).why == "no cgroup tree is mounted: ids only"
 
