@@ -13,14 +13,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pyarrow as pa
+
 from sltrace.analysis.losses import lost_in
 from sltrace.analysis.meta import min_latency_ns
 from sltrace.model import RUNQ_KINDS, Flag, Kind
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
+    from sltrace.analysis.losses import LossInterval
     from sltrace.trace.reader import Trace
+
+    _Numbers = NDArray[np.int64]
 
 _UNSURE = int(Flag.CENSORED | Flag.MIGRATED_QUEUED | Flag.CULPRIT_PARTIAL)
 _MOST_LOSSES = 1000
@@ -31,6 +39,19 @@ that takes longer than all else about culprits."""
 _MOST_WAITS = 12_000_000
 """For a CPU, with more of which they are not told apart: 10 M take 6 GB and 21 s (measured)."""
 _RAN = "sltrace_cgroup_ran"
+_RUNNABLE = (*RUNQ_KINDS, Kind.THROTTLED.label)
+_ENDS = ("end_ns", "began_ns")
+"""The ends of a wait, the later one first."""
+_NUMBERED = "sltrace_cgroup_numbers"
+_NUMBERS = (
+    "SELECT cgroup, row_number() OVER () AS number FROM (SELECT cgroup FROM waits "
+    "UNION SELECT culprit_cgroup FROM waits) WHERE cgroup IS NOT NULL"
+)
+_NOWHERE = -1
+_PLACE = f"coalesce((number << 16) + cpu, {_NOWHERE})"
+"""A cgroup on a CPU, as a number."""
+_CPU = "coalesce(cpu::INTEGER, -1)"
+_NEVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
@@ -47,8 +68,21 @@ class CgroupRan:
     @classmethod
     def of(cls, trace: Trace) -> CgroupRan:
         """Of a whole recording: the slices of a part of its time begin and end outside of it."""
-        found = _query(trace)
-        return cls(None if found is None else trace.sql(found))
+        lost = lost_in(trace)
+        if not _is_known(trace, lost):
+            return cls(None)
+        with trace.stored(_NUMBERED, _NUMBERS):
+            slices, waits = _Slices.of(trace), _shared(trace, lost)
+        place = waits["place"].to_numpy()
+        by_its_end, before = (slices.ran_by(place, waits[n].to_numpy()) for n in _ENDS)
+        found = waits.append_column("ran", pa.array(by_its_end - before))
+        with trace.registered((_RAN, found)):
+            return cls(
+                trace.sql(
+                    f"SELECT tid, kind, end_ns, max(ran) AS ran_ns FROM {_RAN} "
+                    "GROUP BY tid, kind, end_ns HAVING ran_ns > min(culprit_ns)"
+                )
+            )
 
     @contextmanager
     def beside(self, trace: Trace, waits: str) -> Iterator[str]:
@@ -65,78 +99,165 @@ class CgroupRan:
             yield f"(SELECT w.*, ran_ns FROM {waits} w LEFT JOIN {_RAN} USING (tid, kind, end_ns))"
 
 
-def _query(trace: Trace) -> str | None:
+def _is_known(trace: Trace, lost: Sequence[LossInterval]) -> bool:
+    """Whether every wait of every thread was recorded, and it is worth to look at them all."""
     meta = trace.meta
     filters = meta.get("filters")
     limited = [v for v in filters.values() if v] if isinstance(filters, dict) else [filters]
-    lost = lost_in(trace)
-    if (
+    return not (
         limited
         or meta.get("merged")
         or meta.get("blocked") is False
         or min_latency_ns(trace)
         or len(lost) > _MOST_LOSSES
         or not _is_worth_it(trace)
-    ):
-        return None
-    runnable = (*RUNQ_KINDS, Kind.THROTTLED.label)
-    gaps = "".join(f" UNION ALL SELECT {i.cpu}, {i.start_ns}, {i.end_ns}" for i in lost)
-    # A cgroup on a CPU, as a number: sorted and joined by names it all takes half as long again.
-    place = "(number << 16) + cpu"
-    # What a cgroup had run on a CPU by a time: its slices before, and the part of the last one.
-    at = "coalesce({0}.before + least({1}, {0}.out_ns) - {0}.in_ns, 0)"
-    return f"""
-        WITH named AS (
-          SELECT cgroup, row_number() OVER () AS number FROM (
-            SELECT cgroup FROM waits UNION SELECT culprit_cgroup FROM waits
-          ) WHERE cgroup IS NOT NULL
-        ), switches AS (
-          SELECT cpu, tid, end_ns AS in_ns, any_value(cgroup) AS cgroup,
-            end_ns - sum(wait_ns)::BIGINT AS queued_ns,
-            bool_or(kind = '{Kind.RUNQ_PREEMPT.label}') AS preempted
-          FROM waits WHERE kind IN {runnable!r} GROUP BY cpu, tid, end_ns
-        ), outs AS (
-          SELECT s.*, {place} AS place,
-            CASE WHEN preempted THEN queued_ns ELSE b.out_ns END AS out_ns
-          FROM switches s LEFT JOIN named USING (cgroup)
-          LEFT JOIN (SELECT tid, end_ns, min(end_ns - wait_ns) AS out_ns FROM waits
-            WHERE kind = '{Kind.BLOCKED.label}' GROUP BY tid, end_ns) b
-            ON b.tid = s.tid AND b.end_ns = s.queued_ns
-        ), slices AS (
-          SELECT place, in_ns, greatest(in_ns, coalesce(least(
-            lead(out_ns) OVER (PARTITION BY tid ORDER BY in_ns, cpu),
-            coalesce(lead(in_ns) OVER (PARTITION BY cpu ORDER BY in_ns, tid),
-              lead(out_ns) OVER (PARTITION BY tid ORDER BY in_ns, cpu))), in_ns)) AS out_ns
-          FROM outs
-        ), ahead AS (
-          SELECT *, coalesce(sum(out_ns - in_ns) OVER (PARTITION BY place ORDER BY in_ns
-            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)::BIGINT AS before
-          FROM slices WHERE place IS NOT NULL
-        ), gaps AS (
-          SELECT cpu, from_ns, max(to_ns) OVER (PARTITION BY cpu ORDER BY from_ns) AS to_ns FROM (
-            SELECT cpu, end_ns - high_ns AS from_ns, end_ns AS to_ns FROM missed
-            WHERE cause = 'hole'{gaps})
-        ), shared AS (
-          SELECT cpu, tid, kind, end_ns, end_ns - wait_ns AS began_ns, {place} AS place,
-            coalesce(culprit_ns, 0) AS culprit_ns
-          FROM waits w JOIN named ON named.cgroup = culprit_cgroup
-          ANTI JOIN (SELECT tid, end_ns FROM waits
-            WHERE kind = '{Kind.THROTTLED.label}') t USING (tid, end_ns)
-          WHERE kind IN {RUNQ_KINDS!r} AND culprit_tid > 0 AND culprit_others > 0
-            AND flags & {_UNSURE} = 0
-        ), whole AS (
-          SELECT w.* FROM shared w
-          ASOF LEFT JOIN gaps g ON g.cpu = w.cpu AND g.from_ns <= w.end_ns
-          WHERE g.to_ns IS NULL OR g.to_ns < w.began_ns
-        ), ran AS (
-          SELECT w.tid, w.kind, w.end_ns,
-            max({at.format("e", "w.end_ns")} - {at.format("b", "w.began_ns")}) AS ran_ns
-          FROM whole w
-          ASOF LEFT JOIN ahead e ON e.place = w.place AND e.in_ns <= w.end_ns
-          ASOF LEFT JOIN ahead b ON b.place = w.place AND b.in_ns <= w.began_ns
-          GROUP BY w.tid, w.kind, w.end_ns HAVING ran_ns > min(culprit_ns)
-        )
-        SELECT * FROM ran"""
+    )
+
+
+@dataclass(frozen=True)
+class _Timeline:
+    """Events of several places, by place and time.
+
+    Attributes:
+        places: Of each event, ascending.
+        times: Its ranks among all times, ascending at each place.
+        sorted_ns: All times, ascending.
+    """
+
+    places: _Numbers
+    times: _Numbers
+    sorted_ns: _Numbers
+
+    @classmethod
+    def of(cls, places: _Numbers, times_ns: _Numbers) -> _Timeline:
+        """Of events that are sorted by place and time."""
+        sorted_ns = np.sort(times_ns)
+        return cls(places, np.searchsorted(sorted_ns, times_ns, "right"), sorted_ns)
+
+    def latest(self, places: _Numbers, times_ns: _Numbers) -> _Numbers:
+        """Index of the last event at each place at a time or before; -1 where there is none."""
+        if not len(self.places):
+            return np.full(len(places), -1)
+        # Place and rank as one number: ranks are as many as events, where times are of any size.
+        known, own = np.unique(self.places, return_inverse=True)
+        at = np.searchsorted(known, places)
+        width = len(self.sorted_ns) + 1
+        keys = own * width + self.times
+        ranks = np.searchsorted(self.sorted_ns, times_ns, "right")
+        found = np.searchsorted(keys, at * width + ranks, "right") - 1
+        return np.where(self.places[found] == places, found, -1)
+
+
+@dataclass(frozen=True)
+class _Slices:
+    """For how long cgroups ran on CPUs, slice by slice, by place and time (ns).
+
+    Attributes:
+        begun: Where and when.
+        from_ns: When each began.
+        to_ns: When it ended.
+        before_ns: How long the cgroup had run there in all slices before.
+    """
+
+    begun: _Timeline
+    from_ns: _Numbers
+    to_ns: _Numbers
+    before_ns: _Numbers
+
+    @classmethod
+    def of(cls, trace: Trace) -> _Slices:
+        """From the waits of all threads."""
+        cpu, tid, place, in_ns, out_ns = _runs(trace)
+        # Until the thread's next wait, if that is known, and never beyond the next switch there.
+        ends_ns = _following(out_ns, tid, np.lexsort((cpu, in_ns, tid)))
+        switches_ns = _following(in_ns, cpu, np.lexsort((tid, in_ns, cpu)))
+        to_ns = np.minimum(ends_ns, switches_ns)
+        to_ns = np.maximum(in_ns, np.where(to_ns == _NEVER, in_ns, to_ns))
+        order = np.lexsort((in_ns, place))
+        order = order[place[order] != _NOWHERE]
+        place, in_ns, to_ns = place[order], in_ns[order], to_ns[order]
+        ran_ns = np.cumsum(to_ns - in_ns)
+        first = np.searchsorted(place, place)
+        before_ns = ran_ns - (to_ns - in_ns)
+        before_ns -= before_ns[first]
+        return cls(_Timeline.of(place, in_ns), in_ns, to_ns, before_ns)
+
+    def ran_by(self, places: _Numbers, times_ns: _Numbers) -> _Numbers:
+        """What a cgroup had run at a place by a time: all before, and the part of the last one."""
+        if not len(self.from_ns):
+            return np.zeros(len(places), np.int64)
+        last = self.begun.latest(places, times_ns)
+        part = np.minimum(times_ns, self.to_ns[last]) - self.from_ns[last]
+        return np.where(last < 0, 0, self.before_ns[last] + part)
+
+
+def _runs(trace: Trace) -> tuple[_Numbers, ...]:
+    """Of each switch-in: CPU, thread, place, when, and when what led to it began (or _NEVER).
+
+    That is when the thread had last left a CPU: it was preempted then, or blocked.
+    """
+    waits = trace.sql(
+        f"SELECT {_CPU}, coalesce(tid, -1), {_PLACE}, end_ns, wait_ns, "
+        f"(kind = '{Kind.RUNQ_PREEMPT.label}')::TINYINT "
+        f"FROM waits LEFT JOIN {_NUMBERED} USING (cgroup) WHERE kind IN {_RUNNABLE!r}"
+    )
+    cpu, tid, place, in_ns, wait_ns, preempted = (c.to_numpy() for c in waits.columns)
+    order = np.lexsort((cpu, in_ns, tid))
+    # A wait that was partly quota is two rows, of one switch.
+    cpu, tid, in_ns = cpu[order], tid[order], in_ns[order]
+    new = [np.diff(column, prepend=~column[:1]) != 0 for column in (cpu, tid, in_ns)]
+    first = np.flatnonzero(np.logical_or.reduce(new))
+    queued_ns = in_ns[first] - np.add.reduceat(wait_ns[order], first)
+    place = np.maximum.reduceat(place[order], first)
+    preempted = np.maximum.reduceat(preempted[order], first) > 0
+    cpu, tid, in_ns = cpu[first], tid[first], in_ns[first]
+
+    blocked = trace.sql(
+        "SELECT tid, end_ns, end_ns - wait_ns FROM waits "
+        f"WHERE kind = '{Kind.BLOCKED.label}' AND tid IS NOT NULL"
+    )
+    who, woken_ns, out_ns = (c.to_numpy() for c in blocked.columns)
+    order = np.lexsort((-out_ns, woken_ns, who))
+    who, woken_ns, out_ns = who[order], woken_ns[order], np.append(out_ns[order], _NEVER)
+    last = _Timeline.of(who, woken_ns).latest(tid, queued_ns)
+    out_ns = np.where(np.append(woken_ns, _NEVER)[last] == queued_ns, out_ns[last], _NEVER)
+    return cpu, tid, place, in_ns, np.where(preempted, queued_ns, out_ns)
+
+
+def _following(values: _Numbers, groups: _Numbers, order: _Numbers) -> _Numbers:
+    """Of each row the value of the next one of its group in an order by groups, or _NEVER."""
+    found = np.full(len(values), _NEVER)
+    same = groups[order[1:]] == groups[order[:-1]]
+    found[order[:-1][same]] = values[order[1:][same]]
+    return found
+
+
+def _shared(trace: Trace, lost: Sequence[LossInterval]) -> pa.Table:
+    """Waits with several culprits of whose time all switches were seen."""
+    waits = trace.sql(
+        f"""
+        SELECT {_CPU} AS cpu, tid, kind, end_ns,
+          end_ns - wait_ns AS began_ns, {_PLACE} AS place, coalesce(culprit_ns, 0) AS culprit_ns
+        FROM waits w JOIN {_NUMBERED} n ON n.cgroup = culprit_cgroup
+        ANTI JOIN (SELECT tid, end_ns FROM waits
+          WHERE kind = '{Kind.THROTTLED.label}') t USING (tid, end_ns)
+        WHERE kind IN {RUNQ_KINDS!r} AND culprit_tid > 0 AND culprit_others > 0
+          AND flags & {_UNSURE} = 0
+        """
+    )
+    gaps = trace.sql(
+        "SELECT cpu, from_ns, max(to_ns) OVER (PARTITION BY cpu ORDER BY from_ns) AS to_ns FROM ("
+        "SELECT cpu, end_ns - high_ns AS from_ns, end_ns AS to_ns FROM missed "
+        "WHERE cause = 'hole'"
+        + "".join(f" UNION ALL SELECT {i.cpu}, {i.start_ns}, {i.end_ns}" for i in lost)
+        + ") WHERE cpu IS NOT NULL AND from_ns IS NOT NULL ORDER BY cpu, from_ns"
+    )
+    if not gaps.num_rows:
+        return waits
+    cpu, from_ns, to_ns = (gaps[n].to_numpy() for n in ("cpu", "from_ns", "to_ns"))
+    last = _Timeline.of(cpu, from_ns).latest(waits["cpu"].to_numpy(), waits["end_ns"].to_numpy())
+    seen = (last < 0) | (to_ns[last] < waits["began_ns"].to_numpy())
+    return waits.filter(pa.array(seen))
 
 
 def _is_worth_it(trace: Trace) -> bool:
