@@ -30,6 +30,9 @@ LEVEL = 0.95
 
 STEPS = 64
 """Grid points per octave of the redrawn percentiles: 1.1 % apart."""
+RESOLUTION = 2 ** (1 / STEPS) - 1
+"""Share of the larger figure that an interval reaches to each side at least: redrawn percentiles
+tell no less, and less matters of no figure."""
 GRID = 63 * STEPS + 1
 GRID_SQL = f"(CASE WHEN wait_ns < 1 THEN 0 ELSE floor(log2(wait_ns) * {STEPS})::BIGINT + 1 END)"
 

@@ -17,6 +17,7 @@ from sltrace.analysis.blocks import block_sizes, by_block, of_class, side_blocks
 from sltrace.analysis.confidence import (
     FEWEST_BLOCKS,
     LEVEL,
+    RESOLUTION,
     SHORTEST_BLOCK_NS,
     Blocks,
     Redrawn,
@@ -205,8 +206,9 @@ def _figures(group: Group | None, size: float) -> list[float | None]:
 def _change(name: Value, a: float | None, b: float | None, spread: Spread | None) -> Change:
     if spread is None or a is None or b is None:
         return Change(name, a, b)
-    low, high = (_bound(b - a, offset) for offset in (spread.low, spread.high))
-    return Change(name, a, b, low, high)
+    least = RESOLUTION * max(a, b)
+    offsets = min(spread.low, -least), max(spread.high, least)
+    return Change(name, a, b, *(_bound(b - a, offset) for offset in offsets))
 
 
 def _bound(difference: float, offset: float) -> float:

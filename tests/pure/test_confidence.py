@@ -6,6 +6,8 @@ from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pytest
 
 from sltrace.analysis.confidence import GRID, STEPS, Blocks, Redrawn
 from sltrace.analysis.diff import diff
@@ -112,3 +114,19 @@ def test_too_little_gives_no_interval(tmp_path: Path) -> None:
     assert gone.b == 0
     tail = {c.name: c.low for c in diff(sides).classes["runq"]}
     assert tail["p999_ns"] is None
+
+
+@pytest.mark.parametrize(("more", "certain"), [(0.0000073, False), (0.01, False), (0.013, True)])
+def test_what_cannot_be_resolved_is_no_difference(
+    tmp_path: Path, more: float, certain: bool
+) -> None:
+    """Waits of one length each, longer by a share: all draws of a side are the same."""
+    ends = [i * SECOND // 100 for i in range(1, 1000)]
+    sides = []
+    for name, ns in (("a", 98e6), ("b", 98e6 * (1 + more))):
+        waits = {"end_ns": ends, "wait_ns": round(ns), "kind": "runq_wakeup"}
+        sides.append(open_trace(tmp_path / name, pd.DataFrame(waits)))
+    changes = {str(c.name): c for c in diff(two_traces(sides[0], sides[1]), []).classes["runq"]}
+    judged = [changes[name].certain for name in ("p50_ns", "p90_ns", "total_ns")]
+    assert judged == [certain] * 3
+    assert not changes["waits"].certain
