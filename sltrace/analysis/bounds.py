@@ -12,24 +12,23 @@ from decimal import ROUND_CEILING, Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from sltrace.analysis.histograms import from_histograms, histogram_counts
+from sltrace.analysis.histograms import from_histograms, histogram_counts, ranked
 from sltrace.analysis.losses import losses
 from sltrace.analysis.meta import clock_ns, machines_of, min_latency_ns, recorded_ns
 from sltrace.analysis.missing import SCHEDULER, Missing, missing_waits
 from sltrace.analysis.selection import Selection, tables
-from sltrace.buckets import N_BUCKETS, lower_bounds
 from sltrace.model import GO_PROBE_KINDS, Kind
 from sltrace.plural import counted
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from sltrace.analysis.rules import Rule
     from sltrace.trace.reader import Trace
 
 _SECOND = 1_000_000_000
+_OF_A_BUCKET = "known to a histogram bucket"
 
 
 @dataclass(frozen=True)
@@ -201,8 +200,8 @@ class _Waits:
 
     @cached_property
     def _buckets(self) -> NDArray[np.int64]:
-        """Cumulative counts by bucket."""
-        return np.cumsum(histogram_counts(self._trace, self._selection))
+        """Counts by bucket."""
+        return histogram_counts(self._trace, self._selection)
 
     @property
     def any(self) -> bool:
@@ -334,10 +333,9 @@ class _Waits:
             )
             value = Decimal(row["wait_ns"][0].as_py())
             return Bounds(value, value)
-        index = min(int(np.searchsorted(self._buckets, rank)), N_BUCKETS - 1)
-        edges = lower_bounds()
-        high = Decimal(int(edges[index + 1]) - 1) if index + 1 < N_BUCKETS else None
-        return Bounds(Decimal(int(edges[index])), high, "known to a histogram bucket")
+        found = ranked(self._trace, self._selection, self._buckets, rank)
+        high = None if found.high_ns is None else Decimal(found.high_ns)
+        return Bounds(Decimal(found.low_ns), high, "" if found.exact else _OF_A_BUCKET)
 
     def _merged(self, end: str, rank: int) -> Decimal:
         """The wait of this rank with the missed ones among them, all at one end."""

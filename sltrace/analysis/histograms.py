@@ -56,6 +56,20 @@ def histogram_counts(trace: Trace, selection: Selection) -> NDArray[np.int64]:
     return counts
 
 
+def ranked(trace: Trace, selection: Selection, counts: NDArray[np.int64], rank: int) -> Range:
+    """The wait of a rank: exact where the trace's rows tell it, else the limits of its bucket.
+
+    Args:
+        trace: Where from.
+        selection: As for `from_histograms`.
+        counts: `histogram_counts` of that.
+        rank: 1 for the shortest; beyond the last it is the last.
+    """
+    place = _of_rank((), counts, min(rank, int(counts.sum())))
+    known = lengths(trace, (), selection, [place])
+    return Range(known[place], known[place]) if place in known else _limits(place)
+
+
 def bucket_quantile(counts: NDArray[np.int64], quantile: Decimal) -> Range:
     """Bounds of the nearest-rank quantile of bucketed waits.
 
@@ -67,9 +81,14 @@ def bucket_quantile(counts: NDArray[np.int64], quantile: Decimal) -> Range:
 
 
 def _place(keys: tuple[Value, ...], counts: NDArray[np.int64], quantile: Decimal) -> Place:
-    """Of the nearest-rank quantile; the first of nothing where there are no waits."""
+    """Of the nearest-rank quantile."""
+    rank = int((quantile * int(counts.sum())).to_integral_value(ROUND_CEILING))
+    return _of_rank(keys, counts, rank)
+
+
+def _of_rank(keys: tuple[Value, ...], counts: NDArray[np.int64], rank: int) -> Place:
+    """Of the wait of a rank; the first of nothing where there are no waits."""
     cumulative = np.cumsum(counts)
-    rank = int((quantile * int(cumulative[-1])).to_integral_value(ROUND_CEILING))
     index = int(np.searchsorted(cumulative, rank))
     of = int(counts[index])
     return Place(keys, index, rank - int(cumulative[index]) + of, of)

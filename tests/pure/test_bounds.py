@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sltrace.analysis.bounds import Bounds, measure
+from sltrace.analysis.latency import stat
 from sltrace.analysis.rules import parse_rule
 from sltrace.trace.reader import Trace
 from tests.pure.test_analysis_latency import histogram_tables, random_waits
@@ -147,11 +148,15 @@ def test_the_histograms_answer_where_the_rows_cannot(
     chosen = frame[frame["kind"].isin(RUNQ) & (frame["cgroup"] == "/a")]["wait_ns"].to_numpy()
     assert exact(trace, "count(runq where cgroup=/a)") == len(chosen)
     assert exact(trace, "total(runq where cgroup=/a)") == chosen.sum()
-    for percent in (50, 99):
+    of_a = next(g for g in stat(trace, ["cgroup"]).groups if g.keys == ("/a",))
+    for percent, same in ((50, of_a.quantiles[0]), (99, of_a.quantiles[2])):
         limits = figure(trace, f"p{percent}(runq where cgroup=/a)")
+        if meta:
+            assert (limits.low, limits.high) == (same.low_ns, same.high_ns)
         true = np.quantile(chosen, percent / 100, method="inverted_cdf")
         assert limits.high is not None
         assert limits.low <= int(true) <= limits.high <= limits.low * Decimal("1.13") + 16
+    assert limits.exact == ("histogram_only" not in meta)
     share = figure(trace, "share(runq where cgroup=/a)")
     assert share.high in (None, 1)
     assert share.why
