@@ -47,6 +47,9 @@ RUNQ_KINDS = (Kind.RUNQ_WAKEUP.label, Kind.RUNQ_PREEMPT.label)
 RUNQ = "runq"
 """Name of the total over them."""
 
+OTHERS = "all others"
+"""What has no line of its own, together: in the terminal, on the page and in its data."""
+
 BLOCKED_KINDS = (Kind.BLOCKED.label, Kind.GOROUTINE_BLOCKED.label)
 """Asleep: that may be what a request came for."""
 

@@ -10,7 +10,6 @@ const Axes = (() => {
   // Fewer ticks of latencies than this are too few; of its rows' own limits not many more fit.
   const FEWEST_TICKS = 2;
   const MOST_TICKS = 8;
-  const REST = "all others";
   // Plotly reads tags and entities in labels: a name is neither.
   const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 
@@ -107,6 +106,8 @@ const Axes = (() => {
       const order = this.order();
       this.rest = order.length > most ? order.length - (most - 1) : 0;
       this.keys = this.rest ? order.slice(0, most - 1) : order;
+      // Some of the rest may be together already, nobody knows how many.
+      this.counted = this.rest && cube.names[name][order[order.length - 1]] !== Text.REST ? this.rest : 0;
       this.size = Math.max(1, this.keys.length + (this.rest ? 1 : 0));
       // Row 0 is at the bottom of the plot.
       this.place = new Int32Array(cube.names[name].length).fill(0);
@@ -154,7 +155,9 @@ const Axes = (() => {
       const order = cube.by(name, cube.selected(awake, everywhere, null)).map((s) => s.key);
       const known = new Set(order);
       cube.names[name].forEach((_, key) => { if (!known.has(key)) order.push(key); });
-      return order;
+      // What the cube knows no names of is below all names, and one with those that have no row.
+      const others = order.indexOf(cube.names[name].indexOf(Text.REST));
+      return others < 0 ? order : [...order.slice(0, others), ...order.slice(others + 1), order[others]];
     }
 
     // How rows of the blame table find their place; whole: no victim is among "all others".
@@ -164,7 +167,7 @@ const Axes = (() => {
       if (name === "cpu") return cube.blame_coarse.includes("cpu") ? null : { column: cube.blame.cpu, place, whole: true };
       if (name !== "cgroup" && name !== "comm") return null;
       const known = new Map(cube.names[name].map((n, key) => [n, key]));
-      const other = known.get("(other)");
+      const other = known.get(Text.REST);
       const field = name === "cgroup" ? 1 : 2;
       const places = cube.victims.map((v) => {
         const key = known.has(v[field]) ? known.get(v[field]) : other;
@@ -175,7 +178,7 @@ const Axes = (() => {
 
     fullLabel(y) {
       const i = this.size - 1 - y;
-      if (i >= this.keys.length) return this.rest ? `${REST} (${this.rest})` : `no ${this.unit}`;
+      if (i >= this.keys.length) return this.rest ? Text.rest(this.counted) : `no ${this.unit}`;
       const name = this.cube.names[this.name][this.keys[i]];
       if (this.name === "cpu") return this.cpuLabel(this.keys[i], name);
       return (this.name === "kind" ? Text.kind(name) : name) || Text.nameless(this.name);

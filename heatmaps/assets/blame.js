@@ -4,13 +4,12 @@
 const Blame = (() => {
   const el = Text.element;
   const TOP = 8;
-  const REST = "all others";
   const HEIGHT = 300;
   const GAP = 6;
   const BOX = 10;
   const LINE = 12;
   const FIELD = { cgroup: 1, comm: 2, process: 3 };
-  const WHAT = { idle: "idle CPU", others: "other tasks", unknown: "not known", rest: REST };
+  const WHAT = { idle: "idle CPU", others: "other tasks", unknown: "not known", rest: Text.REST };
 
   // What ran beside a wait's culprit and was of the same cgroup: which threads is not known.
   const besideCulprit = ([what, cgroup]) => what === "others" && Boolean(cgroup);
@@ -24,7 +23,7 @@ const Blame = (() => {
     return { name: name || WHAT[what] || "unknown", own: !name };
   }
 
-  const isRest = ({ name, own }) => own && name === REST;
+  const isRest = ({ name, own }) => own && name === Text.REST;
 
   // Numbers of the rows of the blame table in a selection; exact tells whether all axes of the
   // selection are known here: what is not, is left open.
@@ -103,7 +102,7 @@ const Blame = (() => {
       const [together, named] = [true, false].map((is) => order.filter((i) => isRest(parties[i]) === is));
       const top = named.slice(0, named.length > TOP + 1 ? TOP : named.length).map((i) => ({ ...parties[i], of: [i] }));
       const rest = [...named.slice(top.length), ...together];
-      if (rest.length) top.push({ name: together.length ? REST : `${REST} (${rest.length})`, own: true, of: rest });
+      if (rest.length) top.push({ name: Text.rest(together.length ? 0 : rest.length), own: true, of: rest });
       return top;
     };
     const left = pick(victims, rows);
@@ -168,7 +167,7 @@ const Blame = (() => {
 
   function open(cube, view) {
     if (cube.blame_coarse.includes("t")) return "Of the whole recording: this trace is too large to keep culprits by time.";
-    if (view.axisNow.blame) return `Without victims that are put together as ${REST}.`;
+    if (view.axisNow.blame) return `Without victims that are put together as ${Text.REST}.`;
     return `Of all ${view.axisNow.unit} in the selected time: culprits are not kept by ${view.axisNow.title} here.`;
   }
 

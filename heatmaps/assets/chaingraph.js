@@ -3,7 +3,6 @@
 // columns of boxes as high as the time, with bands between them.
 const ChainGraph = (() => {
   const TOP = 10;
-  const REST = "all others";
   const [NARROWEST, WIDEST, HEIGHT, GAP, BOX, LABEL] = [300, 1160, 420, 7, 12, 250];
   // A letter is about so wide.
   const LETTER = 7;
@@ -17,7 +16,7 @@ const ChainGraph = (() => {
     const kept = order.slice(0, order.length > TOP + 1 ? TOP : order.length);
     const list = kept.map(([name, ns]) => ({ name, ns, from: 0, to: 0 }));
     const rest = order.slice(kept.length);
-    if (rest.length) list.push({ name: `${REST} (${rest.length})`, ns: rest.reduce((sum, [, ns]) => sum + ns, 0), from: 0, to: 0 });
+    if (rest.length) list.push({ name: Text.rest(rest.length), ns: rest.reduce((sum, [, ns]) => sum + ns, 0), from: 0, to: 0 });
     const index = new Map(kept.map(([name], i) => [name, i]));
     return { list, of: (link) => list[index.has(link[field]) ? index.get(link[field]) : list.length - 1] };
   }

@@ -91,7 +91,7 @@
       const word = (c) => (c.name === null ? "" : g.by === "kind" ? Text.kind(String(c.name)) : String(c.name));
       const named = Text.namer(g.changes.map(word));
       const rows = g.changes.map((c) => Changes.line(c, named(word(c)), Text.duration));
-      if (g.rest) rows.push(Changes.line(g.rest, `${Text.number(g.rest_groups)} more`, Text.duration));
+      if (g.rest) rows.push(Changes.line(g.rest, Text.rest(g.rest_groups), Text.duration));
       const box = Changes.table(BY[g.by] || "By " + Text.safe(g.by), `time lost / ${data.per}`, rows);
       box.dataset.by = g.by;
       return box;

@@ -42,7 +42,7 @@ class Cube {
 
   // The kinds of a part, by the numbers they have in the whole recording.
   keepKinds(kinds) {
-    const other = Math.max(0, kinds.indexOf("(other)"));
+    const other = Math.max(0, kinds.indexOf(Text.REST));
     const number = this.kinds.map((k) => kinds.includes(k) ? kinds.indexOf(k) : other);
     // Rows of the kinds' own finer heatmap are kinds, too.
     const grids = Object.keys(this.columns).filter((name) => name === "grid-kind.y" || (name.startsWith("grid-") && name.endsWith(".kind")));

@@ -147,7 +147,7 @@ class Exact {
       const several = (axis.rest && cells.y0 === 0) || (axis.name === "cpu" && cube.cpu_group > 1);
       if (several || !Exact.ASKABLE.includes(axis.name)) return null;
     }
-    const vague = query.some(([, value]) => String(value).endsWith("=(other)"));
+    const vague = query.some(([, value]) => String(value).endsWith("=" + Text.REST));
     return vague || query.length > Exact.MAX_QUERY || query.some(([, v]) => v < 0) ? null : query;
   }
 

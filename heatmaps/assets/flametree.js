@@ -187,12 +187,13 @@ const FlameTree = (() => {
     for (const rows of b ? [a, b] : [a]) {
       for (let j = 0; j < rows.length; j++) sums[keys[rows[j]]] += values[rows[j]];
     }
-    const order = [...sums.keys()].filter((key) => sums[key] > 0).sort((x, y) => sums[y] - sums[x]);
+    const order = [...sums.keys()].filter((key) => sums[key] > 0 && names[key] !== Text.REST).sort((x, y) => sums[y] - sums[x]);
+    const together = sums.some((sum, key) => sum > 0 && names[key] === Text.REST);
     const top = order.slice(0, MAX_GROUPS - 1);
     const place = new Uint16Array(names.length).fill(top.length);
     top.forEach((key, i) => { place[key] = i; });
     const found = top.map((key) => names[key] || "unknown");
-    if (order.length > top.length || !found.length) found.push("all others");
+    if (together || order.length > top.length || !found.length) found.push(Text.REST);
     return { groupOf: Uint16Array.from(keys, (key) => place[key]), names: found };
   }
 

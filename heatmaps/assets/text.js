@@ -6,6 +6,8 @@ const Text = (() => {
   // Made once: making a format takes far longer than using it, and a selection writes a thousand.
   const PLACES = [0, 1, 2].map((n) => new Intl.NumberFormat("en", { minimumFractionDigits: n, maximumFractionDigits: n }));
   const WHOLE = new Intl.NumberFormat("en");
+  // What the data calls names that it has put together.
+  const REST = "all others";
   const UNITS = [["s", 1e9], ["ms", 1e6], ["µs", 1e3]];
 
   function escaped(character) {
@@ -149,11 +151,14 @@ const Text = (() => {
     return element("span", { class: "name", title: shown === full ? null : full }, shown || nameless(dimension));
   }
 
+  // All that have no line of their own, together: so many, or 0 where nobody knows.
+  const rest = (count) => (count ? `${REST} (${number(count)})` : REST);
+
   // The same for names of one column or list: what differs does not look alike.
   function namer(names, length = 36, dimension = "") {
     const form = shorts(names, length);
     return (text) => name(text, length, dimension, form(text));
   }
 
-  return { safe, short, shorts, duration, limit, between, number, waits, kind, inOrder, meaning, nameless, marked, percent, seconds, milliseconds, signed, element, svg, name, namer };
+  return { REST, rest, safe, short, shorts, duration, limit, between, number, waits, kind, inOrder, meaning, nameless, marked, percent, seconds, milliseconds, signed, element, svg, name, namer };
 })();

@@ -14,7 +14,7 @@ import numpy as np
 from sltrace.analysis import cubeaxes
 from sltrace.analysis.addedup import added_up
 from sltrace.analysis.cells import Step, summed_cells
-from sltrace.analysis.cubeaxes import ALL_CPUS, OTHER_NAME, Origin
+from sltrace.analysis.cubeaxes import ALL_CPUS, Origin
 from sltrace.analysis.cubeblame import blame_table
 from sltrace.analysis.cubedata import Cube
 from sltrace.analysis.cubegrids import fine_grids
@@ -26,6 +26,7 @@ from sltrace.analysis.slices import CgroupRan
 from sltrace.analysis.slowtraces import slow_traces
 from sltrace.analysis.stacks import PARTS
 from sltrace.buckets import lower_bounds
+from sltrace.model import OTHERS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -126,7 +127,7 @@ def build_cube(
     same = np.ones(len(cells.count), np.int64)
     rows = dict.fromkeys(("stack", "waker_stack", "bucket"), same) | cells.digits
     lists = {name: names[name].names for name in _NAMES}
-    lists["bucket"] = [OTHER_NAME, *cubeaxes.TRACE_BUCKETS]
+    lists["bucket"] = [OTHERS, *cubeaxes.TRACE_BUCKETS]
     kept = _names_in_use(lists, rows, blame.rows, grids)
     group = cells.level.get("cpu", 1)
     present = np.unique(rows["cpu"])

@@ -16,11 +16,10 @@ from sltrace.analysis.meta import clock_ns
 from sltrace.analysis.selection import DIMENSIONS, LENGTH, tables
 from sltrace.analysis.stacks import PARTS
 from sltrace.buckets import N_BUCKETS, lower_bounds
+from sltrace.model import OTHERS
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
-
-OTHER_NAME = "(other)"
 
 ALL_CPUS = 1 << 16
 """More CPUs than any machine has: a group of so many is all of them."""
@@ -155,7 +154,7 @@ def named(trace: Trace, source: str, column: str, most: int = _MAX_NAMES) -> Nam
     table = f"sltrace_cube_{column}"
     return Named(
         Axis(column, rows.num_rows + 1, f"coalesce({table}.rank, {OTHER})", ranked=True),
-        [OTHER_NAME, *rows.column("name").to_pylist()],
+        [OTHERS, *rows.column("name").to_pylist()],
         f"LEFT JOIN {table} ON coalesce(w.{column}, '') = {table}.name",
         (table, ranks),
     )

@@ -17,10 +17,11 @@ from sltrace.analysis import cubeaxes
 from sltrace.analysis.addedup import added_up
 from sltrace.analysis.blame import HELD_KINDS, QUOTA, REMAINDER, WHAT
 from sltrace.analysis.cells import OTHER, Axis, Step, summed_cells
-from sltrace.analysis.cubeaxes import OTHER_NAME, Named, Origin
+from sltrace.analysis.cubeaxes import Named, Origin
 from sltrace.analysis.cubestacks import NO_STACK, RankedStacks
 from sltrace.analysis.processes import process_names
 from sltrace.analysis.slices import CgroupRan
+from sltrace.model import OTHERS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -140,7 +141,7 @@ def blame_table(
             cells = summed_cells(trace, axes, source, max_rows, _LADDER, start)
     rows = {"stack": np.full(len(cells.count), NO_STACK), **cells.digits}
     coarse = [a for a in ("t", "b", "cpu") if cells.level.get(a, 1) != start.get(a, 1)]
-    rest = Party("rest", OTHER_NAME, OTHER_NAME, OTHER_NAME)
+    rest = Party("rest", OTHERS, OTHERS, OTHERS)
 
     def parties(axis: _Ranked, column: str) -> list[Party]:
         present, rows[column] = np.unique(rows[column], return_inverse=True)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sltrace.analysis import cubeaxes
 from sltrace.analysis.cells import OTHER
 from sltrace.analysis.cubeaxes import ALL_CPUS
 from sltrace.analysis.meta import min_latency_ns
 from sltrace.durations import format_duration
+from sltrace.model import OTHERS
 
 if TYPE_CHECKING:
     from sltrace.analysis.cells import Cells
@@ -61,8 +61,7 @@ def aggregation_notes(
         if others.any():
             share = int(cells.sum_ns[others].sum()) / whole
             notes.append(
-                f"{what} with little time, {share:.2%} of it all, are put together as "
-                f"{cubeaxes.OTHER_NAME}"
+                f"{what} with little time, {share:.2%} of it all, are put together as {OTHERS}"
             )
     if intervals > MAX_LOSSES:
         notes.append(f"of {intervals:,} intervals with losses the first {MAX_LOSSES:,} are shown")

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from sltrace.analysis.cubeaxes import OTHER_NAME
 from sltrace.analysis.cubedata import Owner
 from sltrace.analysis.selection import LENGTH
-from sltrace.model import COMM_BYTES
+from sltrace.model import COMM_BYTES, OTHERS
 from sltrace.profiles.labels import Labels
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ class Owners:
     def _comm(self, labels: Labels, comms: dict[str, int], none: int) -> int:
         name = labels.thread or self._of_tid.get(labels.tid) or ""
         cut = name.encode("utf-8", "replace")[:COMM_BYTES].decode("utf-8", "replace")
-        others = comms.get(OTHER_NAME, none)
+        others = comms.get(OTHERS, none)
         return comms.get(name, comms.get(cut, others)) if name else -1
 
 

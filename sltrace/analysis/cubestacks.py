@@ -10,13 +10,14 @@ import numpy as np
 import pyarrow as pa
 
 from sltrace.analysis.cells import OTHER
+from sltrace.analysis.flame import REST
 from sltrace.analysis.frames import Frame
 from sltrace.analysis.stacks import PARTS, Which, whole_stacks
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
 
-OTHER_STACK = Frame("(other stacks)")
+OTHER_STACK = Frame(REST)
 NO_STACK = 1
 """Rank of the empty stack, the one that is not by time."""
 

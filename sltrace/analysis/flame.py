@@ -9,7 +9,7 @@ from sltrace.analysis.selection import EVERYTHING, Selection, Value
 from sltrace.analysis.stacks import MAX_GROUPS, Which, grouped_stacks
 from sltrace.trace.reader import Trace
 
-REST = "[small stacks, summed]"
+REST = "[all other stacks]"
 """Root of what is beyond the limit on stacks."""
 
 

@@ -56,7 +56,7 @@ def _show(result: Blame) -> None:
         for c in result.cells
     ]
     if result.rest.waits:
-        rows.append(["all other pairs", "", *_figures(result.rest, result.total_ns)])
+        rows.append([output.all_others(), "", *_figures(result.rest, result.total_ns)])
     rows.append(["total", "", output.duration(result.total_ns), "", output.number(result.waits)])
     headers = [f"VICTIM ({result.by})", "WAITED FOR", "TIME", "SHARE", "WAITS"]
     click.echo(output.table(headers, rows, names=2))

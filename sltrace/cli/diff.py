@@ -266,7 +266,7 @@ def _heading(label: str, side: Side) -> str:
 def _show_groups(groups: Groups, per: str, heads: Sequence[str]) -> None:
     rows = [_row(output.text(c.name), c, times=True) for c in groups.changes]
     if groups.rest:
-        rows.append(_row(f"{output.number(groups.rest_groups)} more", groups.rest, times=True))
+        rows.append(_row(output.all_others(groups.rest_groups), groups.rest, times=True))
     headers = [f"{groups.by}, waited per {per}", *heads, "B - A", "95 % CONFIDENCE", ""]
     click.echo(output.table(headers, rows, names=1))
 

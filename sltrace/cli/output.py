@@ -16,7 +16,7 @@ from sltrace.durations import format_duration
 from sltrace.export.sink import STDOUT
 from sltrace.export.sink import output as opened
 from sltrace.export.text import printable
-from sltrace.model import RUNQ
+from sltrace.model import OTHERS, RUNQ
 
 if TYPE_CHECKING:
     from sltrace.analysis.ranges import Range
@@ -42,6 +42,11 @@ def between(value: Range) -> str:
 def number(value: int) -> str:
     """With thousands separators."""
     return f"{value:,}"
+
+
+def all_others(count: int = 0) -> str:
+    """The line that has all that have none of their own; how many, or 0 where nobody knows."""
+    return f"{OTHERS} ({number(count)})" if count else OTHERS
 
 
 def figure(value: float) -> str:

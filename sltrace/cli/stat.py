@@ -74,7 +74,7 @@ def _show(result: Stat) -> None:
         rows = [[*map(_key, result.by, g.keys), *_figures(g)] for g in result.groups]
         if result.rest.groups:
             blank = [""] * (len(result.by) - 1)
-            what = f"{output.number(result.rest.groups)} more"
+            what = output.all_others(result.rest.groups)
             rest = [output.number(result.rest.count), output.duration(result.rest.total_ns)]
             rows.append([what, *blank, *rest, "", "", "", "", ""])
         headers = [name.upper() for name in result.by]

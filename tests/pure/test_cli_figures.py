@@ -64,9 +64,9 @@ def test_blame_names_the_hog_and_the_quota(trace: Path) -> None:
 def test_the_rest_is_summed(tmp_path: Path) -> None:
     path = make_trace(tmp_path, [{"comm": f"t{i}", "wait_ns": 1000} for i in range(9)])
     out = in_process("stat", str(path), "--by", "comm", "--top", "2").stdout
-    assert re.search(r"^7 more +7 +7\.00 us$", out, re.MULTILINE)
+    assert re.search(r"^all others \(7\) +7 +7\.00 us$", out, re.MULTILINE)
     out = in_process("blame", str(path), "--by", "comm", "--top", "2").stdout
-    assert re.search(r"^all other pairs +7\.00 us +77\.8% +7$", out, re.MULTILINE)
+    assert re.search(r"^all others +7\.00 us +77\.8% +7$", out, re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", ["stat", "blame", "diff", "export"])

@@ -11,8 +11,8 @@ import pytest
 
 from sltrace.analysis.cells import bucket_sql
 from sltrace.analysis.cube import build_cube
-from sltrace.analysis.cubeaxes import OTHER_NAME
 from sltrace.buckets import bucket_of, lower_bounds
+from sltrace.model import OTHERS
 from sltrace.trace.reader import Trace
 from tests.support.traces import META, SECOND, make_trace
 
@@ -75,7 +75,7 @@ def test_totals_hold_however_coarse(trace: Trace, max_rows: int) -> None:
     cube = build_cube(trace, max_rows=max_rows)
     for axis, names in (("kind", cube.kinds), ("policy", cube.policies), ("cpu", cube.cpus)):
         key = f"cpu // {cube.cpu_group} * {cube.cpu_group}" if axis == "cpu" else axis
-        kept = [n for n in names if n != OTHER_NAME]
+        kept = [n for n in names if n != OTHERS]
         wanted = trace.sql(
             f"SELECT CASE WHEN list_contains(?, {key}) THEN {key} END AS k, count(*) AS n, "
             "sum(wait_ns)::BIGINT AS s, max(wait_ns) AS m FROM waits GROUP BY 1",
@@ -83,7 +83,7 @@ def test_totals_hold_however_coarse(trace: Trace, max_rows: int) -> None:
         ).to_pylist()
         assert len(wanted) == len(names)
         for row in wanted:
-            mine = cube.rows[axis] == names.index(OTHER_NAME if row["k"] is None else row["k"])
+            mine = cube.rows[axis] == names.index(OTHERS if row["k"] is None else row["k"])
             assert cube.rows["count"][mine].sum() == row["n"]
             assert cube.rows["sum_ns"][mine].sum() == row["s"]
             assert cube.rows["max_ns"][mine].max() == row["m"]
@@ -103,7 +103,7 @@ def test_notes_have_units_that_fit(tmp_path: Path) -> None:
 def test_coarser_cubes_are_smaller_and_say_so(trace: Trace) -> None:
     fine, coarse = build_cube(trace), build_cube(trace, max_rows=700)
     assert len(coarse.rows["t"]) <= 700 < len(fine.rows["t"])
-    assert OTHER_NAME in coarse.cgroups
+    assert OTHERS in coarse.cgroups
     assert any("cgroups" in note for note in coarse.notes)
     assert any("stacks" in note for note in coarse.notes)
     assert coarse.bin_ns > fine.bin_ns
@@ -188,8 +188,8 @@ def test_what_is_drawn_stays_fine(trace: Trace, max_rows: int) -> None:
         for row in wanted:
             y = row["y"]
             if names:
-                y = names.index(y if y in names else OTHER_NAME)
-            kind = cube.kinds.index(row["kind"] if row["kind"] in cube.kinds else OTHER_NAME)
+                y = names.index(y if y in names else OTHERS)
+            kind = cube.kinds.index(row["kind"] if row["kind"] in cube.kinds else OTHERS)
             one = sums.setdefault((row["t"], y, kind), [0, 0, 0])
             one[:] = [one[0] + row["n"], one[1] + row["ns"], max(one[2], row["longest"])]
         mine = zip(*(grid[c].tolist() for c in ("t", "y", "kind")), strict=True)
