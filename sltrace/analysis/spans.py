@@ -7,12 +7,14 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sltrace.analysis.losses import missed_among
 from sltrace.analysis.meta import clock_ns, clock_of
-from sltrace.analysis.timeline import Timeline, Wait, normal_id, time_by_cause
+from sltrace.analysis.selection import Selection
+from sltrace.analysis.timeline import Timeline, Wait, losses_within, normal_id, time_by_cause
 from sltrace.errors import UsageError
 from sltrace.trace.reader import Trace
 
@@ -49,7 +51,9 @@ class SpanWaits:
         end_ns: When it ended.
         waits: Waits of it and of the spans below it.
         causes: Their time, within the span, each moment counted once; see `time_by_cause`.
-        running_ns: The rest: it ran, or was on no thread that is known.
+        running_ns: The rest: it ran, or was on no thread that is known, or waited unseen.
+        unseen: Waits not seen whole that may have been its own then: of its trace's threads, or
+            of threads of which nothing else is known.
         cut: A part of it was not recorded; of that, nothing is known.
         elsewhere: Most of the waits tagged with it were at another time: its clock was another.
     """
@@ -61,6 +65,7 @@ class SpanWaits:
     waits: int
     causes: dict[str, int]
     running_ns: int
+    unseen: int
     cut: bool
     elsewhere: bool
 
@@ -129,6 +134,7 @@ def explain_spans(trace: Trace, seen: Timeline, spans: Sequence[Span]) -> list[S
     for wait in seen.waits:
         tagged[wait.span_id or ""].append(wait)
     whole = clock_ns(trace, "end_ns") - clock_ns(trace, "start_ns")
+    missed = _missed(trace, seen.trace_id)
     found = []
     for span_id, depth, below in _tree(by_id):
         start, end = times[span_id]
@@ -144,11 +150,32 @@ def explain_spans(trace: Trace, seen: Timeline, spans: Sequence[Span]) -> list[S
                 waits=len(waits),
                 causes=causes,
                 running_ns=max(0, last - first - sum(causes.values())),
+                unseen=sum(begin < end and start <= ended for begin, ended in missed),
                 cut=start < 0 or end > whole,
                 elsewhere=_elsewhere(tagged[span_id], start, end),
             )
         )
     return found
+
+
+def with_losses_of(trace: Trace, seen: Timeline, spans: Sequence[SpanWaits]) -> Timeline:
+    """The same timeline; its losses are those of its spans, too, which may be longer than it."""
+    if not spans:
+        return seen
+    start = min(seen.start_ns + 1, *(s.start_ns for s in spans))
+    end = max(seen.end_ns + 1, *(s.end_ns for s in spans))
+    return replace(seen, losses=losses_within(trace, seen.trace_id, start, end))
+
+
+def _missed(trace: Trace, trace_id: str) -> list[tuple[int, int]]:
+    """When the waits that were not seen whole, and may be of a trace, began at most, and ended."""
+    condition, parameters, _ = missed_among(Selection(values={"trace_id": (trace_id,)}))
+    origin = clock_ns(trace, "start_ns")
+    rows = trace.sql(
+        f"SELECT end_ns - high_ns - ? AS begin, end_ns - ? AS ended FROM missed WHERE {condition}",
+        [origin, origin, *parameters],
+    ).to_pylist()
+    return [(r["begin"], r["ended"]) for r in rows]
 
 
 def _elsewhere(tagged: Sequence[Wait], start_ns: int, end_ns: int) -> bool:

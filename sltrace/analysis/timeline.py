@@ -254,12 +254,17 @@ def timeline(trace: Trace, trace_id: str) -> Timeline:
         beyond=beyond,
         causes=time_by_cause(waits, start, end),
         start_unix_ns=clock_ns(trace, "start_unix_ns"),
-        losses=losses(
-            trace,
-            # Its first wait had not ended when it began, and its last one ends at the end.
-            Selection(origin + start + 1, origin + end + 1, values={"trace_id": (trace_id,)}),
-        ),
+        # Its first wait had not ended when it began, and its last one ends at the end.
+        losses=losses_within(trace, trace_id, start + 1, end + 1),
         notes=tuple(trace.notes),
+    )
+
+
+def losses_within(trace: Trace, trace_id: str, start_ns: int, end_ns: int) -> Losses:
+    """What a recording may lack of a trace between two moments, from the recording's start."""
+    origin = clock_ns(trace, "start_ns")
+    return losses(
+        trace, Selection(origin + start_ns, origin + end_ns, values={"trace_id": (trace_id,)})
     )
 
 

@@ -65,7 +65,7 @@ def command(
     Without --trace-id, the traces that lost most time are listed.
     """
     from sltrace.analysis.meta import clock_notes
-    from sltrace.analysis.spans import explain_spans, read_spans
+    from sltrace.analysis.spans import explain_spans, read_spans, with_losses_of
     from sltrace.analysis.timeline import normal_id, slowest, timeline
     from sltrace.trace.reader import Trace
 
@@ -82,6 +82,7 @@ def command(
     spans: Sequence[Span] = read_spans(file) if file else ()
     seen = timeline(trace, normal_id(trace_id))
     explained = explain_spans(trace, seen, spans)
+    seen = with_losses_of(trace, seen, explained)
     if spans:
         seen = replace(seen, notes=(*seen.notes, *clock_notes(trace, "spans")))
     beyond = len({s.span_id for s in spans if s.trace_id == seen.trace_id}) - len(explained)
@@ -215,6 +216,8 @@ def _show_spans(spans: Sequence[SpanWaits]) -> None:
     click.echo(output.table(headers, rows, names=1))
     if any(s.cut for s in spans):
         click.echo("* began before the recording, or ended after it: that part is in no column")
+    if any(s.unseen for s in spans):
+        click.echo("? waits that may be of it were not seen whole: RUNNING may have their time")
     if any(s.elsewhere for s in spans):
         click.echo(
             "! its waits were at another time: its spans were timed by another clock, or the clock "
@@ -224,7 +227,8 @@ def _show_spans(spans: Sequence[SpanWaits]) -> None:
 
 def _span_name(found: SpanWaits) -> str:
     service = f"{output.text(found.span.service)}: " if found.span.service else ""
-    marks = f"{' *' if found.cut else ''}{' !' if found.elsewhere else ''}"
+    kinds = {" *": found.cut, " ?": found.unseen, " !": found.elsewhere}
+    marks = "".join(mark for mark, is_so in kinds.items() if is_so)
     return f"{service}{output.text(found.span.name)}{marks}"
 
 

@@ -271,6 +271,34 @@ def test_a_span_beyond_the_recording_says_so(tmp_path: Path) -> None:
     assert found.running_ns + sum(found.causes.values()) == 1000
 
 
+def test_waits_that_were_not_seen_whole_are_said_of_their_spans(tmp_path: Path) -> None:
+    """Also where a span began before the first wait that was seen, or ended after the last."""
+    row = {"tid": 100, "cause": "hole", "low_ns": 5, "high_ns": 30}
+    missed = [{**row, "end_ns": 90}, {**row, "end_ns": 700}, {**row, "end_ns": 990}]
+    waits = [{"trace_id": ID, "end_ns": 130, "wait_ns": 30, "span_id": "0b" * 8}]
+    clock = {"start_ns": 0, "end_ns": 1000, "start_unix_ns": UNIX, "end_unix_ns": UNIX + 1000}
+    trace = Trace.open(make_trace(tmp_path, waits, meta={"clock": clock}, missed=missed))
+    file = tmp_path / "spans.json"
+    spans = [
+        otlp_span("0a" * 8, "", 50, 800),
+        otlp_span("0b" * 8, "0a" * 8, 100, 200),
+        otlp_span("0c" * 8, "0a" * 8, 690, 800),
+    ]
+    file.write_text(json.dumps(otlp(spans)))
+    seen = timeline(trace, ID)
+    found = explain_spans(trace, seen, read_spans(file))
+    assert [(s.span.name, s.unseen) for s in found] == [("op 0a", 2), ("op 0b", 0), ("op 0c", 1)]
+    arguments = ["explain", str(trace.path), "--trace-id", ID]
+    assert "none of these waits was lost" in CliRunner().invoke(cli, arguments).output
+    said = CliRunner().invoke(cli, [*arguments, "--spans", str(file)]).output
+    assert "losses: 2 waits not seen whole, 10 ns to 60 ns together" in said
+    assert [mark for mark in ("op 0a ?", "op 0b ?", "op 0c ?") if mark in said] == [
+        "op 0a ?",
+        "op 0c ?",
+    ]
+    assert "RUNNING may have their time" in said
+
+
 def test_spans_beyond_the_most_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sltrace.analysis.spans.MAX_SPANS", 2)
     trace = recorded(tmp_path)
