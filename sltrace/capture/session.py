@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from sltrace.capture import memory, openfiles, overhead, pidspace, priority, privileges, tags
 from sltrace.capture.accounts import Accounts, Status
 from sltrace.capture.asynciotasks import AsyncioTasks
@@ -251,15 +253,26 @@ class Recording:
             tick = TICK_S / 5 if fill > _BUSY_FILL else TICK_S * (1 + (fill < _QUIET_FILL))
             self._writing.adjust(lasts_s)
         self._writing.hurry()
+        self._end()
+        self._writing.close()
+
+    def _end(self) -> None:
+        """Detaches, and reads what is left.
+
+        The recording ended with the last wait seen, or when this begins. Detaching may take long
+        where others want the CPU, or tracepoints as well; what happens meanwhile is not recorded,
+        and must not count as if it had been.
+        """
+        ended = moment()
         # Before the last reading, so that what is counted and what is handed over agree.
         self._probes.detach()
-        ended = moment()
-        self._clock |= ended
-        self._feed.until_ns = ended["end_ns"]
+        taken = self._take(limit=None)
+        later = max((int(r["end_ns"].max()) - ended["end_ns"] for r in taken), default=0)
+        self._clock |= {name: ns + max(later, 0) for name, ns in ended.items()}
+        self._feed.until_ns = self._clock["end_ns"]
         for source in self._sources:
             source.detach(self._feed.until_ns)
-        self._drain(limit=None)
-        self._writing.close()
+        self._hand_on(taken)
 
     def finish(self, ended: str) -> None:
         """Detaches, writes what is left, resolves symbols and marks the trace as whole.
@@ -312,12 +325,18 @@ class Recording:
 
     def _drain(self, limit: int | None = _MAX_BACKLOG) -> None:
         """Empties the rings into memory, unless `limit` bytes are waiting there to be written."""
+        self._hand_on(self._take(limit))
+
+    def _take(self, limit: int | None) -> list[NDArray[Any]]:
         taken, size = [], 0
         for ring in self._probes.wait_rings:
             room = limit is None or self._feed.backlog + size < limit
             if room and (records := ring.drain()) is not None:
                 taken.append(records)
                 size += records.nbytes
+        return taken
+
+    def _hand_on(self, taken: list[NDArray[Any]]) -> None:
         # A wait is told by what the sources saw before it: that is taken after it, and is there
         # when the wait is handed on.
         for source in self._sources:

@@ -116,6 +116,27 @@ def test_nobody_has_to_listen(tmp_path: Path) -> None:
     assert Trace.open(path).notes == []
 
 
+_SLOW_TO_DETACH = """
+import sys, time
+from sltrace.capture.probes import LibbpfProbes
+from sltrace.cli.main import cli
+
+detach = LibbpfProbes.detach
+LibbpfProbes.detach = lambda self: (detach(self), time.sleep(2))
+cli(sys.argv[1:])
+"""
+
+
+def test_what_is_recorded_no_more_is_after_the_end(tmp_path: Path) -> None:
+    """Of the time after the last wait, in which nothing was seen, nobody is said to have run."""
+    path = tmp_path / "slow.slt"
+    recording = [sys.executable, "-c", _SLOW_TO_DETACH, "record", "-q", "-o", path, "-d", "1"]
+    subprocess.run(recording, check=True)
+    trace = Trace.open(path)
+    (found,) = trace.sql("SELECT max(end_ns) AS last FROM waits").to_pylist()
+    assert 0 <= trace.meta["clock"]["end_ns"] - found["last"] < 1_000_000_000
+
+
 def test_traces_are_private(record: Record) -> None:
     with record() as recording:
         time.sleep(0.6)
