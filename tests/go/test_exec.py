@@ -18,7 +18,14 @@ from sltrace.target.go.errors import RefusedError
 from sltrace.target.go.process import identify, look_into
 from sltrace.trace.reader import Trace
 from tests.support.golang import VERSIONS, WITNESS, go_program, witness
-from tests.support.gorecords import assert_same_buckets, breakpoints, column, measured, targets
+from tests.support.gorecords import (
+    COMPARED,
+    assert_same_buckets,
+    breakpoints,
+    column,
+    measured,
+    targets,
+)
 from tests.support.recorder import recorder, sltrace
 from tests.support.traces import SECOND
 
@@ -86,17 +93,17 @@ def test_what_a_service_becomes_by_exec_is_another(tmp_path: Path, version: str)
 
     Goroutines, functions and reasons are those of each, and all waits are as its runtime counts.
     """
-    path = tmp_path / "x.slt"
+    path, program = tmp_path / "x.slt", go_program(WITNESS, version)
     with witness() as running:
         options = ("--pid", running.pid, "--go-level", 2, "--go-budget", "none")
         with recorder(path, *options) as recording:
             time.sleep(0.2)
-            first = measured(running, "work 500")
+            first = measured(running, "work 500", COMPARED)
             handed = running.ask("handover 60")
             before_ns = time.monotonic_ns()
-            assert running.ask(f"become {go_program(WITNESS, version)}") == running.pid
+            assert running.ask(f"become {program}") == running.pid
             wait_for_targets(path, 2)
-            second = measured(running, "work 500")
+            second = measured(running, "work 500", COMPARED)
             again = running.ask("handover 60")
         trace = recording.trace
     one, other = sorted(targets(trace), key=lambda target: target["from_ns"])

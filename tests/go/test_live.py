@@ -17,6 +17,7 @@ from sltrace.target.go.process import identify, look_into
 from sltrace.trace.reader import Trace
 from tests.support.golang import MODES, OLD_VERSION, VERSIONS, WITNESS, go_program, witness
 from tests.support.gorecords import (
+    COMPARED,
     assert_same_buckets,
     column,
     counters_of,
@@ -39,7 +40,7 @@ def test_waits_are_the_runtimes_own(tmp_path: Path, version: str, mode: str) -> 
         running.ask("work 50")
         with recorder(tmp_path / "w.slt", "--pid", running.pid, *ALL) as recording:
             time.sleep(0.2)
-            work = measured(running, "work 700")
+            work = measured(running, "work 700", COMPARED)
         trace = recording.trace
     counts = counters_of(trace)
     assert counts["go_ring_full"] == counts["go_strange"] == counts["go_scratch_full"] == 0
