@@ -21,12 +21,16 @@ class FileBytes:
         file: A regular file; may be closed afterwards.
     """
 
+    _fd = -1
+
     def __init__(self, file: IO[bytes]) -> None:
         self._fd = os.dup(file.fileno())
         self._size = os.fstat(self._fd).st_size
 
     def __del__(self) -> None:
-        os.close(self._fd)
+        # Where too many files are open, there never was one.
+        if self._fd >= 0:
+            os.close(self._fd)
 
     @property
     def path(self) -> Path:

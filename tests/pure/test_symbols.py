@@ -216,6 +216,17 @@ def test_bytes_of_a_file_are_found_as_in_memory(wanted: bytes, start: int, end: 
             assert stored.find(wanted, start, end) == data.find(wanted, start, end)
 
 
+def test_a_file_for_which_no_descriptor_is_left_says_so_and_nothing_else() -> None:
+    with (
+        tempfile.TemporaryFile() as file,
+        mock.patch("os.dup", side_effect=OSError(errno.EMFILE, "")),
+        mock.patch("sys.unraisablehook") as unraisable,
+        pytest.raises(OSError, match=str(errno.EMFILE)),
+    ):
+        FileBytes(file)
+    assert not unraisable.called
+
+
 def test_headers_that_claim_the_most_cost_little(small: bytes, tmp_path: Path) -> None:
     """Notes over a hole of a file, which are as many as fit, and addresses beyond the last one."""
     data = bytearray(small)
