@@ -184,11 +184,15 @@ def test_programs_that_are_started_are_no_targets(record: Record) -> None:
 
 def test_workers_that_are_replaced_have_the_disease_of_their_service(record: Record) -> None:
     """By how long each lived, not by how long was recorded."""
-    with service("3.12", "replaced", 30) as process, record("--pid", process.pid) as recording:
-        time.sleep(3)
+    with service("3.12", "replaced", 60) as process, record("--pid", process.pid) as recording:
+        assert process.stdout
+        workers: list[int] = []
+        while len(workers) < 3:
+            born, worker = map(int, process.stdout.readline().split())
+            workers += [worker] * (born > recording.started_ns)
     trace = recording.trace
     lived = trace.sql("SELECT pid FROM targets WHERE pid <> ?", [process.pid]).to_pylist()
-    assert len({r["pid"] for r in lived}) >= 3
+    assert {r["pid"] for r in lived} >= set(workers)
     found = [f for f in python_report(trace).findings if f.name == "gil_hog"]
     print(f"\n{[f.sentence for f in found]}")
     assert found

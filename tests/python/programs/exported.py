@@ -1,6 +1,7 @@
 """Requests whose spans sleep, compute, and compete for the GIL; the SDK exports them to a file.
 
-What each span's thread used of the CPU by its own clock is an attribute of the span.
+What each span's thread used of the CPU by its own clock is an attribute of the span. When a request
+that has ended began is printed.
 """
 
 import os
@@ -49,7 +50,9 @@ def request():
 
 def serve():
     while True:
+        begin = time.time_ns()
         timed("request", request)
+        print(begin, flush=True)
         time.sleep(0.005)
 
 

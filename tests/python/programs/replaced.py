@@ -1,4 +1,7 @@
-"""Workers that are replaced each 0.9 s. In each a thread computes, for which another waits."""
+"""Workers that are replaced each 0.9 s. In each a thread computes, for which another waits.
+
+When each was born (CLOCK_MONOTONIC, ns) and its pid are printed once it has ended.
+"""
 
 import os
 import sys
@@ -29,7 +32,9 @@ def work():
 print(os.getpid(), flush=True)
 end = time.monotonic() + float(sys.argv[1])
 while time.monotonic() < end:
+    born = time.monotonic_ns()
     worker = os.fork()
     if worker == 0:
         work()
     os.waitpid(worker, 0)
+    print(born, worker, flush=True)
