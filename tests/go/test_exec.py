@@ -113,9 +113,13 @@ def test_what_a_service_becomes_by_exec_is_another(tmp_path: Path, version: str)
     assert other["until_ns"] is None
     for work in (first, second):
         assert_same_buckets(trace, work)
-    early, late = windows(trace)
-    assert early.waits > 100
-    assert late.waits > 100
+    early, late = windows(trace, 600 * SECOND)
+    waits = [
+        column(trace, f"SELECT count(*) FROM waits WHERE kind = 'goroutine' AND {condition}")[0]
+        for condition in (f"end_ns < {other['from_ns']}", f"end_ns >= {other['from_ns']}")
+    ]
+    assert [early.waits, late.waits] == waits
+    assert min(waits) > 20
     origin = trace.meta["clock"]["start_ns"]
     assert (early.end_ns, late.start_ns) == (one["until_ns"] - origin, other["from_ns"] - origin)
     for nth, goids in ((1, handed), (2, again)):
