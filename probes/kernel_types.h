@@ -106,6 +106,10 @@ struct sched_info {
 	u64 last_queued;
 };
 
+struct sched_ext_entity {
+	u32 flags;
+};
+
 typedef struct {
 	int counter;
 } atomic_t;
@@ -126,6 +130,7 @@ struct task_struct {
 	int static_prio;
 	unsigned int policy;
 	struct sched_entity se;
+	struct sched_ext_entity scx;
 	struct task_group *sched_task_group;
 	int pid;
 	int tgid;

@@ -3,8 +3,9 @@
 #ifndef SLTRACE_TASKS_BCC_H
 #define SLTRACE_TASKS_BCC_H
 
-#define MAX_RT_PRIO 100
-#define MAP(number) ((void *)bpf_pseudo_fd(1, number))
+#define MAX_RT_PRIO     100
+#define SCX_TASK_QUEUED 1
+#define MAP(number)     ((void *)bpf_pseudo_fd(1, number))
 
 /* Makes `t` a copy of the task a tracepoint handed over. */
 static __always_inline void task_copy_ids(struct task_struct *t, u64 argument)
@@ -167,10 +168,19 @@ static __always_inline u64 queue_throttle_clock(const void *cfs)
 #endif
 }
 
+static __always_inline bool quota_holds(struct task_struct *t)
+{
+#ifdef OFFSET_task_struct_scx_flags
+	if (READ_FIELD(u32, t->kernel, task_struct_scx_flags) & SCX_TASK_QUEUED)
+		return false;
+#endif
+	return task_prio(t) >= MAX_RT_PRIO;
+}
+
 static __always_inline u64 quota_group(struct task_struct *t)
 {
 #ifdef OFFSET_cfs_rq_rq
-	if (task_prio(t) >= MAX_RT_PRIO)
+	if (quota_holds(t))
 		return READ_FIELD(u64, t->kernel, task_struct_sched_task_group);
 #endif
 	return 0;
@@ -179,7 +189,7 @@ static __always_inline u64 quota_group(struct task_struct *t)
 static __always_inline u64 throttle_clock(struct task_struct *t)
 {
 #ifdef OFFSET_cfs_rq_rq
-	if (task_prio(t) >= MAX_RT_PRIO)
+	if (quota_holds(t))
 		return queue_throttle_clock(FOLLOW(t->kernel, task_struct_se_cfs_rq));
 #endif
 	return 0;
@@ -190,7 +200,7 @@ static __always_inline u64 throttle_clock_at(struct task_struct *t, u32 cpu)
 #ifdef OFFSET_cfs_rq_rq
 	const void *queues;
 
-	if (task_prio(t) >= MAX_RT_PRIO) {
+	if (quota_holds(t)) {
 		queues = FOLLOW(FOLLOW(t->kernel, task_struct_sched_task_group), task_group_cfs_rq);
 		return queue_throttle_clock(READ(const void *, queues, cpu * sizeof(queues)));
 	}

@@ -6,7 +6,8 @@
 #include "task_cgroup.bpf.h"
 #include "untrusted.bpf.h"
 
-#define MAX_RT_PRIO 100
+#define MAX_RT_PRIO     100
+#define SCX_TASK_QUEUED 1 /* 6.12 to 7.2 */
 
 static __always_inline u32 task_tid(struct task_struct *t)
 {
@@ -136,9 +137,20 @@ static __always_inline u64 queue_throttle_clock(struct cfs_rq *cfs)
 	return total;
 }
 
+/*
+ * The quota is the fair class's: tasks of sched_ext are in the same groups, and not held by it.
+ * That a task is of sched_ext is not seen while it is moved.
+ */
+static __always_inline bool quota_holds(struct task_struct *t)
+{
+	if (t->prio < MAX_RT_PRIO)
+		return false;
+	return !bpf_core_field_exists(t->scx.flags) || !(t->scx.flags & SCX_TASK_QUEUED);
+}
+
 static __always_inline u64 quota_group(struct task_struct *t)
 {
-	return t->prio < MAX_RT_PRIO ? 0 : (u64)UNTRUSTED(t)->sched_task_group;
+	return quota_holds(t) ? (u64)UNTRUSTED(t)->sched_task_group : 0;
 }
 
 static __always_inline u64 throttle_clock(struct task_struct *t)
@@ -146,7 +158,7 @@ static __always_inline u64 throttle_clock(struct task_struct *t)
 	struct cfs_rq *cfs = UNTRUSTED(t)->se.cfs_rq;
 	u64 since;
 
-	if (t->prio < MAX_RT_PRIO)
+	if (!quota_holds(t))
 		return 0;
 	if (!bpf_core_field_exists(cfs->throttled_clock_self_time))
 		return queue_throttle_clock(cfs);
@@ -160,7 +172,7 @@ static __always_inline u64 throttle_clock_at(struct task_struct *t, u32 cpu)
 {
 	struct cfs_rq *cfs = NULL;
 
-	if (t->prio < MAX_RT_PRIO)
+	if (!quota_holds(t))
 		return 0;
 	bpf_core_read(&cfs, sizeof(cfs), UNTRUSTED(t)->sched_task_group->cfs_rq + cpu);
 	return cfs ? queue_throttle_clock(cfs) : 0;

@@ -19,7 +19,8 @@
  *  - queue_clock(t): the clock of its CPU's queue, read when this switch began; 0: unknown
  *  - runs_now(t): whether it is on a CPU
  *  - moves_queued(t): whether a task that migrates is on a queue, not just woken
- *  - quota_group(t): whose CPU quota it runs on, as a number; 0 for none: it is real-time
+ *  - quota_group(t): whose CPU quota it runs on, as a number; 0 for none: it is real-time,
+ *    or of sched_ext (not known while it is moved)
  *  - throttle_clock(t): how long its queue's CPU quota has been used up, in total
  *  - throttle_clock_at(t, cpu): the same for its cgroup's queue on another CPU
  *  - state_find(tid), state_claim(tid), state_release(tid): struct task_state of a live task
@@ -112,7 +113,8 @@ static __always_inline void on_migrate(struct task_struct *t, u32 cpu, u32 to_cp
 		blame(s, here, cpu, task_cpu(t), s->queued_ns, now);
 	s->culprit_flags |= MIGRATED_QUEUED;
 	s->throttled_ns += throttled_since_mark(s, t);
-	mark_throttle(s, t, throttle_clock_at(t, to_cpu));
+	if (s->quota_of)
+		mark_throttle(s, t, throttle_clock_at(t, to_cpu));
 	s->queued_ns = now;
 }
 

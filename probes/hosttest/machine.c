@@ -111,12 +111,12 @@ static u64 quota_group(struct task_struct *t)
 
 static u64 throttle_clock(struct task_struct *t)
 {
-	return t->throttle_clock[t->cpu];
+	return quota_group(t) ? t->throttle_clock[t->cpu] : 0;
 }
 
 static u64 throttle_clock_at(struct task_struct *t, u32 cpu)
 {
-	return t->throttle_clock[cpu];
+	return quota_group(t) ? t->throttle_clock[cpu] : 0;
 }
 
 static bool cpu_matches(u32 cpu)

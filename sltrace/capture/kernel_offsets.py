@@ -43,6 +43,7 @@ _EITHER = (
 _PERHAPS = (
     "task_struct.sched_task_group",
     "task_struct.se.cfs_rq",
+    "task_struct.scx.flags",
     "task_group.css.cgroup",
     "task_group.cfs_rq",
     "cfs_rq.rq",

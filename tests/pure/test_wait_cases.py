@@ -146,6 +146,20 @@ def test_who_was_real_time_was_held_back_by_no_quota() -> None:
     assert last(machine, "runq_ns", "throttled_ns") == (100, 0)
 
 
+def test_a_task_of_sched_ext_is_held_back_by_no_quota_when_it_is_moved() -> None:
+    """While it is moved it looks like one of the fair class, which its group's quota holds."""
+    machine, kernel, _, two = two_tasks()
+    group, two.struct.quota_group = two.struct.quota_group, 0
+    kernel.wake(two, 0, 0, 5)
+    for cpu in (1, 0):
+        two.struct.quota_group = group
+        kernel.migrate(two, cpu)
+        two.struct.quota_group = 0
+        kernel.throttle(cpu, 50)
+    kernel.switch(0, two, "block")
+    assert last(machine, "runq_ns", "throttled_ns") == (100, 0)
+
+
 # ---- the start of a recording --------------------------------------------------------------
 
 

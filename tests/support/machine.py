@@ -227,7 +227,7 @@ class Kernel:
             task.struct.throttle_clock[cpu] += ns
 
     def fork(self, cpu: int, tid: int, matches: int = 1) -> Task:
-        task = Task(TaskStruct(tid=tid, pid=tid, cpu=cpu, prio=125, static_prio=123))
+        task = Task(TaskStruct(tid=tid, pid=tid, cpu=cpu, prio=125, static_prio=123, quota_group=1))
         task.struct.matches, task.struct.cgroup = matches, 2 * tid + 7
         task.struct.kernel_wait_ns = UNKNOWN_WAIT
         for each, spans in enumerate(self.throttles):
