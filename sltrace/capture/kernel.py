@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes as c
 import platform
 import re
@@ -14,6 +15,8 @@ from sltrace.errors import CannotRecord
 BTF_FILE = Path("/sys/kernel/btf/vmlinux")
 
 _NUMA_BALANCING = Path("/proc/sys/kernel/numa_balancing")
+_SCHED_EXT = Path("/sys/kernel/sched_ext/root/ops")
+"""The name of the sched_ext scheduler; there only while one runs."""
 _KIND_STRUCT, _KIND_TYPEDEF = 4, 8
 _MEMBER_BYTES = 12
 
@@ -92,5 +95,10 @@ def limits() -> list[str]:
         found.append(
             "NUMA balancing hides pages of a process until it touches them again: user stacks "
             "can end early (sysctl kernel.numa_balancing=0)"
+        )
+    with contextlib.suppress(OSError):
+        found.append(
+            f"the sched_ext scheduler {_SCHED_EXT.read_text().strip()} runs: its queues may belong "
+            "to no CPU, and culprits are then those of the CPU a task was last on"
         )
     return found
