@@ -11,6 +11,7 @@ from sltrace.analysis.selection import EVERYTHING, Selection, tables
 from sltrace.durations import format_duration
 from sltrace.model import RUNQ_KINDS
 from sltrace.plural import counted, percent_digits
+from sltrace.trace.notes import lost_of_goroutines
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
@@ -83,6 +84,7 @@ class Losses:
         unread: Parts of the trace that cannot be read: what is in them is not known.
         of_any: What waits are selected by and `intervals` cannot be: they are of any such.
         selected: It is about a selection.
+        beside: Goroutines' waits were lost, which are in none of these figures.
     """
 
     counters: tuple[Counter, ...]
@@ -93,6 +95,7 @@ class Losses:
     unread: int = 0
     of_any: tuple[str, ...] = ()
     selected: bool = False
+    beside: bool = False
 
     @property
     def lost(self) -> int:
@@ -128,8 +131,7 @@ class Losses:
             f"{counted(self.unread, 'part')} of the trace cannot be read" if self.unread else ""
         )
         if not self.lost and not self.missed_count:
-            none = "none of these waits was lost" if self.selected else "nothing was lost"
-            return unread or none
+            return unread or self._nothing()
         parts = [unread] if unread else []
         if self.lost:
             any_of = f", of any {_either(self.of_any)}" if self.of_any else ""
@@ -162,6 +164,11 @@ class Losses:
             ],
             "intervals": [asdict(i) for i in self.intervals],
         }
+
+    def _nothing(self) -> str:
+        if self.beside:
+            return f"no wait of a thread was lost{' among these' if self.selected else ''}"
+        return "none of these waits was lost" if self.selected else "nothing was lost"
 
     def _where(self) -> str:
         cpus = sorted({i.cpu for i in self.intervals})
@@ -207,6 +214,7 @@ def losses(trace: Trace, selection: Selection = EVERYTHING) -> Losses:
         unread=len(trace.damage),
         of_any=_not_told_apart(selection),
         selected=selection != EVERYTHING,
+        beside=lost_of_goroutines(trace.meta) > 0,
     )
 
 

@@ -75,6 +75,12 @@ def named_process(process: dict[str, Any], others: list[Any]) -> str:
     return f"{pid} (program {process.get('nth')})" if several else f"{pid}"
 
 
+def lost_of_goroutines(meta: dict[str, Any]) -> int:
+    """Waits of goroutines that the ring had no room for."""
+    counters = [go.get("counters") for go in called(meta, "go")]
+    return _total(c.get("go_ring_full") for c in counters if isinstance(c, dict))
+
+
 def failed(meta: dict[str, Any]) -> list[str]:
     """Sources that an error of the recorder's own ended early."""
     found = []
@@ -124,13 +130,13 @@ def _total(counts: Iterable[object]) -> int:
 def sampling(meta: dict[str, Any], looked: list[str]) -> list[str]:
     """What is not whole because only a part was recorded, `looked` among it, in sentences."""
     sampled, notes = set(), []
+    if lost := lost_of_goroutines(meta):
+        notes.append(f"{lost:,} waits of goroutines are missing: the recorder was too slow")
     for go in called(meta, "go"):
         one_in, counters = go.get("sampled"), go.get("counters")
         if isinstance(one_in, int) and 1 < one_in < 1 << 16:
             sampled.add(one_in)
         counters = counters if isinstance(counters, dict) else {}
-        if lost := _total([counters.get("go_ring_full")]):
-            notes.append(f"{lost:,} waits of goroutines are missing: the recorder was too slow")
         if unread := _total(map(counters.get, ("go_unreadable", "go_scratch_full"))):
             notes.append(
                 f"up to {unread:,} waits of goroutines, or their wakers or trace ids, are missing: "

@@ -41,6 +41,14 @@ def test_nothing_lost(tmp_path: Path) -> None:
     assert found.limits(0.99) == (0.99, 0.99)
 
 
+def test_nothing_is_said_of_goroutines_where_waits_of_theirs_were_lost(tmp_path: Path) -> None:
+    sources = {"go": {"counters": {"go_ring_full": 7}}}
+    trace = Trace.open(make_trace(tmp_path, [{}], meta={"sources": sources}))
+    assert losses(trace).sentence == "no wait of a thread was lost"
+    some = losses(trace, Selection(values={"comm": ("x",)}))
+    assert some.sentence == "no wait of a thread was lost among these"
+
+
 def test_losses_say_where_and_when(tmp_path: Path) -> None:
     counters = [
         counter("ring_full", "loss", 1000, cpu=3, second=4),
