@@ -13,6 +13,7 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,11 +21,14 @@ from tempfile import TemporaryDirectory
 from bench.machine import process_seconds
 from bench.results import size_of, write
 from bench.tools import ToolError, running, sltrace
+from sltrace.model import RUNQ_KINDS
 from sltrace.trace.reader import Trace
-from tests.support.loads import Outcome, allowed_cpus, load
+from tests.support.loads import ThreadReport, allowed_cpus, load
 
 PAIRS_PER_CPU = 2
 STARTS = 5
+MOST_SECONDS = 60
+"""Of one load; a longer recording has several, one after the other."""
 BOUNDED_RATE = 100_000
 """Up to this rate memory has a bound."""
 
@@ -56,23 +60,29 @@ def record_busy(rate: int, seconds: int) -> Busy:
     pairs = PAIRS_PER_CPU * len(allowed_cpus())
     # A round is two switch-ins, one of each side.
     options = ("--pairs", pairs, "--rate", rate // (2 * pairs), "--spread", "--via", "futex")
+    rounds = -(-seconds // MOST_SECONDS)
+    each_s = seconds // rounds
     with TemporaryDirectory(prefix="sltrace-bench-") as folder:
         with running(sltrace("recorder"), Path(folder)) as state:
             at_ready = process_seconds(state.pid)
-            with load("pingpong", "--duration", seconds, *options) as pairs_load:
-                time.sleep(seconds / 4)
-                early = _memory_mb(state.pid, "VmRSS")
-                outcome = pairs_load.outcome()
+            early, outcomes = 0.0, []
+            for number in range(rounds):
+                with load("pingpong", "--duration", each_s, *options) as pairs_load:
+                    if number == rounds // 4:
+                        time.sleep(rounds * each_s / 4 - number * each_s)
+                        early = _memory_mb(state.pid, "VmRSS")
+                    outcomes.append(pairs_load.outcome())
             time.sleep(0.5)  # the last drain
             at_end = process_seconds(state.pid)
             peak = _memory_mb(state.pid, "VmHWM")
         path = Path(folder) / "t.slt"
-        recorded, rows, lost, partial = _count(Trace.open(path), outcome)
+        threads = [t for outcome in outcomes for t in outcome.threads]
+        recorded, rows, lost, partial = _count(Trace.open(path), threads)
         waits_bytes, all_bytes = size_of(path / "waits"), size_of(path)
-    waits = sum(t.timeslices for t in outcome.threads)
+    waits = sum(t.timeslices for t in threads)
     return Busy(
         waits=waits,
-        waits_per_s=waits / (outcome.values["elapsed_ns"] / 1e9),
+        waits_per_s=waits / (sum(o.values["elapsed_ns"] for o in outcomes) / 1e9),
         recorded=recorded,
         rows=rows,
         lost=lost,
@@ -86,16 +96,16 @@ def record_busy(rate: int, seconds: int) -> Busy:
     )
 
 
-def _count(trace: Trace, outcome: Outcome) -> tuple[int, int, int, int]:
+def _count(trace: Trace, threads: Sequence[ThreadReport]) -> tuple[int, int, int, int]:
     """Switch-ins of the load's threads in the trace; rows, lost and partly seen waits of all."""
     trace.connection.execute("CREATE TABLE load (tid INTEGER, start_ns BIGINT, stop_ns BIGINT)")
     trace.connection.executemany(
         "INSERT INTO load VALUES (?, ?, ?)",
-        [(t.tid, t.start_ns, t.end_ns) for t in outcome.threads],
+        [(t.tid, t.start_ns, t.end_ns) for t in threads],
     )
     found = trace.sql(
-        "SELECT (SELECT count(*) FROM (SELECT DISTINCT tid, end_ns FROM waits JOIN load USING (tid)"
-        " WHERE kind <> 'blocked' AND end_ns BETWEEN start_ns AND stop_ns)) AS recorded,"
+        "SELECT (SELECT count(*) FROM waits JOIN load USING (tid)"
+        f" WHERE kind IN {RUNQ_KINDS!r} AND end_ns BETWEEN start_ns AND stop_ns) AS recorded,"
         " (SELECT count(*) FROM waits) AS total,"
         " (SELECT coalesce(sum(value), 0) FROM counters WHERE name IN ('ring_full', 'state_lost'))"
         " AS lost, (SELECT count(*) FROM missed) AS partial"
