@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sltrace.durations import format_duration
 from sltrace.model import PID_SPACE
-from sltrace.trace.machines import Clock
+from sltrace.trace.machines import Clock, furthest_ns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,7 +33,8 @@ def clock_ns(trace: Trace, name: str) -> int:
 def clock_of(trace: Trace) -> Clock:
     """From the wall clock to ns from the start of the recording, through the trace's own map."""
     length = clock_ns(trace, "end_ns") - clock_ns(trace, "start_ns")
-    return Clock(0, length, clock_ns(trace, "start_unix_ns"), clock_ns(trace, "end_unix_ns"))
+    ends = clock_ns(trace, "start_unix_ns"), clock_ns(trace, "end_unix_ns")
+    return Clock(0, length, *ends, furthest_ns(trace.meta.get("clock")))
 
 
 def clock_notes(trace: Trace, what: str) -> list[str]:
@@ -41,7 +42,13 @@ def clock_notes(trace: Trace, what: str) -> list[str]:
     clock = clock_of(trace)
     if not clock.stepped:
         return []
-    by, when = format_duration(abs(clock.ahead_ns)), "late" if clock.ahead_ns > 0 else "early"
+    ahead_ns = clock.furthest_ns if clock.set_back else clock.ahead_ns
+    by, when = format_duration(abs(ahead_ns)), "late" if ahead_ns > 0 else "early"
+    if clock.set_back:
+        return [
+            f"the wall clock was set during the recording, and set back: {what} of the time "
+            f"between are placed up to {by} too {when}"
+        ]
     return [
         f"the wall clock was set during the recording: {what} of the time after that are placed "
         f"{by} too {when}"

@@ -198,6 +198,7 @@ class Recording:
         start_ns = self._accounts.start_ns
         start_unix_ns = time.time_ns() - (time.monotonic_ns() - start_ns)
         self._clock = {"start_ns": start_ns, "start_unix_ns": start_unix_ns}
+        self._furthest_ns = 0
         self._writing = Writing(self._feed, self._close_interval)
         self._writer.update_meta(
             clock=self._clock_now(),
@@ -368,7 +369,10 @@ class Recording:
 
     def _clock_now(self) -> dict[str, int]:
         """Until it ends, its end is when the rings were emptied for what is already written."""
-        return self._writing.written | self._clock
+        clock = self._writing.written | self._clock
+        unix_ns, ns = (clock[f"end{of}_ns"] - clock[f"start{of}_ns"] for of in ("_unix", ""))
+        self._furthest_ns = max(self._furthest_ns, unix_ns - ns, key=abs)
+        return clock | {"furthest_ns": self._furthest_ns}
 
     def _describe_sources(self) -> dict[str, Any]:
         return {source.name: source.describe() for source in self._sources}

@@ -26,12 +26,17 @@ _IDS = (1 << 63) - 1
 
 @dataclass(frozen=True)
 class Clock:
-    """The monotonic clock of a trace and the wall clock at its ends, ns."""
+    """The monotonic clock of a trace and the wall clock at its ends, ns.
+
+    `furthest_ns` is by how much the wall clock was ahead of the monotonic one, since the start,
+    when they were furthest apart: negative where it was behind.
+    """
 
     start_ns: int
     end_ns: int
     start_unix_ns: int
     end_unix_ns: int
+    furthest_ns: int = 0
 
     @property
     def ahead_ns(self) -> int:
@@ -41,8 +46,15 @@ class Clock:
     @property
     def stepped(self) -> bool:
         """The wall clock was set during the recording."""
-        length = self.end_ns - self.start_ns
-        return abs(self.ahead_ns) > _STEPPED_NS + length * _STEPPED_SHARE
+        return self._is_step(self.ahead_ns) or self.set_back
+
+    @property
+    def set_back(self) -> bool:
+        """The wall clock was set, and was right again at the end."""
+        return self._is_step(self.furthest_ns) and not self._is_step(self.ahead_ns)
+
+    def _is_step(self, ns: int) -> bool:
+        return abs(ns) > _STEPPED_NS + (self.end_ns - self.start_ns) * _STEPPED_SHARE
 
     @property
     def rate(self) -> tuple[int, int]:
@@ -326,11 +338,18 @@ def _one_boot(a: Clock, b: Clock) -> bool:
 def _clock(trace: Trace) -> Clock:
     value = trace.meta.get("clock")
     clock = value if isinstance(value, dict) else {}
-    times = [clock.get(name) for name in Clock.__dataclass_fields__]
+    times = [clock.get(name) for name in ("start_ns", "end_ns", "start_unix_ns", "end_unix_ns")]
     known = [t for t in times if isinstance(t, int) and 0 <= t < 2**62]
     if len(known) != len(times):
         raise TraceError(f"{trace.path} does not say when it was recorded", "leave it out")
-    return Clock(*known)
+    start_ns, end_ns, start_unix_ns, end_unix_ns = known
+    return Clock(start_ns, end_ns, start_unix_ns, end_unix_ns, furthest_ns(clock))
+
+
+def furthest_ns(clock: object) -> int:
+    """That of a trace's `clock`; 0 where it is unknown, as in traces before there was one."""
+    found = clock.get("furthest_ns") if isinstance(clock, dict) else None
+    return found if isinstance(found, int) and abs(found) < 2**62 else 0
 
 
 def _used(trace: Trace) -> tuple[int, int]:

@@ -346,6 +346,20 @@ def test_a_clock_that_was_set_moves_no_spans_before_that(tmp_path: Path) -> None
     assert "was set" not in CliRunner().invoke(cli, arguments[:-2]).output
 
 
+def test_a_clock_that_was_set_and_set_back_is_told(tmp_path: Path) -> None:
+    second = 10**9
+    ends = {"start_unix_ns": UNIX, "end_unix_ns": UNIX + 10 * second}
+    file = tmp_path / "spans.json"
+    file.write_text(json.dumps(otlp([otlp_span("0a" * 8, "", 2 * second, 4 * second)])))
+    for furthest, said in ((-480 * second, "up to 480 s too early"), (900, ""), ("x", "")):
+        clock = {"start_ns": 0, "end_ns": 10 * second, "furthest_ns": furthest, **ends}
+        row = {"trace_id": ID, "wait_ns": second, "end_ns": 3 * second}
+        path = str(make_trace(tmp_path, [row], meta={"clock": clock}))
+        done = CliRunner().invoke(cli, ["explain", path, "--trace-id", ID, "--spans", str(file)])
+        assert ("was set during the recording, and set back" in done.output) == bool(said)
+        assert said in done.output
+
+
 def test_spans_that_are_each_others_parents(tmp_path: Path) -> None:
     trace = recorded(tmp_path)
     loop = [
