@@ -331,9 +331,10 @@ static __always_inline void on_switch(void *ctx, u32 cpu, bool preempt, struct t
 		switch_out(ctx, c, prev, cpu, preempt, prev_state, now);
 	if (task_tid(next) && c->concerned)
 		switch_in(c, next, cpu, now, cgroup);
-	if (!CFG(histogram_only))
-		push_segment(c, cpu, task_tid(next), task_pid(next), cgroup, now);
 	c->last_ns = now;
+	/* FRESH: bcc's verifier looked at 737,000 instructions with `now` itself, 453,000 so. */
+	if (!CFG(histogram_only))
+		push_segment(c, cpu, task_tid(next), task_pid(next), cgroup, FRESH(c->last_ns));
 	c->switch_no = switch_no;
 	c->seen = 1;
 }
