@@ -64,10 +64,10 @@ def task_slots() -> int:
 def histogram_slots(cpus: int) -> int:
     """Slots of 4 KiB that each CPU has for cgroups and policies: 256, or 128 at 256 CPUs.
 
-    They are at most a 200th of the memory, or 1 MiB.
+    All are at most a 200th of the memory; but each CPU has 32, as those that may come count, too.
     """
-    affordable = max(256, min(_memory() // 200 // 4096, 1 << 15))
-    return _power_within(min(256, affordable // cpus))
+    affordable = min(_memory() // 200 // 4096, 1 << 15)
+    return _power_within(min(256, max(32, affordable // cpus)))
 
 
 def _power_within(value: int) -> int:

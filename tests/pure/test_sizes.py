@@ -46,6 +46,11 @@ def test_a_ring_of_the_kernels_is_a_power_of_two(cpus: int, wanted: int, size: i
     assert sizes.ring_bytes(cpus, wanted) == size
 
 
+@pytest.mark.parametrize(("cpus", "slots"), [(1, 256), (16, 256), (32, 128), (240, 32)])
+def test_histogram_slots_take_a_small_part_of_the_memory(cpus: int, slots: int) -> None:
+    assert sizes.histogram_slots(cpus) == slots
+
+
 def test_rings_that_the_machine_cannot_spare_are_refused() -> None:
     message = "--buffer: 64 rings of 32 MiB are more than a quarter of the memory; give at most 16M"
     for ring in (
