@@ -283,10 +283,20 @@ static __always_inline void switch_in(struct cpu_state *c, struct task_struct *n
 	count(c, RECORDS);
 }
 
-/* Whether a task's switch is more than the end or begin of what others may have waited for. */
+/*
+ * Whether a task's switch is more than the end or begin of what others may have waited for. Of one
+ * that there is no room to remember it is not known.
+ */
 static __always_inline bool concerns(struct task_struct *t)
 {
-	return !filters_tasks() || (task_tid(t) && state_if_selected(t));
+	struct task_state *s;
+
+	if (!filters_tasks())
+		return true;
+	if (!task_tid(t))
+		return false;
+	s = state_claim(task_tid(t));
+	return !s || selected(s, t);
 }
 
 /*

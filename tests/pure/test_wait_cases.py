@@ -67,6 +67,18 @@ def test_no_room_for_a_task_is_counted() -> None:
     assert machine.counter("state_lost") == 2
 
 
+def test_no_room_for_a_task_that_may_be_asked_for_is_counted_beside_one_that_is_not() -> None:
+    machine = Machine(filter_pids=1)
+    machine.call("host_tids_end", 2)
+    kernel = Kernel(machine, CPUS)
+    other, wanted = kernel.fork(0, 1, matches=0), kernel.fork(0, 2)
+    for following in (other, wanted, other):
+        kernel.tick(10)
+        kernel.switch(0, following, "preempt")
+    assert len(machine.records()) == 0
+    assert machine.counter("state_lost") == 2
+
+
 def test_clocks_that_run_backwards_make_no_wait() -> None:
     machine, kernel, _, two = two_tasks()
     kernel.wake(two, 0, 0, 5)
