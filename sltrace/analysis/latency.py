@@ -93,6 +93,7 @@ def stat(
     *,
     limit: int | None = None,
     kept_only: bool = False,
+    coarse: bool = False,
 ) -> Stat:
     """Groups waits and measures each group.
 
@@ -103,19 +104,21 @@ def stat(
         selection: Waits to look at.
         limit: Groups to return; the others are added up in `rest`.
         kept_only: Of a trace with a minimum latency, only the waits that were kept as rows.
+        coarse: From the histograms alone, of which an hour is no more than a minute: percentiles
+            of single waits take memory for each of them.
 
     Raises:
         UsageError: Unknown dimension, or one that a trace without all waits cannot tell.
     """
     wanted = dimensions(by)
     grouped = selection if "kind" in by else selection.with_kinds(RUNQ_KINDS)
-    source = _source(trace, kept_only)
+    source: Source = "histograms" if coarse else _source(trace, kept_only)
     if source == "waits":
         groups, rest = _from_waits(trace, wanted, grouped, limit)
         totals = _unkeyed(_from_waits(trace, (_CLASS,), selection, None)[0])
     else:
         refuse_beyond_histograms(trace, wanted, selection)
-        kept = not trace.meta.get("histogram_only")
+        kept = not (coarse or trace.meta.get("histogram_only"))
         all_groups = from_histograms(trace, wanted, grouped, with_rows=kept)
         cut = len(all_groups) if limit is None else limit
         groups, rest = all_groups[:cut], _added_up(all_groups[cut:])
@@ -128,7 +131,7 @@ def stat(
         rest=rest,
         totals=totals,
         losses=losses(trace, selection),
-        notes=_notes(trace, source),
+        notes=(*trace.notes, _COARSE) if coarse else _notes(trace, source),
     )
 
 
@@ -221,6 +224,9 @@ def _kinds_beside_histograms(trace: Trace) -> list[str]:
     """Kinds of runtimes, which the scheduler's histograms know nothing of."""
     rows = trace.sql("SELECT DISTINCT kind FROM waits ORDER BY kind")
     return [kind for kind in rows["kind"].to_pylist() if kind not in SCHEDULER]
+
+
+_COARSE = "percentiles are from histograms: each lies between the two values given"
 
 
 def _notes(trace: Trace, source: Source) -> tuple[str, ...]:

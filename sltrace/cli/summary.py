@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sltrace.analysis.meta import clock_ns
+from sltrace.analysis.selection import EVERYTHING, Selection
 from sltrace.cli import output
 from sltrace.model import RUNQ
 from sltrace.plural import counted
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 _SHOWN = 8
 """Go processes: of a machine there may be hundreds."""
 _NAMES = 40
+_MANY = 4_000_000
+"""Waits: to sort so many takes 100 MB for a moment, and 360 million 2 GB (measured)."""
 _LABEL = 21
 """Columns before what is said."""
 _UNIT = re.compile(r"(?<=\d) (?=(?:ns|us|ms|s)\b)")
@@ -34,7 +38,8 @@ def print_summary(path: Path, reason: str) -> None:
     from sltrace.trace.reader import Trace
 
     trace = Trace.open(path)
-    whole = stat(trace, ["cgroup"], limit=1)
+    last = _last_of_many(trace)
+    whole = stat(trace, ["cgroup"], limit=1, coarse=last != EVERYTHING)
     clock = trace.meta["clock"]
     seconds = (clock["end_ns"] - clock["start_ns"]) / 1e9
     click.echo(f"{path}: {seconds:.1f} s recorded, {reason}")
@@ -50,7 +55,7 @@ def print_summary(path: Path, reason: str) -> None:
     else:
         click.echo("  no waits")
     if not trace.meta["histogram_only"]:
-        _say("top culprit", _culprit(blame(trace, "comm", limit=20)))
+        _say("top culprit", _culprit(blame(trace, "comm", last, limit=20)) + _of(trace, last))
     _say("losses", whole.losses.sentence)
     _say("overhead", _overhead(trace))
     _go(trace)
@@ -124,6 +129,21 @@ def _worst(whole: Stat) -> str:
     name = output.shorten(output.text(worst.keys[0]), _NAMES)
     p99 = output.between(worst.quantiles[2])
     return f"{name}: {output.duration(worst.total_ns)} waited, p99 {p99}"
+
+
+def _last_of_many(trace: Trace) -> Selection:
+    """All waits, or of more than can be looked at in little memory, the last."""
+    (row,) = trace.sql("SELECT count(*) AS waits FROM waits").to_pylist()
+    if row["waits"] <= _MANY:
+        return EVERYTHING
+    start_ns, end_ns = (clock_ns(trace, name) for name in ("start_ns", "end_ns"))
+    return Selection(start_ns=end_ns - (end_ns - start_ns) * _MANY // row["waits"])
+
+
+def _of(trace: Trace, last: Selection) -> str:
+    if last.start_ns is None:
+        return ""
+    return f" (in the last {output.duration(clock_ns(trace, 'end_ns') - last.start_ns)})"
 
 
 def _culprit(result: Blame) -> str:

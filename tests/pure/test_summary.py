@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sltrace.cli import output
+from sltrace.buckets import bucket_of, lower_bounds
+from sltrace.cli import output, summary
 from sltrace.cli.summary import print_summary
 from tests.support.traces import META, SECOND, make_trace
 
@@ -45,3 +46,41 @@ def test_it_fits_a_terminal(
     said = capsys.readouterr().out
     assert max(map(len, said.splitlines())) <= 80
     assert "\n" + " " * 21 + "p99.9 12.3 ms  max 12.3 ms\n" in said
+
+
+def test_of_very_many_waits_few_are_looked_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour's waits have no room in a host's memory: histograms, and culprits of the end."""
+    culprits = {"culprit_tid": 7, "culprit_pid": 7, "culprit_ns": 1000}
+    waits = [
+        {"wait_ns": 1000, "end_ns": i * SECOND // 100, "culprit_comm": comm, **culprits}
+        for comm, span in (("early", range(1, 900)), ("late", range(900, 1000)))
+        for i in span
+    ]
+    of = {"start_ns": 0, "end_ns": SECOND, "cgroup": "/a", "policy": "OTHER"}
+    of |= {"kind": "runq_wakeup", "count": 999}
+    bucket = int(bucket_of(1000))
+    path = make_trace(
+        tmp_path,
+        waits,
+        meta={
+            "overhead": META["overhead"] | {"probe_ns_per_switch": 150},
+            "histogram_only": False,
+            "clock": META["clock"] | {"start_ns": 0, "end_ns": 10 * SECOND},
+        },
+        histograms=[of | {"bucket": bucket, "low_ns": int(lower_bounds()[bucket])}],
+        histogram_sums=[of | {"sum_ns": 999_000}],
+    )
+    print_summary(path, "stopped")
+    said = capsys.readouterr().out
+    assert "999 waits: p50 1.00 us  p90 1.00 us" in said
+    assert "top culprit        early: ran for 899 us while others waited\n" in said
+    monkeypatch.setattr(summary, "_MANY", 50)
+    print_summary(path, "stopped")
+    said = capsys.readouterr().out
+    assert "999 waits: p50 960 ns - 1.02 us" in said.replace("\N{NO-BREAK SPACE}", " ")
+    assert (
+        "top culprit        late: ran for 50.0 us while others waited (in the last 501 ms)" in said
+    )
+    assert "note: percentiles are from histograms" in said
