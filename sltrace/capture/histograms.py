@@ -63,9 +63,10 @@ class HistogramIntervals:
     def __init__(self, groups: GroupNames, slots: Slots) -> None:
         self._groups = groups
         self._slots = slots
-        # Of slots that were never used no page is ever touched.
-        self._counts = np.zeros_like(slots.counts["kinds"]["count"], subok=False)
-        self._sums = np.zeros_like(slots.counts["kinds"]["sum_ns"], subok=False)
+        kinds = slots.counts["kinds"]
+        # Not zeros_like, which writes them: of slots that are never used no page is touched.
+        self._counts = np.zeros(kinds["count"].shape, np.uint32)
+        self._sums = np.zeros(kinds["sum_ns"].shape, np.uint64)
         self._unused = np.zeros(len(slots.owners), np.uint32)
         self._changes(self._in_use(slots.owners))
 
