@@ -131,7 +131,7 @@ def stat(
         rest=rest,
         totals=totals,
         losses=losses(trace, selection),
-        notes=(*trace.notes, _COARSE) if coarse else _notes(trace, source),
+        notes=(*trace.notes, _between("percentiles")) if coarse else _notes(trace, source),
     )
 
 
@@ -226,7 +226,8 @@ def _kinds_beside_histograms(trace: Trace) -> list[str]:
     return [kind for kind in rows["kind"].to_pylist() if kind not in SCHEDULER]
 
 
-_COARSE = "percentiles are from histograms: each lies between the two values given"
+def _between(which: str) -> str:
+    return f"{which} are from histograms: each lies between the two values given"
 
 
 def _notes(trace: Trace, source: Source) -> tuple[str, ...]:
@@ -236,7 +237,7 @@ def _notes(trace: Trace, source: Source) -> tuple[str, ...]:
         threshold = min_latency_ns(trace)
         if threshold and not trace.meta.get("histogram_only"):
             which += f" under {format_duration(threshold)}, and where a wait is missing,"
-        notes.append(f"{which} are from histograms: each lies between the two values given")
+        notes.append(_between(which))
         if beside := _kinds_beside_histograms(trace):
             notes.append(f"waits of kind {', '.join(beside)} are not in them: --kept shows those")
     elif threshold := min_latency_ns(trace):

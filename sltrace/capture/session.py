@@ -31,6 +31,7 @@ from sltrace.names.processes import EXEC_RECORDED, ProcessNames
 from sltrace.names.topology import read_topology
 from sltrace.symbols.recorder import SymbolRecorder
 from sltrace.trace.compact import compact
+from sltrace.trace.machines import Clock
 from sltrace.trace.writer import TraceWriter, refuse_existing, warm_up
 
 TICK_S = 0.05
@@ -370,8 +371,7 @@ class Recording:
     def _clock_now(self) -> dict[str, int]:
         """Until it ends, its end is when the rings were emptied for what is already written."""
         clock = self._writing.written | self._clock
-        unix_ns, ns = (clock[f"end{of}_ns"] - clock[f"start{of}_ns"] for of in ("_unix", ""))
-        self._furthest_ns = max(self._furthest_ns, unix_ns - ns, key=abs)
+        self._furthest_ns = max(self._furthest_ns, Clock(**clock).ahead_ns, key=abs)
         return clock | {"furthest_ns": self._furthest_ns}
 
     def _describe_sources(self) -> dict[str, Any]:
