@@ -79,10 +79,12 @@ def test_processes_with_threads_in_a_threaded_cgroup_are_found(
         (group / "cgroup.type").write_text("threaded")
         thread = threading.Thread(target=move)
         thread.start()
-        assert moved.wait(10)
-        assert processes_below([f"{mine}/{group.name}"]) == (os.getpid(),)
-        done.set()
-        thread.join()
+        try:
+            assert moved.wait(10)
+            assert processes_below([f"{mine}/{group.name}"]) == (os.getpid(),)
+        finally:
+            done.set()
+            thread.join()
     finally:
         group.rmdir()
 

@@ -7,7 +7,6 @@ import errno
 import os
 import struct
 import subprocess
-import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,6 @@ from hypothesis import strategies as st
 
 from sltrace.symbols.demangle import readable
 from sltrace.symbols.elf import Elf, ElfError
-from sltrace.symbols.filebytes import FileBytes
 from sltrace.symbols.kernel import KernelSymbols, addresses_shown
 from sltrace.symbols.mappings import Mapping, MappingRecorder
 from sltrace.symbols.perfmap import PerfMap
@@ -201,30 +199,6 @@ def test_a_file_system_that_fails_ends_nobody(small: bytes, tmp_path: Path) -> N
         pytest.raises(ElfError),
     ):
         Elf.from_file(file)
-
-
-@given(st.binary(max_size=3), st.integers(0, 40), st.integers(0, 40))
-def test_bytes_of_a_file_are_found_as_in_memory(wanted: bytes, start: int, end: int) -> None:
-    data = b"abcabdabcaabbaabcabcabdabdabc"
-    with tempfile.TemporaryFile() as file, mock.patch("sltrace.symbols.filebytes._CHUNK", 4):
-        file.write(data)
-        file.flush()
-        stored = FileBytes(file)
-        assert len(stored) == len(data)
-        assert stored[start:end] == data[start:end]
-        if wanted:
-            assert stored.find(wanted, start, end) == data.find(wanted, start, end)
-
-
-def test_a_file_for_which_no_descriptor_is_left_says_so_and_nothing_else() -> None:
-    with (
-        tempfile.TemporaryFile() as file,
-        mock.patch("os.dup", side_effect=OSError(errno.EMFILE, "")),
-        mock.patch("sys.unraisablehook") as unraisable,
-        pytest.raises(OSError, match=str(errno.EMFILE)),
-    ):
-        FileBytes(file)
-    assert not unraisable.called
 
 
 def test_headers_that_claim_the_most_cost_little(small: bytes, tmp_path: Path) -> None:
