@@ -31,7 +31,12 @@ pytestmark = [
 _EVENTS = ("sched_switch", "sched_wakeup", "sched_wakeup_new")
 _US, _MS = 1_000, 1_000_000
 _BETWEEN_NS = 20 * _US
-"""What may come between the two probes of one event."""
+"""What may come between the two probes of one event, at least."""
+_BETWEEN_MEDIANS = 25
+"""The same, in medians of it: interrupts and a busy host's take longer where all takes longer.
+
+Measured on hosts with a median of 0.5 to 3 us: 99.9 % of what both saw is within 16 medians.
+"""
 _RUN = ("tid", "cpu", "begin", "end", "delay", "away")
 _LINE = re.compile(
     r"\s*(?P<s>\d+)\.(?P<us>\d{6}) \[(?P<cpu>\d+)\]  .*\[(?P<tid>\d+)(/\d+)?\]"
@@ -112,10 +117,14 @@ def test_each_wait_is_as_long(seen: Seen) -> None:
         perfs = np.where(found["woken"], theirs["delay"], theirs["away"])
         off.append(np.abs(found["ns"].to_numpy() - perfs) - perfs // 100)
         pairs += len(theirs)
-    there = np.concatenate(apart) <= _BETWEEN_NS
+    between = np.concatenate(apart)
+    usual = np.median(between)
+    assert usual < _BETWEEN_NS / 2
+    most = max(_BETWEEN_NS, _BETWEEN_MEDIANS * usual)
+    there = between <= most
     assert pairs > 20_000
     assert there.mean() >= 0.99, there.mean()
-    agree = np.concatenate(off)[there] <= _BETWEEN_NS
+    agree = np.concatenate(off)[there] <= most
     assert agree.mean() >= 0.99, agree.mean()
 
 
