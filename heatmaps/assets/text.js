@@ -96,7 +96,7 @@ const Text = (() => {
   };
   const MEANINGS = {
     runq_wakeup: "woken, waiting for a CPU", runq_preempt: "lost the CPU, waiting to get one back",
-    throttled: "the cgroup's CPU quota was used up", blocked: "asleep: I/O, locks, timers",
+    throttled: "the CPU quota of the cgroup, or of one above it, was used up", blocked: "asleep: I/O, locks, timers",
     goroutine: "a runnable goroutine, waiting for a P", stw: "a Go process was stopped by its runtime, or a Python collection ran",
     goroutine_blocked: "a parked goroutine: channel, lock, network, timer",
     gil: "waiting for Python's global interpreter lock", loop: "one iteration of an event loop",

@@ -12,7 +12,7 @@ from sltrace.analysis.bandwidth import HELD_BACK
 from sltrace.analysis.finding import LONG_NS, Finding, Name, cpu_times, name_of
 from sltrace.analysis.foremost import figures, foremost, waits_by
 from sltrace.analysis.meta import min_latency_ns, node_of_cpu, recorded_sql
-from sltrace.analysis.quotas import LAST_OF_GROUP, LAST_QUOTAS, at_last, cpus
+from sltrace.analysis.quotas import LAST_OF_GROUP, WITH_QUOTAS, at_last, cpus
 from sltrace.durations import format_duration
 from sltrace.model import RUNQ_KINDS
 from sltrace.plural import counted
@@ -123,18 +123,19 @@ def _way_out(victim: str | None, culprit: str | None, comm: str) -> str:
 def quota(trace: Trace) -> list[Finding]:
     """A cgroup's CPU quota is used up while its threads could run."""
     rows = trace.sql(
-        "SELECT cgroup, sum(wait_ns)::BIGINT AS waited, count(*) AS n, max(wait_ns) AS longest, "
+        "SELECT cgroup, coalesce(culprit_cgroup, cgroup) AS whose, "
+        "sum(wait_ns)::BIGINT AS waited, count(*) AS n, max(wait_ns) AS longest, "
         f"{LAST_OF_GROUP}, {recorded_sql(trace, 'min(pid)')} AS wall "
-        f"FROM waits LEFT JOIN {LAST_QUOTAS} USING (cgroup_id) "
-        "WHERE kind = 'throttled' GROUP BY cgroup "
+        f"FROM waits {WITH_QUOTAS} WHERE kind = 'throttled' GROUP BY cgroup, whose "
         "HAVING waited >= ? * wall ORDER BY waited DESC",
         [QUOTA],
     ).to_pylist()
     found = []
     for row in rows:
         held = row["quota"]
+        whose = "Its quota" if row["whose"] == row["cgroup"] else f"That of {name_of(row['whose'])}"
         limit = (
-            f" Its quota was {at_last(row['quotas'])}{cpus(**held):.2f} CPUs "
+            f" {whose} was {at_last(row['quotas'])}{cpus(**held):.2f} CPUs "
             f"({held['quota_us'] / 1000:g} ms in {held['period_us'] / 1000:g} ms)."
             if held
             else " It has no quota of its own: it is that of a cgroup above it."

@@ -1,17 +1,17 @@
-"""CPU quotas of cgroups: which one held, as the trace has a row for each that it saw."""
+"""CPU quotas of cgroups: what they were, as the trace has a row for each that it saw."""
 
 from __future__ import annotations
 
-LAST_QUOTAS = """(
-  SELECT cgroup_id, max(coalesce(seen_ns, 0)) AS quota_seen_ns,
+WITH_QUOTAS = """LEFT JOIN (
+  SELECT cgroup_id AS quota_cgroup_id, max(coalesce(seen_ns, 0)) AS quota_seen_ns,
     arg_max({'quota_us': quota_us, 'period_us': period_us}, coalesce(seen_ns, 0)) AS quota,
     count(DISTINCT quota_us / period_us) AS quotas
   FROM cgroups WHERE quota_us > 0 AND period_us > 0 GROUP BY cgroup_id
-)"""
-"""FROM item: of each cgroup that has one its last quota, when it was seen, and how many it had."""
+) ON kind = 'throttled' AND quota_cgroup_id = coalesce(culprit_cgroup_id, cgroup_id)"""
+"""Joins waits: to one for a quota what it was at last, when that was seen, and how many it was."""
 
 LAST_OF_GROUP = "arg_max(quota, quota_seen_ns) AS quota, coalesce(max(quotas), 0) AS quotas"
-"""The same of a group of waits that LAST_QUOTAS is joined to: NULL and 0 where there is none."""
+"""The same of a group of waits WITH_QUOTAS: NULL and 0 where there is none."""
 
 
 def cpus(quota_us: int, period_us: int) -> float:

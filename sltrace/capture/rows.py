@@ -53,12 +53,20 @@ class GroupNames(Protocol):
         """Index into a list of paths for each id."""
 
 
+class QuotaHolders(Protocol):
+    """Whose quotas hold cgroups; see sltrace.names.quotas."""
+
+    def holding(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The cgroup whose quota held each of these, just now."""
+
+
 class RowMaker:
     """Turns structured arrays of `struct wait_record` into Arrow tables.
 
     Args:
         tasks: Names of threads.
         groups: Paths of cgroups.
+        quotas: Whose quota it was where a cgroup was throttled.
         node_of_cpu: NUMA node of each CPU.
         min_latency_ns: A record may hold one part that is long enough beside one that is not;
             shorter parts make no row.
@@ -70,6 +78,7 @@ class RowMaker:
         self,
         tasks: TaskNames,
         groups: GroupNames,
+        quotas: QuotaHolders,
         node_of_cpu: NDArray[np.uint16],
         min_latency_ns: int,
         asyncio_tasks: AsyncioTasks,
@@ -77,6 +86,7 @@ class RowMaker:
     ) -> None:
         self._tasks = tasks
         self._groups = groups
+        self._quotas = quotas
         self._node_of_cpu = node_of_cpu
         self._min_latency_ns = min_latency_ns
         self._asyncio_tasks = asyncio_tasks
@@ -108,8 +118,8 @@ class RowMaker:
             fields[name].view(np.int64)
             for name in ("cgroup", "culprit_cgroup", "culprit_ns", "wake_ns")
         )
-        # The culprit of a throttled wait is the quota of the task's own cgroup.
-        culprit_cgroup[parts.throttled] = cgroup[parts.throttled]
+        # The culprit of a throttled wait is a quota.
+        culprit_cgroup[parts.throttled] = self._quotas.holding(cgroup[parts.throttled])
         culprit_ns[parts.throttled] = parts.wait_ns[parts.throttled]
         unknown = fields["culprit_known"] == 0
         no_culprit = Nulls(unknown)

@@ -28,6 +28,7 @@ from sltrace.errors import TargetError
 from sltrace.names.cgroups import CgroupNames
 from sltrace.names.hierarchy import choose_hierarchy
 from sltrace.names.processes import EXEC_RECORDED, ProcessNames
+from sltrace.names.quotas import QuotaHolders
 from sltrace.names.topology import read_topology
 from sltrace.symbols.recorder import SymbolRecorder
 from sltrace.trace.compact import compact
@@ -113,6 +114,7 @@ class Recording:
                 rows=RowMaker(
                     self._tasks,
                     self._groups,
+                    QuotaHolders(self._hierarchy, self._groups.path_of),
                     self._topology.node_of_cpu,
                     settings.min_latency_ns,
                     self._asyncio_tasks,

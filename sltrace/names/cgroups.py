@@ -73,6 +73,11 @@ class CgroupNames:
             at = np.searchsorted(self._ids, ids)
         return at.astype(np.int32), self._paths
 
+    def path_of(self, number: int) -> str:
+        """Path of one id, as `paths_for`."""
+        at, paths = self.paths_for(np.array([number], np.int64))
+        return paths[int(at[0])]
+
     def feed(self, events: NDArray[Any]) -> None:
         """Takes structured cgroup events: fields ns, id, kind, path."""
         for ns, number, kind, raw in zip(

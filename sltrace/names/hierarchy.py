@@ -141,3 +141,23 @@ def quota_of(hierarchy: Hierarchy, path: str) -> tuple[int | None, int | None]:
         return (None if quota in ("max", "-1") else int(quota)), int(period)
     except (OSError, ValueError):
         return None, None
+
+
+def throttled_ns(hierarchy: Hierarchy, path: str) -> int:
+    """How long a cgroup's own CPU quota has been used up, on all CPUs together; 0 if unknown."""
+    try:
+        stat = (hierarchy.mount / path.strip("/") / "cpu.stat").read_text()
+        told = dict(line.split() for line in stat.splitlines())
+        if hierarchy.kind == "v2":
+            return int(told.get("throttled_usec", 0)) * 1000
+        return int(told.get("throttled_time", 0))
+    except (OSError, ValueError):
+        return 0
+
+
+def id_of(hierarchy: Hierarchy, path: str) -> int | None:
+    """The id of a cgroup; None if there is none there any more."""
+    try:
+        return (hierarchy.mount / path.strip("/")).stat().st_ino
+    except OSError:
+        return None

@@ -69,7 +69,11 @@ WAITS = (
     ),
     Column("culprit_tid", "int32", "its thread; 0 is the idle CPU; null where unknown"),
     Column("culprit_comm", "dict", "its name; `idle` for the idle CPU"),
-    Column("culprit_cgroup_id", "int64", "its cgroup; the task's own for kind throttled"),
+    Column(
+        "culprit_cgroup_id",
+        "int64",
+        "its cgroup; for kind throttled the one whose quota it was: the task's own or one above it",
+    ),
     Column("culprit_cgroup", "dict", "its cgroup's path"),
     Column("culprit_ns", "int64", "how long it ran within the wait"),
     Column("culprit_others", "uint8", "how many other tasks ran within the wait, at least: 0 to 4"),

@@ -102,3 +102,23 @@ def test_nobody_is_blamed_for_a_quota_that_was_not_used_up(record: Record) -> No
     rows = recording.trace.sql("SELECT kind FROM waits WHERE cgroup = ?", (name,)).to_pylist()
     assert len(rows) > 300
     assert {r["kind"] for r in rows} <= {"runq_wakeup", "runq_preempt", "blocked"}
+
+
+@pytest.mark.parametrize("own", [None, 0.2], ids=["no quota of its own", "one as large"])
+def test_the_quota_of_the_cgroup_above_is_named(record: Record, own: float | None) -> None:
+    """The kernel's clock of a queue runs for both alike; cpu.stat tells whose was used up."""
+    with cgroup("above", cpus=0.2) as above, record() as recording:
+        above.weigh(100)
+        below, beside = above.child("below"), above.child("beside")
+        if own:
+            below.limit(own)
+        with load("quota", "--duration", 2, "--threads", 2, within=beside):
+            run("quota", "--duration", 2, "--threads", 2, within=below)
+        used_up, not_used_up = above.cpu_stat(), below.cpu_stat()
+        names = above.name, below.name
+    cells = _blame(recording.path, "cgroup")
+    assert used_up.throttled > 5
+    assert not not_used_up.throttled
+    by_quota = [c for c in cells if c["victim"] == names[1] and c["what"] == "quota"]
+    assert {c["culprit_name"] for c in by_quota} == {names[0]}, cells
+    assert sum(c["wait_ns"] for c in by_quota) > 100_000_000, cells

@@ -47,6 +47,13 @@ class Numbered:
         return np.arange(len(ids), dtype=np.int32), [f"/{number}" for number in ids.tolist()]
 
 
+class Above:
+    """The quota is that of the cgroup above, whose number is ten times as large."""
+
+    def holding(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        return ids * 10
+
+
 @st.composite
 def records(draw: st.DrawFn) -> dict[str, int]:
     """One record as the probe may hand it over."""
@@ -97,7 +104,7 @@ def _row(record: dict[str, int], kind: str, wait: int, end: int) -> dict[str, An
     by_task = in_queue and bool(record["culprit_known"])
     by_quota = kind == "throttled"
     woken = record["kind"] == Kind.RUNQ_WAKEUP and bool(record["waker_context"])
-    culprit_cgroup = record["cgroup"] if by_quota else record["culprit_cgroup"]
+    culprit_cgroup = record["cgroup"] * 10 if by_quota else record["culprit_cgroup"]
     has_group = by_quota or (by_task and bool(record["culprit_tid"]))
     flags = record["flags"]
     if not in_queue:
@@ -148,7 +155,7 @@ def small_pieces() -> Any:
 
 @given(st.lists(st.lists(records(), max_size=8), min_size=1, max_size=4), st.sampled_from([0, 10]))
 def test_rows_are_those_of_each_record(drained: list[list[dict[str, int]]], least: int) -> None:
-    maker = RowMaker(Numbered(), Numbered(), NODES, least, AsyncioTasks(), Doubted())
+    maker = RowMaker(Numbered(), Numbered(), Above(), NODES, least, AsyncioTasks(), Doubted())
     waits, missed = maker.tables([array_of(some) for some in drained])
     together = [record for some in drained for record in some]
     expected = [row for record in together for row in rows_of(record, least)]
@@ -178,7 +185,7 @@ def test_rows_are_those_of_each_record(drained: list[list[dict[str, int]]], leas
 def test_a_state_has_the_letter_that_the_kernel_gives_it(state: int, letter: str) -> None:
     """As perf and ps show it."""
     record = {"kind": Kind.RUNQ_WAKEUP, "end_ns": 100, "runq_ns": 10, "state": state}
-    maker = RowMaker(Numbered(), Numbered(), NODES, 0, AsyncioTasks(), Doubted())
+    maker = RowMaker(Numbered(), Numbered(), Above(), NODES, 0, AsyncioTasks(), Doubted())
     waits, _ = maker.tables([array_of([record])])
     assert waits["state"].to_pylist() == [letter]
 

@@ -143,6 +143,18 @@ def test_quota_from_a_hundredth_of_the_time_on(tmp_path: Path) -> None:
     assert "a cgroup above it" in found.sentence
 
 
+def test_a_quota_may_be_that_of_a_cgroup_above(tmp_path: Path) -> None:
+    throttled = {"kind": "throttled", "wait_ns": SECOND, "cgroup": "/q/own", "cgroup_id": 8}
+    cgroups = [
+        {"cgroup_id": number, "path": path, "quota_us": us, "period_us": 100_000}
+        for number, path, us in ((8, "/q/own", 90_000), (7, "/q", 20_000))
+    ]
+    above = {"culprit_cgroup_id": 7, "culprit_cgroup": "/q"}
+    (found,) = of(tmp_path, [throttled | above], cgroups=cgroups).findings
+    assert found.sentence.startswith("threads of /q/own were held back")
+    assert "That of /q was 0.20 CPUs (20 ms in 100 ms)." in found.sentence
+
+
 def test_the_quota_that_is_named_is_the_one_that_held_last(tmp_path: Path) -> None:
     throttled = {"kind": "throttled", "wait_ns": 50 * MS, "cgroup": "/q", "cgroup_id": 7}
     cgroups = [

@@ -8,7 +8,7 @@ from sltrace.analysis.finding import Name
 from sltrace.analysis.golang.finding import Finding
 from sltrace.analysis.golang.sites import UNKNOWN, sites
 from sltrace.analysis.meta import clock_ns, lived_ns
-from sltrace.analysis.quotas import LAST_OF_GROUP, LAST_QUOTAS, at_last, cpus
+from sltrace.analysis.quotas import LAST_OF_GROUP, WITH_QUOTAS, at_last, cpus
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
@@ -120,7 +120,7 @@ def lost_p(trace: Trace) -> list[Finding]:
           mode(culprit_comm) FILTER (WHERE kind <> 'throttled'
             AND culprit_pid IS DISTINCT FROM w.pid) AS culprit,
           {LAST_OF_GROUP}
-        FROM waits w JOIN ps ON w.pid = ps.pid LEFT JOIN {LAST_QUOTAS} USING (cgroup_id)
+        FROM waits w JOIN ps ON w.pid = ps.pid {WITH_QUOTAS}
         WHERE held_p IS NOT NULL AND kind IN ('runq_preempt', 'throttled') GROUP BY w.pid
         """
     ).to_pylist()

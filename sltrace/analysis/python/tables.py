@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sltrace.analysis.quotas import LAST_OF_GROUP, LAST_QUOTAS
+from sltrace.analysis.quotas import LAST_OF_GROUP, WITH_QUOTAS
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
@@ -180,8 +180,9 @@ class Quota:
     """A process that ran out of CPU quota.
 
     Attributes:
-        quota_us: Its last one, in each `period_us`; None where its cgroup has none of its own.
-        quotas: How many different ones it had.
+        cgroup: Whose quota it was: its own cgroup's, or that of one above it.
+        quota_us: The last one, in each `period_us`; None if unknown.
+        quotas: How many different ones there were.
     """
 
     pid: int
@@ -315,9 +316,10 @@ def quotas(trace: Trace) -> list[Quota]:
     rows = trace.sql(
         f"""
         SELECT pid, cgroup, threads, waited_ns, quota.quota_us, quota.period_us, quotas FROM (
-          SELECT pid, coalesce(mode(cgroup), '') AS cgroup, count(DISTINCT tid) AS threads,
+          SELECT pid, coalesce(mode(coalesce(culprit_cgroup, cgroup)), '') AS cgroup,
+            count(DISTINCT tid) AS threads,
             sum(wait_ns)::BIGINT AS waited_ns, {LAST_OF_GROUP}
-          FROM waits LEFT JOIN {LAST_QUOTAS} USING (cgroup_id)
+          FROM waits {WITH_QUOTAS}
           WHERE kind = 'throttled' AND {_OF_PYTHON} GROUP BY pid
         ) ORDER BY waited_ns DESC, pid
         """
