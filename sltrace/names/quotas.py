@@ -19,7 +19,7 @@ from sltrace.names.hierarchy import Hierarchy, id_of, quota_of, throttled_ns
 
 _READ_AFTER_S = 0.25
 """A cgroup's files, all the way up, take 20 us each."""
-_READ_AT_ONCE = 64
+_READ_AT_ONCE = 16
 _MAX_KNOWN = 1 << 12
 _MAX_LEVELS = 32
 """Cgroups can be nested without a limit, also by who may not be trusted."""

@@ -110,7 +110,8 @@ def test_quota_is_told_from_contention_as_libbpf_does() -> None:
                 mine = waits[(waits["tid"] == running.pid) & (waits["kind"] < MISSED)]
                 assert group.id in mine["cgroup"]
                 sums.append(int(mine["throttled_ns"].sum()))
-    assert throttled > _SECOND
+    # As much of the time as others left it a CPU.
+    assert throttled > _SECOND // 4
     assert abs(sums[0] - sums[1]) < 0.01 * sums[1]
     assert abs(sums[0] - throttled) < 0.1 * throttled
 

@@ -15,7 +15,7 @@ import pytest
 from sltrace.names.cgroups import CgroupNames
 from sltrace.names.hierarchy import Hierarchy, choose_hierarchy, processes_below
 from sltrace.trace.reader import Trace
-from tests.support.cgroups import Cgroup, cgroup
+from tests.support.cgroups import Cgroup, cgroup, remove
 from tests.support.loads import load
 from tests.support.recorder import Done, Record, one_line, sltrace
 
@@ -86,7 +86,7 @@ def test_processes_with_threads_in_a_threaded_cgroup_are_found(
             done.set()
             thread.join()
     finally:
-        group.rmdir()
+        remove(group)
 
 
 def test_a_cgroup_that_is_removed_while_probes_are_loaded(tmp_path: Path) -> None:

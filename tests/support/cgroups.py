@@ -149,7 +149,7 @@ def cgroup(name: str, *, cpus: float | None = None, period_us: int = 100_000) ->
             made.limit(cpus, period_us)
         yield made
     finally:
-        _remove(made.path)
+        remove(made.path)
 
 
 def _make(hierarchy: Hierarchy, path: Path) -> Cgroup:
@@ -172,8 +172,8 @@ def _write(file: Path, text: str) -> None:
         raise CgroupError(f"cannot write {text!r} to {file}: {err.strerror}") from err
 
 
-def _remove(top: Path) -> None:
-    """Removes a tree of cgroups, innermost first; a killed task may take a moment to leave."""
+def remove(top: Path) -> None:
+    """Removes a tree of cgroups, innermost first; a task that ended may take a moment to leave."""
     deadline = time.monotonic() + 5
     while True:
         for folder, _, _ in os.walk(top, topdown=False):
