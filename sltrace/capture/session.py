@@ -80,6 +80,7 @@ class Recording:
         self._native = StackTable(self._symbols)
         refuse_existing(path, force=force)
         self._wanted_cgroups()
+        memory.use_one_heap()
         warm_up()
         openfiles.raise_limit()
         self._clock = {"start_ns": time.monotonic_ns(), "start_unix_ns": time.time_ns()}
