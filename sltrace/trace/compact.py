@@ -28,6 +28,9 @@ MANY = 256
 SMALL = 1 << 14
 """Rows under which a segment is joined with its neighbours: others cost more than they bring."""
 _GROUP = 1 << 16
+_PIECES = 1 << 9
+"""Segments of a row group at most: one of few rows still takes 18 kB until it is written
+(measured)."""
 _ROWS = 1 << 20
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
@@ -41,15 +44,17 @@ def compact(writer: TraceWriter) -> None:
     """
     for table in TABLES:
         folder = writer.path / table
-        segments = sorted(folder.glob("*.parquet"))
-        size = sum(segment.stat().st_size for segment in segments)
-        if len(segments) < MANY or not writer.folder.has_room(size):
+        # Never all at once: of a week they are a million, and a path is half a kB.
+        count = size = 0
+        for segment in writer.segments(table):
+            count, size = count + 1, size + segment.stat().st_size
+        if count < MANY or not writer.folder.has_room(size):
             continue
         joined = writer.path / f".{table}"
         with contextlib.suppress(OSError, OutputError):
             joined.mkdir(mode=0o700)
             writer.folder.own(joined)
-            _Joiner(writer, table, joined).join(segments)
+            _Joiner(writer, table, joined).join(writer.segments(table))
             _exchange(folder, joined)
         shutil.rmtree(joined, ignore_errors=True)
 
@@ -96,7 +101,7 @@ class _Joiner:
     def _add(self, rows: pa.Table) -> None:
         self._waiting.append(rows)
         self._waiting_rows += rows.num_rows
-        if self._waiting_rows >= _GROUP:
+        if self._waiting_rows >= _GROUP or len(self._waiting) >= _PIECES:
             self._write()
         if self._written_rows >= _ROWS:
             self._end()

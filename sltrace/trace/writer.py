@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -103,8 +104,16 @@ class TraceWriter:
         if not self._segments[table]:
             self.folder.disk.do(partial(self.folder.make, folder))
         self._segments[table] = max(self._segments[table], number + 1)
-        target = folder / f"{number:06d}.parquet"
+        target = self._target(table, number)
         return Segment(self.folder, table, target, arrow_schema(table, filled=filled))
+
+    def segments(self, table: str) -> Iterator[Path]:
+        """Those that are there of a table, in order; a reader of a live trace may remove some."""
+        targets = (self._target(table, number) for number in range(self._segments[table]))
+        return (target for target in targets if target.exists())
+
+    def _target(self, table: str, number: int) -> Path:
+        return self.path / table / f"{number:06d}.parquet"
 
     def aside(self) -> AbstractContextManager[None]:
         """Within, what is added is written on a thread of its own; at the end all is written.

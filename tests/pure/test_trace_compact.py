@@ -65,11 +65,33 @@ def test_rows_are_cut_into_files_of_a_bounded_size(long: TraceWriter) -> None:
     assert rows_of(long.path) == before
 
 
+def test_segments_of_few_rows_do_not_all_wait_in_memory(long: TraceWriter) -> None:
+    """20,000 of 10 rows took 126 MB."""
+    before = rows_of(long.path)
+    with mock.patch.object(compact, "_PIECES", 3):
+        compact.compact(long)
+    files = sorted((long.path / "waits").iterdir())
+    assert [pq.read_metadata(f).num_row_groups for f in files] == [4, 1, 3]
+    assert rows_of(long.path) == before
+
+
+def test_segments_that_a_reader_removed_are_not_missed(long: TraceWriter) -> None:
+    segments = list(long.segments("waits"))
+    assert segments == sorted((long.path / "waits").iterdir())
+    segments[3].unlink()
+    assert list(long.segments("waits")) == segments[:3] + segments[4:]
+    compact.compact(long)
+    assert len(list((long.path / "waits").iterdir())) == 3
+
+
 def test_a_few_segments_stay(tmp_path: Path) -> None:
-    path = make_trace(tmp_path, [{"wait_ns": 1}])
-    before = (path / "waits" / "000000.parquet").stat().st_ino
-    compact.compact(TraceWriter(path, META))
-    assert (path / "waits" / "000000.parquet").stat().st_ino == before
+    rows = Trace.open(make_trace(tmp_path, [{"wait_ns": 1}])).table("waits")
+    writer = TraceWriter.create(tmp_path / "few.slt", META)
+    for _ in range(2):
+        writer.append("waits", rows)
+    before = [file.stat().st_ino for file in writer.segments("waits")]
+    compact.compact(writer)
+    assert [file.stat().st_ino for file in writer.segments("waits")] == before
 
 
 def test_a_disk_is_not_filled_for_it(long: TraceWriter) -> None:
