@@ -149,7 +149,7 @@ def test_code_that_was_replaced_is_noticed_without_a_new_stack(watched: Watched)
         for _ in range(3):
             watched.later()
             looks.append(watched.table.check_some({1}))
-    assert looks.count(1) == 2
+    assert looks.count({1}) == 2
     assert watched.table.replaced == 2
     assert watched.add((1000, [every[5]])) == {1000: [("other", 7)]}
     # What is gone is noticed too, as other code may come there.
@@ -157,11 +157,38 @@ def test_code_that_was_replaced_is_noticed_without_a_new_stack(watched: Watched)
     for _ in range(3):
         watched.later()
         looks.append(watched.table.check_some({1}))
-    assert looks.count(1) == 3
+    assert looks.count({1}) == 3
     assert (watched.table.replaced, watched.table.unreadable) == (2, 0)
     # Of processes that are gone nothing is looked at.
     watched.later()
-    assert watched.table.check_some(set()) is None
+    assert watched.table.check_some(set()) == set()
+
+
+def test_code_that_a_new_stack_shows_to_be_replaced_renews_the_stacks_before(
+    watched: Watched,
+) -> None:
+    """Those in which it is at the same place: they are not handed over again by themselves."""
+    watched.heap.put(0x1000, "first", 10)
+    watched.add((1, [0x1000]))
+    watched.heap.put(0x1000, "second", 20)
+    watched.later()
+    assert watched.add((2, [0x1000])) == {2: [("second", 20)]}
+    watched.later()
+    assert watched.table.check_some({1}) == {1}
+    watched.later()
+    assert watched.table.check_some({1}) == set()
+
+
+def test_what_is_read_again_is_looked_at_again(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it is given up while it is looked at one process after the other."""
+    watched.heap.put(0x1000, "first", 10)
+    watched.add((1, [0x1000]), pid=1)
+    watched.add((2, [0x1000]), pid=2)
+    assert watched.table.check_some({1, 2}) == set()
+    monkeypatch.setattr(codes, "MAX_BYTES", 1)
+    assert watched.table.check_some({1, 2}) == set()
 
 
 def test_a_task_is_the_outermost_coroutine_of_a_whole_stack(watched: Watched) -> None:

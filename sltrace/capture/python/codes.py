@@ -59,6 +59,7 @@ class Codes:
         self._since_ns = 0
         self._bytes = 0
         self._turn: deque[int] = deque()
+        self._changed: set[int] = set()
         self.unreadable = 0
         """How often none was to be read at an address."""
         self.replaced = 0
@@ -89,6 +90,7 @@ class Codes:
             if before and now is not before:
                 self.replaced += now is not None
                 self._forget(pid, before.keys)
+                self._changed.add(pid)
             if now is None:
                 self.unreadable += 1
                 continue
@@ -96,27 +98,29 @@ class Codes:
             if now is not before:
                 self._bytes += now.code.size
 
-    def check_some(self, pids: Collection[int]) -> int | None:
-        """Looks at what is known of one process after the other; which has code that is no more.
+    def check_some(self, pids: Collection[int]) -> set[int]:
+        """Looks at what is known of one process after the other.
 
         A stack is handed over once, so that other code in the same place would not be noticed.
 
         Args:
             pids: Processes that are there.
+
+        Returns:
+            Those of which any check since the last call found code that is no more.
         """
         if not self._turn:
             self._turn.extend(pid for pid in pids if self._known.get(pid))
         pid = self._turn.popleft() if self._turn else None
-        if pid is None or pid not in pids:
-            return None
-        # What was looked at is put at the end.
-        known = self._known[pid]
-        oldest = dict(islice(known.items(), SPOT_CHECKS))
-        unreadable = self.unreadable
-        self.check(pid, oldest)
-        # What is merely gone is no frame that could not be read.
-        self.unreadable = unreadable
-        return pid if any(known.get(at) is not one for at, one in oldest.items()) else None
+        if pid is not None and pid in pids:
+            # What was looked at is put at the end.
+            oldest = list(islice(self._known.get(pid, ()), SPOT_CHECKS))
+            unreadable = self.unreadable
+            self.check(pid, oldest)
+            # What is merely gone is no frame that could not be read.
+            self.unreadable = unreadable
+        changed, self._changed = self._changed, set()
+        return changed
 
     def at(self, pid: int, address: int, key: bytes) -> Code | None:
         """The code at an address that was checked; a frame is named by it from now on."""

@@ -59,10 +59,10 @@ class FrameTable:
         """Code objects that made room for others."""
         return self._codes.replaced
 
-    def check_some(self, pids: Collection[int]) -> int | None:
-        """Looks at some code again, twice a second; of which process some is no more.
+    def check_some(self, pids: Collection[int]) -> set[int]:
+        """Looks at some code again, twice a second; of which processes some is no more.
 
-        Its stacks are to be handed over again.
+        Their stacks are to be handed over again.
         """
         self._codes.begin(time.monotonic_ns())
         return self._codes.check_some(pids)

@@ -123,9 +123,8 @@ class PythonSource:
         self._targets.look()
         if mapped := self._targets.newly_mapped():
             yield "mappings", rows.mappings(mapped)
-        changed = self._frames.check_some(self._targets.running)
-        if changed is not None:
-            self._probes.renew_stacks(changed)
+        for pid in self._frames.check_some(self._targets.running):
+            self._probes.renew_stacks(pid)
         if (native := self._drained["native"].take()) is not None:
             yield from self._context.native(native)
         for records in (waits, samples):
