@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -387,14 +388,21 @@ def test_a_child_that_c_forked(version: str, record: Record) -> None:
 @pytest.mark.parametrize("name", ["3.12", "3.14"])
 def test_code_in_the_place_of_other_code_has_its_own_name(record: Record, name: str) -> None:
     """Each rule is dropped before the next is made, which comes to the same addresses."""
-    with service(name, "rules", 30, 280) as process, record("--pid", process.pid) as recording:
-        time.sleep(4.5)
+    with service(name, "rules", 60, 200) as process, record("--pid", process.pid) as recording:
+        assert process.stdout
+        rules: list[tuple[str, int]] = []
+        # Two of them from their first nap to their last.
+        while len(rules) < 3:
+            rule, begun = process.stdout.readline().split()
+            rules += [(rule, int(begun))] * (int(begun) > recording.started_ns)
     rows = recording.trace.sql(
-        "SELECT f.name, count(*) AS n FROM waits w JOIN stacks k ON k.stack_id = w.stack_runtime "
+        "SELECT f.name, w.end_ns FROM waits w JOIN stacks k ON k.stack_id = w.stack_runtime "
         "JOIN frames f ON f.pid = k.pid AND f.address = k.addresses[1] "
         "WHERE w.kind = 'blocked' AND w.reason = 'sleep' AND starts_with(f.name, 'rule_') "
-        "GROUP BY f.name"
+        "ORDER BY w.end_ns"
     ).to_pylist()
-    # There were four of them, and what is noticed is noticed half a second later.
-    assert len([r for r in rows if r["n"] >= 20]) >= 3, rows
+    # What is noticed is noticed half a second later.
+    for (rule, _), (_, end_ns) in pairwise(rules):
+        last = [r["name"] for r in rows if r["end_ns"] < end_ns][-20:]
+        assert last == [rule] * 20
     assert any("made room for others" in note for note in python_report(recording.trace, 5).notes)
