@@ -1,8 +1,8 @@
 """Whose CPU quota holds a cgroup's threads: its own, or that of a cgroup above it.
 
 The kernel's clock of a queue runs while the quota of its cgroup or of any above it is used up, and
-does not say which (tg_throttle_down in kernel/sched/fair.c). The cgroups' files do: where several
-on the way up have a quota, it is the one whose `cpu.stat` has grown.
+does not say which (tg_throttle_down in kernel/sched/fair.c). The cgroups' files do: of those on the
+way up it is the one whose `cpu.stat` has grown most.
 """
 
 from __future__ import annotations
@@ -67,16 +67,19 @@ class QuotaHolders:
         return np.array([held.holder for held in known.values()], np.int64)[at]
 
     def _read(self, held: _Held, path: str) -> None:
-        held.read_s = time.monotonic()
+        first, held.read_s = not held.read_s, time.monotonic()
         if id_of(self._hierarchy, path) is None:
             return
-        levels = [level for level in _upwards(path) if quota_of(self._hierarchy, level)[0]]
-        throttled = {level: throttled_ns(self._hierarchy, level) for level in levels}
+        throttled = {level: throttled_ns(self._hierarchy, level) for level in _upwards(path)}
         grown = {level: ns - held.throttled_ns.get(level, 0) for level, ns in throttled.items()}
         held.throttled_ns = throttled
+        # What has grown since it was read tells also of a quota that was taken away since; what it
+        # was before that may be of one taken away long ago.
+        levels = list(throttled)
+        limited = [level for level in levels if first and quota_of(self._hierarchy, level)[0]]
         # The innermost of equals comes first.
-        most = max(levels, key=grown.__getitem__, default=path)
-        if len(levels) < 2 or grown[most] > 0:
+        most = max(limited or levels, key=grown.__getitem__, default=path)
+        if grown.get(most) or len(limited) == 1:
             held.holder = id_of(self._hierarchy, most) or held.holder
 
 

@@ -23,12 +23,15 @@ class Tree:
 
     def make(self, path: str, *, limited: bool) -> None:
         (self.mount / path).mkdir()
+        self.limit(path, limited=limited)
+        self.throttle(path, 0)
+
+    def limit(self, path: str, *, limited: bool) -> None:
         if self.hierarchy.kind == "v2":
             self._write(path, "cpu.max", f"{20_000 if limited else 'max'} 100000")
         else:
             self._write(path, "cpu.cfs_quota_us", "20000" if limited else "-1")
             self._write(path, "cpu.cfs_period_us", "100000")
-        self.throttle(path, 0)
 
     def throttle(self, path: str, ms: int) -> None:
         told = f"throttled_usec {ms}000"
@@ -85,6 +88,24 @@ def test_of_several_it_is_the_one_that_has_grown(tree: Tree) -> None:
     tree.throttle("slice", 50)
     tree.throttle("slice/pod/one", 21)
     assert tree.holder("slice/pod/one") == "/slice/pod/one"
+
+
+def test_a_quota_that_was_taken_away_held_until_then(tree: Tree) -> None:
+    assert tree.holder("slice/pod/one") == "/slice/pod/one"
+    tree.throttle("slice/pod", 30)
+    tree.limit("slice/pod", limited=False)
+    assert tree.holder("slice/pod/one") == "/slice/pod"
+    tree.throttle("slice", 30)
+    tree.limit("slice", limited=False)
+    tree.limit("slice/pod/one", limited=False)
+    assert tree.holder("slice/pod/one") == "/slice"
+
+
+def test_one_that_was_taken_away_long_ago_is_not_the_one(tree: Tree) -> None:
+    tree.limit("slice", limited=False)
+    tree.throttle("slice", 1000)
+    tree.throttle("slice/pod", 10)
+    assert tree.holder("slice/pod/one") == "/slice/pod"
 
 
 def test_before_it_was_looked_at_what_was_so_far_counts(tree: Tree) -> None:
