@@ -150,7 +150,10 @@ def one_cpu(
     """
     rng = np.random.default_rng(seed)
     group = {tid: f"/{'abc'[tid % 3]}" for tid in range(10, 16)}
-    state = {tid: (1000, "runq_wakeup", {}) for tid in group}  # queued since, kind, who ran since
+    # Queued since, kind, who ran since.
+    state: dict[int, tuple[int, str, dict[int, int]]] = {
+        tid: (1000, "runq_wakeup", {}) for tid in group
+    }
     asleep: dict[int, tuple[int, int]] = {}
     rows: list[dict[str, Any]] = []
     true: Counter[tuple[str, str]] = Counter()

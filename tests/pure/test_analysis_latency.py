@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -52,9 +53,12 @@ def random_waits(seed: int, count: int) -> pd.DataFrame:
         }
     )
     frame["cgroup"] = frame["cgroup_id"].map({1: "/a", 2: "/b", 3: "/c"})
-    frame["trace_id"] = pd.Series(rng.choice(["ab" * 16, "cd" * 16, None], count), dtype=object)
-    frame["goid"] = pd.Series(rng.choice([7, 2**40, None], count), dtype=object)
-    frame["span_id"] = pd.Series(rng.choice(["ab" * 8, None], count), dtype=object)
+    for name, values in (
+        ("trace_id", ["ab" * 16, "cd" * 16, None]),
+        ("goid", [7, 2**40, None]),
+        ("span_id", ["ab" * 8, None]),
+    ):
+        frame[name] = rng.choice(np.array(values, dtype=object), count)
     return frame
 
 
@@ -130,22 +134,20 @@ def test_names_of_percentiles(tmp_path: Path) -> None:
 )
 @settings(max_examples=40)
 def test_groups_and_rest_add_up_to_the_totals(
-    rows: list[dict[str, object]], by: list[str], limit: int | None
+    rows: list[dict[str, Any]], by: list[str], limit: int | None
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         result = stat(Trace.open(make_trace(Path(folder), rows)), by, limit=limit)
     in_groups = set(RUNQ_KINDS) if "kind" not in by else {*KINDS, "goroutine"}
     expected = [r for r in rows if r["kind"] in in_groups]
     assert sum(g.count for g in result.groups) + result.rest.count == len(expected)
-    assert sum(g.total_ns for g in result.groups) + result.rest.total_ns == sum(
-        r["wait_ns"]
-        for r in expected  # type: ignore[misc]
-    )
+    grouped_ns = sum(g.total_ns for g in result.groups)
+    assert grouped_ns + result.rest.total_ns == sum(r["wait_ns"] for r in expected)
     assert len(result.groups) <= (limit or len(rows))
     for name, total in result.totals.items():
         kinds = RUNQ_KINDS if name == "runq" else (name,)
         waits = [r["wait_ns"] for r in rows if r["kind"] in kinds]
-        assert (total.count, total.total_ns) == (len(waits), sum(waits))  # type: ignore[arg-type]
+        assert (total.count, total.total_ns) == (len(waits), sum(waits))
     assert sum(t.count for t in result.totals.values()) == len(rows)
 
 

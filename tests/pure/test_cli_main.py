@@ -144,7 +144,7 @@ def test_a_full_standard_output_is_one_line(trace: Path) -> None:
 def test_colours_are_for_who_wants_and_has_them(
     trace: Path, tmp_path: Path, environment: dict[str, str], coloured: bool
 ) -> None:
-    check = [sys.executable, "-m", "sltrace", "check", trace, "max(runq) < 1s"]
+    check = [sys.executable, "-m", "sltrace", "check", str(trace), "max(runq) < 1s"]
     with terminal(check, cwd=tmp_path, environment={"PYTHONPATH": str(ROOT), **environment}) as t:
         assert t.end() == 0
     assert "pass" in t.text

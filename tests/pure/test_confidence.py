@@ -91,7 +91,7 @@ def test_what_was_in_one_moment_only_is_certain_of_nothing(tmp_path: Path) -> No
     for name, rows in (("a", [*steady, *once]), ("b", steady)):
         (tmp_path / name).mkdir()
         sides.append(Trace.open(make_trace(tmp_path / name, rows, meta={"clock": clock})))
-    (groups,) = diff(two_traces(*sides), ["comm"], limit=100).groups
+    (groups,) = diff(two_traces(sides[0], sides[1]), ["comm"], limit=100).groups
     found = [c for c in groups.changes if str(c.name).startswith("once")]
     assert len(found) == 40
     assert {c.high for c in found} == {0.0}

@@ -73,7 +73,9 @@ def test_bucket_sql_is_the_bucket_function(trace: Trace) -> None:
 @pytest.mark.parametrize("max_rows", [400_000, 3000, 700, 100, 1])
 def test_totals_hold_however_coarse(trace: Trace, max_rows: int) -> None:
     cube = build_cube(trace, max_rows=max_rows)
-    for axis, names in (("kind", cube.kinds), ("policy", cube.policies), ("cpu", cube.cpus)):
+    axes: list[tuple[str, list[Any]]]
+    axes = [("kind", cube.kinds), ("policy", cube.policies), ("cpu", cube.cpus)]
+    for axis, names in axes:
         key = f"cpu // {cube.cpu_group} * {cube.cpu_group}" if axis == "cpu" else axis
         kept = [n for n in names if n != OTHERS]
         wanted = trace.sql(
@@ -135,7 +137,7 @@ def test_a_trace_without_waits(tmp_path: Path) -> None:
 def test_histograms_only(tmp_path: Path) -> None:
     low = lower_bounds()
     times = [(s * SECOND, (s + 1) * SECOND) for s in range(9)]
-    both = {"cgroup_id": 1, "policy": "OTHER", "kind": "runq_wakeup"}
+    both: dict[str, Any] = {"cgroup_id": 1, "policy": "OTHER", "kind": "runq_wakeup"}
     rows, sums = [], []
     for second, (start, end) in enumerate(times):
         of = both | {"start_ns": start, "end_ns": end, "cgroup": f"/{second % 2}"}

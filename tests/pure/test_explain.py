@@ -25,7 +25,7 @@ from tests.pure.test_analysis_latency import random_waits
 from tests.pure.test_spans import ID, otlp, otlp_span, recorded
 from tests.support.traces import SECOND, make_trace
 
-FIELDS = dict.fromkeys(Wait.__dataclass_fields__)
+FIELDS: dict[str, Any] = dict.fromkeys(Wait.__dataclass_fields__)
 KINDS = [k for kinds in CAUSES.values() for k in kinds]
 
 
@@ -173,7 +173,7 @@ def test_the_command_lists_and_explains(tmp_path: Path) -> None:
 
 def test_every_kind_says_because_of_whom(tmp_path: Path) -> None:
     culprit = {"culprit_tid": 9, "culprit_pid": 9, "culprit_comm": "hog", "culprit_ns": 900}
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"kind": "runq_wakeup", **culprit},
         {"kind": "runq_preempt"},
         {"kind": "runq_wakeup", "culprit_tid": 0, "culprit_comm": "idle"},

@@ -14,8 +14,8 @@ import pytest
 from sltrace.analysis.latency import stat
 from sltrace.analysis.selection import Selection
 from sltrace.export.pprof import write_pprof
-from sltrace.profiles import profile_pb2 as pb
 from sltrace.trace.reader import Trace
+from tests.support.profiles import message_of
 from tests.support.traces import SECOND, make_trace
 
 KERNEL = 0xFFFFFFFF81000000
@@ -37,7 +37,7 @@ MAPPINGS = [
     for pid, start in ((100, 0x7F0000), (200, 0x550000))
 ]
 TRACE_ID, SPAN_ID = "0123456789abcdef" * 2, "0123456789abcdef"
-WAITS = [
+WAITS: list[dict[str, Any]] = [
     {"stack_kernel": 1, "stack_user": 2, "wait_ns": 10, "trace_id": TRACE_ID, "span_id": SPAN_ID},
     {"stack_kernel": 1, "stack_user": 3, "wait_ns": 20, "cpu": 3},
     {"stack_kernel": 1, "stack_user": 3, "wait_ns": 22, "cpu": 3},
@@ -62,7 +62,7 @@ def labels(profile: Any, sample: Any) -> dict[str, Any]:
 
 
 def test_samples_have_values_labels_and_leaf_first_stacks(tmp_path: Path) -> None:
-    profile = pb.Profile.FromString(profile_bytes(make(tmp_path)))
+    profile = message_of(profile_bytes(make(tmp_path)))
     text = profile.string_table
     assert text[0] == ""
     assert [(text[t.type], text[t.unit]) for t in profile.sample_type] == [
@@ -111,7 +111,7 @@ def test_a_part_of_the_time_is_as_long_as_it_is(
         start_ns=None if start is None else start * SECOND,
         end_ns=None if end is None else end * SECOND,
     )
-    profile = pb.Profile.FromString(profile_bytes(make(tmp_path), selection=selection))
+    profile = message_of(profile_bytes(make(tmp_path), selection=selection))
     assert profile.time_nanos == (1_700_000_000 + began) * SECOND
     assert profile.duration_nanos == length * SECOND
 
@@ -133,7 +133,7 @@ def test_source_files_lines_and_names_are_as_the_runtimes_have_them(tmp_path: Pa
     path = make_trace(
         tmp_path, [{"stack_runtime": 7, "stack_user": 8}], stacks=stacks, frames=frames
     )
-    profile = pb.Profile.FromString(profile_bytes(Trace.open(path)))
+    profile = message_of(profile_bytes(Trace.open(path)))
     text = profile.string_table
     functions = {f.id: f for f in profile.function}
     found = {}
@@ -152,7 +152,7 @@ def test_source_files_lines_and_names_are_as_the_runtimes_have_them(tmp_path: Pa
 
 
 def test_processes_that_run_one_file_share_its_mapping_and_locations(tmp_path: Path) -> None:
-    profile = pb.Profile.FromString(profile_bytes(make(tmp_path)))
+    profile = message_of(profile_bytes(make(tmp_path)))
     text = profile.string_table
     mappings = {text[m.filename]: m for m in profile.mapping}
     assert set(mappings) == {"/opt/web", "[kernel]"}
@@ -227,7 +227,7 @@ def test_programs_that_one_process_ran_keep_their_mappings(tmp_path: Path) -> No
     ]
     waits = [{"stack_user": i, "wait_ns": i} for i in (2, 3, 4, 5)]
     trace = Trace.open(make_trace(tmp_path, waits, stacks=stacks, frames=frames, mappings=mappings))
-    profile = pb.Profile.FromString(profile_bytes(trace))  # type: ignore[attr-defined]
+    profile = message_of(profile_bytes(trace))
     text = profile.string_table
     files = {m.id: text[m.filename] for m in profile.mapping}
     names = {f.id: text[f.name] for f in profile.function}
@@ -283,7 +283,7 @@ def test_never_more_samples_than_the_cap_and_never_less_time(
     trace = make(tmp_path, waits)
     out = io.BytesIO()
     written = write_pprof(trace, out, max_samples=cap)
-    profile = pb.Profile.FromString(gzip.decompress(out.getvalue()))
+    profile = message_of(gzip.decompress(out.getvalue()))
     assert len(profile.sample) <= cap
     total = stat(trace).totals["runq"]
     assert sum(s.value[0] for s in profile.sample) == total.count == written.waits
@@ -303,12 +303,12 @@ def test_never_more_samples_than_the_cap_and_never_less_time(
 def test_hostile_names_are_escaped(tmp_path: Path) -> None:
     hostile = "\x1b]0;owned\x07\u202eevil"
     trace = make(tmp_path, [{"comm": hostile, "cgroup": "/\n"}])
-    profile = pb.Profile.FromString(profile_bytes(trace))
+    profile = message_of(profile_bytes(trace))
     assert "\\x1b]0;owned\\x07\\u202eevil" in profile.string_table
     assert not any(c in s for s in profile.string_table for c in "\x1b\x07\u202e\n")
 
 
 def test_metadata_of_the_wrong_type_does_no_harm(tmp_path: Path) -> None:
     path = make_trace(tmp_path, [{}], meta={"clock": {"start_unix_ns": 2**80}, "host": ["x"]})
-    profile = pb.Profile.FromString(profile_bytes(Trace.open(path)))
+    profile = message_of(profile_bytes(Trace.open(path)))
     assert (profile.time_nanos, len(profile.sample)) == (0, 1)

@@ -91,7 +91,7 @@ def test_what_was_selected_is_in_the_file(trace: Trace, tmp_path: Path) -> None:
     """Whoever gets a part of a recording must not take it for all of it."""
     values = {"kind": ("throttled", None), "cpu": ("3",)}
     selection = Selection(start_ns=100, min_wait_ns=5, values=values)
-    said = {"start_ns": 100, "min_wait_ns": 5}
+    said: dict[str, Any] = {"start_ns": 100, "min_wait_ns": 5}
     said |= {"values": {"kind": ["throttled", None], "cpu": ["3"]}}
     for chosen, expected in ((Selection(), {}), (selection, said)):
         out = io.BytesIO()

@@ -24,7 +24,7 @@ def test_an_error_leaves_nothing_and_spares_what_was_there(tmp_path: Path) -> No
     target = tmp_path / "x"
     target.write_text("old")
     with pytest.raises(TypeError), output(str(target), force=True) as out:
-        out.write("not bytes")  # type: ignore[arg-type]
+        out.write("not bytes")  # type: ignore[call-overload]
     assert target.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
 

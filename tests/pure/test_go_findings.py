@@ -178,7 +178,7 @@ def test_the_quota_that_is_named_is_the_one_that_held_last(tmp_path: Path) -> No
         {"cgroup_id": 1, "quota_us": us, "period_us": 100_000, "seen_ns": ns}
         for us, ns in ((50_000, 2), (200_000, 1), (None, 3))
     ]
-    tables = {"gauges": gauges, "targets": targets, "cgroups": quotas}
+    tables: dict[str, Any] = {"gauges": gauges, "targets": targets, "cgroups": quotas}
     waits = [wait | {"end_ns": 8 * SECOND}]
     (found,) = lost_p(Trace.open(make_trace(tmp_path, waits, **tables)))
     assert "because of the CPU quota (at last 0.5 CPUs for 2 Ps)" in found.sentence

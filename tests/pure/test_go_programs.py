@@ -35,7 +35,7 @@ TARGETS = [
 ]
 
 
-def _frames() -> dict[str, list[dict[str, Any]]]:
+def _frames() -> dict[str, Any]:
     return {
         "stacks": [
             *(
@@ -112,7 +112,7 @@ def test_windows_and_notes_are_of_one_program(tmp_path: Path) -> None:
         *[(1, "main.of1")] * 2,
         (2, "main.of2"),
     ]
-    said = sltrace("chain", path, "--goid", GOID)
+    said = sltrace("chain", path, "--goid", str(GOID))
     assert "7 of pid 100, program 2" in said.out
     said = sltrace("go", path)
     assert "process 100  /svc  go1.26.6  level 2, 0 ns to 4.00 s" in said.out

@@ -154,7 +154,7 @@ def test_one_process_does_not_end_the_sampling_of_others(monkeypatch: pytest.Mon
 
     broken, other = Broken(process), Sampler(process)
     ticked: list[int] = []
-    other.tick = ticked.append  # type: ignore[method-assign]
+    monkeypatch.setattr(other, "tick", ticked.append)
     found: Any = ([], False)
     thread = SamplerThread(lambda: found)
     thread.start([broken, other])

@@ -34,7 +34,7 @@ def test_profiles_are_merged_at_their_time_on_the_wall_clock(tmp_path: Path) -> 
     # The second machine's monotonic clock began at another time.
     a = trace_of(tmp_path, "a", waits, "one", UNIX)
     b = trace_of(tmp_path, "b", waits, "two", UNIX + 4 * SECOND)
-    cpu = {("main", "work"): (3, 30_000_000)}
+    cpu: dict[tuple[str, ...], tuple[int, int]] = {("main", "work"): (3, 30_000_000)}
     timed = tmp_path / "cpu.pb"
     timed.write_bytes(make_pprof(cpu, start_unix_ns=UNIX + 102 * SECOND, duration_ns=5 * SECOND))
     packed = tmp_path / "untimed.pb.gz"

@@ -81,8 +81,8 @@ def test_what_is_of_machines_of_different_times_says_so(merged: Trace) -> None:
 
 
 def test_sides_that_are_machines_are_each_per_second_of_its_own(merged: Trace) -> None:
-    selections = (Selection(values={"cgroup": (f"web{i}:/",)}) for i in (1, 2))
-    result = diff(two_traces(merged, merged, *selections))
+    a, b = (Selection(values={"cgroup": (f"web{i}:/",)}) for i in (1, 2))
+    result = diff(two_traces(merged, merged, a, b))
     assert [side.to_json()["seconds"] for side in (result.a, result.b)] == [10.0, 90.0]
     waited = {c.name: c for c in result.classes["runq"]}
     assert (waited["waits"].a, waited["waits"].b) == (0.1, 0.1)
@@ -111,7 +111,7 @@ def test_less_time_with_one_machine_is_not_faster(tmp_path: Path) -> None:
             parts.append(trace_of(tmp_path, name + host, rows, host, UNIX, meta=meta))
         merge(parts, tmp_path / f"{name}.slt")
         traces.append(Trace.open(tmp_path / f"{name}.slt"))
-    ((groups,)) = diff(two_traces(*traces), ("cgroup",)).groups
+    ((groups,)) = diff(two_traces(traces[0], traces[1]), ("cgroup",)).groups
     assert {c.name: (c.a, c.b, c.certain) for c in groups.changes} == {
         f"web{i}:/": (0.099 * SECOND, 0.099 * SECOND, False) for i in (1, 2)
     }

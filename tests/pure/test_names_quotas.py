@@ -119,7 +119,7 @@ def test_one_that_is_gone_stays_what_it_was(tree: Tree) -> None:
     for file in (tree.mount / "slice/plain").iterdir():
         file.unlink()
     (tree.mount / "slice/plain").rename(tree.mount / "elsewhere")
-    tree.holders._path_of = lambda _: "/slice/plain"  # type: ignore[assignment]
+    tree.holders._path_of = lambda _: "/slice/plain"
     (found,) = tree.holders.holding(np.array([number])).tolist()
     assert tree._path_of(found) == held == "/slice"
 
@@ -132,9 +132,12 @@ def test_files_are_read_of_few_at_a_time(tree: Tree, monkeypatch: pytest.MonkeyP
     ]
     above = (tree.mount / "slice").stat().st_ino
     reads: list[int] = []
-    monkeypatch.setattr(
-        tree.holders, "_path_of", lambda number: reads.append(number) or tree._path_of(number)
-    )
+
+    def path_of(number: int) -> str:
+        reads.append(number)
+        return tree._path_of(number)
+
+    monkeypatch.setattr(tree.holders, "_path_of", path_of)
     for _ in range(2):
         found = tree.holders.holding(np.array(ids * 3))
         assert len(found) == 3 * len(ids)

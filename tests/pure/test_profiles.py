@@ -138,9 +138,9 @@ def test_a_profile_of_go_by_its_own_reader(tmp_path: Path) -> None:
     goroutines = read_pprof(str(tmp_path / "goroutine.pb.gz"))
     assert (goroutines.measure, goroutines.unit, goroutines.on_cpu) == ("goroutine", "count", False)
     assert profile.on_cpu
-    for mine, file in ((profile, "cpu.pb.gz"), (goroutines, "goroutine.pb.gz")):
-        assert by_trace(mine) == raw_by_trace(ran(go_command(), "tool", "pprof", "-raw", file))
-        assert len(by_trace(mine)) == 3
+    for taken, file in ((profile, "cpu.pb.gz"), (goroutines, "goroutine.pb.gz")):
+        assert by_trace(taken) == raw_by_trace(ran(go_command(), "tool", "pprof", "-raw", file))
+        assert len(by_trace(taken)) == 3
     assert by_trace(goroutines)["0af7651916cd43dd8448eb211c80319d"] == 1
     assert {x.span_id for x in profile.labels} == {"", "0af7651916cd43dd"}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from sltrace.capture.python.holders import KEEP_NS, MAX_KNOWN, Holders
@@ -18,7 +20,9 @@ TAKING, COMPUTING, LATER = 1 << 63 | 1, 1 << 63 | 2, 3
 
 
 def _settled(
-    holders: Holders, waits: list[tuple[int, int, int, int, int]], *samples: tuple[int, int, int]
+    holders: Holders,
+    waits: Sequence[tuple[int, int, int, int, int]],
+    *samples: tuple[float, int, int],
 ) -> list[int]:
     """Of waits as (kind, holder, end, length, stack), in ms; samples as (time, thread, stack)."""
     ms = [(kind, tid, end * MS, ns * MS, stack) for kind, tid, end, ns, stack in waits]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ def test_a_process_is_asked_for_trace_ids_as_long_as_it_has_none(
     """Its first span may come after hours; but then it need not be asked each second."""
     now = 0
     looks: list[int] = []
-    monkeypatch.setattr(targets.time, "monotonic_ns", lambda: now)
+    monkeypatch.setattr(time, "monotonic_ns", lambda: now)
     monkeypatch.setattr(targets, "Memory", lambda pid: object())
     monkeypatch.setattr(targets, "find_thread_record", lambda *_: None)
 

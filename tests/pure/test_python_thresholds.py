@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -22,8 +23,8 @@ def named(
     *rows: GilThread | Loop | Lock | Collector | Quota,
 ) -> list[str]:
     kinds = (GilThread, Loop, Lock, Collector, Quota)
-    sorted_ = ([row for row in rows if isinstance(row, kind)] for kind in kinds)
-    return [str(f.name) for f in findings(lambda pid: WALL_NS, *sorted_)]  # type: ignore[arg-type]
+    by_kind: Any = ([row for row in rows if isinstance(row, kind)] for kind in kinds)
+    return [str(f.name) for f in findings(lambda pid: WALL_NS, *by_kind)]
 
 
 def test_a_hog_is_who_is_waited_for_most() -> None:
@@ -59,8 +60,10 @@ def test_a_loop_is_busy_unless_it_is_blocked() -> None:
 
 def test_a_convoy_is_of_three_threads_and_fifty_waits_and_half_a_thread() -> None:
     assert named(LOCK) == ["lock_convoy"]
-    for fewer in ({"threads": 2}, {"waits": 49}, {"waited_ns": WALL_NS // 2 - 1}, {"idle": True}):
-        assert named(replace(LOCK, **fewer)) == []  # type: ignore[arg-type]
+    fewer: tuple[dict[str, Any], ...]
+    fewer = ({"threads": 2}, {"waits": 49}, {"waited_ns": WALL_NS // 2 - 1}, {"idle": True})
+    for change in fewer:
+        assert named(replace(LOCK, **change)) == []
 
 
 def test_collections_and_quotas_count_from_a_twentieth_on() -> None:

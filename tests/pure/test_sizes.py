@@ -53,12 +53,10 @@ def test_histogram_slots_take_a_small_part_of_the_memory(cpus: int, slots: int) 
 
 def test_rings_that_the_machine_cannot_spare_are_refused() -> None:
     message = "--buffer: 64 rings of 32 MiB are more than a quarter of the memory; give at most 16M"
-    for ring in (
-        lambda: sizes.ring_records(64, RECORD, 32 * MIB),
-        lambda: sizes.ring_bytes(64, 32 * MIB),
-    ):
-        with pytest.raises(UsageError, match=message):
-            ring()
+    with pytest.raises(UsageError, match=message):
+        sizes.ring_records(64, RECORD, 32 * MIB)
+    with pytest.raises(UsageError, match=message):
+        sizes.ring_bytes(64, 32 * MIB)
     assert sizes.ring_records(64, RECORD, 16 * MIB) == 1 << 16
 
 

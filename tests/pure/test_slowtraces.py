@@ -109,7 +109,7 @@ def test_no_ids_no_traces(tmp_path: Path) -> None:
 
 def test_time_lost_is_the_same_everywhere(tmp_path: Path) -> None:
     known = [kind.label for kind in Kind]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"kind": kind, "wait_ns": 1 << i, "trace_id": "ab" * 16, "tid": i}
         for i, kind in enumerate([*known, "of another version"])
     ]

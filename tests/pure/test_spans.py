@@ -23,7 +23,7 @@ ID = "ab" * 16
 UNIX = META["clock"]["start_unix_ns"]
 
 
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"end_ns": 110, "wait_ns": 10, "span_id": "0a" * 8},
     {"end_ns": 160, "wait_ns": 40, "span_id": "0b" * 8, "kind": "throttled"},
     {"end_ns": 190, "wait_ns": 20, "span_id": None, "kind": "blocked"},

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -109,7 +110,7 @@ def test_offsets_that_a_process_made_up_do_no_harm(
     python = Interpreter("3.x", "", "", "", 0, layout, _BASE, _BASE, _BASE, 1, 0)
     for address in range(_BASE, _BASE + 4096, 512):
         _bounded(_a_line, memory, layout, address)
-    _bounded(finding._check, 1, memory, layout, _BASE + 64, finding.Path("/nowhere"))
+    _bounded(finding._check, 1, memory, layout, _BASE + 64, Path("/nowhere"))
     _bounded(Modules(MODULES).imported, memory, python)
     _bounded(find_otel, memory, python, dict.fromkeys(MODULES, _BASE))
 
@@ -239,9 +240,9 @@ def test_readers_of_hostile_memory_end_and_fail_in_one_way(seed: int) -> None:
         modules = {name: _BASE + chance.randrange(_SIZE // 8) * 8 for name in MODULES}
         _bounded(find_otel, memory, python, modules)
         _bounded(find_record, memory, python, modules)
-        _bounded(find_nodes, memory, python, finding.Path("/nowhere"))
-        _bounded(find_tasks, memory, python, _BASE, finding.Path("/nowhere"))
-        _bounded(finding._check, 1, memory, layout, _BASE + 64, finding.Path("/nowhere"))
+        _bounded(find_nodes, memory, python, Path("/nowhere"))
+        _bounded(find_tasks, memory, python, _BASE, Path("/nowhere"))
+        _bounded(finding._check, 1, memory, layout, _BASE + 64, Path("/nowhere"))
         assert memory.reads < 3_000_000
     assert time.process_time() - begin < 20
 

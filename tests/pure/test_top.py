@@ -116,13 +116,13 @@ def test_lines_are_sorted_and_cut(live: tuple[Path, pd.DataFrame], sort: str) ->
     feed = Feed(live[0])
     feed.take()
     every = feed.lines("runq", "threads", 60, sort=sort, wanted="", limit=1000)
-    keys = {
+    keys: dict[str, list[float]] = {
         "waited": [line.waited for line in every],
         "waits": [line.waits for line in every],
         "p99": [line.p99.low_ns for line in every],
         "max": [line.longest for line in every],
-    }[sort]
-    assert keys == sorted(keys, reverse=True)
+    }
+    assert keys[sort] == sorted(keys[sort], reverse=True)
     few = feed.lines("runq", "threads", 60, sort=sort, wanted="", limit=3)
     assert [line.name for line in few] == [line.name for line in every[:3]]
     found = feed.lines("runq", "threads", 60, sort=sort, wanted="WEB 1", limit=1000)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -141,7 +142,8 @@ def test_a_damaged_segment_never_ends_in_a_traceback(data: st.DataObject, path: 
         for _ in range(data.draw(st.integers(1, 8))):
             raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     segment.write_bytes(raw)
-    look = data.draw(st.sampled_from([stat, blame, build_cube]))
+    looks: list[Callable[[Trace], object]] = [stat, blame, build_cube]
+    look = data.draw(st.sampled_from(looks))
     with contextlib.suppress(TraceError):
         look(Trace.open(path))
 
@@ -156,8 +158,8 @@ def test_every_table_can_be_empty(tmp_path: Path) -> None:
 
 def printed_by(code: str, folder: Path) -> list[str]:
     """What a process of its own says, by words."""
-    command = [sys.executable, "-c", code, folder]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    command = [sys.executable, "-c", code, str(folder)]
+    return subprocess.check_output(command, text=True, stderr=subprocess.PIPE).split()
 
 
 def test_writing_imports_nothing_that_was_not_there_before(tmp_path: Path) -> None:
@@ -194,6 +196,7 @@ def test_what_there_was_too_much_of_is_said(tmp_path: Path) -> None:
         " already",
     }
     for key, note in said.items():
+        cases: tuple[tuple[object, list[str]], ...]
         cases = ((1200, [note]), (0, []), (10**400, []), ("many", []))
         for number, (count, notes) in enumerate(cases):
             path = tmp_path / f"{key}{number}.slt"

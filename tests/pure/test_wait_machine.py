@@ -89,9 +89,9 @@ def play(
             # If nobody sees it, its sleep is taken for the wait that the kernel's account says.
             kernel.hidden = False
             kernel.move_asleep(blocked[choice % len(blocked)], cpu)
-        elif action == 14 and queued:
+        elif action == 14 and following:
             following.struct.policy ^= 1
-        elif action == 15 and queued:
+        elif action == 15 and following:
             following.struct.cgroup ^= 1
     kernel.hidden = False
 

@@ -46,10 +46,10 @@ def functions(path: Path) -> dict[Place, Function]:
     names_at = sections[table[6]][4]
     symbols = list(_SYMBOL.iter_unpack(data[table[4] : table[4] + table[5]]))
     moved: dict[Place, tuple[int, ...]] = {}
-    for section in sections:
-        if section[1] == _RELOCATIONS:
-            rows = _RELOCATION.iter_unpack(data[section[4] : section[4] + section[5]])
-            moved |= {(section[7], at): symbols[info >> 32] for at, info in rows}
+    for header in sections:
+        if header[1] == _RELOCATIONS:
+            rows = _RELOCATION.iter_unpack(data[header[4] : header[4] + header[5]])
+            moved |= {(header[7], at): symbols[info >> 32] for at, info in rows}
     found: dict[Place, Function] = {}
     lengths: dict[Place, int] = {}
     for name, info, _, section, value, length in symbols:

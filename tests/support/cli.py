@@ -7,21 +7,23 @@ import os
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from typing import Any
 
 from sltrace.cli.main import run
 from tests.support.programs import ROOT
 
 
-def sltrace(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+def sltrace(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Runs a command line; `options` are of subprocess.run."""
-    return subprocess.run(
+    done: subprocess.CompletedProcess[str] = subprocess.run(
         [sys.executable, "-m", "sltrace", *arguments],
         capture_output=True,
         text=True,
         timeout=60,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"},
-        **options,  # type: ignore[call-overload]
+        **options,
     )
+    return done
 
 
 def in_process(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -140,7 +140,9 @@ def counters_of(trace: Trace) -> dict[str, int]:
 
 def targets(trace: Trace) -> list[dict[str, Any]]:
     """The Go processes looked into."""
-    return trace.sql("SELECT * FROM targets WHERE runtime = 'go' ORDER BY pid").to_pylist()
+    found = trace.sql("SELECT * FROM targets WHERE runtime = 'go' ORDER BY pid")
+    rows: list[dict[str, Any]] = found.to_pylist()
+    return rows
 
 
 def breakpoints(process: GoProcess) -> int:

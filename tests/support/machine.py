@@ -118,7 +118,7 @@ class Machine:
         dtype = layouts().dtype(of)
         size = MAX_CPUS * slots_per_cpu
         memory = (c.c_uint8 * (size * dtype.itemsize)).from_address(address())
-        return np.frombuffer(memory, dtype, size)
+        return np.frombuffer(memoryview(memory), dtype, size)
 
     def states_used(self) -> int:
         return int(self._lib.host_states_used())

@@ -18,6 +18,11 @@ def read_pprof(where: str) -> Profile:
     return profile
 
 
+def message_of(profile: bytes) -> Any:
+    """A profile that is not packed, as protobuf's message: its generated code has no types."""
+    return pb.Profile.FromString(profile)  # type: ignore[attr-defined]
+
+
 def make_pprof(
     stacks: Mapping[tuple[str, ...], Sequence[int]],
     types: Sequence[tuple[str, str]] = (("samples", "count"), ("cpu", "nanoseconds")),
@@ -39,8 +44,7 @@ def make_pprof(
         start_unix_ns: When it was taken.
         duration_ns: For how long.
     """
-    # Generated code has no types.
-    profile: Any = pb.Profile()  # type: ignore[attr-defined]
+    profile = message_of(b"")
     strings = {"": 0}
 
     def string(text: str) -> int:

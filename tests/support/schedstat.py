@@ -193,7 +193,9 @@ def rows_of(trace: Trace, thread: ThreadReport, columns: str = "*") -> list[dict
     """Rows of one thread between its readings, in order."""
     query = f"""SELECT {columns} FROM waits
         WHERE tid = ? AND end_ns BETWEEN ? AND ? ORDER BY end_ns"""
-    return trace.sql(query, (thread.tid, thread.start_ns, thread.end_ns)).to_pylist()
+    found = trace.sql(query, (thread.tid, thread.start_ns, thread.end_ns))
+    rows: list[dict[str, Any]] = found.to_pylist()
+    return rows
 
 
 def counter(trace: Trace, name: str) -> int:

@@ -43,8 +43,11 @@ class Tags:
         self.fd = context.tags_fd
         context.take_tags()
 
-    def drain(self) -> float:
+    def fill(self) -> float:
         return 0.0
+
+    def drain(self) -> None:
+        return
 
     def rows(self) -> Rows:
         return iter(())
@@ -109,10 +112,18 @@ def request(fd: int, cpu: int) -> list[dict[str, Any]]:
             }
         )
 
+    def sleeps() -> None:
+        tag(fd, SLEEPS)
+        time.sleep(SLEEP_S)
+
+    def competes() -> None:
+        tag(fd, COMPETES)
+        spin(SPIN_S)
+
     def whole() -> None:
         tag(fd, ROOT)
-        span(SLEEPS, ROOT, "sleeps", lambda: (tag(fd, SLEEPS), time.sleep(SLEEP_S))[0])
-        span(COMPETES, ROOT, "competes", lambda: (tag(fd, COMPETES), spin(SPIN_S))[0])
+        span(SLEEPS, ROOT, "sleeps", sleeps)
+        span(COMPETES, ROOT, "competes", competes)
 
     try:
         span(ROOT, "", "request", whole)

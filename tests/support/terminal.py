@@ -109,7 +109,12 @@ def terminal(
         start_new_session=True,
         # Ctrl-C and changes of size go to whoever the terminal controls.
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0) and None,
-        env=os.environ | {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"} | (environment or {}),
+        env={
+            **os.environ,
+            "TERM": "xterm-256color",
+            "LC_ALL": "C.UTF-8",
+            **(environment or {}),
+        },
     )
     os.close(theirs)
     try:

@@ -10,7 +10,7 @@ CPUS = 2
 HOLE, UNSTAMPED = 16, 17
 
 
-def two_tasks(**config: int) -> tuple[Machine, Kernel, Task, Task]:
+def two_tasks(**config: Any) -> tuple[Machine, Kernel, Task, Task]:
     """CPU 0 runs task 1, and task 2 is blocked after having run."""
     machine = Machine(**config)
     kernel = Kernel(machine, CPUS)
@@ -59,6 +59,6 @@ def last(machine: Machine, *names: str) -> tuple[int, ...]:
 def missed(machine: Machine) -> list[tuple[int, int, int, int]]:
     """(cause, thread, least, most) of each wait that was not seen whole."""
     records = machine.records()
-    rows: list[Any] = records[records["kind"] >= HOLE].tolist()
-    names = [records.dtype.names.index(n) for n in ("kind", "tid", "runq_ns", "wake_ns")]
-    return [tuple(int(row[i]) for i in names) for row in rows]  # type: ignore[misc]
+    rows = records[records["kind"] >= HOLE]
+    kinds, tids, low, high = (rows[n].tolist() for n in ("kind", "tid", "runq_ns", "wake_ns"))
+    return list(zip(kinds, tids, low, high, strict=True))
