@@ -40,10 +40,10 @@ def command(
     file: str | None,
     force: bool,
 ) -> None:
-    """Who blocked whom among the goroutines of TRACE: why, where, and who made them go on.
+    """Show who blocked whom among the goroutines of TRACE: why, where, and who let them go on.
 
-    Needs a recording with --go-level 2, whose times are of the waits the runtime tracks, 1 in 8; or
-    3, which has all.
+    Needs a recording with --go-level 2, which times the waits that the runtime tracks, 1 in 8, or
+    with level 3, which times all.
     """
     from dataclasses import replace
 

@@ -32,7 +32,9 @@ _OTHERS = 60
 @click.command()
 @click.argument("path_a", metavar="A", type=FILE)
 @click.argument("path_b", metavar="[B]", required=False, type=FILE)
-@click.option("--at", type=DURATION, help="Of one trace: what ended before this, against the rest.")
+@click.option(
+    "--at", type=DURATION, help="Of one trace: waits that ended before this, against the rest."
+)
 @click.option(
     "--bucket",
     metavar="EXPR",
@@ -62,7 +64,9 @@ _OTHERS = 60
     metavar="DIM[,DIM...]",
     help="Dimensions whose values are compared, each by itself.",
 )
-@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Of each.")
+@click.option(
+    "--top", type=click.IntRange(min=1), default=10, show_default=True, help="Rows of each."
+)
 @click.option(
     "--folded",
     type=FILE,

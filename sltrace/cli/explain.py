@@ -49,7 +49,7 @@ _MOST_LANES = 40
     "file",
     type=FILE,
     metavar="FILE",
-    help="Its spans, OTLP/JSON, Tempo's or Jaeger's, get their waits.",
+    help="Its spans, from OTLP/JSON, Tempo or Jaeger, to show with their waits.",
 )
 @click.option(
     "--top",

@@ -23,14 +23,18 @@ _NAMED = 5
 @click.command()
 @trace_argument
 @click.option(
-    "--window", type=DURATION, default="30s", show_default=True, help="Length of a line's time."
+    "--window",
+    type=DURATION,
+    default="30s",
+    show_default=True,
+    help="Time that each line is about.",
 )
 @json_option
 def command(path: str, window: int, as_json: bool) -> None:
-    """What is wrong with the scheduling of Go processes in TRACE, with the evidence.
+    """Say what is wrong with the scheduling of Go processes in TRACE, with the evidence.
 
-    Says nothing is wrong where no finding is beyond its threshold. Times are from the start of the
-    recording. Where no Go process was looked into it says why.
+    If no finding is over its threshold, it says that nothing is wrong; if no Go process was looked
+    into, it says why. Times are from the start of the recording.
     """
     from collections import Counter
     from dataclasses import asdict

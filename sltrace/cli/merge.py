@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 )
 @force_trace_option
 def command(paths: tuple[str, ...], out: str, force: bool) -> None:
-    """Make one trace of several TRACEs and pprof PROFILEs of one incident.
+    """Make one trace of several TRACEs and pprof PROFILEs from one incident.
 
-    Clocks are aligned through their wall clocks, to that of the first trace; ids of different
-    machines are kept apart. The result is a trace like any other.
+    Times are moved to the first trace's clock by way of the wall clocks; ids of different machines
+    are kept apart. The result is a trace like any other.
     """
     from sltrace.errors import OutputError
     from sltrace.trace.merge import merge

@@ -43,7 +43,7 @@ _OPTIONS: tuple[Callable[[_Command], _Command], ...] = (
         type=DURATION,
         default=0,
         metavar="TIME",
-        help="Keep single waits from this on, as 100us; the histograms keep all.",
+        help="Keep only single waits at least this long: 100us. The histograms keep all.",
     ),
     click.option("--histogram-only", is_flag=True, help="Keep no single waits: cheapest."),
     with_no_blocked,
@@ -60,7 +60,7 @@ _OPTIONS: tuple[Callable[[_Command], _Command], ...] = (
         type=DURATION,
         default=0,
         metavar="TIME",
-        help="Stacks only for waits from this on.",
+        help="Stacks only for waits at least this long.",
     ),
     click.option(
         "--stack-rate",
@@ -98,13 +98,13 @@ _OPTIONS: tuple[Callable[[_Command], _Command], ...] = (
         "--go-level",
         type=click.IntRange(0, 3),
         help="Of Go processes: 0 memory reads only, 1 one probe, 2 who woke whom, 3 every wait.  "
-        "[default: 0 of the whole machine, else 1]",
+        "[default: 0 for the whole machine, else 1]",
     ),
     click.option(
         "--go-budget",
         metavar="PERCENT",
-        help="Most that probes may cost a Go process, of its CPU time: they are on part of the "
-        "time.  [default: 2 at level 1, 7 at level 2, none at level 3]",
+        help="Share of a Go process's CPU time that probes may cost: they are on only part of "
+        "the time.  [default: 2 at level 1, 7 at level 2, none at level 3]",
     ),
     click.option(
         "--go-trace-label",
@@ -118,7 +118,7 @@ _OPTIONS: tuple[Callable[[_Command], _Command], ...] = (
         "--pyroscope-listen",
         "listen",
         metavar="[ADDRESS:]PORT",
-        help="Receive what Pyroscope's clients push, as their server_address http://ADDRESS:PORT.",
+        help="Receive what Pyroscope's clients push to the server_address http://ADDRESS:PORT.",
     ),
     click.option(
         "--profile",
@@ -126,13 +126,13 @@ _OPTIONS: tuple[Callable[[_Command], _Command], ...] = (
         multiple=True,
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="A pprof profile to take into the trace when the recording ends. Repeatable.",
+        help="A pprof profile to add to the trace when the recording ends. Repeatable.",
     ),
     click.option(
         "--buffer",
         "buffer",
         metavar="SIZE",
-        help="Memory of each CPU's ring, as 64M.  [default: 12M up to 8 CPUs]",
+        help="Memory of each CPU's ring: 64M.  [default: 12M up to 8 CPUs]",
     ),
 )
 

@@ -19,7 +19,10 @@ from sltrace.errors import UsageError
 @click.command()
 @trace_argument
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=0, help="Port.  [default: a free one]"
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="Port to listen on.  [default: a free one]",
 )
 @pprof_option
 @click.option(
@@ -28,12 +31,12 @@ from sltrace.errors import UsageError
     metavar="ADDRESS",
     default="127.0.0.1",
     show_default=True,
-    help="Address; another than a loopback one is seen from the network.",
+    help="Address to listen on; any but a loopback address is open to the network.",
 )
 def command(path: str, port: int, profiles: tuple[str, ...], address: str) -> None:
-    """Show TRACE in the browser, with answers from all of it at any zoom, until Ctrl-C.
+    """Show TRACE in the browser, exact at any zoom, until Ctrl-C.
 
-    The address that is printed has a random token in it: whoever has it can read the trace.
+    The address it prints has a random token in it: whoever has the address can read the trace.
     """
     from heatmaps.page import build_page
     from sltrace.analysis.part import Whole

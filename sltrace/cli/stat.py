@@ -36,7 +36,7 @@ _FIGURES = ("WAITS", "TOTAL", "P50", "P90", "P99", "P99.9", "MAX")
 @click.option(
     "--kept",
     is_flag=True,
-    help="Of a trace with --min-latency, look at the waits that were kept only.",
+    help="In a trace with --min-latency, look only at the waits that were kept.",
 )
 @json_option
 @selection_options
