@@ -8,9 +8,9 @@ import click
 from click.core import ParameterSource
 
 from sltrace.cli import output
-from sltrace.cli.completing import FILE, dimensions
+from sltrace.cli.completing import dimensions
 from sltrace.cli.selecting import Choice, nothing, selection_options
-from sltrace.cli.shared import force_option, trace_argument
+from sltrace.cli.shared import force_option, output_option, trace_argument
 from sltrace.errors import UsageError
 from sltrace.plural import counted
 
@@ -30,14 +30,7 @@ _ONLY_FOR = {"stack": _STACK_FORMATS, "weight": ("folded",), "roots": ("folded",
 @click.option(
     "--to", "target", type=click.Choice(list(_SUFFIX)), required=True, help="Format to write."
 )
-@click.option(
-    "-o",
-    "--output",
-    "file",
-    type=FILE,
-    metavar="FILE",
-    help="File to write, - for standard output; by default named after TRACE.",
-)
+@output_option
 @force_option
 @click.option(
     "--stack",

@@ -5,20 +5,12 @@ from __future__ import annotations
 import click
 
 from sltrace.cli import output
-from sltrace.cli.completing import FILE
-from sltrace.cli.shared import force_option, pprof_option, trace_argument
+from sltrace.cli.shared import force_option, output_option, pprof_option, trace_argument
 
 
 @click.command()
 @trace_argument
-@click.option(
-    "-o",
-    "--output",
-    "file",
-    type=FILE,
-    metavar="FILE",
-    help="File to write, - for standard output; by default named after TRACE.",
-)
+@output_option
 @pprof_option
 @force_option
 def command(path: str, file: str | None, profiles: tuple[str, ...], force: bool) -> None:

@@ -10,6 +10,14 @@ trace_argument = click.argument("path", metavar="TRACE", type=FILE)
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="One JSON document; times in ns."
 )
+output_option = click.option(
+    "-o",
+    "--output",
+    "file",
+    type=FILE,
+    metavar="FILE",
+    help="File to write, - for standard output; by default named after TRACE.",
+)
 force_option = click.option("-f", "--force", is_flag=True, help="Replace FILE if it exists.")
 force_trace_option = click.option(
     "-f", "--force", is_flag=True, help="Replace a trace that is there."
