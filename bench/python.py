@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from bench.machine import process_seconds
 from bench.requests import Answered, clients
 from bench.results import surely, within, write
-from sltrace.names.processes import with_children
+from sltrace.names.proc import with_children
 from sltrace.trace.reader import Trace
 from tests.support.pythons import PROGRAMS
 from tests.support.recorder import recorder

@@ -13,7 +13,7 @@ from sltrace.capture import libbpf
 from sltrace.capture.settings import Settings, each_ns
 from sltrace.errors import TargetError
 from sltrace.model import COMM_BYTES
-from sltrace.names.processes import with_children
+from sltrace.names.proc import with_children
 
 _YES = b"\1"
 

@@ -84,7 +84,7 @@ def _record(
     from sltrace.capture.ending import DISK_IS_FULL, Ending
     from sltrace.capture.runtimes import sources
     from sltrace.capture.session import Recording
-    from sltrace.names.processes import with_children
+    from sltrace.names.proc import with_children
 
     with Ending(command_line, settings.filters.pids, duration_ns, max_bytes) as ending:
         if ending.child_pid:

@@ -168,7 +168,7 @@ def settings_options(function: _Command) -> _Command:
     ) -> Any:
         # NumPy's worker threads would keep the capabilities that the recorder gives up.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        from sltrace.names.processes import resolve_pid
+        from sltrace.names.proc import resolve_pid
 
         kernel, user = _STACKS[stacks]
         settings = Settings(

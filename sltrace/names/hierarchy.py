@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sltrace.names.processes import process_of
+from sltrace.names.proc import process_of
 
 _MAX_WALK = 1 << 16
 

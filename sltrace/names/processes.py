@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sltrace.errors import TargetError
 from sltrace.model import COMM_BYTES
+from sltrace.names.proc import PROC, namespace_pids, numbers_in, parent_of, read_start
 
 FORK, EXEC, RENAME, EXIT, SEEN, EXEC_RECORDED = 1, 2, 3, 4, 5, 6
 """enum task_event_kind in probes/wait_record.h"""
@@ -46,7 +44,7 @@ class ProcessNames:
         proc: Where /proc is.
     """
 
-    def __init__(self, proc: Path = Path("/proc")) -> None:
+    def __init__(self, proc: Path = PROC) -> None:
         self._proc = proc
         self._comms: list[str] = ["", _IDLE]
         self._comm_index = {"": 0, _IDLE: 1}
@@ -209,10 +207,10 @@ class ProcessNames:
         self._enough_comms = _ENOUGH + 2 * len(self._comms)
 
     def _scan(self) -> None:
-        for pid in _numbers(self._proc):
-            ppid = _parent(self._proc, pid)
-            for tid in _numbers(self._proc / str(pid) / "task"):
-                comm = _read(self._proc / str(pid) / "task" / str(tid) / "comm", 64)
+        for pid in numbers_in(self._proc):
+            ppid = parent_of(pid, self._proc)
+            for tid in numbers_in(self._proc / str(pid) / "task"):
+                comm = read_start(self._proc / str(pid) / "task" / str(tid) / "comm", 64)
                 if comm:
                     self._named(0, tid, pid, ppid, comm.rstrip(b"\n")[:COMM_BYTES])
 
@@ -221,97 +219,8 @@ class ProcessNames:
         found = self._cmdlines.get(pid)
         if found is None:
             folder = self._proc / str(pid)
-            raw = _read(folder / "cmdline", _MAX_CMDLINE)
+            raw = read_start(folder / "cmdline", _MAX_CMDLINE)
             text = raw.rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
-            pids = _namespace_pids(folder)
+            pids = namespace_pids(folder)
             found = self._cmdlines[pid] = text, pids[-1] if pids else None
         return found
-
-
-def resolve_pid(pid: int, proc: Path = Path("/proc")) -> int:
-    """Checks a pid the user typed, as this process's pid namespace numbers it.
-
-    Raises:
-        TargetError: There is no such process, but a thread of it; names the process that has it,
-            or the one a container calls by that pid.
-    """
-    if (proc / str(pid)).is_dir() and pid > 0:
-        # A thread's number has a folder too, which is only not listed.
-        process = process_of(pid, proc)
-        if process not in (0, pid):
-            raise TargetError(
-                f"{pid} is no process, but a thread of {process}", f"use --pid {process}"
-            )
-        return pid
-    inside = [p for p in _numbers(proc) if _namespace_pids(proc / str(p))[-1:] == [pid]]
-    if inside:
-        hint = f"a container calls {', '.join(map(str, inside[:3]))} that: use --pid {inside[0]}"
-    else:
-        near = get_close_matches(str(pid), [str(p) for p in _numbers(proc)], n=3)
-        hint = f"similar: {', '.join(near)}" if near else "pgrep -a NAME finds processes"
-    raise TargetError(f"there is no process {pid}", hint)
-
-
-def with_children(pids: Iterable[int], proc: Path = Path("/proc")) -> tuple[int, ...]:
-    """The processes, and below them those that are there already; each once, parents first."""
-    children: dict[int, list[int]] = {}
-    for pid in _numbers(proc):
-        children.setdefault(_parent(proc, pid), []).append(pid)
-    found: dict[int, None] = {}
-    wanted = list(pids)
-    while wanted:
-        pid = wanted.pop(0)
-        if pid not in found:
-            found[pid] = None
-            wanted += sorted(children.get(pid, ()))
-    return tuple(found)
-
-
-def thread_names(pid: int, proc: Path = Path("/proc")) -> set[bytes]:
-    """Names that threads of a process have now."""
-    tasks = proc / str(pid) / "task"
-    return {_read(tasks / str(tid) / "comm", 64).rstrip(b"\n") for tid in _numbers(tasks)}
-
-
-def all_processes(proc: Path = Path("/proc")) -> tuple[int, ...]:
-    """Every process that is there."""
-    return tuple(_numbers(proc))
-
-
-def _parent(proc: Path, pid: int) -> int:
-    # The name in parentheses may hold anything, also a parenthesis.
-    fields = _read(proc / str(pid) / "stat", 1024).rpartition(b")")[2].split()
-    return int(fields[1]) if len(fields) > 1 else 0
-
-
-def _namespace_pids(folder: Path) -> list[int]:
-    return _status(folder, b"NSpid:")
-
-
-def process_of(tid: int, proc: Path = Path("/proc")) -> int:
-    """The process that a thread is of; 0 where it is gone."""
-    return next(iter(_status(proc / str(tid), b"Tgid:")), 0)
-
-
-def _status(folder: Path, name: bytes) -> list[int]:
-    for line in _read(folder / "status", 4096).splitlines():
-        if line.startswith(name):
-            return [int(p) for p in line.split()[1:]]
-    return []
-
-
-def _numbers(folder: Path) -> Iterator[int]:
-    try:
-        entries = [entry.name for entry in folder.iterdir()]
-    except OSError:
-        return
-    yield from (int(e) for e in entries if e.isdigit())
-
-
-def _read(path: Path, limit: int) -> bytes:
-    """The first bytes of a /proc file; empty where it is gone."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return file.read(limit)
-    except OSError:
-        return b""

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sltrace.errors import TargetError
 from sltrace.names.processes import (
     _ENOUGH,
     EXEC,
@@ -16,7 +15,6 @@ from sltrace.names.processes import (
     RENAME,
     SEEN,
     ProcessNames,
-    resolve_pid,
 )
 
 EVENT = np.dtype(
@@ -144,22 +142,6 @@ def test_names_and_command_lines_of_those_that_are_gone_are_let_go(proc: Path) -
     # Names that came after are found as well.
     feed(names, (20 * second, 7, 7, 1, FORK, b"late"))
     assert names_at(names, (7, 20 * second + 1), (1000, 20 * second)) == ["late", ""]
-
-
-def test_unknown_pids_are_refused_with_a_hint(proc: Path) -> None:
-    assert resolve_pid(20, proc) == 20
-    with pytest.raises(TargetError, match="a container calls 20 that"):
-        resolve_pid(5, proc)
-    with pytest.raises(TargetError, match="there is no process 4711"):
-        resolve_pid(4711, proc)
-
-
-def test_a_thread_is_no_process(proc: Path) -> None:
-    (proc / "21").mkdir()
-    (proc / "21/status").write_text("Name:\tworker\nTgid:\t20\nNSpid:\t21\t6\n")
-    with pytest.raises(TargetError, match="21 is no process, but a thread of 20") as raised:
-        resolve_pid(21, proc)
-    assert "--pid 20" in str(raised.value.hint)
 
 
 def test_a_tid_beyond_the_table_is_nobody_whoever_is_last_in_it(proc: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from sltrace.capture.settings import Filters
 from sltrace.model import COMM_BYTES
 from sltrace.names.hierarchy import processes_below
-from sltrace.names.processes import all_processes, thread_names, with_children
+from sltrace.names.proc import all_processes, thread_names, with_children
 from sltrace.target.go.errors import NotGoError, RefusedError
 from sltrace.target.go.libraries import Libraries
 from sltrace.target.go.packed import UnpackingError

@@ -20,7 +20,7 @@ from sltrace.capture.ring import Ring
 from sltrace.capture.sources import Context, Rows
 from sltrace.capture.tallies import CounterIntervals
 from sltrace.errors import CannotRecord
-from sltrace.names.processes import with_children
+from sltrace.names.proc import with_children
 from sltrace.symbols.elf import Elf, ElfError
 from sltrace.symbols.mappings import open_regular
 from sltrace.symbols.usdt import markers
