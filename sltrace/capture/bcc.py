@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from sltrace.capture import bcc_compiler, kernel, libbpf, maps, sizes
 from sltrace.capture.btf import Btf
-from sltrace.capture.histograms import Slots
 from sltrace.capture.kernel_offsets import kernel_offsets
 from sltrace.capture.probeconfig import Targets, config_bytes, fill_filters, want_born
 from sltrace.capture.probes import (
@@ -33,6 +32,8 @@ from sltrace.capture.probes import (
     counter_names,
     object_path,
     record_dtype,
+    side_rings,
+    slot_tables,
 )
 from sltrace.capture.ring import Ring
 from sltrace.capture.settings import Settings
@@ -130,19 +131,11 @@ class BccProbes:
         for cpu, fd in enumerate(self._rings):
             libbpf.update_map(tables["wait_rings"], _u32(cpu), _u32(fd))
         self.wait_rings: Sequence[WaitRing] = [Ring(fd, ring_bytes, waits) for fd in self._rings]
-        self.stack_ring: Ring | None = Ring(tables["stack_ring"], STACK_RING_BYTES, stack)
-        self.task_ring: Ring | None = Ring(
-            tables["task_ring"], TASK_RING_BYTES, layouts.dtype("task_event")
-        )
-        self.cgroup_ring: Ring | None = Ring(
-            tables["cgroup_ring"], CGROUP_RING_BYTES, layouts.dtype("cgroup_event")
+        self.stack_ring, self.task_ring, self.cgroup_ring = side_rings(
+            tables, layouts, stack_bytes=STACK_RING_BYTES
         )
         self._cpu_states = maps.view(tables["cpu_table"], cpus, cpu_state)
-        self.slots = Slots(
-            maps.view(tables["histograms"], slots, slot),
-            maps.view(tables["slot_owners"], slots, owner, writable=True),
-            slots_per_cpu,
-        )
+        self.slots = slot_tables(tables, layouts, cpus, slots_per_cpu)
         self.counter_names = counter_names(layouts)
         self._cpus = cpus
 

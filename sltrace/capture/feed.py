@@ -202,13 +202,11 @@ class Feed:
         self.waits += rows.num_rows
 
     def _take_groups(self) -> None:
-        ring = self._probes.cgroup_ring
-        if ring is not None and (changed := ring.drain()) is not None:
+        changed = self._probes.cgroup_ring.drain()
+        if changed is not None:
             self._groups.feed(changed)
 
     def _take_stacks(self) -> None:
-        if self._probes.stack_ring is None:
-            return
         records = self._probes.stack_ring.drain()
         if records is not None:
             self._write(self._native.add(records))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ from sltrace.errors import CannotRecord
 STACK_RING_BYTES = 8 << 20
 TASK_RING_BYTES = 4 << 20
 CGROUP_RING_BYTES = 1 << 20
+"""The last two as in probes/names.bpf.h."""
 
 CORE = ("sched_wakeup", "sched_wakeup_new", "sched_migrate_task")
 WAKERS = ("sched_waking",)
@@ -66,9 +67,9 @@ class Probes(Protocol):
     attached: list[str]
     not_attached: list[tuple[str, str]]
     wait_rings: Sequence[WaitRing]
-    stack_ring: Ring | None
-    task_ring: Ring | None
-    cgroup_ring: Ring | None
+    stack_ring: Ring
+    task_ring: Ring
+    cgroup_ring: Ring
     counter_names: list[str]
     slots: Slots
 
@@ -120,6 +121,27 @@ def record_dtype(full: np.dtype[Any], settings: Settings, *, tagged: bool) -> np
             "offsets": [full.fields[n][1] for n in names],
             "itemsize": cut,
         }
+    )
+
+
+def side_rings(
+    fds: Mapping[str, int], layouts: Btf, *, stack_bytes: int
+) -> tuple[Ring, Ring, Ring]:
+    """The rings of stacks, of task events and of cgroup events, which both loaders make alike."""
+    return (
+        Ring(fds["stack_ring"], stack_bytes, layouts.dtype("stack_record")),
+        Ring(fds["task_ring"], TASK_RING_BYTES, layouts.dtype("task_event")),
+        Ring(fds["cgroup_ring"], CGROUP_RING_BYTES, layouts.dtype("cgroup_event")),
+    )
+
+
+def slot_tables(fds: Mapping[str, int], layouts: Btf, cpus: int, slots_per_cpu: int) -> Slots:
+    """The tables of histograms and of whose they are, which both loaders make alike."""
+    slots = cpus * slots_per_cpu
+    return Slots(
+        view(fds["histograms"], slots, layouts.dtype("histogram_slot")),
+        view(fds["slot_owners"], slots, layouts.dtype("slot_owner"), writable=True),
+        slots_per_cpu,
     )
 
 
@@ -180,10 +202,10 @@ class LibbpfProbes:
             maps[_TAGGED].write_initial(0, _ON)
         self._choose_programs()
         self._object.load()
-
+        fds = self._tables()
         self._record_rings = record_rings(
-            maps["wait_records"].fd,
-            maps["ring_positions"].fd,
+            fds["wait_records"],
+            fds["ring_positions"],
             cpus=cpus,
             size=records,
             record=self._record,
@@ -191,28 +213,13 @@ class LibbpfProbes:
             dtype=record_dtype(self._record, self.settings, tagged=self.targets.tagged),
         )
         self.wait_rings: Sequence[WaitRing] = self._record_rings
-        self.stack_ring: Ring | None = Ring(
-            maps["stack_ring"].fd, stack_ring_bytes, layouts.dtype("stack_record")
+        self.stack_ring, self.task_ring, self.cgroup_ring = side_rings(
+            fds, layouts, stack_bytes=stack_ring_bytes
         )
-        self.task_ring: Ring | None = Ring(
-            maps["task_ring"].fd, TASK_RING_BYTES, layouts.dtype("task_event")
-        )
-        self.cgroup_ring: Ring | None = Ring(
-            maps["cgroup_ring"].fd, CGROUP_RING_BYTES, layouts.dtype("cgroup_event")
-        )
-        self._cpu_states = view(maps["cpu_table"].fd, cpus, layouts.dtype("cpu_state"))
-        self.slots = Slots(
-            view(maps["histograms"].fd, cpus * slots_per_cpu, layouts.dtype("histogram_slot")),
-            view(
-                maps["slot_owners"].fd,
-                cpus * slots_per_cpu,
-                layouts.dtype("slot_owner"),
-                writable=True,
-            ),
-            slots_per_cpu,
-        )
+        self._cpu_states = view(fds["cpu_table"], cpus, layouts.dtype("cpu_state"))
+        self.slots = slot_tables(fds, layouts, cpus, slots_per_cpu)
         self.counter_names = counter_names(layouts)
-        fill_filters(self._tables(), cpus, settings=self.settings, targets=self.targets)
+        fill_filters(fds, cpus, settings=self.settings, targets=self.targets)
 
     def _choose_programs(self) -> None:
         arguments = kernel.tracepoint_arguments("sched_switch")

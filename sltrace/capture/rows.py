@@ -76,6 +76,7 @@ class RowMaker:
 
     def __init__(
         self,
+        *,
         tasks: TaskNames,
         groups: GroupNames,
         quotas: QuotaHolders,

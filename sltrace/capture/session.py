@@ -40,7 +40,9 @@ TICK_S = 0.05
 hardly do. To empty them takes 0.3 to 0.6 ms, at a priority at which whatever is recorded has to
 wait for it: that is done once there is something in them, and before all of it is written."""
 _QUIET_FILL, _BUSY_FILL = 0.02, 0.25
+"""Shares of the fullest ring."""
 _MAX_BACKLOG = 32 << 20
+"""Bytes of records that wait to be written: from there on the rings, which count losses, fill."""
 
 
 class Recording:
@@ -108,24 +110,7 @@ class Recording:
             )
             self._writer = TraceWriter.create(path, description, force=force)
             self.folder = self._writer.folder
-            self._feed = Feed(
-                self._writer,
-                self._probes,
-                self._sources,
-                rows=RowMaker(
-                    self._tasks,
-                    self._groups,
-                    QuotaHolders(self._hierarchy, self._groups.path_of),
-                    self._topology.node_of_cpu,
-                    settings.min_latency_ns,
-                    self._asyncio_tasks,
-                    self._doubted,
-                ),
-                tasks=self._tasks,
-                groups=self._groups,
-                native=self._native,
-                symbols=self._symbols,
-            )
+            self._feed = self._make_feed()
             # Loading and verifying take seconds of CPU, and are in no hurry.
             priority.raise_for_reading()
             memory.give_back()
@@ -188,6 +173,27 @@ class Recording:
         if not self._tagged:
             self._tagged = True
             self._tag_records()
+
+    def _make_feed(self) -> Feed:
+        rows = RowMaker(
+            tasks=self._tasks,
+            groups=self._groups,
+            quotas=QuotaHolders(self._hierarchy, self._groups.path_of),
+            node_of_cpu=self._topology.node_of_cpu,
+            min_latency_ns=self._settings.min_latency_ns,
+            asyncio_tasks=self._asyncio_tasks,
+            doubted=self._doubted,
+        )
+        return Feed(
+            self._writer,
+            self._probes,
+            self._sources,
+            rows=rows,
+            tasks=self._tasks,
+            groups=self._groups,
+            native=self._native,
+            symbols=self._symbols,
+        )
 
     def _close_sources(self) -> None:
         for source in self._sources:
@@ -328,11 +334,12 @@ class Recording:
         places = (*self._probes.wait_rings, *self._sources)
         return max((place.fill() for place in places), default=0.0)
 
-    def _drain(self, limit: int | None = _MAX_BACKLOG) -> None:
-        """Empties the rings into memory, unless `limit` bytes are waiting there to be written."""
-        self._hand_on(self._take(limit))
+    def _drain(self) -> None:
+        """Empties the rings into memory, unless _MAX_BACKLOG is waiting there to be written."""
+        self._hand_on(self._take(limit=_MAX_BACKLOG))
 
-    def _take(self, limit: int | None) -> list[NDArray[Any]]:
+    def _take(self, *, limit: int | None) -> list[NDArray[Any]]:
+        """What is in the rings, up to about `limit` bytes of backlog; None for all."""
         taken, size = [], 0
         for ring in self._probes.wait_rings:
             room = limit is None or self._feed.backlog + size < limit
@@ -351,8 +358,8 @@ class Recording:
             self._feed.put(records)
 
     def _drain_tasks(self) -> None:
-        ring = self._probes.task_ring
-        if ring is None or (events := ring.drain()) is None:
+        events = self._probes.task_ring.drain()
+        if events is None:
             return
         self._feed.put_tasks(events)
         if self._told_programs:

@@ -126,7 +126,6 @@ def test_cgroups_made_inside_a_wanted_one_are_wanted_and_named() -> None:
                 inside.outcome()
                 outside.outcome()
             waits = records_of(probes)
-            assert probes.cgroup_ring is not None
             events = probes.cgroup_ring.drain()
             child_id, parent_id = child.id, group.id
     seen = set(waits[waits["kind"] < MISSED]["pid"].tolist())
@@ -196,7 +195,6 @@ def test_names_of_tasks_arrive() -> None:
     with closing(bcc_probes()) as probes:
         with load("rename") as running:
             running.outcome()
-        assert probes.task_ring is not None
         events = probes.task_ring.drain()
     assert events is not None
     kinds = {int(k) for k in events[events["tid"] == running.pid]["kind"]}
@@ -227,7 +225,6 @@ def test_stacks_show_where_a_task_slept_and_who_woke_it() -> None:
         with closing(bcc_probes(settings)) as probes:
             time.sleep(0.5)
             waits = records_of(probes)
-            assert probes.stack_ring is not None
             found = probes.stack_ring.drain()
     assert found is not None
     stacks = {int(s["id"]): s for s in found}

@@ -125,7 +125,6 @@ def test_a_thread_that_execs_leaves_its_number() -> None:
         tid = int(subprocess.run([sys.executable, "-c", code], capture_output=True).stdout)
         table = probes._object.maps["task_table"]
         owner = _owner(table, tid % table.entries)
-        assert probes.task_ring
         events = probes.task_ring.drain()
     finally:
         probes.close()

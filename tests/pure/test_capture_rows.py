@@ -153,10 +153,21 @@ def small_pieces() -> Any:
         yield
 
 
+def row_maker(*, min_latency_ns: int) -> RowMaker:
+    return RowMaker(
+        tasks=Numbered(),
+        groups=Numbered(),
+        quotas=Above(),
+        node_of_cpu=NODES,
+        min_latency_ns=min_latency_ns,
+        asyncio_tasks=AsyncioTasks(),
+        doubted=Doubted(),
+    )
+
+
 @given(st.lists(st.lists(records(), max_size=8), min_size=1, max_size=4), st.sampled_from([0, 10]))
 def test_rows_are_those_of_each_record(drained: list[list[dict[str, int]]], least: int) -> None:
-    maker = RowMaker(Numbered(), Numbered(), Above(), NODES, least, AsyncioTasks(), Doubted())
-    waits, missed = maker.tables([array_of(some) for some in drained])
+    waits, missed = row_maker(min_latency_ns=least).tables([array_of(some) for some in drained])
     together = [record for some in drained for record in some]
     expected = [row for record in together for row in rows_of(record, least)]
     assert by_content(waits.to_pylist()) == by_content(expected)
@@ -185,8 +196,7 @@ def test_rows_are_those_of_each_record(drained: list[list[dict[str, int]]], leas
 def test_a_state_has_the_letter_that_the_kernel_gives_it(state: int, letter: str) -> None:
     """As perf and ps show it."""
     record = {"kind": Kind.RUNQ_WAKEUP, "end_ns": 100, "runq_ns": 10, "state": state}
-    maker = RowMaker(Numbered(), Numbered(), Above(), NODES, 0, AsyncioTasks(), Doubted())
-    waits, _ = maker.tables([array_of([record])])
+    waits, _ = row_maker(min_latency_ns=0).tables([array_of([record])])
     assert waits["state"].to_pylist() == [letter]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from unittest.mock import Mock
 
 import numpy as np
@@ -19,13 +18,19 @@ from sltrace.trace.schema import arrow_schema
 from sltrace.trace.writer import TraceWriter
 
 
+def quiet_probes() -> Mock:
+    """Probes whose rings are empty."""
+    probes = Mock()
+    probes.stack_ring.drain.return_value = probes.cgroup_ring.drain.return_value = None
+    return probes
+
+
 def test_what_is_missed_are_rows_of_missed() -> None:
     rows = Mock()
     waits = arrow_schema("waits").empty_table()
     rows.tables.side_effect = lambda lot: (waits, pa.table({"low_ns": np.concatenate(lot)}))
     others = {name: Mock() for name in ("tasks", "groups", "native", "symbols")}
-    probes = SimpleNamespace(stack_ring=None, cgroup_ring=None)
-    feed = Feed(Mock(), probes, (), rows=rows, **others)
+    feed = Feed(Mock(), quiet_probes(), (), rows=rows, **others)
     for count in (3, 0, 2):
         feed.put(np.zeros(count))
         feed.encode(sources=False)
@@ -43,8 +48,7 @@ def test_lots_are_neither_many_nor_large(sizes: list[int]) -> None:
 
     rows.tables.side_effect = tables
     others = {name: Mock() for name in ("tasks", "groups", "native", "symbols")}
-    probes = SimpleNamespace(stack_ring=None, cgroup_ring=None)
-    feed = Feed(Mock(), probes, (), rows=rows, **others)
+    feed = Feed(Mock(), quiet_probes(), (), rows=rows, **others)
     for size in sizes:
         feed.put(np.empty(size, np.uint8))
     feed.encode(sources=False)
@@ -63,8 +67,7 @@ def test_targets_are_told_anew_when_they_change(tmp_path: Path) -> None:
     tables.rows.return_value = []
     others = {name: Mock() for name in ("rows", "native", "symbols")}
     writer = TraceWriter.create(tmp_path / "t.slt", {})
-    probes = SimpleNamespace(stack_ring=None, cgroup_ring=None)
-    feed = Feed(writer, probes, [source], tasks=tables, groups=tables, **others)
+    feed = Feed(writer, quiet_probes(), [source], tasks=tables, groups=tables, **others)
     feed.write_tables()
     assert not (writer.path / "targets").exists()
     for level in (0, 1):
@@ -94,8 +97,7 @@ def test_columns_that_only_the_scheduler_fills_are_said_to_be_filled_where_no_ot
     source = Mock()
     others = {name: Mock() for name in ("tasks", "groups", "native", "symbols")}
     writer = TraceWriter.create(tmp_path / "t.slt", {})
-    probes = SimpleNamespace(stack_ring=None, cgroup_ring=None)
-    feed = Feed(writer, probes, [source], rows=rows, **others)
+    feed = Feed(writer, quiet_probes(), [source], rows=rows, **others)
     theirs = pa.table({name: [value] for name, value in by_all.items()})
     for told in ([], [], [("waits", theirs)], [("waits", theirs)], [], []):
         source.rows.return_value = told
