@@ -14,13 +14,14 @@ from sltrace.cli.durations import SECONDS
 from sltrace.cli.recording import default_path, with_loader
 from sltrace.cli.recordsettings import refuse_what_does_nothing, settings_options
 from sltrace.cli.shared import force_trace_option
-from sltrace.cli.statusline import progress, say, show_line
+from sltrace.cli.statusline import StatusLine
 from sltrace.cli.values import size_in_bytes
 from sltrace.errors import CannotRecord, OutputError, SltraceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from sltrace.capture.session import Recording
     from sltrace.capture.settings import Settings
 
 
@@ -67,12 +68,23 @@ def command(
     refuse_what_does_nothing(settings, loader, has_command=bool(command_line))
     path = output or default_path()
     most = size_in_bytes("--max-size", max_size, "1M", "1024G") if max_size else 0
-    sys.exit(_record(path, settings, loader, force, duration, most, list(command_line), quiet))
+    code = _record(
+        path,
+        settings,
+        loader=loader,
+        force=force,
+        duration_ns=duration,
+        max_bytes=most,
+        command_line=list(command_line),
+        quiet=quiet,
+    )
+    sys.exit(code)
 
 
 def _record(
     path: Path,
     settings: Settings,
+    *,
     loader: str,
     force: bool,
     duration_ns: int | None,
@@ -82,10 +94,9 @@ def _record(
 ) -> int:
     """Runs the recording; its exit code is the command's where there is one."""
     from sltrace.capture.ending import DISK_IS_FULL, Ending
-    from sltrace.capture.runtimes import sources
-    from sltrace.capture.session import Recording
     from sltrace.names.proc import with_children
 
+    terminal = StatusLine(quiet=quiet)
     with Ending(command_line, settings.filters.pids, duration_ns, max_bytes) as ending:
         if ending.child_pid:
             settings = ending.only_child(settings)
@@ -93,38 +104,22 @@ def _record(
             # Only those that were named decide when it ends.
             pids = with_children(settings.filters.pids)
             settings = replace(settings, filters=replace(settings.filters, pids=pids))
-        try:
-            recording = Recording(
-                path,
-                settings,
-                loader=loader,
-                force=force,
-                command_line=sys.argv,
-                sources=sources(settings.filters.pids, settings, "".join(command_line[:1]))
-                if loader == "libbpf"
-                else (),
-                say=_say(quiet),
-            )
-        except CannotRecord as err:
-            if loader != "libbpf":
-                raise
-            from sltrace.capture.checkup import reason
-
-            raise reason(err) from err
+        program = "".join(command_line[:1])
+        recording = _begin(path, settings, program, loader=loader, force=force, say=terminal.say)
         try:
             recording.drop_privileges()
-            _say(quiet)(f"recording into {path}, {ending.describe()}")
+            terminal.say(f"recording into {path}, {ending.describe()}")
             ending.begin()
-            recording.run(partial(ending.reached, recording.folder), progress(quiet))
-            show_line(quiet, "naming addresses, joining segments ...")
+            recording.run(partial(ending.reached, recording.folder), terminal.show_status)
+            terminal.show("naming addresses, joining segments ...")
             recording.finish(ending.reason)
         except OutputError:
             recording.abandon()
             raise
-        show_line(quiet, f"waiting for {command_line[0]} to end ..." if command_line else "")
+        terminal.show(f"waiting for {program} to end ..." if program else "")
         ending.wait()
         ending.settled()
-        show_line(quiet, "")
+        terminal.show("")
         if not quiet:
             from sltrace.cli.summary import print_summary
 
@@ -134,14 +129,50 @@ def _record(
             f"{ending.reason}, so the recording was ended: {path} is whole until then",
             "free some space, or choose another -o; --min-latency and --comm keep it small",
         )
-    if failures := recording.failures:
+    _refuse_failures(path, recording.failures)
+    return ending.exit_code
+
+
+def _begin(
+    path: Path,
+    settings: Settings,
+    program: str,
+    *,
+    loader: str,
+    force: bool,
+    say: Callable[[str], None],
+) -> Recording:
+    """A recording that has begun.
+
+    Raises:
+        CannotRecord: This machine or user cannot; says what `sltrace doctor` finds missing.
+    """
+    from sltrace.capture.runtimes import sources
+    from sltrace.capture.session import Recording
+
+    try:
+        return Recording(
+            path,
+            settings,
+            loader=loader,
+            force=force,
+            command_line=sys.argv,
+            sources=sources(settings.filters.pids, settings, program) if loader == "libbpf" else (),
+            say=say,
+        )
+    except CannotRecord as err:
+        if loader != "libbpf":
+            raise
+        from sltrace.capture.checkup import reason
+
+        raise reason(err) from err
+
+
+def _refuse_failures(path: Path, failures: Mapping[str, str]) -> None:
+    """Raises SltraceError where an error has ended a source."""
+    if failures:
         what = "; ".join(f"{name}: {why}" for name, why in failures.items())
         raise SltraceError(
             f"internal error in what records {what}; all else was recorded",
             f"please report it, with sources.{next(iter(failures))}.failed of {path / 'meta.json'}",
         )
-    return ending.exit_code
-
-
-def _say(quiet: bool) -> Callable[[str], None]:
-    return (lambda line: None) if quiet else say

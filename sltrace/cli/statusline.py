@@ -10,21 +10,44 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sltrace.capture.accounts import Status
 
 _USUAL_COLUMNS = 80
 """Where a terminal does not say how wide it is."""
 
 
-def progress(quiet: bool) -> Callable[[Status], None]:
-    """What shows a status: one line of the terminal that is rewritten, or nothing."""
+class StatusLine:
+    """What a recording says on standard error.
 
-    def show(status: Status) -> None:
-        show_line(quiet, status_line(status, _columns()))
+    Args:
+        quiet: Nothing.
+    """
 
-    return show
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+
+    def say(self, line: str) -> None:
+        """Says a line that stays. Where nobody listens any more, the recording goes on."""
+        if self._quiet:
+            return
+        try:
+            click.echo(line, err=True)
+        except OSError:
+            # Else the interpreter tries once more at its end, and ends with a code of its own.
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), sys.stderr.fileno())
+
+    def show(self, line: str) -> None:
+        """Rewrites the status line, where standard error is a terminal that can."""
+        if self._quiet or is_dumb() or not sys.stderr.isatty():
+            return
+        # A terminal that was stopped (Ctrl-S) must not stop the recording: it misses the line.
+        if select.select([], [sys.stderr], [], 0)[1]:
+            click.echo("\r\033[K" + line, nl=False, err=True)
+
+    def show_status(self, status: Status) -> None:
+        """Shows how the recording goes in the status line."""
+        self.show(status_line(status, _columns()))
 
 
 def status_line(status: Status, columns: int) -> str:
@@ -43,25 +66,6 @@ def status_line(status: Status, columns: int) -> str:
     while len(parts) > 1 and len(click.unstyle("  ".join(parts))) >= columns:
         parts.pop()
     return "  ".join(parts)
-
-
-def show_line(quiet: bool, line: str) -> None:
-    """Rewrites it, where standard error is a terminal that can and `quiet` is not asked for."""
-    if quiet or is_dumb() or not sys.stderr.isatty():
-        return
-    # A terminal that was stopped (Ctrl-S) must not stop the recording: it misses the line.
-    if select.select([], [sys.stderr], [], 0)[1]:
-        click.echo("\r\033[K" + line, nl=False, err=True)
-
-
-def say(line: str) -> None:
-    """Says it on standard error. That may be gone by now, which is no reason not to record."""
-    try:
-        click.echo(line, err=True)
-    except OSError:
-        # Else the interpreter tries once more at its end, and ends with a code of its own.
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stderr.fileno())
 
 
 def is_dumb() -> bool:
