@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,9 +111,9 @@ def command(
     names = [name.strip() for name in by.split(",") if name.strip()]
     result = diff(sides, names, limit=top)
     if folded:
-        _write_folded(sides, folded, force)
+        _write_folded(sides, folded, force=force)
     if page:
-        _write_page(result, profiles, page, force)
+        _write_page(result, profiles, page, force=force)
     if as_json:
         output.print_json(result.to_json())
     elif "-" not in (folded, page):
@@ -187,7 +188,7 @@ def _narrowed(trace: Trace, choice: Choice, only: tuple[str, ...]) -> Selection:
     return replace(selection, values={**selection.values, **own})
 
 
-def _write_folded(sides: tuple[Side, Side], file: str, force: bool) -> None:
+def _write_folded(sides: tuple[Side, Side], file: str, *, force: bool) -> None:
     from sltrace.analysis.blame import BLAMED_KINDS
     from sltrace.export.folded import write_folded_diff
     from sltrace.export.sink import output as opened
@@ -197,7 +198,7 @@ def _write_folded(sides: tuple[Side, Side], file: str, force: bool) -> None:
         write_folded_diff(out, (a, b))
 
 
-def _write_page(result: Diff, profiles: tuple[str, ...], file: str, force: bool) -> None:
+def _write_page(result: Diff, profiles: tuple[str, ...], file: str, *, force: bool) -> None:
     from heatmaps.comparison import build_comparison
     from sltrace.analysis.sideprofiles import apart, overlaps, running
     from sltrace.profiles.stored import read_profiles, stored_profiles
@@ -277,24 +278,25 @@ def _show_groups(groups: Groups, per: str, heads: Sequence[str]) -> None:
 
 def _row(name: str, change: Change, *, times: bool = False) -> list[str]:
     amount = _time if times or change.name != "waits" else _count
+    signed = partial(amount, signed=True)
     low, high = change.low, change.high
-    between = "" if low is None or high is None else f"{amount(low, True)} .. {amount(high, True)}"
+    between = "" if low is None or high is None else f"{signed(low)} .. {signed(high)}"
     verdict = ""
     if change.certain and low is not None:
         more, less = ("more", "fewer") if amount is _count else ("slower", "faster")
         verdict = more if low > 0 else less
-    figures = [amount(change.a), amount(change.b), amount(change.difference, True)]
+    figures = [amount(change.a), amount(change.b), signed(change.difference)]
     return [name, *figures, between, verdict]
 
 
-def _time(ns: float | None, signed: bool = False) -> str:
+def _time(ns: float | None, *, signed: bool = False) -> str:
     if ns is None:
         return "-"
     shown = output.duration(round(ns))
     return f"+{shown}" if signed and round(ns) > 0 else shown
 
 
-def _count(value: float | None, signed: bool = False) -> str:
+def _count(value: float | None, *, signed: bool = False) -> str:
     if value is None:
         return "-"
     return f"{value:+,.1f}" if signed and value else f"{value:,.1f}"

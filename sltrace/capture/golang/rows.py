@@ -114,9 +114,9 @@ def waits(
     group, paths = groups.paths_for(spread["cgroup"].astype(np.int64))
     tagged = tags.columns(spread["tag"])
 
-    def number(name: str, mask: NDArray[np.bool_] | None = None) -> pa.Array:
+    def number(name: str) -> pa.Array:
         values = spread[name].astype(np.int64)
-        return pa.array(values, mask=(values == 0) if mask is None else mask)
+        return pa.array(values, mask=values == 0)
 
     return pa.table(
         {
