@@ -58,7 +58,7 @@ def random_waits(seed: int, count: int) -> pd.DataFrame:
         ("goid", [7, 2**40, None]),
         ("span_id", ["ab" * 8, None]),
     ):
-        frame[name] = rng.choice(np.array(values, dtype=object), count)
+        frame[name] = pd.Series(rng.choice(np.array(values, dtype=object), count), dtype=object)
     return frame
 
 
