@@ -13,8 +13,8 @@ import numpy as np
 
 from sltrace.analysis import cubeaxes
 from sltrace.analysis.addedup import added_up
-from sltrace.analysis.cells import Step, summed_cells
-from sltrace.analysis.cubeaxes import ALL_CPUS, Origin
+from sltrace.analysis.cells import Axis, Cells, Step, summed_cells
+from sltrace.analysis.cubeaxes import ALL_CPUS, Named, Origin
 from sltrace.analysis.cubeblame import blame_table
 from sltrace.analysis.cubedata import Cube
 from sltrace.analysis.cubegrids import fine_grids
@@ -97,33 +97,14 @@ def build_cube(
     ran = ran or CgroupRan.of(trace)
     frames = FrameTable()
     plain = [origin.time, cubeaxes.BUCKETS, cubeaxes.cpus(trace, origin)]
-    traced = [cubeaxes.TRACE_BUCKET] if cubeaxes.any_trace_id(trace, origin) else []
     victims, wakers, holders = (
         rank_stacks(trace, which, frames, _MAX_STACKS) for which in ("victim", "waker", "culprit")
     )
     stacks = {"stack": victims, "waker_stack": wakers} if origin.source == "waits" else {}
-    parts = [part for ranked in stacks.values() if ranked.any for part in PARTS[ranked.which]]
-    keys = {axis.name: axis.sql for axis in (*plain, *traced)}
-    keys |= {column: column for column in (*_NAMES, *parts)}
-    with (
-        cubeaxes.beside(trace, origin),
-        added_up(trace, "sltrace_cube", origin.sql, keys, ("n", "ns", "longest")) as waits,
-    ):
-        names = {c: cubeaxes.named(trace, waits, c) for c in _NAMES}
-        stacked = [cubeaxes.stack_axis(name, ranked) for name, ranked in stacks.items()]
-        named = " ".join([f"{waits} w", *(n.join for n in names.values())])
-        tables = [*(n.table for n in names.values()), *(table for _, _, table in stacked)]
-        time, *drawn = (
-            *(axis.found for axis in plain),
-            *(n.axis for n in names.values()),
-            *(axis.found for axis in traced),
-        )
-        axes = [time, *drawn, *(axis for axis, _, _ in stacked)]
-        with trace.registered(*tables):
-            source = " ".join([named, *(join for _, join, _ in stacked)])
-            cells = summed_cells(trace, axes, source, max_rows, _LADDER)
-            grids = fine_grids(trace, time, names["kind"].axis, drawn, named, cells.level)
-    blame = blame_table(trace, origin, names["kind"], plain, holders, cells.level, ran)
+    names, cells, grids = _summed(trace, origin, plain, stacks, max_rows)
+    blame = blame_table(
+        trace, origin, kinds=names["kind"], plain=plain, stacks=holders, level=cells.level, ran=ran
+    )
     same = np.ones(len(cells.count), np.int64)
     rows = dict.fromkeys(("stack", "waker_stack", "bucket"), same) | cells.digits
     lists = {name: names[name].names for name in _NAMES}
@@ -169,6 +150,39 @@ def build_cube(
         buckets_merged=cells.level.get("b", 1),
         grids=grids,
     )
+
+
+def _summed(
+    trace: Trace,
+    origin: Origin,
+    plain: Sequence[Axis],
+    stacks: Mapping[str, RankedStacks],
+    max_rows: int,
+) -> tuple[dict[str, Named], Cells, dict[str, _Columns]]:
+    """Names by column, the cells of all axes, and the finer grids that are drawn."""
+    traced = [cubeaxes.TRACE_BUCKET] if cubeaxes.any_trace_id(trace, origin) else []
+    parts = [part for ranked in stacks.values() if ranked.any for part in PARTS[ranked.which]]
+    keys = {axis.name: axis.sql for axis in (*plain, *traced)}
+    keys |= {column: column for column in (*_NAMES, *parts)}
+    with (
+        cubeaxes.beside(trace, origin),
+        added_up(trace, "sltrace_cube", origin.sql, keys, ("n", "ns", "longest")) as waits,
+    ):
+        names = {c: cubeaxes.named(trace, waits, c) for c in _NAMES}
+        stacked = [cubeaxes.stack_axis(name, ranked) for name, ranked in stacks.items()]
+        named = " ".join([f"{waits} w", *(n.join for n in names.values())])
+        tables = [*(n.table for n in names.values()), *(table for _, _, table in stacked)]
+        time, *drawn = (
+            *(axis.found for axis in plain),
+            *(n.axis for n in names.values()),
+            *(axis.found for axis in traced),
+        )
+        axes = [time, *drawn, *(axis for axis, _, _ in stacked)]
+        with trace.registered(*tables):
+            source = " ".join([named, *(join for _, join, _ in stacked)])
+            cells = summed_cells(trace, axes, source, max_rows, _LADDER)
+            grids = fine_grids(trace, time, names["kind"].axis, drawn, named, cells.level)
+    return names, cells, grids
 
 
 def _names_in_use(

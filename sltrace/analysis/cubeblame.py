@@ -95,6 +95,7 @@ class BlameTable:
 def blame_table(
     trace: Trace,
     origin: Origin,
+    *,
     kinds: Named,
     plain: Sequence[Axis],
     stacks: RankedStacks,

@@ -27,7 +27,7 @@ def kernel_frames(addresses: Iterable[int], symbols: KernelSymbols) -> list[Fram
     frames = []
     for address, found in zip(ordered, symbols.names(np.array(ordered, np.uint64)), strict=True):
         name, module = found or (UNKNOWN_NAME, "")
-        frames.append(_frame("kernel", 0, address, name, module, "", "kernel"))
+        frames.append(_frame("kernel", 0, address, name, module=module, language="kernel"))
     return frames
 
 
@@ -56,7 +56,7 @@ def _frames_of(of_pid: list[tuple[int, list[Process]]], recorder: MappingRecorde
         for address, processes in sorted(_programs(programs).items()):
             found = {process.find(address - 1) for process in processes}
             if len({(m.file, m.start, m.offset) if m else None for m in found}) > 1:
-                frames.append(_frame("user", pid, address, UNKNOWN_NAME, "", "", "native"))
+                frames.append(_frame("user", pid, address, UNKNOWN_NAME, language="native"))
                 continue
             mapping = found.pop()
             if mapping and recorder.files.get(mapping.file):
@@ -95,7 +95,11 @@ def _file_frames(
     ):
         module = module_name(mapping.path)
         shown = readable(name) if name and at is not None else f"{module}+{offset + 1:#x}"
-        frames.append(_frame("user", pid, address, shown, module, elf.build_id, "native"))
+        frames.append(
+            _frame(
+                "user", pid, address, shown, module=module, build_id=elf.build_id, language="native"
+            )
+        )
     return frames
 
 
@@ -111,12 +115,12 @@ def _jit_frame(
     perf_map = perf_maps[id(process)]
     name = perf_map.name(address - 1) if perf_map else None
     if name:
-        return _frame("user", pid, address, readable(name), "", "", "jit")
+        return _frame("user", pid, address, readable(name), language="jit")
     if mapping and mapping.path:
         module = module_name(mapping.path)
         shown = f"{module}+{address - mapping.start + mapping.offset:#x}"
-        return _frame("user", pid, address, shown, module, "", "native")
-    return _frame("user", pid, address, UNKNOWN_NAME, "", "", "native")
+        return _frame("user", pid, address, shown, module=module, language="native")
+    return _frame("user", pid, address, UNKNOWN_NAME, language="native")
 
 
 def module_name(path: str) -> str:
@@ -125,7 +129,14 @@ def module_name(path: str) -> str:
 
 
 def _frame(
-    space: str, pid: int, address: int, name: str, module: str, build_id: str, language: str
+    space: str,
+    pid: int,
+    address: int,
+    name: str,
+    *,
+    module: str = "",
+    build_id: str = "",
+    language: str,
 ) -> Frame:
     return {
         "space": space,

@@ -61,7 +61,16 @@ def table(trace: Trace, max_rows: int) -> BlameTable:
         kinds = cubeaxes.named(trace, origin.sql, "kind")
     plain = [origin.time, cubeaxes.BUCKETS, cubeaxes.cpus(trace, origin)]
     stacks = rank_stacks(trace, "culprit", FrameTable(), 100)
-    return blame_table(trace, origin, kinds, plain, stacks, {}, CgroupRan.of(trace), max_rows)
+    return blame_table(
+        trace,
+        origin,
+        kinds=kinds,
+        plain=plain,
+        stacks=stacks,
+        level={},
+        ran=CgroupRan.of(trace),
+        max_rows=max_rows,
+    )
 
 
 @pytest.mark.parametrize("max_rows", [100_000, 500, 50, 1])
