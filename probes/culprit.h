@@ -147,7 +147,7 @@ SUBPROGRAM int tally_block(u32 here_cpu, u32 cpu, u32 at)
 		return 1;
 	b = &c->blocks[at & (BLOCKS - 1)];
 	before = at_least_zero(FRESH(here->search.from) - FRESH(b->start_ns));
-	/* Of a block that is cut they may have run before. */
+	/* In a block that the wait begins within, they may have run before it. */
 	if (b->others && !before)
 		here->search.others = 1;
 	for (j = 0; j < CANDIDATES; j++) {
@@ -246,7 +246,7 @@ static __always_inline struct segment *last_segment(u32 cpu)
 	return c && c->head ? &c->segments[(c->head - 1) & (SEGMENTS - 1)] : NULL;
 }
 
-/* Adds what ran on the queue that the task is leaving, or has at last got the CPU of. */
+/* Adds what ran on the queue that the task is leaving, or whose CPU it has got at last. */
 static __always_inline void blame(struct task_state *s, struct cpu_state *here, u32 here_cpu,
 				  u32 cpu, u64 from, u64 now)
 {

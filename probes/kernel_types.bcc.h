@@ -16,26 +16,7 @@ struct task_struct {
 	struct task_struct *real_parent; /* likewise */
 };
 
-struct kernfs_node {
-	u64 id;
-};
-
-struct cgroup_root {
-	int hierarchy_id;
-};
-
-struct cgroup;
-
-struct cgroup_subsys_state {
-	struct cgroup *cgroup;
-	struct cgroup_subsys_state *parent;
-};
-
-struct cgroup {
-	struct cgroup_subsys_state self;
-	struct kernfs_node *kn;
-	struct cgroup_root *root;
-};
+#include "kernel_cgroup.h"
 
 /* Zero where the kernel has nothing there. */
 #define READ(type, base, offset)                                                                   \

@@ -46,26 +46,7 @@ enum bpf_map_type {
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
-struct kernfs_node {
-	u64 id;
-};
-
-struct cgroup_root {
-	int hierarchy_id;
-};
-
-struct cgroup;
-
-struct cgroup_subsys_state {
-	struct cgroup *cgroup;
-	struct cgroup_subsys_state *parent;
-};
-
-struct cgroup {
-	struct cgroup_subsys_state self;
-	struct kernfs_node *kn;
-	struct cgroup_root *root;
-};
+#include "kernel_cgroup.h"
 
 struct css_set {
 	struct cgroup *dfl_cgrp;

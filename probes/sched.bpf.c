@@ -27,7 +27,7 @@ const volatile struct config cfg = {};
 #include "wait_machine.h"
 #include "names.bpf.h"
 
-/* Only so that the object's BTF describes them. */
+/* Named only so that the object's BTF describes them. */
 const struct task_event *task_event_layout;
 const struct cgroup_event *cgroup_event_layout;
 const struct wait_record *wait_record_layout;
@@ -164,7 +164,7 @@ int BPF_PROG(cgroup_rename, struct cgroup *g, const char *path)
 	return 0;
 }
 
-/* Run once, after the others are attached: who is there, and who is queued already. */
+/* Run once, after the others are attached: which tasks there are, and which are queued. */
 SEC("iter/task")
 int tasks_at_start(struct bpf_iter__task *ctx)
 {

@@ -71,12 +71,12 @@ static __always_inline void on_wakeup(struct task_struct *t)
 	struct task_state *s = state_if_selected(t);
 	u64 now;
 
-	/* What runs is woken before it could go to sleep, and stays where it is. */
+	/* A task that is woken while it runs had not gone to sleep yet: it stays where it is. */
 	if (!s || runs_now(t))
 		return;
 	/*
 	 * Preempted between setting its state and scheduling: it never left the queue. If it ran
-	 * since, unseen, only the scheduler's own stamp tells: it is new where the task was woken.
+	 * since, unseen, only the scheduler's own stamp tells: a real wakeup has just set it.
 	 */
 	if (s->exec_ns != task_exec_ns(t) ? kernel_wait_ns(t) : stays_queued(s))
 		return;
@@ -284,8 +284,8 @@ static __always_inline void switch_in(struct cpu_state *c, struct task_struct *n
 }
 
 /*
- * Whether a task's switch is more than the end or begin of what others may have waited for. Of one
- * that there is no room to remember it is not known.
+ * Whether a task's switch matters for itself, not only as the end or beginning of what others
+ * waited for. It may, of a task that there is no room to remember.
  */
 static __always_inline bool concerns(struct task_struct *t)
 {
@@ -301,8 +301,8 @@ static __always_inline bool concerns(struct task_struct *t)
 
 /*
  * The time of a switch between two tasks nobody asked for, as near as blame needs it. Reading the
- * clock is 40 of the 120 ns of such a switch; the queue's, which the kernel has read by then, is
- * 0.4 to 17 us older (measured, docs/measured.md) and runs up to 500 ppm apart (clock slewing).
+ * clock is 40 of the 120 ns of such a switch; the queue's clock, which the kernel has read by then,
+ * is 0.4 to 17 us behind (measured, docs/measured.md) and drifts by up to 500 ppm (clock slewing).
  */
 static __always_inline u64 about_now(struct cpu_state *c, struct task_struct *next)
 {
@@ -329,7 +329,7 @@ static __always_inline void on_switch(void *ctx, u32 cpu, bool preempt, struct t
 	now = c->concerned ? now_ns() : about_now(c, next);
 	count(c, SWITCHES);
 	if (!c->seen) {
-		/* Runs although it was last seen to wait: it got the CPU before this was heard. */
+		/* It runs, but was last seen waiting: it got the CPU before this first switch. */
 		s = state_find(task_tid(prev));
 		if (s && (waits_preempted(s) || waits_woken(s)))
 			on_hole(c, cpu, prev, now);
@@ -371,7 +371,7 @@ static __always_inline void on_new_task(struct task_struct *t, u32 parent_tid, u
 	start_queueing(s, t, now);
 }
 
-/* Was on a queue, not running, when the recording started: its wait is longer than will be seen. */
+/* Queued, not running, when the recording started: its wait is longer than what will be seen. */
 static __always_inline void on_queued_at_start(struct task_struct *t)
 {
 	struct task_state *s = state_claim(task_tid(t));
