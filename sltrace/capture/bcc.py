@@ -129,7 +129,7 @@ class BccProbes:
             "wait_rings", maps.ARRAY_OF_MAPS, 4, 4, cpus, inner=self._rings[0]
         )
         for cpu, fd in enumerate(self._rings):
-            libbpf.update_map(tables["wait_rings"], _u32(cpu), _u32(fd))
+            maps.update_map(tables["wait_rings"], _u32(cpu), _u32(fd))
         self.wait_rings: Sequence[WaitRing] = [Ring(fd, ring_bytes, waits) for fd in self._rings]
         self.stack_ring, self.task_ring, self.cgroup_ring = side_rings(
             tables, layouts, stack_bytes=STACK_RING_BYTES

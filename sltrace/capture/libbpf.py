@@ -12,9 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sltrace.errors import MORE_FILES, CannotRecord
 
 _P = c.c_void_p
@@ -61,10 +58,6 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "btf__name_by_offset": (c.c_char_p, (_P, c.c_uint32)),
     "libbpf_num_possible_cpus": (c.c_int, ()),
 }
-
-_MAP_TYPE_HASH = 1
-_MAX_KEYS = 1 << 20
-_MAP_INFO_BYTES = 88  # struct bpf_map_info
 
 
 @cache
@@ -143,7 +136,7 @@ class Map:
         """Takes a map that exists in place of a new one; only before loading."""
         code = library().bpf_map__reuse_fd(self._pointer, fd)
         if code:
-            raise _cannot_load("share a map", -code)
+            raise refusal("share a map", -code)
 
     def write_initial(self, offset: int, data: bytes) -> None:
         """Writes into a data section (.rodata, .bss) before loading."""
@@ -152,62 +145,6 @@ class Map:
         if not base or offset + len(data) > size.value:
             raise ValueError("outside of the section")
         c.memmove(base + offset, data, len(data))
-
-    def update(self, key: bytes, value: bytes) -> None:
-        """Sets one element."""
-        update_map(self.fd, key, value)
-
-
-def update_map(fd: int, key: bytes, value: bytes) -> None:
-    """Sets one element of the map behind a file descriptor."""
-    if library().bpf_map_update_elem(fd, key, value, 0):
-        number = c.get_errno()
-        raise OSError(number, f"BPF map: {os.strerror(number)}")
-
-
-def lookup(fd: int, key: bytes, size: int) -> NDArray[np.uint8]:
-    """Value of one element, as bytes; zeros where there is none."""
-    value = np.zeros(size, np.uint8)
-    library().bpf_map_lookup_elem(fd, key, value.ctypes.data)
-    return value
-
-
-def keys(fd: int, size: int) -> list[bytes]:
-    """Keys of a map, of `size` bytes each; while others change it, about those that it has."""
-    found: list[bytes] = []
-    following = c.create_string_buffer(size)
-    while not library().bpf_map_get_next_key(fd, found[-1] if found else None, following):
-        found.append(following.raw)
-        if len(found) > _MAX_KEYS:
-            break
-    return found
-
-
-def delete(fd: int, key: bytes) -> None:
-    """Deletes an element of a map, if it is there."""
-    library().bpf_map_delete_elem(fd, key)
-
-
-def map_info(fd: int) -> tuple[int, int, int, int]:
-    """Type, id, bytes of a key and bytes of a value of a map; zeros where it is none."""
-    info = c.create_string_buffer(_MAP_INFO_BYTES)
-    size = c.c_uint32(_MAP_INFO_BYTES)
-    if library().bpf_obj_get_info_by_fd(fd, info, c.byref(size)):
-        return 0, 0, 0, 0
-    kind, number, key, value = struct.unpack_from("<4I", info)
-    return kind, number, key, value
-
-
-def create_hash(name: str, key_bytes: int, value_bytes: int, entries: int) -> int:
-    """A hash map that several objects share; its file descriptor."""
-    fd = int(
-        library().bpf_map_create(
-            _MAP_TYPE_HASH, name.encode(), key_bytes, value_bytes, entries, None
-        )
-    )
-    if fd < 0:
-        raise _cannot_load(f"create map {name}", -fd)
-    return fd
 
 
 class Program:
@@ -234,14 +171,14 @@ class Program:
         """Attaches by the program's section; the link."""
         link = library().bpf_program__attach(self._pointer)
         if not link:
-            raise _cannot_load(f"attach {self.name}", c.get_errno())
+            raise refusal(f"attach {self.name}", c.get_errno())
         return int(link)
 
     def attach_perf_event(self, fd: int) -> int:
         """Attaches to a perf event, which belongs to the link from then on; the link."""
         link = library().bpf_program__attach_perf_event(self._pointer, fd)
         if not link:
-            raise _cannot_load(f"attach {self.name}", c.get_errno())
+            raise refusal(f"attach {self.name}", c.get_errno())
         return int(link)
 
     def run_iterator(self) -> None:
@@ -249,11 +186,11 @@ class Program:
         lib = library()
         link = lib.bpf_program__attach_iter(self._pointer, None)
         if not link:
-            raise _cannot_load(f"attach {self.name}", c.get_errno())
+            raise refusal(f"attach {self.name}", c.get_errno())
         try:
             fd = lib.bpf_iter_create(lib.bpf_link__fd(link))
             if fd < 0:
-                raise _cannot_load(f"run {self.name}", -fd)
+                raise refusal(f"run {self.name}", -fd)
             with open(fd, "rb", buffering=0) as stream:
                 while stream.read(1 << 16):
                     pass
@@ -300,7 +237,7 @@ class Object:
         """
         code = library().bpf_object__load(self._pointer)
         if code:
-            raise _cannot_load("load the probes", -code)
+            raise refusal("load the probes", -code)
 
     def attach(self, name: str) -> None:
         """Attaches one program for as long as the object is open."""
@@ -343,7 +280,7 @@ def _open_cpu_clock(cpu: int, hertz: int) -> int:
     libc = c.CDLL(None, use_errno=True)
     fd = int(libc.syscall(_SYS_PERF_EVENT_OPEN, attributes, -1, cpu, -1, _CLOSE_ON_EXEC))
     if fd < 0:
-        raise _cannot_load(f"sample CPU {cpu}", c.get_errno())
+        raise refusal(f"sample CPU {cpu}", c.get_errno())
     return fd
 
 
@@ -366,7 +303,8 @@ _HINTS = {
 }
 
 
-def _cannot_load(what: str, number: int) -> CannotRecord:
+def refusal(what: str, number: int) -> CannotRecord:
+    """What to say where the kernel refused, with an errno, to do something."""
     reason = os.strerror(number) if number else "unknown reason"
     said = next((m for m in reversed(_messages) if "BTF" in m and "vmlinux" in m), "")
     hint = _HINTS.get(number, ASK_DOCTOR)

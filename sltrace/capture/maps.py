@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes as c
 import mmap
 import os
+import struct
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ HASH, ARRAY, PERCPU_ARRAY, ARRAY_OF_MAPS, RING = 1, 2, 6, 12, 27
 """enum bpf_map_type"""
 MMAPABLE = 1024
 """BPF_F_MMAPABLE"""
+_MAX_KEYS = 1 << 20
+_MAP_INFO_BYTES = 88
+"""Of struct bpf_map_info."""
 
 
 class _MapOptions(c.Structure):
@@ -73,11 +77,54 @@ def create_map(
         libbpf.library().bpf_map_create(kind, name.encode(), key, value, entries, c.byref(options))
     )
     if fd < 0:
-        raise CannotRecord(
-            f"cannot create the table {name}: {os.strerror(-fd)}",
-            "run as root (sudo sltrace record ...); sltrace doctor says what is missing",
-        )
+        raise libbpf.refusal(f"create the table {name}", -fd)
     return fd
+
+
+def update_map(fd: int, key: bytes, value: bytes) -> None:
+    """Sets one element."""
+    if libbpf.library().bpf_map_update_elem(fd, key, value, 0):
+        number = c.get_errno()
+        raise OSError(number, f"BPF map: {os.strerror(number)}")
+
+
+def lookup(fd: int, key: bytes, size: int) -> NDArray[np.uint8]:
+    """Value of one element, as bytes; zeros where there is none."""
+    value = np.zeros(size, np.uint8)
+    libbpf.library().bpf_map_lookup_elem(fd, key, value.ctypes.data)
+    return value
+
+
+def sum_over_cpus(fd: int, index: int, cpus: int) -> int:
+    """Sum of a 64-bit counter of a per-CPU array."""
+    return int(lookup(fd, index.to_bytes(4, "little"), 8 * cpus).view(np.uint64).sum())
+
+
+def map_keys(fd: int, size: int) -> list[bytes]:
+    """Keys of a map, of `size` bytes each; while others change it, about those that it has."""
+    found: list[bytes] = []
+    following = c.create_string_buffer(size)
+    step = libbpf.library().bpf_map_get_next_key
+    while not step(fd, found[-1] if found else None, following):
+        found.append(following.raw)
+        if len(found) > _MAX_KEYS:
+            break
+    return found
+
+
+def delete_key(fd: int, key: bytes) -> None:
+    """Deletes an element, if it is there."""
+    libbpf.library().bpf_map_delete_elem(fd, key)
+
+
+def map_info(fd: int) -> tuple[int, int, int, int]:
+    """Type, id, bytes of a key and bytes of a value of a map; zeros where it is none."""
+    info = c.create_string_buffer(_MAP_INFO_BYTES)
+    size = c.c_uint32(_MAP_INFO_BYTES)
+    if libbpf.library().bpf_obj_get_info_by_fd(fd, info, c.byref(size)):
+        return 0, 0, 0, 0
+    kind, number, key, value = struct.unpack_from("<4I", info)
+    return kind, number, key, value
 
 
 def view(fd: int, entries: int, dtype: np.dtype[Any], *, writable: bool = False) -> NDArray[Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sltrace.capture import libbpf
 from sltrace.capture.btf import Btf
+from sltrace.capture.maps import map_info, sum_over_cpus
 from sltrace.capture.probes import counter_names, object_path
 from sltrace.capture.sources import Context, Rows
 from sltrace.errors import CannotRecord
@@ -92,8 +93,7 @@ class ObiSource:
         if self._object is not None:
             fd, cpus = self._object.maps["obi_counters"].fd, libbpf.possible_cpus()
             self._counters = {
-                name: int(libbpf.lookup(fd, i.to_bytes(4, "little"), 8 * cpus).view("<u8").sum())
-                for i, name in enumerate(self._names)
+                name: sum_over_cpus(fd, i, cpus) for i, name in enumerate(self._names)
             }
         return {"map": str(self._path), "refused": self._refused, "counters": self._counters}
 
@@ -114,7 +114,7 @@ def obi_source() -> ObiSource | None:
         fd = int(libbpf.library().bpf_obj_get(os.fsencode(path)))
         if fd < 0:
             continue
-        kind, _, key, value = libbpf.map_info(fd)
+        kind, _, key, value = map_info(fd)
         if kind in _KINDS and (key, value) == (_KEY_BYTES, _VALUE_BYTES):
             return ObiSource(path, fd)
         os.close(fd)

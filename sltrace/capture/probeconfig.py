@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sltrace.capture import libbpf
+from sltrace.capture.maps import update_map
 from sltrace.capture.settings import Settings, each_ns
 from sltrace.errors import TargetError
 from sltrace.model import COMM_BYTES
@@ -89,7 +89,7 @@ def fill_filters(
         _want_pid(tables["wanted_pids"], pid)
     _want_cgroups(tables["wanted_cgroups"], targets)
     for comm in filters.comms:
-        libbpf.update_map(
+        update_map(
             tables["wanted_comms"],
             os.fsencode(comm)[:COMM_BYTES].ljust(COMM_BYTES + 1, b"\0"),
             _YES,
@@ -97,7 +97,7 @@ def fill_filters(
     for cpu in filters.cpus:
         if cpu >= cpus:
             raise TargetError(f"there is no CPU {cpu}", f"CPUs are 0 to {cpus - 1}")
-        libbpf.update_map(tables["wanted_cpus"], cpu.to_bytes(4, "little"), _YES)
+        update_map(tables["wanted_cpus"], cpu.to_bytes(4, "little"), _YES)
 
 
 def want_born(tables: Mapping[str, int], *, settings: Settings, targets: Targets) -> None:
@@ -117,8 +117,8 @@ def want_born(tables: Mapping[str, int], *, settings: Settings, targets: Targets
 
 def _want_cgroups(table: int, targets: Targets) -> None:
     for cgroup in targets.cgroup_ids():
-        libbpf.update_map(table, cgroup.to_bytes(8, "little"), _YES)
+        update_map(table, cgroup.to_bytes(8, "little"), _YES)
 
 
 def _want_pid(table: int, pid: int) -> None:
-    libbpf.update_map(table, pid.to_bytes(4, "little"), _YES)
+    update_map(table, pid.to_bytes(4, "little"), _YES)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sltrace.capture import kernel, libbpf, sizes
 from sltrace.capture.btf import Btf
 from sltrace.capture.histograms import Slots
-from sltrace.capture.maps import view
+from sltrace.capture.maps import update_map, view
 from sltrace.capture.probeconfig import Targets, config_bytes, fill_filters, want_born
 from sltrace.capture.recordring import record_rings
 from sltrace.capture.ring import Ring
@@ -270,7 +270,7 @@ class LibbpfProbes:
         """Records carry the tags of tasks from here on."""
         for ring in self._record_rings:
             ring.hand_over(self._record)
-        self._object.maps[_TAGGED].update(bytes(4), _ON)
+        update_map(self._object.maps[_TAGGED].fd, bytes(4), _ON)
 
     def detach(self) -> None:
         """Lets nothing more happen; what was recorded can still be read."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sltrace.capture import libbpf
+from sltrace.capture import maps
 from sltrace.capture.columns import Nulls, named, nonzero, numbers
 from sltrace.model import IdSource, Reason
 
@@ -48,7 +48,7 @@ class Doubted:
 
 def create_map() -> int:
     """The map from tid to tag that all objects share; its file descriptor."""
-    return libbpf.create_hash("task_tags", 4, _BYTES, MAX_TASKS)
+    return maps.create_map("task_tags", maps.HASH, 4, _BYTES, MAX_TASKS)
 
 
 def hex_ids(ids: NDArray[np.uint8]) -> pa.Array:

@@ -11,8 +11,9 @@ import pytest
 
 from sltrace.analysis.golang.chain import chain
 from sltrace.analysis.golang.health import windows
-from sltrace.capture import libbpf, tags
+from sltrace.capture import tags
 from sltrace.capture.golang.probes import TRACE_KEYS, GoProbes
+from sltrace.capture.maps import map_keys
 from sltrace.errors import CannotRecord
 from sltrace.target.go.errors import RefusedError
 from sltrace.target.go.process import identify, look_into
@@ -79,7 +80,7 @@ def test_what_a_service_becomes_is_not_probed(tmp_path: Path) -> None:
             with pytest.raises(CannotRecord, match="it has ended"):
                 probes.add(process, 2, switch_stacks=False)
             # Nor are its threads taken for those of the first.
-            assert libbpf.keys(probes._object.maps["go_targets"].fd, 4) == []
+            assert map_keys(probes._object.maps["go_targets"].fd, 4) == []
             probes._attached[process.number].put_back()
             assert breakpoints(look_into(identify(running.pid))) == 0
     finally:

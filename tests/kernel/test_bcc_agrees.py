@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from sltrace.capture import bcc_compiler, libbpf, maps
 from sltrace.capture.kernel_offsets import kernel_offsets
+from sltrace.capture.maps import update_map
 from tests.support.loaders import (
     MISSED,
     NEEDS_BCC,
@@ -43,7 +44,7 @@ class Witness:
     buckets: int
 
     def watch(self, pid: int, start_ns: int, end_ns: int) -> None:
-        libbpf.update_map(self.window, bytes(4), struct.pack("<QQQ", start_ns, end_ns, pid))
+        update_map(self.window, bytes(4), struct.pack("<QQQ", start_ns, end_ns, pid))
 
     def counts(self) -> NDArray[np.int64]:
         value = ctypes.c_uint64()

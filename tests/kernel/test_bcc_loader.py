@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sltrace.capture import bcc, bcc_compiler, libbpf
+from sltrace.capture import bcc, bcc_compiler
 from sltrace.capture.histograms import SlotUse
 from sltrace.capture.kernel_offsets import kernel_offsets
+from sltrace.capture.maps import lookup, map_keys
 from sltrace.capture.probes import LibbpfProbes, Probes
 from sltrace.capture.settings import Filters, Settings, Stacks
 from sltrace.errors import CannotRecord, TargetError
@@ -146,7 +147,7 @@ def test_children_are_followed() -> None:
         waits = records_of(probes)
         assert [name for name, _why in probes.not_attached] == ["tasks_at_start"]
         # Those that ended make room.
-        keys = libbpf.keys(probes._maps["wanted_pids"], 4)
+        keys = map_keys(probes._maps["wanted_pids"], 4)
         wanted = {int.from_bytes(key, "little") for key in keys}
         assert os.getpid() in wanted
         assert child.pid not in wanted
@@ -188,7 +189,7 @@ def _wanted_cgroups(probes: Probes) -> int:
 
 
 def _is_wanted(table: int, cgroup_id: int) -> bool:
-    return bool(libbpf.lookup(table, cgroup_id.to_bytes(8, "little"), 1).any())
+    return bool(lookup(table, cgroup_id.to_bytes(8, "little"), 1).any())
 
 
 def test_names_of_tasks_arrive() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from sltrace.capture import libbpf
+from sltrace.capture.maps import update_map
 from tests.support.golang import witness
 from tests.support.recorder import recorder
 
@@ -45,7 +46,7 @@ def pinned(path: Path, value_bytes: int) -> int:
 
 def set_context(fd: int, pid: int, tid: int, trace_id: str) -> None:
     key = struct.pack("<Q", pid << 32 | tid)
-    libbpf.update_map(fd, key, bytes.fromhex(trace_id + SPAN))
+    update_map(fd, key, bytes.fromhex(trace_id + SPAN))
 
 
 def test_threads_are_on_what_obi_says(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sltrace.capture import libbpf
+from sltrace.capture.maps import update_map
 from sltrace.capture.session import Recording
 from sltrace.capture.settings import Filters, Settings
 from sltrace.capture.sources import Context, Rows
@@ -143,7 +143,7 @@ def spin(seconds: float) -> None:
 def tag(fd: int, span_id: str) -> None:
     value = bytes.fromhex(TRACE_ID) + bytes.fromhex(span_id or "00" * 8) + bytes(16)
     value += bytes([IdSource.OTEL_SDK]) + bytes(7)
-    libbpf.update_map(fd, threading.get_native_id().to_bytes(4, "little"), value)
+    update_map(fd, threading.get_native_id().to_bytes(4, "little"), value)
 
 
 def otlp(spans: list[dict[str, Any]]) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sltrace.capture import libbpf, uprobes
+from sltrace.capture import uprobes
+from sltrace.capture.maps import update_map
 from sltrace.symbols.filebytes import FileBytes
 from sltrace.target.go.process import GoProcess
 
@@ -99,4 +100,4 @@ def take_out(probed: Sequence[Attached]) -> int:
 
 
 def _tell(table: int, slot: int, since_ns: int) -> None:
-    libbpf.update_map(table, slot.to_bytes(4, "little"), since_ns.to_bytes(8, "little"))
+    update_map(table, slot.to_bytes(4, "little"), since_ns.to_bytes(8, "little"))

@@ -17,6 +17,7 @@ from sltrace.capture import libbpf, uprobes
 from sltrace.capture.btf import Btf
 from sltrace.capture.golang.attached import Attached, take_out
 from sltrace.capture.golang.runs import COUNTED, Runs
+from sltrace.capture.maps import delete_key, map_keys, sum_over_cpus, update_map
 from sltrace.capture.probes import counter_names, object_path
 from sltrace.capture.ring import Ring
 from sltrace.errors import CannotRecord
@@ -134,7 +135,7 @@ class GoProbes:
         self._tell(process, attached.slot, level, switch_stacks)
         if not process.is_alive():
             # Before they were told, so that they did not forget it at its exec.
-            libbpf.delete(self._object.maps["go_targets"].fd, process.pid.to_bytes(4, "little"))
+            delete_key(self._object.maps["go_targets"].fd, process.pid.to_bytes(4, "little"))
             raise _ended()
         self._attached[process.number] = attached
         reached, why = 0, ""
@@ -163,7 +164,7 @@ class GoProbes:
 
     def _clear_up(self) -> None:
         """Takes their places from processes that have ended: the probes have forgotten these."""
-        known = libbpf.keys(self._object.maps["go_targets"].fd, 4)
+        known = map_keys(self._object.maps["go_targets"].fd, 4)
         living = {int.from_bytes(key, "little") for key in known}
         self._let_go([o for o in self._attached.values() if o.pid not in living])
 
@@ -230,9 +231,9 @@ class GoProbes:
     def _forget(self, name: str, numbers: Sequence[int]) -> None:
         """Empties a map, whose keys end in the number of a process, of these processes' entries."""
         fd = self._object.maps[name].fd
-        for key in libbpf.keys(fd, _SPAN_KEY.size):
+        for key in map_keys(fd, _SPAN_KEY.size):
             if _SPAN_KEY.unpack(key)[1] in numbers:
-                libbpf.delete(fd, key)
+                delete_key(fd, key)
 
     def _turn_on(self, attached: Attached) -> None:
         since = attached.turn_on(self._object.maps["go_since"].fd)
@@ -276,7 +277,7 @@ class GoProbes:
         for name, value in values.items():
             target[name] = value
         key = process.pid.to_bytes(4, "little")
-        self._object.maps["go_targets"].update(key, target.tobytes())
+        update_map(self._object.maps["go_targets"].fd, key, target.tobytes())
 
     def cost_ns(self) -> int:
         """What the probes have cost the services so far, estimated."""
@@ -306,8 +307,7 @@ class GoProbes:
         cpus = libbpf.possible_cpus()
         runs = self._past + Counter(self.runs.of(self._taken()))
         return {counter: runs[program] for program, (counter, _, _) in COUNTED.items()} | {
-            name: int(libbpf.lookup(fd, i.to_bytes(4, "little"), 8 * cpus).view(np.uint64).sum())
-            for i, name in enumerate(self._names)
+            name: sum_over_cpus(fd, i, cpus) for i, name in enumerate(self._names)
         }
 
     def detach(self) -> None:

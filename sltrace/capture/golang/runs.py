@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sltrace.capture import libbpf, overhead
 from sltrace.capture.btf import Btf
+from sltrace.capture.maps import lookup, update_map
 
 COUNTED = {
     "go_record_hit": ("go_hits", "GO_AT_RECORD", True),
@@ -64,11 +65,11 @@ class Runs:
     def forget(self, slot: int) -> None:
         """Begins anew for who is next in this place."""
         zeros = bytes(8 * self._width * self._cpus)
-        libbpf.update_map(self._table, slot.to_bytes(4, "little"), zeros)
+        update_map(self._table, slot.to_bytes(4, "little"), zeros)
 
     def _read(self, slot: int) -> NDArray[np.uint64]:
         size = 8 * self._width * self._cpus
-        found = libbpf.lookup(self._table, slot.to_bytes(4, "little"), size)
+        found = lookup(self._table, slot.to_bytes(4, "little"), size)
         runs: NDArray[np.uint64] = found.view(np.uint64).reshape(-1, self._width).sum(0)
         return runs
 

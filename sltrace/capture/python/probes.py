@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sltrace.capture import kernel, libbpf, sizes, uprobes
 from sltrace.capture.btf import Btf
-from sltrace.capture.maps import view
+from sltrace.capture.maps import update_map, view
 from sltrace.capture.probes import object_path
 from sltrace.capture.ring import Ring
 from sltrace.capture.settings import Settings, each_ns
@@ -184,8 +184,8 @@ class PythonProbes:
         """What is known of a process (`struct python_process`); nothing once it is closed."""
         if not self._closed:
             self._maybe[pid % len(self._maybe)] = 1
-            table = self._object.maps["python_processes"]
-            table.update(pid.to_bytes(4, "little"), process.tobytes())
+            table = self._object.maps["python_processes"].fd
+            update_map(table, pid.to_bytes(4, "little"), process.tobytes())
 
     def renew_stacks(self, pid: int) -> None:
         """From here on each stack of a process is handed over again; at most 255 times."""
