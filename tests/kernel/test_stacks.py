@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from sltrace.analysis.stacks import grouped_stacks
 from sltrace.trace.reader import Trace
 from tests.support.cgroups import cgroup
-from tests.support.loads import allowed_cpus, in_pid_namespace, load
+from tests.support.loads import allowed_cpus, in_pid_namespace, load, until_switched
 from tests.support.programs import FLAGS, ROOT, SHARED, SOURCES, build
 from tests.support.recorder import Record
 
@@ -73,34 +75,55 @@ def test_a_known_stack_is_walked_and_named(walked: Trace, linked: str) -> None:
     assert [names for names in stacks if any("bpf" in name for name in names)] == []
 
 
+@contextmanager
+def napping(*command: str | Path) -> Iterator[int]:
+    """Runs sleepers, at the end of a command, until the block ends; its process id.
+
+    A recorder that ends before that has had all the time to read what is mapped in it.
+    """
+    process = subprocess.Popen([*command, "--duration", "60"], stdout=subprocess.DEVNULL)
+    try:
+        yield _innermost(process.pid)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _innermost(pid: int) -> int:
+    """The process itself, or the child that it waits for, once that is there."""
+    deadline = time.monotonic() + 60
+    while "sleepers" not in Path(f"/proc/{pid}/cmdline").read_text().split("\0")[0]:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        pid = int(children[0]) if children else pid
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return pid
+
+
 def test_a_file_deleted_since(record: Record, tmp_path: Path) -> None:
-    binary = shutil.copy(sleepers("pie"), tmp_path / "shortlived")
-    command = [binary, "--duration", "1"]
-    with (
-        record("--stacks", "both") as recording,
-        subprocess.Popen(command, stdout=subprocess.DEVNULL) as running,
-    ):
-        time.sleep(0.1)
+    binary = shutil.copy(sleepers("pie"), tmp_path / "sleepers")
+    with napping(binary) as pid:
         Path(binary).unlink()
-        assert running.wait(60) == 0
-    assert sleeping(stacks_of(recording.trace, "shortlived")) > 300_000_000
+        with record("--stacks", "both") as recording:
+            until_switched(pid, 500)
+    assert sleeping(stacks_of(recording.trace, "sleepers")) > 300_000_000
 
 
 def test_a_file_in_another_mount_namespace(record: Record) -> None:
-    binary = sleepers("pie")
-    script = 'mount -t tmpfs none /mnt && cp "$0" /mnt/elsewhere && /mnt/elsewhere --duration 1'
-    with record("--stacks", "both") as recording:
-        command = ["unshare", "--mount", "sh", "-c", script, str(binary)]
-        subprocess.run(command, check=True, capture_output=True)
-    assert not Path("/mnt/elsewhere").exists()
-    assert sleeping(stacks_of(recording.trace, "elsewhere")) > 300_000_000
+    script = 'mount -t tmpfs none /mnt && cp "$0" /mnt/sleepers && exec /mnt/sleepers "$@"'
+    command = ("unshare", "--mount", "sh", "-c", script, sleepers("pie"))
+    with record("--stacks", "both") as recording, napping(*command) as pid:
+        assert not Path("/mnt/sleepers").exists()
+        until_switched(pid, 500)
+        recording.end()
+    assert sleeping(stacks_of(recording.trace, "sleepers")) > 300_000_000
 
 
 def test_a_program_in_another_pid_namespace(record: Record) -> None:
-    binary = sleepers("no-pie")
-    with record("--stacks", "both") as recording:
-        command = [*in_pid_namespace(), str(binary), "--duration", "1"]
-        subprocess.run(command, check=True, capture_output=True)
+    command = (*in_pid_namespace(), binary := sleepers("no-pie"))
+    with record("--stacks", "both") as recording, napping(*command) as pid:
+        until_switched(pid, 500)
+        recording.end()
     assert sleeping(stacks_of(recording.trace, binary.name[:15])) > 300_000_000
     tasks = recording.trace.sql(
         "SELECT pid, ns_pid FROM tasks WHERE comm = ? AND ns_pid IS NOT NULL", (binary.name[:15],)

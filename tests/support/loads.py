@@ -204,6 +204,30 @@ def read_schedstat(pid: int, tid: int | None = None) -> tuple[int, int, int]:
     return int(cpu_ns), int(delay_ns), int(slices)
 
 
+def until_switched(pid: int, times: int, timeout: float = 60) -> None:
+    """Waits until the threads of a process have given up their CPU so often from now.
+
+    How often a program has slept, on a machine of any speed.
+    """
+    deadline = time.monotonic() + timeout
+    enough = _switches(pid) + times
+    while _switches(pid) < enough:
+        if time.monotonic() > deadline:
+            raise LoadError(f"process {pid} did not sleep {times} times in {timeout} s")
+        time.sleep(0.02)
+
+
+def _switches(pid: int) -> int:
+    """Voluntary switches of the threads that a process has."""
+    found = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        # A thread may have ended meanwhile.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            status = (task / "status").read_text(encoding="utf-8", errors="replace")
+            found += int(status.rpartition("\nvoluntary_ctxt_switches:")[2].split()[0])
+    return found
+
+
 def _joining(command: list[str], within: Cgroup | None) -> list[str]:
     if within is None:
         return command
