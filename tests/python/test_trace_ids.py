@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from sltrace.target.python.interpreter import find
 from sltrace.target.python.otel import find_nodes
 from sltrace.trace.reader import Trace
 from tests.python.conftest import Contending
+from tests.support.loads import until_switched
 from tests.support.programs import ROOT
 from tests.support.pythons import WANTED, interpreter, service, those_here
 from tests.support.recorder import Record
@@ -25,24 +28,58 @@ _LEAST = 4_000
 """Of each of WANTED: 24,000 in all."""
 
 
+@dataclass(frozen=True)
+class Spans:
+    """Two processes that each log which thread was in which span when, recorded together."""
+
+    trace: Trace
+    pids: dict[str, int]
+    logs: Path
+
+
+@pytest.fixture(scope="module")
+def spans(record_once: Record, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Spans]:
+    here = those_here(WANTED)
+
+    @cache
+    def recorded(pair: int) -> Spans:
+        logs = tmp_path_factory.mktemp("spans")
+        with ExitStack() as stack:
+            processes = {
+                version: stack.enter_context(
+                    service(version, "spans", logs / version, 60, packages=True)
+                )
+                for version in here[2 * pair : 2 * pair + 2]
+            }
+            pids = {version: process.pid for version, process in processes.items()}
+            options = [text for pid in pids.values() for text in ("--pid", pid)]
+            with record_once(*options, "--python-rate", 0) as recording:
+                time.sleep(2.5)
+                for pid in pids.values():
+                    until_switched(pid, 2_000)
+            for process in processes.values():
+                process.terminate()
+                process.wait(20)
+        return Spans(recording.trace, pids, logs)
+
+    return lambda version: recorded(here.index(version) // 2)
+
+
 @pytest.mark.parametrize("version", WANTED)
 def test_no_wait_has_another_span_than_its_thread(
-    version: str, record: Record, tmp_path: Path
+    version: str, spans: Callable[[str], Spans]
 ) -> None:
-    log = tmp_path / "log"
-    with service(version, "spans", log, 60, packages=True) as process:
-        with record("--pid", process.pid, "--python-rate", 0) as recording:
-            time.sleep(3)
-        process.terminate()
-        process.wait(20)
-    found = checked(recording.trace, log)
+    interpreter(version)
+    recorded = spans(version)
+    pid = recorded.pids[version]
+    found = checked(recorded.trace, recorded.logs / version)
     print(f"\n{version}: {found}")
     assert found.wrong == 0
     assert found.right >= _LEAST
     # None was left out once the first had been found, half a second after the start at most.
     assert found.missing <= 0.2 * found.right
     assert found.outside > 100
-    target = recording.trace.sql("SELECT level, why FROM targets").to_pylist()
+    target = recorded.trace.sql("SELECT level, why FROM targets WHERE pid = ?", [pid]).to_pylist()
     assert target == [{"level": 2, "why": ""}]
 
 
@@ -51,7 +88,7 @@ def test_the_helper_gives_the_same_ids_by_contract(record: Record, tmp_path: Pat
     arguments = (log, 60, "helper", ROOT)
     with service("3.13", "spans", *arguments, packages=True) as process:
         with record("--pid", process.pid, "--python-rate", 0) as recording:
-            time.sleep(2)
+            until_switched(process.pid, 6_000)
         process.terminate()
         process.wait(20)
     found = checked(recording.trace, log)
@@ -167,8 +204,10 @@ def _beside_ddtrace(record: Record, log: Path, seconds: float, *what: str) -> tu
         time.sleep(1)
         with record("--pid", process.pid, "--python-rate", 0) as recording:
             time.sleep(0.3 * seconds)
+            until_switched(process.pid, 500)
             log.with_suffix(".late").touch()
             time.sleep(0.7 * seconds)
+            until_switched(process.pid, 2_000)
         process.terminate()
         process.wait(20)
     found = checked(recording.trace, log)
