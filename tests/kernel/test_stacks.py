@@ -105,7 +105,7 @@ def test_a_file_deleted_since(record: Record, tmp_path: Path) -> None:
     with napping(binary) as pid:
         Path(binary).unlink()
         with record("--stacks", "both") as recording:
-            until_switched(pid, 500)
+            until_switched(500, pid)
     assert sleeping(stacks_of(recording.trace, "sleepers")) > 300_000_000
 
 
@@ -114,7 +114,7 @@ def test_a_file_in_another_mount_namespace(record: Record) -> None:
     command = ("unshare", "--mount", "sh", "-c", script, sleepers("pie"))
     with record("--stacks", "both") as recording, napping(*command) as pid:
         assert not Path("/mnt/sleepers").exists()
-        until_switched(pid, 500)
+        until_switched(500, pid)
         recording.end()
     assert sleeping(stacks_of(recording.trace, "sleepers")) > 300_000_000
 
@@ -122,7 +122,7 @@ def test_a_file_in_another_mount_namespace(record: Record) -> None:
 def test_a_program_in_another_pid_namespace(record: Record) -> None:
     command = (*in_pid_namespace(), binary := sleepers("no-pie"))
     with record("--stacks", "both") as recording, napping(*command) as pid:
-        until_switched(pid, 500)
+        until_switched(500, pid)
         recording.end()
     assert sleeping(stacks_of(recording.trace, binary.name[:15])) > 300_000_000
     tasks = recording.trace.sql(

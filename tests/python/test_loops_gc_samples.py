@@ -20,7 +20,7 @@ from sltrace.model import Flag
 from sltrace.profiles.pprof import ProfileFrame
 from sltrace.trace.reader import Trace
 from tests.python.conftest import Contending
-from tests.support.loads import load
+from tests.support.loads import load, put_first, until_switched
 from tests.support.pythons import PROGRAMS, WANTED, interpreter, service, those_here
 from tests.support.recorder import Record
 
@@ -31,12 +31,14 @@ def _record(
     record: Record,
     *service_: Any,
     options: tuple[str, ...] = (),
-    prefix: tuple[str, ...] = ("nice", "-n", "-20"),
+    first: bool = True,
 ) -> Any:
     """Records a program that logs to its first argument when it ends; trace and log."""
     version, program, log = service_
-    with service(version, program, log, 60, prefix=prefix) as process:
+    with service(version, program, log, 60) as process:
         with record("--pid", process.pid, *options) as recording:
+            if first:
+                put_first(process.pid)
             time.sleep(1.2)
             process.terminate()
             process.wait(30)
@@ -79,7 +81,9 @@ class Tasks:
     logs: dict[str, list[tuple[int, int, str]]]
 
 
-def _tasks(versions: Sequence[str], record: Record, logs: Path, *more: str | int) -> Tasks:
+def _tasks(
+    versions: Sequence[str], record: Record, logs: Path, *more: str | int, busy: int | None = None
+) -> Tasks:
     with ExitStack() as stack:
         processes = {
             version: stack.enter_context(service(version, "tasks", 30, logs / version))
@@ -89,6 +93,8 @@ def _tasks(versions: Sequence[str], record: Record, logs: Path, *more: str | int
         options = [text for pid in pids.values() for text in ("--pid", pid)]
         recording = stack.enter_context(record(*options, *more, "--python-rate", 0))
         time.sleep(0.6)
+        if busy:
+            until_switched(45_000, busy)
         for process in processes.values():
             process.terminate()
         for process in processes.values():
@@ -115,8 +121,8 @@ def test_the_task_is_that_of_the_coroutine_beside_many_waits(
     record: Record, tmp_path: Path
 ) -> None:
     """So many of another process that they are written more often than the sources' rows."""
-    with load("pingpong", "--duration", 20, "--ping-cpu", 0) as busy:
-        tasks = _tasks(["3.12"], record, tmp_path, "--pid", busy.pid)
+    with load("pingpong", "--duration", 60, "--ping-cpu", 0) as busy:
+        tasks = _tasks(["3.12"], record, tmp_path, "--pid", busy.pid, busy=busy.pid)
     assert tasks.trace.sql("SELECT count(*) AS n FROM waits").to_pylist()[0]["n"] > 40_000
     _check_tasks(tasks, "3.12")
 
@@ -181,12 +187,43 @@ def test_without_system_calls_it_is_an_upper_bound(record: Record, tmp_path: Pat
 
 
 # Of named functions the oldest and the newest; of marked places both there are.
-@pytest.mark.parametrize("version", ["3.10", "3.13", "stripped 3.11", "3.14"])
-def test_collections_are_those_of_gc_callbacks(
-    version: str, record: Record, tmp_path: Path
-) -> None:
-    trace, log = _record(record, version, "collect", tmp_path / "log")
-    mine, theirs = _pairs(_rows(trace, "stw", "gc"), log)
+_COLLECTING = ["3.10", "3.13", "stripped 3.11", "3.14"]
+
+
+@dataclass(frozen=True)
+class Collecting:
+    """A process for each of _COLLECTING, recorded together, and when its collector ran."""
+
+    trace: Trace
+    pids: dict[str, int]
+    logs: dict[str, list[tuple[int, int]]]
+
+
+@pytest.fixture(scope="module")
+def collecting(record_once: Record, tmp_path_factory: pytest.TempPathFactory) -> Collecting:
+    logs = tmp_path_factory.mktemp("collecting")
+    with ExitStack() as stack:
+        processes = {
+            version: stack.enter_context(service(version, "collect", logs / version, 200))
+            for version in those_here(_COLLECTING)
+        }
+        pids = {version: process.pid for version, process in processes.items()}
+        with record_once(*(o for pid in pids.values() for o in ("--pid", pid))) as recording:
+            # They sleep once after each.
+            until_switched(70, *pids.values())
+            for process in processes.values():
+                process.terminate()
+                process.wait(30)
+            recording.wait()
+    read = {version: json.loads((logs / version).read_text()) for version in pids}
+    return Collecting(recording.trace, pids, read)
+
+
+@pytest.mark.parametrize("version", _COLLECTING)
+def test_collections_are_those_of_gc_callbacks(version: str, collecting: Collecting) -> None:
+    interpreter(version)
+    rows = _rows(collecting.trace, "stw", "gc", collecting.pids[version])
+    mine, theirs = _pairs(rows, collecting.logs[version])
     _assert_same_moments(mine, theirs, version)
 
 
@@ -215,11 +252,12 @@ def test_a_collection_says_how_long_it_had_no_cpu(record: Record) -> None:
     assert sum(told) == pytest.approx(sum(inside), rel=0.05)
 
 
-def _rows(trace: Trace, kind: str, reason: str) -> NDArray[np.int64]:
-    """Begin and end of the rows of a kind, which all have this reason, in order."""
+def _rows(trace: Trace, kind: str, reason: str, pid: int | None = None) -> NDArray[np.int64]:
+    """Begin and end of the rows of a kind, which all have this reason, in order; of a process."""
     rows = trace.sql(
-        "SELECT end_ns - wait_ns AS begin, end_ns, reason FROM waits WHERE kind = ? ORDER BY 1",
-        [kind],
+        "SELECT end_ns - wait_ns AS begin, end_ns, reason FROM waits "
+        "WHERE kind = $1 AND pid = coalesce($2, pid) ORDER BY 1",
+        [kind, pid],
     ).to_pylist()
     assert {r["reason"] for r in rows} == {reason}
     return np.array([(r["begin"], r["end_ns"]) for r in rows])
@@ -260,7 +298,7 @@ def test_samples_are_99_a_second_and_on_the_right_lines(
 ) -> None:
     # Shares of its own time, however much of a CPU it gets; nothing must wait for it.
     trace, log = _record(
-        record, version, "shares", tmp_path / "log", options=("--stacks", "kernel"), prefix=()
+        record, version, "shares", tmp_path / "log", options=("--stacks", "kernel"), first=False
     )
     source = (PROGRAMS / "shares.py").read_text().splitlines()
     lines = {w: source.index(f"            spin(2000)  # {w}") + 1 for w in ("three", "one")}

@@ -55,8 +55,7 @@ def spans(record_once: Record, tmp_path_factory: pytest.TempPathFactory) -> Call
             options = [text for pid in pids.values() for text in ("--pid", pid)]
             with record_once(*options, "--python-rate", 0) as recording:
                 time.sleep(2.5)
-                for pid in pids.values():
-                    until_switched(pid, 2_000)
+                until_switched(2_000, *pids.values())
             for process in processes.values():
                 process.terminate()
                 process.wait(20)
@@ -88,7 +87,7 @@ def test_the_helper_gives_the_same_ids_by_contract(record: Record, tmp_path: Pat
     arguments = (log, 60, "helper", ROOT)
     with service("3.13", "spans", *arguments, packages=True) as process:
         with record("--pid", process.pid, "--python-rate", 0) as recording:
-            until_switched(process.pid, 6_000)
+            until_switched(6_000, process.pid)
         process.terminate()
         process.wait(20)
     found = checked(recording.trace, log)
@@ -204,10 +203,10 @@ def _beside_ddtrace(record: Record, log: Path, seconds: float, *what: str) -> tu
         time.sleep(1)
         with record("--pid", process.pid, "--python-rate", 0) as recording:
             time.sleep(0.3 * seconds)
-            until_switched(process.pid, 500)
+            until_switched(500, process.pid)
             log.with_suffix(".late").touch()
             time.sleep(0.7 * seconds)
-            until_switched(process.pid, 2_000)
+            until_switched(2_000, process.pid)
         process.terminate()
         process.wait(20)
     found = checked(recording.trace, log)

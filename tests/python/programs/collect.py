@@ -25,7 +25,7 @@ class Node:
         self.some = [{} for _ in range(3)]
 
 
-kept = [Node() for _ in range(60_000)]
+kept = [Node() for _ in range(20_000)]
 gc.callbacks.append(note)
 
 
