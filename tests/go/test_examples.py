@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.cgroups import cgroup
+from tests.support.cli import in_process
 from tests.support.golang import go_program
+from tests.support.loads import put_first
 from tests.support.programs import ROOT
-from tests.support.recorder import recorder, sltrace
+from tests.support.recorder import recorder
 
 pytestmark = pytest.mark.bpf
 
@@ -44,9 +46,9 @@ def service(name: str, *options: str, group: Path | None = None) -> Iterator[int
 
 
 def findings(path: Path) -> list[dict[str, object]]:
-    done = sltrace("go", path, "--json")
-    assert done.code == 0, done.err
-    found: list[dict[str, object]] = json.loads(done.out)["findings"]
+    done = in_process("go", str(path), "--json")
+    assert done.returncode == 0, done.stderr
+    found: list[dict[str, object]] = json.loads(done.stdout)["findings"]
     return found
 
 
@@ -95,12 +97,14 @@ def test_cures_are_silent(tmp_path: Path) -> None:
     ):
         pids = [o for pid in (a, b, c, d, e, f) for o in ("--pid", pid)]
         with recorder(tmp_path / "c.slt", *pids, "-d", SECONDS) as recording:
+            for pid in (a, b, c, d, e, f):
+                put_first(pid)
             recording.wait()
     targets = recording.trace.sql("SELECT level FROM targets").to_pylist()
     assert [t["level"] for t in targets] == [1] * 6
-    beyond = [f for f in findings(tmp_path / "c.slt") if f["name"] != "lost_p"]
-    assert not beyond
-    for finding in findings(tmp_path / "c.slt"):
+    found = findings(tmp_path / "c.slt")
+    assert [f for f in found if f["name"] != "lost_p"] == []
+    for finding in found:
         evidence = finding["evidence"]
         assert isinstance(evidence, dict)
         assert evidence["throttled_ns"] < evidence["preempted_ns"]

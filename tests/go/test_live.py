@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sltrace.target.go.histograms import GC_PAUSES, LATENCIES, STW_HISTOGRAMS
 from sltrace.target.go.process import identify, look_into
 from sltrace.trace.reader import Trace
+from tests.support.cli import in_process
 from tests.support.golang import MODES, OLD_VERSION, VERSIONS, WITNESS, go_program, witness
 from tests.support.gorecords import (
     COMPARED,
@@ -113,9 +114,10 @@ def test_trace_ids_are_those_logged(tmp_path: Path, version: str) -> None:
         theirs = [r for r in rows if r["goid"] in within and r["kind"] in kinds]
         have = sum(1 for r in theirs if r["trace_id"])
         assert have >= 0.95 * len(theirs), kinds
-    said = sltrace("stat", recording.path, "--by", "trace_id", "--only", "kind=goroutine", "--json")
-    assert said.code == 0, said.err
-    listed = set(re.findall(r'"([0-9a-f]{32})"', said.out))
+    by = ("--by", "trace_id", "--only", "kind=goroutine", "--json")
+    said = in_process("stat", str(recording.path), *by)
+    assert said.returncode == 0, said.stderr
+    listed = set(re.findall(r'"([0-9a-f]{32})"', said.stdout))
     assert listed
     assert listed <= {trace_id for _, trace_id in logged}
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from tests.support.cgroups import cgroup
+from tests.support.cli import in_process
 from tests.support.loads import LoadError, allowed_cpus, load, run
-from tests.support.recorder import Record, sltrace
+from tests.support.recorder import Record
 
 pytestmark = [pytest.mark.bpf, pytest.mark.alone]
 
@@ -19,9 +20,9 @@ _FIRST = ["nice", "-n", "-20"]
 
 
 def _blame(path: Path, by: str) -> list[dict[str, Any]]:
-    done = sltrace("blame", path, "--by", by, "--json")
-    assert done.code == 0, done.err
-    cells: list[dict[str, Any]] = json.loads(done.out)["cells"]
+    done = in_process("blame", str(path), "--by", by, "--json")
+    assert done.returncode == 0, done.stderr
+    cells: list[dict[str, Any]] = json.loads(done.stdout)["cells"]
     return cells
 
 

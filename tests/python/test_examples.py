@@ -15,9 +15,11 @@ import pytest
 
 from sltrace.trace.reader import Trace
 from tests.support.cgroups import cgroup
+from tests.support.cli import in_process
+from tests.support.loads import put_first
 from tests.support.programs import ROOT
 from tests.support.pythons import service
-from tests.support.recorder import Record, sltrace
+from tests.support.recorder import Record
 
 pytestmark = pytest.mark.bpf
 
@@ -41,9 +43,9 @@ DISEASES = {
 
 
 def _findings(path: Path) -> list[dict[str, Any]]:
-    done = sltrace("python", path, "--json")
-    assert done.code == 0, done.err
-    found: list[dict[str, Any]] = json.loads(done.out)["findings"]
+    done = in_process("python", str(path), "--json")
+    assert done.returncode == 0, done.stderr
+    found: list[dict[str, Any]] = json.loads(done.stdout)["findings"]
     return found
 
 
@@ -82,9 +84,10 @@ def test_the_cures_are_silent(record: Record) -> None:
 @pytest.mark.parametrize("version", ["3.11", "3.13"])
 def test_workers_without_work_are_no_convoy(version: str, record: Record) -> None:
     with (
-        service(version, "queued", 30, prefix=_FIRST) as process,
+        service(version, "queued", 30) as process,
         record("--pid", process.pid) as recording,
     ):
+        put_first(process.pid)
         time.sleep(2)
     (place,) = recording.trace.sql(
         "SELECT count(DISTINCT tid) AS threads, count(*) AS waits FROM waits "
@@ -120,13 +123,13 @@ class Pools:
 def pools(request: pytest.FixtureRequest, record_once: Record) -> Pools:
     with ExitStack() as stack:
         pids = {
-            shared: stack.enter_context(
-                service(request.param, "pools", shared, 30, prefix=_FIRST)
-            ).pid
+            shared: stack.enter_context(service(request.param, "pools", shared, 60)).pid
             for shared in POOLS
         }
         options = [text for pid in pids.values() for text in ("--pid", pid)]
         recording = stack.enter_context(record_once(*options))
+        for pid in pids.values():
+            put_first(pid)
         time.sleep(1.5)
         recording.end()
     return Pools(recording.trace, pids, _findings(recording.path))
