@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -73,6 +73,7 @@ def strange(version: tuple[int, int], memory: Memory) -> GoProcess:
     )
 
 
+@settings(max_examples=40)
 @given(
     version=st.sampled_from(sorted(OFFSETS)),
     seed=st.integers(0, 1 << 32),

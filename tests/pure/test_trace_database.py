@@ -15,7 +15,12 @@ from sltrace.trace.database import connect
 from sltrace.trace.reader import Trace
 from tests.support.traces import make_trace
 
-_LARGE = "SELECT i, count(*) FROM (SELECT unnest(range(10000000)) AS i) GROUP BY i ORDER BY i DESC"
+
+def _large(rows: int) -> str:
+    return f"SELECT i, count(*) FROM (SELECT unnest(range({rows})) AS i) GROUP BY i ORDER BY i DESC"
+
+
+_LARGE = _large(10_000_000)
 
 
 def test_what_does_not_fit_is_put_beside_and_removed(
@@ -25,8 +30,8 @@ def test_what_does_not_fit_is_put_beside_and_removed(
     connection = connect()
     (folder,) = tmp_path.iterdir()
     assert folder.stat().st_mode & 0o777 == 0o700
-    connection.execute("SET threads = 1; SET memory_limit = '120MB'")
-    assert connection.sql(_LARGE).fetchmany(1) == [(9_999_999, 1)]
+    connection.execute("SET threads = 1; SET memory_limit = '40MB'")
+    assert connection.sql(_large(2_000_000)).fetchmany(1) == [(1_999_999, 1)]
     assert any(folder.iterdir())
     del connection
     assert not folder.exists()
