@@ -20,7 +20,7 @@ from tests.support.loads import until_switched
 from tests.support.programs import ROOT
 from tests.support.pythons import WANTED, interpreter, service, those_here
 from tests.support.recorder import Record
-from tests.support.spanlog import Checked, checked
+from tests.support.spanlog import checked
 
 pytestmark = pytest.mark.bpf
 
@@ -196,49 +196,82 @@ def test_waits_before_opentelemetry_is_imported_have_no_ids(contending: Contendi
     assert contending.trace.sql("SELECT level FROM targets").to_pylist() == [{"level": 1}]
 
 
-def _beside_ddtrace(record: Record, log: Path, seconds: float, *what: str) -> tuple[Trace, Checked]:
-    """Records a program whose tracer is ddtrace, and compares it with the program's own log."""
-    with service("this", "ddspans", log, 60, *what) as process:
-        # So that its loop, and what it imports, are known.
-        time.sleep(1)
-        with record("--pid", process.pid, "--python-rate", 0) as recording:
-            time.sleep(0.3 * seconds)
-            until_switched(500, process.pid)
-            log.with_suffix(".late").touch()
-            time.sleep(0.7 * seconds)
-            until_switched(2_000, process.pid)
-        process.terminate()
-        process.wait(20)
-    found = checked(recording.trace, log)
-    print(f"\nddtrace, {what}: {found}")
-    return recording.trace, found
+_TRACING: dict[str, tuple[str, ...]] = {
+    "threads": (),
+    "tasks, patched": ("patched",),
+    "tasks, not patched": ("not patched",),
+}
+_SWITCHING: dict[str, tuple[str, ...]] = {
+    "from the start": ("greenlets",),
+    "later": ("greenlets", "late"),
+}
+"""Programs whose tracer is ddtrace, as arguments of ddspans.py: with and without greenlets."""
 
 
-@pytest.mark.parametrize("tasks", ["", "patched", "not patched"])
-def test_the_thread_record_of_another_tracer_is_read(
-    tasks: str, record: Record, tmp_path: Path
-) -> None:
+def _beside_ddtrace(programs: dict[str, tuple[str, ...]], record: Record, logs: Path) -> Spans:
+    """Records such programs together, which takes their import of ddtrace, 2 s of a CPU each."""
+    with ExitStack() as stack:
+        processes = {
+            name: stack.enter_context(service("this", "ddspans", logs / name, 200, *what))
+            for name, what in programs.items()
+        }
+        pids = {name: process.pid for name, process in processes.items()}
+        # So that their loops, and what they import, are known.
+        time.sleep(0.5)
+        until_switched(500, *pids.values())
+        with record(*(o for pid in pids.values() for o in ("--pid", pid)), "--python-rate", 0) as (
+            recording
+        ):
+            time.sleep(0.6)
+            until_switched(500, *pids.values())
+            for name in programs:
+                (logs / name).with_suffix(".late").touch()
+            time.sleep(1.2)
+            until_switched(2_000, *pids.values())
+        for process in processes.values():
+            process.terminate()
+            process.wait(20)
+    return Spans(recording.trace, pids, logs)
+
+
+@pytest.fixture(scope="module")
+def tracing(record_once: Record, tmp_path_factory: pytest.TempPathFactory) -> Spans:
+    return _beside_ddtrace(_TRACING, record_once, tmp_path_factory.mktemp("tracing"))
+
+
+@pytest.fixture(scope="module")
+def switching(record_once: Record, tmp_path_factory: pytest.TempPathFactory) -> Spans:
+    return _beside_ddtrace(_SWITCHING, record_once, tmp_path_factory.mktemp("switching"))
+
+
+@pytest.mark.parametrize("program", _TRACING)
+def test_the_thread_record_of_another_tracer_is_read(program: str, tracing: Spans) -> None:
     """OTEP 4947 with ddtrace as its writer: no OpenTelemetry SDK in the process.
 
     Its record follows asyncio from task to task only where it has patched that.
     """
-    trace, found = _beside_ddtrace(record, tmp_path / "log", 2, *filter(None, [tasks]))
+    found = checked(tracing.trace, tracing.logs / program)
+    print(f"\nddtrace, {program}: {found}")
     assert found.wrong == 0
-    assert (found.missing > 100) == (tasks == "not patched")
+    assert (found.missing > 100) == (program == "tasks, not patched")
     assert found.right > 1_000
-    sources = trace.sql("SELECT DISTINCT id_source AS s FROM waits").to_pylist()
+    sources = tracing.trace.sql(
+        "SELECT DISTINCT id_source AS s FROM waits WHERE pid = ?", [tracing.pids[program]]
+    ).to_pylist()
     assert {r["s"] for r in sources} == {None, "thread_context"}
 
 
-@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("program", _SWITCHING)
 def test_a_thread_record_that_does_not_follow_greenlets_is_not_taken(
-    late: bool, record: Record, tmp_path: Path
+    program: str, switching: Spans
 ) -> None:
     """Not even of those that are imported while it is recorded."""
-    what = ("greenlets", "late") if late else ("greenlets",)
-    trace, found = _beside_ddtrace(record, tmp_path / "log", 2 if late else 1, *what)
-    assert (found.right > 0, found.wrong) == (late, 0)
+    found = checked(switching.trace, switching.logs / program)
+    print(f"\nddtrace, greenlets, {program}: {found}")
+    assert (found.right > 0, found.wrong) == (program == "later", 0)
     assert found.missing > 300
-    (target,) = trace.sql("SELECT level, why FROM targets").to_pylist()
+    (target,) = switching.trace.sql(
+        "SELECT level, why FROM targets WHERE pid = ?", [switching.pids[program]]
+    ).to_pylist()
     assert target["level"] == 1
     assert "greenlets" in target["why"]
