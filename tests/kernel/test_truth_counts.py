@@ -76,7 +76,8 @@ def test_no_two_waits_of_a_thread_overlap(contended: Contended) -> None:
 def test_histograms_hold_exactly_the_rows(record: Record) -> None:
     """Of a cgroup whose load began and ended while it was recorded, so that both have all."""
     quiet = ("--sleepers", 20, "--groups", 1, "--churn-us", 20_000)
-    with cgroup("counts", cpus=0.8) as group, record() as recording:
+    # Rings that a reader who gets no CPU for long does not let run over.
+    with cgroup("counts", cpus=0.8) as group, record("--buffer", "32M") as recording:
         group.allow_real_time(10_000)
         run("contend", "--duration", 2, *quiet, within=group)
         group_id = group.id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
 import signal
@@ -15,6 +16,7 @@ import pytest
 
 from sltrace.cli.main import run
 from sltrace.trace.reader import Trace
+from tests.support.loads import until_switched
 from tests.support.pythons import NO_GIL, interpreter, service
 from tests.support.recorder import Record, sltrace
 
@@ -111,13 +113,23 @@ def test_a_process_that_ends_while_it_is_looked_at(record: Record) -> None:
 def test_a_fork_and_an_exec_are_followed(record: Record) -> None:
     other = interpreter("3.13")
     with (
-        service("3.11", "changes", 1.2, other) as process,
+        service("3.11", "changes", 30, other) as process,
         record("--pid", process.pid) as recording,
     ):
         time.sleep(0.5)
         process.send_signal(signal.SIGUSR1)
-        process.wait(20)
-        recording.wait()
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        until = time.monotonic() + 60
+        while not (forked := children.read_text().split()):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        child = int(forked[0])
+        try:
+            # Both are there until their code was read.
+            until_switched(60, process.pid, child)
+            recording.end()
+        finally:
+            os.kill(child, signal.SIGKILL)
     rows = recording.trace.sql(
         "SELECT DISTINCT w.pid, f.name FROM waits w JOIN stacks k ON k.stack_id = w.stack_runtime "
         "JOIN frames f ON f.pid = k.pid AND f.address = k.addresses[1] "

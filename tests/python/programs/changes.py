@@ -14,7 +14,7 @@ if len(sys.argv) > 2 and sys.argv[2] != "last":
         def in_the_child():
             time.sleep(0.02)
 
-        until = time.monotonic() + 1.5
+        until = time.monotonic() + float(sys.argv[1])
         while time.monotonic() < until:
             in_the_child()
         os._exit(0)
