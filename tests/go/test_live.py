@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,15 @@ from sltrace.target.go.histograms import GC_PAUSES, LATENCIES, STW_HISTOGRAMS
 from sltrace.target.go.process import identify, look_into
 from sltrace.trace.reader import Trace
 from tests.support.cli import in_process
-from tests.support.golang import MODES, OLD_VERSION, VERSIONS, WITNESS, go_program, witness
+from tests.support.golang import (
+    MODES,
+    OLD_VERSION,
+    VERSIONS,
+    WITNESS,
+    Witness,
+    go_program,
+    witness,
+)
 from tests.support.gorecords import (
     COMPARED,
     assert_same_buckets,
@@ -25,7 +35,7 @@ from tests.support.gorecords import (
     difference,
     measured,
 )
-from tests.support.recorder import recorder, sltrace
+from tests.support.recorder import Recorder, recorder, sltrace
 
 pytestmark = pytest.mark.bpf
 
@@ -92,17 +102,34 @@ def test_stacks_end_where_c_called(tmp_path: Path) -> None:
     assert len(set(stacks)) == 1
 
 
-@pytest.mark.parametrize("version", [VERSIONS[0], VERSIONS[-1]])
-def test_trace_ids_are_those_logged(tmp_path: Path, version: str) -> None:
+@contextmanager
+def both(path: Path, *options: str | int) -> Iterator[tuple[Recorder, tuple[Witness, Witness]]]:
+    """Records a witness of the oldest version and one of the newest at once."""
+    with witness(VERSIONS[0]) as oldest, witness(VERSIONS[-1]) as newest:
+        pids = ("--pid", oldest.pid, "--pid", newest.pid)
+        with recorder(path, *options, *pids) as recording:
+            yield recording, (oldest, newest)
+
+
+def test_trace_ids_are_those_logged(tmp_path: Path) -> None:
     """None is wrong, and nearly all waits of goroutines within a trace have theirs."""
-    with witness(version) as running:
-        with recorder(tmp_path / "t.slt", "--pid", running.pid, *ALL) as recording:
-            log = running.ask("traced 700")
-        trace = recording.trace
-    logged = {(int(goid), trace_id) for goid, trace_id in log}
+    with both(tmp_path / "t.slt", *ALL) as (recording, running):
+        logs = {w.pid: {(int(g), t) for g, t in w.ask("traced 700")} for w in running}
+    for pid, logged in logs.items():
+        _check_trace_ids(recording.trace, pid, logged)
+    by = ("--by", "trace_id", "--only", "kind=goroutine", "--json")
+    said = in_process("stat", str(recording.path), *by)
+    assert said.returncode == 0, said.stderr
+    listed = set(re.findall(r'"([0-9a-f]{32})"', said.stdout))
+    assert listed
+    assert listed <= {trace_id for logged in logs.values() for _, trace_id in logged}
+
+
+def _check_trace_ids(trace: Trace, pid: int, logged: set[tuple[int, str]]) -> None:
     within = {goid for goid, _ in logged}
     rows = trace.sql(
-        "SELECT kind, goid, trace_id, span_id, id_source FROM waits WHERE goid IS NOT NULL"
+        "SELECT kind, goid, trace_id, span_id, id_source FROM waits "
+        f"WHERE goid IS NOT NULL AND pid = {pid}"
     ).to_pylist()
     tagged = [r for r in rows if r["trace_id"]]
     assert len(tagged) > 150
@@ -114,12 +141,6 @@ def test_trace_ids_are_those_logged(tmp_path: Path, version: str) -> None:
         theirs = [r for r in rows if r["goid"] in within and r["kind"] in kinds]
         have = sum(1 for r in theirs if r["trace_id"])
         assert have >= 0.95 * len(theirs), kinds
-    by = ("--by", "trace_id", "--only", "kind=goroutine", "--json")
-    said = in_process("stat", str(recording.path), *by)
-    assert said.returncode == 0, said.stderr
-    listed = set(re.findall(r'"([0-9a-f]{32})"', said.stdout))
-    assert listed
-    assert listed <= {trace_id for _, trace_id in logged}
 
 
 def test_coroutines_have_a_reason_of_their_own(tmp_path: Path) -> None:
@@ -233,31 +254,31 @@ def test_level_3_has_every_wait(tmp_path: Path, version: str) -> None:
     assert 0.4 * happened < expected["hits_per_s"] < 2.5 * happened
 
 
-@pytest.mark.parametrize("version", [VERSIONS[0], VERSIONS[-1]])
-def test_who_gives_way_is_not_called_preempted(tmp_path: Path, version: str) -> None:
+def test_who_gives_way_is_not_called_preempted(tmp_path: Path) -> None:
     """And who is made to is, by a signal in its loop."""
-    with witness(version) as running:
-        options = ("--pid", running.pid, "--go-level", 3, *ALL)
-        with recorder(tmp_path / "y.slt", *options) as recording:
-            times = [time.monotonic_ns()]
+    times: dict[int, list[int]] = {}
+    with both(tmp_path / "y.slt", "--go-level", 3, *ALL) as (recording, running):
+        for each in running:
+            times[each.pid] = [time.monotonic_ns()]
             for work in ("give-way 100", "count 500"):
-                running.ask(work)
-                times.append(time.monotonic_ns())
-        trace = recording.trace
+                each.ask(work)
+                times[each.pid].append(time.monotonic_ns())
+    trace = recording.trace
 
-    def reasons(start: int, end: int) -> dict[str, int]:
+    def reasons(pid: int, start: int, end: int) -> dict[str, int]:
         rows = trace.sql(
-            "SELECT reason, count(*) AS n FROM waits WHERE kind = 'goroutine' AND "
-            f"end_ns BETWEEN {start} AND {end} GROUP BY ALL"
+            f"SELECT reason, count(*) AS n FROM waits WHERE kind = 'goroutine' AND pid = {pid} "
+            f"AND end_ns BETWEEN {start} AND {end} GROUP BY ALL"
         ).to_pylist()
         return {row["reason"]: row["n"] for row in rows}
 
-    gave_way, counted = reasons(times[0], times[1]), reasons(times[1], times[2])
-    assert gave_way["yielded"] > 100
-    assert gave_way.get("preempted", 0) < 0.1 * gave_way["yielded"]
-    # 10 ms each.
-    assert counted["preempted"] > 10
-    assert counted.get("yielded", 0) < 0.2 * counted["preempted"]
+    for pid, (begin, between, end) in times.items():
+        gave_way, counted = reasons(pid, begin, between), reasons(pid, between, end)
+        assert gave_way["yielded"] > 100
+        assert gave_way.get("preempted", 0) < 0.1 * gave_way["yielded"]
+        # 10 ms each.
+        assert counted["preempted"] > 10
+        assert counted.get("yielded", 0) < 0.2 * counted["preempted"]
 
 
 def test_time_lost_with_a_p_is_the_kernels_run_delay(tmp_path: Path) -> None:
