@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sltrace.names.containers import CgroupIdentity, identify
@@ -53,6 +53,7 @@ def test_shapes(path: str, identity: CgroupIdentity) -> None:
     assert identify(path) == identity
 
 
+@settings(max_examples=40)
 @given(st.text(max_size=6000))
 def test_any_text_is_a_path(path: str) -> None:
     found = identify(path)
