@@ -53,12 +53,15 @@ class Ending:
         self.reason = ""
 
     def __enter__(self) -> Ending:
+        # A signal that comes meanwhile waits until the command is there to get it.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         self._previous = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
         if self._previous[signal.SIGHUP] == signal.SIG_IGN:
             # Below nohup. SIGINT is ignored by whatever a script starts with &.
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
         if self._command_line:
-            self._hold_child()
+            self._hold_child(blocked)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         return self
 
     def __exit__(
@@ -85,7 +88,9 @@ class Ending:
         if self._duration_ns is not None:
             self._deadline = time.monotonic_ns() + self._duration_ns
         if self.child_pid:
-            os.write(self._gate, b"g")
+            # A signal that came while the probes were loaded may have ended it.
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._gate, b"g")
             os.close(self._gate)
 
     def describe(self) -> str:
@@ -157,8 +162,12 @@ class Ending:
         code = os.waitstatus_to_exitcode(status)
         self.exit_code = 128 - code if code < 0 else code
 
-    def _hold_child(self) -> None:
-        """Forks the command; it waits at a pipe, so that its whole life is recorded."""
+    def _hold_child(self, blocked: set[int]) -> None:
+        """Forks the command; it waits at a pipe, so that its whole life is recorded.
+
+        Args:
+            blocked: Signals that the command is to have blocked; here all of _SIGNALS are.
+        """
         gate, self._gate = os.pipe()
         pid = os.fork()
         if pid == 0:
@@ -166,6 +175,7 @@ class Ending:
             for number, before in self._previous.items():
                 ignored = before == signal.SIG_IGN
                 signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             code = _NOT_FOUND
             try:
                 if os.read(gate, 1):

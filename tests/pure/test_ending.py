@@ -1,4 +1,4 @@
-"""What a signal does to a recording that is over."""
+"""What a signal does to a recording that is over, and to one that has not begun."""
 
 from __future__ import annotations
 
@@ -19,6 +19,36 @@ with Ending([], (), None, 0) as ending:
     time.sleep(0.1)
     sys.exit(7)
 """
+
+# As if it came in the moment it forks.
+HELD = """
+import os, signal, sys
+from pathlib import Path
+from sltrace.capture.ending import Ending
+from sltrace.trace.folder import TraceFolder
+number = getattr(signal, sys.argv[1])
+if sys.argv[2] == "forking":
+    os.register_at_fork(before=lambda: os.kill(os.getpid(), number))
+with Ending(["sleep", "60"], (), None, 0) as ending:
+    if sys.argv[2] == "held":
+        os.kill(os.getpid(), number)
+        os.waitid(os.P_PID, ending.child_pid, os.WEXITED | os.WNOWAIT)
+    ending.begin()
+    os.waitid(os.P_PID, ending.child_pid, os.WEXITED | os.WNOWAIT)
+    assert ending.reached(TraceFolder(Path()))
+    assert ending.reason == "sleep ended"
+    sys.exit(ending.exit_code)
+"""
+
+
+@pytest.mark.parametrize("when", ["forking", "held"])
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_while_the_probes_are_loaded_ends_the_command(
+    name: str, code: int, when: str
+) -> None:
+    """The recording then ends as if it had begun before."""
+    command = [sys.executable, "-c", HELD, name, when]
+    assert subprocess.run(command, check=False, timeout=30).returncode == code
 
 
 @pytest.mark.parametrize(
