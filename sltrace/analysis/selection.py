@@ -5,7 +5,6 @@ A filter becomes a WHERE clause with bound parameters; no text of the user's is 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -186,8 +185,9 @@ def _membership(dimension: Dimension, values: Sequence[Value]) -> tuple[str, lis
 
 def _typed(dimension: Dimension, value: str | int) -> object:
     if dimension.type == "str":
-        # Names that are not UTF-8 are in the trace like this, too.
-        return os.fsencode(str(value)).decode(errors="replace")
+        # Names that are not UTF-8 are in the trace like this, too; of an argument that the locale
+        # cannot decode, bytes are escaped even where they are.
+        return str(value).encode(errors="surrogateescape").decode(errors="replace")
     try:
         number = int(value)
     except ValueError:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -331,6 +333,21 @@ def test_a_name_that_is_not_utf8_is_found_as_the_trace_has_it(tmp_path: Path) ->
     odd = Selection(values={"comm": (os.fsdecode(b"w\xff"),)})
     (group,) = stat(Trace.open(path), ["comm"], odd).groups
     assert (group.keys, group.count) == (("w�",), 1)
+
+
+def test_in_a_locale_without_unicode_names_are_the_same() -> None:
+    program = (
+        "import sys; from sltrace.analysis.selection import Selection as S; "
+        r"print(ascii(S(values={'comm': ('\u65e5', sys.argv[1])}).where()[1]))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program, "\u672c"],
+        env=os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout == r"['\u65e5', '\u672c']" + "\n"
 
 
 def test_wrong_names_are_usage_errors(tmp_path: Path) -> None:
