@@ -68,7 +68,8 @@ class QuotaHolders:
 
     def _read(self, held: _Held, path: str) -> None:
         first, held.read_s = not held.read_s, time.monotonic()
-        if id_of(self._hierarchy, path) is None:
+        gone = id_of(self._hierarchy, path) is None
+        if gone and not first:
             return
         throttled = {level: throttled_ns(self._hierarchy, level) for level in _upwards(path)}
         grown = {level: ns - held.throttled_ns.get(level, 0) for level, ns in throttled.items()}
@@ -79,7 +80,8 @@ class QuotaHolders:
         limited = [level for level in levels if first and quota_of(self._hierarchy, level)[0]]
         # The innermost of equals comes first.
         most = max(limited or levels, key=grown.__getitem__, default=path)
-        if grown.get(most) or len(limited) == 1:
+        # Of one that is gone, nobody can say any more whether it had a quota itself.
+        if grown.get(most) or (len(limited) == 1 and not gone):
             held.holder = id_of(self._hierarchy, most) or held.holder
 
 

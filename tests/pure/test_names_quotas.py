@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,7 @@ class Tree:
 
     def __init__(self, mount: Path, kind: Literal["v2", "v1 cpu"]) -> None:
         self.mount = mount
+        self.removed: dict[int, str] = {}
         self.hierarchy = Hierarchy(kind, mount, 0, "")
         self.holders = QuotaHolders(self.hierarchy, self._path_of)
 
@@ -39,6 +41,13 @@ class Tree:
             told = f"throttled_time {ms}000000"
         self._write(path, "cpu.stat", f"nr_periods 9\n{told}")
 
+    def remove(self, path: str) -> int:
+        """Its id; it stays known by its path."""
+        number = self._id_of(path)
+        self.removed[number] = f"/{path}"
+        shutil.rmtree(self.mount / path)
+        return number
+
     def holder(self, path: str) -> str:
         (found,) = self.holders.holding(np.array([self._id_of(path)])).tolist()
         return self._path_of(found)
@@ -47,6 +56,8 @@ class Tree:
         return (self.mount / path).stat().st_ino
 
     def _path_of(self, number: int) -> str:
+        if number in self.removed:
+            return self.removed[number]
         (found,) = (f for f in self.mount.rglob("*") if f.stat().st_ino == number)
         return "/" + str(found.relative_to(self.mount))
 
@@ -122,6 +133,16 @@ def test_one_that_is_gone_stays_what_it_was(tree: Tree) -> None:
     tree.holders._path_of = lambda _: "/slice/plain"
     (found,) = tree.holders.holding(np.array([number])).tolist()
     assert tree._path_of(found) == held == "/slice"
+
+
+def test_one_that_is_gone_at_the_first_look_was_held_by_one_above(tree: Tree) -> None:
+    tree.make("slice/plain/job", limited=False)
+    tree.make("slice/plain/next", limited=False)
+    job, later = (tree.remove(f"slice/plain/{name}") for name in ("job", "next"))
+    assert tree.holders.holding(np.array([job])).tolist() == [job]
+    tree.throttle("slice", 30)
+    (found,) = tree.holders.holding(np.array([later])).tolist()
+    assert tree._path_of(found) == "/slice"
 
 
 def test_files_are_read_of_few_at_a_time(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
