@@ -17,6 +17,8 @@ from sltrace.errors import TargetError, UsageError
 from sltrace.trace.folder import TraceFolder
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_OF_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+"""Ignored by the interpreter for itself: a command has them as without it."""
 DISK_IS_FULL = "the disk is nearly full"
 _NOT_FOUND, _NOT_RUNNABLE = 127, 126  # what a shell says
 
@@ -175,6 +177,8 @@ class Ending:
             for number, before in self._previous.items():
                 ignored = before == signal.SIG_IGN
                 signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
+            for number in _OF_PYTHON:
+                signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             code = _NOT_FOUND
             try:

@@ -1,4 +1,4 @@
-"""What a signal does to a recording that is over, and to one that has not begun."""
+"""What a signal does to a recording that is over, to one that has not begun, and to the command."""
 
 from __future__ import annotations
 
@@ -66,3 +66,22 @@ def test_once_the_trace_is_whole_a_signal_ends_it_at_once(
     """With the exit code that it would have had; below nohup the terminal's end is none."""
     command = [sys.executable, "-c", PROGRAM, name, before]
     assert subprocess.run(command, check=False, timeout=60).returncode == code
+
+
+COMMAND = """
+import sys
+from sltrace.capture.ending import Ending
+with Ending(["grep", "Sig[IB]", "/proc/self/status"], (), None, 0) as ending:
+    ending.begin()
+    ending.wait()
+    ending.reason = "grep ended"
+"""
+
+
+def test_the_command_has_the_signals_that_it_would_have_without() -> None:
+    """Python ignores SIGPIPE: what writes to a pipe that nobody reads would go on."""
+    plain = subprocess.run(
+        ["grep", "Sig[IB]", "/proc/self/status"], check=True, capture_output=True
+    )
+    command = [sys.executable, "-c", COMMAND]
+    assert subprocess.run(command, check=True, capture_output=True).stdout == plain.stdout
