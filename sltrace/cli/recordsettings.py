@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -25,6 +24,7 @@ from sltrace.cli.address import address
 from sltrace.cli.durations import DURATION
 from sltrace.cli.recording import filters, with_no_blocked
 from sltrace.cli.values import cpu_list, share, size_in_bytes
+from sltrace.environment import while_loading
 from sltrace.errors import UsageError
 from sltrace.model import POLICIES
 
@@ -167,8 +167,8 @@ def settings_options(function: _Command) -> _Command:
         **others: Any,
     ) -> Any:
         # NumPy's worker threads would keep the capabilities that the recorder gives up.
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        from sltrace.names.proc import resolve_pid
+        with while_loading({"OPENBLAS_NUM_THREADS": "1"}):
+            from sltrace.names.proc import resolve_pid
 
         kernel, user = _STACKS[stacks]
         settings = Settings(

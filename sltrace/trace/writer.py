@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -17,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sltrace.environment import while_loading
 from sltrace.errors import OutputError
 from sltrace.trace.folder import TraceFolder, is_locked
 from sltrace.trace.schema import FORMAT, TABLES, VERSION, arrow_schema
@@ -158,24 +158,16 @@ _FOR_ARROW = {
     # only pa.set_memory_pool says so, which the Parquet writer does not hear of (measured).
     "ARROW_DEFAULT_MEMORY_POOL": "system",
 }
-"""Read from the environment when it is loaded."""
 
 
 def warm_up() -> None:
     """Imports what writing needs before something is recorded that it would delay."""
-    before = {name: os.environ.get(name) for name in _FOR_ARROW}
-    os.environ.update(_FOR_ARROW)
-    import pyarrow as pa
-    import pyarrow.parquet
+    with while_loading(_FOR_ARROW):
+        import pyarrow as pa
+        import pyarrow.parquet
 
-    # What is imported for the first array (0.25 s of CPU, measured, with all that there can be).
-    pa.array([])
-    # It is not for the command that is recorded.
-    for name, value in before.items():
-        if value is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = value
+        # What is imported for the first array (0.25 s of CPU, measured, with all there can be).
+        pa.array([])
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:

@@ -16,6 +16,7 @@ LAYERS = (
         "sltrace.model",
         "sltrace.buckets",
         "sltrace.durations",
+        "sltrace.environment",
         "sltrace.errors",
         "sltrace.otel",
         "sltrace.plural",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -42,6 +44,19 @@ def test_what_cannot_be_or_does_nothing(
 ) -> None:
     assert run(["record", *options.split()]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_what_the_recorder_is_loaded_with_is_not_for_the_command() -> None:
+    """NumPy in a recorded program has as many threads as without."""
+    program = (
+        "import os; before = dict(os.environ); from sltrace.cli.main import run; "
+        "assert run(['record', '--stack-rate', '9']) == 2; assert os.environ == before; "
+        "import numpy; print(len(os.listdir('/proc/self/task')))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert told.stdout == "1\n"
 
 
 def test_limits_of_labels_are_those_of_the_probes() -> None:
