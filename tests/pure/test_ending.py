@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -35,7 +36,7 @@ with Ending(["sleep", "60"], (), None, 0) as ending:
         os.waitid(os.P_PID, ending.child_pid, os.WEXITED | os.WNOWAIT)
     ending.begin()
     os.waitid(os.P_PID, ending.child_pid, os.WEXITED | os.WNOWAIT)
-    assert ending.reached(TraceFolder(Path()))
+    assert ending.reached(TraceFolder(Path(sys.argv[3])))
     assert ending.reason == "sleep ended"
     sys.exit(ending.exit_code)
 """
@@ -44,10 +45,10 @@ with Ending(["sleep", "60"], (), None, 0) as ending:
 @pytest.mark.parametrize("when", ["forking", "held"])
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
 def test_a_signal_while_the_probes_are_loaded_ends_the_command(
-    name: str, code: int, when: str
+    tmp_path: Path, name: str, code: int, when: str
 ) -> None:
     """The recording then ends as if it had begun before."""
-    command = [sys.executable, "-c", HELD, name, when]
+    command = [sys.executable, "-c", HELD, name, when, str(tmp_path)]
     assert subprocess.run(command, check=False, timeout=30).returncode == code
 
 
