@@ -168,7 +168,8 @@ def settings_options(function: _Command) -> _Command:
     ) -> Any:
         # NumPy's worker threads would keep the capabilities that the recorder gives up.
         with while_loading({"OPENBLAS_NUM_THREADS": "1"}):
-            from sltrace.names.proc import resolve_pid
+            import numpy  # noqa: F401
+        from sltrace.names.proc import resolve_pid
 
         kernel, user = _STACKS[stacks]
         settings = Settings(
