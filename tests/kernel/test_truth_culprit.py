@@ -113,8 +113,9 @@ def test_the_quota_of_the_cgroup_above_is_named(record: Record, own: float | Non
         below, beside = above.child("below"), above.child("beside")
         if own:
             below.limit(own)
-        with load("quota", "--duration", 2, "--threads", 2, within=beside):
-            run("quota", "--duration", 2, "--threads", 2, within=below)
+        # Its neighbour uses the quota up; it needs half as much at most.
+        with load("quota", "--duration", 3, "--threads", 2, within=beside):
+            run("victim", "--duration", 2, "--period-us", 3000, "--burst-us", 300, within=below)
         used_up, not_used_up = above.cpu_stat(), below.cpu_stat()
         names = above.name, below.name
     cells = _blame(recording.path, "cgroup")
