@@ -39,9 +39,9 @@ def test_what_does_not_fit_is_put_beside_and_removed(
 
 def test_too_little_room_is_no_damage(tmp_path: Path) -> None:
     trace = Trace.open(make_trace(tmp_path, [{"wait_ns": 1, "tid": 2}]))
-    trace.connection.execute("SET temp_directory = ''; SET memory_limit = '60MB'")
+    trace.connection.execute("SET temp_directory = ''; SET memory_limit = '40MB'")
     with pytest.raises(TraceError, match="not enough memory and disk") as caught:
-        trace.sql(_LARGE)
+        trace.sql(_large(2_000_000))
     assert "damaged" not in str(caught.value)
 
 
