@@ -38,7 +38,7 @@ from tests.support.loaders import (
     targets_in,
     unseen,
 )
-from tests.support.loads import allowed_cpus, load, read_schedstat
+from tests.support.loads import allowed_cpus, load, until_switched
 
 pytestmark = NEEDS_BCC
 
@@ -68,7 +68,8 @@ def test_histograms_count_what_the_records_say(probes: BccProbes) -> None:
 
     # Switches go on between two readings: what is read lies between what was and what is counted.
     first = counts()
-    records_of(probes)
+    for ring in probes.wait_rings:
+        ring.drain()
     begun = counts()
     with load("contend", "--duration", 1, "--sleepers", 8, "--groups", 0) as running:
         running.outcome()
@@ -105,17 +106,13 @@ def test_names_of_tasks_arrive(probes: BccProbes) -> None:
 def test_filters_are_applied_in_the_kernel() -> None:
     here, elsewhere = allowed_cpus()[:2]
     with (
-        load("victim", "--duration", 280, "--cpu", here, "--comm", "wanted") as wanted,
-        load("victim", "--duration", 280, "--cpu", here, "--comm", "other") as other,
+        load("victim", "--duration", 60, "--cpu", here, "--comm", "wanted") as wanted,
+        load("victim", "--duration", 60, "--cpu", here, "--comm", "other") as other,
     ):
 
         def seen(filters: Filters) -> set[int]:
             with closing(bcc_probes(Settings(filters=filters))) as probes:
-                # Until both have run.
-                for running in (wanted, other):
-                    slices = read_schedstat(running.pid)[2]
-                    while read_schedstat(running.pid)[2] < slices + 5:
-                        time.sleep(0.01)
+                until_switched(10, wanted.pid, other.pid)
                 parts = [r for ring in probes.wait_rings if (r := ring.drain()) is not None]
             waits = [part[part["kind"] < MISSED] for part in parts]
             return {pid for part in waits for pid in part["pid"].tolist()}
