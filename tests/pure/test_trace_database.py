@@ -52,7 +52,10 @@ def test_nothing_is_left_of_a_command_that_is_ended(tmp_path: Path, number: sign
     spills.mkdir()
     code = (
         "import sltrace.analysis.latency as l, sltrace.cli.main as m\n"
-        f"l.stat = lambda trace, *_, **__: trace.sql({_LARGE!r})\n"
+        "def stat(trace, *_, **__):\n"
+        "    trace.connection.execute(\"SET threads = 1; SET memory_limit = '200MB'\")\n"
+        f"    return trace.sql({_LARGE!r})\n"
+        "l.stat = stat\n"
         "m.main()"
     )
     reading = subprocess.Popen(
