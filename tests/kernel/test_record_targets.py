@@ -136,15 +136,29 @@ def test_a_target_that_dies_ends_the_recording(record: Record) -> None:
 
 def test_killed_it_leaves_quotas_as_they_were_changed(record: Record) -> None:
     with cgroup("lowered", cpus=2) as group, record("--cgroup", group.name) as recording:
-        time.sleep(1.3)
-        group.limit(0.5)
-        time.sleep(2.6)
-        assert recording.end(signal.SIGKILL).code == -signal.SIGKILL
         number = group.id
-    quotas = recording.trace.sql(
-        "SELECT quota_us FROM cgroups WHERE cgroup_id = ? ORDER BY seen_ns", (number,)
-    )["quota_us"]
-    assert quotas.to_pylist() == [200_000, 50_000]
+        _until_quotas_are([200_000], recording.path, number)
+        group.limit(0.5)
+        _until_quotas_are([200_000, 50_000], recording.path, number)
+        assert recording.end(signal.SIGKILL).code == -signal.SIGKILL
+    assert _quotas(recording.path, number) == [200_000, 50_000]
+
+
+def _until_quotas_are(wanted: list[int], path: Path, cgroup_id: int) -> None:
+    """They are looked up each second."""
+    until = time.monotonic() + 30
+    while _quotas(path, cgroup_id) != wanted:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def _quotas(path: Path, cgroup_id: int) -> list[int]:
+    return (
+        Trace.open(path)
+        .sql("SELECT quota_us FROM cgroups WHERE cgroup_id = ? ORDER BY seen_ns", (cgroup_id,))
+        .column("quota_us")
+        .to_pylist()
+    )
 
 
 def test_a_cgroup_may_be_called_anything(tmp_path: Path) -> None:
