@@ -115,15 +115,14 @@ class CgroupNames:
         Raises:
             TargetError: There is none, and there was none before.
         """
-        mount = self._hierarchy.mount
         inside = self._hierarchy.inside(name)
-        root = mount / inside
+        root = self._hierarchy.folder(inside)
         # An empty name is a variable that is not set: it must not mean the whole machine.
         if not name or not root.is_dir() or ".." in Path(inside).parts:
             if name not in self._asked:
                 raise self._no_such(name, inside)
             path = self._find(self._asked[name])
-            return [] if path is None else [n for _, n in walk(mount / path.strip("/"))]
+            return [] if path is None else [n for _, n in walk(self._hierarchy.folder(path))]
         found = [number for _, number in walk(root)]
         if found:
             self._asked[name] = found[0]

@@ -35,6 +35,10 @@ class Hierarchy:
         """A cgroup's path below the mount, which may be in front of it or not."""
         return name.removeprefix(str(self.mount)).strip("/")
 
+    def folder(self, path: str) -> Path:
+        """Where a cgroup is, by its path from the tree's root."""
+        return self.mount / path.strip("/")
+
 
 def choose_hierarchy(proc: Path = Path("/proc")) -> Hierarchy:
     """The tree that tells tasks apart: v2, unless all its tasks are at its root."""
@@ -99,7 +103,7 @@ def processes_below(names: Iterable[str]) -> tuple[int, ...]:
     found: dict[int, None] = {}
     for name in names:
         for path, _ in walk(tree.mount / tree.inside(name)):
-            members = _members(tree.mount / path.strip("/"))
+            members = _members(tree.folder(path))
             found |= dict.fromkeys(process_of(number) for number in members)
     found.pop(0, None)
     return tuple(found)
@@ -131,7 +135,7 @@ def _top_of(folder: Path) -> Path:
 
 def quota_of(hierarchy: Hierarchy, path: str) -> tuple[int | None, int | None]:
     """CPU quota and period of a cgroup in us; None for no quota or unknown."""
-    folder = hierarchy.mount / path.strip("/")
+    folder = hierarchy.folder(path)
     try:
         if hierarchy.kind == "v2":
             quota, period = (folder / "cpu.max").read_text().split()
@@ -146,7 +150,7 @@ def quota_of(hierarchy: Hierarchy, path: str) -> tuple[int | None, int | None]:
 def throttled_ns(hierarchy: Hierarchy, path: str) -> int:
     """How long a cgroup's own CPU quota has been used up, on all CPUs together; 0 if unknown."""
     try:
-        stat = (hierarchy.mount / path.strip("/") / "cpu.stat").read_text()
+        stat = (hierarchy.folder(path) / "cpu.stat").read_text()
         told = dict(line.split() for line in stat.splitlines())
         if hierarchy.kind == "v2":
             return int(told.get("throttled_usec", 0)) * 1000
@@ -158,6 +162,6 @@ def throttled_ns(hierarchy: Hierarchy, path: str) -> int:
 def id_of(hierarchy: Hierarchy, path: str) -> int | None:
     """The id of a cgroup; None if there is none there any more."""
     try:
-        return (hierarchy.mount / path.strip("/")).stat().st_ino
+        return hierarchy.folder(path).stat().st_ino
     except OSError:
         return None

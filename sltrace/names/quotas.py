@@ -76,10 +76,11 @@ class QuotaHolders:
         held.throttled_ns = throttled
         # What has grown since it was read tells also of a quota that was taken away since; what it
         # was before that may be of one taken away long ago.
-        levels = list(throttled)
-        limited = [level for level in levels if first and quota_of(self._hierarchy, level)[0]]
+        limited = []
+        if first:
+            limited = [level for level in throttled if quota_of(self._hierarchy, level)[0]]
         # The innermost of equals comes first.
-        most = max(limited or levels, key=grown.__getitem__, default=path)
+        most = max(limited or throttled, key=grown.__getitem__, default=path)
         # Of one that is gone, nobody can say any more whether it had a quota itself.
         if grown.get(most) or (len(limited) == 1 and not gone):
             held.holder = id_of(self._hierarchy, most) or held.holder
