@@ -118,10 +118,11 @@ def test_filters_are_applied_in_the_kernel() -> None:
             return {pid for part in waits for pid in part["pid"].tolist()}
 
         both = (wanted.pid, other.pid)
-        assert seen(Filters(pids=(wanted.pid,), cpus=(here,))) == {wanted.pid}
+        assert seen(Filters(pids=(wanted.pid,))) == {wanted.pid}
         assert seen(Filters(comms=("wanted",), policies=(0,))) == {wanted.pid}
+        assert seen(Filters(pids=both, cpus=(here,))) == {*both}
         assert seen(Filters(pids=both, policies=(1,))) == set()
-        assert seen(Filters(pids=both, cpus=(elsewhere,))) == set()
+        assert seen(Filters(pids=both, comms=("other",), cpus=(elsewhere,))) == set()
     with pytest.raises(TargetError, match="there is no CPU"):
         bcc_probes(Settings(filters=Filters(cpus=(4095,))))
 
