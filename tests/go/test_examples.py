@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import time
@@ -13,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.cgroups import cgroup
-from tests.support.cli import in_process
+from tests.support.cli import told
 from tests.support.golang import go_program
 from tests.support.loads import put_first
 from tests.support.programs import ROOT
-from tests.support.recorder import recorder
+from tests.support.recorder import of_pids, recorder
 
 pytestmark = pytest.mark.bpf
 
@@ -46,9 +45,7 @@ def service(name: str, *options: str, group: Path | None = None) -> Iterator[int
 
 
 def findings(path: Path) -> list[dict[str, object]]:
-    done = in_process("go", str(path), "--json")
-    assert done.returncode == 0, done.stderr
-    found: list[dict[str, object]] = json.loads(done.stdout)["findings"]
+    found: list[dict[str, object]] = told("go", path)["findings"]
     return found
 
 
@@ -95,9 +92,9 @@ def test_cures_are_silent(tmp_path: Path) -> None:
         cgroup("sltrace-go-test", cpus=0.5) as limited,
         service("go_quota", "-cured", group=limited.procs) as f,
     ):
-        pids = [o for pid in (a, b, c, d, e, f) for o in ("--pid", pid)]
-        with recorder(tmp_path / "c.slt", *pids, "-d", SECONDS) as recording:
-            for pid in (a, b, c, d, e, f):
+        pids = (a, b, c, d, e, f)
+        with recorder(tmp_path / "c.slt", *of_pids(pids), "-d", SECONDS) as recording:
+            for pid in pids:
                 put_first(pid)
             recording.wait()
     targets = recording.trace.sql("SELECT level FROM targets").to_pylist()

@@ -20,13 +20,14 @@ from sltrace.capture.probes import LibbpfProbes
 from sltrace.capture.settings import Settings
 from sltrace.names.processes import EXIT
 from tests.kernel.conftest import Contended, Traps
-from tests.support.loads import run
+from tests.support.loads import run, voluntary_switches
 from tests.support.programs import program
 from tests.support.recorder import Record
 from tests.support.schedstat import compare, counter, rows_of
 
 pytestmark = [pytest.mark.bpf, pytest.mark.alone]
 
+_SELF = Path("/proc/thread-self")
 _SLOTS, _SLEEPS = 1024, 40
 _MISSED = 16
 """Kinds of record from here on are waits that were not seen whole (probes/wait_record.h)."""
@@ -143,17 +144,12 @@ class _Sleeper(threading.Thread):
 
     def run(self) -> None:
         self.began.wait()
-        before = _voluntary_switches()
+        before = voluntary_switches(_SELF)
         self.start_ns = time.monotonic_ns()
         for _ in range(_SLEEPS):
             time.sleep(self.ms / 1000)
         self.end_ns = time.monotonic_ns()
-        self.blocks = _voluntary_switches() - before
-
-
-def _voluntary_switches() -> int:
-    status = Path("/proc/thread-self/status").read_text()
-    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+        self.blocks = voluntary_switches(_SELF) - before
 
 
 @contextmanager

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.cgroups import cgroup
-from tests.support.cli import in_process
+from tests.support.cli import told
 from tests.support.loads import LoadError, allowed_cpus, load, run
 from tests.support.recorder import Record
 
@@ -20,9 +19,7 @@ _FIRST = ["nice", "-n", "-20"]
 
 
 def _blame(path: Path, by: str) -> list[dict[str, Any]]:
-    done = in_process("blame", str(path), "--by", by, "--json")
-    assert done.returncode == 0, done.stderr
-    cells: list[dict[str, Any]] = json.loads(done.stdout)["cells"]
+    cells: list[dict[str, Any]] = told("blame", path, "--by", by)["cells"]
     return cells
 
 

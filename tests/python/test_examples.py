@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
@@ -15,11 +14,11 @@ import pytest
 
 from sltrace.trace.reader import Trace
 from tests.support.cgroups import cgroup
-from tests.support.cli import in_process
+from tests.support.cli import told
 from tests.support.loads import put_first
 from tests.support.programs import ROOT
 from tests.support.pythons import service
-from tests.support.recorder import Record
+from tests.support.recorder import Record, of_pids
 
 pytestmark = pytest.mark.bpf
 
@@ -43,9 +42,7 @@ DISEASES = {
 
 
 def _findings(path: Path) -> list[dict[str, Any]]:
-    done = in_process("python", str(path), "--json")
-    assert done.returncode == 0, done.stderr
-    found: list[dict[str, Any]] = json.loads(done.stdout)["findings"]
+    found: list[dict[str, Any]] = told("python", path)["findings"]
     return found
 
 
@@ -126,8 +123,7 @@ def pools(request: pytest.FixtureRequest, record_once: Record) -> Pools:
             shared: stack.enter_context(service(request.param, "pools", shared, 60)).pid
             for shared in POOLS
         }
-        options = [text for pid in pids.values() for text in ("--pid", pid)]
-        recording = stack.enter_context(record_once(*options))
+        recording = stack.enter_context(record_once(*of_pids(pids.values())))
         for pid in pids.values():
             put_first(pid)
         time.sleep(1.5)

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import signal
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,25 +13,13 @@ from pathlib import Path
 import pytest
 
 from sltrace.analysis.python.report import python_report
-from sltrace.trace.reader import Trace
 from tests.support.programs import FLAGS, build
-from tests.support.pythons import PROGRAMS, WANTED, interpreter, service, those_here
-from tests.support.recorder import Record, Recorder
+from tests.support.pythons import PROGRAMS, interpreter, naps, service, those_here
+from tests.support.recorder import Record, Recorder, of_pids
 
 pytestmark = pytest.mark.bpf
 
 _SHARED = (*FLAGS, "-shared", "-fPIC")
-
-
-def _naps(trace: Trace, name: str) -> dict[int, int]:
-    """How many waits there are in a function, by process."""
-    rows = trace.sql(
-        "SELECT w.pid, count(*) AS n FROM waits w JOIN stacks k ON k.stack_id = w.stack_runtime "
-        "JOIN frames f ON f.pid = k.pid AND f.address = k.addresses[1] "
-        "WHERE w.kind = 'blocked' AND w.reason = 'sleep' AND f.name = ? GROUP BY w.pid",
-        [name],
-    ).to_pylist()
-    return {r["pid"]: r["n"] for r in rows}
 
 
 def _children(pid: int) -> set[int]:
@@ -50,8 +34,8 @@ def test_children_of_while_the_recorder_starts(record: Record) -> None:
             meanwhile = _children(process.pid)
             time.sleep(0.8)
     assert len(meanwhile - before) >= 3
-    naps = _naps(recording.trace, "nap_of_a_child")
-    assert [pid for pid in sorted(meanwhile) if naps.get(pid, 0) < 3] == []
+    of_children = naps(recording.trace, "nap_of_a_child")
+    assert [pid for pid in sorted(meanwhile) if of_children.get(pid, 0) < 3] == []
     rows = recording.trace.sql("SELECT pid, level FROM targets").to_pylist()
     assert {r["pid"] for r in rows if r["level"]} >= {process.pid, *meanwhile}
 
@@ -86,8 +70,8 @@ def test_an_exec_by_another_thread_than_the_first(record: Record) -> None:
         time.sleep(1)
         process.send_signal(signal.SIGUSR1)
         time.sleep(1.8)
-    assert _naps(recording.trace, "before_the_exec").get(process.pid, 0) > 3
-    assert _naps(recording.trace, "after_the_exec").get(process.pid, 0) > 3
+    assert naps(recording.trace, "before_the_exec").get(process.pid, 0) > 3
+    assert naps(recording.trace, "after_the_exec").get(process.pid, 0) > 3
     targets = recording.trace.sql("SELECT pid, version FROM targets ORDER BY from_ns").to_pylist()
     assert [(t["pid"], t["version"][:4]) for t in targets] == [
         (process.pid, "3.11"),
@@ -123,8 +107,7 @@ def calling(record_once: Record, tmp_path_factory: pytest.TempPathFactory) -> Ca
             for version, rests, rest_us in _CALLING
             if version in here
         }
-        pids = [text for p in processes.values() for text in ("--pid", p.pid)]
-        with record_once(*pids) as recording:
+        with record_once(*of_pids(p.pid for p in processes.values())) as recording:
             time.sleep(0.2)
             for process in processes.values():
                 process.send_signal(signal.SIGUSR1)
@@ -201,141 +184,13 @@ def test_workers_that_are_replaced_have_the_disease_of_their_service(record: Rec
     assert all("compute (replaced.py" in f.sentence for f in found)
 
 
-def _shared_library() -> tuple[str, str]:
-    """A libpython that can be loaded, and the PYTHONHOME that it needs."""
-    code = (
-        "import os, sys, sysconfig as s\n"
-        "names = (s.get_config_var('INSTSONAME'), s.get_config_var('LDLIBRARY'))\n"
-        "paths = [os.path.join(s.get_config_var('LIBDIR'), n) for n in names if n and '.so' in n]\n"
-        "print(next((p for p in paths if os.path.exists(p)), ''))\n"
-        "print(sys.base_prefix)\n"
-    )
-    for name in ("3.13", *(n for n in WANTED if n != "3.13")):
-        done = subprocess.run(
-            [interpreter(name), "-c", code], capture_output=True, text=True, check=True
-        )
-        library, home = done.stdout.split("\n")[:2]
-        # What was unpacked elsewhere says where it would be installed: another one may be there.
-        if library and Path(library).is_relative_to(home):
-            return library, home
-    pytest.skip("no shared libpython on this machine: a program that loads one is NOT TESTED")
-
-
-def test_a_python_that_is_loaded_later(record: Record) -> None:
-    library, home = _shared_library()
-    program = build("embedder", (PROGRAMS / "embedder.c",), flags=(*FLAGS, "-ldl"))
-    process = subprocess.Popen(
-        [program, library],
-        stdin=subprocess.PIPE,
-        env={"PATH": os.environ["PATH"], "PYTHONHOME": home},
-    )
-    assert process.stdin
-    try:
-        with record("--pid", process.pid) as recording:
-            time.sleep(0.7)
-            process.stdin.close()
-            time.sleep(2.6)
-            assert process.poll() is None
-    finally:
-        process.kill()
-        process.wait()
-        process.stdin.close()
-    rows = recording.trace.sql("SELECT pid, level, why FROM targets").to_pylist()
-    assert rows == [{"pid": process.pid, "level": 1, "why": ""}]
-    assert _naps(recording.trace, "nap_of_the_embedded").get(process.pid, 0) > 3
-
-
-_COLLECT = """
-import gc, time
-print("ready", flush=True)
-while True:
-    gc.collect()
-    time.sleep(0.02)
-"""
-
-
-def _copied(folder: Path) -> Path:
-    """A file of its own with a whole interpreter in it; a distribution's has it in no library."""
-    folder.mkdir()
-    return Path(shutil.copy(interpreter("stripped 3.11"), folder / "python3.11"))
-
-
-@contextmanager
-def _collecting(python: Path, home: str = "/usr", **env: str) -> Iterator[int]:
-    """Runs what collects garbage 40 times a second on an interpreter; its pid."""
-    process = subprocess.Popen(
-        [python, "-c", _COLLECT],
-        stdout=subprocess.PIPE,
-        env={"PATH": os.environ["PATH"], "PYTHONHOME": home, **env},
-    )
-    assert process.stdout
-    try:
-        assert process.stdout.readline()
-        yield process.pid
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-
-def _collections(trace: Trace) -> dict[int, int]:
-    rows = trace.sql(
-        "SELECT pid, count(*) AS n FROM waits WHERE kind = 'stw' AND reason = 'gc' GROUP BY pid"
-    ).to_pylist()
-    return {r["pid"]: r["n"] for r in rows}
-
-
-def test_collections_of_two_copies_of_an_interpreter(record: Record, tmp_path: Path) -> None:
-    """As in two containers of one image, or two virtual environments."""
-    with ExitStack() as stack:
-        pids = [stack.enter_context(_collecting(_copied(tmp_path / n))) for n in ("one", "two")]
-        with record(*(text for pid in pids for text in ("--pid", pid))) as recording:
-            time.sleep(1)
-    found = _collections(recording.trace)
-    assert {pid for pid, n in found.items() if n > 5} == set(pids)
-
-
-def test_collections_of_interpreters_whose_files_were_removed_or_replaced(
-    record: Record, tmp_path: Path
-) -> None:
-    """As an upgrade does while the service runs on."""
-    removed, replaced = _copied(tmp_path / "removed"), _copied(tmp_path / "replaced")
-    with _collecting(removed) as one, _collecting(replaced) as other:
-        removed.unlink()
-        replaced.unlink()
-        shutil.copy("/bin/sleep", replaced)
-        with record("--pid", one, "--pid", other) as recording:
-            time.sleep(1)
-    found = _collections(recording.trace)
-    assert min(found.get(one, 0), found.get(other, 0)) > 5
-
-
-def test_collections_of_an_interpreter_that_was_optimized_as_a_whole(
-    record: Record, tmp_path: Path
-) -> None:
-    """The linker has given the collector, which is not exported, another name."""
-    library, home = _shared_library()
-    if not shutil.which("objcopy"):
-        pytest.skip("no objcopy on this machine: a collector of another name is NOT TESTED")
-    symbol = "gc_collect_main"
-    renaming = f"--redefine-sym={symbol}={symbol}.lto_priv.0"
-    subprocess.run(["objcopy", renaming, library, tmp_path / Path(library).name], check=True)
-    python = Path(home, "bin", "python3")
-    with (
-        _collecting(python, home, LD_LIBRARY_PATH=str(tmp_path)) as pid,
-        record("--pid", pid) as recording,
-    ):
-        time.sleep(1)
-    assert _collections(recording.trace).get(pid, 0) > 5
-
-
 @pytest.mark.parametrize(("program", "place"), [("at_times", "synchronous"), ("events", "handle")])
 def test_what_is_on_no_loop_blocks_none(program: str, place: str, record: Record) -> None:
     """A loop that is run at times, and a thread that asks epoll at times."""
     with service("3.12", program, 30) as process, record("--pid", process.pid) as recording:
         time.sleep(2)
     trace = recording.trace
-    assert _naps(trace, place).get(process.pid, 0) > 5
+    assert naps(trace, place).get(process.pid, 0) > 5
     loops = trace.sql("SELECT tid, wait_ns FROM waits WHERE kind = 'loop'").to_pylist()
     assert len(loops) > 3
     # A loop that has ended does not go on until the next one begins.
@@ -382,7 +237,7 @@ def test_a_child_that_c_forked(version: str, record: Record) -> None:
             time.sleep(1)
     targets = recording.trace.sql("SELECT pid, level, why FROM targets").to_pylist()
     assert targets == [{"pid": child, "level": 1, "why": ""}]
-    assert _naps(recording.trace, "nap_of_the_child").get(child, 0) > 3
+    assert naps(recording.trace, "nap_of_the_child").get(child, 0) > 3
 
 
 @pytest.mark.parametrize("name", ["3.12", "3.14"])

@@ -22,7 +22,7 @@ from sltrace.trace.reader import Trace
 from tests.python.conftest import Contending
 from tests.support.loads import load, put_first, until_switched
 from tests.support.pythons import PROGRAMS, WANTED, interpreter, service, those_here
-from tests.support.recorder import Record
+from tests.support.recorder import Record, of_pids
 
 pytestmark = pytest.mark.bpf
 
@@ -90,8 +90,8 @@ def _tasks(
             for version in versions
         }
         pids = {version: process.pid for version, process in processes.items()}
-        options = [text for pid in pids.values() for text in ("--pid", pid)]
-        recording = stack.enter_context(record(*options, *more, "--python-rate", 0))
+        options = (*of_pids(pids.values()), *more, "--python-rate", 0)
+        recording = stack.enter_context(record(*options))
         time.sleep(0.6)
         if busy:
             until_switched(45_000, busy)
@@ -208,7 +208,7 @@ def collecting(record_once: Record, tmp_path_factory: pytest.TempPathFactory) ->
             for version in those_here(_COLLECTING)
         }
         pids = {version: process.pid for version, process in processes.items()}
-        with record_once(*(o for pid in pids.values() for o in ("--pid", pid))) as recording:
+        with record_once(*of_pids(pids.values())) as recording:
             # They sleep once after each.
             until_switched(70, *pids.values())
             for process in processes.values():

@@ -17,7 +17,7 @@ import pytest
 from sltrace.capture.python.frames import UNREADABLE
 from sltrace.trace.reader import Trace
 from tests.support.pythons import WANTED, interpreter, service, those_here
-from tests.support.recorder import Record
+from tests.support.recorder import Record, of_pids
 
 pytestmark = pytest.mark.bpf
 
@@ -89,8 +89,7 @@ def sleepers(record_once: Record, tmp_path_factory: pytest.TempPathFactory) -> S
             version: stack.enter_context(service(version, "sleepers", logs / version, 30)).pid
             for version in those_here(WANTED)
         }
-        options = [text for pid in pids.values() for text in ("--pid", pid)]
-        with record_once(*options, "--python-rate", 0) as recording:
+        with record_once(*of_pids(pids.values()), "--python-rate", 0) as recording:
             time.sleep(1)
         # It does not find the version of a process that another loader than the system's began.
         spied = {version: _py_spy(pids[version]) for version in pids if version != "3.14"}

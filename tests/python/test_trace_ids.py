@@ -19,7 +19,7 @@ from tests.python.conftest import Contending
 from tests.support.loads import until_switched
 from tests.support.programs import ROOT
 from tests.support.pythons import WANTED, interpreter, service, those_here
-from tests.support.recorder import Record
+from tests.support.recorder import Record, of_pids
 from tests.support.spanlog import checked
 
 pytestmark = pytest.mark.bpf
@@ -52,8 +52,7 @@ def spans(record_once: Record, tmp_path_factory: pytest.TempPathFactory) -> Call
                 for version in here[2 * pair : 2 * pair + 2]
             }
             pids = {version: process.pid for version, process in processes.items()}
-            options = [text for pid in pids.values() for text in ("--pid", pid)]
-            with record_once(*options, "--python-rate", 0) as recording:
+            with record_once(*of_pids(pids.values()), "--python-rate", 0) as recording:
                 time.sleep(2.5)
                 until_switched(2_000, *pids.values())
             for process in processes.values():
@@ -130,7 +129,7 @@ def collected(record_once: Record, tmp_path_factory: pytest.TempPathFactory) -> 
         }
         time.sleep(0.5)
         pids = {version: process.pid for version, process in processes.items()}
-        with record_once(*(o for pid in pids.values() for o in ("--pid", pid))) as recording:
+        with record_once(*of_pids(pids.values())) as recording:
             time.sleep(1.5)
         for process in processes.values():
             process.terminate()
@@ -219,9 +218,7 @@ def _beside_ddtrace(programs: dict[str, tuple[str, ...]], record: Record, logs: 
         # So that their loops, and what they import, are known.
         time.sleep(0.5)
         until_switched(500, *pids.values())
-        with record(*(o for pid in pids.values() for o in ("--pid", pid)), "--python-rate", 0) as (
-            recording
-        ):
+        with record(*of_pids(pids.values()), "--python-rate", 0) as recording:
             time.sleep(0.6)
             until_switched(500, *pids.values())
             for name in programs:

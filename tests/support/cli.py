@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 from sltrace.cli.main import run
@@ -34,3 +36,10 @@ def in_process(*arguments: str) -> subprocess.CompletedProcess[str]:
     for stream in (out, err):
         stream.seek(0)
     return subprocess.CompletedProcess(arguments, code, out.read(), err.read())
+
+
+def told(*arguments: str | Path) -> Any:
+    """What a command tells with --json, which it must end well with."""
+    done = in_process(*map(str, arguments), "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)

@@ -204,6 +204,12 @@ def read_schedstat(pid: int, tid: int | None = None) -> tuple[int, int, int]:
     return int(cpu_ns), int(delay_ns), int(slices)
 
 
+def voluntary_switches(task: Path) -> int:
+    """How often a thread has given up its CPU so far; `task` is its folder in /proc."""
+    status = (task / "status").read_text(encoding="utf-8", errors="replace")
+    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+
 def put_first(pid: int) -> None:
     """Gives a process the CPU before all others: what they do must not look like its doing.
 
@@ -234,8 +240,7 @@ def _switches(pid: int) -> int:
     for task in Path(f"/proc/{pid}/task").iterdir():
         # A thread may have ended meanwhile.
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            status = (task / "status").read_text(encoding="utf-8", errors="replace")
-            found += int(status.rpartition("\nvoluntary_ctxt_switches:")[2].split()[0])
+            found += voluntary_switches(task)
     return found
 
 

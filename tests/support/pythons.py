@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from sltrace.trace.reader import Trace
 from tests.support.programs import ROOT
 
 PROGRAMS = Path(__file__).parents[1] / "python" / "programs"
@@ -128,3 +129,14 @@ def service(
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+def naps(trace: Trace, name: str) -> dict[int, int]:
+    """How many waits there are in a function, by process."""
+    rows = trace.sql(
+        "SELECT w.pid, count(*) AS n FROM waits w JOIN stacks k ON k.stack_id = w.stack_runtime "
+        "JOIN frames f ON f.pid = k.pid AND f.address = k.addresses[1] "
+        "WHERE w.kind = 'blocked' AND w.reason = 'sleep' AND f.name = ? GROUP BY w.pid",
+        [name],
+    ).to_pylist()
+    return {r["pid"]: r["n"] for r in rows}

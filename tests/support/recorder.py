@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -81,6 +81,11 @@ class Recorder:
 def command(*arguments: str | Path) -> list[str]:
     """The command line of the sltrace in this checkout."""
     return [sys.executable, "-m", "sltrace", *map(str, arguments)]
+
+
+def of_pids(pids: Iterable[int]) -> list[str | int]:
+    """Options for the recorder: each of these processes."""
+    return [text for pid in pids for text in ("--pid", pid)]
 
 
 def sltrace(
