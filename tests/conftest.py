@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What runs for real shares its CPUs with whatever else this machine does.
 
     A burst from outside can break a premise (a load that did not get its CPU); a defect fails
-    again. Reruns are listed at the end.
+    again. Reruns are listed at the end, with what failed.
     """
     for item in items:
         if item.get_closest_marker("bpf") or item.get_closest_marker("browser"):
@@ -76,6 +76,10 @@ def _record_again(item: pytest.Item) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in terminalreporter.stats.get("rerun", []):
+        crash = getattr(report.longrepr, "reprcrash", None)
+        why = crash.message if crash else str(report.longrepr)
+        terminalreporter.line(f"RERUN {report.nodeid}: {' '.join(why.split())[:300]}")
     skipped = [
         report
         for report in terminalreporter.stats.get("skipped", [])
