@@ -204,6 +204,15 @@ def read_schedstat(pid: int, tid: int | None = None) -> tuple[int, int, int]:
     return int(cpu_ns), int(delay_ns), int(slices)
 
 
+def stolen_ns() -> int:
+    """Time the hypervisor has taken from all CPUs so far, in whole ticks of 10 ms.
+
+    It is in a thread's wall time, but neither in its CPU time nor in its run delay.
+    """
+    first = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0]
+    return int(first.split()[8]) * 10_000_000
+
+
 def voluntary_switches(task: Path) -> int:
     """How often a thread has given up its CPU so far; `task` is its folder in /proc."""
     status = (task / "status").read_text(encoding="utf-8", errors="replace")
