@@ -16,7 +16,7 @@ from sltrace.cli.recordsettings import refuse_what_does_nothing, settings_option
 from sltrace.cli.shared import force_trace_option
 from sltrace.cli.statusline import StatusLine
 from sltrace.cli.values import size_in_bytes
-from sltrace.errors import CannotRecord, OutputError, SltraceError
+from sltrace.errors import CannotRecord, OutputError, SltraceError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,8 +25,19 @@ if TYPE_CHECKING:
     from sltrace.capture.settings import Settings
 
 
+class _Record(click.Command):
+    """Where a script's COMMAND came out empty it would record until Ctrl-C instead."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        announced = args[-1:] == ["--"] and not ctx.resilient_parsing
+        rest = super().parse_args(ctx, args)
+        if announced and not ctx.params["command_line"]:
+            raise UsageError("there is no command behind --", "name one, or leave -- out")
+        return rest
+
+
 # What follows COMMAND is its own, as behind perf, strace and sudo, also where -- was forgotten.
-@click.command("record", context_settings={"allow_interspersed_args": False})
+@click.command("record", cls=_Record, context_settings={"allow_interspersed_args": False})
 @click.argument("command_line", metavar="[-- COMMAND ...]", nargs=-1, type=click.UNPROCESSED)
 @click.option(
     "-o",
