@@ -59,7 +59,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)]
     done = subprocess.run(mount, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"cannot mount a small disk: {done.stderr.strip()}")
@@ -71,7 +71,7 @@ def test_a_disk_that_fills_up(small_disk: Path) -> None:
     """The recording ends before, and the trace is whole: names and all that comes last, too."""
     path = small_disk / "full.slt"
     options = ("-d", "25", "--stacks", "kernel", "--comm", "pingpong")
-    with load("pingpong", "--duration", 30, "--pairs", 4, "--rate", 2000):
+    with load("pingpong", "--duration", 30, "--pairs", 4, "--rate", 5000):
         done = sltrace("record", "-q", "-o", path, *options)
     one_line(done, 6, "nearly full", str(path))
     trace = Trace.open(path)
