@@ -25,7 +25,11 @@ def test_preemption_inside_a_system_call_is_a_wait(traps: Traps) -> None:
     assert len(in_kernel) > 0.5 * len(preempted)
     if not outcome.values["rt_error"]:
         blamed = sum(r["culprit_tid"] == waker.tid for r in preempted)
-        assert blamed > 0.9 * len(preempted)
+        # What else runs on this machine gets the CPU as well.
+        ours = [t.tid for t in outcome.threads]
+        others = sum(bool(r["culprit_tid"]) and r["culprit_tid"] not in ours for r in preempted)
+        assert blamed > 0.95 * (len(preempted) - others)
+        assert blamed > 0.5 * len(preempted)
 
 
 def test_a_queued_thread_that_is_moved_keeps_waiting(traps: Traps) -> None:

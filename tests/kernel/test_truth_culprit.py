@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,6 @@ from tests.support.loads import LoadError, allowed_cpus, load, run
 from tests.support.recorder import Record
 
 pytestmark = [pytest.mark.bpf, pytest.mark.alone]
-
-_FIRST = ["nice", "-n", "-20"]
-"""Whatever else runs on this machine must not be what the victim waits for."""
 
 
 def _blame(path: Path, by: str) -> list[dict[str, Any]]:
@@ -44,9 +42,16 @@ def test_a_hog_on_the_same_cpu_is_named(record: Record, policy: str) -> None:
         hog += ["--busy-us", 6000, "--period-us", 10_000, "--priority", 2]
     victim = ["--duration", 3, "--cpu", cpu, "--comm", "thevictim", "--period-us", 3000]
     victim += ["--burst-us", 1500]
-    with record() as recording, load("hog", *hog, prefix=_FIRST) as running:
+    with ExitStack() as stack:
+        together = None
+        if policy == "other":
+            # Where sessions have groups of their own (autogroup) nice is worth nothing between two.
+            together = stack.enter_context(cgroup("together"))
+            together.weigh(100)
+        recording = stack.enter_context(record())
+        running = stack.enter_context(load("hog", *hog, within=together))
         try:
-            waited = run("victim", *victim, "--policy", patient, prefix=_FIRST).one("victim")
+            waited = run("victim", *victim, "--policy", patient, within=together).one("victim")
         finally:
             running.stop()
         try:
@@ -67,9 +72,7 @@ def test_the_neighbours_cgroup_is_named(record: Record) -> None:
     with cgroup("loud") as loud, cgroup("meek") as meek, record() as recording:
         # What runs outside of it must not be what the victim waits for.
         loud.weigh(100)
-        with load(
-            "quota", "--duration", 9, "--threads", 2, prefix=[*_FIRST, *_on(cpu)], within=loud
-        ) as noise:
+        with load("quota", "--duration", 9, "--threads", 2, prefix=_on(cpu), within=loud) as noise:
             options = ("--duration", 3, "--period-us", 3000, "--burst-us", 500)
             # With SCHED_IDLE it waited for all of the 9 s now and then: the weight of its cgroup's
             # queue is then 3 of 1,024 while the kernel still counts load of it on another CPU.
