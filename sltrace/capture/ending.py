@@ -61,9 +61,11 @@ class Ending:
         if self._previous[signal.SIGHUP] == signal.SIG_IGN:
             # Below nohup. SIGINT is ignored by whatever a script starts with &.
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        if self._command_line:
-            self._hold_child(blocked)
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        try:
+            if self._command_line:
+                self._hold_child(blocked)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         return self
 
     def __exit__(
