@@ -145,8 +145,10 @@ class FrameTable:
         end = 0
         for stack, depth in zip(stacks, depths, strict=True):
             begin, end = end, end + depth
-            # Where the outermost frame was not read, the outermost coroutine may not be there.
-            if depth and ids[end - 1] not in self._unknown:
-                names = map(self._coroutines.get, reversed(ids[begin:end]))
-                if name := next(filter(None, names), None):
+            for number in reversed(ids[begin:end]):
+                # Where a frame was not read, the outermost coroutine may be that one's.
+                if number in self._unknown:
+                    break
+                if name := self._coroutines.get(number):
                     self._tasks[stack] = name
+                    break
