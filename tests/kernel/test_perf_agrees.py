@@ -64,7 +64,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
     folder = tmp_path_factory.mktemp("perf")
     data = folder / "perf.data"
     events = ",".join(f"sched:{name}" for name in _EVENTS)
-    perf = ["perf", "record", "-a", "-k", "CLOCK_MONOTONIC", "-m", "16M", "-e", events]
+    perf = ["perf", "record", "-a", "-k", "CLOCK_MONOTONIC", "-m", "64M", "-e", events]
     with recorder(folder / "all.slt") as recording:
         outcome = run("contend", "--duration", 2, prefix=[*perf, "-o", str(data), "--"])
     assert not re.search(r"LOST.* events: *[1-9]", _perf("report", "--stats", data))
