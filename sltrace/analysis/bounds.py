@@ -19,6 +19,7 @@ from sltrace.analysis.missing import SCHEDULER, Missing, missing_waits
 from sltrace.analysis.selection import Selection, tables
 from sltrace.model import GO_PROBE_KINDS, Kind
 from sltrace.plural import counted
+from sltrace.trace.notes import noted_of_goroutines
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,6 +118,8 @@ def _rows_are_gone(trace: Trace) -> bool:
 
 
 def _beyond_histograms(rule: Rule) -> str:
+    if not SCHEDULER.issuperset(rule.kinds):
+        return "recorded with --histogram-only, which keeps no waits of runtimes"
     strange = [d.name for d in rule.where.dimensions if not d.in_histograms]
     if strange:
         return f"recorded with --histogram-only, which does not tell {', '.join(strange)}"
@@ -189,9 +192,18 @@ class _Waits:
     def _sampled(self) -> str:
         """Why how many there were is not known; empty where all became rows."""
         one_in = self._sums.get("one_in", 1)
+        if self._is_of_goroutines:
+            # Where none became a row there may have been some all the same.
+            one_in = max(one_in, *noted_of_goroutines(self._trace.meta), 1)
         if one_in > 1:
             return f"one wait in {one_in} became a row"
         return self._trace.looked_in_part if self._is_of_probes else ""
+
+    @property
+    def _is_of_goroutines(self) -> bool:
+        """Whether waits of goroutines may be among them."""
+        goroutines = {Kind.GOROUTINE.label, Kind.GOROUTINE_BLOCKED.label}
+        return not goroutines.isdisjoint(self._selection.kinds or goroutines)
 
     @property
     def _is_of_probes(self) -> bool:

@@ -6,7 +6,7 @@ are exact, and each difference has an interval from `sltrace.analysis.confidence
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -228,8 +228,11 @@ def _groups(sides: tuple[Side, Side], dimension: Dimension, limit: int) -> Group
         key=lambda k: (-abs(sums[1].get(k, 0) - sums[0].get(k, 0)), str(k)),
     )
     shown, others = keys[:limit], keys[limit:]
-    redrawn = Redrawn(*(_group_blocks(side, dimension, shown) for side in sides))
-    spreads = redrawn.totals()
+    # Each side's own: it may be selected by this dimension.
+    blocks = (
+        _group_blocks(side, dimension, shown, own) for side, own in zip(sides, sums, strict=True)
+    )
+    spreads = Redrawn(*blocks).totals()
     rest = [sum(s.get(k, 0) for k in others) for s in sums]
     return Groups(
         by=dimension.name,
@@ -238,13 +241,21 @@ def _groups(sides: tuple[Side, Side], dimension: Dimension, limit: int) -> Group
                 key,
                 sums[0].get(key, 0),
                 sums[1].get(key, 0),
-                spread if dimension.name != "kind" or _comparable(sides, key) else None,
+                spread if _judged(sides, dimension, key) else None,
             )
             for key, spread in zip(shown, spreads, strict=True)
         ),
         rest=Change(None, rest[0], rest[1]) if others else None,
         rest_groups=len(others),
     )
+
+
+def _judged(sides: tuple[Side, Side], dimension: Dimension, key: Value) -> bool:
+    """Whether a group's total is of like parts of the waits on both sides."""
+    kinds = (
+        [key] if dimension.name == "kind" else [k for s in sides for k in s.selection.kinds or ()]
+    )
+    return all(_comparable(sides, kind) for kind in kinds)
 
 
 def _sums(side: Side, dimension: Dimension) -> dict[Value, float]:
@@ -257,9 +268,11 @@ def _sums(side: Side, dimension: Dimension) -> dict[Value, float]:
     return {row["k"]: row["total"] / side.timed(dimension, row["k"]).size for row in rows}
 
 
-def _group_blocks(side: Side, dimension: Dimension, keys: Sequence[Value]) -> Blocks:
+def _group_blocks(
+    side: Side, dimension: Dimension, keys: Sequence[Value], own: Container[Value]
+) -> Blocks:
     count = blocks_of(side.span_ns)
-    values = {**side.selection.values, dimension.name: tuple(keys)}
+    values = {**side.selection.values, dimension.name: tuple(k for k in keys if k in own)}
     narrowed = replace(side, selection=replace(side.selection, values=values))
     index = {key: i for i, key in enumerate(keys)}
     totals = np.zeros((count, len(keys)))

@@ -37,7 +37,7 @@ def from_histograms(
     counts: dict[tuple[Value, ...], NDArray[np.int64]] = {}
     for row in buckets:
         keys = _keys(row, by)
-        counts.setdefault(keys, np.zeros(N_BUCKETS, np.int64))[row["bucket"]] = row["n"]
+        counts.setdefault(keys, np.zeros(N_BUCKETS, np.int64))[row["place"]] = row["n"]
     empty = np.zeros(N_BUCKETS, np.int64)
     ranked = [_places(_keys(row, by), counts.get(_keys(row, by), empty)) for row in sums]
     known: dict[Place, int] = {}
@@ -52,7 +52,7 @@ def histogram_counts(trace: Trace, selection: Selection) -> NDArray[np.int64]:
     """Waits by bucket, shape (N_BUCKETS,); the selection as for `from_histograms`."""
     counts = np.zeros(N_BUCKETS, np.int64)
     for row in _grouped(trace, "histograms", (), selection, _BUCKET, ""):
-        counts[row["bucket"]] = row["n"]
+        counts[row["place"]] = row["n"]
     return counts
 
 
@@ -130,7 +130,8 @@ def _grouped(
 ) -> list[dict[str, int]]:
     condition, parameters = selection.where()
     columns = [f"{d.sql} AS k{i}" for i, d in enumerate(by)]
-    columns += [f"{bucket} AS bucket"] if bucket else []
+    # Not called bucket: DuckDB would group by the column of that name.
+    columns += [f"{bucket} AS place"] if bucket else []
     figures = ["sum(count)::BIGINT AS n", *([total] if total else [])]
     names = ", ".join(c.rsplit(" AS ", 1)[1] for c in columns)
     rows: list[dict[str, int]] = trace.sql(

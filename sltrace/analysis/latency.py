@@ -239,7 +239,8 @@ def _notes(trace: Trace, source: Source) -> tuple[str, ...]:
             which += f" under {format_duration(threshold)}, and where a wait is missing,"
         notes.append(_between(which))
         if beside := _kinds_beside_histograms(trace):
-            notes.append(f"waits of kind {', '.join(beside)} are not in them: --kept shows those")
+            shows = "" if trace.meta.get("histogram_only") else ": --kept shows those"
+            notes.append(f"waits of kind {', '.join(beside)} are not in them{shows}")
     elif threshold := min_latency_ns(trace):
         notes.append(f"only waits of {format_duration(threshold)} or more were kept")
     return tuple(notes)

@@ -34,6 +34,9 @@ _IN_MISSED = ("comm", "pid", "tid", "cpu")
 _OF_CPUS = ("cpu", "node")
 """Dimensions by which lost waits can be told apart: they are counted by CPU."""
 
+_OF_ONE_WAIT = ("state", "goid")
+"""Dimensions in which other waits of a thread say nothing of one that was not seen whole."""
+
 _SECOND = 1_000_000_000
 _ALWAYS = (1 << 63) - 1
 
@@ -198,7 +201,7 @@ def losses(trace: Trace, selection: Selection = EVERYTHING) -> Losses:
         parameters,
     ).to_pylist()
     intervals = lost_in(trace, selection)
-    condition, parameters, _ = missed_among(selection)
+    condition, parameters, _ = missed_among(trace, selection)
     missed = trace.sql(
         "SELECT cause, count(*) AS count, sum(low_ns)::BIGINT AS low_ns, "
         f"sum(high_ns)::BIGINT AS high_ns FROM missed WHERE {condition} "
@@ -232,18 +235,23 @@ def lost_in(trace: Trace, selection: Selection = EVERYTHING) -> tuple[LossInterv
     return tuple(LossInterval(**row) for row in rows)
 
 
-def missed_among(selection: Selection) -> tuple[str, list[object], bool]:
+def missed_among(trace: Trace, selection: Selection) -> tuple[str, list[object], bool]:
     """Which rows of `missed` may be of a selection, as a condition; whether all of them are."""
     certain = not _has_times(selection)
-    values = {d: v for d, v in selection.values.items() if d != "kind"}
+    apart = ("kind", "node", *_OF_ONE_WAIT)
+    values = {d: v for d, v in selection.values.items() if d not in apart}
+    certain = certain and not selection.values.keys() - values.keys() - {"kind"}
     where = Selection(values=values, bucket=selection.bucket)
     condition, parameters = where.where()
     if where.bucket or any(d.name not in _IN_MISSED for d in where.dimensions):
         # A thread that has waits, and none that matches, is not one of them.
         seen = f"SELECT tid FROM {tables(where.dimensions)} WHERE {condition}"
-        condition = f"(tid IN ({seen}) OR tid NOT IN (SELECT tid FROM waits))"
+        known = "SELECT tid FROM waits WHERE tid IS NOT NULL"
+        condition = f"(tid IN ({seen}) OR tid NOT IN ({known}))"
         certain = False
-    return f"{_in_time('missed', selection)} AND {condition}", parameters, certain
+    on_nodes, others = _on_nodes(trace, selection)
+    condition = f"{_in_time('missed', selection)} AND {condition} AND {on_nodes}"
+    return condition, [*parameters, *others], certain
 
 
 def _has_times(selection: Selection) -> bool:
@@ -261,13 +269,19 @@ def _counted_at(trace: Trace, selection: Selection) -> tuple[str, list[object]]:
     """The counters of a selection's time and CPUs, as a condition."""
     cpus = Selection(values={d: v for d, v in selection.values.items() if d == "cpu"})
     condition, parameters = cpus.where()
-    if "node" in selection.values:
-        wanted = {str(node) for node in selection.values["node"]}
-        # A CPU whose node is not known may be of any.
-        others = [cpu for cpu, node in node_of_cpu(trace).items() if str(node) not in wanted]
-        condition += f" AND cpu NOT IN ({', '.join('?' * len(others))})" if others else ""
-        parameters = [*parameters, *others]
-    return f"{_in_time('counters', selection)} AND {condition}", parameters
+    on_nodes, others = _on_nodes(trace, selection)
+    condition = f"{_in_time('counters', selection)} AND {condition} AND {on_nodes}"
+    return condition, [*parameters, *others]
+
+
+def _on_nodes(trace: Trace, selection: Selection) -> tuple[str, list[int]]:
+    """What is of CPUs that may be of a selection's NUMA nodes, as a condition."""
+    if "node" not in selection.values:
+        return "true", []
+    _, wanted = Selection(values={"node": selection.values["node"]}).where()
+    # A CPU whose node is not known may be of any.
+    others = [cpu for cpu, node in node_of_cpu(trace).items() if node not in wanted]
+    return (f"cpu NOT IN ({', '.join('?' * len(others))})" if others else "true"), others
 
 
 def _not_told_apart(selection: Selection) -> tuple[str, ...]:

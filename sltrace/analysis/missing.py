@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from sltrace.analysis.losses import Losses, missed_among
 from sltrace.analysis.meta import min_latency_ns
 from sltrace.analysis.selection import Selection
-from sltrace.model import RUNQ_KINDS, SCHEDULER_KINDS, Kind
+from sltrace.model import GO_PROBE_KINDS, RUNQ_KINDS, SCHEDULER_KINDS, Kind
+from sltrace.trace.notes import lost_of_goroutines, unread_of_goroutines
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
@@ -61,13 +62,16 @@ def missing_waits(
     """
     kinds = set(selection.kinds or ())
     endless = _lost(trace, selection, lost, in_histograms)
+    if kinds & GO_PROBE_KINDS:
+        # They are counted in meta.json, whoever waited and whenever.
+        endless += lost_of_goroutines(trace.meta) + unread_of_goroutines(trace.meta)
     if not kinds & SCHEDULER:
         limit = None if endless else 0
         return Missing(endless, 0, limit, limit, False, "false", ())
     minimum = min_latency_ns(trace)
     below = (c.value for c in lost.counters if c.name == "below_min")
     hidden = 0 if in_histograms or not minimum else sum(below)
-    condition, parameters, certain = missed_among(selection)
+    condition, parameters, certain = missed_among(trace, selection)
     row = trace.sql(
         "SELECT count(*) AS n, coalesce(sum(low_ns), 0)::BIGINT AS low, "
         "coalesce(sum(high_ns), 0)::BIGINT AS high, coalesce(max(high_ns), 0) AS longest "

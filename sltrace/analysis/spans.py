@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sltrace.analysis.losses import missed_among
-from sltrace.analysis.meta import clock_ns, clock_of
+from sltrace.analysis.meta import clock_ns, clock_of, gaps
 from sltrace.analysis.selection import Selection
 from sltrace.analysis.timeline import Timeline, Wait, losses_within, normal_id, time_by_cause
 from sltrace.errors import UsageError
@@ -133,7 +133,9 @@ def explain_spans(trace: Trace, seen: Timeline, spans: Sequence[Span]) -> list[S
     tagged: defaultdict[str, list[Wait]] = defaultdict(list)
     for wait in seen.waits:
         tagged[wait.span_id or ""].append(wait)
-    whole = clock_ns(trace, "end_ns") - clock_ns(trace, "start_ns")
+    origin = clock_ns(trace, "start_ns")
+    whole = clock_ns(trace, "end_ns") - origin
+    between = [(begin - origin, until - origin) for begin, until in gaps(trace)]
     missed = _missed(trace, seen.trace_id)
     found = []
     for span_id, depth, below in _tree(by_id):
@@ -151,7 +153,9 @@ def explain_spans(trace: Trace, seen: Timeline, spans: Sequence[Span]) -> list[S
                 causes=causes,
                 running_ns=max(0, last - first - sum(causes.values())),
                 unseen=sum(begin < end and start <= ended for begin, ended in missed),
-                cut=start < 0 or end > whole,
+                cut=start < 0
+                or end > whole
+                or any(begin < end and start < until for begin, until in between),
                 elsewhere=_elsewhere(tagged[span_id], start, end),
             )
         )
@@ -169,7 +173,7 @@ def with_losses_of(trace: Trace, seen: Timeline, spans: Sequence[SpanWaits]) -> 
 
 def _missed(trace: Trace, trace_id: str) -> list[tuple[int, int]]:
     """When the waits that were not seen whole, and may be of a trace, began at most, and ended."""
-    condition, parameters, _ = missed_among(Selection(values={"trace_id": (trace_id,)}))
+    condition, parameters, _ = missed_among(trace, Selection(values={"trace_id": (trace_id,)}))
     origin = clock_ns(trace, "start_ns")
     rows = trace.sql(
         f"SELECT end_ns - high_ns - ? AS begin, end_ns - ? AS ended FROM missed WHERE {condition}",
@@ -233,7 +237,8 @@ def _documents(text: str) -> Iterator[Any]:
         yield json.loads(text)
     except ValueError:
         # The collector's file exporter writes a document a line.
-        for line in text.splitlines():
+        # Not splitlines: what else that takes for the end of a line may be within a text.
+        for line in text.split("\n"):
             if line.strip():
                 yield json.loads(line)
 

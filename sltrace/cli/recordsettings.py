@@ -245,6 +245,11 @@ def refuse_what_does_nothing(settings: Settings, loader: str, *, has_command: bo
             "--no-go leaves nothing for --go-level, --go-budget and --go-trace-label",
             "leave them out",
         )
+    if settings.histogram_only and (go.level or go.budget is not None):
+        raise UsageError(
+            "--histogram-only keeps no waits of goroutines",
+            "leave --go-level and --go-budget out",
+        )
     if go.level == 0 and go.budget is not None:
         raise UsageError("--go-level 0 has no probes", "leave --go-budget out")
     if loader != "libbpf" and (of_python or of_go):

@@ -81,6 +81,19 @@ def lost_of_goroutines(meta: dict[str, Any]) -> int:
     return _total(c.get("go_ring_full") for c in counters if isinstance(c, dict))
 
 
+def unread_of_goroutines(meta: dict[str, Any]) -> int:
+    """Waits of goroutines, at most, that the probes could not read."""
+    counters = [go.get("counters") for go in called(meta, "go")]
+    names = ("go_unreadable", "go_scratch_full")
+    return _total(c.get(name) for c in counters if isinstance(c, dict) for name in names)
+
+
+def noted_of_goroutines(meta: dict[str, Any]) -> list[int]:
+    """One in how many waits of goroutines became a row, of each recording; none where all did."""
+    ratios = {go.get("sampled") for go in called(meta, "go")}
+    return sorted(n for n in ratios if isinstance(n, int) and 1 < n < 1 << 16)
+
+
 def failed(meta: dict[str, Any]) -> list[str]:
     """Sources that an error of the recorder's own ended early."""
     found = []
@@ -129,19 +142,15 @@ def _total(counts: Iterable[object]) -> int:
 
 def sampling(meta: dict[str, Any], looked: list[str]) -> list[str]:
     """What is not whole because only a part was recorded, `looked` among it, in sentences."""
-    sampled, notes = set(), []
+    notes = []
     if lost := lost_of_goroutines(meta):
         notes.append(f"{lost:,} waits of goroutines are missing: the recorder was too slow")
+    if unread := unread_of_goroutines(meta):
+        notes.append(
+            f"up to {unread:,} waits of goroutines, or their wakers or trace ids, are missing: "
+            "the probes could not read them"
+        )
     for go in called(meta, "go"):
-        one_in, counters = go.get("sampled"), go.get("counters")
-        if isinstance(one_in, int) and 1 < one_in < 1 << 16:
-            sampled.add(one_in)
-        counters = counters if isinstance(counters, dict) else {}
-        if unread := _total(map(counters.get, ("go_unreadable", "go_scratch_full"))):
-            notes.append(
-                f"up to {unread:,} waits of goroutines, or their wakers or trace ids, are missing: "
-                "the probes could not read them"
-            )
         left_out = go.get("left_out")
         if isinstance(left_out, int) and left_out > 0:
             notes.append(f"{left_out:,} more Go processes were not looked into: they were too many")
@@ -149,7 +158,7 @@ def sampling(meta: dict[str, Any], looked: list[str]) -> list[str]:
         *(
             f"of waits of goroutines the runtime notes 1 in {one_in}: counts and times are of "
             "those, nothing is scaled up"
-            for one_in in sorted(sampled)
+            for one_in in noted_of_goroutines(meta)
         ),
         *(f"{part}: waits of goroutines and stopped worlds are of that" for part in looked),
         *notes,

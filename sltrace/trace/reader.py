@@ -275,7 +275,12 @@ _SQL_TYPES = {
     "binary": "BLOB",
 }
 
-_REQUIRED = {"waits": ("end_ns", "wait_ns", "kind")}
+_REQUIRED = {
+    "waits": ("end_ns", "wait_ns", "kind"),
+    "missed": ("end_ns", "low_ns", "high_ns"),
+    "histograms": ("bucket",),
+    "counters": ("start_ns", "end_ns", "cpu", "name", "class", "value"),
+}
 """Columns without which a segment, or a row, means nothing."""
 
 

@@ -8,6 +8,7 @@ import pytest
 from sltrace.analysis.blame import blame
 from sltrace.analysis.diff import diff
 from sltrace.analysis.latency import stat
+from sltrace.analysis.histograms import histogram_counts
 from sltrace.analysis.losses import Losses, Missed, losses
 from sltrace.analysis.part import part_of
 from sltrace.analysis.selection import Selection
@@ -167,6 +168,40 @@ def test_losses_of_a_selection_are_those_that_may_be_of_it(
 ) -> None:
     found = losses(lossy(tmp_path), selection)
     assert (found.lost, found.missed_count, found.kept) == (lost, missed, kept)
+
+
+def test_what_one_wait_was_says_nothing_of_another(tmp_path: Path) -> None:
+    """All waits of a thread were on one node, and the one that is missed was on the other."""
+    missed = [
+        {"cpu": 1, "tid": 1, "comm": "a", "cause": "hole", "end_ns": 5, "low_ns": 1, "high_ns": 9}
+    ]
+    waits = [{"tid": 1, "comm": "a", "cpu": 0, "node": 0, "state": "S", "goid": 3}]
+    meta = {"nodes": {"0": [0], "1": [1]}}
+    trace = Trace.open(make_trace(tmp_path, waits, meta=meta, missed=missed))
+    for dimension, value, n in (
+        ("node", 1, 1), ("node", "01", 1), ("node", 0, 0), ("state", "D", 1), ("goid", 4, 1),
+        ("cgroup", "/other", 0), ("comm", "b", 0),
+    ):  # fmt: skip
+        found = losses(trace, Selection(values={dimension: (value,)}))
+        assert found.missed_count == n, (dimension, value)
+
+
+def test_buckets_beyond_the_last_are_of_the_last(tmp_path: Path) -> None:
+    """No recorder writes them."""
+    rows = [{"kind": "runq_wakeup", "cgroup": "/", "bucket": b, "count": n}
+            for b, n in ((251, 5), (253, 8), (None, 1))]  # fmt: skip
+    trace = Trace.open(make_trace(tmp_path, [], histograms=rows))
+    counts = histogram_counts(trace, Selection())
+    assert (counts[-1], counts.sum()) == (13, 13)
+
+
+def test_rows_that_do_not_say_how_much_was_lost_are_left_out(tmp_path: Path) -> None:
+    """As whoever made the trace wrote them."""
+    counters = [counter("ring_full", "loss", 3) | {"cpu": None}, counter("ring_full", "loss", 4)]
+    missed = [{"cpu": 0, "tid": 1, "end_ns": 5, "low_ns": 1}]
+    trace = Trace.open(make_trace(tmp_path, [{}], counters=counters, missed=missed))
+    found = losses(trace)
+    assert (found.lost, found.missed_count) == (4, 0)
 
 
 def test_what_losses_cannot_be_told_by_is_said(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_lost_waits_leave_a_rule_undecided_only_where_they_matter(tmp_path: Path
 
 
 def test_a_missed_wait_of_another_thread_changes_nothing(tmp_path: Path) -> None:
-    of_db = {"tid": 6, "comm": "db", "low_ns": 0, "high_ns": SECOND, "cause": "hole"}
+    of_db = {"tid": 6, "comm": "db", "end_ns": SECOND, "low_ns": 0, "high_ns": SECOND}
     trace = lossy(tmp_path, missed=(of_db,))
     assert exact(trace, "max(runq where cgroup=/w)") == 100_000
     assert exact(trace, "max(runq where comm=web)") == 100_000
@@ -107,6 +107,39 @@ def test_how_many_there_were_of_a_sample_is_known_from_below(tmp_path: Path) -> 
     longest = figure(trace, "max(goroutine)")
     assert longest.low == 300
     assert longest.high is None
+
+
+def test_of_a_sample_without_a_row_nothing_is_known(tmp_path: Path) -> None:
+    """A goroutine may have waited seven times before the runtime notes one wait."""
+    go = {"sources": {"go": {"sampled": 8}}}
+    trace = Trace.open(make_trace(tmp_path, [{"comm": "web"}], meta=go))
+    for text in ("count(goroutine) < 1", "max(goroutine) < 1ms", "p99(goroutine) < 1ms"):
+        assert verdict(trace, text) == "unknown", text
+    # The runtime notes each of those.
+    assert verdict(trace, "count(stw) < 1") == "pass"
+
+
+@pytest.mark.parametrize("counter", ["go_ring_full", "go_unreadable", "go_scratch_full"])
+def test_waits_of_goroutines_that_were_lost_may_be_of_any(tmp_path: Path, counter: str) -> None:
+    go = {"sources": {"go": {"sampled": None, "counters": {counter: 1000}}}}
+    rows = [{"kind": "goroutine", "wait_ns": 100 * i} for i in (1, 2, 3)]
+    trace = Trace.open(make_trace(tmp_path, [*rows, {}], meta=go))
+    found = figure(trace, "count(goroutine)")
+    assert (found.low, found.high) == (3, 1003)
+    assert verdict(trace, "count(goroutine) < 4") == "unknown"
+    assert verdict(trace, "max(goroutine) < 1ms") == "unknown"
+    assert verdict(trace, "max(goroutine) < 200ns") == "fail"
+    assert verdict(trace, "max(runq) < 1ms") == "pass"
+
+
+def test_of_runtimes_histograms_alone_tell_nothing(tmp_path: Path) -> None:
+    """Whatever rows of theirs there are: the histograms are of the scheduler's waits."""
+    rows = [{"kind": "goroutine", "wait_ns": SECOND}]
+    meta = {"histogram_only": True, "sources": {"go": {}}}
+    trace = Trace.open(make_trace(tmp_path, rows, meta=meta))
+    assert verdict(trace, "p99(goroutine) < 1ms") == "unknown"
+    assert "keeps no waits of runtimes" in figure(trace, "max(goroutine)").why
+    assert not any("--kept" in note for note in stat(trace).notes)
 
 
 def test_what_is_sampled_on_purpose_is_not_damage(tmp_path: Path) -> None:

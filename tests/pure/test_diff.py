@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +173,26 @@ def test_what_was_looked_at_unlike_is_not_judged_by_counts(
         assert summed[kind].certain == judged, kind
         # The figures are there all the same.
         assert summed[kind].difference
+    whole = [replace(s, selection=Selection(values={"kind": OF_GO})) for s in two_traces(*sides)]
+    (groups,) = diff((whole[0], whole[1]), ["comm"]).groups
+    assert [c.certain for c in groups.changes] == [comparable]
+
+
+def test_sides_that_are_told_apart_by_what_they_are_grouped_by(tmp_path: Path) -> None:
+    """As if each were a trace of its own."""
+    frame = random_waits(23, 4000)
+    one = open_trace(tmp_path / "one", frame)
+    each = ("/a", "/b")
+    sides = [replace(s, selection=Selection(values={"cgroup": (name,)}))
+             for s, name in zip(two_traces(one, one), each, strict=True)]  # fmt: skip
+    apart = [
+        open_trace(tmp_path / str(i), frame[frame["cgroup"] == name]) for i, name in enumerate(each)
+    ]
+    (found,), (expected,) = (
+        diff((a, b), ["cgroup"]).groups for a, b in (sides, two_traces(*apart))
+    )
+    assert {c.name for c in found.changes} == set(each)
+    assert found.changes == expected.changes
 
 
 def shown(*arguments: str) -> tuple[int, str]:

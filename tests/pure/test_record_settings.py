@@ -31,6 +31,7 @@ from tests.support.programs import ROOT
         ("--loader bcc --go-level 2", "--loader bcc looks into no Go and no Python process"),
         ("--loader bcc --python-loops true", "--loader bcc looks into no Go and no Python"),
         ("--loader bcc --pyroscope-listen 4040", "--loader bcc takes no profiles in"),
+        ("--histogram-only --go-level 2", "--histogram-only keeps no waits of goroutines"),
         ("-q --", "there is no command behind --"),
         ("--stack-rate 999999999999", "is not in the range 0<=x<=1000000"),
         ("--python-rate 999999999999", "is not in the range 0<=x<=1000000"),

@@ -217,6 +217,10 @@ def test_otlp_from_the_collector_and_from_jaegers_api(tmp_path: Path) -> None:
     file.write_text("\n".join(json.dumps(otlp([s])) for s in SPANS))
     expected = read_spans(file)
     assert [s.service for s in expected] == ["shop"] * 4
+    # What Python takes for the end of a line may be within a text.
+    file.write_text("\n".join(json.dumps(otlp([s | {"kind": "\x85\u2028"}]), ensure_ascii=False)
+                              for s in SPANS), encoding="utf-8")  # fmt: skip
+    assert read_spans(file) == expected
     version_3 = {"result": otlp(SPANS)}
     old = json.dumps(version_3).replace("scopeSpans", "instrumentationLibrarySpans")
     for text_of in (
@@ -269,6 +273,20 @@ def test_a_span_beyond_the_recording_says_so(tmp_path: Path) -> None:
     (found,) = explain_spans(trace, timeline(trace, ID), read_spans(file))
     assert found.cut
     assert found.running_ns + sum(found.causes.values()) == 1000
+
+
+def test_a_span_in_a_gap_between_recordings_says_so(tmp_path: Path) -> None:
+    trace = recorded(tmp_path)
+    of = {"machine": 0, "host": "a"}
+    trace.meta["merged"] = [
+        of | {"start_ns": 0, "end_ns": 400},
+        of | {"start_ns": 700, "end_ns": 1000},
+    ]
+    file = tmp_path / "spans.json"
+    spans = [otlp_span("0a" * 8, "", 50, 300), otlp_span("0b" * 8, "", 350, 500)]
+    file.write_text(json.dumps(otlp(spans)))
+    found = explain_spans(trace, timeline(trace, ID), read_spans(file))
+    assert [s.cut for s in found] == [False, True]
 
 
 def test_waits_that_were_not_seen_whole_are_said_of_their_spans(tmp_path: Path) -> None:

@@ -290,7 +290,7 @@ def go_source(pids: Sequence[int], settings: Settings, command: str = "") -> GoS
         command: What it will run; empty where it is not started by the recorder.
     """
     wanted, filters = settings.go, settings.filters
-    level = wanted.level
+    level = 0 if settings.histogram_only else wanted.level
     if level is None:
         # A probe in a service that nobody named is for its owner to decide.
         level = 1 if pids or filters.cgroups or filters.comms else 0
