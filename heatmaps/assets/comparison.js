@@ -29,7 +29,12 @@
     write() {
       const hash = new URLSearchParams();
       for (const [name, known] of Object.entries(this.known)) if (this[name] !== known[0]) hash.set(name, this[name]);
-      history.replaceState(null, "", "#" + hash);
+      // Safari allows 100 changes in 30 s.
+      try {
+        history.replaceState(null, "", "#" + hash);
+      } catch {
+        return;
+      }
     }
   }
 

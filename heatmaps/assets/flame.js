@@ -156,7 +156,7 @@ class Flame {
     if (this.tree.two) return this.describeBoth(at);
     if (this.tree.ran) return this.describeRan(at);
     const lines = [Text.short(at.name, 300), `${this.format(at.a)}, ${Text.percent(at.a, this.root.a)} of the selection`];
-    if (at.parent && at.self && at.self !== at.a) lines.push(`${this.format(at.self)} ends here`);
+    if (!this.tree.inverted && at.parent && at.self && at.self !== at.a) lines.push(`${this.format(at.self)} ends here`);
     return lines;
   }
 

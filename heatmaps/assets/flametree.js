@@ -31,8 +31,9 @@ const FlameTree = (() => {
     // scale: what a unit of width is in each selection.
     // ran: of each node the part of it that a profile saw on the CPU, for both selections; null
     // without one.
-    constructor(trie, groups, split, scale, ran) {
-      Object.assign(this, { trie, groups, split, scale, ran, two: groups.length > 0 && groups[0].b !== null });
+    // inverted: the innermost frames are at the root.
+    constructor(trie, groups, split, scale, ran, inverted) {
+      Object.assign(this, { trie, groups, split, scale, ran, inverted, two: groups.length > 0 && groups[0].b !== null });
       this.width = this.two ? (a, b) => (a * scale.a + b * scale.b) / 2 : (a) => a;
       const whole = (of) => ({ value: [groups.reduce((sum, g) => sum + of(g).value[0], 0)], self: [0] });
       const sums = split ? { a: whole((g) => g.a), b: this.two ? whole((g) => g.b) : null } : groups[0];
@@ -111,7 +112,8 @@ const FlameTree = (() => {
         if (b) bareB += b.self[0];
         for (let n = 1; n < trie.size; n++) {
           const f = trie.frame[n];
-          sums.self[f] += a.self[n];
+          // Where a stack ends in an inverted tree is where it began.
+          sums.self[f] += !this.inverted ? a.self[n] : trie.parent[n] ? 0 : a.value[n];
           if (again[n]) continue;
           sums.a[f] += a.value[n];
           if (b) sums.b[f] += b.value[n];
@@ -176,7 +178,7 @@ const FlameTree = (() => {
     const total = (list) => list.reduce((sum, s) => sum + s.value[0], 0);
     const scale = !b ? { a: 1, b: 0 } : view.compare === "rate" ? { a: 1 / seconds.a, b: 1 / seconds.b }
       : { a: 1 / (total(sumsA) || 1), b: 1 / (total(sumsB) || 1) };
-    return new Tree(shape, groups, Boolean(split), scale, ranA && { a: shape.sums(ranA), b: ranB && shape.sums(ranB) });
+    return new Tree(shape, groups, Boolean(split), scale, ranA && { a: shape.sums(ranA), b: ranB && shape.sums(ranB) }, shape !== trie);
   }
 
   const ranBy = ({ column, values }, trie, { rows }) => byStack(rows, { trie, column, values }, null, 1)[0];

@@ -167,11 +167,11 @@ class Heatmap {
     });
     this.node.on("plotly_click", ({ points: [point] }) => {
       const [y, x] = [Math.floor(point.pointIndex[0] / this.fine.rows), Math.floor(point.pointIndex[1] / this.fine.columns)];
-      this.view.set(this.view.choice({ x0: x, x1: x, y0: y, y1: y }));
+      this.choose({ x0: x, x1: x, y0: y, y1: y });
     });
     this.node.on("plotly_doubleclick", () => {
       // While zooming, a double click resets the zoom.
-      if (this.node.layout.dragmode === "select") this.view.set(this.view.choice(null));
+      if (this.node.layout.dragmode === "select") this.choose(null);
     });
     this.node.on("plotly_hover", ({ points: [point], event }) => {
       const [y, x] = point.pointIndex;
@@ -191,7 +191,12 @@ class Heatmap {
     };
     const [x0, x1] = cell(xs.map((x) => x - this.from), this.bin, 0, this.cube.bins);
     const [y0, y1] = cell(ys, 1, 0.5, this.view.axisNow.size);
-    this.view.set(this.view.choice({ x0, x1: Math.max(x0, x1), y0, y1: Math.max(y0, y1) }));
+    this.choose({ x0, x1: Math.max(x0, x1), y0, y1: Math.max(y0, y1) });
+  }
+
+  // With the mouse: the arrow keys go on from here, not from where they were before.
+  choose(cells) {
+    this.view.set({ ...this.view.choice(cells), cursor: null });
   }
 
   // Lines about one cell, of the cube or of a finer grid.

@@ -7,7 +7,11 @@ const Keyboard = (() => {
   function attach(node, heatmap, view, status) {
     let anchor = null;
     // It is about the last key: whatever else changes the view makes it old.
-    view.onChange(() => { status.textContent = ""; });
+    // Where there is no cursor any more, nor is there a place to select from.
+    view.onChange(() => {
+      status.textContent = "";
+      if (!view.cursor) anchor = null;
+    });
 
     node.addEventListener("keydown", (event) => {
       if (event.altKey || event.metaKey) return;

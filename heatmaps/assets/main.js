@@ -74,6 +74,8 @@
       const key = view.hash();
       if (key !== shown) {
         shown = key;
+        // What it was about may be gone from under the mouse.
+        Tip.hide();
         const a = view.rows(view.cells);
         const b = view.other && view.rows(view.other);
         Figures.draw(cube, view, a, b);

@@ -2,7 +2,8 @@
 // Numbers and names as people read them. Every name comes from a traced program: it is shown as
 // text only, and what would reorder, hide or control text is shown as its escape.
 const Text = (() => {
-  const UNSAFE = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}]/gu;
+  // DI and the last one, a Braille cell without dots, are letters and marks that show as nothing.
+  const UNSAFE = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}\p{DI}\u2800]/gu;
   // Made once: making a format takes far longer than using it, and a selection writes a thousand.
   const PLACES = [0, 1, 2].map((n) => new Intl.NumberFormat("en", { minimumFractionDigits: n, maximumFractionDigits: n }));
   const WHOLE = new Intl.NumberFormat("en");

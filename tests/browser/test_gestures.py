@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -73,6 +74,31 @@ def test_a_page_that_is_hidden_for_a_while(open_report: Callable[..., Report]) -
         report.page.evaluate("shown => { document.body.style.display = shown }", shown)
         report.page.wait_for_timeout(100)
     assert report.page.evaluate("document.getElementById('heatmap').layout.width") == wide
+
+
+def test_what_was_selected_by_keys_before_begins_nothing_after(
+    open_report: Callable[..., Report],
+) -> None:
+    """Other rows may be fewer, and a mouse leaves the cell that the keys were at."""
+    report = open_report(waits(300))
+    report.page.focus("#heatmap")
+    for key in ("Enter", "Shift+ArrowLeft", "Shift+ArrowUp"):
+        report.page.keyboard.press(key)
+    report.page.select_option("#axis", "kind")
+    report.page.focus("#heatmap")
+    report.page.keyboard.press("Shift+ArrowLeft")
+    report.until(lambda: "cells=" in report.page.url)
+    x0, x1, y0, y1 = map(
+        int, re.findall(r"cells=(\d+)-(\d+)(?:,|%2C)(\d+)-(\d+)", report.page.url)[0]
+    )
+    assert (x0, y0) == (x1, y1)
+    report.drag(0.1, 0.1, 0.2, 0.9)
+    report.page.focus("#heatmap")
+    before = report.figures["from"]
+    report.page.keyboard.press("ArrowLeft")
+    report.page.keyboard.press("Enter")
+    report.until(lambda: report.figures["from"] != before)
+    assert abs(report.figures["from"] - before) < 3 * SECOND
 
 
 def test_the_address_follows_where_the_browser_refuses_it_for_a_while(
