@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +182,12 @@ class ProcessNames:
     def _forget(self) -> None:
         """Lets go of old names whose waits have all been written."""
         old = self._newest_ns - _KEEP_DEAD_NS
-        self._several = {t: n for t, n in self._several.items() if n[-1].from_ns >= old}
+        # What one was called at that time is its last name from before it.
+        self._several = {
+            tid: names[max(bisect_right(names, old, key=attrgetter("from_ns")) - 1, 0) :]
+            for tid, names in self._several.items()
+            if names[-1].from_ns >= old
+        }
         self._has_several[:] = False
         self._has_several[[*self._several]] = True
         self._dead = {t: n for t, n in self._dead.items() if (n.until_ns or 0) >= old}

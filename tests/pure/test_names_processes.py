@@ -144,6 +144,18 @@ def test_names_and_command_lines_of_those_that_are_gone_are_let_go(proc: Path) -
     assert names_at(names, (7, 20 * second + 1), (1000, 20 * second)) == ["late", ""]
 
 
+def test_a_thread_that_renames_itself_all_the_time_keeps_its_latest_names(proc: Path) -> None:
+    names = ProcessNames(proc)
+    second = 10**9
+    feed(names, (second, 7, 7, 1, FORK, b"first"))
+    for number in range(2, 100):
+        feed(names, (number * second, 7, 7, 1, RENAME, b"job %d" % number))
+        names.rows()
+    assert len(names._several[7]) < 10
+    told = names_at(names, (7, 99 * second + 1), (7, 97 * second + 1), (7, 96 * second - 1))
+    assert told == ["job 99", "job 97", "job 95"]
+
+
 def test_a_tid_beyond_the_table_is_nobody_whoever_is_last_in_it(proc: Path) -> None:
     names = ProcessNames(proc)
     last = (1 << 16) - 1
