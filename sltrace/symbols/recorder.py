@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _PIECE = 1 << 16
 """Rows of frames at once: each is 0.5 kB of memory before it is one."""
-_EXECS, _EXIT = (2, 6), 4  # enum task_event_kind in probes/wait_record.h
+_FORK, _EXECS, _EXIT = 1, (2, 6), 4  # enum task_event_kind in probes/wait_record.h
 
 
 class SymbolRecorder:
@@ -75,9 +75,16 @@ class SymbolRecorder:
         return pa.Table.from_pylist(rows, schema=arrow_schema("mappings"))
 
     def executed(self, events: NDArray[Any]) -> None:
-        """Takes task events: other programs have other files at the same addresses."""
+        """Takes task events: other programs have other files at the same addresses.
+
+        So have processes that get the number of one that has ended.
+        """
         for pid in events["pid"][np.isin(events["kind"], _EXECS)].tolist():
             self._recorder.executed(pid)
+        born = events[(events["kind"] == _FORK) & (events["tid"] == events["pid"])]
+        for pid in born["pid"].tolist():
+            if self._recorder.has_exited(pid):
+                self._recorder.executed(pid)
 
     def exited(self, events: NDArray[Any]) -> None:
         """Takes task events: processes that end take their perf maps with them."""

@@ -304,6 +304,10 @@ def test_demangling_agrees_with_the_compiler() -> None:
     assert readable("plain") == "plain"
     assert readable("a\nb\x1b[31m") == "a?b?[31m"
     assert len(readable("x" * 5000)) == 512
+    # Each pair of references is as long as all that came before: 2**40 characters.
+    numbers = [*"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", *(f"1{n}" for n in "0123")]
+    bomb = "_Z1fSt4pairIiiES_IS0_S0_E" + "".join(f"S_IS{n}_S{n}_E" for n in numbers)
+    assert readable(bomb) == bomb[:512]
 
 
 def test_perf_maps() -> None:
