@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from sltrace.errors import TraceError
@@ -24,7 +25,10 @@ def read_meta(path: Path) -> dict[str, Any]:
     """
     file = path / META
     try:
-        if file.stat().st_size > _MAX_META:
+        status = file.stat()
+        if not S_ISREG(status.st_mode):
+            raise TraceError(f"{path} is not a trace: its {META} is no file", RERECORD)
+        if status.st_size > _MAX_META:
             raise TraceError(f"{path} is not a trace: its {META} is too large", RERECORD)
         meta = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):

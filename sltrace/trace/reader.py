@@ -243,6 +243,10 @@ class Trace:
         columns: set[str] | None = None
         # Not as given: `web:1.slt` would be the address of something, `~web.slt` somebody's home.
         for segment in sorted((self.path.absolute() / table).glob("*.parquet")):
+            if not segment.is_file():
+                # To open a pipe would wait for whoever writes to it.
+                self.damage.append(f"{table}/{segment.name} is no file")
+                continue
             try:
                 with open(segment, "rb") as file:
                     schema = pq.read_schema(file)

@@ -182,8 +182,8 @@ def refuse_existing(path: Path, *, force: bool) -> None:
     if not force:
         raise OutputError(f"{path} exists already", "give --force to replace it, or another -o")
     try:
-        with open(path / META, encoding="utf-8") as file:
-            ours = json.load(file).get("format") == FORMAT
+        text = (path / META).read_text(encoding="utf-8") if (path / META).is_file() else "{}"
+        ours = json.loads(text).get("format") == FORMAT
     except (OSError, ValueError, AttributeError):
         ours = False
     if path.is_symlink() or not ours:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,10 +19,10 @@ from hypothesis import strategies as st
 from sltrace.analysis.blame import blame
 from sltrace.analysis.cube import build_cube
 from sltrace.analysis.latency import stat
-from sltrace.errors import TraceError
+from sltrace.errors import OutputError, TraceError
 from sltrace.trace.reader import Trace
 from sltrace.trace.schema import TABLES, VERSION, arrow_schema
-from sltrace.trace.writer import TraceWriter
+from sltrace.trace.writer import TraceWriter, refuse_existing
 from tests.support.traces import META, make_trace
 
 ROWS = [{"wait_ns": 1000 * i, "tid": 100 + i % 3} for i in range(1, 50)]
@@ -44,6 +45,17 @@ def test_other_tools_read_it(path: Path) -> None:
     files = str(path / "waits" / "*.parquet")
     query = "SELECT sum(wait_ns) FROM read_parquet(?)"
     assert Trace.open(path).connection.execute(query, [files]).fetchone() == (wanted,)
+
+
+def test_nobody_waits_for_who_writes_to_a_pipe(path: Path) -> None:
+    os.mkfifo(path / "waits" / "000001.parquet")
+    assert Trace.open(path).notes == ["waits/000001.parquet is no file"]
+    (path / "meta.json").unlink()
+    os.mkfifo(path / "meta.json")
+    with pytest.raises(TraceError, match=r"its meta.json is no file"):
+        Trace.open(path)
+    with pytest.raises(OutputError, match="is not a trace"):
+        refuse_existing(path, force=True)
 
 
 def test_rows_come_back_as_they_were_written(path: Path) -> None:
