@@ -157,7 +157,8 @@ class Ending:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signalled = True
         # From the terminal the command gets Ctrl-C itself; anything else is passed on.
-        if self.child_pid and number != signal.SIGINT:
+        # Once it was waited for, its number may be another's.
+        if self.child_pid and not self._reaped and number != signal.SIGINT:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.child_pid, number)
 
