@@ -7,8 +7,8 @@ import pytest
 
 from sltrace.analysis.blame import blame
 from sltrace.analysis.diff import diff
-from sltrace.analysis.latency import stat
 from sltrace.analysis.histograms import histogram_counts
+from sltrace.analysis.latency import stat
 from sltrace.analysis.losses import Losses, Missed, losses
 from sltrace.analysis.part import part_of
 from sltrace.analysis.selection import Selection

@@ -125,7 +125,7 @@ def test_waits_of_goroutines_that_were_lost_may_be_of_any(tmp_path: Path, counte
     rows = [{"kind": "goroutine", "wait_ns": 100 * i} for i in (1, 2, 3)]
     trace = Trace.open(make_trace(tmp_path, [*rows, {}], meta=go))
     found = figure(trace, "count(goroutine)")
-    assert (found.low, found.high) == (3, 1003)
+    assert (found.low, found.high) == (Decimal(3), Decimal(1003))
     assert verdict(trace, "count(goroutine) < 4") == "unknown"
     assert verdict(trace, "max(goroutine) < 1ms") == "unknown"
     assert verdict(trace, "max(goroutine) < 200ns") == "fail"

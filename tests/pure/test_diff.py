@@ -173,7 +173,10 @@ def test_what_was_looked_at_unlike_is_not_judged_by_counts(
         assert summed[kind].certain == judged, kind
         # The figures are there all the same.
         assert summed[kind].difference
-    whole = [replace(s, selection=Selection(values={"kind": OF_GO})) for s in two_traces(*sides)]
+    whole = [
+        replace(s, selection=Selection(values={"kind": OF_GO}))
+        for s in two_traces(sides[0], sides[1])
+    ]
     (groups,) = diff((whole[0], whole[1]), ["comm"]).groups
     assert [c.certain for c in groups.changes] == [comparable]
 
@@ -189,7 +192,7 @@ def test_sides_that_are_told_apart_by_what_they_are_grouped_by(tmp_path: Path) -
         open_trace(tmp_path / str(i), frame[frame["cgroup"] == name]) for i, name in enumerate(each)
     ]
     (found,), (expected,) = (
-        diff((a, b), ["cgroup"]).groups for a, b in (sides, two_traces(*apart))
+        diff((a, b), ["cgroup"]).groups for a, b in (sides, two_traces(apart[0], apart[1]))
     )
     assert {c.name for c in found.changes} == set(each)
     assert found.changes == expected.changes
