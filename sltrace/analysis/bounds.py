@@ -13,9 +13,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sltrace.analysis.histograms import from_histograms, histogram_counts, ranked
-from sltrace.analysis.losses import losses
+from sltrace.analysis.losses import SCHEDULER, losses
 from sltrace.analysis.meta import clock_ns, machines_of, min_latency_ns, recorded_ns
-from sltrace.analysis.missing import SCHEDULER, Missing, missing_waits
+from sltrace.analysis.missing import Missing, missing_waits
 from sltrace.analysis.selection import Selection, tables
 from sltrace.model import GO_PROBE_KINDS, Kind
 from sltrace.plural import counted

@@ -11,9 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from sltrace.analysis.histograms import from_histograms
-from sltrace.analysis.losses import Losses, losses
+from sltrace.analysis.losses import SCHEDULER, Losses, losses
 from sltrace.analysis.meta import min_latency_ns
-from sltrace.analysis.missing import SCHEDULER
 from sltrace.analysis.ranges import QUANTILES, Group, Range
 from sltrace.analysis.selection import (
     EVERYTHING,

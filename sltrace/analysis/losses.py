@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sltrace.analysis.meta import clock_ns, node_of_cpu
 from sltrace.analysis.selection import EVERYTHING, Selection, tables
 from sltrace.durations import format_duration
-from sltrace.model import RUNQ_KINDS
+from sltrace.model import RUNQ_KINDS, SCHEDULER_KINDS, Kind
 from sltrace.plural import counted, percent_digits
 from sltrace.trace.notes import lost_of_goroutines
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 _COUNTED_AS_MISSED = ("holes", "unstamped")
 """Counters whose waits are rows of `missed`, bounded there, and must not count twice."""
+
+_OF_PYTHON = "python_waits_lost"
+_KINDS_OF_PYTHON = frozenset(k.label for k in (Kind.GIL, Kind.LOOP, Kind.STW))
+"""Counter of the waits that the ring of the Python probes had no room for, and their kinds."""
 
 IN_TIME = {
     "counters": "end_ns > {start} AND start_ns < {end}",
@@ -39,6 +43,7 @@ _OF_ONE_WAIT = ("state", "goid")
 
 _SECOND = 1_000_000_000
 _ALWAYS = (1 << 63) - 1
+SCHEDULER = frozenset(k.label for k in SCHEDULER_KINDS)
 
 
 @dataclass(frozen=True)
@@ -224,6 +229,11 @@ def losses(trace: Trace, selection: Selection = EVERYTHING) -> Losses:
 def lost_in(trace: Trace, selection: Selection = EVERYTHING) -> tuple[LossInterval, ...]:
     """Where and when waits were lost without a bound."""
     condition, parameters = _counted_at(trace, selection)
+    if selection.kinds is not None:
+        kinds = {str(kind) for kind in selection.kinds}
+        condition += "" if kinds & _KINDS_OF_PYTHON else f" AND name <> '{_OF_PYTHON}'"
+        # All other waits in rings are the scheduler's.
+        condition += "" if kinds & SCHEDULER else f" AND name = '{_OF_PYTHON}'"
     # holes and unstamped are rows of `missed` as well; where their record was lost too, ring_full
     # counts it.
     rows = trace.sql(

@@ -204,6 +204,17 @@ def test_rows_that_do_not_say_how_much_was_lost_are_left_out(tmp_path: Path) -> 
     assert (found.lost, found.missed_count) == (4, 0)
 
 
+def test_each_ring_loses_waits_of_its_kinds(tmp_path: Path) -> None:
+    counters = [counter("ring_full", "loss", 3), counter("python_waits_lost", "loss", 5)]
+    trace = Trace.open(make_trace(tmp_path, [{}], counters=counters))
+    for kinds, lost in (
+        (None, 8), (("runq_wakeup",), 3), (("blocked", "gil"), 8), (("gil",), 5), (("stw",), 5),
+        (("goroutine",), 0),
+    ):  # fmt: skip
+        selection = Selection(values={"kind": kinds}) if kinds else Selection()
+        assert losses(trace, selection).lost == lost, kinds
+
+
 def test_what_losses_cannot_be_told_by_is_said(tmp_path: Path) -> None:
     trace = lossy(tmp_path)
     by_name = Selection(values={"comm": ("b",), "cgroup": ("/b",)}, start_ns=6 * SECOND)
