@@ -17,7 +17,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sltrace.symbols.filebytes import Data, FileBytes, unpack
+from sltrace.symbols.filebytes import MAX_SEARCHED, Data, FileBytes, unpack
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 SEGMENT = struct.Struct("<IIQQQQQQ")
@@ -38,6 +38,8 @@ _MAX_SYMBOLS = 1 << 22
 _MAX_NAME = 4096
 _MAX_NOTES = 1 << 12
 _MAX_TABLE = 4096
+_MAX_SYMBOL_TABLES = 4
+"""Of a type: linkers make one."""
 _U64 = (1 << 64) - 1
 
 
@@ -234,15 +236,16 @@ class Elf:
 
     def _symbol_tables(self, wanted: int) -> Iterator[tuple[NDArray[Any], int, int]]:
         """Symbol tables of a type, each with the position and size of its strings."""
-        for section in self._sections:
-            if section[1] != wanted or section[6] >= len(self._sections):
+        tables = (section for section in self._sections if section[1] == wanted)
+        for section in islice(tables, _MAX_SYMBOL_TABLES):
+            if section[6] >= len(self._sections):
                 continue
             offset, size = section[4], section[5]
             strings_at, strings_size = self._sections[section[6]][4:6]
             if offset + size > len(self._data) or strings_at + strings_size > len(self._data):
                 continue
             n = min(size // _SYMBOL.itemsize, _MAX_SYMBOLS)
-            yield self._array(_SYMBOL, n, offset), strings_at, strings_size
+            yield self._array(_SYMBOL, n, offset), strings_at, min(strings_size, MAX_SEARCHED)
 
     def _array(self, dtype: np.dtype[Any], count: int, offset: int) -> NDArray[Any]:
         """A table in the file, or what is left of it."""

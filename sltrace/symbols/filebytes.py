@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import IO, Any
 
 _CHUNK = 1 << 20
+MAX_SEARCHED = 1 << 30
+"""No section that is searched is as large; holes of a file are as large as one likes."""
 
 
 class FileBytes:
@@ -52,8 +54,8 @@ class FileBytes:
         return b"".join(parts)
 
     def find(self, wanted: bytes, start: int, end: int) -> int:
-        """As `bytes.find`."""
-        end = min(end, self._size)
+        """As `bytes.find`, in at most MAX_SEARCHED bytes."""
+        end = min(end, self._size, start + MAX_SEARCHED)
         while start + len(wanted) <= end:
             chunk = self[start : min(start + _CHUNK, end)]
             at = chunk.find(wanted)

@@ -11,6 +11,8 @@ MAGIC = b"\xff Go buildinf:"
 _INLINE = 2
 _HEADER = 32
 _MAX_STRING = 1 << 20
+_MAX_BYTES = 4 << 20
+"""Of its section, whose size is as its file says: holes of a file are as large as one likes."""
 _MAX_VARINT = 5
 _MODE = "build\t-buildmode="
 
@@ -39,7 +41,8 @@ def read_buildinfo(image: Image) -> BuildInfo:
     section = image.sections.get(".go.buildinfo")
     if section is None:
         raise NotGoError("no Go build info")
-    return parse(bytes(image.data[section.offset : section.offset + section.size]))
+    size = min(section.size, _MAX_BYTES)
+    return parse(bytes(image.data[section.offset : section.offset + size]))
 
 
 def parse(blob: bytes) -> BuildInfo:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from itertools import islice
 
 from sltrace.target.go.buildinfo import MAGIC, BuildInfo, parse
 from sltrace.target.go.errors import NotGoError
@@ -13,6 +14,8 @@ from sltrace.target.go.memory import Memory, UnreadableError
 _MARK, _HEAD = b"UPX!", 4096
 _MAX_BYTES = 256 << 20
 _PIECE, _ALIGNED, _INFO = 1 << 20, 16, 1 << 16
+_MAX_PLACES = 64
+"""There is one, and maybe copies; memory may be full of what begins so."""
 _VERSIONS = ("go", "devel")
 
 
@@ -33,7 +36,7 @@ def buildinfo_in_memory(pid: int) -> BuildInfo:
     """
     memory = Memory(pid)
     with contextlib.suppress(OSError):
-        for address, size in _places(memory):
+        for address, size in islice(_places(memory), _MAX_PLACES):
             with contextlib.suppress(UnreadableError, NotGoError):
                 info = parse(memory.read(address, size))
                 if info.version.startswith(_VERSIONS):

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sltrace.symbols.elf import ElfError
+from sltrace.symbols.filebytes import MAX_SEARCHED
 from sltrace.target.go.image import Image
 
 _MAGICS = (0xFFFFFFF0, 0xFFFFFFF1)
@@ -25,12 +26,15 @@ _MIN_PC, _MAX_PC, _TEXT, _END_TEXT = 20, 21, 22, 23
 """Words of runtime.moduledata."""
 _FUNCTION = struct.Struct("<IiiIIIIII")
 _FUNCTION_BYTES = 44
+_MAX_BYTES = 512 << 20
 _MAX_FUNCTIONS = 1 << 22
 _MAX_NAME = 4096
 _MAX_STEPS = 1 << 16
 """Of a line table: the largest function of a large service has some thousands."""
 _MAX_VARINT_BITS = 35
 _BLOCK = 256
+_MAX_HITS = 64
+"""Of what a module begins with: a file may be full of it."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ class Pclntab:
         section = next((image.sections[n] for n in _SECTIONS if n in image.sections), None)
         if section is None:
             raise ElfError("no table of functions (.gopclntab)")
+        if section.size > _MAX_BYTES:
+            raise ElfError("its table of functions is too large")
         # It is read where it is asked: it is a third of the file, and held for each program.
         self._file = image.data
         self._begin, self._size = section.offset, section.size
@@ -189,13 +195,15 @@ def _module(image: Image, table: int) -> tuple[int, int, int]:
         section = image.sections.get(name)
         if section is None:
             continue
-        end = section.offset + section.size
+        end = section.offset + min(section.size, MAX_SEARCHED)
         at = (
             section.offset
             if name == ".go.module"
             else image.data.find(pattern, section.offset, end)
         )
-        while at >= 0:
+        for _ in range(_MAX_HITS):
+            if at < 0:
+                break
             words = image.data[at : at + 8 * (_END_TEXT + 1)]
             if (at - section.offset) % 8 == 0 and len(words) == 8 * (_END_TEXT + 1):
                 fields = struct.unpack(f"<{_END_TEXT + 1}Q", words)

@@ -15,6 +15,8 @@ from sltrace.target.python.objects import Objects
 _TP_NAME = 24
 """Of a type: the first member after the object's head."""
 _MAX_HITS = 64
+_MAX_SEARCHED = 256 << 20
+"""Of a file: that of an interpreter is some 10 MB."""
 _ADDRESSES = 1 << 64
 
 
@@ -77,10 +79,12 @@ def _static_type(
 def _places(data: Data, segments: Sequence[Segment], name: str) -> Iterator[int]:
     """Linked addresses at which a file has this text; at most _MAX_HITS of a segment."""
     wanted = name.encode() + b"\0"
+    left = _MAX_SEARCHED
     for segment in segments:
-        at = segment.offset - 1
+        at, size = segment.offset - 1, min(segment.size, left)
+        left -= size
         for _ in range(_MAX_HITS):
-            at = data.find(wanted, at + 1, segment.offset + segment.size)
+            at = data.find(wanted, at + 1, segment.offset + size)
             if at < 0:
                 break
             yield segment.address + at - segment.offset
