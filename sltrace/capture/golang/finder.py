@@ -163,10 +163,12 @@ class Finder:
             self._starting = None
         # It may have been found before it became another program, by exec.
         self._found = {p: at for p, at in self._found.items() if p != pid and _is_there(p, at)}
-        if len(self._found) >= self._limit or self._in_all >= MAX_IN_ALL:
+        # One that is looked at again was counted the first time.
+        again = one.refusal is not None
+        if len(self._found) >= self._limit or (self._in_all >= MAX_IN_ALL and not again):
             self.left_out += 1
             return True
-        self._in_all += 1
+        self._in_all += not again
         try:
             found.processes.append(look_into(identity))
         except RefusedError as err:

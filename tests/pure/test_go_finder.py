@@ -1,0 +1,43 @@
+"""Which processes are found to be Go's, of processes that are none: each by itself."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from sltrace.capture.golang import finder
+from sltrace.capture.golang.finder import Finder
+from sltrace.capture.settings import Filters
+from sltrace.target.go.errors import RefusedError
+from sltrace.target.go.process import GoProcess, Identity
+
+
+def _identity(pid: int) -> Identity:
+    return Identity(pid, "/svc", "go1.99.3", "", {})
+
+
+def _refuse(_identity: Identity) -> GoProcess:
+    raise RefusedError("its version is not known")
+
+
+@pytest.fixture
+def looking(monkeypatch: pytest.MonkeyPatch) -> Finder:
+    """It has room for one, and every process is of an unknown Go."""
+    monkeypatch.setattr(finder, "MAX_IN_ALL", 1)
+    monkeypatch.setattr(finder, "LOOK_S", 100.0)
+    monkeypatch.setattr(finder, "identify", _identity)
+    monkeypatch.setattr(finder, "look_into", _refuse)
+    monkeypatch.setattr(finder, "with_children", list)
+    return Finder(Filters(), (os.getpid(),))
+
+
+def test_one_that_is_looked_at_again_takes_no_more_room(looking: Finder) -> None:
+    """As every process that is young and refused, 60 times in all."""
+    looking.began([os.getpid()])
+    for _ in range(3):
+        assert looking.look().refused == []
+        assert len(looking.unsettled()) == 1
+    looking.began([os.getppid()])
+    looking.look()
+    assert (looking.left_out, len(looking.unsettled())) == (1, 1)
