@@ -9,7 +9,9 @@ import pytest
 from sltrace.capture.golang import finder
 from sltrace.capture.golang.finder import Finder
 from sltrace.capture.settings import Filters
-from sltrace.target.go.errors import RefusedError
+from sltrace.target.go.buildinfo import BuildInfo
+from sltrace.target.go.errors import NotGoError, RefusedError
+from sltrace.target.go.libraries import Libraries, Library
 from sltrace.target.go.process import GoProcess, Identity
 
 
@@ -19,6 +21,10 @@ def _identity(pid: int) -> Identity:
 
 def _refuse(_identity: Identity) -> GoProcess:
     raise RefusedError("its version is not known")
+
+
+def _no_go(_pid: int) -> Identity:
+    raise NotGoError("no Go build info")
 
 
 @pytest.fixture
@@ -41,3 +47,20 @@ def test_one_that_is_looked_at_again_takes_no_more_room(looking: Finder) -> None
     looking.began([os.getppid()])
     looking.look()
     assert (looking.left_out, len(looking.unsettled())) == (1, 1)
+
+
+def test_libraries_are_told_up_to_a_limit(looking: Finder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is in the trace from then on, written anew every second; Go programs have their room."""
+    loaded = [Library(f"/lib{n}.so", "", BuildInfo("go1.26.6")) for n in range(3)]
+    monkeypatch.setattr(Libraries, "of", lambda _self, _pid: loaded)
+    monkeypatch.setattr(finder, "_LOADED_S", 0.0)
+    monkeypatch.setattr(finder, "identify", _no_go)
+    looking.began([os.getpid()])
+    assert looking.look().refused == []
+    assert [who.exe for who, _ in looking.look().refused] == ["/lib0.so"]
+    assert looking.left_out == 1
+    monkeypatch.setattr(finder, "identify", _identity)
+    looking._not_go.clear()
+    looking.began([os.getpid()])
+    looking.look()
+    assert len(looking.unsettled()) == 1

@@ -22,7 +22,8 @@ from sltrace.target.go.process import GoProcess, Identity, identify, look_into, 
 MAX_PROCESSES = 32
 """Go processes looked into at a time, unless more are named."""
 MAX_IN_ALL = 2048
-"""Go processes looked into in one recording: each is 10 kB until its end, and in meta.json."""
+"""Go processes looked into in one recording: each is 10 kB until its end, and in meta.json. So
+many libraries beside: where all programs load one, Go's own are to have room still."""
 LOOK_S = 0.5
 """How long one look may take; what is left over comes with the next."""
 _MAX_PENDING = 1 << 15
@@ -77,10 +78,10 @@ class Finder:
         self._starting = starting
         self._not_go: set[tuple[int, ...]] = set()
         self._found: dict[int, int] = {}
-        self._in_all = 0
+        self._in_all = self._libraries_in_all = 0
         self._lock = threading.Lock()
         self.left_out = 0
-        """Go processes that were not looked into, as there were too many."""
+        """Go processes that were not looked into, or told of, as there were too many."""
         self.not_looked_at = 0
         """Processes of which it is not known whether they are Go's, for the same reason."""
         now = time.monotonic()
@@ -196,6 +197,10 @@ class Finder:
             one.is_other = True
             return False
         for library in self._libraries.of(pid):
+            if self._libraries_in_all >= MAX_IN_ALL:
+                self.left_out += 1
+                break
+            self._libraries_in_all += 1
             info = library.info
             identity = Identity(pid, library.path, info.version, library.build_id, info.modules)
             found.refused.append((identity, _LIBRARY))
