@@ -18,6 +18,8 @@ HASH, ARRAY, PERCPU_ARRAY, ARRAY_OF_MAPS, RING = 1, 2, 6, 12, 27
 """enum bpf_map_type"""
 MMAPABLE = 1024
 """BPF_F_MMAPABLE"""
+EXIST = 2
+"""BPF_EXIST (uapi/linux/bpf.h): only where there is one."""
 _MAX_KEYS = 1 << 20
 _MAP_INFO_BYTES = 88
 """Of struct bpf_map_info."""
@@ -81,9 +83,9 @@ def create_map(
     return fd
 
 
-def update_map(fd: int, key: bytes, value: bytes) -> None:
+def update_map(fd: int, key: bytes, value: bytes, flags: int = 0) -> None:
     """Sets one element."""
-    if libbpf.library().bpf_map_update_elem(fd, key, value, 0):
+    if libbpf.library().bpf_map_update_elem(fd, key, value, flags):
         number = c.get_errno()
         raise OSError(number, f"BPF map: {os.strerror(number)}")
 

@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 from sltrace.capture import tags
+from sltrace.capture.golang.attached import Attached
 from sltrace.capture.golang.probes import TRACE_KEYS, GoProbes
+from sltrace.capture.maps import map_keys
+from sltrace.errors import CannotRecord
 from sltrace.target.go.process import identify, look_into
 from sltrace.trace.reader import Trace
 from tests.support.cgroups import cgroup
@@ -260,3 +263,27 @@ def test_the_places_of_processes_that_ended_are_free_again() -> None:
     assert 0 < counts[0] < counts[1] < counts[2]
     ran = [probes._attached[number].runs for number, _ in seen[:2]]
     assert all(runs and runs["go_switch"] > 0 for runs in ran)
+
+
+def test_one_that_ends_while_it_is_attached_to_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else its place would be taken, and the next with its number taken for it."""
+    tags_fd = tags.create_map()
+    probes = GoProbes(tags_fd, level=2, cgroup_v1=False, trace_keys=TRACE_KEYS, measured=False)
+    try:
+        probes.attach()
+        with witness() as ends:
+
+            def end(_attached: Attached, _program: int, _offset: int) -> None:
+                ends.process.kill()
+                ends.process.wait()
+                raise CannotRecord("cannot probe it: No such process")
+
+            monkeypatch.setattr(Attached, "put", end)
+            process = look_into(identify(ends.pid))
+            assert probes.add(process, 2, switch_stacks=False)[0] == 0
+        assert map_keys(probes._object.maps["go_targets"].fd, 4) == []
+    finally:
+        probes.close()
+        os.close(tags_fd)

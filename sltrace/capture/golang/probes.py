@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import struct
 import time
@@ -17,7 +18,7 @@ from sltrace.capture import libbpf, uprobes
 from sltrace.capture.btf import Btf
 from sltrace.capture.golang.attached import Attached, take_out
 from sltrace.capture.golang.runs import COUNTED, Runs
-from sltrace.capture.maps import delete_key, map_keys, sum_over_cpus, update_map
+from sltrace.capture.maps import EXIST, delete_key, map_keys, sum_over_cpus, update_map
 from sltrace.capture.probes import counter_names, object_path
 from sltrace.capture.ring import Ring
 from sltrace.errors import CannotRecord
@@ -145,7 +146,9 @@ class GoProbes:
                 break
             reached = at_level
         if reached < level:
-            self._tell(process, attached.slot, reached, switch_stacks)
+            # If it has ended meanwhile, the probes have forgotten it, and will not do so again.
+            with contextlib.suppress(FileNotFoundError):
+                self._tell(process, attached.slot, reached, switch_stacks, EXIST)
         if reached:
             why = "; ".join(filter(None, (why, self._follow_spans(process, attached))))
             self._turn_on(attached)
@@ -255,7 +258,9 @@ class GoProbes:
         """How long the probes of a process were on until `now` (CLOCK_MONOTONIC), ns."""
         return self._attached[number].looked_ns(now) if number in self._attached else 0
 
-    def _tell(self, process: GoProcess, slot: int, level: int, switch_stacks: bool) -> None:
+    def _tell(
+        self, process: GoProcess, slot: int, level: int, switch_stacks: bool, flags: int = 0
+    ) -> None:
         o, known = process.offsets, process.histograms
         target = np.zeros(1, self._target)
         values = {
@@ -277,7 +282,7 @@ class GoProbes:
         for name, value in values.items():
             target[name] = value
         key = process.pid.to_bytes(4, "little")
-        update_map(self._object.maps["go_targets"].fd, key, target.tobytes())
+        update_map(self._object.maps["go_targets"].fd, key, target.tobytes(), flags)
 
     def cost_ns(self) -> int:
         """What the probes have cost the services so far, estimated."""
