@@ -31,6 +31,8 @@ from sltrace.target.go.process import GoProcess, Identity, program_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_MAX_BACKLOG = 64 << 20
+
 
 class GoSource:
     """Go processes that are recorded.
@@ -172,8 +174,14 @@ class GoSource:
         if not self._thread.started:
             self._thread.start(self._samplers.values())
             self._probing.begin()
+        self._empty(_MAX_BACKLOG)
+
+    def _empty(self, limit: float) -> None:
+        """Into memory, unless more than `limit` bytes are waiting there to be written."""
+        room = limit - self._drained.backlog - self._stacks_drained.backlog
         for ring, drained in self._told():
-            if (records := ring.drain()) is not None:
+            if room >= 0 and (records := ring.drain()) is not None:
+                room -= records.nbytes
                 drained.put(records)
 
     def rows(self) -> Rows:
@@ -272,7 +280,7 @@ class GoSource:
         if self._closed:
             return
         self._probing.close()
-        self.drain()
+        self._empty(math.inf)
         self._closed = True
         self._thread.stop()
         now = time.monotonic_ns()
