@@ -37,3 +37,16 @@ def test_what_cannot_be_written_stays_in_the_rings(
     assert backlog <= 5 << 20
     source.close()
     assert source._drained.backlog == backlog + _PIECE.nbytes
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_rings_are_emptied_before_they_are_gone(
+    source: GoSource, monkeypatch: pytest.MonkeyPatch, started: bool
+) -> None:
+    """Not where the recording failed to start: they were never mapped, and no thread is begun."""
+    left: list[int] = []
+    monkeypatch.setattr(source._probing, "close", lambda: left.append(source._drained.backlog))
+    source._thread.started = started
+    source.close()
+    assert left == [started * _PIECE.nbytes]
+    assert source._drained.backlog == left[0]

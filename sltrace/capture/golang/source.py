@@ -279,8 +279,10 @@ class GoSource:
         """Detaches everything."""
         if self._closed:
             return
+        # While the rings are there; of one that never began, nobody wants what is in them.
+        if self._thread.started:
+            self._empty(math.inf)
         self._probing.close()
-        self._empty(math.inf)
         self._closed = True
         self._thread.stop()
         now = time.monotonic_ns()
