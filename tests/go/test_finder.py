@@ -13,8 +13,9 @@ from sltrace.capture.golang import finder
 from sltrace.capture.golang.probing import Probing
 from sltrace.capture.golang.source import go_source
 from sltrace.capture.settings import Filters, Settings
+from sltrace.target.go import process
 from sltrace.target.go.errors import RefusedError
-from sltrace.target.go.process import GoProcess, Identity
+from sltrace.target.go.process import GoProcess, Identity, identify, look_into
 from sltrace.trace.reader import Trace
 from tests.support.golang import VERSIONS, WITNESS, go_program, witness
 from tests.support.gorecords import targets
@@ -163,3 +164,14 @@ def test_who_is_just_being_taken_in_is_no_trouble(monkeypatch: pytest.MonkeyPatc
         assert [s.process.pid for s in samplers] == [running.pid]
         assert len(told) == 1
         assert [table["pid"].to_pylist() for table in going.targets()] == [[running.pid]]
+
+
+def test_what_processes_of_a_program_share_is_read_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """However many other programs were looked into since; it is 0.3 to 3 MB."""
+    monkeypatch.setattr(process, "_MAX_LATEST", 1)
+    with witness() as one, witness() as same, witness(copy=tmp_path / "other") as other:
+        first, between, again = (look_into(identify(r.pid)) for r in (one, other, same))
+        assert again.table is first.table
+        assert between.table is not first.table

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
 from itertools import count
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from sltrace.symbols.elf import Elf, ElfError
 from sltrace.target import memory as own
@@ -21,8 +22,11 @@ from sltrace.target.go.memory import Memory, UnreadableError
 from sltrace.target.go.offsets import Offsets, offsets_of
 from sltrace.target.go.pclntab import Pclntab
 
-_MAX_PROGRAMS = 8
-_programs: dict[tuple[int, int, int, int], _Program] = {}
+_MAX_LATEST = 8
+_programs: WeakValueDictionary[tuple[int, int, int, int], _Program] = WeakValueDictionary()
+"""Those that any process here is of, however many: each is 0.3 to 3 MB."""
+_latest: dict[tuple[int, int, int, int], _Program] = {}
+"""Those that the next is likely to be of."""
 _DEAD = "it has ended, or was replaced"
 _PLUGIN = "it has loaded a plugin, which has a copy of the runtime's code that no probe would be in"
 _PACKED = "it is packed (UPX), so that its code is not in its file: run it unpacked (upx -d)"
@@ -85,6 +89,7 @@ class GoProcess:
         memory: Its memory, or that of what it has become.
         own_memory: Its memory, of which nothing is left once it has become another program.
         program: Number of its program, where that is loaded: addresses with the same are alike.
+        shared: What others of its program are given as well, for as long as it is here.
         number: Tells it from all others that were looked into, above 0.
     """
 
@@ -100,6 +105,7 @@ class GoProcess:
     memory: Memory
     own_memory: own.Memory
     program: int
+    shared: _Program
     number: int = field(default_factory=_numbers.__next__)
 
     @property
@@ -215,6 +221,7 @@ def _looked_into(identity: Identity, own_memory: own.Memory) -> GoProcess:
         memory=memory,
         own_memory=own_memory,
         program=zlib.crc32(repr((program.file, bias)).encode()),
+        shared=program,
     )
     verify.verify(
         memory,
@@ -246,11 +253,13 @@ def _program(identity: Identity) -> _Program:
     path = Path(f"/proc/{identity.pid}/exe")
     status = path.stat()
     file = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-    known = _programs.pop(file, None) or _decoded(path, file, identity.version)
-    # The latest last.
+    known = _programs.get(file) or _decoded(path, file, identity.version)
     _programs[file] = known
-    while len(_programs) > _MAX_PROGRAMS:
-        del _programs[next(iter(_programs))]
+    # The latest last.
+    _latest.pop(file, None)
+    _latest[file] = known
+    while len(_latest) > _MAX_LATEST:
+        del _latest[next(iter(_latest))]
     return known
 
 
