@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ import pytest
 from sltrace.capture import tags
 from sltrace.capture.golang.attached import Attached
 from sltrace.capture.golang.probes import TRACE_KEYS, GoProbes
-from sltrace.capture.maps import map_keys
+from sltrace.capture.maps import map_info, map_keys, update_map
 from sltrace.errors import CannotRecord
 from sltrace.target.go.process import identify, look_into
 from sltrace.trace.reader import Trace
@@ -284,6 +285,29 @@ def test_one_that_ends_while_it_is_attached_to_leaves_nothing(
             process = look_into(identify(ends.pid))
             assert probes.add(process, 2, switch_stacks=False)[0] == 0
         assert map_keys(probes._object.maps["go_targets"].fd, 4) == []
+    finally:
+        probes.close()
+        os.close(tags_fd)
+
+
+def test_spans_of_one_that_ended_take_no_room() -> None:
+    """No probe will see their ends; others' may yet come."""
+    tags_fd = tags.create_map()
+    probes = GoProbes(tags_fd, level=1, cgroup_v1=False, trace_keys=TRACE_KEYS, measured=False)
+    try:
+        with witness() as ends, witness() as stays:
+            of_one, of_other = (look_into(identify(r.pid)) for r in (ends, stays))
+            for process in (of_one, of_other):
+                assert probes.add(process, 1, switch_stacks=False) == (1, "")
+                probes._attached[process.number].follows_spans = True
+            maps = [probes._object.maps[name].fd for name in ("go_spans", "go_within")]
+            for fd in maps:
+                value = bytes(map_info(fd)[3])
+                for process in (of_one, of_other):
+                    update_map(fd, struct.pack("<QQ", 7, process.number), value)
+            probes.end(of_one)
+            for fd in maps:
+                assert map_keys(fd, 16) == [struct.pack("<QQ", 7, of_other.number)]
     finally:
         probes.close()
         os.close(tags_fd)

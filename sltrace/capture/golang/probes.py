@@ -179,6 +179,7 @@ class GoProbes:
         ended = [one for one in probed if one.runs is None]
         self._turn_off(ended)
         take_out(ended)
+        self._forget_spans(ended)
         for one in ended:
             one.runs = self.runs.of([one.slot])
             self._past.update(one.runs)
@@ -212,9 +213,7 @@ class GoProbes:
         paused = [self._attached[number] for number in numbers]
         self._turn_off(paused)
         used = take_out(paused)
-        # The probes believe nothing from before; but spans whose end is unseen would fill a map.
-        for name in _SPAN_MAPS if any(one.follows_spans for one in paused) else ():
-            self._forget(name, numbers)
+        self._forget_spans(paused)
         return used + time.thread_time_ns() - begin
 
     def resume(self, number: int) -> int:
@@ -231,12 +230,15 @@ class GoProbes:
         self._turn_on(attached)
         return time.thread_time_ns() - begin
 
-    def _forget(self, name: str, numbers: Sequence[int]) -> None:
-        """Empties a map, whose keys end in the number of a process, of these processes' entries."""
-        fd = self._object.maps[name].fd
-        for key in map_keys(fd, _SPAN_KEY.size):
-            if _SPAN_KEY.unpack(key)[1] in numbers:
-                delete_key(fd, key)
+    def _forget_spans(self, probed: Sequence[Attached]) -> None:
+        """Those in flight: the probes believe nothing from before, but they would fill a map."""
+        numbers = {one.process.number for one in probed if one.follows_spans}
+        for name in _SPAN_MAPS if numbers else ():
+            fd = self._object.maps[name].fd
+            for key in map_keys(fd, _SPAN_KEY.size):
+                # It ends in the number of a process.
+                if _SPAN_KEY.unpack(key)[1] in numbers:
+                    delete_key(fd, key)
 
     def _turn_on(self, attached: Attached) -> None:
         since = attached.turn_on(self._object.maps["go_since"].fd)
