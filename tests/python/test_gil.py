@@ -22,6 +22,7 @@ from sltrace.symbols.elf import Elf
 from sltrace.symbols.mappings import MappingRecorder
 from sltrace.trace.reader import Trace
 from tests.python.conftest import Contending
+from tests.support.cgroups import cgroup
 from tests.support.loads import stolen_ns
 from tests.support.programs import BUILD, ROOT
 from tests.support.pythons import MINORS, service
@@ -73,6 +74,16 @@ def _take_gil(pid: int, path: Path) -> Iterator[NDArray[np.void]]:
         probes.close()
 
 
+@contextmanager
+def _contend(version: str, hogs: int) -> Iterator[subprocess.Popen[str]]:
+    """The service whose threads wait for the GIL, and for little else."""
+    with cgroup("contend") as group:
+        # Where sessions have groups of their own (autogroup) nice is worth nothing between two.
+        group.weigh(100)
+        with service(version, "contend", 60, hogs, within=group) as process:
+            yield process
+
+
 @pytest.mark.parametrize(("version", "hogs"), [*((v, 2) for v in MINORS[1:]), ("3.10", 1)])
 def test_totals_are_those_of_take_gil(
     version: str, hogs: int, record: Record, witness_object: Path
@@ -80,9 +91,9 @@ def test_totals_are_those_of_take_gil(
     """Within 3 % in total and for each thread.
 
     take_gil() also takes time that is no wait: a thread preempted before its first look or after
-    it has the GIL. On a machine that is busy otherwise this can be more, so there are three tries.
+    it has the GIL. The hypervisor does so unseen, so there are three tries.
     """
-    with service(version, "contend", 60, hogs, prefix=["nice", "-n", "-20"]) as process:
+    with _contend(version, hogs) as process:
         roles = {int(t): r for t, r in json.loads(process.said).items()}  # type: ignore[attr-defined]
         for attempt in range(3):
             off = _differences(process.pid, roles, record, witness_object)
@@ -108,30 +119,45 @@ def _differences(pid: int, roles: dict[int, str], record: Record, witness: Path)
         truth[call[2]] += min(call[1], end) - max(call[0], start)
         calls_of[call[2]] += 1
     by_tid = {w["tid"]: w for w in _gil_waits(recording.trace, start, end)}
-    preempted = _preempted(recording.trace)
+    preempted = _preempted(recording.trace, taken, start, end)
     found, expected = sum(w["ns"] for w in by_tid.values()), sum(truth.values())
-    assert expected > 200_000_000
-    off = [] if found == pytest.approx(expected, rel=0.03) else [f"all {found} of {expected}"]
+    all_preempted = sum(preempted.values())
+    off = []
+    if expected <= 200_000_000:
+        off.append(f"only {expected} in take_gil()")
+    if not 0.97 * expected - all_preempted <= found <= 1.03 * expected:
+        off.append(f"all {found} of {expected}, {all_preempted} preempted")
     for tid, role in roles.items():
-        mine = by_tid.get(tid, {"ns": 0})
-        # A call that finds the GIL free takes up to a microsecond in the probes, and is no wait.
-        slack = 2_000 * calls_of[tid] + 1_000_000 + preempted.get(tid, 0)
-        if mine["ns"] != pytest.approx(truth[tid], rel=0.03, abs=slack):
-            off.append(f"{role} {mine['ns']} of {truth[tid]}")
-        if truth[tid] > 200_000_000:
-            assert mine["runq"] < mine["ns"]
-            # The GIL may be free at the moment of the look.
-            assert mine["held"] > 0.4 * mine["n"]
-            assert mine["stacks"] == mine["n"]
+        mine = by_tid.get(tid, dict.fromkeys(("n", "ns", "runq", "held", "stacks"), 0))
+        # What of a call is no wait: 2.5 us where it finds the GIL free and 9 us where it sleeps
+        # (medians on a busy machine; of a hog alone 234 calls, 1.8 s, 3.2 ms), and interrupts.
+        slack = max(0.03 * truth[tid], 10_000 * calls_of[tid] + 1_000_000)
+        if not -slack - preempted[tid] <= mine["ns"] - truth[tid] <= slack:
+            off.append(f"{role} {mine['ns']} of {truth[tid]}, {preempted[tid]} preempted")
+        # The GIL may be free at the moment of the look.
+        if truth[tid] > 200_000_000 and not (
+            mine["runq"] < mine["ns"]
+            and mine["held"] > 0.4 * mine["n"]
+            and mine["stacks"] == mine["n"]
+        ):
+            off.append(f"{role} {mine}")
     return off
 
 
-def _preempted(trace: Trace) -> dict[int, int]:
-    """How long each thread was off the CPU because it was preempted."""
+def _preempted(trace: Trace, calls: NDArray[np.void], start: int, end: int) -> dict[int, int]:
+    """How long each thread was off the CPU within take_gil() because it was preempted."""
+    found: dict[int, int] = defaultdict(int)
     rows = trace.sql(
-        "SELECT tid, sum(wait_ns)::BIGINT AS ns FROM waits WHERE kind = 'runq_preempt' GROUP BY tid"
+        "SELECT tid, end_ns - wait_ns AS since, end_ns AS until FROM waits "
+        "WHERE kind = 'runq_preempt' AND end_ns > $1 AND end_ns - wait_ns < $2",
+        (start, end),
     ).to_pylist()
-    return {r["tid"]: r["ns"] for r in rows}
+    for row in rows:
+        mine = calls[calls["tid"] == row["tid"]]
+        ends = np.minimum(mine["end_ns"], min(row["until"], end)).astype(np.int64)
+        begins = np.maximum(mine["start_ns"], max(row["since"], start)).astype(np.int64)
+        found[row["tid"]] += int((ends - begins).clip(0).sum())
+    return found
 
 
 def _gil_waits(trace: Trace, start: int, end: int) -> list[dict[str, int]]:
@@ -149,7 +175,7 @@ def _gil_waits(trace: Trace, start: int, end: int) -> list[dict[str, int]]:
 
 @pytest.mark.parametrize("version", ["stripped 3.11", "3.14"])
 def test_without_symbols_it_is_what_the_kernel_leaves_over(version: str, record: Record) -> None:
-    with service(version, "contend", 30, 2, prefix=["nice", "-n", "-20"]) as process:
+    with _contend(version, 2) as process:
         roles = json.loads(process.said)  # type: ignore[attr-defined]
         _check_against_schedstat(record, process.pid, [int(t) for t in roles if roles[t] == "hog"])
 

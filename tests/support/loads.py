@@ -133,7 +133,7 @@ def load(
     # Files, not pipes: a load must never wait for its reader.
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = subprocess.Popen(
-            _joining(command, within), stdin=subprocess.DEVNULL, stdout=out, stderr=err
+            joining(command, within), stdin=subprocess.DEVNULL, stdout=out, stderr=err
         )
         running = Load(name, process, timeout, out, err)
         try:
@@ -156,6 +156,15 @@ def run(
     """
     with load(name, *args, prefix=prefix, within=within, timeout=timeout) as running:
         return running.outcome()
+
+
+def joining(command: list[str], within: Cgroup | None) -> list[str]:
+    """A command that is in a cgroup, if one is given, before anything else."""
+    if within is None:
+        return command
+    # The shell becomes the command, so nothing of it ever runs outside the cgroup.
+    script = 'echo $$ > "$0" && exec "$@"'
+    return ["/bin/sh", "-c", script, str(within.procs), *command]
 
 
 def pinned(cpu: int) -> list[str]:
@@ -251,14 +260,6 @@ def _switches(pid: int) -> int:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             found += voluntary_switches(task)
     return found
-
-
-def _joining(command: list[str], within: Cgroup | None) -> list[str]:
-    if within is None:
-        return command
-    # The shell becomes the command, so nothing of it ever runs outside the cgroup.
-    script = 'echo $$ > "$0" && exec "$@"'
-    return ["/bin/sh", "-c", script, str(within.procs), *command]
 
 
 def _parse(document: dict[str, Any]) -> Outcome:

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from sltrace.trace.reader import Trace
+from tests.support.cgroups import Cgroup
+from tests.support.loads import joining
 from tests.support.programs import ROOT
 
 PROGRAMS = Path(__file__).parents[1] / "python" / "programs"
@@ -104,6 +106,7 @@ def service(
     packages: bool = False,
     env: Mapping[str, str] | None = None,
     prefix: Sequence[str] = (),
+    within: Cgroup | None = None,
 ) -> Iterator[subprocess.Popen[str]]:
     """Runs a program of tests/python/programs on an interpreter; inside the block it is ready.
 
@@ -113,8 +116,9 @@ def service(
     if packages:
         variables["PYTHONPATH"] = str(_packages())
     path = sys.executable if name == "this" else interpreter(name)
+    command = [*prefix, path, str(PROGRAMS / f"{program}.py"), *map(str, arguments)]
     process = subprocess.Popen(
-        [*prefix, path, str(PROGRAMS / f"{program}.py"), *map(str, arguments)],
+        joining(command, within),
         stdout=subprocess.PIPE,
         text=True,
         env={**variables, **(env or {})},
