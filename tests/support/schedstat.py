@@ -189,6 +189,20 @@ def compare(trace: Trace, threads: Sequence[ThreadReport]) -> list[Compared]:
     ]
 
 
+def stolen_ns(trace: Trace) -> int:
+    """What the hypervisor took of all CPUs during a recording, in whole ticks of 10 ms."""
+    return sum(times["steal"] for times in trace.meta["cpu_times"].values())
+
+
+def slices_at_least(trace: Trace, thread: ThreadReport) -> int:
+    """How often one that sleeps for 2 ms at most must have got the CPU, on a machine of any load.
+
+    As often as it could between its waits.
+    """
+    lived = thread.end_ns - thread.start_ns - thread.run_delay_ns - stolen_ns(trace)
+    return max(20, lived // 2_500_000)
+
+
 def rows_of(trace: Trace, thread: ThreadReport, columns: str = "*") -> list[dict[str, Any]]:
     """Rows of one thread between its readings, in order."""
     query = f"""SELECT {columns} FROM waits
