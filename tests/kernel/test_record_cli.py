@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sltrace.trace.reader import Trace
-from tests.support.loads import Outcome, ThreadReport, load, read_schedstat
+from tests.support.loads import Outcome, ThreadReport, load, queued_ns, read_schedstat
 from tests.support.programs import program
 from tests.support.recorder import Record, one_line, recorder, sltrace
 from tests.support.schedstat import compare, slices_at_least
@@ -148,23 +148,17 @@ def test_a_size(tmp_path: Path) -> None:
     assert clock["end_ns"] - clock["start_ns"] < 40_000_000_000
 
 
-def _queued_ns(pid: int) -> int:
-    """How long the threads of a process have waited for a CPU so far."""
-    threads = Path(f"/proc/{pid}/task").iterdir()
-    return sum(read_schedstat(pid, int(thread.name))[1] for thread in threads)
-
-
 def test_killed_it_leaves_all_but_the_last_second(record: Record) -> None:
     pace = ("--duration", 20, "--rate", 1000, "--ping-cpu", min(os.sched_getaffinity(0)))
     with load("pingpong", *pace) as running:
         with record() as recording:
             pong = max(int(p.name) for p in Path(f"/proc/{running.pid}/task").iterdir())
             _, _, before = read_schedstat(running.pid, pong)
-            begun, queued_ns = time.monotonic_ns(), _queued_ns(recording.pid)
+            begun, queued = time.monotonic_ns(), -queued_ns(recording.pid)
             time.sleep(2.6)
             _, _, after = read_schedstat(running.pid, pong)
             # The recorder cannot write while it waits for a CPU itself.
-            queued_ns = _queued_ns(recording.pid) - queued_ns
+            queued += queued_ns(recording.pid)
             killed = time.monotonic_ns()
             assert recording.end(signal.SIGKILL).code == -signal.SIGKILL
         running.stop()
@@ -177,7 +171,7 @@ def test_killed_it_leaves_all_but_the_last_second(record: Record) -> None:
            WHERE tid = ? AND end_ns > ? AND kind <> 'blocked'""",
         (pong, begun),
     ).to_pylist()[0]
-    assert killed - rows["last"] < 1_000_000_000 + queued_ns
+    assert killed - rows["last"] < 1_000_000_000 + queued
     lost = trace.sql("SELECT count(*) AS n FROM missed WHERE tid = ?", (pong,)).to_pylist()[0]["n"]
     share_kept = (rows["last"] - begun) / (killed - begun)
     assert rows["n"] + lost >= 0.9 * (after - before) * share_kept > 300

@@ -213,6 +213,12 @@ def read_schedstat(pid: int, tid: int | None = None) -> tuple[int, int, int]:
     return int(cpu_ns), int(delay_ns), int(slices)
 
 
+def queued_ns(pid: int) -> int:
+    """How long the threads of a process have waited for a CPU so far."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return sum(read_schedstat(pid, int(thread.name))[1] for thread in threads)
+
+
 def stolen_ns() -> int:
     """Time the hypervisor has taken from all CPUs so far, in whole ticks of 10 ms.
 
