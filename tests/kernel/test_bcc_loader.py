@@ -244,7 +244,7 @@ def test_stacks_show_where_a_task_slept_and_who_woke_it() -> None:
             filters=Filters(pids=(running.pid,)), stacks=Stacks(kernel=True, user=True, waker=True)
         )
         with closing(bcc_probes(settings)) as probes:
-            time.sleep(0.5)
+            until_switched(150, running.pid)
             waits = records_of(probes)
             found = probes.stack_ring.drain()
     assert found is not None
@@ -282,7 +282,7 @@ def test_works_from_kernel_headers_alone_but_for_quotas(monkeypatch: pytest.Monk
         closing(libbpf_probes()) as theirs,
     ):
         assert [n for n, _ in probes.not_attached] == ["tasks_at_start", "cpu_quota"]
-        time.sleep(0.5)
+        until_switched(150, running.pid)
         ours, expected = records_of(probes), records_of(theirs)
         lost = unseen(probes) + unseen(theirs)
     count = int((ours["pid"] == running.pid).sum())

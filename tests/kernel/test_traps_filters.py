@@ -68,7 +68,10 @@ class Filtered:
 @pytest.fixture(scope="module")
 def filtered(record_once: Record) -> Iterator[Filtered]:
     cpu = allowed_cpus()[-1]
-    with cgroup("victims") as inside, ExitStack() as stack:
+    with cgroup("victims") as inside, cgroup("hogs") as beside, ExitStack() as stack:
+        # Ten recorders want CPUs, too.
+        for group in (inside, beside):
+            group.weigh(100)
         options = {
             "all": (),
             "cgroup": ("--cgroup", inside.name),
@@ -82,7 +85,7 @@ def filtered(record_once: Record) -> Iterator[Filtered]:
             "both": ("--cgroup", inside.name, "--policy", "FIFO"),
         }
         recordings = {name: stack.enter_context(record_once(*o)) for name, o in options.items()}
-        with load("hog", "--duration", 20, "--cpu", cpu) as hog:
+        with load("hog", "--duration", 20, "--cpu", cpu, within=beside) as hog:
             victim = ("--cpu", cpu, "--policy", "batch", "--comm", "thevictim")
             outcome = run("victim", "--duration", 2, *victim, within=inside)
             hog.stop()
@@ -210,6 +213,7 @@ def test_cgroups_born_below_a_wanted_one(record: Record) -> None:
         record("--cgroup", parent.name) as recording,
         load("victim", "--duration", 9) as outside,
     ):
+        parent.weigh(100)
         found: list[tuple[str, Outcome]] = [
             (group.name, outcome) for group, outcome in nested_births(parent, depth=2)
         ]

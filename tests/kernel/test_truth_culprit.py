@@ -100,6 +100,7 @@ def _on(cpu: int) -> list[str]:
 def test_nobody_is_blamed_for_a_quota_that_was_not_used_up(record: Record) -> None:
     cpu = allowed_cpus()[-1]
     with cgroup("ample", cpus=0.9) as ample, record() as recording:
+        ample.weigh(100)
         run("victim", "--duration", 1, prefix=_on(cpu), within=ample)
         assert ample.cpu_stat().throttled == 0
         name = ample.name
