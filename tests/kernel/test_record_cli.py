@@ -176,5 +176,5 @@ def test_killed_it_leaves_all_but_the_last_second(record: Record) -> None:
     share_kept = (rows["last"] - begun) / (killed - begun)
     assert rows["n"] + lost >= 0.9 * (after - before) * share_kept > 300
     last = trace.sql("SELECT max(end_ns) AS ns FROM histograms").to_pylist()[0]["ns"]
-    assert killed - last < 2_500_000_000
+    assert killed - last < 2_500_000_000 + queued
     assert sltrace("stat", recording.path).code == 0
