@@ -186,7 +186,7 @@ def compare(trace: Trace, threads: Sequence[ThreadReport]) -> list[Compared]:
     lags = {row["i"]: row for row in trace.sql(_LAG).to_pylist()}
     no_lag = {"lag": 0, "longest": 0}
     trace.connection.unregister("threads")
-    most = _STOLEN_NS if stolen_ns(trace) else 0
+    most = _STOLEN_NS if stolen_in(trace) else 0
     return [
         Compared(
             thread,
@@ -207,7 +207,7 @@ def compare(trace: Trace, threads: Sequence[ThreadReport]) -> list[Compared]:
     ]
 
 
-def stolen_ns(trace: Trace) -> int:
+def stolen_in(trace: Trace) -> int:
     """What the hypervisor took of all CPUs during a recording, in whole ticks of 10 ms."""
     return sum(times["steal"] for times in trace.meta["cpu_times"].values())
 
@@ -217,7 +217,7 @@ def slices_at_least(trace: Trace, thread: ThreadReport) -> int:
 
     As often as it could between its waits.
     """
-    lived = thread.end_ns - thread.start_ns - thread.run_delay_ns - stolen_ns(trace)
+    lived = thread.end_ns - thread.start_ns - thread.run_delay_ns - stolen_in(trace)
     return max(20, lived // 2_500_000)
 
 
