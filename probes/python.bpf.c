@@ -298,7 +298,7 @@ int python_gc_end(struct pt_regs___x86 *ctx)
 	return 0;
 }
 
-static __always_inline void tell_event(u32 pid, u32 parent, u32 kind)
+static __always_inline void tell_event(u64 ns, u32 pid, u32 parent, u32 kind)
 {
 	struct python_event *e = bpf_ringbuf_reserve(&python_event_ring, sizeof(*e), 0);
 	struct python_cpu *c = this_cpu();
@@ -308,7 +308,7 @@ static __always_inline void tell_event(u32 pid, u32 parent, u32 kind)
 			count(c, PYTHON_PROCESSES_LOST);
 		return;
 	}
-	e->ns = bpf_ktime_get_ns();
+	e->ns = ns;
 	e->pid = pid;
 	e->parent = parent;
 	e->kind = kind;
@@ -322,6 +322,7 @@ int BPF_PROG(python_fork, struct task_struct *parent, struct task_struct *child)
 {
 	u32 parent_pid = parent->tgid, pid = child->tgid;
 	u32 zero = 0;
+	u64 now = bpf_ktime_get_ns();
 	struct python_maybe *m = bpf_map_lookup_elem(&python_maybe, &zero);
 	struct python_process *p;
 	struct python_cpu *c = this_cpu();
@@ -337,7 +338,10 @@ int BPF_PROG(python_fork, struct task_struct *parent, struct task_struct *child)
 			count(c, PYTHON_PROCESSES_LOST);
 		return 0;
 	}
-	tell_event(pid, parent_pid, PYTHON_FORK);
+	p = bpf_map_lookup_elem(&python_processes, &pid);
+	if (p)
+		p->since_ns = now;
+	tell_event(now, pid, parent_pid, PYTHON_FORK);
 	return 0;
 }
 
@@ -345,14 +349,16 @@ SEC("tp_btf/sched_process_exec")
 int BPF_PROG(python_exec, struct task_struct *t, int old_pid)
 {
 	u32 pid = t->tgid, old = old_pid;
+	u64 now = bpf_ktime_get_ns();
 	struct python_process *p = bpf_map_lookup_elem(&python_processes, &pid);
 
 	if (!p)
 		return 0;
+	p->since_ns = now;
 	p->ready = 0;
 	forget_thread(pid);
 	forget_thread(old);
-	tell_event(pid, 0, PYTHON_EXEC);
+	tell_event(now, pid, 0, PYTHON_EXEC);
 	return 0;
 }
 
@@ -368,7 +374,7 @@ int BPF_PROG(python_exit, struct task_struct *t)
 	/* The first thread also ends when another becomes a new program: that is no end. */
 	if (p && !UNTRUSTED(t)->signal->live.counter) {
 		bpf_map_delete_elem(&python_processes, &pid);
-		tell_event(pid, 0, PYTHON_EXIT);
+		tell_event(bpf_ktime_get_ns(), pid, 0, PYTHON_EXIT);
 	}
 	/* Of two that end at once each may see the other gone; the first forgets the process. */
 	if (th || p)

@@ -11,6 +11,7 @@
 
 /* One process with CPython in it: addresses in it, and offsets in bytes. */
 struct python_process {
+	u64 since_ns;     /* its fork or exec, as the event has it, or when it was first told of */
 	u64 interpreters; /* address of the pointer to the first interpreter */
 	u64 gil;          /* address of the GIL, of the main interpreter's from 3.12 on */
 	u64 otel_var;     /* ContextVar of OpenTelemetry's context; 0: not known */

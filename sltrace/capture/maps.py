@@ -18,8 +18,8 @@ HASH, ARRAY, PERCPU_ARRAY, ARRAY_OF_MAPS, RING = 1, 2, 6, 12, 27
 """enum bpf_map_type"""
 MMAPABLE = 1024
 """BPF_F_MMAPABLE"""
-EXIST = 2
-"""BPF_EXIST (uapi/linux/bpf.h): only where there is one."""
+NOEXIST, EXIST = 1, 2
+"""BPF_NOEXIST, BPF_EXIST: only elements that are not there yet, or only those that are."""
 _MAX_KEYS = 1 << 20
 _MAP_INFO_BYTES = 88
 """Of struct bpf_map_info."""
@@ -84,7 +84,11 @@ def create_map(
 
 
 def update_map(fd: int, key: bytes, value: bytes, flags: int = 0) -> None:
-    """Sets one element."""
+    """Sets one element.
+
+    Raises:
+        OSError: The kernel refused; FileExistsError and FileNotFoundError where `flags` did.
+    """
     if libbpf.library().bpf_map_update_elem(fd, key, value, flags):
         number = c.get_errno()
         raise OSError(number, f"BPF map: {os.strerror(number)}")

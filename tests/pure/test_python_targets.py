@@ -19,6 +19,10 @@ SECOND = 1_000_000_000
 PID = 7
 
 
+def nothing(pid: int, told: Any) -> None:
+    """For what Targets tells of."""
+
+
 def interpreter() -> Interpreter:
     layout = layout_for(12, b"")
     return Interpreter("3.12.1", "/bin/python", "", "/bin/python", 0, layout, 1, 2, 3, 1, 4)
@@ -41,7 +45,7 @@ def test_a_process_is_asked_for_trace_ids_as_long_as_it_has_none(
     monkeypatch.setattr(Modules, "imported", imported)
     target = Target(PID, named=True, from_ns=0, python=interpreter(), settled=True)
     monkeypatch.setattr(Target, "described", lambda *_: np.zeros(1))
-    watched = Targets(lambda pid, process: None, np.dtype(float), lambda pid, found: None)
+    watched = Targets(nothing, nothing, np.dtype(float), nothing)
     watched.current[PID] = target
     for half_second in range(2 * 3600 * 4):
         now = half_second * SECOND // 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from sltrace.capture import kernel, libbpf, sizes, uprobes
 from sltrace.capture.btf import Btf
-from sltrace.capture.maps import update_map, view
+from sltrace.capture.maps import EXIST, NOEXIST, lookup, update_map, view
 from sltrace.capture.probes import object_path
 from sltrace.capture.ring import Ring
 from sltrace.capture.settings import Settings, each_ns
@@ -180,12 +181,35 @@ class PythonProbes:
         except CannotRecord as err:
             self.not_attached.append((name, err.message))
 
-    def set_process(self, pid: int, process: NDArray[Any]) -> None:
-        """What is known of a process (`struct python_process`); nothing once it is closed."""
+    def add_process(self, pid: int, process: NDArray[Any]) -> None:
+        """Tells of a process (`struct python_process`) unless the probes followed it already.
+
+        Raises:
+            OSError: They are too many (E2BIG).
+        """
         if not self._closed:
             self._maybe[pid % len(self._maybe)] = 1
-            table = self._object.maps["python_processes"].fd
-            update_map(table, pid.to_bytes(4, "little"), process.tobytes())
+            with contextlib.suppress(FileExistsError):
+                update_map(self._processes, _u32(pid), process.tobytes(), NOEXIST)
+
+    def set_process(self, pid: int, process: NDArray[Any]) -> None:
+        """What is known by now of a process; nothing if it has ended or is another program.
+
+        Looking at it takes tens of ms. What was put back after its end would stay for ever, and
+        what it was before an exec is not true of what it is after that.
+        """
+        if self._closed:
+            return
+        there = lookup(self._processes, _u32(pid), process.nbytes).view(process.dtype)
+        if there["since_ns"] > process["since_ns"]:
+            return
+        process["since_ns"] = there["since_ns"]
+        with contextlib.suppress(FileNotFoundError):
+            update_map(self._processes, _u32(pid), process.tobytes(), EXIST)
+
+    @property
+    def _processes(self) -> int:
+        return self._object.maps["python_processes"].fd
 
     def renew_stacks(self, pid: int) -> None:
         """From here on each stack of a process is handed over again; at most 255 times."""
@@ -208,6 +232,10 @@ class PythonProbes:
         self._closed = True
         uprobes.detach(self._links)
         self._object.close()
+
+
+def _u32(number: int) -> bytes:
+    return number.to_bytes(4, "little")
 
 
 def _ring_bytes(name: str, cpus: int) -> int:

@@ -77,7 +77,9 @@ class PythonSource:
         self._drained = {name: Handover() for name in self._rings}
         self._counters = CounterIntervals(probes.counter_names, probes.counters(), rows.CLASSES)
         self._since_ns = time.monotonic_ns()
-        self._targets = Targets(probes.set_process, probes.process_layout, self._recognised)
+        self._targets = Targets(
+            probes.add_process, probes.set_process, probes.process_layout, self._recognised
+        )
         self._frames = FrameTable(self._targets.memories, context.asyncio_tasks.of_stack)
         try:
             probes.attach()

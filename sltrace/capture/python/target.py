@@ -93,6 +93,7 @@ class Target:
     def described(self, layout: np.dtype[Any]) -> NDArray[Any]:
         """What the probes are told of it: a `struct python_process`."""
         process = np.zeros(1, layout)
+        process["since_ns"] = self.from_ns
         for name, value in self._values().items():
             process[name] = value
         return process

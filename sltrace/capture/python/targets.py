@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -45,17 +46,20 @@ class Targets:
     """All of them.
 
     Args:
-        publish: Tells the probes of a process.
+        add: Tells the probes of a process that they need not know.
+        publish: Tells them more of one, as long as it is there.
         layout: `struct python_process`.
         recognised: Called with each process that is found to be Python.
     """
 
     def __init__(
         self,
+        add: Callable[[int, NDArray[Any]], None],
         publish: Callable[[int, NDArray[Any]], None],
         layout: np.dtype[Any],
         recognised: Callable[[int, Interpreter], None],
     ) -> None:
+        self._add = add
         self._publish = publish
         self._layout = layout
         self._recognised = recognised
@@ -70,9 +74,15 @@ class Targets:
         """The processes the user named."""
         for pid in pids:
             target = Target(pid, named=True, from_ns=time.monotonic_ns())
+            try:
+                # So that the probes follow its children even if it is no Python itself.
+                self._add(pid, target.described(self._layout))
+            except OSError as err:
+                if err.errno != errno.E2BIG:
+                    raise
+                self.refused += 1
+                continue
             self.current[pid] = target
-            # So that the probes follow its children even if it is no Python itself.
-            self._tell(target)
             if _is_command(pid):
                 target.settled = True
             else:
@@ -187,7 +197,9 @@ class Targets:
             self.ended.append(target)
             del self.ended[:-MAX_TARGETS]
         if follow:
-            self.current[pid] = Target(pid, named=target.named, from_ns=ns)
+            self.current[pid] = after = Target(pid, named=target.named, from_ns=ns)
+            # What it was may have been told again in the very moment of its exec.
+            self._tell(after)
 
     def _examine(self, target: Target) -> None:
         try:
