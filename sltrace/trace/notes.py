@@ -12,7 +12,7 @@ LEFT_OUT = {
     "native_stacks_refused": "times a native stack was left out: there were too many",
     "stacks_refused": "times a stack of Go or Python was left out: there were too many",
     "not_looked_at": "processes were not looked at: whether they are Go's is not known",
-    "processes_refused": "child processes of Python were not looked into: there were too many",
+    "processes_refused": "processes were not looked into for Python: there were too many",
     "mapped_files_refused": "mapped files were not looked into: addresses in them have no names",
     "ended_processes_refused": "ended processes were too many: addresses in them have no names",
     "skipped_probe_runs": "runs of a probe were skipped by the kernel, as it was running already",

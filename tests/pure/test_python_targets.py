@@ -28,6 +28,20 @@ def interpreter() -> Interpreter:
     return Interpreter("3.12.1", "/bin/python", "", "/bin/python", 0, layout, 1, 2, 3, 1, 4)
 
 
+def test_no_more_than_there_is_room_for_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--pid 1` is every process of the machine."""
+    monkeypatch.setattr(targets, "_is_command", lambda pid: True)
+    added: list[int] = []
+
+    def add(pid: int, told: Any) -> None:
+        added.append(pid)
+
+    watched = Targets(add, nothing, np.dtype([("since_ns", "u8")]), nothing)
+    watched.start(range(PID, PID + targets.MAX_TARGETS + 3))
+    assert watched.refused == 3
+    assert added == list(watched.current) == list(range(PID, PID + targets.MAX_TARGETS))
+
+
 def test_a_process_is_asked_for_trace_ids_as_long_as_it_has_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -93,8 +93,8 @@ class PythonSource:
             context.doubted.ask(self._targets.with_greenlets)
         self._targets.start(self._pids)
         # Those that were born before the probes knew of their parents.
-        born = [pid for pid in with_children(self._pids) if pid not in self._targets.current]
-        self._targets.start(born)
+        named = set(self._pids)
+        self._targets.start(pid for pid in with_children(self._pids) if pid not in named)
 
     def fill(self) -> float:
         """How full the fullest ring is."""

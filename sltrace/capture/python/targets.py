@@ -71,8 +71,11 @@ class Targets:
         self._mapped: list[tuple[int, Mapping]] = []
 
     def start(self, pids: Iterable[int]) -> None:
-        """The processes the user named."""
+        """The processes the user named; as many as there is room for."""
         for pid in pids:
+            if len(self.current) >= MAX_TARGETS:
+                self.refused += 1
+                continue
             target = Target(pid, named=True, from_ns=time.monotonic_ns())
             try:
                 # So that the probes follow its children even if it is no Python itself.
