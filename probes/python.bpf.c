@@ -196,7 +196,8 @@ int python_sample(void *ctx)
 	struct python_thread *th;
 	struct task_tag tag = {};
 
-	if (!p || !c)
+	/* What is made of a thread after python_exit is never deleted. */
+	if (!p || !c || bpf_get_current_task_btf()->flags & PF_EXITING)
 		return 0;
 	th = thread_of(tid);
 	if (!th)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,23 @@ from sltrace.capture.settings import Settings
 
 pytestmark = pytest.mark.bpf
 
+SLOW_TO_END = """
+import ctypes, os, threading
+def ends():
+    # Files of its own: to close this one takes 30 ms, after sched_process_exit.
+    assert not ctypes.CDLL(None).unshare(0x400)
+    file = os.memfd_create("large")
+    for _ in range(256):
+        os.write(file, bytes(1 << 20))
+    print(threading.get_native_id(), flush=True)
+print(flush=True)
+input()
+for _ in range(3):
+    thread = threading.Thread(target=ends)
+    thread.start()
+    thread.join()
+input()
+"""
 NOBODY = 1 << 22
 """The first number that no process can have."""
 
@@ -53,9 +72,19 @@ def kept(probes: PythonProbes, pid: int) -> Any:
     return lookup(table, key, probes.process_layout.itemsize).view(probes.process_layout)[0]
 
 
+def has_begun(cat: subprocess.Popen[bytes]) -> None:
+    """Its exec is over: Popen returns in the middle of that."""
+    assert cat.stdin
+    assert cat.stdout
+    cat.stdin.write(b"\n")
+    cat.stdin.flush()
+    cat.stdout.readline()
+
+
 def test_who_has_ended_is_not_put_back(probes: PythonProbes) -> None:
     began = time.monotonic_ns()
-    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        has_begun(process)
         probes.add_process(process.pid, told(probes, process.pid, began))
         probes.set_process(process.pid, told(probes, process.pid, began, minor=12))
         assert kept(probes, process.pid)["minor"] == 12
@@ -93,7 +122,8 @@ def test_a_child_met_at_the_start_is_told_of_by_its_fork_as_well(probes: PythonP
     """Its fork was before it was looked at, and is heard of after that."""
     began = time.monotonic_ns()
     probes.add_process(os.getpid(), told(probes, os.getpid(), began))
-    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        has_begun(process)
         now = time.monotonic_ns()
         probes.add_process(process.pid, told(probes, process.pid, now))
         probes.set_process(process.pid, told(probes, process.pid, now, minor=11))
@@ -104,6 +134,32 @@ def test_a_child_met_at_the_start_is_told_of_by_its_fork_as_well(probes: PythonP
         assert began < heard < now
         probes.set_process(process.pid, told(probes, process.pid, heard, minor=12))
         assert kept(probes, process.pid)["minor"] == 12
+
+
+def test_a_sample_of_a_thread_that_ends_leaves_nothing(probes: PythonProbes) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", SLOW_TO_END],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdout.readline()
+        probes.add_process(process.pid, told(probes, process.pid, 1, minor=12))
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        ended = {int(process.stdout.readline()) for _ in range(3)}
+        while any(Path(f"/proc/{process.pid}/task/{tid}").exists() for tid in ended):
+            time.sleep(0.01)
+        samples = probes.samples.drain()
+        assert samples is not None
+        assert ended <= set(samples["tid"].tolist())
+        table = probes._object.maps["python_threads"].fd
+        left = {int.from_bytes(key, "little") for key in map_keys(table, 4)}
+        assert process.pid in left
+        assert not ended & left
+        process.stdin.close()
 
 
 def test_too_many_are_refused(probes: PythonProbes) -> None:
