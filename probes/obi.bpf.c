@@ -9,6 +9,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include "obi.h"
+#include "task_values.h"
 #include "task_tags.bpf.h"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -49,12 +50,14 @@ int BPF_PROG(obi_switch, bool preempt, struct task_struct *prev)
 {
 	u64 thread = (u64)prev->tgid << 32 | (u32)prev->pid;
 	struct task_tag fresh = {}, *tag;
-	struct obi_context *context;
+	struct obi_context *context = NULL;
 	u32 tid = prev->pid;
 
 	if (!tid)
 		return 0;
-	context = bpf_map_lookup_elem(&obi_contexts, &thread);
+	/* What is left after obi_exit would be another's. */
+	if (!(prev->flags & PF_EXITING))
+		context = bpf_map_lookup_elem(&obi_contexts, &thread);
 	tag = bpf_map_lookup_elem(&task_tags, &tid);
 	if (!context) {
 		/* Of a runtime's thread the tag is new with every switch, and has no id of ours. */

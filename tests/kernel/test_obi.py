@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import struct
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
-from sltrace.capture import libbpf
-from sltrace.capture.maps import update_map
+from sltrace.capture import libbpf, tags
+from sltrace.capture.maps import map_keys, update_map
+from sltrace.capture.obi import ObiSource
 from tests.support.golang import witness
 from tests.support.recorder import recorder
 
@@ -47,6 +50,10 @@ def pinned(path: Path, value_bytes: int) -> int:
 def set_context(fd: int, pid: int, tid: int, trace_id: str) -> None:
     key = struct.pack("<Q", pid << 32 | tid)
     update_map(fd, key, bytes.fromhex(trace_id + SPAN))
+
+
+def tagged(fd: int) -> set[int]:
+    return {int.from_bytes(key, "little") for key in map_keys(fd, 4)}
 
 
 def test_threads_are_on_what_obi_says(tmp_path: Path) -> None:
@@ -96,6 +103,37 @@ def test_threads_are_on_what_obi_says(tmp_path: Path) -> None:
     assert own["map"] == str(mount / "otel" / "traces_ctx_v1")
     assert own["counters"]["obi_tagged"] > 20
     assert not own["refused"]
+
+
+def test_a_thread_that_ends_leaves_no_tag(tmp_path: Path) -> None:
+    """Its last switch-out comes after its exit, and OBI's map may still have it then."""
+    tags_fd = tags.create_map()
+    with bpf_file_system(tmp_path / "fs") as mount:
+        path = mount / "traces_ctx_v1"
+        source = ObiSource(path, fd := pinned(path, 24))
+        try:
+            source.attach(Mock(tags_fd=tags_fd))
+            ended = []
+
+            def ends() -> None:
+                set_context(fd, os.getpid(), threading.get_native_id(), FIRST)
+                time.sleep(0.001)
+                assert threading.get_native_id() in tagged(tags_fd)
+                ended.append(threading.get_native_id())
+
+            for _ in range(20):
+                thread = threading.Thread(target=ends)
+                thread.start()
+                thread.join()
+            while any(Path(f"/proc/self/task/{tid}").exists() for tid in ended):
+                time.sleep(0.01)
+            assert len(ended) == 20
+            # A thread is gone from /proc before it is switched out for the last time.
+            time.sleep(0.05)
+            assert not tagged(tags_fd) & set(ended)
+        finally:
+            source.close()
+            os.close(tags_fd)
 
 
 def test_a_map_of_another_shape_is_not_read(tmp_path: Path) -> None:
