@@ -42,6 +42,32 @@ def test_no_more_than_there_is_room_for_are_taken(monkeypatch: pytest.MonkeyPatc
     assert added == list(watched.current) == list(range(PID, PID + targets.MAX_TARGETS))
 
 
+def test_ids_of_who_has_ended_are_doubted_until_its_last_rows_are_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And not those of the next process of its number."""
+    now = SECOND
+    monkeypatch.setattr(time, "monotonic_ns", lambda: now)
+    watched = Targets(nothing, nothing, np.dtype([("since_ns", "u8")]), nothing)
+
+    def event(kind: int, pid: int, parent: int = 0) -> None:
+        row = {"pid": pid, "kind": kind, "ns": now, "parent": parent}
+        watched.feed(np.array([tuple(row.values())], [(name, "u8") for name in row]))
+
+    watched.current[PID] = Target(PID, named=True, from_ns=0, greenlets_behind=True)
+    watched.current[PID + 1] = Target(PID + 1, named=True, from_ns=0)
+    for child in (PID + 2, PID + 3, PID + 4):
+        event(targets.FORK, child, parent=PID)
+    event(targets.EXIT, PID + 2)
+    event(targets.EXIT, PID + 3)
+    event(targets.EXEC, PID + 4)
+    assert watched.with_greenlets() == {PID, PID + 2, PID + 3, PID + 4}
+    event(targets.FORK, PID + 2, parent=PID + 1)
+    assert watched.with_greenlets() == {PID, PID + 3, PID + 4}
+    now += 11 * SECOND
+    assert watched.with_greenlets() == {PID}
+
+
 def test_a_process_is_asked_for_trace_ids_as_long_as_it_has_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

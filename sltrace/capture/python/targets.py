@@ -33,6 +33,8 @@ _PATIENCE_NS = 10_000_000_000
 _LOOK_NS = 1_000_000_000
 _PASSING_NS = 1_000_000_000
 """From a fork to an exec: who takes longer did something by itself."""
+_LATE_NS = 10_000_000_000
+"""Until then the last rows of what has ended are made: half a second, or when those behind are."""
 _OF_MEMORY = (
     *("python", "settled", "foreign"),
     *("otel", "nodes", "record", "tls", "loops_behind", "greenlets_behind", "tasks"),
@@ -67,7 +69,7 @@ class Targets:
         self.ended: list[Target] = []
         self.refused = 0
         self._foreign: set[str] = set()
-        self._behind: set[int] = set()
+        self._ended_behind: dict[int, int] = {}
         self._mapped: list[tuple[int, Mapping]] = []
 
     def start(self, pids: Iterable[int]) -> None:
@@ -137,7 +139,11 @@ class Targets:
                 self._look_at_greenlets(target, modules)
                 if target.greenlets_behind:
                     self._tell(target)
-        return self._behind
+        # Its number is another process's sooner or later.
+        late = time.monotonic_ns() - _LATE_NS
+        self._ended_behind = {pid: ns for pid, ns in self._ended_behind.items() if ns > late}
+        behind = {pid for pid, target in self.current.items() if target.greenlets_behind}
+        return behind | self._ended_behind.keys()
 
     def memories(self, pid: int) -> list[tuple[Memory, Interpreter]]:
         """Where objects of a process can be read: in it, or in who it was forked from."""
@@ -183,8 +189,7 @@ class Targets:
         for name in _OF_MEMORY:
             setattr(child, name, getattr(before, name))
         child.files |= before.files
-        if child.greenlets_behind:
-            self._behind.add(pid)
+        self._ended_behind.pop(pid, None)
         self.current[pid] = child
 
     def _end(self, pid: int, ns: int, *, follow: bool) -> None:
@@ -192,6 +197,8 @@ class Targets:
         if target is None:
             return
         target.until_ns = ns
+        if target.greenlets_behind:
+            self._ended_behind[pid] = ns
         target.close()
         if target.named and not target.settled and not target.foreign and not follow:
             target.why = "it ended before it could be looked into"
@@ -284,10 +291,8 @@ class Targets:
                 target.memory, target.python, modules
             )
         if not target.greenlets_behind:
-            self._behind.discard(target.pid)
-            return
-        self._behind.add(target.pid)
-        if not target.trouble:
+            self._ended_behind.pop(target.pid, None)
+        elif not target.trouble:
             target.trouble = "no ids of ddtrace: its thread record does not follow greenlets"
 
     def _tell(self, target: Target) -> None:
