@@ -245,18 +245,32 @@ class Object:
 
     def detach(self) -> None:
         """Detaches what was attached; the maps stay."""
-        while self._links:
-            library().bpf_link__destroy(self._links.pop())
+        self._detach(self._links)
 
     def attach_sampler(self, name: str, hertz: int) -> None:
-        """Runs one program on every CPU so many times a second, while the object is open."""
-        for cpu in online_cpus():
-            fd = _open_cpu_clock(cpu, hertz)
-            try:
-                self._links.append(self.programs[name].attach_perf_event(fd))
-            except BaseException:
-                os.close(fd)
-                raise
+        """Runs one program on every CPU so many times a second, while the object is open.
+
+        Raises:
+            CannotRecord: The kernel refused that of a CPU; then it runs on none.
+        """
+        links: list[int] = []
+        try:
+            for cpu in online_cpus():
+                fd = _open_cpu_clock(cpu, hertz)
+                try:
+                    links.append(self.programs[name].attach_perf_event(fd))
+                except BaseException:
+                    os.close(fd)
+                    raise
+        except BaseException:
+            self._detach(links)
+            raise
+        self._links += links
+
+    @staticmethod
+    def _detach(links: list[int]) -> None:
+        while links:
+            library().bpf_link__destroy(links.pop())
 
     def close(self) -> None:
         """Detaches and unloads."""
