@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from sltrace.capture.columns import chosen
@@ -76,6 +77,8 @@ class Feed:
         # Appended to by one thread and taken from by the other; each count has one writer.
         self._drained: deque[NDArray[Any]] = deque()
         self._task_events: deque[NDArray[Any]] = deque()
+        # Task events since the sources' last rows.
+        self._exits: list[NDArray[Any]] = []
         self._drained_bytes = self._encoded_bytes = 0
         # A segment costs 0.6 ms however small it is, and sources tell of little at a time.
         self._kept: dict[str, list[pa.Table]] = {}
@@ -107,11 +110,15 @@ class Feed:
         self._take_stacks()
         for some in events:
             self._tasks.feed(some)
-            self._symbols.exited(some)
+        self._exits += events
         self._take_groups()
         if sources:
             for source in self._sources:
                 self._write(source.rows())
+            # Sources' native stacks have addresses, too.
+            if self._exits:
+                self._symbols.exited(np.concatenate(self._exits))
+                self._exits.clear()
         drained.reverse()
         while drained:
             lot = _lot(drained)

@@ -89,8 +89,12 @@ class SymbolRecorder:
     def exited(self, events: NDArray[Any]) -> None:
         """Takes task events: processes that end take their perf maps with them."""
         ended = events[(events["kind"] == _EXIT) & (events["tid"] == events["pid"])]
-        for pid in ended["pid"].tolist():
-            self._recorder.exited(pid)
+        execs = events[np.isin(events["kind"], _EXECS)]
+        lasts = dict(zip(execs["pid"].tolist(), execs["ns"].tolist(), strict=True))
+        for pid, ns in zip(ended["pid"].tolist(), ended["ns"].tolist(), strict=True):
+            # The first thread ends, too, when another becomes a new program, which lasts.
+            if ns > lasts.get(pid, 0):
+                self._recorder.exited(pid)
 
     def finish(self) -> Iterator[tuple[str, pa.Table]]:
         """Names every address seen; rows of the frames table, piece by piece."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sltrace.capture.feed import LOT, Feed
+from sltrace.capture.sources import Rows
 from sltrace.trace.reader import Trace
 from sltrace.trace.schema import arrow_schema
 from sltrace.trace.writer import TraceWriter
@@ -35,6 +36,27 @@ def test_what_is_missed_are_rows_of_missed() -> None:
         feed.put(np.zeros(count))
         feed.encode(sources=False)
     assert (feed.missed, feed.waits) == (5, 0)
+
+
+def test_addresses_of_sources_are_looked_up_before_their_process_is_given_up() -> None:
+    """Also if it ended while rows were made of the scheduler's waits alone."""
+    told: list[str] = []
+
+    def rows() -> Rows:
+        told.append("rows")
+        yield from ()
+
+    source = Mock(rows=rows)
+    symbols = Mock(exited=lambda events: told.append(f"{len(events)} exited"))
+    others = {name: Mock() for name in ("rows", "tasks", "groups", "native")}
+    feed = Feed(Mock(), quiet_probes(), [source], symbols=symbols, **others)
+    feed.put_tasks(np.zeros(3))
+    feed.encode(sources=False)
+    assert told == []
+    feed.put_tasks(np.zeros(1))
+    feed.encode(sources=True)
+    feed.encode(sources=True)
+    assert told == ["rows", "4 exited", "rows"]
 
 
 @given(st.lists(st.integers(1, 5 * LOT // 2), max_size=12))

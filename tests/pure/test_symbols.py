@@ -17,11 +17,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sltrace.names.processes import EXEC, EXIT
 from sltrace.symbols.demangle import readable
 from sltrace.symbols.elf import Elf, ElfError
 from sltrace.symbols.kernel import KernelSymbols, addresses_shown
 from sltrace.symbols.mappings import Mapping, MappingRecorder
 from sltrace.symbols.perfmap import PerfMap
+from sltrace.symbols.recorder import SymbolRecorder
 from sltrace.symbols.resolve import user_frames
 
 SOURCE = """
@@ -288,6 +290,15 @@ def test_processes_that_are_gone_are_kept_within_bounds(
     assert sorted(kept) == [(pid, "leaf") for pid in range(1, len(kept) + 1)]
     assert 100 <= len(kept) < 150
     assert recorder.refused_processes == 300 - len(kept)
+
+
+def test_a_first_thread_that_ends_for_an_exec_is_no_end_of_the_process() -> None:
+    events = [(10, 7, 7, EXIT), (11, 7, 7, EXEC), (10, 8, 8, EXEC), (11, 8, 8, EXIT)]
+    events += [(12, 10, 9, EXIT)]
+    recorder = SymbolRecorder(kernel=False)
+    with mock.patch.object(MappingRecorder, "exited") as exited:
+        recorder.exited(np.array(events, [(n, "u8") for n in ("ns", "tid", "pid", "kind")]))
+    assert exited.mock_calls == [mock.call(8)]
 
 
 def test_not_elf() -> None:
