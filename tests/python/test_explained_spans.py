@@ -15,6 +15,7 @@ from sltrace.analysis.spans import explain_spans, read_spans
 from sltrace.analysis.timeline import timeline
 from tests.support.pythons import service
 from tests.support.recorder import Record, sltrace
+from tests.support.schedstat import stolen_in
 
 pytestmark = pytest.mark.bpf
 
@@ -63,7 +64,7 @@ def test_the_time_of_spans_of_the_sdk_is_told_apart(record: Record, tmp_path: Pa
     assert clock["start_ns"] < ends["last"] <= clock["end_ns"]
     times = trace.meta["cpu_times"].values()
     # Is time of whoever ran, but by no thread's own clock. /proc/stat has whole ticks of 10 ms.
-    stolen = sum(t["steal"] for t in times) + 10_000_000 * len(times)
+    stolen = stolen_in(trace) + 10_000_000 * len(times)
     beside = defaultdict[str, list[float]](list)
     slept: list[int] = []
     ran = waited = 0
