@@ -142,7 +142,8 @@ class Targets:
         # Its number is another process's sooner or later.
         late = time.monotonic_ns() - _LATE_NS
         self._ended_behind = {pid: ns for pid, ns in self._ended_behind.items() if ns > late}
-        behind = {pid for pid, target in self.current.items() if target.greenlets_behind}
+        now = list(self.current.items())
+        behind = {pid for pid, target in now if target.greenlets_behind}
         return behind | self._ended_behind.keys()
 
     def memories(self, pid: int) -> list[tuple[Memory, Interpreter]]:
