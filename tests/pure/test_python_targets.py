@@ -42,6 +42,24 @@ def test_no_more_than_there_is_room_for_are_taken(monkeypatch: pytest.MonkeyPatc
     assert added == list(watched.current) == list(range(PID, PID + targets.MAX_TARGETS))
 
 
+def test_a_child_of_one_that_is_still_looked_at_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the workers that a server forks in its first tenth of a second."""
+    monkeypatch.setattr(Target, "described", lambda self, layout: np.zeros(1, layout))
+    told: list[int] = []
+
+    def publish(pid: int, process: Any) -> None:
+        told.append(pid)
+
+    watched = Targets(nothing, publish, np.dtype([("since_ns", "u8")]), nothing)
+    known, unknown = (Target(pid, named=True, from_ns=0) for pid in (PID, PID + 1))
+    known.python = interpreter()
+    watched.current = {PID: known, PID + 1: unknown}
+    for parent, child in ((PID, 21), (PID + 1, 22)):
+        row = {"pid": child, "kind": targets.FORK, "ns": SECOND, "parent": parent}
+        watched.feed(np.array([tuple(row.values())], [(name, "u8") for name in row]))
+    assert told == [21]
+
+
 def test_ids_of_who_has_ended_are_doubted_until_its_last_rows_are_made(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -192,6 +192,9 @@ class Targets:
         child.files |= before.files
         self._ended_behind.pop(pid, None)
         self.current[pid] = child
+        if child.python:
+            # The kernel copied what it knew of a parent that was still being looked at.
+            self._tell(child)
 
     def _end(self, pid: int, ns: int, *, follow: bool) -> None:
         target = self.current.pop(pid, None)
