@@ -38,7 +38,7 @@ _IN_MISSED = ("comm", "pid", "tid", "cpu")
 _OF_CPUS = ("cpu", "node")
 """Dimensions by which lost waits can be told apart: they are counted by CPU."""
 
-_OF_ONE_WAIT = ("state", "goid")
+_OF_ONE_WAIT = ("state",)
 """Dimensions in which other waits of a thread say nothing of one that was not seen whole."""
 
 _SECOND = 1_000_000_000

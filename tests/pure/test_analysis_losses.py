@@ -175,11 +175,11 @@ def test_what_one_wait_was_says_nothing_of_another(tmp_path: Path) -> None:
     missed = [
         {"cpu": 1, "tid": 1, "comm": "a", "cause": "hole", "end_ns": 5, "low_ns": 1, "high_ns": 9}
     ]
-    waits = [{"tid": 1, "comm": "a", "cpu": 0, "node": 0, "state": "S", "goid": 3}]
+    waits = [{"tid": 1, "comm": "a", "cpu": 0, "node": 0, "state": "S"}]
     meta = {"nodes": {"0": [0], "1": [1]}}
     trace = Trace.open(make_trace(tmp_path, waits, meta=meta, missed=missed))
     for dimension, value, n in (
-        ("node", 1, 1), ("node", "01", 1), ("node", 0, 0), ("state", "D", 1), ("goid", 4, 1),
+        ("node", 1, 1), ("node", "01", 1), ("node", 0, 0), ("state", "D", 1),
         ("cgroup", "/other", 0), ("comm", "b", 0),
     ):  # fmt: skip
         found = losses(trace, Selection(values={dimension: (value,)}))

@@ -37,9 +37,8 @@ def test_ids_and_names_of_machines_stay_apart(tmp_path: Path) -> None:
             {**end, "stack_kernel": 5, "stack_user": 6, **hog, "culprit_cgroup": "/h"},
             {**end, **IDLE},
         ]
-        counters = [
-            {"cpu": 0, "name": "ring_full", "class": "loss", "value": 3, "start_ns": 100 * SECOND}
-        ]
+        second = {"start_ns": 100 * SECOND, "end_ns": 101 * SECOND}
+        counters = [{"cpu": 0, "name": "ring_full", "class": "loss", "value": 3, **second}]
         sums = [{"cgroup_id": -1, "kind": "runq_wakeup", "count": 4, "sum_ns": 9}]
         tasks = [{"pid": 7, "tid": 7, "comm": "web", "from_ns": 0, "ppid": 0}]
         cgroups = [{"cgroup_id": 1, "path": "/", "unit": f"{host}.service"}]
