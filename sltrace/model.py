@@ -41,6 +41,9 @@ class Kind(IntEnum):
 SCHEDULER_KINDS = (Kind.RUNQ_WAKEUP, Kind.RUNQ_PREEMPT, Kind.THROTTLED, Kind.BLOCKED)
 """The kinds the kernel's scheduler is the source of, in the order of the probes' histograms."""
 
+SCHEDULER = frozenset(k.label for k in SCHEDULER_KINDS)
+"""Their names in the trace file."""
+
 RUNQ_KINDS = (Kind.RUNQ_WAKEUP.label, Kind.RUNQ_PREEMPT.label)
 """The kinds that make up run-queue latency: runnable, allowed to run, and no CPU."""
 

@@ -13,11 +13,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sltrace.analysis.histograms import from_histograms, histogram_counts, ranked
-from sltrace.analysis.losses import SCHEDULER, losses
+from sltrace.analysis.losses import losses
 from sltrace.analysis.meta import clock_ns, machines_of, min_latency_ns, recorded_ns
 from sltrace.analysis.missing import Missing, missing_waits
 from sltrace.analysis.selection import Selection, tables
-from sltrace.model import GO_PROBE_KINDS, Kind
+from sltrace.model import GO_PROBE_KINDS, SCHEDULER, Kind
 from sltrace.plural import counted
 from sltrace.trace.notes import noted_of_goroutines
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
 
 _SECOND = 1_000_000_000
+_GOROUTINES = frozenset((Kind.GOROUTINE.label, Kind.GOROUTINE_BLOCKED.label))
 _OF_A_BUCKET = "known to a histogram bucket"
 
 
@@ -192,23 +193,16 @@ class _Waits:
     def _sampled(self) -> str:
         """Why how many there were is not known; empty where all became rows."""
         one_in = self._sums.get("one_in", 1)
-        if self._is_of_goroutines:
+        if self._may_have(_GOROUTINES):
             # Where none became a row there may have been some all the same.
             one_in = max(one_in, *noted_of_goroutines(self._trace.meta), 1)
         if one_in > 1:
             return f"one wait in {one_in} became a row"
-        return self._trace.looked_in_part if self._is_of_probes else ""
+        return self._trace.looked_in_part if self._may_have(GO_PROBE_KINDS) else ""
 
-    @property
-    def _is_of_goroutines(self) -> bool:
-        """Whether waits of goroutines may be among them."""
-        goroutines = {Kind.GOROUTINE.label, Kind.GOROUTINE_BLOCKED.label}
-        return not goroutines.isdisjoint(self._selection.kinds or goroutines)
-
-    @property
-    def _is_of_probes(self) -> bool:
-        """Whether waits may be among them that only probes in Go processes tell."""
-        return not GO_PROBE_KINDS.isdisjoint(self._selection.kinds or GO_PROBE_KINDS)
+    def _may_have(self, kinds: frozenset[str]) -> bool:
+        """Whether waits of some kinds may be among them."""
+        return not kinds.isdisjoint(self._selection.kinds or kinds)
 
     @cached_property
     def _buckets(self) -> NDArray[np.int64]:

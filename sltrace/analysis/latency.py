@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from sltrace.analysis.histograms import from_histograms
-from sltrace.analysis.losses import SCHEDULER, Losses, losses
+from sltrace.analysis.losses import Losses, losses
 from sltrace.analysis.meta import min_latency_ns
 from sltrace.analysis.ranges import QUANTILES, Group, Range
 from sltrace.analysis.selection import (
@@ -24,7 +24,7 @@ from sltrace.analysis.selection import (
 )
 from sltrace.durations import format_duration
 from sltrace.errors import UsageError
-from sltrace.model import RUNQ, RUNQ_KINDS, Flag
+from sltrace.model import RUNQ, RUNQ_KINDS, SCHEDULER, Flag
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sltrace.analysis.meta import clock_ns, node_of_cpu
 from sltrace.analysis.selection import EVERYTHING, Selection, tables
 from sltrace.durations import format_duration
-from sltrace.model import RUNQ_KINDS, SCHEDULER_KINDS, Kind
+from sltrace.model import RUNQ_KINDS, SCHEDULER, Kind
 from sltrace.plural import counted, percent_digits
 from sltrace.trace.notes import lost_of_goroutines
 
@@ -43,7 +43,6 @@ _OF_ONE_WAIT = ("state",)
 
 _SECOND = 1_000_000_000
 _ALWAYS = (1 << 63) - 1
-SCHEDULER = frozenset(k.label for k in SCHEDULER_KINDS)
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sltrace.analysis.losses import SCHEDULER, Losses, missed_among
+from sltrace.analysis.losses import Losses, missed_among
 from sltrace.analysis.meta import min_latency_ns
 from sltrace.analysis.selection import Selection
-from sltrace.model import GO_PROBE_KINDS, RUNQ_KINDS, Kind
+from sltrace.model import GO_PROBE_KINDS, RUNQ_KINDS, SCHEDULER, Kind
 from sltrace.trace.notes import lost_of_goroutines, unread_of_goroutines
 
 if TYPE_CHECKING:
