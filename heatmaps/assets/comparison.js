@@ -29,11 +29,10 @@
     write() {
       const hash = new URLSearchParams();
       for (const [name, known] of Object.entries(this.known)) if (this[name] !== known[0]) hash.set(name, this[name]);
-      // Safari allows 100 changes in 30 s.
       try {
         history.replaceState(null, "", "#" + hash);
       } catch {
-        return;
+        // Safari allows 100 changes in 30 s: the address lags behind, the picture does not.
       }
     }
   }
