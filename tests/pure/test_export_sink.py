@@ -79,6 +79,7 @@ def test_binary_is_refused_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
         ("\U000e0041", "\\ue0041"),
         (" \u3000", "\\x20\\u3000"),
         (" a", " a"),
+        ("a\u3164b\u034f\u2800\ufe0f", "a\\u3164b\\u034f\\u2800\\ufe0f"),
     ],
 )
 def test_printable(text: str, shown: str) -> None:

@@ -18,7 +18,10 @@ from sltrace.target.go.buildinfo import MAGIC, read_buildinfo
 from sltrace.target.go.image import Image
 from sltrace.target.go.memory import Memory
 from sltrace.target.go.pclntab import Pclntab
+from sltrace.target.memory import Memory as PythonMemory
+from sltrace.target.memory import Unreadable
 from sltrace.target.python import statics
+from sltrace.target.python.objects import Objects
 
 HUGE = 100 << 30
 _SYMTAB, _STRTAB, _PROGBITS = 2, 3, 1
@@ -117,6 +120,23 @@ def test_an_interpreters_file_is_searched_up_to_a_limit(tmp_path: Path) -> None:
         end - start for _, start, end in (call.args for call in data.find.call_args_list)
     )
     assert searched == 256 << 20
+
+
+def test_an_interpreters_file_and_memory_full_of_what_is_looked_for() -> None:
+    """Each place in the file would be a search of memory, each place there a read of a type."""
+    segments = [Segment(0, 0x1000, 4096)] * 1000
+    assert len(list(statics._places(b"asend\0" * 600, segments, "asend"))) == 64
+
+    memory = mock.Mock(spec=PythonMemory)
+    memory.read.side_effect = lambda start, size: (0x1000).to_bytes(8, "little") * (size // 8)
+    held = statics._read(memory, [(0x1000, 1 << 30)] * 4000)
+    assert sum(len(read) for _, read in held) == 16 << 20
+
+    objects = mock.Mock(spec=Objects)
+    objects.type_name.return_value = "str"
+    with pytest.raises(Unreadable):
+        statics._static_type(objects, "asend", [0x1000], held)
+    assert objects.type_name.call_count == 64
 
 
 def test_memory_full_of_what_build_info_begins_with_is_left() -> None:

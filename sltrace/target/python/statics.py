@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from sltrace.symbols.elf import Segment
@@ -15,6 +16,7 @@ from sltrace.target.python.objects import Objects
 _TP_NAME = 24
 """Of a type: the first member after the object's head."""
 _MAX_HITS = 64
+"""Of a text in a file, and of pointers to one in memory: there are one to three."""
 _MAX_SEARCHED = 256 << 20
 """Of a file: that of an interpreter is some 10 MB."""
 _ADDRESSES = 1 << 64
@@ -42,7 +44,7 @@ def static_types(
         if data and elf:
             bias, objects = interpreter.bias, Objects(memory, interpreter.layout)
             places = [(s.address + bias, s.size) for s in elf.segments if s.writable]
-            held = [(start, memory.read(start, min(size, MAX_READ))) for start, size in places]
+            held = _read(memory, places)
             return [
                 _static_type(
                     objects, name, (t + bias for t in _places(data, elf.segments, name)), held
@@ -50,6 +52,16 @@ def static_types(
                 for name in names
             ]
     raise Unreadable("the interpreter's file is gone")
+
+
+def _read(memory: Memory, places: Sequence[tuple[int, int]]) -> list[tuple[int, bytes]]:
+    """What is at addresses with sizes, and at which; of all of them together at most MAX_READ."""
+    held, left = [], MAX_READ
+    for start, size in places:
+        read = memory.read(start, min(size, left))
+        held.append((start, read))
+        left -= len(read)
+    return held
 
 
 def _static_type(
@@ -64,27 +76,34 @@ def _static_type(
         held: What the interpreter may write to, and where that begins.
     """
     for text in texts:
-        # An address of a damaged file may be anything.
-        pointer = (text % _ADDRESSES).to_bytes(8, "little")
-        for start, raw in held:
-            at = raw.find(pointer)
-            while at >= 0:
-                found = start + at - _TP_NAME
-                if not found % 8 and objects.type_name(found) == "type":
-                    return found
-                at = raw.find(pointer, at + 1)
+        for place in islice(_pointers(held, text), _MAX_HITS):
+            if objects.type_name(place - _TP_NAME) == "type":
+                return place - _TP_NAME
     raise Unreadable(f"no type {name}")
 
 
+def _pointers(held: Sequence[tuple[int, bytes]], to: int) -> Iterator[int]:
+    """Where in memory, aligned as they are, there are pointers to an address."""
+    # An address of a damaged file may be anything.
+    pointer = (to % _ADDRESSES).to_bytes(8, "little")
+    for start, raw in held:
+        at = raw.find(pointer)
+        while at >= 0:
+            if not (start + at) % 8:
+                yield start + at
+            at = raw.find(pointer, at + 1)
+
+
 def _places(data: Data, segments: Sequence[Segment], name: str) -> Iterator[int]:
-    """Linked addresses at which a file has this text; at most _MAX_HITS of a segment."""
+    """Linked addresses at which a file has this text; at most _MAX_HITS."""
     wanted = name.encode() + b"\0"
-    left = _MAX_SEARCHED
+    left, hits = _MAX_SEARCHED, 0
     for segment in segments:
         at, size = segment.offset - 1, min(segment.size, left)
         left -= size
-        for _ in range(_MAX_HITS):
+        while hits < _MAX_HITS:
             at = data.find(wanted, at + 1, segment.offset + size)
             if at < 0:
                 break
+            hits += 1
             yield segment.address + at - segment.offset
