@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-
-from numpy.typing import NDArray
 
 from sltrace.capture import memory, openfiles, overhead, pidspace, priority, privileges, tags
 from sltrace.capture.accounts import Accounts, Status
@@ -19,6 +16,7 @@ from sltrace.capture.feed import Feed
 from sltrace.capture.guarded import Guarded
 from sltrace.capture.probeconfig import Targets
 from sltrace.capture.probes import LibbpfProbes, Probes
+from sltrace.capture.reading import Reading
 from sltrace.capture.rows import RowMaker
 from sltrace.capture.settings import Settings
 from sltrace.capture.sources import Context, Source
@@ -27,22 +25,13 @@ from sltrace.capture.writing import Writing, moment
 from sltrace.errors import TargetError
 from sltrace.names.cgroups import CgroupNames
 from sltrace.names.hierarchy import choose_hierarchy
-from sltrace.names.processes import EXEC_RECORDED, ProcessNames
+from sltrace.names.processes import ProcessNames
 from sltrace.names.quotas import QuotaHolders
 from sltrace.names.topology import read_topology
 from sltrace.symbols.recorder import SymbolRecorder
 from sltrace.trace.compact import compact
 from sltrace.trace.machines import Clock
 from sltrace.trace.writer import TraceWriter, refuse_existing, warm_up
-
-TICK_S = 0.05
-"""How often the rings are looked at; more often where they fill fast, half as often where they
-hardly do. To empty them takes 0.3 to 0.6 ms, at a priority at which whatever is recorded has to
-wait for it: that is done once there is something in them, and before all of it is written."""
-_QUIET_FILL, _BUSY_FILL = 0.02, 0.25
-"""Shares of the fullest ring."""
-_MAX_BACKLOG = 32 << 20
-"""Bytes of records that wait to be written: from there on the rings, which count losses, fill."""
 
 
 class Recording:
@@ -111,6 +100,7 @@ class Recording:
             self._writer = TraceWriter.create(path, description, force=force)
             self.folder = self._writer.folder
             self._feed = self._make_feed()
+            self._reading = Reading(self._probes, self._sources, self._feed, self._told_programs)
             # Loading and verifying take seconds of CPU, and are in no hurry.
             priority.raise_for_reading()
             memory.give_back()
@@ -248,21 +238,7 @@ class Recording:
 
     def _run(self, done: Callable[[], bool], report: Callable[[Status], None]) -> None:
         self._writing.start(report)
-        # What sources begin with the privileges that are left begins now.
-        self._drain()
-        tick, drained = TICK_S, time.monotonic()
-        while not done() and not self._writing.failure:
-            time.sleep(tick)
-            fill = self._fill()
-            now = time.monotonic()
-            lasts_s = (now - drained) / fill if fill else math.inf
-            if fill > _QUIET_FILL or now + 2 * TICK_S >= self._writing.next_segment_s:
-                self._drain()
-                drained = now
-            else:
-                self._drain_tasks()
-            tick = TICK_S / 5 if fill > _BUSY_FILL else TICK_S * (1 + (fill < _QUIET_FILL))
-            self._writing.adjust(lasts_s)
+        self._reading.run(done, self._writing)
         self._writing.hurry()
         self._end()
         self._writing.close()
@@ -277,13 +253,13 @@ class Recording:
         ended = moment()
         # Before the last reading, so that what is counted and what is handed over agree.
         self._probes.detach()
-        taken = self._take(limit=None)
+        taken = self._reading.take()
         later = max((int(r["end_ns"].max()) - ended["end_ns"] for r in taken), default=0)
         self._clock |= {name: ns + max(later, 0) for name, ns in ended.items()}
         self._feed.until_ns = self._clock["end_ns"]
         for source in self._sources:
             source.detach(self._feed.until_ns)
-        self._hand_on(taken)
+        self._reading.hand_on(taken)
 
     def finish(self, ended: str) -> None:
         """Detaches, writes what is left, resolves symbols and marks the trace as whole.
@@ -326,46 +302,6 @@ class Recording:
         # First those whose threads may still use the probes.
         self._close_sources()
         self._probes.close()
-
-    # ---- draining ----------------------------------------------------------------------------
-
-    def _fill(self) -> float:
-        """How full the fullest ring is."""
-        places = (*self._probes.wait_rings, *self._sources)
-        return max((place.fill() for place in places), default=0.0)
-
-    def _drain(self) -> None:
-        """Empties the rings into memory, unless _MAX_BACKLOG is waiting there to be written."""
-        self._hand_on(self._take(limit=_MAX_BACKLOG))
-
-    def _take(self, *, limit: int | None) -> list[NDArray[Any]]:
-        """What is in the rings, up to about `limit` bytes of backlog; None for all."""
-        taken, size = [], 0
-        for ring in self._probes.wait_rings:
-            room = limit is None or self._feed.backlog + size < limit
-            if room and (records := ring.drain()) is not None:
-                taken.append(records)
-                size += records.nbytes
-        return taken
-
-    def _hand_on(self, taken: list[NDArray[Any]]) -> None:
-        # A wait is told by what the sources saw before it: that is taken after it, and is there
-        # when the wait is handed on.
-        for source in self._sources:
-            source.drain()
-        self._drain_tasks()
-        for records in taken:
-            self._feed.put(records)
-
-    def _drain_tasks(self) -> None:
-        events = self._probes.task_ring.drain()
-        if events is None:
-            return
-        self._feed.put_tasks(events)
-        if self._told_programs:
-            pids = events["pid"][events["kind"] == EXEC_RECORDED].tolist()
-            for tell in self._told_programs if pids else ():
-                tell(pids)
 
     def _close_interval(self) -> Status:
         self._feed.keep(self._accounts.close_interval())
