@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sltrace.durations import format_duration
 from sltrace.model import PID_SPACE
-from sltrace.trace.machines import Clock, furthest_ns
+from sltrace.trace.clock import Clock, furthest_ns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

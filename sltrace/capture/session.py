@@ -29,8 +29,8 @@ from sltrace.names.processes import ProcessNames
 from sltrace.names.quotas import QuotaHolders
 from sltrace.names.topology import read_topology
 from sltrace.symbols.recorder import SymbolRecorder
+from sltrace.trace.clock import Clock
 from sltrace.trace.compact import compact
-from sltrace.trace.machines import Clock
 from sltrace.trace.writer import TraceWriter, refuse_existing, warm_up
 
 

@@ -7,72 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from sltrace.errors import TraceError, UsageError
+from sltrace.errors import UsageError
 from sltrace.model import PID_SPACE
+from sltrace.trace.clock import Clock
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
 
-_SAME_BOOT_NS = 1_000_000_000
-"""Monotonic clocks of one boot differ from the wall clock by the same, but for its corrections."""
-_STEPPED_NS = 10_000_000
-_STEPPED_SHARE = 1e-3
 _MAX_MACHINES = (1 << 31) // PID_SPACE - 1
 _MAX_CPUS = 1 << 16
 _SCATTER = 0x1E3779B97F4A7C15
 """Odd, below 2^61: its multiples are far from each other in every bit."""
 _IDS = (1 << 63) - 1
-
-
-@dataclass(frozen=True)
-class Clock:
-    """The monotonic clock of a trace and the wall clock at its ends, ns.
-
-    `furthest_ns` is by how much the wall clock was ahead of the monotonic one, since the start,
-    when they were furthest apart: negative where it was behind.
-    """
-
-    start_ns: int
-    end_ns: int
-    start_unix_ns: int
-    end_unix_ns: int
-    furthest_ns: int = 0
-
-    @property
-    def ahead_ns(self) -> int:
-        """By how much the wall clock went further than the monotonic one."""
-        return self.end_unix_ns - self.start_unix_ns - (self.end_ns - self.start_ns)
-
-    @property
-    def stepped(self) -> bool:
-        """The wall clock was set during the recording."""
-        return self._is_step(self.ahead_ns) or self.set_back
-
-    @property
-    def set_back(self) -> bool:
-        """The wall clock was set, and was right again at the end."""
-        return self._is_step(self.furthest_ns) and not self._is_step(self.ahead_ns)
-
-    def _is_step(self, ns: int) -> bool:
-        return abs(ns) > _STEPPED_NS + (self.end_ns - self.start_ns) * _STEPPED_SHARE
-
-    @property
-    def rate(self) -> tuple[int, int]:
-        """Wall clock ns to monotonic ns; equal where they cannot be told."""
-        length, wall = self.end_ns - self.start_ns, self.end_unix_ns - self.start_unix_ns
-        if self.stepped or length <= 0 or wall <= 0:
-            return 1, 1
-        return wall, length
-
-    def unix(self, ns: int) -> int:
-        """Wall clock at a monotonic time."""
-        wall, length = self.rate
-        return self.start_unix_ns + (ns - self.start_ns) * wall // length
-
-    def monotonic(self, unix_ns: int) -> int:
-        """Monotonic time at a time of the wall clock."""
-        wall, length = self.rate
-        return self.start_ns + (unix_ns - self.start_unix_ns) * length // wall
 
 
 @dataclass(frozen=True)
@@ -220,7 +166,7 @@ def parts_of(traces: Sequence[Trace]) -> list[Part]:
             machines with another trace of one of them.
     """
     found: list[Part] = []
-    clocks = [_clock(trace) for trace in traces]
+    clocks = [Clock.of(trace) for trace in traces]
     machines = cpus = nodes = 0
     for trace, clock in zip(traces, clocks, strict=True):
         inner = _recordings(trace)
@@ -260,7 +206,7 @@ def _host(trace: Trace) -> str:
 def _is_of(part: Part, trace: Trace, clock: Clock) -> bool:
     """Whether a trace is of the machine that a part is of, as the same boot of it."""
     one = part.machines == 1 and _host(part.trace) == _host(trace)
-    return one and _one_boot(part.clock, clock)
+    return one and part.clock.of_one_boot(clock)
 
 
 def _unlike(name: str, others: set[str]) -> str:
@@ -328,28 +274,6 @@ def _whole(value: object) -> int:
 def _machines(recordings: Sequence[Recording]) -> int:
     """How many a trace is of."""
     return max((r.machine for r in recordings), default=0) + 1
-
-
-def _one_boot(a: Clock, b: Clock) -> bool:
-    offsets = [c.start_unix_ns - c.start_ns for c in (a, b)]
-    return abs(offsets[0] - offsets[1]) <= _SAME_BOOT_NS
-
-
-def _clock(trace: Trace) -> Clock:
-    value = trace.meta.get("clock")
-    clock = value if isinstance(value, dict) else {}
-    times = [clock.get(name) for name in ("start_ns", "end_ns", "start_unix_ns", "end_unix_ns")]
-    known = [t for t in times if isinstance(t, int) and 0 <= t < 2**62]
-    if len(known) != len(times):
-        raise TraceError(f"{trace.path} does not say when it was recorded", "leave it out")
-    start_ns, end_ns, start_unix_ns, end_unix_ns = known
-    return Clock(start_ns, end_ns, start_unix_ns, end_unix_ns, furthest_ns(clock))
-
-
-def furthest_ns(clock: object) -> int:
-    """That of a trace's `clock`; 0 where it is unknown, as in traces before there was one."""
-    found = clock.get("furthest_ns") if isinstance(clock, dict) else None
-    return found if isinstance(found, int) and abs(found) < 2**62 else 0
 
 
 def _used(trace: Trace) -> tuple[int, int]:

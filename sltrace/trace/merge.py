@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sltrace.errors import OutputError, UsageError
+from sltrace.trace.clock import Clock
 from sltrace.trace.folder import is_locked
-from sltrace.trace.machines import Clock, Part, parts_of
+from sltrace.trace.machines import Part, parts_of
 from sltrace.trace.notes import LEFT_OUT, unfinished
 from sltrace.trace.schema import TABLES, arrow_schema
 from sltrace.trace.writer import TraceWriter
