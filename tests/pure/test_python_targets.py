@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -58,6 +60,26 @@ def test_a_child_of_one_that_is_still_looked_at_is_told_of(monkeypatch: pytest.M
         row = {"pid": child, "kind": targets.FORK, "ns": SECOND, "parent": parent}
         watched.feed(np.array([tuple(row.values())], [(name, "u8") for name in row]))
     assert told == [21]
+
+
+def test_what_a_worker_ran_can_be_read_in_its_parent_once_it_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also if it was there before the recording; but not if it is another program since."""
+    found = {PID: interpreter(), 8: interpreter(), 9: replace(interpreter(), mapped="8-9")}
+    monkeypatch.setattr(targets, "Memory", lambda pid: mock.Mock(pid=pid))
+    monkeypatch.setattr(targets, "_is_command", lambda pid: False)
+    monkeypatch.setattr(targets, "parent_of", lambda pid: PID if pid in (8, 9) else 1)
+    monkeypatch.setattr(targets.python, "find", lambda pid, *_: found[pid])
+    monkeypatch.setattr(Targets, "_look_for_traces", lambda *_: None)
+    monkeypatch.setattr(Target, "described", lambda self, layout: np.zeros(1, layout))
+    watched = Targets(nothing, nothing, np.dtype([("since_ns", "u8")]), nothing)
+    watched.start([PID, 8, 9])
+    assert [m.pid for m, _ in watched.memories(8)] == [8, PID]
+    row = [(8, targets.EXIT, SECOND, 0), (9, targets.EXIT, SECOND, 0)]
+    watched.feed(np.array(row, [(name, "u8") for name in ("pid", "kind", "ns", "parent")]))
+    assert [m.pid for m, _ in watched.memories(8)] == [PID]
+    assert watched.memories(9) == []
 
 
 def test_ids_of_who_has_ended_are_doubted_until_its_last_rows_are_made(

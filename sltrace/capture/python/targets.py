@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sltrace.capture.python.target import Target
+from sltrace.names.proc import parent_of
 from sltrace.symbols.mappings import Mapping
 from sltrace.target.go.errors import NotGoError
 from sltrace.target.go.process import identify
@@ -206,7 +207,8 @@ class Targets:
         target.close()
         if target.named and not target.settled and not target.foreign and not follow:
             target.why = "it ended before it could be looked into"
-        passing = follow and target.parent is not None and ns - target.from_ns < _PASSING_NS
+        forked = target.parent is not None and not target.named
+        passing = follow and forked and ns - target.from_ns < _PASSING_NS
         if not passing and target.worth_a_row(replaced=follow):
             self.ended.append(target)
             del self.ended[:-MAX_TARGETS]
@@ -242,9 +244,17 @@ class Targets:
         target.settled = True
         target.foreign = False
         target.why = ""
+        target.parent = target.parent or self._forked_from(target)
         self._recognised(target.pid, target.python)
         self._look_for_traces(target, time.monotonic_ns())
         self._tell(target)
+
+    def _forked_from(self, target: Target) -> Target | None:
+        """Its parent, if it has that one's memory: a program's places differ from run to run."""
+        parent = self.current.get(parent_of(target.pid))
+        mine, its = target.python, parent and parent.python
+        is_fork = mine and its and (mine.mapped, mine.build_id) == (its.mapped, its.build_id)
+        return parent if is_fork else None
 
     def _look_for_traces(self, target: Target, now: int) -> None:
         assert target.python
