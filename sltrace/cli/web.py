@@ -26,7 +26,13 @@ if TYPE_CHECKING:
     from sltrace.analysis.part import Whole
 
 _PATIENCE_S = 30
+"""With who asks and says nothing, and with each piece of an answer that is not taken."""
+_PIECE = 1 << 16
+"""Bytes: taken within that time at 17 kbit/s; a page is up to 12 MB."""
+_MAX_CONNECTIONS = 64
+"""At a time: a browser has six. Each is a thread and a file."""
 _MAX_PARAMETERS = 200
+_HTTP = 80
 
 
 class Server(ThreadingHTTPServer):
@@ -52,6 +58,7 @@ class Server(ThreadingHTTPServer):
         self.token = secrets.token_urlsafe(24)
         # DuckDB's connection and the views on it are for one thread at a time.
         self.one_at_a_time = threading.Lock()
+        self._room = threading.Semaphore(_MAX_CONNECTIONS)
         try:
             super().__init__((address, port), _Handler)
         except (OSError, OverflowError) as err:
@@ -62,12 +69,33 @@ class Server(ThreadingHTTPServer):
         self._names = {f"{h}:{self.server_port}" for h in (address, "127.0.0.1", "localhost")}
         self._public = not ip_address(address).is_loopback
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answers on a thread of its own, unless too many are under way."""
+        if not self._room.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self._room.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """As the base class does, and makes room again."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
+
     def goes_by(self, host: str) -> bool:
         """Whether a Host header is this server's.
 
         A name is, only if it is the loopback's: any other could be made to point here by whoever
         owns it. From the network it is reached by address, which nobody else can own.
         """
+        if self.server_port == _HTTP and ":" not in host:
+            # That one browsers leave out.
+            host = f"{host}:{_HTTP}"
         if host.lower() in self._names:
             return True
         name, _, port = host.rpartition(":")
@@ -177,7 +205,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            # A socket's patience is with all that is written at once.
+            for at in range(0, len(body), _PIECE):
+                self.wfile.write(body[at : at + _PIECE])
 
     def log_message(self, format: str, *args: object) -> None:
         """Says nothing: addresses have the token in them."""

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import http.client
 import json
 import re
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 from urllib.parse import quote, urlencode
 
 import numpy as np
@@ -313,6 +317,57 @@ def test_many_at_once_and_noise(served: tuple[Server, pd.DataFrame]) -> None:
     assert results == [len(frame)] * 12
     for connection in silent:
         connection.close()
+
+
+def test_too_many_connections_are_turned_away_and_leave_room(
+    served: tuple[Server, pd.DataFrame],
+) -> None:
+    server, _ = served
+    silent = [
+        socket.create_connection(("127.0.0.1", server.server_port), timeout=20) for _ in range(100)
+    ]
+    turned_away = select.select(silent, [], [], 20)[0]
+    assert turned_away
+    assert all(connection.recv(1) == b"" for connection in turned_away)
+    for connection in silent:
+        connection.close()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            if get(server, f"/{server.token}/")[0] == 200:
+                return
+    pytest.fail("none of them made room")
+
+
+def test_who_reads_slowly_gets_all(served: tuple[Server, pd.DataFrame]) -> None:
+    """A page over a thin line takes longer than the patience with each piece of it."""
+    server, _ = served
+    page = bytes(4 << 20)
+    with (
+        mock.patch.object(server, "page", page),
+        mock.patch("sltrace.cli.web._Handler.timeout", 0.5),
+        socket.create_connection(("127.0.0.1", server.server_port)) as client,
+    ):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        host = f"127.0.0.1:{server.server_port}"
+        client.sendall(f"GET /{server.token}/ HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
+        got, began = 0, time.monotonic()
+        while piece := client.recv(1 << 17):
+            got += len(piece)
+            time.sleep(0.02)
+    assert time.monotonic() - began > 0.6
+    assert got > len(page)
+
+
+def test_the_port_that_browsers_leave_out(served: tuple[Server, pd.DataFrame]) -> None:
+    server, _ = served
+    with Server(server.whole, PAGE, "0.0.0.0", 0) as public:
+        names = {"127.0.0.1:80", "localhost:80"}
+        with mock.patch.multiple(public, server_port=80, _names=names):
+            assert public.goes_by("127.0.0.1")
+            assert public.goes_by("localhost")
+            assert public.goes_by("192.0.2.1")
+            assert not public.goes_by("evil.example")
 
 
 def test_a_port_that_is_taken_is_one_error(served: tuple[Server, pd.DataFrame]) -> None:
