@@ -14,7 +14,6 @@ from heatmaps.facts import diagnosis, facts
 from heatmaps.figure import base_figure
 from heatmaps.trie import Trie
 from sltrace.analysis.blame import HELD_KINDS
-from sltrace.analysis.cubenotes import MAX_LOSSES
 from sltrace.buckets import lower_bounds
 from sltrace.model import LOST_KINDS
 
@@ -238,7 +237,7 @@ def _losses(cube: Cube) -> list[dict[str, Any]]:
             "name": bounded(loss.name),
             "value": loss.value,
         }
-        for loss in cube.losses.intervals[:MAX_LOSSES]
+        for loss in cube.loss_intervals
     ]
 
 

@@ -18,6 +18,7 @@ from sltrace.analysis.cubeaxes import ALL_CPUS, Named, Origin
 from sltrace.analysis.cubeblame import blame_table
 from sltrace.analysis.cubedata import Cube
 from sltrace.analysis.cubegrids import fine_grids
+from sltrace.analysis.cubelosses import fewer
 from sltrace.analysis.cubenotes import aggregation_notes
 from sltrace.analysis.cubestacks import FrameTable, RankedStacks, rank_stacks
 from sltrace.analysis.losses import losses
@@ -120,6 +121,7 @@ def build_cube(
     )
     bin_ns = origin.bin_ns * cells.level.get("t", 1)
     lost = losses(trace)
+    intervals, losses_ns = fewer(lost.intervals)
     return Cube(
         start_ns=origin.start_ns,
         end_ns=origin.end_ns,
@@ -141,11 +143,12 @@ def build_cube(
         blame=blame,
         slow_traces=slow_traces(trace),
         losses=lost,
+        loss_intervals=intervals,
         gaps=gaps(trace),
         machines=machine_times(trace, origin.start_ns, origin.end_ns, bin_ns),
         totals=_totals(trace, origin),
         source=origin.source,
-        notes=aggregation_notes(trace, origin, cells, bin_ns, len(lost.intervals), tuple(grids)),
+        notes=aggregation_notes(trace, origin, cells, bin_ns, losses_ns, tuple(grids)),
         time_merged=cells.level.get("t", 1),
         buckets_merged=cells.level.get("b", 1),
         grids=grids,

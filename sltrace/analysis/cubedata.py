@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from sltrace.analysis.cubeblame import BlameTable
     from sltrace.analysis.cubegrids import Grid
-    from sltrace.analysis.losses import Losses
+    from sltrace.analysis.losses import Losses, LossInterval
     from sltrace.analysis.meta import Machine
     from sltrace.analysis.slowtraces import SlowTraces
     from sltrace.profiles.pprof import Unit
@@ -90,6 +90,7 @@ class Cube:
         blame: Who ran meanwhile.
         slow_traces: The distributed traces that lost most time.
         losses: What the trace lacks.
+        loss_intervals: Where and when; those of a CPU added up where they would be too many.
         gaps: Begin and end of each time in which nothing was recorded.
         machines: Those of a merged trace of several, each with gaps of its own.
         totals: By kind, exact count, sum_ns and max_ns (None: histograms do not tell).
@@ -126,6 +127,7 @@ class Cube:
     blame: BlameTable
     slow_traces: SlowTraces
     losses: Losses
+    loss_intervals: list[LossInterval]
     gaps: list[tuple[int, int]]
     machines: list[Machine]
     totals: dict[str, dict[str, int | None]]

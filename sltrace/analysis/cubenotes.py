@@ -18,14 +18,20 @@ if TYPE_CHECKING:
     from sltrace.analysis.cubeaxes import Origin
     from sltrace.trace.reader import Trace
 
-MAX_LOSSES = 20_000
-"""Intervals with losses that a cube has."""
-
 
 def aggregation_notes(
-    trace: Trace, origin: Origin, cells: Cells, bin_ns: int, intervals: int, grids: Sequence[str]
+    trace: Trace, origin: Origin, cells: Cells, bin_ns: int, losses_ns: int, grids: Sequence[str]
 ) -> list[str]:
-    """What was aggregated, a sentence each; `grids` are the axes that are drawn finer."""
+    """What was aggregated, a sentence each.
+
+    Args:
+        trace: Where from.
+        origin: What was counted.
+        cells: What became of it.
+        bin_ns: Length of their time bins.
+        losses_ns: Of what losses were added up over; 0 for as the trace has them.
+        grids: Axes that are drawn finer.
+    """
     merged = cells.level.get("b", 1)
     notes = [f"time is in bins of {format_duration(bin_ns)}, latency in 8 steps per power of two"]
     if merged > 1:
@@ -63,6 +69,6 @@ def aggregation_notes(
             notes.append(
                 f"{what} with little time, {share:.2%} of it all, are put together as {OTHERS}"
             )
-    if intervals > MAX_LOSSES:
-        notes.append(f"of {intervals:,} intervals with losses the first {MAX_LOSSES:,} are shown")
+    if losses_ns:
+        notes.append(f"losses of a CPU are added up over {format_duration(losses_ns)}")
     return notes
