@@ -86,8 +86,13 @@
       return el("li", { class: "finding" }, el("span", {}, el("b", { class: c.low > 0 ? "worse" : "better" }, c.low > 0 ? "Slower: " : "Faster: "),
         `${className(name)}, ${figureName(data, c.name)}: ${change} (${between})`));
     }), ...(more > 0 ? [el("li", { class: "finding" }, `and ${more} more that ${more === 1 ? "differs" : "differ"} for certain: choose other waits below`)] : []));
-    byId("no-verdict").hidden = certain.length > 0;
-    if (!Object.keys(data.classes).length) byId("no-verdict").textContent = "Neither side has waits.";
+    const none = byId("no-verdict");
+    none.hidden = certain.length > 0;
+    const elsewhere = [...Object.values(data.classes), ...data.groups.map((g) => g.changes)].flat().some((c) => c.certain && c.difference);
+    if (elsewhere) {
+      none.className = "fair";
+      none.textContent = "None of the largest figures differs for certain; what does is marked in the tables below.";
+    } else if (!Object.keys(data.classes).length) none.textContent = "Neither side has waits.";
   }
 
   function groups(data) {

@@ -36,11 +36,12 @@ const Diagnosis = (() => {
       all();
       for (const details of node.querySelectorAll("details")) details.open = true;
     });
-    const nothing = document.getElementById("nothing-wrong");
-    nothing.hidden = findings.length > 0;
+    const beside = document.getElementById("diagnosis-note");
+    const nothing = findings.length ? [] : ["Nothing is wrong, as far as this recording shows."];
     // It was not looked for everywhere.
-    if (notes.length) nothing.className = "fair";
-    nothing.textContent = ["Nothing is wrong, as far as this recording shows.", ...notes.map(Text.safe)].join(" ");
+    if (notes.length) beside.className = "fair";
+    beside.textContent = [...nothing, ...notes.map(Text.safe)].join(" ");
+    beside.hidden = !beside.textContent;
   }
 
   // The view of the waits that a finding is about: their row over all of the time.

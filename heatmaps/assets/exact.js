@@ -3,7 +3,7 @@
 // zoom, and for the exact percentiles of a selection. Without the server it goes on with what it has.
 class Exact {
   constructor(cube) {
-    Object.assign(this, { cube, refined: 0, timer: 0, asking: new AbortController() });
+    Object.assign(this, { cube, timer: 0, asking: new AbortController(), refining: new AbortController() });
     this.recording = { ...cube };
     this.status = document.getElementById("zoom-status");
     this.into = document.getElementById("zoom-in");
@@ -72,6 +72,8 @@ class Exact {
   // Makes the cube that of a part; tells whether it is.
   async load(part) {
     this.asking.abort();
+    // The server answers one question at a time: not first those that nobody waits for any more.
+    this.refining.abort();
     const { signal } = this.asking = new AbortController();
     if (!part) {
       await this.settled();
@@ -104,21 +106,23 @@ class Exact {
 
   // Exact percentiles in place of the limits of their buckets, once the reader has stopped.
   refine(view) {
-    const number = ++this.refined;
+    this.refining.abort();
+    const { signal } = this.refining = new AbortController();
     this.into.disabled = !view.cells;
     this.out.disabled = !this.cube.part;
     clearTimeout(this.pause);
     this.pause = setTimeout(async () => {
+      if (signal.aborted) return;
       const lines = [...document.querySelectorAll("#figures > .figures")];
       for (const [i, cells] of [view.cells, view.other].slice(0, lines.length).entries()) {
         const query = this.query(view, cells);
         if (!query) continue;
         try {
-          const { groups } = await Exact.ask("stat", query);
-          if (number !== this.refined) return;
+          const { groups } = await Exact.ask("stat", query, signal);
+          if (signal.aborted) return;
           this.write(lines[i], groups[0], view.rows(cells));
         } catch (error) {
-          if (number === this.refined) this.fail(error);
+          if (!signal.aborted) this.fail(error);
           return;
         }
       }
@@ -172,7 +176,7 @@ class Exact {
   }
 
   // The answer of the server to a question.
-  static async ask(question, query, signal = null) {
+  static async ask(question, query, signal) {
     let answer;
     try {
       answer = await fetch(`api/${question}?${new URLSearchParams(query)}`, { cache: "no-store", referrerPolicy: "no-referrer", signal });

@@ -58,9 +58,10 @@
     byId("traces-panel").hidden = !cube.traces.length;
     byId("loss-help").hidden = !cube.losses.length;
     byId("gap-help").hidden = ![cube, ...cube.machines].some(({ gaps }) => gaps.length);
+    const { victims } = cube;
     const exact = cube.served && cube.exact ? new Exact(cube) : null;
     if (exact) await exact.begin();
-    const view = new View(cube, Axes.all(cube));
+    const view = new View(cube, Axes.all(cube), victims);
     let stacks = Stacks.of(cube);
     const heatmap = new Heatmap(byId("heatmap"), cube, view, Tip);
     const flame = new Flame(byId("flame"), Tip, byId("flame-status"));

@@ -40,9 +40,10 @@ class Traces {
     if (this.width === undefined) this.width = this.node.clientWidth;
     const shown = this.inSelection();
     const two = Boolean(this.view.other);
-    const when = two ? "that waited in the time of A or of B" : this.view.cells ? "that waited in the selected time" : this.cube.part ? "that waited in this part" : "of the recording";
     const kept = this.cube.traces.length;
-    const note = `The ${kept < this.cube.traces_of ? `${kept} slowest of ${Text.number(this.cube.traces_of)} traces` : "traces"} ${when}, by time lost.`;
+    const which = `${kept < this.cube.traces_of ? `${kept} slowest of ${Text.number(this.cube.traces_of)} traces` : "traces"} ${this.cube.part ? "that waited in this part" : "of the recording"}`;
+    const when = two ? "the time of A or of B" : this.view.cells ? "the selected time" : "";
+    const note = when ? `Of the ${which} those that were under way in ${when}; figures are of whole traces.` : `The ${which}, by time lost.`;
     this.chosen = this.cube.traces.find((t) => t.id === this.view.trace) || null;
     const heads = ["trace", "time lost", "waits", "longest", "blocked", "lanes", "from first to last", "began", ...(two ? ["in"] : [])];
     const list = Table.make("", heads, shown.map((t) => [

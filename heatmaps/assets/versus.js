@@ -15,7 +15,7 @@ const Versus = (() => {
   function table(title, heads, lines, { scale, format, change }) {
     const rows = lines.map((l) => ({ ...l, a: l.a * scale[0], b: l.b * scale[1] }))
       .sort((x, y) => Math.abs(y.b - y.a) - Math.abs(x.b - x.a) || y.a - x.a);
-    const most = Math.max(...rows.map((r) => Math.abs(r.b - r.a)), 1e-9);
+    const most = rows.reduce((most, r) => Math.max(most, Math.abs(r.b - r.a)), 1e-9);
     return Table.make(title, [...heads.map((h) => Text.name(h)), "A", "B", "B − A"], rows.map((r) => [
       ...r.heads, format(r.a), format(r.b), Table.bar(Text.signed(r.b - r.a, change), Math.abs(r.b - r.a), most),
     ]));

@@ -2,14 +2,15 @@
 // What is shown: rows, colours, kinds, selections. It lives in the address's hash, so that a link to
 // the file opens what its sender saw.
 class View {
-  constructor(cube, axes) {
+  // victims: of all of the recording, whatever part of it the cube is of.
+  constructor(cube, axes, victims) {
     this.cube = cube;
     this.axes = axes;
     this.listeners = [];
     // Sleeping is not latency, nor is an iteration of a loop: off until asked for.
     const lost = cube.lostKinds;
     // Where all victims are of one cgroup, its name blames nobody.
-    const oneCgroup = new Set(cube.victims.map(([, cgroup]) => cgroup)).size === 1;
+    const oneCgroup = new Set(victims.map(([, cgroup]) => cgroup)).size === 1;
     this.defaults = {
       axis: "latency", measure: "time", scale: "log", stack: "victim", weight: "time", order: "root", split: "none",
       compare: "share", blame: oneCgroup ? "comm" : "cgroup", profile: "with", kinds: lost.length ? lost : cube.kinds,

@@ -162,6 +162,29 @@ def test_a_trace_against_itself_is_zero(compared: Compared, tmp_path: Path) -> N
             assert all(" 0%" in fill for fill in fills)
 
 
+def test_what_differs_in_the_tables_alone_is_not_called_chance(
+    compared: Compared, tmp_path: Path
+) -> None:
+    """One cgroup waits as much longer as the other waits shorter."""
+    lengths = {"a": (4_000_000, 2_000_000), "b": (2_000_000, 4_000_000)}
+    sides = [
+        trace(
+            tmp_path / side,
+            [
+                {"end_ns": i * SECOND // 100, "wait_ns": ns, "cgroup": cgroup}
+                for i in range(1, 1000)
+                for cgroup, ns in zip(("/web", "/batch"), lengths[side], strict=True)
+            ],
+        )
+        for side in "ab"
+    ]
+    page, said = compared(*sides)
+    assert not any(c["certain"] and c["difference"] for c in said["classes"]["runq"])
+    assert lines(page, "#groups [data-by=cgroup]")["/web"][5]
+    assert page.inner_text("#no-verdict").endswith("what does is marked in the tables below.")
+    assert page.locator("#no-verdict.fair").count() == 1
+
+
 def test_profiles_stand_beside_the_side_they_were_taken_in(
     compared: Compared, tmp_path: Path
 ) -> None:

@@ -32,7 +32,7 @@ def test_a_finding_shows_its_waits(open_report: Callable[..., Report], cgroup: s
     report = open_report(starved(cgroup))
     finding = report.page.locator(".finding").first
     assert "2.00 s" in finding.inner_text()
-    assert report.page.is_hidden("#nothing-wrong")
+    assert report.page.is_hidden("#diagnosis-note")
     assert not finding.locator("p").is_visible()
     finding.locator("summary").click()
     assert "cpu.weight" in finding.locator("p").inner_text()
@@ -66,7 +66,17 @@ def test_no_button_hides_a_single_finding(open_report: Callable[..., Report]) ->
     assert report.page.is_hidden("#more-findings")
 
 
+def test_what_could_not_be_looked_into_is_said_beside_a_finding(
+    open_report: Callable[..., Report],
+) -> None:
+    target = {"pid": 7, "runtime": "go", "version": "go1.12", "exe": "/bin/old", "why": "too old"}
+    report = open_report(starved("/victim"), targets=[target])
+    assert report.page.locator(".finding").count()
+    assert "1 Go program" in report.text("#diagnosis-note")
+    assert report.page.locator("#diagnosis-note.fair").count() == 1
+
+
 def test_nothing_is_said_where_nothing_is_wrong(open_report: Callable[..., Report]) -> None:
     report = open_report([row for row in starved("/x") if row["cgroup"] == "/calm"])
     assert report.page.locator(".finding").count() == 0
-    assert report.text("#nothing-wrong") == "Nothing is wrong, as far as this recording shows."
+    assert report.text("#diagnosis-note") == "Nothing is wrong, as far as this recording shows."

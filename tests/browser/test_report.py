@@ -254,9 +254,9 @@ def test_an_empty_trace(open_report: Callable[..., Report]) -> None:
     report = open_report([])
     assert report.figures["count"] == 0
     assert "No waits" in report.text("#flame-status")
-    assert "no waits" in report.text("#nothing-wrong")
+    assert "no waits" in report.text("#diagnosis-note")
     assert report.page.is_hidden("#kinds")
-    assert report.page.locator("#nothing-wrong.fair").count() == 1
+    assert report.page.locator("#diagnosis-note.fair").count() == 1
 
 
 def test_one_wait_on_one_cpu(open_report: Callable[..., Report]) -> None:
