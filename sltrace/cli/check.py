@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sltrace.cli import output
-from sltrace.cli.completing import FILE
+from sltrace.cli.files import FILE
 from sltrace.cli.shared import force_option, json_option, trace_argument
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def command(
     from sltrace.analysis.check import check
     from sltrace.analysis.rules import parse_rule
     from sltrace.errors import UsageError
+    from sltrace.export.sink import refuse_existing
     from sltrace.trace.reader import Trace
 
     if len(rules) > _MOST_RULES:
@@ -68,9 +69,11 @@ def command(
         raise UsageError(
             "--json and --junit - both write to standard output", "give --junit a file"
         )
+    if junit is not None:
+        refuse_existing(junit, force=force)
     parsed = [parse_rule(rule) for rule in rules]
     result = check(Trace.open(path), parsed, Trace.open(baseline) if baseline else None)
-    if junit:
+    if junit is not None:
         from sltrace.export.junit import write_junit
         from sltrace.export.sink import output as opened
 
@@ -89,7 +92,8 @@ def _show(result: Check) -> None:
         mark, colour = _MARKS[outcome.verdict]
         rule = output.text(outcome.rule.text)
         padding = " " * (wide - output.width(rule))
-        click.echo(f"{click.style(f'{mark:<8}', fg=colour)} {rule}{padding}  {_said(outcome)}")
+        said = output.text(_said(outcome))
+        click.echo(f"{click.style(f'{mark:<8}', fg=colour)} {rule}{padding}  {said}")
     output.notes(result.notes)
     click.echo(f"losses: {result.losses.sentence}")
     if result.baseline_losses:

@@ -64,7 +64,8 @@ def _refuse_none(path: str, trace: Trace) -> None:
 
 def _show(report: PythonReport, top: int) -> None:
     for process in report.processes[:top]:
-        name = f"{process.pid}: Python {process.version}" if process.version else f"{process.pid}:"
+        version = f" Python {output.text(process.version)}" if process.version else ""
+        name = f"{process.pid}:{version}"
         click.echo(f"{name} {output.text(process.why)}" if process.why else name)
     if (beyond := len(report.processes) - top) > 0:
         click.echo(f"and {beyond:,} more")
@@ -120,7 +121,7 @@ def _gil(report: PythonReport) -> None:
         click.echo(output.table(headers, rows, names=2))
     if report.gil_traces:
         rows = [
-            [t.trace_id, output.number(t.waits), output.duration(t.waited_ns)]
+            [output.text(t.trace_id), output.number(t.waits), output.duration(t.waited_ns)]
             for t in report.gil_traces
         ]
         click.echo()

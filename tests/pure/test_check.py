@@ -267,6 +267,14 @@ def test_one_line_a_rule_and_an_exit_code(tmp_path: Path) -> None:
     assert "\x1b" not in shown(path, "max(runq where comm=\x1b[31mred) < 1us")[1]
 
 
+def test_why_a_figure_is_not_exact_is_clean(tmp_path: Path) -> None:
+    process = {"pid": 7, "level": "\x1b[31m", "looked": 0.5}
+    meta = {"sources": {"go": {"sampled": 8, "budget": 0.01, "processes": [process]}}}
+    path = str(make_trace(tmp_path, [{"kind": "goroutine"}], meta=meta))
+    code, out = shown(path, "count(goroutine) < 9")
+    assert (code, "\x1b" in out, "\\x1b[31m" in out) == (8, False, True)
+
+
 def test_junit_has_a_case_a_rule(tmp_path: Path) -> None:
     path = str(make_trace(tmp_path, [{"wait_ns": 2000}]))
     file = tmp_path / "r.xml"

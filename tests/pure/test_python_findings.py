@@ -50,6 +50,17 @@ def requests(tid: int, *, poll_stack: int | None) -> list[dict[str, Any]]:
     return rows
 
 
+def test_what_a_trace_says_of_versions_and_ids_is_clean(tmp_path: Path) -> None:
+    odd = "3.12\x1b]0;owned\x07"
+    target = {"pid": PID, "runtime": "python", "version": odd, "level": 1}
+    gil = {"pid": PID, "tid": 1, "kind": "gil", "trace_id": odd, "wait_ns": SECOND // 10}
+    path = make_trace(tmp_path, [gil], targets=[target])
+    shown = CliRunner().invoke(command, [str(path)])
+    assert shown.exit_code == 0
+    assert shown.output.count("\\x1b]0;owned\\x07") == 2
+    assert "\x1b" not in shown.output
+
+
 def test_threads_that_poll_outside_of_python_are_no_event_loops(tmp_path: Path) -> None:
     """Those of uWSGI wait in epoll for the next request, which may take its time."""
     stacks = [
