@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sltrace.cli import output
-from sltrace.cli.completing import FILE
+from sltrace.cli.files import FILE
 from sltrace.cli.shared import force_option, json_option, trace_argument
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ def command(
     from sltrace.errors import UsageError
     from sltrace.trace.reader import Trace
 
+    if file is not None and top:
+        raise UsageError("the page has all of it", "leave --top or -o out")
     if file and as_json:
         raise UsageError("-o makes a page and --json a document", "leave one of them out")
     trace = Trace.open(path)
@@ -68,7 +70,8 @@ def command(
         output.write_page(file, page, links, force=force)
         return
     if as_json:
-        output.print_json(replace(result, links=result.links[:top]).to_json())
+        shown = replace(result, links=result.links[:top], steps=result.steps[:top])
+        output.print_json(shown.to_json())
         return
     _show(result, top or 20)
 

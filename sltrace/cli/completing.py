@@ -7,9 +7,6 @@ import click
 from sltrace.analysis.selection import DIMENSIONS
 from sltrace.model import POLICIES, Kind
 
-FILE = click.Path(readable=False)
-"""A file or folder, which need not be there: what opens it says in its own words what is wrong."""
-
 
 def dimensions(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """The dimensions that the last of a list with commas can become."""

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sltrace.cli import output
-from sltrace.cli.completing import FILE, conditions, dimensions
+from sltrace.cli.completing import conditions, dimensions
 from sltrace.cli.durations import DURATION
+from sltrace.cli.files import FILE
 from sltrace.cli.selecting import Choice, nothing, selection_options, values_of
 from sltrace.cli.shared import force_option, json_option, pprof_option
 from sltrace.errors import UsageError
@@ -144,7 +145,7 @@ def _sides(
         if choice.start is not None or choice.end is not None:
             raise UsageError("--at with --after or --before", "leave one of them out")
         return before_and_after(a, at, choice.selection(a))
-    if bucket:
+    if bucket is not None:
         return in_bucket(a, parse_bucket(bucket), choice.selection(a))
     b = Trace.open(path_b) if path_b else a
     return two_traces(

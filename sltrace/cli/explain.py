@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sltrace.cli import output
-from sltrace.cli.completing import FILE
+from sltrace.cli.files import FILE
 from sltrace.cli.shared import json_option, trace_argument
 from sltrace.cli.strips import LETTERS, strip
 from sltrace.errors import UsageError

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sltrace.cli import output
-from sltrace.cli.completing import FILE
+from sltrace.cli.files import FILE
 from sltrace.cli.shared import force_trace_option
 from sltrace.errors import UsageError
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from sltrace.cli.durations import SECONDS
+from sltrace.cli.files import PATH
 from sltrace.cli.recording import default_path, with_loader
 from sltrace.cli.recordsettings import refuse_what_does_nothing, settings_options
 from sltrace.cli.shared import force_trace_option
@@ -20,6 +20,7 @@ from sltrace.errors import CannotRecord, OutputError, SltraceError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from sltrace.capture.session import Recording
     from sltrace.capture.settings import Settings
@@ -42,7 +43,7 @@ class _Record(click.Command):
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Trace to write, a folder.  [default: HOST-TIME.slt]",
 )
 @force_trace_option
@@ -78,7 +79,7 @@ def command(
     """
     refuse_what_does_nothing(settings, loader, has_command=bool(command_line))
     path = output or default_path()
-    most = size_in_bytes("--max-size", max_size, "1M", "1024G") if max_size else 0
+    most = 0 if max_size is None else size_in_bytes("--max-size", max_size, "1M", "1024G")
     code = _record(
         path,
         settings,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,11 +21,15 @@ from sltrace.capture.settings import (
 )
 from sltrace.cli.address import address
 from sltrace.cli.durations import DURATION
+from sltrace.cli.files import PATH
 from sltrace.cli.recording import filters, with_no_blocked
 from sltrace.cli.values import cpu_list, share, size_in_bytes
 from sltrace.environment import while_loading
 from sltrace.errors import UsageError
 from sltrace.model import POLICIES
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _Command = Callable[..., Any]
 
@@ -124,7 +127,7 @@ _OPTIONS: tuple[Callable[[_Command], _Command], ...] = (
         "--profile",
         "profiles",
         multiple=True,
-        type=click.Path(path_type=Path),
+        type=PATH,
         metavar="FILE",
         help="A pprof profile to add to the trace when the recording ends. Repeatable.",
     ),
@@ -189,11 +192,11 @@ def settings_options(function: _Command) -> _Command:
             ),
             python=Python(wanted=python, rate_per_cpu=python_rate, loops=python_loops),
             go=Go(go, go_level, share(go_budget), _trace_labels(go_trace_labels)),
-            profiles=Profiles(address(listen) if listen else None, profiles),
+            profiles=Profiles(None if listen is None else address(listen), profiles),
             min_latency_ns=min_latency,
             histogram_only=histogram_only,
             blocked=not no_blocked,
-            ring_bytes=size_in_bytes("--buffer", buffer, "64k", "1G") if buffer else 0,
+            ring_bytes=0 if buffer is None else size_in_bytes("--buffer", buffer, "64k", "1G"),
         )
         return function(settings=settings, **others)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from sltrace.cli.completing import FILE
+from sltrace.cli.files import FILE
 
 trace_argument = click.argument("path", metavar="TRACE", type=FILE)
 json_option = click.option(

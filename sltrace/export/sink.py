@@ -82,7 +82,7 @@ def refuse_existing(path: str, *, force: bool) -> None:
     """
     target = Path(path)
     if path != STDOUT and not force and (target.exists() or target.is_symlink()):
-        raise OutputError(f"{target} exists already", "give --force to replace it, or -o")
+        raise OutputError(f"{target} exists already", "give --force to replace it, or another name")
 
 
 @contextmanager
@@ -92,5 +92,5 @@ def _errors_named(target: Path) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as err:
-        hint = "choose another -o, or free some space"
+        hint = "name another file, or free some space"
         raise OutputError(f"cannot write {target}: {err.strerror or err}", hint) from err

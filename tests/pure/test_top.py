@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -14,9 +16,11 @@ from hypothesis import strategies as st
 
 from sltrace.buckets import lower_bounds
 from sltrace.cli import output
+from sltrace.cli.live import recorders
 from sltrace.cli.live.feed import CLASSES, KEPT_S, SORTS, VIEWS, Feed
 from sltrace.cli.live.screen import draw, rows_for, rows_of, shade
 from sltrace.cli.live.state import WINDOWS, State
+from sltrace.errors import OutputError
 from sltrace.trace.writer import TraceWriter
 from tests.pure.test_analysis_latency import random_waits
 from tests.support.cli import sltrace
@@ -346,6 +350,21 @@ def test_any_keys_do_no_harm(keys: str) -> None:
         state.press(key)
     assert len(state.wanted) <= 60
     assert state.view in VIEWS
+
+
+def test_a_full_disk_is_told_of_by_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the recorder says to do is for a trace that somebody named."""
+    said = "the disk is nearly full, so the recording was ended: x is whole until then; use -o"
+    monkeypatch.setattr(recorders, "Recorder", lambda *_: mock.Mock(failure=OutputError(said)))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(OutputError) as failure:
+        recorders.LiveRecorder([]).ended()
+    assert str(failure.value) == (
+        f"the recorder writes to {tmp_path}: the disk is nearly full; "
+        "free some space there, or set TMPDIR to another folder"
+    )
 
 
 def test_without_a_terminal_it_says_so() -> None:

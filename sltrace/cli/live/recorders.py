@@ -100,6 +100,13 @@ class LiveRecorder:
             SltraceError: It failed, with what it said.
         """
         if failure := self._live.failure:
+            if isinstance(failure, OutputError):
+                # What it says to do is for a trace that somebody named, and that stays.
+                why = str(failure).partition("; ")[0].partition(", so ")[0]
+                raise OutputError(
+                    f"the recorder writes to {self._folder.parent}: {why}",
+                    "free some space there, or set TMPDIR to another folder",
+                )
             raise failure
         return not self._live.running
 
