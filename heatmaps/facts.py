@@ -65,6 +65,7 @@ def facts(trace: Trace, cube: Cube) -> dict[str, Any]:
         "loader": bounded(meta.get("loader")),
         "min_latency_ns": _natural(meta.get("min_latency_ns")) or 0,
         "missed": lost.missed_count,
+        "unread": lost.unread,
         "losses": notice(lost),
         "discards": _counted(lost, "discard"),
         "partial": _counted(lost, "partial"),

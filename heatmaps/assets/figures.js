@@ -99,9 +99,11 @@ const Figures = (() => {
     const when = selected.length ? selection : cube.part ? "in this part of the recording" : "in the recording";
     const gap = unrecorded(cube, view, selected);
     node.hidden = !lost && !selected.length && !gap;
-    node.className = lost ? "bad" : "good";
+    const { unread } = cube.facts;
+    node.className = lost || unread ? "bad" : "good";
     node.textContent = (lost
       ? `${Text.waits(lost)} ${lost === 1 ? "was" : "were"} lost ${when}, on CPU ${cpus.join(", ")}: in none of these numbers, and the true percentiles may be higher.`
+      : unread ? `Parts of the trace cannot be read (top of the page): what is missing ${when} is not known.`
       : `No wait was lost ${when}` + (cube.facts.missed ? "; the waits that were not seen whole (top of the page) are not in these numbers." : ".")) + gap;
   }
 

@@ -70,7 +70,7 @@ def test_what_a_worker_ran_can_be_read_in_its_parent_once_it_has_ended(
     monkeypatch.setattr(targets, "Memory", lambda pid: mock.Mock(pid=pid))
     monkeypatch.setattr(targets, "_is_command", lambda pid: False)
     monkeypatch.setattr(targets, "parent_of", lambda pid: PID if pid in (8, 9) else 1)
-    monkeypatch.setattr(targets.python, "find", lambda pid, *_: found[pid])
+    monkeypatch.setattr("sltrace.target.python.interpreter.find", lambda pid, *_: found[pid])
     monkeypatch.setattr(Targets, "_look_for_traces", lambda *_: None)
     monkeypatch.setattr(Target, "described", lambda self, layout: np.zeros(1, layout))
     watched = Targets(nothing, nothing, np.dtype([("since_ns", "u8")]), nothing)
