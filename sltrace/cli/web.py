@@ -7,12 +7,14 @@ among the hosts that are answered; and what says that it comes from elsewhere is
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import json
 import secrets
 import select
 import socket
 import threading
+import time
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
@@ -59,6 +61,8 @@ class Server(ThreadingHTTPServer):
         # DuckDB's connection and the views on it are for one thread at a time.
         self.one_at_a_time = threading.Lock()
         self._room = threading.Semaphore(_MAX_CONNECTIONS)
+        self.asking: dict[socket.socket, float] = {}
+        """Who has not yet asked, and since when (time.monotonic)."""
         try:
             super().__init__((address, port), _Handler)
         except (OSError, OverflowError) as err:
@@ -86,6 +90,14 @@ class Server(ThreadingHTTPServer):
             super().process_request_thread(request, client_address)
         finally:
             self._room.release()
+
+    def service_actions(self) -> None:
+        """Twice a second: hangs up on who takes too long to ask, however often it says a byte."""
+        late = time.monotonic() - _PATIENCE_S
+        for connection, since in list(self.asking.items()):
+            if since < late:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
 
     def goes_by(self, host: str) -> bool:
         """Whether a Host header is this server's.
@@ -121,8 +133,17 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
     timeout = _PATIENCE_S
 
+    def handle_one_request(self) -> None:
+        """As the base class does, of who may take so long to ask."""
+        self.server.asking[self.connection] = time.monotonic()
+        try:
+            super().handle_one_request()
+        finally:
+            self.server.asking.pop(self.connection, None)
+
     def do_GET(self) -> None:
         """Answers, if asked rightly."""
+        self.server.asking.pop(self.connection, None)
         if why := self._refusal():
             self._send(HTTPStatus.FORBIDDEN, "text/plain", why.encode())
             return

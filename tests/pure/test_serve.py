@@ -339,6 +339,27 @@ def test_too_many_connections_are_turned_away_and_leave_room(
     pytest.fail("none of them made room")
 
 
+def test_who_asks_a_byte_at_a_time_is_hung_up_on(served: tuple[Server, pd.DataFrame]) -> None:
+    server, _ = served
+    with (
+        mock.patch("sltrace.cli.web._PATIENCE_S", 1),
+        socket.create_connection(("127.0.0.1", server.server_port)) as client,
+    ):
+        client.settimeout(0.1)
+        deadline = time.monotonic() + 20
+        gone = False
+        while not gone and time.monotonic() < deadline:
+            try:
+                client.sendall(b"x")
+                gone = client.recv(1) == b""
+            except TimeoutError:
+                continue
+            except OSError:
+                gone = True
+    assert gone
+    assert get(server, f"/{server.token}/")[0] == 200
+
+
 def test_who_reads_slowly_gets_all(served: tuple[Server, pd.DataFrame]) -> None:
     """A page over a thin line takes longer than the patience with each piece of it."""
     server, _ = served
