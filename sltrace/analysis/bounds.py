@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sltrace.analysis.histograms import from_histograms, histogram_counts, ranked
+from sltrace.analysis.looked import ended_early, looked_for
 from sltrace.analysis.losses import losses
 from sltrace.analysis.meta import clock_ns, machines_of, min_latency_ns, recorded_ns
 from sltrace.analysis.missing import Missing, missing_waits
@@ -101,11 +102,11 @@ def _not_recorded(trace: Trace, rule: Rule) -> str:
         return "the waits that it counted are not in the trace"
     if Kind.BLOCKED.label in rule.kinds and trace.meta.get("blocked") is False:
         return "recorded with --no-blocked"
-    runtime = not SCHEDULER.issuperset(rule.kinds)
-    if runtime and not trace.meta.get("sources") and not _counted(trace, rule.selection):
-        return "no runtime was looked into"
     if trace.meta.get("histogram_only"):
         return _beyond_histograms(rule)
+    looked = any(looked_for(trace, kind) for kind in rule.kinds)
+    if not looked and not _counted(trace, rule.selection):
+        return "no runtime was looked into"
     return ""
 
 
@@ -189,9 +190,20 @@ class _Waits:
         ).to_pylist()[0]
         return row
 
+    @cached_property
+    def _failed(self) -> str:
+        """Why there may be any later ones; empty where all of the recording was looked at."""
+        name = ended_early(self._trace, self._selection.kinds or ())
+        return f"what records {name} failed before the end" if name else ""
+
+    @property
+    def _more(self) -> str:
+        """Why how many there were is not known; empty where all became rows."""
+        return self._failed or self._sampled
+
     @property
     def _sampled(self) -> str:
-        """Why how many there were is not known; empty where all became rows."""
+        """The same, where the rows are a sample of all."""
         one_in = self._sums.get("one_in", 1)
         if self._may_have(_GOROUTINES):
             # Where none became a row there may have been some all the same.
@@ -224,16 +236,20 @@ class _Waits:
     def count(self) -> Bounds:
         """How many."""
         n, missing = self._sums["n"], self.missing
-        if self._sampled:
-            return Bounds(Decimal(n), None, self._sampled)
+        if self._more:
+            return Bounds(Decimal(n), None, self._more)
         low = n + missing.count if missing.certain else n
         return Bounds(Decimal(low), Decimal(n + missing.count), missing.why)
 
     def total(self) -> Bounds:
         """Their sum, ns."""
+        if self._more:
+            return Bounds(Decimal(self._sums["total"]), None, self._more)
+        return self._noted_total()
+
+    def _noted_total(self) -> Bounds:
+        """Of a sample, the sample's."""
         total, missing = self._sums["total"], self.missing
-        if self._sampled:
-            return Bounds(Decimal(total), None, self._sampled)
         high = None if missing.high_ns is None else Decimal(total + missing.high_ns)
         return Bounds(Decimal(total + missing.low_ns), high, missing.why)
 
@@ -250,13 +266,10 @@ class _Waits:
     def mean(self) -> Bounds:
         """ns; 0 where there are none. Of a sample, the sample's."""
         n, missing = self._sums["n"], self.missing
-        if self._sampled and not n:
-            return unknown(self._sampled)
-        if self._sampled:
-            mean = Decimal(self._sums["total"]) / n
-            return Bounds(mean, mean)
-        total = self.total()
         most = n + missing.count
+        if self._failed or (self._sampled and not most):
+            return unknown(self._more)
+        total = self._noted_total()
         low = total.low / most if most else Decimal(0)
         if total.high is None:
             return Bounds(low, None, missing.why)
@@ -267,8 +280,8 @@ class _Waits:
         """ns; 0 where there are none."""
         missing = self.missing
         seen = self._ranked(self._sums["n"])
-        if self._sampled:
-            return Bounds(seen.low, None, self._sampled)
+        if self._more:
+            return Bounds(seen.low, None, self._more)
         if missing.longest_ns is None or seen.high is None:
             return Bounds(seen.low, None, missing.why or seen.why)
         high = max(seen.high, Decimal(missing.longest_ns))
@@ -278,6 +291,8 @@ class _Waits:
         """Nearest rank, ns; 0 where there are none. Of a sample, the sample's."""
         missing = self.missing
         n, m = self._sums["n"], missing.count
+        if self._failed:
+            return unknown(self._failed)
         if not n + m:
             return unknown(self._sampled) if self._sampled else Bounds(Decimal(0), Decimal(0))
         rank = int((quantile * (n + m)).to_integral_value(ROUND_CEILING))
@@ -316,8 +331,8 @@ class _Waits:
         )
         if min_latency_ns(self._trace):
             return Bounds(covered / wall, Decimal(1), "waits under --min-latency are not known")
-        if self._sampled or missing.high_ns is None or self._lost.lost:
-            why = self._sampled or missing.why or f"{self._lost.lost:,} waits were lost"
+        if self._more or missing.high_ns is None or self._lost.lost:
+            why = self._more or missing.why or f"{self._lost.lost:,} waits were lost"
             return Bounds(covered / wall, Decimal(1), why)
         return Bounds(
             covered / wall, min(Decimal(1), (covered + missing.high_ns) / wall), missing.why

@@ -94,6 +94,11 @@ def noted_of_goroutines(meta: dict[str, Any]) -> list[int]:
     return sorted(n for n in ratios if isinstance(n, int) and 1 < n < 1 << 16)
 
 
+def has_failed(meta: dict[str, Any], name: str) -> bool:
+    """Whether an error of the recorder's own ended a source early."""
+    return any(isinstance(source.get("failed"), dict) for source in called(meta, name))
+
+
 def failed(meta: dict[str, Any]) -> list[str]:
     """Sources that an error of the recorder's own ended early."""
     found = []

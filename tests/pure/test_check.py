@@ -86,6 +86,81 @@ def test_what_was_not_recorded_is_not_known(tmp_path: Path) -> None:
     assert figure(damaged, "p99(runq)").why == "1 part of the trace cannot be read"
 
 
+def looked(runtime: str, level: int | None) -> dict[str, Any]:
+    return {"pid": 100, "runtime": runtime, "level": level, "from_ns": 0}
+
+
+@pytest.mark.parametrize(
+    ("sources", "targets", "known"),
+    [
+        # Of a whole machine, as by default: only the names of Go programs are read.
+        ({"go": {"level_asked_for": 0, "sampled": None}}, [looked("go", 0)], ""),
+        ({"profiles": {"received": {"push": 1}}}, [], ""),
+        ({"go": {"level_asked_for": 2, "sampled": None}}, [], ""),
+        ({"go": {"level_asked_for": 1, "sampled": None}}, [looked("go", None)], ""),
+        ({"go": {"level_asked_for": 1, "sampled": None}}, [looked("go", 1)], "goroutine stw"),
+        (
+            {"made.slt: go": {"level_asked_for": 2, "sampled": None}},
+            [looked("go", 2)],
+            "goroutine goroutine_blocked stw",
+        ),
+        ({"python": {}}, [looked("python", 1)], "gil loop stw"),
+        ({"python": {}}, [looked("python", None)], ""),
+        ({"python": {"refused": "no such probe"}}, [looked("python", 1)], ""),
+        (
+            {"python": {}, "go": {"level_asked_for": 2}},
+            [looked("go", 2)],
+            "goroutine goroutine_blocked stw",
+        ),
+    ],
+)
+def test_no_wait_of_a_runtime_is_none_only_where_one_was_looked_into(
+    tmp_path: Path, sources: dict[str, Any], targets: list[dict[str, Any]], known: str
+) -> None:
+    trace = Trace.open(make_trace(tmp_path, [{}], meta={"sources": sources}, targets=targets))
+    for kind in ("goroutine", "goroutine_blocked", "stw", "gil", "loop"):
+        for rule in ("count({}) < 1", "p99({}) < 1ms", "max({}) < 1us", "share({}) <= 0%"):
+            expected = "pass" if kind in known.split() else "unknown"
+            assert verdict(trace, rule.format(kind)) == expected, (rule, kind)
+        if kind not in known.split():
+            assert figure(trace, f"max({kind})").why == "no runtime was looked into"
+
+
+def test_what_failed_before_the_end_may_have_missed_anything(tmp_path: Path) -> None:
+    gil: list[dict[str, Any]] = [{"kind": "gil", "wait_ns": 100 * i} for i in (1, 2, 3)]
+    failed = {"failed": {"after_ns": SECOND, "why": "OSError: gone", "where": "rows"}}
+    for rows in (gil[:0], gil):
+        path = make_trace(
+            tmp_path,
+            rows,
+            meta={"sources": {"python": failed, "go": {}}},
+            targets=[looked("python", 1), looked("go", 1)],
+        )
+        trace = Trace.open(path)
+        for text in (
+            *("count(gil) < 5", "max(gil) < 1ms", "total(gil) < 1ms", "rate(gil) < 5/s"),
+            *("share(gil) < 50%", "mean(gil) < 1ms", "p50(gil) < 1ms", "count(stw) < 1"),
+        ):
+            assert verdict(trace, text) == "unknown", text
+        assert verdict(trace, "count(goroutine) < 1") == "pass"
+        assert verdict(trace, "count(throttled) < 1") == "pass"
+    assert figure(trace, "max(gil)").why == "what records python failed before the end"
+    # What there was, there was.
+    assert verdict(trace, "max(gil) < 200ns") == "fail"
+    assert verdict(trace, "count(gil) >= 3") == "pass"
+
+
+def test_the_mean_of_a_sample_of_which_some_were_lost_is_known_from_below(tmp_path: Path) -> None:
+    rows = [{"kind": "goroutine", "wait_ns": 100 * i, "sampled": 8} for i in (1, 2, 3)]
+    go = {"sources": {"go": {"sampled": 8, "counters": {"go_ring_full": 3}}}}
+    trace = Trace.open(make_trace(tmp_path, rows, meta=go))
+    found = figure(trace, "mean(goroutine)")
+    assert (found.low, found.high) == (Decimal(100), None)
+    assert "3 waits are missing" in found.why
+    assert verdict(trace, "mean(goroutine) < 1ms") == "unknown"
+    assert verdict(trace, "mean(goroutine) < 100ns") == "fail"
+
+
 def test_how_many_there_were_of_a_sample_is_known_from_below(tmp_path: Path) -> None:
     rows = [{"kind": "goroutine", "wait_ns": 100 * i, "sampled": 8} for i in (1, 2, 3)]
     trace = Trace.open(make_trace(tmp_path, rows))
@@ -112,7 +187,7 @@ def test_how_many_there_were_of_a_sample_is_known_from_below(tmp_path: Path) -> 
 def test_of_a_sample_without_a_row_nothing_is_known(tmp_path: Path) -> None:
     """A goroutine may have waited seven times before the runtime notes one wait."""
     go = {"sources": {"go": {"sampled": 8}}}
-    trace = Trace.open(make_trace(tmp_path, [{"comm": "web"}], meta=go))
+    trace = Trace.open(make_trace(tmp_path, [{"comm": "web"}], meta=go, targets=[looked("go", 1)]))
     for text in ("count(goroutine) < 1", "max(goroutine) < 1ms", "p99(goroutine) < 1ms"):
         assert verdict(trace, text) == "unknown", text
     # The runtime notes each of those.

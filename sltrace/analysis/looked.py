@@ -1,0 +1,48 @@
+"""Whether the runtime that waits of a kind are of was looked into, and to the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from sltrace.model import Kind
+from sltrace.trace.notes import has_failed
+
+if TYPE_CHECKING:
+    from sltrace.trace.reader import Trace
+
+_RUNTIMES: Mapping[str, tuple[str, ...]] = {
+    Kind.GOROUTINE.label: ("go",),
+    Kind.GOROUTINE_BLOCKED.label: ("go",),
+    Kind.STW.label: ("go", "python"),
+    Kind.GIL.label: ("python",),
+    Kind.LOOP.label: ("python",),
+}
+"""By kind the sources that tell of its waits; the scheduler's kinds are of none."""
+_LEVEL = 1
+_LEVELS = {Kind.GOROUTINE_BLOCKED.label: 2}
+"""From which level on a process's waits of a kind are recorded."""
+
+PYTHON_KINDS = frozenset(kind for kind, of in _RUNTIMES.items() if "python" in of)
+"""The kinds that Python processes are looked into for."""
+
+
+def looked_for(trace: Trace, kind: str) -> bool:
+    """Whether there was a process whose waits of this kind were recorded, if it had some."""
+    runtimes = [r for r in _RUNTIMES.get(kind, ()) if takes_part(trace, r)]
+    if not runtimes:
+        return kind not in _RUNTIMES
+    names = ", ".join("?" * len(runtimes))
+    query = f"SELECT 1 AS one FROM targets WHERE runtime IN ({names}) AND level >= ? LIMIT 1"
+    return bool(trace.sql(query, [*runtimes, _LEVELS.get(kind, _LEVEL)]).num_rows)
+
+
+def takes_part(trace: Trace, runtime: str) -> bool:
+    """Whether the recording has a source of this runtime, which the kernel did not refuse."""
+    return any("refused" not in source for source in trace.sources(runtime))
+
+
+def ended_early(trace: Trace, kinds: Iterable[object]) -> str:
+    """What recorded waits of these kinds and failed before the end; empty if nothing did."""
+    runtimes = dict.fromkeys(r for kind in kinds for r in _RUNTIMES.get(str(kind), ()))
+    return " and ".join(runtime for runtime in runtimes if has_failed(trace.meta, runtime))
