@@ -25,6 +25,7 @@ from sltrace.analysis.confidence import (
     blocks_of,
 )
 from sltrace.analysis.latency import stat
+from sltrace.analysis.looked import PYTHON_KINDS, ended_early, takes_part
 from sltrace.analysis.losses import Losses, losses
 from sltrace.analysis.meta import min_latency_ns
 from sltrace.analysis.ranges import QUANTILES, Group
@@ -32,7 +33,7 @@ from sltrace.analysis.selection import Dimension, Value, dimensions, tables
 from sltrace.analysis.sides import Per, Side
 from sltrace.analysis.together import not_together
 from sltrace.durations import format_duration
-from sltrace.model import GO_PROBE_KINDS, RUNQ
+from sltrace.model import GO_PROBE_KINDS, RUNQ, Kind
 
 BY = ("kind", "cgroup", "comm")
 """Dimensions whose groups are compared by default."""
@@ -159,7 +160,7 @@ def diff(sides: tuple[Side, Side], by: Sequence[str] = BY, *, limit: int = 20) -
         classes={name: _class(sides, name, [t.get(name) for t in totals]) for name in names},
         groups=tuple(_groups(sides, dimension, limit) for dimension in wanted),
         losses=(losses(a.trace, a.selection), losses(b.trace, b.selection)),
-        notes=_notes(sides),
+        notes=_notes(sides, names),
     )
 
 
@@ -185,15 +186,33 @@ def _class(
 
 def _comparable(sides: tuple[Side, Side], name: Value) -> bool:
     """Whether counts and totals of a kind are of all there were, or of like parts on both sides."""
-    return name not in GO_PROBE_KINDS or _probed_alike(sides)
+    return (
+        (name not in GO_PROBE_KINDS or _probed_alike(sides))
+        and (name not in PYTHON_KINDS or _python_alike(sides))
+        and (name != Kind.BLOCKED.label or _blocked_alike(sides))
+    )
 
 
 def _probed_alike(sides: tuple[Side, Side]) -> bool:
     a, b = (
-        {(go.get("level_asked_for"), go.get("sampled")) for go in side.trace.sources("go")}
+        # As text: a damaged trace may have anything there.
+        {str((go.get("level_asked_for"), go.get("sampled"))) for go in side.trace.sources("go")}
         for side in sides
     )
-    return a == b and not any(side.trace.looked_in_part for side in sides)
+    return a == b and not any(
+        side.trace.looked_in_part or ended_early(side.trace, [Kind.GOROUTINE.label])
+        for side in sides
+    )
+
+
+def _python_alike(sides: tuple[Side, Side]) -> bool:
+    a, b = (takes_part(side.trace, "python") for side in sides)
+    return a == b and not any(ended_early(side.trace, [Kind.GIL.label]) for side in sides)
+
+
+def _blocked_alike(sides: tuple[Side, Side]) -> bool:
+    a, b = (side.trace.meta.get("blocked") is False for side in sides)
+    return a == b
 
 
 def _figures(group: Group | None, size: float) -> list[float | None]:
@@ -290,7 +309,7 @@ def _side_notes(side: Side) -> list[str]:
     return [*side.trace.notes, *filter(None, [apart])]
 
 
-def _notes(sides: tuple[Side, Side]) -> tuple[str, ...]:
+def _notes(sides: tuple[Side, Side], classes: Container[str]) -> tuple[str, ...]:
     notes = []
     a, b = map(_side_notes, sides)
     notes += [f"A and B: {note}" if note in b else f"A: {note}" for note in a]
@@ -299,6 +318,16 @@ def _notes(sides: tuple[Side, Side]) -> tuple[str, ...]:
         notes.append(
             "waits of goroutines and stopped worlds were not looked for in the same way and for as "
             "long on both sides: nothing is said of how their number and total changed"
+        )
+    if any(kind in classes for kind in PYTHON_KINDS) and not _python_alike(sides):
+        notes.append(
+            "Python processes were not looked into on both sides to the end: nothing is said of "
+            f"how the number and total of {', '.join(sorted(PYTHON_KINDS))} changed"
+        )
+    if Kind.BLOCKED.label in classes and not _blocked_alike(sides):
+        notes.append(
+            "one side was recorded with --no-blocked: nothing is said of how the number and total "
+            "of blocked changed"
         )
     if shortest := max(min_latency_ns(s.trace) for s in sides):
         notes.append(f"only waits of {format_duration(shortest)} or more are compared")

@@ -181,6 +181,57 @@ def test_what_was_looked_at_unlike_is_not_judged_by_counts(
     assert [c.certain for c in groups.changes] == [comparable]
 
 
+FAILED = {"failed": {"after_ns": SECOND, "why": "OSError: gone", "where": "rows"}}
+
+
+@pytest.mark.parametrize(
+    ("of_a", "of_b", "unlike"),
+    [
+        ({}, {}, ()),
+        ({"blocked": False}, {"blocked": True}, ("blocked",)),
+        ({"blocked": False}, {}, ("blocked",)),
+        ({"blocked": False}, {"blocked": False}, ()),
+        ({}, {"sources": {"python": {}}}, ("gil", "loop", "stw")),
+        ({"sources": {"made.slt: python": {}}}, {"sources": {"python": {}}}, ()),
+        (
+            {"sources": {"python": {"refused": "no such probe"}}},
+            {"sources": {"python": {}}},
+            ("gil", "loop", "stw"),
+        ),
+        ({"sources": {"python": {}}}, {"sources": {"python": FAILED}}, ("gil", "loop", "stw")),
+        ({"sources": {"go": FAILED}}, {"sources": {"go": {}}}, OF_GO),
+    ],
+)
+def test_what_one_side_did_not_look_for_is_no_change(
+    tmp_path: Path, of_a: dict[str, object], of_b: dict[str, object], unlike: tuple[str, ...]
+) -> None:
+    """Side B alone has waits of every kind, all through its 10 s."""
+    kinds = (*OF_GO, *OTHERS, "gil", "loop")
+    a, b = (
+        pd.DataFrame(
+            {"kind": kind, "end_ns": 10 * SECOND * i // 500, "wait_ns": 5000 + i}
+            for kind in of_side
+            for i in range(500)
+        )
+        for of_side in (("runq_wakeup",), ("runq_wakeup", *kinds))
+    )
+    sides = open_trace(tmp_path / "a", a, **of_a), open_trace(tmp_path / "b", b, **of_b)
+    result = diff(two_traces(*sides), ["kind"])
+    (groups,) = result.groups
+    for changes in ({c.name: c for c in groups.changes}, _totals(result.classes)):
+        assert {kind for kind in kinds if not changes[kind].certain} == {*unlike}
+        assert not changes["runq_wakeup" if "runq_wakeup" in changes else "runq"].certain
+    said = [note for note in result.notes if "nothing is said of how" in note]
+    assert len(said) == bool(unlike)
+    only = [replace(s, selection=Selection(values={"kind": RUNQ})) for s in two_traces(*sides)]
+    apart = ("--no-blocked", "Python processes")
+    assert not [n for n in diff((only[0], only[1])).notes if any(word in n for word in apart)]
+
+
+def _totals(classes: dict[str, tuple[Change, ...]]) -> dict[str, Change]:
+    return {name: next(c for c in cs if c.name == "total_ns") for name, cs in classes.items()}
+
+
 def test_sides_that_are_told_apart_by_what_they_are_grouped_by(tmp_path: Path) -> None:
     """As if each were a trace of its own."""
     frame = random_waits(23, 4000)
