@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
 def of_class(side: Side, name: str) -> Side:
     """A side's waits of a class: runq, or another kind."""
-    kinds = RUNQ_KINDS if name == RUNQ else (name,)
-    values = {**side.selection.values, "kind": tuple(kinds)}
+    kinds, selected = RUNQ_KINDS if name == RUNQ else (name,), side.selection.kinds
+    values = {
+        **side.selection.values,
+        "kind": tuple(k for k in kinds if selected is None or k in selected),
+    }
     return replace(side, selection=replace(side.selection, values=values))
 
 

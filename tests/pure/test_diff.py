@@ -232,6 +232,24 @@ def _totals(classes: dict[str, tuple[Change, ...]]) -> dict[str, Change]:
     return {name: next(c for c in cs if c.name == "total_ns") for name, cs in classes.items()}
 
 
+def test_the_intervals_are_of_the_waits_that_are_selected(tmp_path: Path) -> None:
+    """Of one kind of the two that make up a class: as if there were no others."""
+    a, b = random_waits(24, 4000), random_waits(25, 8000)
+    only = Selection(values={"kind": ("runq_preempt",)})
+    results = []
+    for name, of in (("all", [a, b]), ("alone", [f[f["kind"] == "runq_preempt"] for f in (a, b)])):
+        one, other = (open_trace(tmp_path / f"{name}{i}", f) for i, f in enumerate(of))
+        sides = two_traces(one, other, only, only)
+        results.append((diff(sides, ["comm"]).classes, distributions(sides, ["runq"])["runq"]))
+    (found, curve), (wanted, wanted_curve) = results
+    assert {*found} == {"runq"}
+    assert found == wanted
+    assert curve.at_ns == wanted_curve.at_ns
+    assert curve.b.low is not None
+    assert wanted_curve.b.low is not None
+    assert curve.b.low.tolist() == wanted_curve.b.low.tolist()
+
+
 def test_sides_that_are_told_apart_by_what_they_are_grouped_by(tmp_path: Path) -> None:
     """As if each were a trace of its own."""
     frame = random_waits(23, 4000)
