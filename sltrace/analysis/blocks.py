@@ -72,11 +72,12 @@ def block_sizes(side: Side, count: int) -> NDArray[np.float64]:
         edges = [side.start_ns + side.span_ns * i // count for i in range(count + 1)]
         pairs = itertools.pairwise(edges)
         return np.array([side.recorded_within(a, b) / 1e9 for a, b in pairs])
-    condition, parameters = side.selection.where()
+    of = side.counted or side.selection
+    condition, parameters = of.where()
     rows = side.trace.sql(
         f"SELECT {_block_of('first', side, count)} AS block, "
         "count(*) AS n FROM (SELECT min(end_ns) AS first FROM "
-        f"{tables(side.selection.dimensions)} WHERE {condition} GROUP BY trace_id) GROUP BY 1",
+        f"{tables(of.dimensions)} WHERE {condition} GROUP BY trace_id) GROUP BY 1",
         parameters,
     ).to_pylist()
     sizes = np.zeros(count)

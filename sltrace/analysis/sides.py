@@ -27,12 +27,15 @@ class Side:
         trace: Where from.
         selection: Its waits.
         per: What its times are divided by.
+        counted: Waits whose traces those are, of which the selection may be narrowed to some; None
+            where times are per second.
     """
 
     name: str
     trace: Trace
     selection: Selection
     per: Per = "second"
+    counted: Selection | None = None
 
     @cached_property
     def start_ns(self) -> int:
@@ -80,11 +83,11 @@ class Side:
 
     @cached_property
     def traces(self) -> int:
-        """How many traces it has waits of."""
-        condition, parameters = self.selection.where()
+        """How many traces it is divided by."""
+        of = self.counted or self.selection
+        condition, parameters = of.where()
         count: int = self.trace.sql(
-            f"SELECT count(DISTINCT trace_id) AS n FROM {tables(self.selection.dimensions)} "
-            f"WHERE {condition}",
+            f"SELECT count(DISTINCT trace_id) AS n FROM {tables(of.dimensions)} WHERE {condition}",
             parameters,
         )["n"][0].as_py()
         return count
@@ -141,10 +144,13 @@ def in_bucket(trace: Trace, bucket: Bucket, selection: Selection) -> tuple[Side,
     """One trace: what is outside a bucket, and what is in it."""
     per: Per = "trace" if bucket.column == "trace_id" else "second"
     others = bucket.others()
-    return _comparable(
+    a, b = _comparable(
         Side(str(others), trace, replace(selection, bucket=others), per),
         Side(str(bucket), trace, replace(selection, bucket=bucket), per),
     )
+    if per == "second":
+        return a, b
+    return replace(a, counted=a.selection), replace(b, counted=b.selection)
 
 
 def _comparable(a: Side, b: Side) -> tuple[Side, Side]:

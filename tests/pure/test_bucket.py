@@ -10,11 +10,14 @@ import pytest
 
 from sltrace.analysis.bucket import parse_bucket
 from sltrace.analysis.diff import diff
+from sltrace.analysis.distributions import distributions
 from sltrace.analysis.selection import Selection
 from sltrace.analysis.sides import in_bucket
 from sltrace.errors import UsageError
+from sltrace.trace.reader import Trace
 from tests.pure.test_analysis_latency import random_waits
 from tests.pure.test_diff import RUNQ, assert_figures, expected, open_trace
+from tests.support.traces import make_trace
 
 
 def md5_head(text: str) -> int:
@@ -42,6 +45,34 @@ def test_a_bucket_is_a_part_of_the_traces(tmp_path: Path) -> None:
         expected(known[runq & ~inside], result.a.size),
         expected(known[runq & inside], result.b.size),
     )
+
+
+def test_every_table_divides_by_the_same_traces(tmp_path: Path) -> None:
+    """A run-queue wait of 1 ms is in nine tenths of A's traces, and in one tenth of B's."""
+    bucket = parse_bucket("hash(trace_id) % 2 = 1")
+    ids = [f"{i:032x}" for i in range(1, 2001)]
+    rows = []
+    for i, trace_id in enumerate(ids):
+        in_b = md5_head(trace_id) % 2 == 1
+        own = {"trace_id": trace_id, "end_ns": (i + 1) * 5_000_000, "cgroup": "/w"}
+        rows.append({**own, "kind": "blocked", "wait_ns": 2_000_000})
+        if i % 10 < (1 if in_b else 9):
+            rows.append({**own, "kind": "runq_wakeup", "wait_ns": 1_000_000})
+    trace = Trace.open(make_trace(tmp_path, rows))
+    sides = in_bucket(trace, bucket, Selection())
+    result = diff(sides, ["kind", "cgroup", "comm"])
+    (total,) = (c for c in result.classes["runq"] if c.name == "total_ns")
+    assert total.a == pytest.approx(900_000, rel=0.02)
+    assert total.b == pytest.approx(100_000, rel=0.2)
+    by = {groups.by: {c.name: c for c in groups.changes} for groups in result.groups}
+    for change in (by["kind"]["runq_wakeup"], by["cgroup"]["/w"], by["comm"]["web"]):
+        assert (change.a, change.b) == (total.a, total.b)
+        assert change.certain
+        assert (change.low, change.high) == pytest.approx((total.low, total.high), rel=0.1)
+    # The curves begin with all waits.
+    (curve,) = distributions(sides, ["runq"]).values()
+    (waits,) = (c for c in result.classes["runq"] if c.name == "waits")
+    assert (curve.a.value[0], curve.b.value[0]) == pytest.approx((waits.a, waits.b))
 
 
 @pytest.mark.parametrize(
