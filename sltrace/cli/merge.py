@@ -67,7 +67,7 @@ def command(paths: tuple[str, ...], out: str, force: bool) -> None:
         click.echo(f"{what}{_when(row, parts[0], origin)}")
     output.notes(n for p in parts for n in p.trace.notes)
     merged = Trace.open(target)
-    output.notes(merged.meta["limits"])
+    output.notes([*merged.meta["limits"], *merged.meta["notes"]])
     click.echo(f"next: sltrace report {click.format_filename(target)}")
 
 

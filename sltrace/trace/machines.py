@@ -67,7 +67,8 @@ class Part:
         cpu: Added to its CPU numbers.
         node: Added to its NUMA nodes.
         scatter: Exclusive-ored with its stack and cgroup ids.
-        reference: Clock of the first trace, which the merged trace has.
+        reference: The clock that the merged trace has.
+        same_clock: Its monotonic clock is the reference's own.
         inner: The recordings in it where it is merged itself, on its own clock.
     """
 
@@ -80,17 +81,13 @@ class Part:
     node: int
     scatter: int
     reference: Clock
+    same_clock: bool
     inner: tuple[Recording, ...] = ()
 
     @property
     def machines(self) -> int:
         """How many it has waits of."""
         return _machines(self.inner)
-
-    @property
-    def same_clock(self) -> bool:
-        """Its monotonic clock is the reference's own."""
-        return self.machine == 0
 
     @property
     def pid(self) -> int:
@@ -158,7 +155,7 @@ class Part:
 
 
 def parts_of(traces: Sequence[Trace]) -> list[Part]:
-    """Tells the machines apart; the first trace's clock is the reference.
+    """Tells the machines apart; the first trace's clock is the reference if it reaches back so far.
 
     Raises:
         TraceError: A trace does not say when it was recorded.
@@ -186,6 +183,7 @@ def parts_of(traces: Sequence[Trace]) -> list[Part]:
             node=nodes,
             scatter=_scatter(machines, found, inner),
             reference=clocks[0],
+            same_clock=not found,
             inner=inner,
         )
         found.append(part)
@@ -196,11 +194,25 @@ def parts_of(traces: Sequence[Trace]) -> list[Part]:
             f"{machines} machines with {cpus:,} CPUs are too many for one trace",
             f"merge at most {_MAX_MACHINES} machines and {_MAX_CPUS:,} CPUs",
         )
-    return found
+    return _within_reach(found)
+
+
+def _within_reach(parts: list[Part]) -> list[Part]:
+    """The same, on the clock of the machine that booted first where one began before another did.
+
+    Before its boot a machine's clock would be negative, which times of a trace are not.
+    """
+    if all(p.moved(p.clock.start_ns) >= 0 for p in parts):
+        return parts
+    oldest = min(parts, key=lambda p: p.clock.start_unix_ns - p.clock.start_ns)
+    return [
+        replace(p, reference=oldest.clock, same_clock=p.machine == oldest.machine) for p in parts
+    ]
 
 
 def _host(trace: Trace) -> str:
-    return str(trace.meta.get("host") or "unnamed")
+    # JSON may have what is in no UTF-8.
+    return str(trace.meta.get("host") or "unnamed").encode(errors="replace").decode()
 
 
 def _is_of(part: Part, trace: Trace, clock: Clock) -> bool:

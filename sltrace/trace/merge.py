@@ -12,7 +12,7 @@ from sltrace.errors import OutputError, UsageError
 from sltrace.trace.clock import Clock
 from sltrace.trace.folder import is_locked
 from sltrace.trace.machines import Part, parts_of
-from sltrace.trace.notes import LEFT_OUT, unfinished
+from sltrace.trace.notes import LEFT_OUT, listed, unfinished
 from sltrace.trace.schema import TABLES, arrow_schema
 from sltrace.trace.writer import TraceWriter
 
@@ -51,7 +51,7 @@ def merge(
     """Writes a trace that has everything of several.
 
     Args:
-        traces: One or more; the first one's clock becomes the merged trace's.
+        traces: One or more; the merged trace has the first one's clock, where all are of its time.
         path: The trace to write.
         profiles: More rows of the table `profiles`; their times are of the wall clock.
         force: Replace a trace that is there.
@@ -208,8 +208,6 @@ def merged_meta(
 ) -> dict[str, Any]:
     """The description of the merged trace: what all have, and `merged` with what each is."""
     first = parts[0]
-    start = min(p.moved(p.clock.start_ns) for p in parts)
-    end = max(p.moved(p.clock.end_ns) for p in parts)
     metas = [p.trace.meta for p in parts]
     machines = {p.machine: p for p in reversed(parts)}
     return {
@@ -220,12 +218,7 @@ def merged_meta(
         "arch": ", ".join(dict.fromkeys(str(m.get("arch")) for m in metas)),
         "cpus": sum(_number(p.trace.meta.get("cpus")) for p in machines.values()),
         "nodes": _nodes(machines),
-        "clock": {
-            "start_ns": start,
-            "end_ns": end,
-            "start_unix_ns": first.clock.unix(start),
-            "end_unix_ns": first.clock.unix(end),
-        },
+        "clock": _clock(parts),
         "filters": {},
         "cgroup": first.trace.meta.get("cgroup"),
         "stacks": first.trace.meta.get("stacks"),
@@ -235,8 +228,31 @@ def merged_meta(
         "cpu_times": {},
         "overhead": _overhead(metas),
         "limits": _limits(parts),
+        "notes": _notes(parts),
         **_left_out(metas),
         "merged": [asdict(recording) for part in parts for recording in part.recordings],
+    }
+
+
+def _clock(parts: Sequence[Part]) -> dict[str, int]:
+    """Of one boot with the wall clock as it was at both ends; else as the reference's would be."""
+    reference = parts[0].reference
+    start = min(p.moved(p.clock.start_ns) for p in parts)
+    end = max(p.moved(p.clock.end_ns) for p in parts)
+    times = {"start_ns": start, "end_ns": end}
+    if not all(p.same_clock for p in parts):
+        walls = {"start_unix_ns": reference.unix(start), "end_unix_ns": reference.unix(end)}
+        return times | walls
+    clocks = [p.clock for p in parts]
+    first, last = min(clocks, key=lambda c: c.start_ns), max(clocks, key=lambda c: c.end_ns)
+    # Ahead since the first one's start; each knows it since its own.
+    ahead = [c.start_unix_ns - c.start_ns - first.start_unix_ns + first.start_ns for c in clocks]
+    furthest = [a + ns for a, c in zip(ahead, clocks, strict=True) for ns in (0, c.furthest_ns)]
+    return {
+        **times,
+        "start_unix_ns": first.start_unix_ns,
+        "end_unix_ns": last.end_unix_ns,
+        "furthest_ns": max(furthest, key=abs),
     }
 
 
@@ -305,17 +321,24 @@ def _overhead(metas: Sequence[dict[str, Any]]) -> dict[str, int]:
 
 
 def _limits(parts: Sequence[Part]) -> list[str]:
-    found = [f"{p.name}: {limit}" for p in parts for limit in (p.trace.meta.get("limits") or ())]
+    found = [f"{p.name}: {limit}" for p in parts for limit in listed(p.trace.meta, "limits")]
     if _several(parts):
         found.append(
             "clocks of different machines were aligned through their wall clocks: they may be off "
             "by as much as those were"
         )
+    return found
+
+
+def _notes(parts: Sequence[Part]) -> list[str]:
+    """What must be said of each, and is in nothing else of what the merged trace has of it."""
+    found = []
     for part in parts:
         meta, path = part.trace.meta, part.trace.path
-        found += [f"{part.name}: {n}" for n in unfinished(meta, is_locked=is_locked(path))]
-        if part.clock.stepped:
-            found.append(f"{part.name}: its wall clock was set during the recording")
+        own = [*listed(meta, "notes"), *unfinished(meta, is_locked=is_locked(path))]
+        if part.clock.stepped and not part.inner:
+            own.append("its wall clock was set during the recording")
+        found += [f"{part.name}: {note}" for note in own]
     return found
 
 

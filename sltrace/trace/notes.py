@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 _MAX_WHY = 200
+_LONGEST = 600
+"""Of a sentence, with the name of the trace that it is about."""
 _MOST = 5
 """Of one kind that are named, each in a note."""
 LEFT_OUT = {
@@ -111,6 +113,20 @@ def failed(meta: dict[str, Any]) -> list[str]:
                 after = f"{ns / 1e9:.1f} s"
             found.append(f"what records {name} failed after {after}, and told no more: {why}")
     return found[:_MOST]
+
+
+def listed(meta: dict[str, Any], name: str) -> list[str]:
+    """The sentences that it lists under a name."""
+    found = meta.get(name)
+    return [str(said)[:_LONGEST] for said in found] if isinstance(found, list) else []
+
+
+def of_recordings(meta: dict[str, Any]) -> list[str]:
+    """Of a merged trace, what must be said of the recordings in it."""
+    found = listed(meta, "notes")
+    if (more := len(found) - _MOST) > 0:
+        found[_MOST:] = [f"{more:,} more notes on the recordings in it are in its meta.json"]
+    return found
 
 
 def unfinished(meta: dict[str, Any], *, is_locked: bool) -> list[str]:

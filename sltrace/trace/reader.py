@@ -52,6 +52,7 @@ class Trace:
         looked = notes.looked_in_part(meta)
         self.looked_in_part = "; ".join(looked)
         self.sampling = notes.sampling(meta, looked)
+        self.notes += notes.of_recordings(meta)
         self.notes += notes.failed(meta)
         self.notes += notes.refused(meta)
         self.notes += self.sampling
