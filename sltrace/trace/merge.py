@@ -188,7 +188,7 @@ def _refuse_unlike(traces: Sequence[Trace]) -> None:
 
 
 def _refuse_twice(a: Part, b: Part) -> None:
-    """Two recordings of one thread at one time have the same waits."""
+    """Two recordings of one thread at one time have the same waits; so may those of one cgroup."""
     start = max(a.clock.start_ns, b.clock.start_ns)
     end = min(a.clock.end_ns, b.clock.end_ns)
     if a.machine != b.machine or start >= end:
@@ -201,6 +201,26 @@ def _refuse_twice(a: Part, b: Part) -> None:
             "time",
             "merged, they would count twice: merge recordings of other times, or of other threads",
         )
+    counted_only = any(a.trace.meta.get(key) for key in ("histogram_only", "min_latency_ns"))
+    if counted_only and not all(tids) and (groups := _counted_in_both(a, b, start, end)):
+        raise UsageError(
+            f"{a.trace.path} and {b.trace.path} both count waits of cgroup {groups[0]} at the same "
+            "time",
+            "merged, they may count twice: merge recordings of other times, or of other cgroups",
+        )
+
+
+def _counted_in_both(a: Part, b: Part, start_ns: int, end_ns: int) -> list[str]:
+    """The paths of cgroups with waits of one policy and kind in the histograms of both."""
+    query = (
+        "SELECT DISTINCT cgroup_id, policy, kind, cgroup FROM histogram_sums "
+        "WHERE end_ns > ? AND start_ns < ? AND count > 0"
+    )
+    found = [
+        {(r["cgroup_id"], r["policy"], r["kind"]): str(r["cgroup"]) for r in rows.to_pylist()}
+        for rows in (p.trace.sql(query, (start_ns, end_ns)) for p in (a, b))
+    ]
+    return sorted(found[0][key] for key in found[0].keys() & found[1].keys())
 
 
 def merged_meta(

@@ -276,6 +276,29 @@ def test_what_cannot_be_counted_together_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "m.slt").exists()
 
 
+@pytest.mark.parametrize("meta", [{"histogram_only": True}, {"min_latency_ns": 1_000_000}])
+def test_what_is_only_counted_is_not_counted_twice(tmp_path: Path, meta: dict[str, Any]) -> None:
+    def of(name: str, start: int, cgroup: int, waits: Any = ()) -> Trace:
+        count = {"cgroup_id": cgroup, "cgroup": f"/{cgroup}", "policy": "OTHER", "count": 7}
+        at = {"start_ns": start * SECOND, "end_ns": (start + 1) * SECOND, "kind": "runq_wakeup"}
+        found = {"clock": clock(UNIX, start * SECOND)} | meta
+        sums = [{**count, **at, "sum_ns": 700}]
+        return trace_of(tmp_path, name, waits, "one", UNIX, meta=found, histogram_sums=sums)
+
+    a = of("a", 100, 1)
+    for other in (a, of("b", 100, 1)):
+        with pytest.raises(UsageError, match="both count waits of cgroup /1 at the same time"):
+            merge([a, other], tmp_path / "m.slt")
+    for name, start, cgroup in (("other", 100, 2), ("later", 110, 1)):
+        merge([a, of(name, start, cgroup)], tmp_path / f"{name}.slt")
+        merged = Trace.open(tmp_path / f"{name}.slt")
+        assert sum(merged.table("histogram_sums")["count"].to_pylist()) == 14
+    if "min_latency_ns" in meta:
+        # Each has longer waits, and none of the other's threads: they are of other threads.
+        waits = ([{"end_ns": 101 * SECOND, "tid": tid, "wait_ns": 2_000_000}] for tid in (3, 4))
+        merge([of(f"of{i}", 100, 1, w) for i, w in enumerate(waits)], tmp_path / "m.slt")
+
+
 def test_hostile_metadata_is_no_trouble(tmp_path: Path) -> None:
     hostile = {
         "host": "x' || (SELECT 1); --\x1b[2J",
