@@ -114,13 +114,13 @@ def explain_spans(trace: Trace, seen: Timeline, spans: Sequence[Span]) -> list[S
     Args:
         trace: The recording.
         seen: The trace in it.
-        spans: Of any traces; others are left out.
+        spans: Of any traces; others are left out, and those without an id.
 
     Returns:
         The spans, each after its parent, by start.
     """
     chosen = sorted(
-        (s for s in spans if s.trace_id == seen.trace_id),
+        (s for s in spans if s.span_id and s.trace_id == seen.trace_id),
         key=lambda s: s.start_unix_ns - s.end_unix_ns,
     )[:MAX_SPANS]
     by_id = {s.span_id: s for s in chosen}
@@ -130,9 +130,9 @@ def explain_spans(trace: Trace, seen: Timeline, spans: Sequence[Span]) -> list[S
         for i, s in by_id.items()
     }
     own = _own_waits(seen.waits, times)
-    tagged: defaultdict[str, list[Wait]] = defaultdict(list)
+    tagged: defaultdict[str | None, list[Wait]] = defaultdict(list)
     for wait in seen.waits:
-        tagged[wait.span_id or ""].append(wait)
+        tagged[wait.span_id].append(wait)
     origin = clock_ns(trace, "start_ns")
     whole = clock_ns(trace, "end_ns") - origin
     between = [(begin - origin, until - origin) for begin, until in gaps(trace)]
@@ -205,14 +205,14 @@ def _own_waits(
 
 def _tree(by_id: dict[str, Span]) -> Iterator[tuple[str, int, list[str]]]:
     """Each span with its depth and the ids of it and all spans below it, parents first."""
-    children: defaultdict[str, list[str]] = defaultdict(list)
+    children: defaultdict[str | None, list[str]] = defaultdict(list)
     for span in by_id.values():
         # Whoever made the file may have made its spans each other's parents.
-        parent = span.parent_id if span.parent_id in by_id and not _loops(span, by_id) else ""
+        parent = span.parent_id if span.parent_id in by_id and not _loops(span, by_id) else None
         children[parent].append(span.span_id)
     for ids in children.values():
         ids.sort(key=lambda i: (by_id[i].start_unix_ns, i))
-    stack = [(i, 0) for i in reversed(children[""])]
+    stack = [(i, 0) for i in reversed(children[None])]
     while stack:
         span_id, depth = stack.pop()
         below = [span_id]

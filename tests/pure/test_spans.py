@@ -94,6 +94,31 @@ def test_spans_get_their_waits(tmp_path: Path) -> None:
     assert not any(s.cut for s in found)
 
 
+def test_spans_without_an_id_or_in_a_circle_end(tmp_path: Path) -> None:
+    trace = recorded(tmp_path)
+    file = tmp_path / "spans.json"
+    circle = [
+        otlp_span("0a" * 8, "0b" * 8, 50, 300),
+        otlp_span("0b" * 8, "0a" * 8, 100, 200),
+        otlp_span("0c" * 8, "0a" * 8, 250, 300),
+        otlp_span("0d" * 8, "0d" * 8, 260, 270),
+    ]
+    file.write_text(json.dumps(otlp([otlp_span("", "", 40, 320), *circle])))
+    found = explain_spans(trace, timeline(trace, ID), read_spans(file))
+    assert [(s.span.name, s.depth) for s in found] == [
+        ("op 0a", 0),
+        ("op 0b", 0),
+        ("op 0c", 0),
+        ("op 0d", 0),
+    ]
+    file.write_text(json.dumps(otlp([otlp_span("", "", 40, 320)])))
+    assert explain_spans(trace, timeline(trace, ID), read_spans(file)) == []
+    document = CliRunner().invoke(
+        cli, ["explain", str(trace.path), "--trace-id", ID, "--spans", str(file), "--json"]
+    )
+    assert json.loads(document.output)["spans_beyond"] == 1
+
+
 def test_a_span_beyond_the_recording_says_so(tmp_path: Path) -> None:
     trace = recorded(tmp_path)
     file = tmp_path / "spans.json"
