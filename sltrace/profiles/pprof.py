@@ -13,7 +13,8 @@ MAX_DEPTH = 1024
 """Frames kept of one stack, the innermost."""
 MAX_SAMPLES = 2_000_000
 _MAX_INLINED = 64
-_MOST = 1 << 62
+MOST = 1 << 62
+"""Of the values of a profile together: they fit 64 bits."""
 
 _UNITS = {"nanoseconds": 1, "microseconds": 1_000, "milliseconds": 1_000_000, "seconds": 10**9}
 _ON_CPU = frozenset({"cpu", "cpu-time", "cpu_time", "on-cpu", "oncpu", "process_cpu", "itimer"})
@@ -112,13 +113,54 @@ def parse_pprof(data: bytes, where: str) -> Profile:
 
 
 @dataclass(frozen=True)
-class _Column:
+class Column:
     """Which value of a sample to read, and what it means."""
 
     index: int
     measure: str
     unit: Unit
     factor: int = 1
+
+
+def column_of(message: Any, where: str) -> Column:
+    """The time, else the time that samples stand for, else a count of things.
+
+    Args:
+        message: A profile.
+        where: What to call it.
+
+    Raises:
+        ProfileError: It has none of these.
+    """
+    types = [(_text(message, t.type), _text(message, t.unit)) for t in message.sample_type]
+    preferred = _text(message, message.default_sample_type)
+
+    def chosen(indices: list[int]) -> int:
+        # By the format's own rule the last one is the default.
+        return next((i for i in indices if types[i][0] == preferred), indices[-1])
+
+    if timed := [i for i, (_, unit) in enumerate(types) if unit in _UNITS]:
+        index = chosen(timed)
+        return Column(index, types[index][0], "ns", _UNITS[types[index][1]])
+    counts = [i for i, (_, unit) in enumerate(types) if unit in ("count", "samples")]
+    if len(counts) < len(types):
+        kinds = ", ".join(f"{name} in {unit}" for name, unit in types)
+        raise ProfileError(
+            f"{where} has no time, only {kinds[:200]}",
+            "a CPU, block, mutex or goroutine profile has what can be shown",
+        )
+    index = chosen(counts)
+    name, period = types[index][0], _text(message, message.period_type.unit)
+    if name in ("samples", "cpu") and period in _UNITS and message.period > 0:
+        measure = _text(message, message.period_type.type) or name
+        return Column(index, measure, "ns", _UNITS[period] * message.period)
+    return Column(index, name, "count")
+
+
+def _text(message: Any, index: int) -> str:
+    """A string of its table; empty if there is none."""
+    table = message.string_table
+    return str(table[index]) if 0 <= index < len(table) else ""
 
 
 class _Reader:
@@ -134,8 +176,7 @@ class _Reader:
 
     def text(self, index: int) -> str:
         """A string of the table; empty if there is none."""
-        table = self.message.string_table
-        return str(table[index]) if 0 <= index < len(table) else ""
+        return _text(self.message, index)
 
     def inlined(self, location: Any) -> tuple[int, ...]:
         """Frames of a location, root first: inlined calls make it several."""
@@ -152,36 +193,9 @@ class _Reader:
             found.append(ProfileFrame(at, binary))
         return tuple(self.frames.setdefault(f, len(self.frames)) for f in found)
 
-    def column(self) -> _Column:
-        """The time, else the time that samples stand for, else a count of things."""
-        message = self.message
-        types = [(self.text(t.type), self.text(t.unit)) for t in message.sample_type]
-        preferred = self.text(message.default_sample_type)
-
-        def chosen(indices: list[int]) -> int:
-            # By the format's own rule the last one is the default.
-            return next((i for i in indices if types[i][0] == preferred), indices[-1])
-
-        if timed := [i for i, (_, unit) in enumerate(types) if unit in _UNITS]:
-            index = chosen(timed)
-            return _Column(index, types[index][0], "ns", _UNITS[types[index][1]])
-        counts = [i for i, (_, unit) in enumerate(types) if unit in ("count", "samples")]
-        if len(counts) < len(types):
-            kinds = ", ".join(f"{name} in {unit}" for name, unit in types)
-            raise ProfileError(
-                f"{self.where} has no time, only {kinds[:200]}",
-                "a CPU, block, mutex or goroutine profile has what can be shown",
-            )
-        index = chosen(counts)
-        name, period = types[index][0], self.text(message.period_type.unit)
-        if name in ("samples", "cpu") and period in _UNITS and message.period > 0:
-            measure = self.text(message.period_type.type) or name
-            return _Column(index, measure, "ns", _UNITS[period] * message.period)
-        return _Column(index, name, "count")
-
     def profile(self) -> Profile:
         """All of it, samples with the same stack and labels added up."""
-        column = self.column()
+        column = column_of(self.message, self.where)
         sums: dict[tuple[tuple[int, ...], Labels], int] = {}
         for sample in self.message.sample:
             if column.index >= len(sample.value) or sample.value[column.index] <= 0:
@@ -191,7 +205,7 @@ class _Reader:
                 stack.extend(self.locations.get(location, ()))
             key = (tuple(stack[-MAX_DEPTH:]), labels_of(sample.label, self.text))
             sums[key] = sums.get(key, 0) + sample.value[column.index] * column.factor
-        if sum(sums.values()) > _MOST:
+        if sum(sums.values()) > MOST:
             raise ProfileError(f"{self.where} has more time than a machine can", "fetch it again")
         return Profile(
             where=self.where,

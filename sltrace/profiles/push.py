@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+from sltrace.profiles.pprof import column_of
 from sltrace.profiles.source import ProfileError, unpacked
 from sltrace.symbols.mappings import open_regular
 
@@ -26,8 +27,6 @@ _LATEST, _LONGEST = 1 << 62, 1 << 60
 """Times beyond are none, and their sums would not fit 64 bits: the years 2116 and 36."""
 _HINT_FILE = "give a pprof file (.pb.gz) of times or counts, or a push that was saved"
 _HINT = "point a pyroscope-io client here, with its CPU profiles"
-_TIME_UNITS = ("nanoseconds", "microseconds", "milliseconds", "seconds")
-_COUNTS = ("count", "samples")
 _NAME_IN_FORM = re.compile(rb'[ ;]name="([^"]*)"')
 
 
@@ -211,12 +210,10 @@ def checked(
     message = _parsed(pb.Profile(), data)  # type: ignore[attr-defined]
     if message is None or not message.sample_type or not message.string_table:
         raise NotAProfile("not a pprof profile", _HINT)
-    types = list(_types(message))
-    timed = [name for name, unit in types if unit in _TIME_UNITS]
-    if not timed and all(unit in _COUNTS for _, unit in types):
-        timed = [name for name, _ in types]
-    if not timed:
-        raise ProfileError("a profile of something other than time", _HINT)
+    try:
+        measure = column_of(message, app).measure
+    except ProfileError:
+        raise ProfileError("a profile of something other than time", _HINT) from None
     start, duration = message.time_nanos, message.duration_nanos
     if not (0 < start < _LATEST and 0 <= duration < _LONGEST):
         start, duration = start_unix_ns, max(0, end_unix_ns - start_unix_ns)
@@ -224,7 +221,7 @@ def checked(
     return Pushed(
         app=app[:_MAX_TEXT] or "unnamed",
         labels=json.dumps(kept, sort_keys=True),
-        measure=timed[-1][:_MAX_TEXT],
+        measure=measure[:_MAX_TEXT],
         start_unix_ns=start,
         duration_ns=duration,
         samples=len(message.sample),
@@ -240,13 +237,6 @@ def _parsed(message: Any, data: bytes) -> Any:
     except DecodeError:
         return None
     return message
-
-
-def _types(message: Any) -> Iterator[tuple[str, str]]:
-    strings = message.string_table
-    for kind in message.sample_type:
-        if 0 <= kind.type < len(strings) and 0 <= kind.unit < len(strings):
-            yield strings[kind.type], strings[kind.unit]
 
 
 def _moment(text: str | None) -> int:

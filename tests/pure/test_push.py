@@ -22,9 +22,10 @@ from sltrace.capture.profiles.source import ProfileSource
 from sltrace.cli.address import address
 from sltrace.errors import OutputError, UsageError
 from sltrace.profiles import push_pb2 as pb
+from sltrace.profiles.pprof import parse_pprof
 from sltrace.profiles.push import MAX_PUSH, from_ingest, from_push, of_file
 from sltrace.profiles.source import ProfileError
-from tests.support.profiles import make_pprof
+from tests.support.profiles import make_pprof, message_of
 
 PUSH = "/push.v1.PusherService/Push"
 CPU = make_pprof(
@@ -59,6 +60,26 @@ def test_a_push_is_its_profiles_with_their_labels() -> None:
     assert json.loads(first.labels) == {"region": "eu", "__name__": "process_cpu"}
     assert (second.app, second.labels) == ("unnamed", "{}")
     assert first.data == second.data == CPU
+
+
+@pytest.mark.parametrize(
+    ("types", "default", "period"),
+    [
+        ([("wall", "nanoseconds"), ("cpu", "nanoseconds")], "wall", None),
+        ([("cpu", "milliseconds"), ("wall", "nanoseconds")], "", None),
+        ([("samples", "count")], "", ("cpu", "nanoseconds", 10_000_000)),
+        ([("goroutine", "count")], "", None),
+        ([("contentions", "count"), ("delay", "nanoseconds")], "contentions", None),
+    ],
+)
+def test_what_is_measured_is_what_is_read(
+    types: list[tuple[str, str]], default: str, period: tuple[str, str, int] | None
+) -> None:
+    message = message_of(make_pprof({("a",): [1] * len(types)}, types, period=period))
+    if default:
+        message.default_sample_type = [*message.string_table].index(default)
+    data = message.SerializeToString()
+    assert from_ingest("name=svc", data).measure == parse_pprof(data, "svc").measure
 
 
 def test_an_older_client_says_who_and_when_in_the_address() -> None:
