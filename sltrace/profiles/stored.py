@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from sltrace.plural import counted
 from sltrace.profiles.labels import Labels
-from sltrace.profiles.pprof import Profile, ProfileFrame, Window, parse_pprof
+from sltrace.profiles.pprof import MOST, Profile, ProfileFrame, Window, parse_pprof
 from sltrace.profiles.push import in_push
 from sltrace.profiles.source import ProfileError, read_bytes
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 MAX_READ = 256 << 20
 """Bytes of profiles that are read of a trace: what a recorder stores at most."""
 _BATCH = 64
+_THERE = "profile IS NOT NULL"
 _OF_THE_CLIENT = ("__", "otel.", "process.", "service_")
 """How labels begin that clients add by themselves."""
 
@@ -29,14 +32,24 @@ def stored_profiles(trace: Trace) -> tuple[list[Profile], list[str]]:
         The profiles, and what could not be read of them, a sentence each.
     """
     parts: dict[tuple[str, str], list[Profile]] = {}
+    totals: Counter[tuple[str, str]] = Counter()
     notes = _refused(trace)
+    looked_at = 0
     for row in _rows(trace):
+        looked_at += 1
         where = _name(str(row["app"]), row["labels"])
         try:
             read = parse_pprof(row["profile"], where)
         except ProfileError as err:
             notes.append(f"a profile in the trace was left out: {err.message}")
             continue
+        whose = (where, read.measure)
+        if totals[whose] + read.total > MOST:
+            notes.append(
+                f"a profile in the trace was left out: {where} has more time than a machine can"
+            )
+            continue
+        totals[whose] += read.total
         if row["start_ns"] is not None:
             start = row["start_ns"] + _to_unix(trace)
             read = replace(
@@ -45,8 +58,8 @@ def stored_profiles(trace: Trace) -> tuple[list[Profile], list[str]]:
                 duration_ns=max(0, (row["end_ns"] or row["start_ns"]) - row["start_ns"]),
                 placed=True,
             )
-        parts.setdefault((where, read.measure), []).append(read)
-    return [_joined(found) for found in parts.values()], notes
+        parts.setdefault(whose, []).append(read)
+    return [_joined(found) for found in parts.values()], notes + _beyond(trace, looked_at)
 
 
 def profiles_beside(trace: Trace, more: Sequence[str]) -> tuple[list[Profile], list[str]]:
@@ -95,13 +108,23 @@ def _refused(trace: Trace) -> list[str]:
 def _rows(trace: Trace) -> Iterator[dict[str, Any]]:
     """Rows of the table, at most MAX_READ bytes of profile."""
     left = MAX_READ
-    query = "SELECT * FROM profiles WHERE profile IS NOT NULL ORDER BY app, labels, measure, ns"
+    query = f"SELECT * FROM profiles WHERE {_THERE} ORDER BY app, labels, measure, ns"
     for batch in trace.batches(query, _BATCH):
         for row in batch.to_pylist():
             left -= len(row["profile"])
             if left < 0:
                 return
             yield row
+
+
+def _beyond(trace: Trace, looked_at: int) -> list[str]:
+    """That there are more than were looked at."""
+    found = trace.sql(f"SELECT count(*) AS n FROM profiles WHERE {_THERE}")["n"][0].as_py()
+    if (more := found - looked_at) <= 0:
+        return []
+    verb = "was" if more == 1 else "were"
+    why = f"together they are more than {MAX_READ >> 20} MB"
+    return [f"{counted(more, 'profile')} in the trace {verb} left out: {why}"]
 
 
 def _name(app: str, labels: str | None) -> str:

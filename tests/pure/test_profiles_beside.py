@@ -16,7 +16,7 @@ from sltrace.analysis.cubeowners import Owners
 from sltrace.analysis.cubeprofiles import OwnedProfiles, Stretch
 from sltrace.analysis.part import Whole, part_of
 from sltrace.cli.main import run
-from sltrace.profiles import push_pb2
+from sltrace.profiles import push_pb2, stored
 from sltrace.profiles.pprof import Profile, parse_pprof
 from sltrace.profiles.source import ProfileError
 from sltrace.profiles.stored import read_profiles, stored_profiles
@@ -203,6 +203,34 @@ def test_profiles_in_a_trace_are_read_as_those_of_files(tmp_path: Path) -> None:
         "profiles that were not taken in: 3, too slow",
         "a profile in the trace was left out: damaged{region=eu} is not a pprof profile",
     ]
+
+
+def test_profiles_that_are_too_many_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_pprof({("a",): [1, 5]})
+    rows = [_stored(i * SECOND, "svc", data) for i in (1, 2, 3)]
+    trace = Trace.open(make_trace(tmp_path, [{}], profiles=[*rows, _stored(1, "none", None)]))
+    for room, total, said in (
+        (3, 15, []),
+        (2, 10, ["1 profile in the trace was left out: together they are more than 0 MB"]),
+        (1, 5, ["2 profiles in the trace were left out: together they are more than 0 MB"]),
+    ):
+        monkeypatch.setattr(stored, "MAX_READ", room * len(data))
+        found, notes = stored_profiles(trace)
+        assert [p.total for p in found] == [total]
+        assert notes == said
+
+
+def test_profiles_of_more_time_than_fits_are_left_out(tmp_path: Path) -> None:
+    half = make_pprof({("a",): [1, 1 << 61]})
+    rows = [_stored(i * SECOND, "svc", half) for i in (1, 2, 3)]
+    trace = Trace.open(make_trace(tmp_path, [{}], profiles=rows))
+    profiles, notes = stored_profiles(trace)
+    assert notes == [
+        "a profile in the trace was left out: svc{region=eu} has more time than a machine can"
+    ]
+    assert beside(trace, profiles).profile_rows["value"].tolist() == [1 << 61] * 2
 
 
 def test_a_part_has_what_ran_for_its_traces_and_what_was_taken_within_it(tmp_path: Path) -> None:
