@@ -193,7 +193,7 @@ def _refuse_twice(a: Part, b: Part) -> None:
     end = min(a.clock.end_ns, b.clock.end_ns)
     if a.machine != b.machine or start >= end:
         return
-    query = "SELECT DISTINCT tid FROM waits WHERE end_ns >= ? AND end_ns < ?"
+    query = "SELECT DISTINCT tid FROM waits WHERE end_ns >= ? AND end_ns < ? AND tid IS NOT NULL"
     tids = [set(p.trace.sql(query, (start, end))["tid"].to_pylist()) for p in (a, b)]
     if both := tids[0] & tids[1]:
         raise UsageError(

@@ -92,8 +92,8 @@ def unread_of_goroutines(meta: dict[str, Any]) -> int:
 
 def noted_of_goroutines(meta: dict[str, Any]) -> list[int]:
     """One in how many waits of goroutines became a row, of each recording; none where all did."""
-    ratios = {go.get("sampled") for go in called(meta, "go")}
-    return sorted(n for n in ratios if isinstance(n, int) and 1 < n < 1 << 16)
+    ratios = [go.get("sampled") for go in called(meta, "go")]
+    return sorted({n for n in ratios if isinstance(n, int) and 1 < n < 1 << 16})
 
 
 def has_failed(meta: dict[str, Any], name: str) -> bool:

@@ -220,6 +220,11 @@ def test_ps_are_as_many_as_there_were(tmp_path: Path) -> None:
     assert "off the CPU for 25% of the Ps' time" in found.sentence
 
 
+@pytest.mark.parametrize("value", [None, 0.0])
+def test_nothing_is_said_of_ps_that_are_not_known(tmp_path: Path, value: Any) -> None:
+    assert not _lost(tmp_path, [value, value], {"from_ns": 0, "until_ns": 2 * SECOND})
+
+
 def test_of_many_stops_each_goroutine_is_held_against_its_own(tmp_path: Path) -> None:
     stops, pause_ns, still_ns = 40_000, 100_000, 1_000_000
     began = np.arange(stops) * 2_000_000

@@ -17,8 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sltrace.analysis.blame import blame
+from sltrace.analysis.check import check
 from sltrace.analysis.cube import build_cube
+from sltrace.analysis.diff import diff
+from sltrace.analysis.golang.chain import chain
 from sltrace.analysis.latency import stat
+from sltrace.analysis.rules import parse_rule
+from sltrace.analysis.sides import two_traces
 from sltrace.errors import OutputError, TraceError
 from sltrace.trace.reader import Trace
 from sltrace.trace.schema import TABLES, VERSION, arrow_schema
@@ -220,3 +225,14 @@ def test_what_there_was_too_much_of_is_said(tmp_path: Path) -> None:
     assert Trace.open(path).notes == [
         "1,200 times a stack of Go or Python was left out: there were too many"
     ]
+
+
+@pytest.mark.parametrize("strange", [[8], {"x": []}, "2", None, 10**30, 1.5])
+def test_what_a_source_says_may_be_anything(tmp_path: Path, strange: object) -> None:
+    go = dict.fromkeys(("level_asked_for", "sampled", "failed", "processes", "budget"), strange)
+    meta = {"sources": {"go": go, "python": go}, "notes": strange}
+    row = {"kind": "goroutine", "pid": 7, "goid": 5, "wait_ns": 9}
+    trace = Trace.open(make_trace(tmp_path, [row], meta=meta))
+    assert diff(two_traces(trace, trace)).classes["goroutine"]
+    assert check(trace, [parse_rule("count(goroutine) < 9")]).verdict in ("pass", "unknown")
+    assert any("who woke whom" in note for note in chain(trace, goid=5).notes)

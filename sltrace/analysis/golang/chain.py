@@ -14,7 +14,7 @@ from sltrace.analysis.golang.programs import number_at, programs
 from sltrace.analysis.golang.reasons import Reason, explain
 from sltrace.analysis.golang.sites import UNKNOWN, Site, sites
 from sltrace.analysis.losses import Losses, losses
-from sltrace.analysis.meta import clock_ns
+from sltrace.analysis.meta import clock_ns, natural
 from sltrace.analysis.selection import Selection
 from sltrace.errors import UsageError
 from sltrace.model import Kind
@@ -238,7 +238,7 @@ def _recorded_parks(trace: Trace) -> bool:
 
 def _why_no_parks(trace: Trace) -> str:
     """Because it was not asked for, or was not to be had."""
-    if all((go.get("level_asked_for") or 0) < _PARKS for go in trace.sources("go")):
+    if all(natural(go.get("level_asked_for")) < _PARKS for go in trace.sources("go")):
         return f"record with --go-level {_PARKS}"
     rows = trace.sql(
         "SELECT pid, level, why FROM targets WHERE runtime = 'go' AND level IS NOT NULL "

@@ -108,7 +108,7 @@ def lost_p(trace: Trace) -> list[Finding]:
         f"""
         WITH ps AS (
           SELECT pid, avg(value) AS ps, min(value) <> max(value) AS varied
-          FROM gauges WHERE name = 'gomaxprocs' GROUP BY pid
+          FROM gauges WHERE name = 'gomaxprocs' GROUP BY pid HAVING ps > 0
         )
         SELECT w.pid, any_value(ps.ps) AS ps, any_value(varied) AS varied,
           min(end_ns - wait_ns) AS first, max(end_ns) AS last,
