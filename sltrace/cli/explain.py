@@ -85,9 +85,14 @@ def command(
     seen = with_losses_of(trace, seen, explained)
     if spans:
         seen = replace(seen, notes=(*seen.notes, *clock_notes(trace, "spans")))
-    beyond = len({s.span_id for s in spans if s.trace_id == seen.trace_id}) - len(explained)
+    ids = [s.span_id for s in spans if s.trace_id == seen.trace_id]
+    beyond, nameless = len({*ids} - {""}) - len(explained), ids.count("")
     if as_json:
-        of_spans = {"spans": [s.to_json() for s in explained], "spans_beyond": beyond}
+        of_spans = {
+            "spans": [s.to_json() for s in explained],
+            "spans_beyond": beyond,
+            "spans_without_id": nameless,
+        }
         output.print_json(seen.to_json() | of_spans)
         return
     _show(seen, top or 100)
@@ -96,6 +101,8 @@ def command(
         _show_spans(explained)
         if beyond:
             click.echo(f"note: the shortest {counted(beyond, 'span')} were left out")
+        if nameless:
+            click.echo(f"note: {counted(nameless, 'span')} without an id were left out")
     _show_losses(seen)
 
 
