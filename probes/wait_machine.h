@@ -94,11 +94,24 @@ static __always_inline void on_wakeup(struct task_struct *t)
 	start_queueing(s, t, now);
 }
 
+/*
+ * While the quota was used up nobody on the CPU was to blame: look only after that. Most waits that
+ * it holds begin with it: who was running when it was used up, or was woken later.
+ */
+static __always_inline void blame_unless_held(struct task_state *s, struct cpu_state *here,
+					      u32 here_cpu, u32 cpu, u64 held, u64 now)
+{
+	u64 from = s->queued_ns + held;
+
+	if (from < now)
+		blame(s, here, here_cpu, cpu, from, now);
+}
+
 static __always_inline void on_migrate(struct task_struct *t, u32 cpu, u32 to_cpu)
 {
 	struct task_state *s = state_find(task_tid(t));
 	struct cpu_state *here = cpu_find(cpu);
-	u64 now;
+	u64 now, held;
 
 	if (!s)
 		return;
@@ -109,10 +122,11 @@ static __always_inline void on_migrate(struct task_struct *t, u32 cpu, u32 to_cp
 		return;
 	}
 	now = now_ns();
+	held = throttled_since_mark(s, t);
 	if (here && !CFG(histogram_only))
-		blame(s, here, cpu, task_cpu(t), s->queued_ns, now);
+		blame_unless_held(s, here, cpu, task_cpu(t), held, now);
 	s->culprit_flags |= MIGRATED_QUEUED;
-	s->throttled_ns += throttled_since_mark(s, t);
+	s->throttled_ns += held;
 	if (s->quota_of)
 		mark_throttle(s, t, throttle_clock_at(t, to_cpu));
 	s->queued_ns = now;
@@ -167,7 +181,7 @@ static __always_inline void switch_in(struct cpu_state *c, struct task_struct *n
 				      u64 now, u64 cgroup)
 {
 	struct task_state *s = state_claim(task_tid(next));
-	u64 start, runq_ns, throttled_ns, blocked_ns = 0, wake_ns = 0;
+	u64 start, runq_ns, held, throttled_ns, blocked_ns = 0, wake_ns = 0;
 	u64 exec_ns = task_exec_ns(next), last;
 	u32 policy = task_policy(next);
 	u8 kind, flags = 0;
@@ -219,7 +233,8 @@ static __always_inline void switch_in(struct cpu_state *c, struct task_struct *n
 		return;
 
 	runq_ns = now - start;
-	throttled_ns = s->throttled_ns + throttled_since_mark(s, next);
+	held = throttled_since_mark(s, next);
+	throttled_ns = s->throttled_ns + held;
 	if (throttled_ns > runq_ns)
 		throttled_ns = runq_ns;
 	histogram_add(slot_of(s, cpu, policy, cgroup), kind, runq_ns, throttled_ns, blocked_ns);
@@ -230,9 +245,7 @@ static __always_inline void switch_in(struct cpu_state *c, struct task_struct *n
 		return;
 	}
 
-	/* While the quota was used up nobody on the CPU was to blame: look only after that. */
-	if (runq_ns > throttled_ns)
-		blame(s, c, cpu, cpu, latest(s->queued_ns, start + throttled_ns), now);
+	blame_unless_held(s, c, cpu, cpu, held, now);
 
 	tagged = tags_on();
 	tail = with_tail(tagged);

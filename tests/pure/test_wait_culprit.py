@@ -170,3 +170,51 @@ def test_blame_between_tasks_nobody_asked_for_is_as_near_as_the_queues_clock(lag
     kernel.tick(1000)
     kernel.switch(0, victim, "preempt")
     assert last(machine, *names) == (1, 5_001_000, 2, 5_000_000, 1)
+
+
+@pytest.mark.parametrize("loader", ["libbpf", "bcc"])
+@pytest.mark.parametrize("moved", [False, True])
+def test_who_ran_while_a_quota_held_the_wait_back_is_no_culprit(loader: str, moved: bool) -> None:
+    """Also where that was on a queue that it has left since."""
+    machine, kernel, one, two = two_tasks(loader=loader)
+    three, four = kernel.fork(0, 3), kernel.fork(1, 4)
+    kernel.switch(1, four, "block")
+    kernel.tick(10)
+    kernel.wake(two, 0, 0, 5)
+    kernel.throttle(0, 60)
+    kernel.switch(0, three, "preempt")
+    kernel.tick(5)
+    if moved:
+        kernel.migrate(two, 1)
+        kernel.tick(4)
+    kernel.switch(int(moved), two, "preempt")
+    names = ("tid", "throttled_ns", "culprit_tid", "culprit_ns", "culprit_others")
+    assert last(machine, *names) == (2, 60, three.tid, 5, int(moved))
+    assert one.tid != three.tid
+
+
+def test_a_quota_that_held_a_wait_back_later_takes_nothing_from_its_begin() -> None:
+    machine, kernel, one, two = two_tasks()
+    three = kernel.fork(1, 3)
+    kernel.switch(1, three, "block")
+    kernel.tick(10)
+    kernel.wake(two, 0, 0, 5)
+    kernel.tick(45)
+    kernel.migrate(two, 1)
+    kernel.throttle(1, 40)
+    kernel.tick(10)
+    kernel.switch(1, two, "preempt")
+    names = ("runq_ns", "throttled_ns", "culprit_tid", "culprit_ns", "culprit_others")
+    assert last(machine, *names) == (95, 40, one.tid, 45, 1)
+
+
+def test_a_wait_that_a_quota_held_back_to_its_end_has_no_culprit() -> None:
+    machine, kernel, _, two = two_tasks()
+    three = kernel.fork(1, 3)
+    kernel.switch(1, three, "block")
+    kernel.wake(two, 0, 0, 5)
+    kernel.throttle(0, 60)
+    kernel.migrate(two, 1)
+    kernel.throttle(1, 30)
+    kernel.switch(1, two, "preempt")
+    assert last(machine, "runq_ns", "throttled_ns", "culprit_known") == (90, 90, 0)

@@ -341,7 +341,7 @@ class Kernel:
                 task.why,
                 end=self.now,
                 queued=self.now - start,
-                throttled=sum(self._throttled(*queue) for queue in queues),
+                throttled=sum(self.throttled(*queue) for queue in queues),
                 blocked=blocked,
                 wake=self.now - max(task.waking_at, task.blocked_at or 0),
                 waker=task.waker,
@@ -358,7 +358,7 @@ class Kernel:
         task.state, task.cpu, task.ran_until, task.fresh = "running", cpu, self.now, False
         task.struct.cpu = cpu
 
-    def _throttled(self, cpu: int, start: int, end: int) -> int:
+    def throttled(self, cpu: int, start: int, end: int) -> int:
         """How much of a window the quota was used up on a CPU."""
         spans = ((max(since, start), min(to, end)) for since, to in self.throttles[cpu])
         return sum(max(to - since, 0) for since, to in spans)
