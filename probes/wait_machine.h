@@ -66,6 +66,17 @@ static __always_inline void on_waking(void *ctx, struct cpu_state *c, struct tas
 	}
 }
 
+/*
+ * Whether it is on its queue since before now, as the scheduler says. Where that says nothing, a
+ * task that has not been seen yet is taken to have been woken: nearly every one of them sleeps.
+ */
+static __always_inline bool stamped_before(const struct task_state *s, struct task_struct *t)
+{
+	u64 ns = kernel_wait_ns(t);
+
+	return ns == UNKNOWN_WAIT ? latest(s->in_ns, s->out_ns) : ns;
+}
+
 static __always_inline void on_wakeup(struct task_struct *t)
 {
 	struct task_state *s = state_if_selected(t);
@@ -78,7 +89,7 @@ static __always_inline void on_wakeup(struct task_struct *t)
 	 * Preempted between setting its state and scheduling: it never left the queue. If it ran
 	 * since, unseen, only the scheduler's own stamp tells: a real wakeup has just set it.
 	 */
-	if (s->exec_ns != task_exec_ns(t) ? kernel_wait_ns(t) : stays_queued(s))
+	if (s->exec_ns != task_exec_ns(t) ? stamped_before(s, t) : stays_queued(s))
 		return;
 	/*
 	 * Woken twice since it left the CPU, so it ran in between, unseen: the first wake is where

@@ -65,14 +65,11 @@ static __always_inline void on_hole(struct cpu_state *c, u32 cpu, struct task_st
 	struct task_state *s;
 	u64 ran, start, low, high;
 
-	if (!task_tid(prev)) {
-		count(c, HOLES);
-		push_segment(c, cpu, 0, 0, 0, c->last_ns);
-		return;
-	}
-	s = state_claim(task_tid(prev));
+	s = task_tid(prev) ? state_claim(task_tid(prev)) : NULL;
 	if (!s || !selected(s, prev)) {
 		count(c, HOLES);
+		push_segment(c, cpu, task_tid(prev), task_pid(prev),
+			     task_tid(prev) ? task_cgroup(prev) : 0, c->last_ns);
 		return;
 	}
 	start = last_seen(s);

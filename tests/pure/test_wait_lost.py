@@ -151,6 +151,23 @@ def test_who_ran_unseen_is_a_culprit_still(idle: bool) -> None:
         assert last(machine, "tid", "culprit_tid", "culprit_ns") == (2, 3, 900)
 
 
+def test_who_ran_unseen_is_a_culprit_also_where_nobody_asked_for_it() -> None:
+    machine = Machine(filter_pids=1)
+    kernel = Kernel(machine, CPUS)
+    victim = kernel.fork(0, 1)
+    one, two = (kernel.fork(0, tid, matches=0) for tid in (2, 3))
+    kernel.switch(0, victim, "block")
+    kernel.tick(10)
+    kernel.switch(0, one, "block")
+    kernel.tick(10)
+    kernel.wake(victim, 0, 0, 5)
+    unseen(kernel, (two, "preempt"))
+    kernel.tick(900)
+    kernel.switch(0, victim, "preempt")
+    assert last(machine, "tid", "culprit_tid", "culprit_others") == (1, two.tid, 0)
+    assert machine.counter("holes") == 1
+
+
 def test_a_cpu_not_heard_of_before_may_hide_the_end_of_a_wait() -> None:
     machine, kernel, _, two = two_tasks()
     waited = hole_after_a_wakeup(kernel, two, cpu=1)
@@ -210,6 +227,26 @@ def test_a_lost_wakeup_after_a_move_is_bounded_by_what_was_seen() -> None:
     kernel.tick(40)
     kernel.switch(0, two, "preempt")
     assert missed(machine) == [(UNSTAMPED, 2, 0, kernel.now - since)]
+
+
+def test_where_the_scheduler_says_nothing_the_first_wakeup_of_a_task_is_one() -> None:
+    """It ran before anything was seen."""
+    machine = Machine()
+    kernel = Kernel(machine, CPUS)
+    kernel.hidden = True
+    one, two = kernel.fork(0, 1), kernel.fork(0, 2)
+    kernel.switch(0, two, "block")
+    kernel.tick(10)
+    kernel.switch(0, one, "block")
+    kernel.hidden = False
+    kernel.tick(10)
+    two.struct.kernel_wait_ns = UNKNOWN_WAIT
+    two.state, two.why, two.woken_at, two.queue_from = "queued", "wakeup", kernel.now, kernel.now
+    machine.call("host_wakeup", kernel.now, two.struct)
+    kernel.tick(40)
+    kernel.switch(0, two, "block")
+    assert last(machine, "tid", "kind", "runq_ns") == (2, 0, 40)
+    assert machine.counter("unstamped") == 0
 
 
 def test_nothing_is_missed_from_before_the_recording() -> None:
