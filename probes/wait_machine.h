@@ -352,6 +352,12 @@ static __always_inline void on_switch(void *ctx, u32 cpu, bool preempt, struct t
 	c->concerned = concerns(prev) || concerns(next);
 	now = c->concerned ? now_ns() : about_now(c, next);
 	count(c, SWITCHES);
+	/*
+	 * Nothing is switched within an interrupt but a softirq on PREEMPT_RT, which others then
+	 * run beside. So what was noted of one whose end was not seen, or that stands still, is
+	 * over.
+	 */
+	c->interrupts = 0;
 	if (!c->seen) {
 		/* It runs, but was last seen waiting: it got the CPU before this first switch. */
 		s = state_find(task_tid(prev));

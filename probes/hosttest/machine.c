@@ -268,6 +268,11 @@ u64 host_counter(u32 cpu, u32 which)
 	return cpus[cpu].counters[which];
 }
 
+u32 *host_interrupts(u32 cpu)
+{
+	return &cpus[cpu].interrupts;
+}
+
 /* The kernel's own tables, as user space maps them. */
 struct histogram_slot *host_slots(void)
 {

@@ -32,13 +32,14 @@ SWITCH = ("sched_switch", "sched_switch_before_5_18")
 TASK_NAMES = ("sched_process_fork", "sched_process_exec", "sched_process_exit", "task_rename")
 CGROUP_NAMES = ("cgroup_mkdir", "cgroup_rmdir", "cgroup_rename")
 CONTEXT = (
-    "irq_handler_entry",
     "irq_handler_exit",
-    "softirq_entry",
     "softirq_exit",
-    "hrtimer_expire_entry",
     "hrtimer_expire_exit",
+    "irq_handler_entry",
+    "softirq_entry",
+    "hrtimer_expire_entry",
 )
+"""Ends first: one whose begin is seen and whose end is not would not be over."""
 ITERATOR = "tasks_at_start"
 _TAGGED, _ON = ".data.tagged", (1).to_bytes(4, "little")
 

@@ -321,3 +321,12 @@ def test_one_that_is_moved_out_and_back_is_missed_since_it_left_last() -> None:
     _move_in(one)
     kernel.switch(0, one, "block")
     assert missed(machine)[before:] == [(UNSTAMPED, 1, kernel.now - left, kernel.now - left)]
+
+
+def test_a_switch_ends_what_its_cpu_was_interrupted_by() -> None:
+    machine, kernel, one, two = two_tasks()
+    machine.interrupts(0).value = 1
+    machine.interrupts(1).value = 1
+    kernel.switch(0, None, "block")
+    assert (machine.interrupts(0).value, machine.interrupts(1).value) == (0, 1)
+    assert one.tid != two.tid

@@ -14,7 +14,7 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,6 +119,11 @@ class Machine:
         size = MAX_CPUS * slots_per_cpu
         memory = (c.c_uint8 * (size * dtype.itemsize)).from_address(address())
         return np.frombuffer(memoryview(memory), dtype, size)
+
+    def interrupts(self, cpu: int) -> c.c_uint32:
+        """What a CPU is in: enum interrupt of probes/context.bpf.h."""
+        self._lib.host_interrupts.restype = c.POINTER(c.c_uint32)
+        return cast("c.c_uint32", self._lib.host_interrupts(cpu).contents)
 
     def states_used(self) -> int:
         return int(self._lib.host_states_used())
