@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes as c
+import errno
 import mmap
 import os
 import struct
@@ -90,14 +91,24 @@ def update_map(fd: int, key: bytes, value: bytes, flags: int = 0) -> None:
         OSError: The kernel refused; FileExistsError and FileNotFoundError where `flags` did.
     """
     if libbpf.library().bpf_map_update_elem(fd, key, value, flags):
-        number = c.get_errno()
-        raise OSError(number, f"BPF map: {os.strerror(number)}")
+        raise _refused(c.get_errno())
+
+
+def _refused(number: int) -> OSError:
+    return OSError(number, f"BPF map: {os.strerror(number)}")
 
 
 def lookup(fd: int, key: bytes, size: int) -> NDArray[np.uint8]:
-    """Value of one element, as bytes; zeros where there is none."""
+    """Value of one element, as bytes; zeros where there is none.
+
+    Raises:
+        OSError: The kernel refused.
+    """
     value = np.zeros(size, np.uint8)
-    libbpf.library().bpf_map_lookup_elem(fd, key, value.ctypes.data)
+    if libbpf.library().bpf_map_lookup_elem(fd, key, value.ctypes.data):
+        number = c.get_errno()
+        if number != errno.ENOENT:
+            raise _refused(number)
     return value
 
 

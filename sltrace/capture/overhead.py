@@ -51,9 +51,14 @@ def calibrate(probes: Probes) -> Calibration:
     return Calibration(spent / switches, switches) if switches else Calibration()
 
 
-def missed_runs(probes: Probes) -> int:
-    """Program runs the kernel skipped because the program was already running on that CPU."""
-    return sum(run_statistics(fd)[2] for fd in probes.program_fds())
+def missed_runs(probes: Probes) -> int | None:
+    """Program runs the kernel skipped because the program was already running on that CPU; None
+    where it refuses to say.
+    """
+    try:
+        return sum(run_statistics(fd)[2] for fd in probes.program_fds())
+    except OSError:
+        return None
 
 
 def _switches(probes: Probes) -> int:
@@ -65,11 +70,16 @@ def _run_time(probes: Probes) -> int:
 
 
 def run_statistics(fd: int) -> tuple[int, int, int]:
-    """Run time in ns, runs and skipped runs of a program."""
+    """Run time in ns, runs and skipped runs of a program.
+
+    Raises:
+        OSError: The kernel refused.
+    """
     info = c.create_string_buffer(_INFO_BYTES)
     size = c.c_uint32(_INFO_BYTES)
     if libbpf.library().bpf_obj_get_info_by_fd(fd, info, c.byref(size)):
-        return 0, 0, 0
+        number = c.get_errno()
+        raise OSError(number, f"BPF program: {os.strerror(number)}")
     run_time, runs, misses = (
         struct.unpack_from("<Q", info, at)[0] for at in (_RUN_TIME, _RUN_COUNT, _MISSES)
     )

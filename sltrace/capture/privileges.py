@@ -81,18 +81,33 @@ READ_MAPPINGS = frozenset({SYS_PTRACE, CHECKPOINT_RESTORE})
 """To read files that they have mapped, too, also those that are deleted (/proc/PID/map_files)."""
 
 
-def needed_after_attach(*, priorities: bool, stacks: bool, for_another_user: bool) -> set[int]:
+_TABLES_NEED_NONE = (5, 19)
+"""Linux version from which on maps that this process has open can be read and written without a
+capability ("bpf: refine kernel.unprivileged_bpf_disabled behaviour"); before, that is refused
+where kernel.unprivileged_bpf_disabled is not 0."""
+
+
+def needed_after_attach(
+    *,
+    priorities: bool,
+    stacks: bool,
+    for_another_user: bool,
+    kernel: tuple[int, int],
+) -> set[int]:
     """What recording still needs, without its sources.
 
     Args:
         priorities: Real-time priorities cannot be asked for without.
         stacks: Addresses in other users' processes are to be named.
         for_another_user: The trace is handed to the user behind sudo.
+        kernel: Major and minor of the running kernel.
     """
     # Paths of cgroups are found by their handle (open_by_handle_at).
     needed = {DAC_READ_SEARCH}
     if priorities:
         needed.add(SYS_NICE)
+    if kernel < _TABLES_NEED_NONE:
+        needed.add(BPF)
     if stacks:
         needed |= READ_MAPPINGS
     if for_another_user:

@@ -8,7 +8,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sltrace.capture import memory, openfiles, overhead, pidspace, priority, privileges, tags
+from sltrace.capture import (
+    kernel,
+    memory,
+    openfiles,
+    overhead,
+    pidspace,
+    priority,
+    privileges,
+    tags,
+)
 from sltrace.capture.accounts import Accounts, Status
 from sltrace.capture.asynciotasks import AsyncioTasks
 from sltrace.capture.description import describe
@@ -215,6 +224,7 @@ class Recording:
             priorities=priority.needs_capability(),
             stacks=stacks.user or stacks.waker,
             for_another_user="SUDO_UID" in os.environ,
+            kernel=kernel.version(),
         )
         kept = privileges.keep_only(needed.union(*(s.privileges for s in self._sources)))
         self._writer.update_meta(capabilities=kept)
@@ -278,7 +288,7 @@ class Recording:
             clock=clock,
             ended=ended,
             overhead=self._accounts.overhead(),
-            skipped_probe_runs=skipped,
+            **({} if skipped is None else {"skipped_probe_runs": skipped}),
             native_stacks_refused=self._native.refused,
             **self._symbols.refused,
             sources=self._describe_sources(),
