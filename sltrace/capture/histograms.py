@@ -95,7 +95,8 @@ class HistogramIntervals:
         histogram["count"] = pa.array(by_group[row, kind, bucket])
 
         totals = by_group.sum(axis=2)
-        row, kind = np.nonzero(totals)
+        # What is counted while the slots are read may be in this interval's sums only, or counts.
+        row, kind = np.nonzero((totals != 0) | (sum_by_group != 0))
         summed = self._common(keys, row, kind, start_ns, end_ns)
         summed["count"] = pa.array(totals[row, kind])
         summed["sum_ns"] = pa.array(sum_by_group[row, kind])

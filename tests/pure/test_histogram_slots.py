@@ -50,6 +50,11 @@ class _Recording:
         assert counted == summed
         return counted
 
+    def sums(self) -> list[tuple[int, int]]:
+        """Ends one; the counts and sums of its rows."""
+        _, sums = self._intervals.rows(0, 1)
+        return [(row["count"], row["sum_ns"]) for row in sums.to_pylist()]
+
     def use(self, cgroup: int) -> SlotUse:
         owners: NDArray[Any] = self.machine.slots.owners
         return SlotUse(owners["use"][owners["cgroup"] == cgroup][0])
@@ -127,3 +132,15 @@ def test_a_task_does_not_count_in_the_slot_it_had_once_that_is_anothers() -> Non
     slots.owners["cgroup"][index] = 8
     recording.wait_in(7)
     assert recording.interval() == {7: 1}
+
+
+def test_a_sum_that_is_seen_before_its_count_is_not_lost() -> None:
+    recording = _Recording()
+    recording.wait_in(5)
+    index = recording.machine.slots.owners["cgroup"].tolist().index(5)
+    recording.interval()
+    counts = recording.machine.slots.counts["kinds"]
+    counts["sum_ns"][index, _RUNQ_WAKEUP] += 50
+    first = recording.sums()
+    counts["count"][index, _RUNQ_WAKEUP, 3] += 1
+    assert first + recording.sums() == [(0, 50), (1, 0)]
