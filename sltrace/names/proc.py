@@ -9,6 +9,8 @@ from pathlib import Path
 from sltrace.errors import TargetError
 
 PROC = Path("/proc")
+_STATUS_BYTES = 1 << 20
+"""Of a process's groups, up to 65,536, all are in it, before what it is called in namespaces."""
 
 
 def resolve_pid(pid: int, proc: Path = PROC) -> int:
@@ -79,7 +81,7 @@ def process_of(tid: int, proc: Path = PROC) -> int:
 
 
 def _status(folder: Path, name: bytes) -> list[int]:
-    for line in read_start(folder / "status", 4096).splitlines():
+    for line in read_start(folder / "status", _STATUS_BYTES).splitlines():
         if line.startswith(name):
             return [int(p) for p in line.split()[1:]]
     return []

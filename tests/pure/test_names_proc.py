@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sltrace.errors import TargetError
-from sltrace.names.proc import resolve_pid
+from sltrace.names.proc import namespace_pids, resolve_pid
 
 
 @pytest.fixture
@@ -24,6 +24,13 @@ def test_unknown_pids_are_refused_with_a_hint(proc: Path) -> None:
         resolve_pid(5, proc)
     with pytest.raises(TargetError, match="there is no process 4711"):
         resolve_pid(4711, proc)
+
+
+def test_a_process_of_many_groups_has_a_number_in_its_container_too(proc: Path) -> None:
+    groups = " ".join(map(str, range(1_000_000, 1_000_500)))
+    status = f"Name:\tx\nGroups:\t{groups} \nNSpid:\t20\t5\n"
+    (proc / "20/status").write_text(status)
+    assert namespace_pids(proc / "20") == [20, 5]
 
 
 def test_a_thread_is_no_process(proc: Path) -> None:
