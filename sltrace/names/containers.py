@@ -86,10 +86,10 @@ def _unit(parts: list[str]) -> str:
 
 
 def _unescaped(unit: str) -> str:
-    """systemd writes special characters as \\xHH (systemd-escape(1))."""
+    """systemd writes special characters as \\xHH, byte by byte of UTF-8 (systemd-escape(1))."""
 
-    def character(found: re.Match[str]) -> str:
-        value = chr(int(found[1], 16))
-        return value if value.isprintable() else found[0]
+    def characters(found: re.Match[str]) -> str:
+        text = bytes.fromhex(found[0].replace("\\x", "")).decode(errors="replace")
+        return text if text.isprintable() else found[0]
 
-    return re.sub(r"\\x([0-9a-f]{2})", character, unit)
+    return re.sub(r"(?:\\x[0-9a-f]{2})+", characters, unit)

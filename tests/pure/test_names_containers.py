@@ -40,6 +40,13 @@ SHAPES = {
     f"/ecs/7f0a/{ID[:32]}-1234567890": CgroupIdentity(f"{ID[:32]}-1234567890", "ecs", "", ""),
     "/system.slice/nginx.service": CgroupIdentity("", "", "", "nginx.service"),
     r"/system.slice/dev-disk\x2dby.mount": CgroupIdentity("", "", "", "dev-disk-by.mount"),
+    r"/system.slice/caf\xc3\xa9\x2d\xe2\x98\x95.service": CgroupIdentity(
+        "", "", "", "café-☕.service"
+    ),
+    r"/system.slice/a\x1b\x5b.service": CgroupIdentity("", "", "", r"a\x1b\x5b.service"),
+    r"/system.slice/a\xc3.service": CgroupIdentity(
+        "", "", "", "a\N{REPLACEMENT CHARACTER}.service"
+    ),
     f"/user.slice/user-1000.slice/user@1000.service/app.slice/app-gnome-{UID}.scope": (
         CgroupIdentity("", "", "", f"app-gnome-{UID}.scope")
     ),
