@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sltrace.capture import bcc_compiler, kernel, libbpf, maps, sizes
 from sltrace.capture.btf import Btf
 from sltrace.capture.kernel_offsets import kernel_offsets
-from sltrace.capture.probeconfig import Targets, config_bytes, fill_filters, want_born
+from sltrace.capture.probeconfig import FILTERS, Targets, config_bytes, fill_filters, want_born
 from sltrace.capture.probes import (
     CGROUP_NAMES,
     CGROUP_RING_BYTES,
@@ -29,6 +29,7 @@ from sltrace.capture.probes import (
     WAKERS,
     WITHOUT,
     WaitRing,
+    counted,
     counter_names,
     object_path,
     record_dtype,
@@ -109,9 +110,7 @@ class BccProbes:
             ("histograms", maps.ARRAY, 4, slot.itemsize, slots, maps.MMAPABLE),
             ("slot_owners", maps.ARRAY, 4, owner.itemsize, slots, maps.MMAPABLE),
             ("switch_counts", maps.ARRAY, 4, 16, cpus, 0),
-            ("wanted_pids", maps.HASH, 4, 1, 16384, 0),
-            ("wanted_cgroups", maps.HASH, 8, 1, 65536, 0),
-            ("wanted_comms", maps.HASH, 16, 1, 64, 0),
+            *((name, maps.HASH, f.key, 1, f.entries, 0) for name, f in FILTERS.items()),
             ("wanted_cpus", maps.ARRAY, 4, 1, cpus, 0),
             ("seen_stacks", maps.ARRAY, 4, 8, _SEEN_STACKS, 0),
             ("stack_scratch", maps.PERCPU_ARRAY, 4, stack.itemsize, 1, 0),
@@ -163,7 +162,7 @@ class BccProbes:
     def _attach(self, failed: dict[str, str]) -> None:
         # Names first, so that nobody is born unnamed; the switch last, when wakeups are seen.
         self._attach_each((*TASK_NAMES, *CGROUP_NAMES, *CONTEXT), failed)
-        want_born(self._maps, settings=self.settings, targets=self.targets)
+        self._not_followed = want_born(self._maps, settings=self.settings, targets=self.targets)
         self._attach_each((*WAKERS, *CORE, _SWITCH), failed)
 
     def _attach_each(self, names: Sequence[str], failed: dict[str, str]) -> None:
@@ -180,8 +179,7 @@ class BccProbes:
 
     def counters(self) -> NDArray[np.uint64]:
         """Counter values now; shape (CPUs, counters)."""
-        counters: NDArray[np.uint64] = self._cpu_states["counters"].copy()
-        return counters
+        return counted(self._cpu_states, self.counter_names, self._not_followed)
 
     def program_fds(self) -> list[int]:
         """File descriptors of the attached programs, for their run-time statistics."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -11,11 +12,37 @@ import numpy as np
 
 from sltrace.capture.maps import update_map
 from sltrace.capture.settings import Settings, each_ns
-from sltrace.errors import TargetError
+from sltrace.errors import TargetError, UsageError
 from sltrace.model import COMM_BYTES
 from sltrace.names.proc import with_children
 
 _YES = b"\1"
+_ASK_LESS = "name fewer, or record without this filter: what is read of a trace can be chosen, too"
+_MOST_SCANS = 10
+"""A process that forks as fast as it is looked for must not keep a recording from beginning."""
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A filter's table.
+
+    Attributes:
+        what: It holds.
+        key: Bytes of each.
+        entries: How many it has room for.
+    """
+
+    what: str
+    key: int
+    entries: int
+
+
+FILTERS = {
+    "wanted_pids": Filter("processes", 4, 16384),
+    "wanted_cgroups": Filter("cgroups", 8, 65536),
+    "wanted_comms": Filter("names of threads", COMM_BYTES + 1, 64),
+}
+"""As in probes/filters.bpf.h."""
 
 
 @dataclass(frozen=True)
@@ -83,42 +110,68 @@ def fill_filters(
 
     Raises:
         TargetError: A CPU that is not there.
+        UsageError: More than a filter has room for.
     """
     filters = settings.filters
-    for pid in filters.pids:
-        _want_pid(tables["wanted_pids"], pid)
-    _want_cgroups(tables["wanted_cgroups"], targets)
-    for comm in filters.comms:
-        update_map(
-            tables["wanted_comms"],
-            os.fsencode(comm)[:COMM_BYTES].ljust(COMM_BYTES + 1, b"\0"),
-            _YES,
-        )
+    comms = {os.fsencode(c)[:COMM_BYTES].ljust(COMM_BYTES + 1, b"\0") for c in filters.comms}
+    wanted = _wanted(filters.pids, targets) | {"wanted_comms": comms}
+    for table, keys in wanted.items():
+        room = FILTERS[table]
+        if len(keys) > room.entries:
+            raise UsageError(
+                f"the filter holds {len(keys):,} {room.what}, at most {room.entries:,}", _ASK_LESS
+            )
+        for key in keys:
+            update_map(tables[table], key, _YES)
     for cpu in filters.cpus:
         if cpu >= cpus:
             raise TargetError(f"there is no CPU {cpu}", f"CPUs are 0 to {cpus - 1}")
         update_map(tables["wanted_cpus"], cpu.to_bytes(4, "little"), _YES)
 
 
-def want_born(tables: Mapping[str, int], *, settings: Settings, targets: Targets) -> None:
+def want_born(tables: Mapping[str, int], *, settings: Settings, targets: Targets) -> int:
     """Adds to the filters what was born below their processes and cgroups while probes were loaded.
 
-    For when births are followed and nobody has been decided on: a decision on a task is kept.
+    For when births are followed and nobody has been decided on: a decision on a task is kept. What
+    is found may have had children by then that are not followed: they are looked for again.
 
     Args:
         tables: File descriptors by map name.
         settings: What the user asked for.
         targets: The same in the kernel's terms.
+
+    Returns:
+        How many the filters had no room for.
     """
-    for pid in with_children(settings.filters.pids):
-        _want_pid(tables["wanted_pids"], pid)
-    _want_cgroups(tables["wanted_cgroups"], targets)
+    refused = 0
+    known: dict[str, set[bytes]] = {"wanted_pids": set(map(_pid, settings.filters.pids))}
+    for _ in range(_MOST_SCANS):
+        wanted = _wanted(with_children(settings.filters.pids), targets)
+        found = {table: keys - known.get(table, set()) for table, keys in wanted.items()}
+        if not any(found.values()):
+            break
+        for table, keys in found.items():
+            refused += sum(not _add(tables[table], key) for key in keys)
+        known = {table: keys | known.get(table, set()) for table, keys in wanted.items()}
+    return refused
 
 
-def _want_cgroups(table: int, targets: Targets) -> None:
-    for cgroup in targets.cgroup_ids():
-        update_map(table, cgroup.to_bytes(8, "little"), _YES)
+def _wanted(pids: Iterable[int], targets: Targets) -> dict[str, set[bytes]]:
+    """Keys of the filters that follow births."""
+    cgroups = {cgroup.to_bytes(8, "little") for cgroup in targets.cgroup_ids()}
+    return {"wanted_pids": set(map(_pid, pids)), "wanted_cgroups": cgroups}
 
 
-def _want_pid(table: int, pid: int) -> None:
-    update_map(table, pid.to_bytes(4, "little"), _YES)
+def _add(table: int, key: bytes) -> bool:
+    """Whether there is room for it."""
+    try:
+        update_map(table, key, _YES)
+    except OSError as err:
+        if err.errno != errno.E2BIG:
+            raise
+        return False
+    return True
+
+
+def _pid(pid: int) -> bytes:
+    return pid.to_bytes(4, "little")

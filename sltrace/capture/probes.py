@@ -107,6 +107,21 @@ def counter_names(layouts: Btf, enum: str = "counter") -> list[str]:
     return [n.lower() for n in sorted(numbers, key=numbers.__getitem__)][:-1]
 
 
+def counted(
+    cpu_states: NDArray[Any], names: Sequence[str], not_followed: int
+) -> NDArray[np.uint64]:
+    """Counter values now, with what the filters had no room for before births were followed.
+
+    Args:
+        cpu_states: `struct cpu_state` of each.
+        names: Of the counters.
+        not_followed: How many those were.
+    """
+    counters: NDArray[np.uint64] = cpu_states["counters"].copy()
+    counters[0, names.index("not_followed")] += np.uint64(not_followed)
+    return counters
+
+
 def record_dtype(full: np.dtype[Any], settings: Settings, *, tagged: bool) -> np.dtype[Any]:
     """`struct wait_record`, or its begin: probes/record_tail.h says when it has a tail."""
     if settings.stacks.any or tagged:
@@ -242,7 +257,7 @@ class LibbpfProbes:
                 self.attached.append(name)
             except CannotRecord as err:
                 self.not_attached.append((name, f"{err.message}: {WITHOUT[name]}"))
-        want_born(self._tables(), settings=self.settings, targets=self.targets)
+        self._not_followed = want_born(self._tables(), settings=self.settings, targets=self.targets)
         for name in (*self._of_records(WAKERS), *CORE, self._switch):
             self._object.attach(name)
             self.attached.append(name)
@@ -260,8 +275,7 @@ class LibbpfProbes:
 
     def counters(self) -> NDArray[np.uint64]:
         """Counter values now; shape (CPUs, counters)."""
-        counters: NDArray[np.uint64] = self._cpu_states["counters"].copy()
-        return counters
+        return counted(self._cpu_states, self.counter_names, self._not_followed)
 
     def program_fds(self) -> list[int]:
         """File descriptors of the attached programs, for their run-time statistics."""
