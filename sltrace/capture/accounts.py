@@ -40,11 +40,16 @@ class Status:
     probe_share: float
 
 
+_SINCE_LOADED = ("task_ring_full", "cgroup_ring_full", "not_followed")
+"""Counters of what is told of those that were there already, while the probes are attached."""
+
+
 class Accounts:
     """Accounts of a recording, which begins when they are made.
 
     Args:
-        probes: Whose counters and histograms are read; what is in them already does not count.
+        probes: Whose counters and histograms are read; what is in them already does not count, but
+            for the names and births that it lacks.
         groups: Paths of cgroups.
         calibration: What the probes cost.
     """
@@ -53,6 +58,7 @@ class Accounts:
         self._probes = probes
         self._calibration = calibration
         values = probes.counters()
+        values[:, [probes.counter_names.index(name) for name in _SINCE_LOADED]] = 0
         self._counters = CounterIntervals(probes.counter_names, values)
         self._baseline = dict(zip(probes.counter_names, values.sum(axis=0), strict=True))
         self._histograms = HistogramIntervals(groups, probes.slots)

@@ -96,6 +96,8 @@ class Recording:
             raise
         self._tag_records = self._probes.take_tags
         try:
+            # It has a name of each task by now, and there is time until it is read by and by.
+            names = self._probes.task_ring.drain()
             self._calibration = overhead.calibrate(self._probes)
             # Only now, so that a recording that cannot start replaces nothing.
             description = describe(
@@ -109,7 +111,9 @@ class Recording:
             self._writer = TraceWriter.create(path, description, force=force)
             self.folder = self._writer.folder
             self._feed = self._make_feed()
-            self._reading = Reading(self._probes, self._sources, self._feed, self._told_programs)
+            self._reading = Reading(
+                self._probes, self._sources, self._feed, self._told_programs, taken=names
+            )
             # Loading and verifying take seconds of CPU, and are in no hurry.
             priority.raise_for_reading()
             memory.give_back()
