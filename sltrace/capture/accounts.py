@@ -64,6 +64,7 @@ class Accounts:
         self._histograms = HistogramIntervals(groups, probes.slots)
         self.start_ns = self._interval_start = time.monotonic_ns()
         self._cpu_times = cputimes.read_cpu_times()
+        self._cpu_times_in_all: cputimes.CpuTimes | None = None
         self._last_switches = self._interval_switches = self._interval_ns = self._interval_cpu = 0
         self._cpu_at_start = self._cpu_at_interval = time.process_time_ns()
 
@@ -102,9 +103,13 @@ class Accounts:
             "wall_ns": time.monotonic_ns() - self.start_ns,
         }
 
-    def cpu_times(self) -> Any:
+    def cpu_times(self) -> cputimes.CpuTimes:
         """What the machine's CPUs did so far, for meta.json."""
-        return cputimes.since(self._cpu_times)
+        return self._cpu_times_in_all or cputimes.since(self._cpu_times)
+
+    def end(self) -> None:
+        """The recording ends: what CPUs do from here on is no part of it."""
+        self._cpu_times_in_all = cputimes.since(self._cpu_times)
 
     def _counted(self, name: str) -> int:
         return self._counters.total(name) - int(self._baseline[name])

@@ -265,6 +265,7 @@ class Recording:
         and must not count as if it had been.
         """
         ended = moment()
+        self._accounts.end()
         # Before the last reading, so that what is counted and what is handed over agree.
         self._probes.detach()
         taken = self._reading.take()
