@@ -57,11 +57,12 @@ class Accounts:
     def __init__(self, probes: Probes, groups: GroupNames, calibration: Calibration) -> None:
         self._probes = probes
         self._calibration = calibration
+        self._histograms = HistogramIntervals(groups, probes.slots)
+        # What is counted has a row only from `start_ns` on: as little as can be is between them.
         values = probes.counters()
         values[:, [probes.counter_names.index(name) for name in _SINCE_LOADED]] = 0
         self._counters = CounterIntervals(probes.counter_names, values)
         self._baseline = dict(zip(probes.counter_names, values.sum(axis=0), strict=True))
-        self._histograms = HistogramIntervals(groups, probes.slots)
         self.start_ns = self._interval_start = time.monotonic_ns()
         self._cpu_times = cputimes.read_cpu_times()
         self._cpu_times_in_all: cputimes.CpuTimes | None = None

@@ -62,8 +62,9 @@ class Feed:
         self.missed = 0
         """Rows of missed, waits not seen whole, so far."""
         self.since_ns, self.until_ns = 0, _NEVER
-        """The recording's begin and end. Sources are attached before and detached after, which
-        takes 50 to 200 ms; what they tell from then has no waits of the scheduler beside it."""
+        """The recording's begin and end, which no wait ends before or after. Probes are attached
+        before and detached after: those of sources take 50 to 200 ms, and what they tell from then
+        has no waits of the scheduler beside it."""
         self._writer = writer
         self._probes = probes
         self._sources = sources
@@ -122,7 +123,7 @@ class Feed:
         drained.reverse()
         while drained:
             lot = _lot(drained)
-            waits, missed = self._rows.tables(lot)
+            waits, missed = (self._within(rows, "end_ns") for rows in self._rows.tables(lot))
             self._add_waits(waits, FILLED_BY_SCHEDULER)
             self.missed += missed.num_rows
             self._keep("missed", missed)

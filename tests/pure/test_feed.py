@@ -29,13 +29,28 @@ def quiet_probes() -> Mock:
 def test_what_is_missed_are_rows_of_missed() -> None:
     rows = Mock()
     waits = arrow_schema("waits").empty_table()
-    rows.tables.side_effect = lambda lot: (waits, pa.table({"low_ns": np.concatenate(lot)}))
+    rows.tables.side_effect = lambda lot: (waits, pa.table({"end_ns": np.concatenate(lot)}))
     others = {name: Mock() for name in ("tasks", "groups", "native", "symbols")}
     feed = Feed(Mock(), quiet_probes(), (), rows=rows, **others)
     for count in (3, 0, 2):
         feed.put(np.zeros(count))
         feed.encode(sources=False)
     assert (feed.missed, feed.waits) == (5, 0)
+
+
+def test_what_ended_before_the_recording_began_is_no_part_of_it() -> None:
+    """The rings are emptied, and it begins a moment later."""
+    rows = Mock()
+    table = pa.table({"end_ns": [8, 10, 9, 12]})
+    rows.tables.return_value = table, table
+    writer, others = Mock(), {name: Mock() for name in ("tasks", "groups", "native", "symbols")}
+    feed = Feed(writer, quiet_probes(), (), rows=rows, **others)
+    feed.since_ns = 10
+    feed.put(np.zeros(1))
+    feed.encode(sources=False)
+    (added,) = writer.segment.return_value.add.call_args.args
+    assert added["end_ns"].to_pylist() == [10, 12]
+    assert (feed.waits, feed.missed) == (2, 2)
 
 
 def test_addresses_of_sources_are_looked_up_before_their_process_is_given_up() -> None:
