@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+from itertools import count
 
 import pytest
 
 from sltrace.capture.golang import finder
 from sltrace.capture.golang.finder import Finder
 from sltrace.capture.settings import Filters
+from sltrace.symbols.mappings import MappingRecorder
 from sltrace.target.go.buildinfo import BuildInfo
-from sltrace.target.go.errors import NotGoError, RefusedError
+from sltrace.target.go.errors import NotGoError, RefusedError, UnknownError
 from sltrace.target.go.libraries import Libraries, Library
-from sltrace.target.go.process import GoProcess, Identity
+from sltrace.target.go.process import GoProcess, Identity, identify
 
 
 def _identity(pid: int) -> Identity:
@@ -64,3 +66,38 @@ def test_libraries_are_told_up_to_a_limit(looking: Finder, monkeypatch: pytest.M
     looking.began([os.getpid()])
     looking.look()
     assert len(looking.unsettled()) == 1
+
+
+def test_a_process_that_ends_meanwhile_says_nothing_of_its_file(
+    looking: Finder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does one for which too many files were open."""
+    monkeypatch.setattr(finder, "identify", lambda _pid: identify(1 << 22))
+    with pytest.raises(UnknownError):
+        identify(1 << 22)
+    looking.began([os.getpid()])
+    assert looking.look().refused == []
+    monkeypatch.setattr(finder, "identify", _identity)
+    looking.look()
+    assert len(looking.unsettled()) == 1
+
+
+def test_what_is_no_go_is_known_by_the_file_that_was_read(
+    looking: Finder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process may have become another program since it was asked for its file."""
+    files = ((number,) for number in count())
+    monkeypatch.setattr(finder, "_file_of", lambda _pid: next(files))
+    monkeypatch.setattr(finder, "identify", _no_go)
+    looking.look()
+    assert not looking._not_go
+
+
+def test_libraries_that_could_not_be_read_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    libraries = Libraries()
+    with monkeypatch.context() as patched:
+        patched.setattr(MappingRecorder, "open_file", lambda *_: None)
+        assert libraries.of(os.getpid()) == []
+    assert not libraries._known
+    libraries.of(os.getpid())
+    assert libraries._known

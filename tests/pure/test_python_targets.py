@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from dataclasses import replace
 from typing import Any
@@ -13,7 +14,10 @@ import pytest
 from sltrace.capture.python import targets
 from sltrace.capture.python.target import Target
 from sltrace.capture.python.targets import Targets
-from sltrace.target.python.interpreter import Interpreter
+from sltrace.symbols.mappings import MappingRecorder
+from sltrace.target.memory import Memory
+from sltrace.target.python import interpreter as finding
+from sltrace.target.python.interpreter import Interpreter, NotPython
 from sltrace.target.python.layout import layout_for
 from sltrace.target.python.modules import Modules
 
@@ -70,7 +74,7 @@ def test_what_a_worker_ran_can_be_read_in_its_parent_once_it_has_ended(
     monkeypatch.setattr(targets, "Memory", lambda pid: mock.Mock(pid=pid))
     monkeypatch.setattr(targets, "_is_command", lambda pid: False)
     monkeypatch.setattr(targets, "parent_of", lambda pid: PID if pid in (8, 9) else 1)
-    monkeypatch.setattr("sltrace.target.python.interpreter.find", lambda pid, *_: found[pid])
+    monkeypatch.setattr(finding, "find", lambda pid, *_: found[pid])
     monkeypatch.setattr(Targets, "_look_for_traces", lambda *_: None)
     monkeypatch.setattr(Target, "described", lambda self, layout: np.zeros(1, layout))
     watched = Targets(nothing, nothing, np.dtype([("since_ns", "u8")]), nothing)
@@ -136,3 +140,22 @@ def test_a_process_is_asked_for_trace_ids_as_long_as_it_has_none(
     assert 50 <= gaps.max() <= 60
     assert now - looks[-1] <= 60 * SECOND
     assert len(looks) < 1000
+
+
+def test_a_program_that_could_not_be_read_may_have_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who ends while it is looked at says nothing of others that run the same file."""
+    foreign: set[str] = set()
+    with subprocess.Popen(["sleep", "60"]) as running:
+        memory = Memory(running.pid)
+        try:
+            with monkeypatch.context() as patched:
+                patched.setattr(MappingRecorder, "open_elf", lambda *_: None)
+                with pytest.raises(NotPython):
+                    finding.find(running.pid, memory, foreign)
+            assert not foreign
+            with pytest.raises(NotPython):
+                finding.find(running.pid, memory, foreign)
+            assert len(foreign) == 1
+        finally:
+            memory.close()
+            running.kill()

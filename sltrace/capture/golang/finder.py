@@ -14,7 +14,7 @@ from sltrace.capture.settings import Filters
 from sltrace.model import COMM_BYTES
 from sltrace.names.hierarchy import processes_below
 from sltrace.names.proc import all_processes, thread_names, with_children
-from sltrace.target.go.errors import NotGoError, RefusedError
+from sltrace.target.go.errors import NotGoError, RefusedError, UnknownError
 from sltrace.target.go.libraries import Libraries
 from sltrace.target.go.packed import UnpackingError
 from sltrace.target.go.process import GoProcess, Identity, identify, look_into, started_at
@@ -154,10 +154,11 @@ class Finder:
             return True
         try:
             identity = identify(pid)
-        except UnpackingError:
+        except (UnpackingError, UnknownError):
             return time.monotonic() >= one.young_until
         except NotGoError:
-            if len(self._not_go) < _MAX_FILES:
+            # By exec it may have become another in between.
+            if len(self._not_go) < _MAX_FILES and _file_of(pid) == file:
                 self._not_go.add(file)
             return self._look_for_libraries(pid, one, found)
         if self._starting and self._starting.pid == pid:

@@ -7,6 +7,10 @@ class NotGoError(Exception):
     """The executable is not of Go's own linker."""
 
 
+class UnknownError(NotGoError):
+    """The executable could not be opened: it has ended, or too many files are open."""
+
+
 class RefusedError(Exception):
     """A Go process whose runtime is not what is known; the message says why, in a sentence."""
 

@@ -40,7 +40,9 @@ class Libraries:
         for key, mapping in list(mapped.items())[1:]:
             if key not in self._known and len(self._known) < _MAX_FILES:
                 data = self._maps.open_file(pid, mapping)
-                self._known[key] = None if data is None else _library(mapping.path, data)
+                # Of a process that has just ended there is none.
+                if data is not None:
+                    self._known[key] = _library(mapping.path, data)
             if library := self._known.get(key):
                 found.append(library)
         return found

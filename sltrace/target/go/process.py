@@ -14,7 +14,7 @@ from sltrace.target import memory as own
 from sltrace.target.executable import exe_of
 from sltrace.target.go import dwarf, locate, packed, verify
 from sltrace.target.go.buildinfo import read_buildinfo
-from sltrace.target.go.errors import DwarfError, NotGoError, RefusedError
+from sltrace.target.go.errors import DwarfError, NotGoError, RefusedError, UnknownError
 from sltrace.target.go.histograms import GC_PAUSES, LATENCIES, STW_HISTOGRAMS
 from sltrace.target.go.image import Image
 from sltrace.target.go.libraries import PLUGIN, Libraries
@@ -153,7 +153,7 @@ def identify(pid: int) -> Identity:
     """Recognises a Go process.
 
     Raises:
-        NotGoError: It is none, or has ended.
+        NotGoError: It is none; UnknownError if it has ended.
     """
     try:
         path, exe = Path(f"/proc/{pid}/exe"), exe_of(pid)
@@ -161,7 +161,9 @@ def identify(pid: int) -> Identity:
             return _identity(pid, path, exe)
         info = packed.buildinfo_in_memory(pid)
         return Identity(pid, exe, info.version, "", info.modules)
-    except (OSError, ElfError) as err:
+    except OSError as err:
+        raise UnknownError(str(err)) from err
+    except ElfError as err:
         raise NotGoError(str(err)) from err
 
 

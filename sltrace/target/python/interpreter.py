@@ -180,8 +180,9 @@ def _file(
             version = int(found[2]), int(found[3])
             if version < (3, 7):
                 raise Refused(_too_old("{}.{}".format(*version)))
-    if len(foreign) < _MAX_FOREIGN:
-        foreign.add(key)
+        # Of a process that has just ended it could not be read.
+        if elf and mapping is first and len(foreign) < _MAX_FOREIGN:
+            foreign.add(key)
     raise NotPython("no mapped file has _PyRuntime")
 
 
