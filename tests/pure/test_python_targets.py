@@ -20,6 +20,7 @@ from sltrace.target.python import interpreter as finding
 from sltrace.target.python.interpreter import Interpreter, NotPython
 from sltrace.target.python.layout import layout_for
 from sltrace.target.python.modules import Modules
+from tests.support.pythons import service
 
 SECOND = 1_000_000_000
 PID = 7
@@ -159,3 +160,52 @@ def test_a_program_that_could_not_be_read_may_have_python(monkeypatch: pytest.Mo
         finally:
             memory.close()
             running.kill()
+
+
+@pytest.mark.parametrize("version", ["3.10", "3.11"])
+def test_the_gil_may_be_held_by_a_thread_of_another_interpreter(version: str) -> None:
+    """As in mod_wsgi and uWSGI: before 3.12 all interpreters share it."""
+    with service(version, "subinterpreter", 30) as process:
+        memory = Memory(process.pid)
+        try:
+            found = finding.find(process.pid, memory, set())
+            assert found.interpreters == 2
+            states = list(finding.threads(memory, found.layout, found.main))
+            assert memory.u64(found.gil + 8) not in states
+        finally:
+            memory.close()
+
+
+def test_what_is_not_recognised_is_told_at_once_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A process that is busy may not hold still while it is looked at; others never do."""
+    now = 0
+    tries: list[int] = []
+    monkeypatch.setattr(time, "monotonic_ns", lambda: now)
+    monkeypatch.setattr(targets, "Memory", lambda pid: mock.Mock())
+    monkeypatch.setattr(targets, "_is_command", lambda pid: False)
+    monkeypatch.setattr(Targets, "_look_for_traces", lambda *_: None)
+    monkeypatch.setattr(Target, "described", lambda self, layout: np.zeros(1, layout))
+
+    def find(pid: int, *_: Any) -> Interpreter:
+        tries.append(pid)
+        if pid == PID and len(tries) > 3:
+            return interpreter()
+        raise finding.Unrecognised("it does not hold still")
+
+    monkeypatch.setattr(finding, "find", find)
+    watched = Targets(nothing, nothing, np.dtype([("since_ns", "u8")]), nothing)
+    watched.start([PID, PID + 1, PID + 2])
+    whys = [target.why for target in watched.told()]
+    assert whys == ["it does not hold still"] * 3
+    end = (PID + 2, targets.EXIT, SECOND, 0)
+    watched.feed(np.array([end], [(name, "u8") for name in ("pid", "kind", "ns", "parent")]))
+    for half_second in range(200):
+        now = half_second * SECOND // 2
+        watched.look()
+    told = {target.pid: target for target in watched.told()}
+    assert [told[pid].why for pid in sorted(told)] == ["", *whys[1:]]
+    assert told[PID].python
+    assert told[PID + 1].settled
+    assert tries.count(PID + 1) < 10

@@ -30,6 +30,7 @@ class Target:
         named: The user named it.
         python: Its interpreter, once recognised.
         why: Why not all is recorded of it.
+        refused: There is one that cannot be looked into, as far as is known by now.
         foreign: There is no Python in it.
         complete: All sources of trace ids are known.
         servers: Where it has a server in C, which its threads wait in.
@@ -44,6 +45,7 @@ class Target:
     memory: Memory | None = None
     python: Interpreter | None = None
     why: str = ""
+    refused: bool = False
     foreign: bool = False
     parent: Target | None = None
     settled: bool = False

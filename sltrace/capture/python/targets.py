@@ -21,7 +21,13 @@ from sltrace.target.go.process import identify
 from sltrace.target.memory import Memory, Unreadable
 from sltrace.target.python import datadog, otel, servers, tasks
 from sltrace.target.python import interpreter as python
-from sltrace.target.python.interpreter import Interpreter, NotPython, NotReady, Refused
+from sltrace.target.python.interpreter import (
+    Interpreter,
+    NotPython,
+    NotReady,
+    Refused,
+    Unrecognised,
+)
 from sltrace.target.python.otel import NoOpenTelemetry
 from sltrace.target.threadrecord import find_thread_record
 
@@ -205,7 +211,8 @@ class Targets:
         if target.greenlets_behind:
             self._ended_behind[pid] = ns
         target.close()
-        if target.named and not target.settled and not target.foreign and not follow:
+        unknown = not (target.settled or target.foreign or target.refused)
+        if target.named and unknown and not follow:
             target.why = "it ended before it could be looked into"
         forked = target.parent is not None and not target.named
         passing = follow and forked and ns - target.from_ns < _PASSING_NS
@@ -231,11 +238,12 @@ class Targets:
             target.close()
             return
         except Refused as err:
-            target.settled, target.why = True, str(err)
+            target.settled = not isinstance(err, Unrecognised) or _put_off(target)
+            target.refused, target.why = True, str(err)
             target.close()
             return
         except (NotReady, Unreadable) as err:
-            target.settled = _put_off(target)
+            target.settled, target.refused = _put_off(target), False
             if target.settled or target.named:
                 target.why = f"not looked into: {err}"
             if target.settled:

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 from sltrace.symbols.elf import Elf
@@ -37,6 +38,10 @@ class NotPython(Exception):
 
 class Refused(Exception):
     """There is a Python that is not looked into; the message says why."""
+
+
+class Unrecognised(Refused):
+    """Its structures are not as expected; they may have changed while they were read."""
 
 
 class NotReady(Exception):
@@ -88,6 +93,7 @@ def find(pid: int, memory: Memory, foreign: set[str], proc: Path = Path("/proc")
     Raises:
         NotPython: There is none.
         Refused: There is one that cannot be looked into.
+        Unrecognised: Likewise, unless another try shows otherwise.
         NotReady: Ask again.
         Unreadable: The process is gone.
     """
@@ -222,7 +228,7 @@ def _checked(
             return _check(pid, memory, layout, runtime, proc)
         except (Unreadable, ValueError) as err:
             error = err
-    raise Refused(f"layout of Python {version} not recognised: {error}")
+    raise Unrecognised(f"layout of Python {version} not recognised: {error}")
 
 
 def _check(
@@ -231,7 +237,10 @@ def _check(
     head = memory.u64(runtime + layout.interpreters)
     if not head:
         raise NotReady("no interpreter yet")
-    main, count = _main_interpreter(memory, layout, head)
+    interpreters = _interpreters(memory, layout, head)
+    main = interpreters.get(0)
+    if not main:
+        raise ValueError("no main interpreter")
     states = list(threads(memory, layout, main))
     if not states:
         raise NotReady("no thread yet")
@@ -241,26 +250,24 @@ def _check(
     holder, locked = memory.u64(gil + 8), memory.u32(gil + 16)
     if locked not in (0, 1, 0xFFFFFFFF):
         raise ValueError("the GIL is neither locked nor free")
-    if (
-        holder
-        and locked == 1
-        and holder not in states
-        and holder not in threads(memory, layout, main)
-    ):
-        raise ValueError("the GIL is held by no thread")
-    return main, gil, count, code_type
+    if holder and locked == 1 and holder not in states:
+        # Those that share the GIL are not told apart here.
+        every = chain.from_iterable(threads(memory, layout, i) for i in interpreters.values())
+        if holder not in islice(every, MAX_THREADS):
+            raise ValueError("the GIL is held by no thread")
+    return main, gil, len(interpreters), code_type
 
 
-def _main_interpreter(memory: Memory, layout: Layout, head: int) -> tuple[int, int]:
-    state, main, count = head, 0, 0
-    while state and count < _MAX_INTERPRETERS:
-        count += 1
-        if memory.u64(state + layout.interpreter_id) == 0:
-            main = state
+def _interpreters(memory: Memory, layout: Layout, state: int) -> dict[int, int]:
+    """Addresses of interpreters by their numbers, from one on."""
+    found: dict[int, int] = {}
+    while state and len(found) < _MAX_INTERPRETERS:
+        number = memory.u64(state + layout.interpreter_id)
+        if number in found:
+            break
+        found[number] = state
         state = memory.u64(state + layout.interpreter_next)
-    if not main:
-        raise ValueError("no main interpreter")
-    return main, count
+    return found
 
 
 def _check_threads(pid: int, memory: Memory, layout: Layout, states: list[int], proc: Path) -> None:
