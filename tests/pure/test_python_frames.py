@@ -11,6 +11,7 @@ import pytest
 from sltrace.capture.python import codes
 from sltrace.capture.python.frames import UNREADABLE, FrameTable
 from sltrace.target.memory import Memory, Unreadable
+from sltrace.target.python.code import MAX_TABLE
 from sltrace.target.python.interpreter import Interpreter
 from sltrace.target.python.layout import CODE_BYTES, layout_for
 
@@ -39,14 +40,14 @@ class Heap(Memory):
     def close(self) -> None:
         return
 
-    def put(self, address: int, name: str, line: int = 1, flags: int = 0) -> None:
-        """A code object of one line, in FILE.py of its name."""
+    def put(self, address: int, name: str, line: int = 1, flags: int = 0, table: int = 2) -> None:
+        """A code object of one line, in FILE.py of its name; `table` bytes tell of that line."""
         raw = bytearray(CODE_BYTES)
         struct.pack_into("<Q", raw, 8, _TYPE)
         for at, value in (
             (_LAYOUT.name, self._text(name)),
             (_LAYOUT.filename, self._text(f"/srv/{name}.py")),
-            (_LAYOUT.linetable, self._bytes(bytes([0x80 | 10 << 3 | 7, 0]))),
+            (_LAYOUT.linetable, self._bytes(bytes([0x80 | 10 << 3 | 7, 0]) * (table // 2))),
         ):
             struct.pack_into("<Q", raw, at, value)
         struct.pack_into("<i", raw, _LAYOUT.first_line, line)
@@ -57,9 +58,9 @@ class Heap(Memory):
         del self._pieces[address]
 
     def _add(self, raw: bytes) -> int:
-        self._free += 256
-        self._pieces[self._free] = raw
-        return self._free
+        at, self._free = self._free, self._free + 256 + len(raw)
+        self._pieces[at] = raw
+        return at
 
     def _text(self, text: str) -> int:
         head = bytearray(40)
@@ -216,3 +217,41 @@ def test_what_is_kept_of_code_is_bounded(watched: Watched, monkeypatch: pytest.M
         watched.add((1000 + number, [0x20000000 + number]))
     assert 5 < most < 40
     assert watched.table._codes._known is not known
+
+
+def test_going_through_lines_is_bounded(watched: Watched) -> None:
+    """A program may have any number of tables of any size; its functions have their names."""
+    sizes = [2, MAX_TABLE, MAX_TABLE + 2, *[MAX_TABLE] * 8, 2]
+    addresses = [0x1000 * (number + 1) for number in range(len(sizes))]
+    for number, (address, size) in enumerate(zip(addresses, sizes, strict=True)):
+        watched.heap.put(address, f"f{number}", table=size)
+    made = watched.add(*((number + 1, [address]) for number, address in enumerate(addresses)))
+    assert [made[n + 1][0][0] for n in range(len(sizes))] == [f"f{n}" for n in range(len(sizes))]
+    lines = [made[n + 1][0][1] for n in range(len(sizes))]
+    assert lines == [1, 1, None, 1, 1, *[None] * 6, 1]
+    # Of the next lot some is gone through again.
+    watched.later()
+    watched.heap.put(0x1000, "other", table=MAX_TABLE)
+    assert watched.add((100, [0x1000])) == {100: [("other", 1)]}
+
+
+@pytest.mark.parametrize("limit", ["MAX_BYTES", "MAX_NS"])
+def test_code_that_is_met_at_once_is_bounded(
+    limit: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is beyond that has no name, and gets one the next time."""
+    monkeypatch.setattr(codes, limit, 2000 if limit == "MAX_BYTES" else 0)
+    watched.heap.put(0x1000, "known")
+    watched.add((1, [0x1000]))
+    addresses = [0x2000 + 0x1000 * number for number in range(20)]
+    for address in addresses:
+        watched.heap.put(address, "fresh")
+    watched.later()
+    made = watched.add(*((number + 2, [address]) for number, address in enumerate(addresses)))
+    named = [frames != [(UNREADABLE, None)] for frames in made.values()]
+    assert named == sorted(named, reverse=True)
+    assert sum(named) == (7 if limit == "MAX_BYTES" else 0)
+    monkeypatch.undo()
+    monkeypatch.setattr("time.monotonic_ns", lambda: watched._now)
+    watched.later()
+    assert watched.add((100, [addresses[-1]])) == {100: [("fresh", 1)]}

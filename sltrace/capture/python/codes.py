@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 
 from sltrace.target.memory import Memory, Unreadable
-from sltrace.target.python.code import Code, Signature, code_signature, read_code
+from sltrace.target.python.code import MAX_TABLE, Code, Signature, code_signature, read_code
 from sltrace.target.python.interpreter import Interpreter
 
 LOT_NS = 100_000_000
@@ -20,7 +21,14 @@ SPOT_CHECKS = 64
 
 MAX_BYTES = 32 << 20
 """Of line tables and names; all are read again once it is reached. All the 10,700 code objects of
-Flask with asyncio and OpenTelemetry would take 13 MB."""
+Flask with asyncio and OpenTelemetry would take 19 MB."""
+
+MAX_TABLES = 256 << 10
+"""Bytes of line tables read in each lot, 80 ms to go through; code beyond it has no lines. The code
+of a service, all at once, has a tenth of a kB each."""
+
+MAX_NS = 250_000_000
+"""CPU time for looking at code in each lot: twenty thousand objects, more than a process has."""
 
 Memories = Callable[[int], list[tuple[Memory, Interpreter]]]
 
@@ -58,6 +66,7 @@ class Codes:
         self._checked: dict[int, set[int]] = {}
         self._since_ns = 0
         self._bytes = 0
+        self._tables, self._left_ns = MAX_TABLES, MAX_NS
         self._turn: deque[int] = deque()
         self._changed: set[int] = set()
         self.unreadable = 0
@@ -69,6 +78,7 @@ class Codes:
         """Stacks follow; at what time (CLOCK_MONOTONIC)."""
         if now_ns - self._since_ns > LOT_NS:
             self._checked, self._since_ns = {}, now_ns
+            self._tables, self._left_ns = MAX_TABLES, MAX_NS
         if self._bytes > MAX_BYTES:
             for pid, known in self._known.items():
                 for one in known.values():
@@ -84,9 +94,14 @@ class Codes:
         checked.update(fresh)
         known = self._known.setdefault(pid, {})
         memories = self._memories(pid)
+        enough_ns = time.thread_time_ns() + self._left_ns
         for address in fresh:
+            # What is known is given up between stacks only: frames are yet to be named by it.
+            if self._bytes > 2 * MAX_BYTES or time.thread_time_ns() > enough_ns:
+                self.unreadable += address not in known
+                continue
             before = known.pop(address, None)
-            now = _read(memories, address, before)
+            now = _read(memories, address, before, min(self._tables, MAX_TABLE))
             if before and now is not before:
                 self.replaced += now is not None
                 self._forget(pid, before.keys)
@@ -97,6 +112,8 @@ class Codes:
             known[address] = now
             if now is not before:
                 self._bytes += now.code.size
+                self._tables -= len(now.code.table)
+        self._left_ns = enough_ns - time.thread_time_ns()
 
     def check_some(self, pids: Collection[int]) -> set[int]:
         """Looks at what is known of one process after the other.
@@ -132,7 +149,10 @@ class Codes:
 
 
 def _read(
-    memories: list[tuple[Memory, Interpreter]], address: int, before: _Known | None
+    memories: list[tuple[Memory, Interpreter]],
+    address: int,
+    before: _Known | None,
+    max_table: int,
 ) -> _Known | None:
     """What is there now: `before` if that is the same; None if nothing can be read."""
     for memory, interpreter in memories:
@@ -141,7 +161,7 @@ def _read(
             signature = code_signature(memory, layout, address, interpreter.code_type)
             if before and before.signature == signature:
                 return before
-            return _Known(signature, read_code(memory, layout, address))
+            return _Known(signature, read_code(memory, layout, address, max_table))
         except Unreadable:
             continue
     return None

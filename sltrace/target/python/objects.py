@@ -66,15 +66,9 @@ class Objects:
         return 16 if self._minor >= 12 else 24
 
     def bytes(self, address: int, limit: int) -> bytes:
-        """A bytes object.
-
-        Raises:
-            Unreadable: It is longer than `limit`.
-        """
+        """A bytes object; of one that is longer than `limit`, nothing."""
         size = self._memory.u64(address + 16)
-        if size > limit:
-            raise Unreadable("too long")
-        return self._memory.read(address + 32, size) if size else b""
+        return self._memory.read(address + 32, size) if 0 < size <= limit else b""
 
     def dict_items(self, address: int) -> Iterator[tuple[int, int]]:
         """Addresses of keys and values of a dict; at most MAX_ENTRIES."""
