@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from sltrace.symbols.mappings import MappingRecorder
@@ -38,19 +39,21 @@ def find_thread_record(
     Args:
         pid: Process.
         memory: Its memory.
-        seen: Files that were looked at in vain; added to.
+        seen: Files that have none; added to.
         proc: Where /proc is.
     """
     maps = MappingRecorder(proc)
-    for mapping in maps.read_maps(pid)[:_MAX_FILES]:
-        if mapping.file in seen or not mapping.path.startswith("/"):
+    files = (mapping for mapping in maps.read_maps(pid) if mapping.path.startswith("/"))
+    for mapping in islice(files, _MAX_FILES):
+        elf = None if mapping.file in seen else maps.open_elf(pid, mapping)
+        if elf is None:
             continue
-        seen.add(mapping.file)
-        elf = maps.open_elf(pid, mapping)
-        relocations = elf.relocations(SYMBOL) if elf else []
-        bias = elf.bias(mapping.start, mapping.offset) if elf else None
-        if bias is None:
+        relocations = elf.relocations(SYMBOL)
+        bias = elf.bias(mapping.start, mapping.offset)
+        if bias is None or not relocations:
+            seen.add(mapping.file)
             continue
+        # Until the loader has filled them in there is nothing in their places.
         for relocation in relocations:
             try:
                 found = _resolve(memory, relocation.type, bias + relocation.address)
@@ -62,9 +65,10 @@ def find_thread_record(
 
 
 def _resolve(memory: Memory, kind: int, slot: int) -> ThreadRecord | None:
-    """What the loader wrote for a relocation."""
+    """What the loader wrote for a relocation; None if it has not yet."""
     if kind == _TPOFF64:
-        return ThreadRecord(0, memory.i64(slot))
+        offset = memory.i64(slot)
+        return ThreadRecord(0, offset) if _STATIC_MIN < offset < 0 else None
     if kind == _DTPMOD64:
         module, offset = memory.u64(slot), memory.u64(slot + 8)
     elif kind == _TLSDESC:
