@@ -40,6 +40,10 @@ _MAX_NOTES = 1 << 12
 _MAX_TABLE = 4096
 _MAX_SYMBOL_TABLES = 4
 """Of a type: linkers make one."""
+_MAX_PLACES = 64
+"""Of a name within the names of all symbols."""
+_MAX_RELOCATION_TABLES, _MAX_RELOCATIONS = 16, 1 << 20
+"""Linkers make two; a very large library has half as many in one."""
 _U64 = (1 << 64) - 1
 
 
@@ -268,54 +272,54 @@ class Elf:
         puts out of the way, `name.cold`, is a part of one of these.
         """
         found: set[int] = set()
-        wanted = name.encode()
         for table, strings_at, strings_size in self._symbol_tables(_SHT_SYMTAB):
-            functions = table[(table["info"] & 0xF == _STT_FUNC) & (table["section"] != 0)]
-            at = strings_at - 1
-            for _ in range(_MAX_TABLE):
-                at = self._data.find(wanted, at + 1, strings_at + strings_size)
-                if at < 0:
-                    break
-                rest = self._string(at).removeprefix(name)
+            names = []
+            for place in self._places(name.encode(), strings_at, strings_size):
+                rest = self._string(strings_at + place).removeprefix(name)
                 if not rest or (rest[0] == "." and not rest.startswith(".cold")):
-                    hits = functions[functions["name"] == at - strings_at]
-                    found.update(hits["value"].tolist())
+                    names.append(place)
+            named = table[np.isin(table["name"], names)]
+            functions = named[(named["info"] & 0xF == _STT_FUNC) & (named["section"] != 0)]
+            found.update(functions["value"].tolist())
         return sorted(found)
 
     def relocations(self, name: str) -> list[Relocation]:
         """Relocations against a dynamic symbol."""
-        found = []
+        found: list[Relocation] = []
         for table, strings_at, strings_size in self._symbol_tables(_SHT_DYNSYM):
             index = self._index(table, strings_at, strings_size, name)
             if index is None:
                 continue
-            for section in self._sections:
+            tables = (section for section in self._sections if section[1] == _SHT_RELA)
+            for section in islice(tables, _MAX_RELOCATION_TABLES):
                 offset, size = section[4], section[5]
-                if section[1] != _SHT_RELA or offset + size > len(self._data):
+                if offset + size > len(self._data):
                     continue
-                n = min(size // _RELOCATION.itemsize, _MAX_SYMBOLS)
+                n = min(size // _RELOCATION.itemsize, _MAX_RELOCATIONS)
                 rows = self._array(_RELOCATION, n, offset)
                 found += [
                     Relocation(int(r["address"]), int(r["info"]) & 0xFFFFFFFF, int(r["addend"]))
-                    for r in rows[rows["info"] >> 32 == index][:_MAX_TABLE]
+                    for r in rows[rows["info"] >> 32 == index][: _MAX_TABLE - len(found)]
                 ]
+            break
         return found
 
     def _index(
         self, table: NDArray[Any], strings_at: int, strings_size: int, name: str
     ) -> int | None:
         """Index of the first defined symbol of that name."""
-        wanted = name.encode() + b"\0"
-        at = strings_at
-        for _ in range(_MAX_TABLE):
-            at = self._data.find(wanted, at, strings_at + strings_size)
+        names = list(self._places(name.encode() + b"\0", strings_at, strings_size))
+        hits = np.flatnonzero(np.isin(table["name"], names) & (table["section"] != 0))
+        return int(hits[0]) if len(hits) else None
+
+    def _places(self, wanted: bytes, strings_at: int, strings_size: int) -> Iterator[int]:
+        """Where these bytes are within strings; the first _MAX_PLACES."""
+        at = strings_at - 1
+        for _ in range(_MAX_PLACES):
+            at = self._data.find(wanted, at + 1, strings_at + strings_size)
             if at < 0:
-                return None
-            hits = np.flatnonzero((table["name"] == at - strings_at) & (table["section"] != 0))
-            if len(hits):
-                return int(hits[0])
-            at += 1
-        return None
+                return
+            yield at - strings_at
 
     def address_of(self, offset: int) -> int | None:
         """Address that a file offset is linked at; None outside of what is mapped."""

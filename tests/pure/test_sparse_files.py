@@ -24,7 +24,7 @@ from sltrace.target.python import statics
 from sltrace.target.python.objects import Objects
 
 HUGE = 100 << 30
-_SYMTAB, _STRTAB, _PROGBITS = 2, 3, 1
+_SYMTAB, _STRTAB, _RELA, _DYNSYM, _PROGBITS = 2, 3, 4, 11, 1
 _HEAD, _NAMES_AT, _CONTENTS_AT = 64, 4096, 1 << 16
 
 
@@ -108,6 +108,44 @@ def test_symbols_are_looked_for_in_so_many_tables(tmp_path: Path) -> None:
     looked = [call.args[1:] for call in find.call_args_list]
     assert 0 < len(looked) < 10
     assert all(end - start <= MAX_SEARCHED + 1 for start, end in looked)
+
+
+def test_a_name_is_looked_for_in_so_many_places(tmp_path: Path) -> None:
+    """Strings may be full of it, and each place would be looked for among all symbols."""
+    full = b"\0" + b"f\0" * 30_000
+    symbol = struct.pack("<IBBHQQ", 1, 2, 0, 0, 0, 0)
+    sections = [(".symtab", _SYMTAB, symbol * 100), (".strtab", _STRTAB, full)]
+    path = sparse(tmp_path / "x", sections)
+    with (
+        path.open("rb") as file,
+        mock.patch("sltrace.symbols.elf._MAX_SYMBOLS", 100),
+        mock.patch.object(FileBytes, "find", autospec=True, side_effect=FileBytes.find) as find,
+    ):
+        elf = Elf.from_file(file)
+        assert elf.symbol("f") is None
+        assert elf.functions("f") == []
+    assert 0 < find.call_count < 200
+
+
+def test_relocations_are_looked_for_in_so_many_tables(tmp_path: Path) -> None:
+    symbol = struct.pack("<IBBHQQ", 1, 2, 0, 1, 0, 0)
+    relocation = struct.pack("<QQq", 7, 1 << 32 | 18, 0)
+    full = [(f".rela{n}", _RELA, relocation * 1000) for n in range(30)]
+    path = sparse(
+        tmp_path / "x",
+        [(".dynsym", _DYNSYM, bytes(24) + symbol), (".dynstr", _STRTAB, b"\0f\0"), *full],
+    )
+    with (
+        path.open("rb") as file,
+        mock.patch("sltrace.symbols.elf._MAX_SYMBOLS", 2),
+        mock.patch("sltrace.symbols.elf._MAX_RELOCATIONS", 1000),
+        mock.patch("sltrace.symbols.elf.MAX_SEARCHED", 3),
+        mock.patch.object(Elf, "_array", autospec=True, side_effect=Elf._array) as array,
+    ):
+        found = Elf.from_file(file).relocations("f")
+    assert array.call_count < 20
+    assert {(r.address, r.type) for r in found} == {(7, 18)}
+    assert 1000 < len(found) <= 4096
 
 
 def test_an_interpreters_file_is_searched_up_to_a_limit(tmp_path: Path) -> None:
