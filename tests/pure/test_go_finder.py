@@ -18,7 +18,7 @@ from sltrace.target.go.process import GoProcess, Identity, identify
 
 
 def _identity(pid: int) -> Identity:
-    return Identity(pid, "/svc", "go1.99.3", "", {})
+    return Identity(pid, "/svc", "go1.99.3", "")
 
 
 def _refuse(_identity: Identity) -> GoProcess:

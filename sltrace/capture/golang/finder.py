@@ -202,8 +202,7 @@ class Finder:
                 self.left_out += 1
                 break
             self._libraries_in_all += 1
-            info = library.info
-            identity = Identity(pid, library.path, info.version, library.build_id, info.modules)
+            identity = Identity(pid, library.path, library.info.version, library.build_id)
             found.refused.append((identity, _LIBRARY))
         return True
 

@@ -1,8 +1,8 @@
-"""Go version and modules of an executable, from its build info (debug/buildinfo in Go)."""
+"""Go version of an executable, and how it was built: its build info (debug/buildinfo in Go)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sltrace.target.go.errors import NotGoError
 from sltrace.target.go.image import Image
@@ -23,12 +23,10 @@ class BuildInfo:
 
     Attributes:
         version: As `go1.26.6`; may carry more, as experiments.
-        modules: Version of each module linked in, by path.
         mode: As `plugin` (go help buildmode); empty where it does not tell.
     """
 
     version: str
-    modules: dict[str, str] = field(default_factory=dict)
     mode: str = ""
 
 
@@ -60,7 +58,7 @@ def parse(blob: bytes) -> BuildInfo:
     raw, _ = _string(blob, position)
     # Between two markers of 16 bytes.
     lines = raw[16:-16].decode(errors="replace").splitlines()
-    return BuildInfo(version.decode(errors="replace")[:100], _modules(lines), _mode(lines))
+    return BuildInfo(version.decode(errors="replace")[:100], _mode(lines))
 
 
 def _string(blob: bytes, position: int) -> tuple[bytes, int]:
@@ -75,16 +73,6 @@ def _string(blob: bytes, position: int) -> tuple[bytes, int]:
             break
     length = min(length, _MAX_STRING)
     return blob[position : position + length], position + length
-
-
-def _modules(lines: list[str]) -> dict[str, str]:
-    """Lines `dep`, path and version, tab-separated."""
-    found: dict[str, str] = {}
-    for line in lines:
-        kind, path, version, *_ = [*line.split("\t"), "", "", ""]
-        if kind in ("dep", "=>") and path:
-            found[path] = version
-    return found
 
 
 def _mode(lines: list[str]) -> str:

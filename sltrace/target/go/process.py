@@ -43,14 +43,12 @@ class Identity:
         exe: Path of its executable, as the kernel says.
         version: As `go1.26.6`.
         build_id: GNU build id, hex; empty if it has none.
-        modules: Versions of the modules in it.
     """
 
     pid: int
     exe: str
     version: str
     build_id: str
-    modules: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -160,7 +158,7 @@ def identify(pid: int) -> Identity:
         if not packed.is_packed(Image.from_file(path)):
             return _identity(pid, path, exe)
         info = packed.buildinfo_in_memory(pid)
-        return Identity(pid, exe, info.version, "", info.modules)
+        return Identity(pid, exe, info.version, "")
     except OSError as err:
         raise UnknownError(str(err)) from err
     except ElfError as err:
@@ -178,7 +176,7 @@ def program_of(path: str, pid: int) -> Identity | None:
 def _identity(pid: int, file: Path, exe: str) -> Identity:
     image = Image.from_file(file)
     info = read_buildinfo(image)
-    return Identity(pid, exe, info.version, Elf(image.data).build_id, info.modules)
+    return Identity(pid, exe, info.version, Elf(image.data).build_id)
 
 
 def look_into(identity: Identity) -> GoProcess:
