@@ -6,6 +6,7 @@ import struct
 import time
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sltrace.capture.golang import sampler, samplerthread, stackwalk
+from sltrace.capture.golang.rows import NEW, PREEMPTED, Reasons
 from sltrace.capture.golang.sampler import Sampler
 from sltrace.capture.golang.samplerthread import SamplerThread
+from sltrace.symbols.elf import ElfError
 from sltrace.target.go.memory import Memory, UnreadableError
 from sltrace.target.go.offsets import OFFSETS
 from sltrace.target.go.process import GoProcess
@@ -131,6 +134,55 @@ def test_a_hold_is_what_is_sure(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(holds) == [now + 600 * ms, now + 1900 * ms]
     assert 400 * ms < holds[now + 600 * ms] <= 600 * ms
     assert holds[now + 1900 * ms] == 700 * ms
+
+
+class Growing(Memory):
+    """Of a process that makes Ps and goroutines; places for them are there first."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.ps = [0x9000, 0]
+        self.goroutines = 10
+
+    def read(self, address: int, size: int) -> bytes:
+        # What is at the old place stays as it was.
+        self.goroutines += 1
+        at = 0x100000 * self.goroutines
+        known = {
+            0x1000: (0x8000, len(self.ps)), 0x8000: self.ps, 0x2000: (at,),
+            0x3000: (self.goroutines,),
+        }.get(address, ())  # fmt: skip
+        if address >= 0x100000 and size > 8 * (address // 0x100000):
+            raise UnreadableError("beyond its end")
+        return struct.pack(f"<{len(known)}Q", *known).ljust(size, b"\0")
+
+    def pieces(
+        self, addresses: NDArray[np.uint64], size: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        return np.zeros((len(addresses), size), np.uint8), np.ones(len(addresses), bool)
+
+
+def test_what_grows_while_it_is_read() -> None:
+    memory = Growing()
+    looking = Sampler(strange(max(OFFSETS), memory))
+    looking.tick(1)
+    assert looking._ps.tolist() == [0x9000, 0]
+    memory.ps = [0x9000, 0xA000]
+    looking.tick(2)
+    assert looking._ps.tolist() == [0x9000, 0xA000]
+    looking.scan(3)
+
+
+def test_reasons_of_a_table_that_has_none_of_the_functions() -> None:
+    process = SimpleNamespace(
+        table=SimpleNamespace(function=lambda _: None, is_start=lambda at: at < 5),
+        image=SimpleNamespace(read=mock.Mock(side_effect=ElfError("nothing there"))),
+        bias=0,
+        reasons=["", "sleep"],
+    )
+    reasons = Reasons(cast(GoProcess, process))
+    found = reasons.of(np.array([4, 100], np.uint64), np.array([1, 1], np.uint8))
+    assert [reasons.words[code] for code in found] == [NEW, PREEMPTED]
 
 
 def test_frames_at_the_end_of_the_address_space() -> None:

@@ -52,7 +52,8 @@ class Reasons:
                  "runtime.goyield": 2, "runtime.goschedIfBusy": 2,
                  "runtime.exitsyscall": 3}  # fmt: skip
         found = [(table.function(n), code) for n, code in known.items()]
-        ranges = sorted((f[0], f[1], code) for f, code in found if f)
+        # A damaged table may have none of them: nothing is within the last.
+        ranges = sorted((f[0], f[1], code) for f, code in found if f) or [(0, 0, 0)]
         self._starts = np.array([r[0] for r in ranges], np.int64)
         self._ends = np.array([r[1] for r in ranges], np.int64)
         self._codes = np.array([r[2] for r in ranges], np.int64)

@@ -125,8 +125,9 @@ class Sampler:
             return int(struct.unpack_from("<i", head, at)[0])
 
         start, count = memory.words(process.variables.allp + process.bias, 2).tolist()
-        if (start, count) != self._allp:
-            # The runtime never lets go of a P, nor puts another in its place.
+        if (start, count) != self._allp or not self._ps.all():
+            # The runtime never lets go of a P, nor puts another in its place; where it makes more,
+            # it has places for them first.
             self._ps = memory.words(start, min(count, MAX_PS))
             self._allp = start, count
         # Whole: one call for 2.5 kB a P takes less than three for what is used of them.
@@ -241,8 +242,9 @@ class Sampler:
     def _goroutines(self, now: int, since: int) -> Scan:
         process = self.process
         memory, v = process.memory, process.variables
-        start = int(memory.words(v.allgs + process.bias, 1)[0])
+        # In this order, as it only grows, and moves when it does.
         count = min(int(memory.words(v.allgs_len + process.bias, 1)[0]), MAX_GOROUTINES)
+        start = int(memory.words(v.allgs + process.bias, 1)[0])
         pointers = memory.words(start, count)
         chosen = pointers
         if count > GOROUTINES_SCANNED:
