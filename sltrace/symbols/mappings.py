@@ -14,6 +14,7 @@ import sys
 import time
 from array import array
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -35,6 +36,8 @@ _MAX_VDSO = 1 << 20
 _MAX_KEPT = 128 << 20
 """Bytes of what is known of processes that are gone: 60,000 that have a few libraries."""
 _MAPPING_BYTES = 200
+_MAX_PROGRAMS = 64
+"""That one process was before: each address of one is looked up in all of them."""
 _AGAIN_NS, _MAX_AGAIN_NS = 1_000_000_000, 8_000_000_000
 """How soon mappings are read again, which takes 3 ms of a Python process: twice as late each time
 that nothing was new. Without frame pointers stacks end in addresses that are nowhere."""
@@ -103,6 +106,7 @@ class MappingRecorder:
         self.refused_processes = 0
         """Processes that are gone and were too many: their addresses have no names."""
         self._kept = 0
+        self._programs: Counter[int] = Counter()
 
     def observe(self, pid: int, addresses: list[int]) -> list[Mapping]:
         """Makes sure the mappings of these addresses are known, if they can be.
@@ -143,9 +147,13 @@ class MappingRecorder:
     def executed(self, pid: int) -> None:
         """The process is another program from now on, with other files at the same addresses."""
         before = self.processes.pop(pid, None)
+        if before and before.addresses and self._programs[pid] >= _MAX_PROGRAMS:
+            self.refused_processes += 1
+            return
         if before and not before.exited:
             self._ended(before)
         if before and before.addresses:
+            self._programs[pid] += 1
             self.replaced.append(before)
 
     def _ended(self, process: Process) -> None:

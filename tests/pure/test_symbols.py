@@ -292,6 +292,22 @@ def test_processes_that_are_gone_are_kept_within_bounds(
     assert recorder.refused_processes == 300 - len(kept)
 
 
+def test_programs_of_one_process_are_kept_within_bounds() -> None:
+    """Of each address all of them are asked, and a process may execute itself again and again."""
+    recorder = MappingRecorder(Path("/nowhere"))
+    for number in range(1000):
+        recorder.observe(7, [number << 20])
+        recorder.executed(7)
+    recorder.observe(8, [1])
+    recorder.executed(8)
+    recorder.observe(7, [5])
+    recorder.finish()
+    found = list(user_frames(recorder))
+    assert len([f for f in found if f["pid"] == 7]) == 64 + 1
+    assert len([f for f in found if f["pid"] == 8]) == 1
+    assert recorder.refused_processes == 1000 - 64
+
+
 def test_a_first_thread_that_ends_for_an_exec_is_no_end_of_the_process() -> None:
     events = [(10, 7, 7, EXIT), (11, 7, 7, EXEC), (10, 8, 8, EXEC), (11, 8, 8, EXIT)]
     events += [(12, 10, 9, EXIT)]
