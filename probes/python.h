@@ -60,7 +60,7 @@ struct python_process {
  * space found other code where it knew some. */
 struct python_maybe {
 	u8 pid[PYTHON_MAYBE];
-	u8 epoch[PYTHON_MAYBE];
+	u32 epoch[PYTHON_MAYBE];
 };
 
 #define PYTHON_DEPTH 128

@@ -255,3 +255,22 @@ def test_code_that_is_met_at_once_is_bounded(
     monkeypatch.setattr("time.monotonic_ns", lambda: watched._now)
     watched.later()
     assert watched.add((100, [addresses[-1]])) == {100: [("fresh", 1)]}
+
+
+def test_a_process_that_always_has_other_code_is_renewed_ever_less_often(watched: Watched) -> None:
+    """But again and again, and after the last change."""
+    told = 0
+    for turn in range(1000):
+        watched.heap.put(0x1000, f"f{turn}")
+        watched.later()
+        watched.add((1 + turn, [0x1000]))
+        told += watched.table.check_some({1}) == {1}
+    assert 55 < told < 75
+    for _ in range(100):
+        watched.later()
+        told += watched.table.check_some({1}) == {1}
+    assert 56 < told < 77
+    watched.later()
+    for _ in range(200):
+        watched.later()
+        assert watched.table.check_some({1}) == set()

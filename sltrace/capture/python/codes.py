@@ -30,6 +30,10 @@ of a service, all at once, has a tenth of a kB each."""
 MAX_NS = 250_000_000
 """CPU time for looking at code in each lot: twenty thousand objects, more than a process has."""
 
+RENEWED_NS, MAX_RENEWED_NS = 50_000_000, 60_000_000_000
+"""How much later each time, and how late at most, stacks are handed over again of a process that
+has other code: there is room for so many stacks, of all processes."""
+
 Memories = Callable[[int], list[tuple[Memory, Interpreter]]]
 
 
@@ -69,6 +73,7 @@ class Codes:
         self._tables, self._left_ns = MAX_TABLES, MAX_NS
         self._turn: deque[int] = deque()
         self._changed: set[int] = set()
+        self._renewals: dict[int, tuple[int, int]] = {}
         self.unreadable = 0
         """How often none was to be read at an address."""
         self.replaced = 0
@@ -124,7 +129,8 @@ class Codes:
             pids: Processes that are there.
 
         Returns:
-            Those of which any check since the last call found code that is no more.
+            Those of which any check since they were told last found code that is no more, ever
+            less often of each.
         """
         if not self._turn:
             self._turn.extend(pid for pid in pids if self._known.get(pid))
@@ -136,8 +142,15 @@ class Codes:
             self.check(pid, oldest)
             # What is merely gone is no frame that could not be read.
             self.unreadable = unreadable
-        changed, self._changed = self._changed, set()
-        return changed
+        told: set[int] = set()
+        for pid in self._changed:
+            times, from_ns = self._renewals.get(pid, (0, 0))
+            if self._since_ns >= from_ns:
+                after_ns = min((times + 1) * RENEWED_NS, MAX_RENEWED_NS)
+                self._renewals[pid] = times + 1, self._since_ns + after_ns
+                told.add(pid)
+        self._changed -= told
+        return told
 
     def at(self, pid: int, address: int, key: bytes) -> Code | None:
         """The code at an address that was checked; a frame is named by it from now on."""

@@ -212,10 +212,9 @@ class PythonProbes:
         return self._object.maps["python_processes"].fd
 
     def renew_stacks(self, pid: int) -> None:
-        """From here on each stack of a process is handed over again; at most 255 times."""
-        at = pid % len(self._epochs)
-        if not self._closed and self._epochs[at] < np.iinfo(np.uint8).max:
-            self._epochs[at] += 1
+        """From here on each stack of a process is handed over again."""
+        if not self._closed:
+            self._epochs[pid % len(self._epochs)] += 1
 
     def counters(self) -> NDArray[np.uint64]:
         """Counter values now; shape (CPUs, counters)."""
