@@ -162,6 +162,31 @@ def test_a_program_that_could_not_be_read_may_have_python(monkeypatch: pytest.Mo
             running.kill()
 
 
+def test_looking_for_trace_ids_takes_no_more_than_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of many workers takes 5 ms; all get their turn."""
+    now = used = 0
+    looks: list[int] = []
+    monkeypatch.setattr(time, "monotonic_ns", lambda: now)
+    monkeypatch.setattr(time, "thread_time_ns", lambda: used)
+
+    def look(_targets: Targets, target: Target, now: int) -> None:
+        nonlocal used
+        used += 5_000_000
+        looks.append(target.pid)
+        target.next_look_ns = now + SECOND
+
+    monkeypatch.setattr(Targets, "_look_for_traces", look)
+    watched = Targets(nothing, nothing, np.dtype(float), nothing)
+    for pid in range(100):
+        target = Target(pid, named=True, from_ns=0, python=interpreter(), settled=True)
+        watched.current[pid] = target
+    for half_second in range(1, 41):
+        now = half_second * SECOND // 2
+        watched.look()
+    assert len(looks) == 40 * 5
+    assert sorted(looks[:100]) == sorted(looks[100:]) == list(range(100))
+
+
 @pytest.mark.parametrize("version", ["3.10", "3.11"])
 def test_the_gil_may_be_held_by_a_thread_of_another_interpreter(version: str) -> None:
     """As in mod_wsgi and uWSGI: before 3.12 all interpreters share it."""

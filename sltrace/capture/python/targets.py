@@ -7,6 +7,7 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ FORK, EXEC, EXIT = 1, 2, 3
 """enum python_event_kind in probes/python.h"""
 MAX_TARGETS = 1024
 MAX_LOOK_NS = 20_000_000
-"""CPU time for looking at new programs, each half second."""
+"""CPU time for looking at new programs, each half second, and as much for trace ids of others."""
 _PATIENCE_NS = 10_000_000_000
 _LOOK_NS = 1_000_000_000
 _PASSING_NS = 1_000_000_000
@@ -126,14 +127,20 @@ class Targets:
                 target.settled = target.foreign = True
             else:
                 self._examine(target)
-        for target in list(self.current.values()):
-            if (
-                target.settled
-                and target.python
-                and not target.complete
-                and now >= target.next_look_ns
-            ):
-                self._look_for_traces(target, now)
+        due = [
+            target
+            for target in self.current.values()
+            if target.settled
+            and target.python
+            and not target.complete
+            and now >= target.next_look_ns
+        ]
+        enough = time.thread_time_ns() + MAX_LOOK_NS
+        # Who has waited longest first: of a thousand workers each gets its turn.
+        for target in sorted(due, key=attrgetter("next_look_ns")):
+            if time.thread_time_ns() > enough:
+                break
+            self._look_for_traces(target, now)
 
     def with_greenlets(self) -> set[int]:
         """Processes in which ddtrace's record of a thread is, by now, of another greenlet.
