@@ -8,9 +8,10 @@ hostile: sizes and counts are bounded, and whatever pyelftools stumbles on makes
 from __future__ import annotations
 
 import io
-import re
 import struct
+from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from sltrace.target.go import offsets as fixed
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
 _MAX_UNITS = 1 << 16
 _MAX_CANDIDATES = 64
+_MAX_HITS = 1 << 12
+"""Of a name, at the end of whatever."""
+_MAX_ABBREV = 1 << 16
+"""Go's are 600 bytes; linkers put them before those of C."""
 _MAX_MEMBERS = 512
 _STRUCTURE, _TYPEDEF, _MEMBER = "DW_TAG_structure_type", "DW_TAG_typedef", "DW_TAG_member"
 _LABEL_LIST_BYTES = 24
@@ -65,12 +70,11 @@ def offsets_of(image: Image) -> Offsets | None:
     Raises:
         DwarfError: It cannot be read, or the runtime is not built as those known.
     """
-    raw = {name: section_of(image, name) for name in ("info", "abbrev", "str", "line_str")}
-    info, abbrev = raw["info"], raw["abbrev"]
+    info, abbrev = section_of(image, "info"), section_of(image, "abbrev")
     if not info or not abbrev:
         return None
     try:
-        reader = _Reader(info, raw)
+        reader = _Reader(info, abbrev[:_MAX_ABBREV])
         layouts = {name: reader.structure(f"runtime.{name}") for name in _STRUCTURES}
         return _offsets(layouts, _labels_are_map(reader))
     except DwarfError:
@@ -158,13 +162,14 @@ class _Reader:
 
     Args:
         info: The section of all entries.
-        raw: The other sections.
+        abbrev: The abbreviations; Go's units have one table of them, and no strings elsewhere.
     """
 
-    def __init__(self, info: bytes, raw: dict[str, bytes | None]) -> None:
+    def __init__(self, info: bytes, abbrev: bytes) -> None:
         self._info = info
-        self._dwarf = _dwarf_info(raw)
+        self._dwarf = _dwarf_info({"info": info, "abbrev": abbrev})
         self._units = list(_unit_starts(info))
+        self._table: int | None = None
 
     def structure(self, name: str) -> Layout:
         """Members of a structure.
@@ -181,13 +186,16 @@ class _Reader:
         return next(self._named(name, tag), None) is not None
 
     def _named(self, name: str, tag: str) -> Iterator[tuple[CompileUnit, DIE]]:
-        """An entry is the number of its abbreviation, below 128, and its name."""
+        """Entries of that name."""
         text = name.encode()
-        found = re.finditer(rb"[\x01-\x7f]" + re.escape(text) + rb"\x00", self._info)
-        for _, match in zip(range(_MAX_CANDIDATES), found, strict=False):
-            unit = self._unit_at(match.start())
+        for at in islice(self._places(text), _MAX_CANDIDATES):
+            unit = self._unit_at(at)
+            # To read a table takes a hundred times its bytes.
+            self._table = unit["debug_abbrev_offset"] if self._table is None else self._table
+            if unit["debug_abbrev_offset"] != self._table:
+                continue
             try:
-                die = unit.get_DIE_from_refaddr(match.start())
+                die = unit.get_DIE_from_refaddr(at)
                 said = die.attributes.get("DW_AT_name")
             except Exception:
                 # No entry begins there: the pointer types of the same name have a * before it.
@@ -195,9 +203,19 @@ class _Reader:
             if die.tag == tag and said is not None and said.value == text:
                 yield unit, die
 
+    def _places(self, text: bytes) -> Iterator[int]:
+        """Where an entry may be: the number of its abbreviation, below 128, and its name."""
+        at = 0
+        for _ in range(_MAX_HITS):
+            at = self._info.find(text + b"\0", at + 1)
+            if at < 0:
+                return
+            if 0 < self._info[at - 1] < 128:
+                yield at - 1
+
     def _unit_at(self, offset: int) -> CompileUnit:
-        start = max((s for s in self._units if s <= offset), default=0)
-        return self._dwarf.get_CU_at(start)
+        at = bisect_right(self._units, offset) - 1
+        return self._dwarf.get_CU_at(self._units[at] if at >= 0 else 0)
 
     def _members(self, unit: CompileUnit, die: DIE) -> Layout:
         size = die.attributes.get("DW_AT_byte_size")
@@ -231,7 +249,7 @@ def _unit_starts(info: bytes) -> Iterator[int]:
         at += 4 + length
 
 
-def _dwarf_info(raw: dict[str, bytes | None]) -> DWARFInfo:
+def _dwarf_info(raw: dict[str, bytes]) -> DWARFInfo:
     # Only here: it takes a tenth of a second, and few processes need it.
     from elftools.dwarf.dwarfinfo import DebugSectionDescriptor, DwarfConfig, DWARFInfo
 
@@ -244,10 +262,9 @@ def _dwarf_info(raw: dict[str, bytes | None]) -> DWARFInfo:
         )
     )  # fmt: skip
     for name, data in raw.items():
-        if data is not None:
-            sections[f"debug_{name}"] = DebugSectionDescriptor(
-                io.BytesIO(data), name, None, len(data), 0
-            )
+        sections[f"debug_{name}"] = DebugSectionDescriptor(
+            io.BytesIO(data), name, None, len(data), 0
+        )
     return DWARFInfo(
         DwarfConfig(little_endian=True, machine_arch="x64", default_address_size=8),
         gnu_debugaltlink_sec=None,
