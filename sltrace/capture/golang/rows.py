@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +32,10 @@ _STW_REASONS = ["stopping for GC", "stopping for other", "GC", "other"]
 _CALL = b"\xe8"
 """Of x86, with 4 bytes of how far behind itself it goes."""
 _MAX_PLACES = 1 << 12
+_PIECE = 1 << 16
+"""Rows of frames at once: each is 0.5 kB of memory before it is one."""
+MAX_NAMING_NS = 60_000_000_000
+"""CPU time for files and lines of addresses: at 0.1 ms each for twice as many as there may be."""
 NEW, PREEMPTED, YIELDED, CALLED = "new goroutine", "preempted", "yielded", "system call"
 """Why a goroutine that was not parked had stopped."""
 
@@ -162,29 +168,42 @@ def _reasons(
     return named(column, list(numbers))
 
 
-def frames(process: GoProcess, addresses: Iterable[int]) -> pa.Table:
-    """Rows of `frames`: function, file and line of each address."""
+def frames(
+    found: Iterable[tuple[GoProcess, Collection[int]]], cpu_ns: int = MAX_NAMING_NS
+) -> Iterator[pa.Table]:
+    """Rows of `frames`, piece by piece: function, file and line of each address of each process.
+
+    Args:
+        found: Processes and the addresses of each.
+        cpu_ns: CPU time for files and lines; what comes later has only its function.
+    """
     import pyarrow as pa
 
-    rows = []
-    for address in sorted(addresses):
-        # A return address is behind its call.
-        where = process.table.locate(address - 1 - process.bias)
-        rows.append(
-            {
-                "space": "go",
-                "pid": process.pid,
-                "program": process.program,
-                "address": address,
-                "name": where.function if where else "[outside of Go code]",
-                "module": process.identity.exe.rpartition("/")[2],
-                "build_id": process.identity.build_id,
-                "language": "go",
-                "file": where.file or None if where else None,
-                "line": where.line or None if where else None,
-            }
-        )
-    return pa.Table.from_pylist(rows, schema=arrow_schema("frames"))
+    enough = time.thread_time_ns() + cpu_ns
+    rows = (
+        _frame(process, address, placed=time.thread_time_ns() < enough)
+        for process, addresses in found
+        for address in sorted(addresses)
+    )
+    while piece := list(islice(rows, _PIECE)):
+        yield pa.Table.from_pylist(piece, schema=arrow_schema("frames"))
+
+
+def _frame(process: GoProcess, address: int, *, placed: bool) -> dict[str, Any]:
+    # A return address is behind its call.
+    where = process.table.locate(address - 1 - process.bias, placed=placed)
+    return {
+        "space": "go",
+        "pid": process.pid,
+        "program": process.program,
+        "address": address,
+        "name": where.function if where else "[outside of Go code]",
+        "module": process.identity.exe.rpartition("/")[2],
+        "build_id": process.identity.build_id,
+        "language": "go",
+        "file": where.file or None if where else None,
+        "line": where.line or None if where else None,
+    }
 
 
 Told = tuple[Identity, int | None, str, int, int | None]

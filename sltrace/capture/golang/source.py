@@ -206,9 +206,13 @@ class GoSource:
     def finish(self) -> Rows:
         """What was drained last, and the names of all addresses."""
         yield from self.rows()
-        for number, addresses in self._stacks.addresses.items():
-            if number in self._samplers:
-                yield "frames", go_rows.frames(self._samplers[number].process, addresses)
+        found = (
+            (self._samplers[number].process, addresses)
+            for number, addresses in self._stacks.addresses.items()
+            if number in self._samplers
+        )
+        for table in go_rows.frames(found):
+            yield "frames", table
 
     def targets(self) -> Sequence[pa.Table]:
         """What became of each process; refused for now are those that are asked again."""

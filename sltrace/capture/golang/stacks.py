@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from sltrace.capture.stacks import inner, stack_rows
 from sltrace.target.go.process import GoProcess
 
 MAX_STACKS = 1 << 18
+MAX_ADDRESSES = 1 << 18
+"""In all of them: each is named at the end, in 0.1 ms. Only a very large program has more calls."""
 
 
 class GoStacks:
@@ -27,11 +29,12 @@ class GoStacks:
     def __init__(self) -> None:
         self.addresses: dict[int, set[int]] = {}
         self._seen = Seen(MAX_STACKS)
+        self._known = self._refused = 0
 
     @property
     def refused(self) -> int:
-        """Stacks that were too many."""
-        return self._seen.refused
+        """Stacks that were too many, or had too many addresses between them."""
+        return self._seen.refused + self._refused
 
     def recorded(self, records: NDArray[Any]) -> Rows:
         """Rows for those of `struct go_stack` that are new."""
@@ -39,11 +42,10 @@ class GoStacks:
         if not len(fresh):
             return
         depth = np.minimum(fresh["depth"], fresh["addresses"].shape[1])
+        each = zip(*(c.tolist() for c in (fresh["target"], fresh["addresses"], depth)), strict=True)
+        taken = np.array([self._takes(target, of[:deep]) for target, of, deep in each])
+        fresh, depth = fresh[taken], depth[taken]
         held = inner(fresh["addresses"], depth).astype(np.uint64)
-        of_frame = np.repeat(fresh["target"], depth)
-        for target in np.unique(of_frame).tolist():
-            mine = np.unique(held[of_frame == target]).tolist()
-            self.addresses.setdefault(target, set()).update(mine)
         rows = stack_rows(fresh, same("go", len(fresh)), depth, held)
         yield "stacks", rows.append_column("program", [fresh["program"].astype(np.int64)])
 
@@ -57,11 +59,11 @@ class GoStacks:
         import pyarrow as pa
 
         ids = np.fromiter(found, np.uint64, len(found))
-        fresh = ids[self._seen.new(ids)].tolist()
+        new = ids[self._seen.new(ids)].tolist()
+        fresh = [i for i in new if self._takes(process.number, found[i])]
         if not fresh:
             return
         addresses = [found[i] for i in fresh]
-        self.addresses.setdefault(process.number, set()).update(*addresses)
         yield (
             "stacks",
             pa.table(
@@ -74,3 +76,14 @@ class GoStacks:
                 }
             ),
         )
+
+    def _takes(self, number: int, addresses: Sequence[int]) -> bool:
+        """Notes the addresses of a stack of a process, if there is room."""
+        known = self.addresses.setdefault(number, set())
+        fresh = set(addresses) - known
+        if self._known + len(fresh) > MAX_ADDRESSES:
+            self._refused += 1
+            return False
+        known |= fresh
+        self._known += len(fresh)
+        return True
