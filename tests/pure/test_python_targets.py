@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from typing import Any
@@ -14,6 +17,7 @@ import pytest
 from sltrace.capture.python import targets
 from sltrace.capture.python.target import Target
 from sltrace.capture.python.targets import Targets
+from sltrace.names.proc import with_children
 from sltrace.symbols.mappings import MappingRecorder
 from sltrace.target.memory import Memory
 from sltrace.target.python import interpreter as finding
@@ -70,21 +74,39 @@ def test_a_child_of_one_that_is_still_looked_at_is_told_of(monkeypatch: pytest.M
 def test_what_a_worker_ran_can_be_read_in_its_parent_once_it_has_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Also if it was there before the recording; but not if it is another program since."""
-    found = {PID: interpreter(), 8: interpreter(), 9: replace(interpreter(), mapped="8-9")}
+    """Also if it was there before the recording; but not if it is another program since, or the
+    same one again, which may have its places for good."""
+    found = {pid: interpreter() for pid in (PID, 8, 10)}
+    found[9] = replace(interpreter(), mapped="8-9")
+    stacks = {PID: 1, 8: 1, 9: 1, 10: 2}
+    monkeypatch.setattr(targets, "_stack_of", stacks.__getitem__)
     monkeypatch.setattr(targets, "Memory", lambda pid: mock.Mock(pid=pid))
     monkeypatch.setattr(targets, "_is_command", lambda pid: False)
-    monkeypatch.setattr(targets, "parent_of", lambda pid: PID if pid in (8, 9) else 1)
+    monkeypatch.setattr(targets, "parent_of", lambda pid: PID if pid != PID else 1)
     monkeypatch.setattr(finding, "find", lambda pid, *_: found[pid])
     monkeypatch.setattr(Targets, "_look_for_traces", lambda *_: None)
     monkeypatch.setattr(Target, "described", lambda self, layout: np.zeros(1, layout))
     watched = Targets(nothing, nothing, np.dtype([("since_ns", "u8")]), nothing)
-    watched.start([PID, 8, 9])
+    watched.start([PID, 8, 9, 10])
     assert [m.pid for m, _ in watched.memories(8)] == [8, PID]
-    row = [(8, targets.EXIT, SECOND, 0), (9, targets.EXIT, SECOND, 0)]
+    row = [(pid, targets.EXIT, SECOND, 0) for pid in (8, 9, 10)]
     watched.feed(np.array(row, [(name, "u8") for name in ("pid", "kind", "ns", "parent")]))
     assert [m.pid for m, _ in watched.memories(8)] == [PID]
-    assert watched.memories(9) == []
+    assert watched.memories(9) == watched.memories(10) == []
+
+
+def test_the_stack_of_a_fork_is_where_its_parents_is() -> None:
+    code = "import os, time\nif os.fork(): os.write(1, b'0')\ntime.sleep(60)"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as running:
+        try:
+            assert running.stdout
+            running.stdout.read(1)
+            (child,) = with_children([running.pid])[1:]
+            assert targets._stack_of(child) == targets._stack_of(running.pid) > 0
+            assert targets._stack_of(os.getpid()) != targets._stack_of(running.pid)
+        finally:
+            os.killpg(running.pid, signal.SIGKILL)
 
 
 def test_ids_of_who_has_ended_are_doubted_until_its_last_rows_are_made(

@@ -268,7 +268,14 @@ class Targets:
         """Its parent, if it has that one's memory: a program's places differ from run to run."""
         parent = self.current.get(parent_of(target.pid))
         mine, its = target.python, parent and parent.python
-        is_fork = mine and its and (mine.mapped, mine.build_id) == (its.mapped, its.build_id)
+        is_fork = (
+            parent
+            and mine
+            and its
+            and (mine.mapped, mine.build_id) == (its.mapped, its.build_id)
+            # Of a program that is linked to fixed addresses only that differs.
+            and _stack_of(target.pid) == _stack_of(parent.pid)
+        )
         return parent if is_fork else None
 
     def _look_for_traces(self, target: Target, now: int) -> None:
@@ -335,6 +342,15 @@ def _is_command(pid: int) -> bool:
     except OSError:
         return False
     return int(stat.rpartition(")")[2].split()[1]) == os.getpid()
+
+
+def _stack_of(pid: int) -> int:
+    """Where the first thread's stack begins, by chance in each run of any program; 0 if unknown."""
+    try:
+        stat = Path("/proc", str(pid), "stat").read_text(errors="replace")
+        return int(stat.rpartition(")")[2].split()[25])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def _put_off(target: Target) -> bool:
