@@ -30,6 +30,16 @@ def test_refuses_versions_it_does_not_know(version: str) -> None:
         offsets_of(version)
 
 
+@pytest.mark.parametrize(
+    "version",
+    ["go1.26.6-X:boringcrypto", "go1.26.2 (Red Hat 1.26.2-2.el9_5) X:strictfipsruntime"],
+)
+def test_experiments_of_cryptography_change_no_offsets(version: str) -> None:
+    assert offsets_of(version) == OFFSETS[1, 26]
+    with pytest.raises(RefusedError, match="experiments"):
+        offsets_of(f"{version},greenteagc")
+
+
 def test_a_packed_program_is_one_of_go() -> None:
     """Its file tells nothing of it; who asks for it is to know why it is not looked into."""
     source = ROOT / "tests" / "go" / "programs" / "packed" / "packed.c"

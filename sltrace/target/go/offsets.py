@@ -110,6 +110,10 @@ OFFSETS = {
 }
 
 
+_HARMLESS = frozenset({"boringcrypto", "strictfipsruntime"})
+"""Experiments that are of cryptography only; distributions build with them."""
+
+
 def offsets_of(version: str) -> Offsets:
     """Offsets for a version as the executable names it.
 
@@ -123,8 +127,8 @@ def offsets_of(version: str) -> Offsets:
     number = (int(found[1]), int(found[2]))
     if number not in OFFSETS:
         raise RefusedError(f"it was built by {version}; {known}")
-    if "X:" in version:
-        raise RefusedError(
-            f"it was built by {version}: experiments change the runtime's structures"
-        )
+    # As "go1.26.6-X:boringcrypto" or "go1.22.9 (Red Hat 1.22.9-2.el9_5) X:strictfipsruntime".
+    _, _, experiments = version.partition("X:")
+    if experiments and not _HARMLESS.issuperset(experiments.strip().split(",")):
+        raise RefusedError(f"it was built by {version}: experiments may change its structures")
     return OFFSETS[number]
