@@ -257,7 +257,7 @@ class Targets:
                 target.close()
             return
         target.settled = True
-        target.foreign = False
+        target.foreign = target.refused = False
         target.why = ""
         target.parent = target.parent or self._forked_from(target)
         self._recognised(target.pid, target.python)
