@@ -168,6 +168,10 @@ class Budget:
         if kept := self._kept.get(number):
             kept.ended = True
 
+    def forget(self, number: int) -> None:
+        """Of one that has ended nothing more will be asked."""
+        self._kept.pop(number, None)
+
     def start(self) -> None:
         """Begins to watch, if that has not begun."""
         if not self._thread.ident:

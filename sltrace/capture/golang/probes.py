@@ -185,6 +185,12 @@ class GoProbes:
             self._past.update(one.runs)
             self.runs.forget(one.slot)
 
+    def forget(self, number: int) -> None:
+        """Of a process that `end` was called for nothing but its counts is kept."""
+        attached = self._attached.get(number)
+        if attached is not None and attached.runs is not None:
+            del self._attached[number]
+
     def _follow_spans(self, process: GoProcess, attached: Attached) -> str:
         """Attaches to where OpenTelemetry's SDK begins and ends spans; why it could not be."""
         for program, name in ((_SPAN_END, "span_end"), (_SPAN_BEGIN, "span_begin")):

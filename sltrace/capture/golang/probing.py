@@ -84,6 +84,16 @@ class Probing:
             if self.probes and not self._ended_ns:
                 self.probes.end(process)
 
+    def forget(self, process: GoProcess) -> None:
+        """Of one that has ended, and of which all was told."""
+        with self._lock:
+            if self.probes:
+                self.probes.forget(process.number)
+        if self._budget:
+            self._budget.forget(process.number)
+        self._reached.pop(process.number, None)
+        self._from_ns.pop(process.number, None)
+
     def reached(self, process: GoProcess) -> tuple[int, str]:
         """The level one is at, and why it is not the one asked for."""
         return self._reached.get(process.number, (0, ""))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from sltrace.capture.sources import Rows
 from sltrace.model import Flag, Kind
 from sltrace.symbols.elf import ElfError
 from sltrace.target.go.histograms import Shape
+from sltrace.target.go.image import Image
 from sltrace.target.go.offsets import TRACKED_ONE_IN
 from sltrace.target.go.process import GoProcess, Identity
 from sltrace.trace.schema import arrow_schema
@@ -63,10 +64,11 @@ class Reasons:
         self._starts = np.array([r[0] for r in ranges], np.int64)
         self._ends = np.array([r[1] for r in ranges], np.int64)
         self._codes = np.array([r[2] for r in ranges], np.int64)
-        self._image = process.image
-        self._switch = (table.function("runtime.mcall") or (0, 0))[0]
-        self._interrupted = table.function("runtime.asyncPreempt2") or (0, 0)
-        self._yields = lru_cache(_MAX_PLACES)(self._goes_on_behind_mcall)
+        switch = (table.function("runtime.mcall") or (0, 0))[0]
+        interrupted = table.function("runtime.asyncPreempt2") or (0, 0)
+        # Without itself in it, which would have it stay when it is not needed any more.
+        of_it = partial(_goes_on_behind_mcall, process.image, switch, interrupted)
+        self._yields = lru_cache(_MAX_PLACES)(of_it)
 
     def of(self, pcs: NDArray[np.uint64], reasons: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Which of the words, for each place to go on from and reason of the last park."""
@@ -80,17 +82,18 @@ class Reasons:
         parked = np.minimum(reasons.astype(np.int64), self._other - 1)
         return np.where(code == -1, parked, self._other + code)
 
-    def _goes_on_behind_mcall(self, at: int) -> bool:
-        """Whether that is behind a call of runtime.mcall: of runtime.Gosched, which is inlined."""
-        low, high = self._interrupted
-        if low <= at < high:
-            return False
-        try:
-            call = self._image.read(at - len(_CALL) - 4, len(_CALL) + 4)
-        except ElfError:
-            return False
-        to = at + int.from_bytes(call[len(_CALL) :], "little", signed=True)
-        return call.startswith(_CALL) and to == self._switch
+
+def _goes_on_behind_mcall(image: Image, switch: int, interrupted: tuple[int, int], at: int) -> bool:
+    """Whether that is behind a call of runtime.mcall: of runtime.Gosched, which is inlined."""
+    low, high = interrupted
+    if low <= at < high:
+        return False
+    try:
+        call = image.read(at - len(_CALL) - 4, len(_CALL) + 4)
+    except ElfError:
+        return False
+    to = at + int.from_bytes(call[len(_CALL) :], "little", signed=True)
+    return call.startswith(_CALL) and to == switch
 
 
 def waits(

@@ -84,7 +84,8 @@ class SamplerThread:
         # Before it looks: what comes meanwhile must not be lost.
         self._looking = False
         found, more = self._look()
-        self._samplers += found
+        # Those that have ended hold what nobody else does any more.
+        self._samplers = [s for s in self._samplers if s.ended_ns is None] + [*found]
         self._looking |= more
         return begin + max(TICK_S, _LOOKING_ONE_IN * (time.thread_time() - used))
 

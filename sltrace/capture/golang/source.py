@@ -16,6 +16,7 @@ from sltrace.capture.golang import cost
 from sltrace.capture.golang import rows as go_rows
 from sltrace.capture.golang.budget import DEFAULT_SHARE
 from sltrace.capture.golang.finder import Finder, Found
+from sltrace.capture.golang.past import Past
 from sltrace.capture.golang.probes import SPAN_KEYS, GoProbes
 from sltrace.capture.golang.probing import Probing
 from sltrace.capture.golang.sampler import Sampler
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _MAX_BACKLOG = 64 << 20
+_ALL_TOLD = 2
+"""Times that the rings must be emptied after a process has ended: the first may have begun before.
+"""
 
 
 class GoSource:
@@ -67,6 +71,10 @@ class GoSource:
         self._samplers: dict[int, Sampler] = {}
         # Likewise; not those that were found to be gone.
         self._there: dict[int, Sampler] = {}
+        self._past = Past()
+        # How often the rings were emptied, in all and when a process was seen to have ended.
+        self._emptied = 0
+        self._ended_at: dict[int, int] = {}
         self._stacks = GoStacks()
         self._thread = SamplerThread(self._look)
         self._probing = Probing(level, share)
@@ -180,12 +188,16 @@ class GoSource:
         """Into memory, unless more than `limit` bytes are waiting there to be written."""
         room = limit - self._drained.backlog - self._stacks_drained.backlog
         for ring, drained in self._told():
-            if room >= 0 and (records := ring.drain()) is not None:
+            if room < 0:
+                return
+            if (records := ring.drain()) is not None:
                 room -= records.nbytes
                 drained.put(records)
+        self._emptied += 1
 
     def rows(self) -> Rows:
         """Waits, stacks, gauges, samples and histograms since the last call."""
+        emptied = self._emptied
         if (records := self._drained.take()) is not None:
             yield "waits", go_rows.waits(records, self._reasons, self._tasks, self._groups)
         if (records := self._stacks_drained.take()) is not None:
@@ -197,6 +209,31 @@ class GoSource:
             told = partial(self._stacks.sampled, process)
             shape = process.offsets.histogram
             yield from go_rows.sampled(process.pid, sampler.samples, shape, told)
+        self._let_past(emptied)
+        for table in self._past.frames():
+            yield "frames", table
+
+    def _let_past(self, emptied: int) -> None:
+        """Keeps only what must be of processes that have ended and told all; on the writing thread.
+
+        Args:
+            emptied: How often the rings had been before the last rows were made.
+        """
+        for number, sampler in list(self._samplers.items()):
+            if sampler.ended_ns is None or number in self._there:
+                continue
+            if emptied < self._ended_at.setdefault(number, emptied) + _ALL_TOLD:
+                continue
+            process, past = sampler.process, self._past
+            past.name(process, self._stacks.take(number))
+            past.told.append(self._row_of(sampler))
+            past.described.append(self._describe(sampler, sampler.ended_ns))
+            past.is_sampled |= self._is_sampled(sampler)
+            past.sampler_cpu_ns += sampler.cpu_ns
+            past.sampler_ticks += sampler.ticks
+            self._probing.forget(process)
+            for known in (self._samplers, self._reasons, self._ended_at):
+                known.pop(number, None)
 
     def detach(self, end_ns: int) -> None:
         """Takes every probe out of the processes, whose memory is read a last time meanwhile."""
@@ -206,78 +243,80 @@ class GoSource:
     def finish(self) -> Rows:
         """What was drained last, and the names of all addresses."""
         yield from self.rows()
-        found = (
+        found = [
             (self._samplers[number].process, addresses)
             for number, addresses in self._stacks.addresses.items()
             if number in self._samplers
-        )
-        for table in go_rows.frames(found):
+        ]
+        for table in go_rows.frames([*self._past.unnamed, *found]):
             yield "frames", table
 
     def targets(self) -> Sequence[pa.Table]:
         """What became of each process; refused for now are those that are asked again."""
-        found: list[go_rows.Told] = []
-        for sampler in list(self._samplers.values()):
-            identity, from_ns = sampler.process.identity, self._probing.from_ns(sampler.process)
-            found.append((identity, *self._reached(sampler), from_ns, sampler.ended_ns))
+        found = [*self._past.told, *map(self._row_of, list(self._samplers.values()))]
         found += [(identity, None, why, ns, None) for identity, why, ns in self._left_alone()]
         return [go_rows.targets(found)]
+
+    def _row_of(self, sampler: Sampler) -> go_rows.Told:
+        process = sampler.process
+        level, why = self._probing.reached(process)
+        why = "; ".join(filter(None, (why, sampler.failure)))
+        return process.identity, level, why, self._probing.from_ns(process), sampler.ended_ns
 
     def _left_alone(self) -> list[tuple[Identity, str, int]]:
         """Those that could not be looked into, why, and since when (ns)."""
         now = time.monotonic_ns()
         return [*self._refused, *((who, why, now) for who, why in self._finder.unsettled())]
 
-    def _reached(self, sampler: Sampler) -> tuple[int, str]:
-        level, why = self._probing.reached(sampler.process)
-        return level, "; ".join(filter(None, (why, sampler.failure)))
-
     def describe(self) -> dict[str, Any]:
         """Levels, counts and what it costs the services: hits times what one was measured to."""
         counters = self._probes.counters() if self._probes else {}
         runs = self._probes.runs if self._probes else None
+        samplers, past = list(self._samplers.values()), self._past
+        is_sampled = past.is_sampled or any(map(self._is_sampled, samplers))
         return {
             "level_asked_for": self._level,
             "processes": self._described(),
             "left_out": self._finder.left_out,
             "not_looked_at": self._finder.not_looked_at,
-            "sampled": TRACKED_ONE_IN if self._is_sampled() else None,
+            "sampled": TRACKED_ONE_IN if is_sampled else None,
             "labels": {"trace": list(self._trace_keys), "span": list(SPAN_KEYS)},
             "budget": self._probing.budget,
             "hit_ns": round(runs.hit_ns, 1) if runs else 0.0,
             "expected": asdict(self._expected) if self._expected else None,
             "program_ns": {n: round(v) for n, v in runs.program_ns.items()} if runs else {},
             "probe_ns": self._probes.cost_ns() if self._probes else 0,
-            "sampler_cpu_ns": sum(s.cpu_ns for s in list(self._samplers.values())),
-            "sampler_ticks": sum(s.ticks for s in list(self._samplers.values())),
+            "sampler_cpu_ns": past.sampler_cpu_ns + sum(s.cpu_ns for s in samplers),
+            "sampler_ticks": past.sampler_ticks + sum(s.ticks for s in samplers),
             "counters": counters,
             "stacks_refused": self._stacks.refused,
         }
 
     def _described(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        programs: Counter[int] = Counter()
         now = time.monotonic_ns()
-        for sampler in list(self._samplers.values()):
-            process = sampler.process
-            programs[process.pid] += 1
-            found.append(
-                {
-                    "pid": process.pid,
-                    "nth": programs[process.pid],
-                    "version": process.identity.version,
-                    "offsets": process.offsets_from,
-                    **self._probing.describe(process, sampler.ended_ns or now),
-                }
-            )
+        found = [dict(one) for one in self._past.described]
+        found += [self._describe(s, s.ended_ns or now) for s in list(self._samplers.values())]
+        programs: Counter[int] = Counter()
+        for one in found:
+            programs[one["pid"]] += 1
+            one["nth"] = programs[one["pid"]]
         return found + [
             {"pid": identity.pid, "version": identity.version, "level": None, "why": why}
             for identity, why, _ in self._left_alone()
         ]
 
-    def _is_sampled(self) -> bool:
-        samplers = list(self._samplers.values())
-        return any(self._probing.reached(s.process)[0] in (1, 2) for s in samplers)
+    def _describe(self, sampler: Sampler, until_ns: int) -> dict[str, Any]:
+        process = sampler.process
+        return {
+            "pid": process.pid,
+            "nth": 0,
+            "version": process.identity.version,
+            "offsets": process.offsets_from,
+            **self._probing.describe(process, until_ns),
+        }
+
+    def _is_sampled(self, sampler: Sampler) -> bool:
+        return self._probing.reached(sampler.process)[0] in (1, 2)
 
     def close(self) -> None:
         """Detaches everything."""

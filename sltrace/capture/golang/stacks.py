@@ -77,6 +77,12 @@ class GoStacks:
             ),
         )
 
+    def take(self, number: int) -> set[int]:
+        """The addresses of a process, which makes room for others."""
+        taken = self.addresses.pop(number, set())
+        self._known -= len(taken)
+        return taken
+
     def _takes(self, number: int, addresses: Sequence[int]) -> bool:
         """Notes the addresses of a stack of a process, if there is room."""
         known = self.addresses.setdefault(number, set())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +33,13 @@ _MAX_STEPS = 1 << 16
 """Of a line table: the largest function of a large service has some thousands."""
 _MAX_VARINT_BITS = 35
 _BLOCK = 256
+_MAX_KEPT = 1 << 12
+"""Names and places of a program that are not looked up again: a service's stacks have as many."""
 _MAX_HITS = 64
 """Of what a module begins with: a file may be full of it."""
+
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,8 @@ class Pclntab:
         # It is read where it is asked: it is a third of the file, and held for each program.
         self._file = image.data
         self._begin, self._size = section.offset, section.size
+        self._texts: dict[int, str] = {}
+        self._located: dict[int, Location] = {}
         try:
             self._read_functions(image, section.address)
         except (struct.error, ValueError, IndexError, OverflowError) as err:
@@ -140,6 +147,9 @@ class Pclntab:
         A function that was inlined is not told apart: the function is the one it was inlined
         into, file and line are those of the inlined code.
         """
+        # Processes of a program are many, and their stacks alike.
+        if (known := self._located.get(address)) is not None:
+            return known
         index = int(self.index_of(np.array([address]))[0])
         if index < 0:
             return None
@@ -152,7 +162,8 @@ class Pclntab:
         start = int(self._starts[index])
         line = self._value(lines, start, address)
         file = self._value(files, start, address)
-        return Location(self.name(index), self._path(unit, file), max(line, 0))
+        where = Location(self.name(index), self._path(unit, file), max(line, 0))
+        return _kept(self._located, address, where)
 
     def _path(self, unit: int, number: int) -> str:
         word = self._read(self._units + 4 * (unit + number), 4) if number >= 0 else b""
@@ -188,10 +199,19 @@ class Pclntab:
                 elif shift >= _MAX_VARINT_BITS:
                     return
 
-    @lru_cache(maxsize=4096)  # noqa: B019  (a table lives as long as the recording)
     def _text(self, at: int) -> str:
+        if (known := self._texts.get(at)) is not None:
+            return known
         text, zero, _ = self._read(at, _MAX_NAME).partition(b"\0")
-        return text.decode(errors="replace") if zero else ""
+        return _kept(self._texts, at, text.decode(errors="replace") if zero else "")
+
+
+def _kept(known: dict[int, _T], key: int, value: _T) -> _T:
+    """The value, which is kept: within the table, so that it goes with that."""
+    if len(known) >= _MAX_KEPT:
+        known.clear()
+    known[key] = value
+    return value
 
 
 def _module(image: Image, table: int) -> tuple[int, int, int]:
