@@ -70,11 +70,13 @@ def _run_time(probes: Probes) -> int:
 
 
 def run_statistics(fd: int) -> tuple[int, int, int]:
-    """Run time in ns, runs and skipped runs of a program.
+    """Run time in ns, runs and skipped runs of a program; zeros of one that is not loaded.
 
     Raises:
         OSError: The kernel refused.
     """
+    if fd < 0:
+        return 0, 0, 0
     info = c.create_string_buffer(_INFO_BYTES)
     size = c.c_uint32(_INFO_BYTES)
     if libbpf.library().bpf_obj_get_info_by_fd(fd, info, c.byref(size)):
