@@ -82,7 +82,7 @@ def _say(label: str, said: str) -> None:
 def _go(trace: Trace) -> None:
     """What was recorded of Go processes, and what that cost them."""
     source = trace.meta.get("sources", {}).get("go")
-    if not source or not source["processes"]:
+    if not source or not source.get("processes"):
         return
     # First those of which there is something to say.
     processes = sorted(source["processes"], key=lambda process: not process["why"])

@@ -13,6 +13,9 @@ _MOST = 5
 LEFT_OUT = {
     "native_stacks_refused": "times a native stack was left out: there were too many",
     "stacks_refused": "times a stack of Go or Python was left out: there were too many",
+    "frames_without_lines": (
+        "addresses of Go processes that had ended have no file and line: there were too many"
+    ),
     "not_looked_at": "processes were not looked at: whether they are Go's is not known",
     "processes_refused": "processes were not looked into for Python: there were too many",
     "mapped_files_refused": "mapped files were not looked into: addresses in them have no names",

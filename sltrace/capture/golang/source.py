@@ -290,6 +290,7 @@ class GoSource:
             "sampler_ticks": past.sampler_ticks + sum(s.ticks for s in samplers),
             "counters": counters,
             "stacks_refused": self._stacks.refused,
+            "frames_without_lines": past.unplaced,
         }
 
     def _described(self) -> list[dict[str, Any]]:

@@ -33,7 +33,7 @@ _MAX_STEPS = 1 << 16
 """Of a line table: the largest function of a large service has some thousands."""
 _MAX_VARINT_BITS = 35
 _BLOCK = 256
-_MAX_KEPT = 1 << 12
+_MAX_KEPT = 1 << 13
 """Names and places of a program that are not looked up again: a service's stacks have as many."""
 _MAX_HITS = 64
 """Of what a module begins with: a file may be full of it."""
@@ -42,7 +42,7 @@ _MAX_HITS = 64
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Location:
     """What an address belongs to; line 0 and an empty file where the table does not say."""
 
