@@ -144,6 +144,15 @@ def test_who_has_ended_is_kept_until_the_rings_were_emptied(source: GoSource) ->
     assert [[r["address"] for r in rows] for rows in rest] == [[11, 12]]
 
 
+def test_no_reading_is_of_a_time_after_the_recording(source: GoSource) -> None:
+    """One that had begun when the end came."""
+    sampler = take_in(source, _Process(7, 1))
+    source.detach(500)
+    sampler.samples.gauges += [(ns, "idle_ps", None, 1.0) for ns in (400, 600, 500)]
+    ((table, rows),) = source.rows()
+    assert (table, rows["ns"].to_pylist()) == ("gauges", [400, 500])
+
+
 def test_addresses_that_were_taken_make_room() -> None:
     stacks = GoStacks()
     process: Any = _Process(7, 1)

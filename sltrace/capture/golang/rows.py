@@ -251,7 +251,11 @@ def edges(found: Sequence[tuple[int, int, bool]]) -> pa.Table:
 
 
 def sampled(
-    pid: int, samples: Samples, shape: Shape, told: Callable[[Mapping[int, list[int]]], Rows]
+    pid: int,
+    samples: Samples,
+    shape: Shape,
+    told: Callable[[Mapping[int, list[int]]], Rows],
+    until_ns: float,
 ) -> Rows:
     """Rows of `gauges`, `samples` and `runtime_histograms` from what a sampler found.
 
@@ -260,11 +264,12 @@ def sampled(
         samples: What was found.
         shape: Of its histograms.
         told: Rows for stacks, addresses by id.
+        until_ns: The recording's end: a last reading may have begun before it was known.
     """
     import pyarrow as pa
 
-    gauges = [samples.gauges.popleft() for _ in range(len(samples.gauges))]
-    if gauges:
+    taken = (samples.gauges.popleft() for _ in range(len(samples.gauges)))
+    if gauges := [gauge for gauge in taken if gauge[0] <= until_ns]:
         ns, names, items, values = zip(*gauges, strict=True)
         yield (
             "gauges",

@@ -72,6 +72,7 @@ class GoSource:
         # Likewise; not those that were found to be gone.
         self._there: dict[int, Sampler] = {}
         self._past = Past()
+        self._until_ns = math.inf
         # How often the rings were emptied, in all and when a process was seen to have ended.
         self._emptied = 0
         self._ended_at: dict[int, int] = {}
@@ -208,7 +209,7 @@ class GoSource:
             process = sampler.process
             told = partial(self._stacks.sampled, process)
             shape = process.offsets.histogram
-            yield from go_rows.sampled(process.pid, sampler.samples, shape, told)
+            yield from go_rows.sampled(process.pid, sampler.samples, shape, told, self._until_ns)
         self._let_past(emptied)
         for table in self._past.frames():
             yield "frames", table
@@ -237,6 +238,7 @@ class GoSource:
 
     def detach(self, end_ns: int) -> None:
         """Takes every probe out of the processes, whose memory is read a last time meanwhile."""
+        self._until_ns = end_ns
         self._thread.end(end_ns)
         self._probing.detach()
 
