@@ -44,6 +44,7 @@
 #include "wait_state.h"
 #include "wait_task.h"
 #include "wait_missed.h"
+#include "wait_begin.h"
 #include "record_tail.h"
 #include "culprit.h"
 #include "histogram.h"
@@ -377,44 +378,6 @@ static __always_inline void on_switch(void *ctx, u32 cpu, bool preempt, struct t
 		push_segment(c, cpu, task_tid(next), task_pid(next), cgroup, FRESH(c->last_ns));
 	c->switch_no = switch_no;
 	c->seen = 1;
-}
-
-/* ---- tasks that come, and that were there ----------------------------------------------- */
-
-/* A new task's first wakeup: forget whoever had this tid before. */
-static __always_inline void on_new_task(struct task_struct *t, u32 parent_tid, u32 parent_pid)
-{
-	struct task_state *s;
-	u64 now = now_ns();
-
-	state_release(task_tid(t));
-	s = state_claim(task_tid(t));
-	if (!s || !selected(s, t))
-		return;
-	s->out_flags = FIRST_RUN;
-	s->waking_ns = now;
-	s->waker_tid = parent_tid;
-	s->waker_pid = parent_pid;
-	s->waker_context = WAKER_TASK;
-	s->wakeup_ns = now;
-	s->woken_exec_ns = task_exec_ns(t);
-	start_queueing(s, t, now);
-}
-
-/* Queued, not running, when the recording started: its wait is longer than what will be seen. */
-static __always_inline void on_queued_at_start(struct task_struct *t)
-{
-	struct task_state *s = state_claim(task_tid(t));
-	u64 now = now_ns();
-
-	if (!s || s->in_ns || s->out_ns || s->wakeup_ns || !selected(s, t))
-		return;
-	s->out_ns = now;
-	s->exec_ns = task_exec_ns(t);
-	s->out_cpu = task_cpu(t);
-	s->out_runnable = RUNNABLE;
-	s->out_flags = CENSORED;
-	start_queueing(s, t, now);
 }
 
 #endif
