@@ -33,7 +33,6 @@ class Reading:
         sources: What has more.
         feed: Gets the records.
         told_programs: Called with the processes that have just begun another program.
-        taken: What was in the ring of tasks before, if anything was.
     """
 
     def __init__(
@@ -42,20 +41,15 @@ class Reading:
         sources: Sequence[Source],
         feed: Feed,
         told_programs: Sequence[Callable[[Sequence[int]], None]],
-        *,
-        taken: NDArray[Any] | None,
     ) -> None:
         self._probes = probes
         self._sources = sources
         self._feed = feed
         self._told_programs = told_programs
-        self._taken_before = taken
 
     def run(self, done: Callable[[], bool], writing: Writing) -> None:
         """Empties them, and says how urgent writing is, until `done()` or that has failed."""
         # What sources begin with the privileges that are left begins now.
-        self._tell_tasks(self._taken_before)
-        self._taken_before = None
         self._drain()
         tick, drained = TICK_S, time.monotonic()
         while not done() and not writing.failure:
@@ -103,9 +97,10 @@ class Reading:
         self.hand_on(self.take(limit=_MAX_BACKLOG))
 
     def _drain_tasks(self) -> None:
-        self._tell_tasks(self._probes.task_ring.drain())
+        self.tell_tasks(self._probes.task_ring.drain())
 
-    def _tell_tasks(self, events: NDArray[Any] | None) -> None:
+    def tell_tasks(self, events: NDArray[Any] | None) -> None:
+        """Hands on what was in the ring of tasks, if anything was."""
         if events is None:
             return
         self._feed.put_tasks(events)

@@ -111,9 +111,8 @@ class Recording:
             self._writer = TraceWriter.create(path, description, force=force)
             self.folder = self._writer.folder
             self._feed = self._make_feed()
-            self._reading = Reading(
-                self._probes, self._sources, self._feed, self._told_programs, taken=names
-            )
+            self._reading = Reading(self._probes, self._sources, self._feed, self._told_programs)
+            self._reading.tell_tasks(names)
             # Loading and verifying take seconds of CPU, and are in no hurry.
             priority.raise_for_reading()
             memory.give_back()

@@ -17,7 +17,8 @@ def test_tasks_that_were_there_when_the_probes_were_attached_come_first() -> Non
     then = np.array([(8, EXEC_RECORDED), (9, 1)], _EVENT)
     probes, feed, told = Mock(wait_rings=[]), Mock(backlog=0), Mock()
     probes.task_ring.drain.side_effect = [then, None]
-    reading = Reading(probes, (), feed, [told], taken=before)
+    reading = Reading(probes, (), feed, [told])
+    reading.tell_tasks(before)
     reading.run(lambda: True, Mock(failure=None))
     assert [call.args[0]["pid"].tolist() for call in feed.put_tasks.call_args_list] == [[7], [8, 9]]
     assert [call.args for call in told.call_args_list] == [([7],), ([8],)]

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from sltrace.capture.golang import rows as go_rows
+from sltrace.capture.golang.sampler import Sampler
 from sltrace.target.go.process import GoProcess
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ class Past:
     Attributes:
         told: Their rows.
         described: Their parts.
-        is_sampled: Whether some waits of any of them became no rows.
         sampler_cpu_ns, sampler_ticks: What it took to read all of them.
         unplaced: Addresses that were named without file and line, as too many waited.
     """
@@ -39,11 +39,17 @@ class Past:
     def __init__(self) -> None:
         self.told: list[go_rows.Told] = []
         self.described: list[dict[str, Any]] = []
-        self.is_sampled = False
         self.sampler_cpu_ns = self.sampler_ticks = 0
         self.unplaced = 0
         self._unnamed: deque[tuple[GoProcess, deque[int]]] = deque()
         self._waiting = 0
+
+    def add(self, sampler: Sampler, row: go_rows.Told, part: dict[str, Any]) -> None:
+        """Takes in a process that was sampled: its row, and its part of meta.json."""
+        self.told.append(row)
+        self.described.append(part)
+        self.sampler_cpu_ns += sampler.cpu_ns
+        self.sampler_ticks += sampler.ticks
 
     def name(self, process: GoProcess, addresses: Iterable[int]) -> None:
         """Takes in the addresses in stacks of a process."""

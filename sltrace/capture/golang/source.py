@@ -227,11 +227,7 @@ class GoSource:
                 continue
             process, past = sampler.process, self._past
             past.name(process, self._stacks.take(number))
-            past.told.append(self._row_of(sampler))
-            past.described.append(self._describe(sampler, sampler.ended_ns))
-            past.is_sampled |= self._is_sampled(sampler)
-            past.sampler_cpu_ns += sampler.cpu_ns
-            past.sampler_ticks += sampler.ticks
+            past.add(sampler, self._row_of(sampler), self._describe(sampler, sampler.ended_ns))
             self._probing.forget(process)
             for known in (self._samplers, self._reasons, self._ended_at):
                 known.pop(number, None)
@@ -275,10 +271,11 @@ class GoSource:
         counters = self._probes.counters() if self._probes else {}
         runs = self._probes.runs if self._probes else None
         samplers, past = list(self._samplers.values()), self._past
-        is_sampled = past.is_sampled or any(map(self._is_sampled, samplers))
+        processes = self._described()
+        is_sampled = any(process["level"] in (1, 2) for process in processes)
         return {
             "level_asked_for": self._level,
-            "processes": self._described(),
+            "processes": processes,
             "left_out": self._finder.left_out,
             "not_looked_at": self._finder.not_looked_at,
             "sampled": TRACKED_ONE_IN if is_sampled else None,
@@ -317,9 +314,6 @@ class GoSource:
             "offsets": process.offsets_from,
             **self._probing.describe(process, until_ns),
         }
-
-    def _is_sampled(self, sampler: Sampler) -> bool:
-        return self._probing.reached(sampler.process)[0] in (1, 2)
 
     def close(self) -> None:
         """Detaches everything."""
