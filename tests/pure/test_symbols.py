@@ -8,7 +8,6 @@ import os
 import struct
 import subprocess
 import time
-from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -17,13 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sltrace.names.processes import EXEC, EXIT
 from sltrace.symbols.demangle import readable
 from sltrace.symbols.elf import Elf, ElfError
 from sltrace.symbols.kernel import KernelSymbols, addresses_shown
-from sltrace.symbols.mappings import Mapping, MappingRecorder
+from sltrace.symbols.mappings import MappingRecorder
 from sltrace.symbols.perfmap import PerfMap
-from sltrace.symbols.recorder import SymbolRecorder
 from sltrace.symbols.resolve import user_frames
 
 SOURCE = """
@@ -292,31 +289,6 @@ def test_processes_that_are_gone_are_kept_within_bounds(
     assert recorder.refused_processes == 300 - len(kept)
 
 
-def test_programs_of_one_process_are_kept_within_bounds() -> None:
-    """Of each address all of them are asked, and a process may execute itself again and again."""
-    recorder = MappingRecorder(Path("/nowhere"))
-    for number in range(1000):
-        recorder.observe(7, [number << 20])
-        recorder.executed(7)
-    recorder.observe(8, [1])
-    recorder.executed(8)
-    recorder.observe(7, [5])
-    recorder.finish()
-    found = list(user_frames(recorder))
-    assert len([f for f in found if f["pid"] == 7]) == 64 + 1
-    assert len([f for f in found if f["pid"] == 8]) == 1
-    assert recorder.refused_processes == 1000 - 64
-
-
-def test_a_first_thread_that_ends_for_an_exec_is_no_end_of_the_process() -> None:
-    events = [(10, 7, 7, EXIT), (11, 7, 7, EXEC), (10, 8, 8, EXEC), (11, 8, 8, EXIT)]
-    events += [(12, 10, 9, EXIT)]
-    recorder = SymbolRecorder(kernel=False)
-    with mock.patch.object(MappingRecorder, "exited") as exited:
-        recorder.exited(np.array(events, [(n, "u8") for n in ("ns", "tid", "pid", "kind")]))
-    assert exited.mock_calls == [mock.call(8)]
-
-
 def test_not_elf() -> None:
     for data in (b"", b"\x7fELF", b"#!/bin/sh\n" * 20, b"\x7fELF\x01\x01" + b"\0" * 100):
         with pytest.raises(ElfError):
@@ -391,25 +363,3 @@ def test_libc_agrees_with_the_dynamic_linker() -> None:
     (name,) = elf.names(np.array([linked], np.uint64))
     assert name is not None
     assert "clock_nanosleep" in name
-
-
-def test_what_is_mapped_nowhere_is_looked_for_ever_less_often(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    here = MappingRecorder().read_maps(os.getpid())[0]
-    second, now, read = 1_000_000_000, 0, []
-
-    class Recorder(MappingRecorder):
-        def read_maps(self, pid: int) -> list[Mapping]:
-            read.append(now // second)
-            return found
-
-    found = [here]
-    monkeypatch.setattr("time.monotonic_ns", lambda: now + 1)
-    recorder = Recorder()
-    for now in range(0, 40 * second, second):
-        if now == 30 * second:
-            found = [here, replace(here, start=1 << 46, end=(1 << 46) + 4096)]
-        assert len(recorder.observe(1, [here.start, 5])) == (now in (0, 31 * second))
-    assert read == [0, 1, 3, 7, 15, 23, 31, 32, 34, 38]
-    assert recorder.processes[1].find((1 << 46) + 5) == found[1]
