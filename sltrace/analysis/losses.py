@@ -92,6 +92,7 @@ class Losses:
         of_any: What waits are selected by and `intervals` cannot be: they are of any such.
         selected: It is about a selection.
         beside: Goroutines' waits were lost, which are in none of these figures.
+        longest_ns: No wait of `missed` was longer; None where that is not known.
     """
 
     counters: tuple[Counter, ...]
@@ -103,6 +104,7 @@ class Losses:
     of_any: tuple[str, ...] = ()
     selected: bool = False
     beside: bool = False
+    longest_ns: int | None = None
 
     @property
     def lost(self) -> int:
@@ -119,17 +121,6 @@ class Losses:
         """Share of the run-queue waits that the trace lacks, 0 to 1."""
         gone = self.lost + self.missed_count
         return gone / (gone + self.kept) if gone else 0.0
-
-    def limits(self, quantile: float) -> tuple[float, float | None]:
-        """Between which quantiles of the kept waits the true quantile lies.
-
-        The missing waits may all be the shortest or all the longest. None as the upper end: it
-        may be longer than any wait that was kept.
-        """
-        low = max(0.0, (quantile - self.fraction) / (1 - self.fraction)) if self.kept else 0.0
-        if quantile > 1 - self.fraction or not self.kept:
-            return low, None
-        return low, quantile / (1 - self.fraction)
 
     @property
     def sentence(self) -> str:
@@ -154,9 +145,13 @@ class Losses:
         digits = percent_digits(self.fraction)
         share = f"{self.fraction:.{digits}%}"
         share = f"at most {share} of these" if self.selected else f"{share} of all"
-        tail = f" ({share}: the percentiles above "
-        known = max(0.0, 1 - self.fraction)
-        return "; ".join(parts) + tail + f"{known:.{digits}%} have no upper limit)"
+        known = f"{max(0.0, 1 - self.fraction):.{digits}%}"
+        if self.lost or self.unread or self.longest_ns is None:
+            tail = f"{share}: the percentiles above {known} have no upper limit"
+        else:
+            longest = format_duration(self.longest_ns)
+            tail = f"{share}, none over {longest}: the percentiles above {known} may be theirs"
+        return f"{'; '.join(parts)} ({tail})"
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -208,10 +203,13 @@ def losses(trace: Trace, selection: Selection = EVERYTHING) -> Losses:
     condition, parameters, _ = missed_among(trace, selection)
     missed = trace.sql(
         "SELECT cause, count(*) AS count, sum(low_ns)::BIGINT AS low_ns, "
-        f"sum(high_ns)::BIGINT AS high_ns FROM missed WHERE {condition} "
+        f"sum(high_ns)::BIGINT AS high_ns, max(high_ns) AS longest FROM missed WHERE {condition} "
         "GROUP BY cause ORDER BY cause",
         parameters,
     ).to_pylist()
+    # What else one of those threads waited for meanwhile, blocked, may be of any length.
+    limited = missed and Kind.BLOCKED.label not in (selection.kinds or ())
+    longest = [row.pop("longest") for row in missed]
     return Losses(
         counters=tuple(Counter(c["name"], c["class"], c["value"]) for c in counters),
         intervals=intervals,
@@ -222,6 +220,7 @@ def losses(trace: Trace, selection: Selection = EVERYTHING) -> Losses:
         of_any=_not_told_apart(selection),
         selected=selection != EVERYTHING,
         beside=lost_of_goroutines(trace.meta) > 0,
+        longest_ns=max(longest) if limited else None,
     )
 
 
