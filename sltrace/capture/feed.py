@@ -123,11 +123,12 @@ class Feed:
         drained.reverse()
         while drained:
             lot = _lot(drained)
+            size = sum(records.nbytes for records in lot)
             waits, missed = (self._within(rows, "end_ns") for rows in self._rows.tables(lot))
             self._add_waits(waits, FILLED_BY_SCHEDULER)
             self.missed += missed.num_rows
             self._keep("missed", missed)
-            self._encoded_bytes += sum(records.nbytes for records in lot)
+            self._encoded_bytes += size
 
     def keep(self, tables: Mapping[str, pa.Table]) -> None:
         """Takes rows of any table but waits, for `write_tables`."""
