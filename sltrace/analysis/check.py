@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sltrace.analysis.bounds import Bounds, measure
 from sltrace.analysis.losses import Losses, losses
+from sltrace.analysis.meta import limited_alike
 from sltrace.analysis.rules import Rule
 from sltrace.analysis.together import not_together
 from sltrace.errors import UsageError
@@ -100,6 +101,11 @@ def check(trace: Trace, rules: Sequence[Rule], baseline: Trace | None = None) ->
             raise UsageError(f"{rule.text!r} needs a baseline", "add --baseline PATH")
     notes = _notes(trace, rules)
     notes += [f"baseline: {note}" for note in (_notes(baseline, rules) if baseline else ())]
+    if baseline and not limited_alike(trace, baseline):
+        notes.append(
+            "baseline: it was not limited to the same (--pid, --cgroup, --comm, --cpu, --policy), "
+            "so that nothing can be compared with it"
+        )
     return Check(
         outcomes=tuple(_outcome(trace, rule, baseline) for rule in rules),
         losses=losses(trace),
@@ -117,7 +123,9 @@ def _outcome(trace: Trace, rule: Rule, baseline: Trace | None) -> Outcome:
     value = measure(trace, rule)
     before = measure(baseline, rule) if baseline else None
     limit = _limit(rule, before)
-    return Outcome(rule, _verdict(rule, value, limit), value, limit, before)
+    comparable = not (rule.factor and baseline) or limited_alike(trace, baseline)
+    verdict = _verdict(rule, value, limit) if comparable else "unknown"
+    return Outcome(rule, verdict, value, limit, before)
 
 
 def _limit(rule: Rule, before: Bounds | None) -> Bounds:

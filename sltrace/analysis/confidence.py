@@ -101,14 +101,13 @@ class Redrawn:
         groups = self._sides[0].totals.shape[1]
         if not self._summable:
             return [None] * groups
-        held = [np.atleast_1d((s.sizes > 0).sum(0)) for s in self._sides]
-        enough = np.broadcast_to(np.minimum(*held) >= FEWEST_BLOCKS, groups)
+        enough = np.broadcast_to(np.logical_and(*map(_is_enough, self._sides)), groups)
         spreads = self._per_size([s.totals for s in self._sides])
         return [s if known else None for s, known in zip(spreads, enough, strict=True)]
 
     def count(self) -> Spread | None:
         """Of the difference of the number of waits per size."""
-        if not self._summable:
+        if not self._summable or not all(_is_enough(s).all() for s in self._sides):
             return None
         (spread,) = self._per_size([s.counts.sum(1, keepdims=True) for s in self._sides])
         return spread
@@ -140,7 +139,7 @@ class Redrawn:
             # From the end: waits at a point or above.
             beyond = side.counts[:, ::-1].cumsum(1)[:, ::-1][:, points]
             value = beyond.sum(0) / max(float(side.sizes.sum()), 1e-9)
-            if not self._summable:
+            if not self._summable or not _is_enough(side).all():
                 bands.append(Band(value, None, None))
                 continue
             size = np.maximum(weights @ side.sizes, 1e-9)
@@ -179,3 +178,8 @@ def _grid_quantile(
     ranks = -(-cumulative[:, -1].astype(np.int64) * share // of)
     index = points[(cumulative >= np.maximum(ranks, 1)[:, None]).argmax(1)]
     return np.where(index == 0, 0.0, np.exp2((index - 0.5) / STEPS))
+
+
+def _is_enough(side: Blocks) -> NDArray[np.bool_]:
+    """Whether enough blocks have a size at all, by column of sizes: one without has no mean."""
+    return np.atleast_1d((side.sizes > 0).sum(0)) >= FEWEST_BLOCKS

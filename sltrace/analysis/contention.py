@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sltrace.analysis.bandwidth import HELD_BACK
 from sltrace.analysis.finding import LONG_NS, Finding, Name, cpu_times, name_of
 from sltrace.analysis.foremost import figures, foremost, waits_by
-from sltrace.analysis.meta import min_latency_ns, node_of_cpu, recorded_sql
+from sltrace.analysis.meta import filters, min_latency_ns, node_of_cpu, recorded_sql
 from sltrace.analysis.quotas import LAST_OF_GROUP, WITH_QUOTAS, at_last, cpus
 from sltrace.durations import format_duration
 from sltrace.model import RUNQ_KINDS
@@ -158,7 +158,12 @@ def quota(trace: Trace) -> list[Finding]:
 
 
 def one_cpu(trace: Trace, wall_ns: int) -> list[Finding]:
-    """Threads wait on one CPU while another is idle."""
+    """Threads wait on one CPU while another is idle.
+
+    Where only some CPUs were recorded, what waited on others is not known.
+    """
+    if "cpus" in filters(trace):
+        return []
     rows = trace.sql(
         waits_by("cpu", _LONG) + " ORDER BY waited DESC",
         [LONG_NS],

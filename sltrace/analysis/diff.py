@@ -27,7 +27,7 @@ from sltrace.analysis.confidence import (
 from sltrace.analysis.latency import stat
 from sltrace.analysis.looked import PYTHON_KINDS, ended_early, takes_part
 from sltrace.analysis.losses import Losses, losses
-from sltrace.analysis.meta import min_latency_ns
+from sltrace.analysis.meta import limited_alike, min_latency_ns
 from sltrace.analysis.ranges import QUANTILES, Group
 from sltrace.analysis.selection import Dimension, Value, dimensions, tables
 from sltrace.analysis.sides import Per, Side
@@ -187,7 +187,8 @@ def _class(
 def _comparable(sides: tuple[Side, Side], name: Value) -> bool:
     """Whether counts and totals of a kind are of all there were, or of like parts on both sides."""
     return (
-        (name not in GO_PROBE_KINDS or _probed_alike(sides))
+        limited_alike(*(side.trace for side in sides))
+        and (name not in GO_PROBE_KINDS or _probed_alike(sides))
         and (name not in PYTHON_KINDS or _python_alike(sides))
         and (name != Kind.BLOCKED.label or _blocked_alike(sides))
     )
@@ -314,6 +315,11 @@ def _notes(sides: tuple[Side, Side], classes: Container[str]) -> tuple[str, ...]
     a, b = map(_side_notes, sides)
     notes += [f"A and B: {note}" if note in b else f"A: {note}" for note in a]
     notes += [f"B: {note}" for note in b if note not in a]
+    if not limited_alike(*(side.trace for side in sides)):
+        notes.append(
+            "the sides were not limited to the same (--pid, --cgroup, --comm, --cpu, --policy): "
+            "nothing is said of how numbers and totals changed"
+        )
     if not _probed_alike(sides):
         notes.append(
             "waits of goroutines and stopped worlds were not looked for in the same way and for as "

@@ -24,6 +24,29 @@ def min_latency_ns(trace: Trace) -> int:
     return natural(trace.meta.get("min_latency_ns"))
 
 
+def filters(trace: Trace) -> dict[str, list[str]]:
+    """What the recording was limited to, by the filter's name; of a merged one that of all in it.
+
+    Values are text: a damaged trace may have anything there.
+    """
+    each = [of.get("filters") for of in (trace.meta, *merged_parts(trace))]
+    found = [(name, value) for of in each if isinstance(of, dict) for name, value in of.items()]
+    names = sorted({name for name, value in found if value})
+    return {name: sorted({str(v) for n, v in found if n == name and v}) for name in names}
+
+
+def limited_alike(a: Trace, b: Trace) -> bool:
+    """Whether two recordings were limited to like parts of what there was.
+
+    A process or cgroup may have another number or name in the other, and be the same service.
+    """
+    limits = filters(a), filters(b)
+    names, others = map(set, limits)
+    return names == others and all(
+        limits[0].get(name) == limits[1].get(name) for name in ("cpus", "policies")
+    )
+
+
 def clock_ns(trace: Trace, name: str) -> int:
     """start_ns, end_ns (CLOCK_MONOTONIC), start_unix_ns or end_unix_ns; 0 where unknown."""
     clock = trace.meta.get("clock")

@@ -251,6 +251,13 @@ def test_a_baseline_is_measured_as_the_trace_is(tmp_path: Path) -> None:
         ("count(runq) > 0.5 * baseline + 50", "fail"),
     ]:
         assert check(new, [parse_rule(text)], old).outcomes[0].verdict == expected, text
+    (tmp_path / "d").mkdir()
+    some = [{"wait_ns": 1000 * i} for i in range(1, 101)]
+    limited = Trace.open(make_trace(tmp_path / "d", some, meta={"filters": {"cpus": [0]}}))
+    found = check(limited, [parse_rule("p99(runq) <= 1.1 * baseline")], old)
+    assert found.verdict == "unknown"
+    assert any("it was not limited to the same" in note for note in found.notes)
+    assert check(limited, [parse_rule("p99(runq) < 1ms")], old).verdict == "pass"
     with pytest.raises(UsageError, match="--baseline PATH"):
         check(new, [parse_rule("p99(runq) < baseline")])
     vague = lossy(tmp_path / "c", lost=5)

@@ -130,3 +130,15 @@ def test_what_cannot_be_resolved_is_no_difference(
     judged = [changes[name].certain for name in ("p50_ns", "p90_ns", "total_ns")]
     assert judged == [certain] * 3
     assert not changes["waits"].certain
+
+
+def test_a_side_whose_size_is_in_few_blocks_is_certain_of_nothing() -> None:
+    """As requests that all began in the first second: a draw may be without any of them."""
+    rng = np.random.default_rng(32)
+    a, b = bursty(rng), bursty(rng, 3.0)
+    few = Blocks(b.counts, b.totals, np.where(np.arange(40) < 3, 1.0, 0.0))
+    assert Redrawn(a, b).count() is not None
+    assert Redrawn(a, few).count() is None
+    one, other = Redrawn(a, few).at_least(np.array([10 * STEPS]))
+    assert one.low is not None
+    assert (other.low, other.high) == (None, None)

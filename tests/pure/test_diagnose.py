@@ -201,6 +201,9 @@ def test_one_busy_cpu_beside_an_idle_one(tmp_path: Path) -> None:
     assert names(of(tmp_path, waits, meta=cpu_times(idle=(0, 90)))) == ["contention"]
     even = behind_hog(79, cpu=1) + behind_hog(21, cpu=0)
     assert names(of(tmp_path, even, meta=cpu_times(idle=(30, 0)))) == ["contention"]
+    # Of one CPU only all waits are on that one.
+    limited = cpu_times(idle=(30, 0)) | {"filters": {"cpus": [1]}}
+    assert names(of(tmp_path, waits, meta=limited)) == ["contention"]
     assert names(of(tmp_path, waits)) == ["contention"]
 
 

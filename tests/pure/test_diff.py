@@ -386,3 +386,28 @@ def test_the_page_is_written_and_never_over(
     assert run([*arguments, "--force"]) == 0
     assert run(["diff", trace, "--at", "5s", "-o", "-", "--json"]) == 2
     assert "several things" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("of_a", "of_b", "alike"),
+    [
+        ({"cpus": [0]}, {}, False),
+        ({"cpus": [0]}, {"cpus": [1]}, False),
+        ({"cpus": [0]}, {"cpus": [0]}, True),
+        ({"pids": [5]}, {"cgroups": ["/web"]}, False),
+        # The same service after a restart.
+        ({"pids": [5]}, {"pids": [6]}, True),
+    ],
+)
+def test_of_unlike_parts_of_a_machine_nothing_is_certain(
+    tmp_path: Path, of_a: dict[str, object], of_b: dict[str, object], alike: bool
+) -> None:
+    sides = two_traces(
+        open_trace(tmp_path / "a", random_waits(30, 4000), filters=of_a),
+        open_trace(tmp_path / "b", random_waits(31, 12_000), filters=of_b),
+    )
+    result = diff(sides)
+    changes = {c.name: c for c in result.classes["runq"]}
+    assert changes["waits"].certain == changes["total_ns"].certain == alike
+    assert all(alike or c.low is None for g in result.groups for c in g.changes)
+    assert any("not limited to the same" in note for note in result.notes) == (not alike)
