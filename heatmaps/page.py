@@ -152,6 +152,7 @@ def _plain(cube: Cube) -> dict[str, Any]:
     return {
         "start_ns": str(cube.start_ns),
         "bin_ns": cube.bin_ns,
+        "recorded_ns": cube.end_ns - cube.start_ns,
         "bins": cube.n_bins,
         "low_ns": [int(v) for v in cube.bucket_low_ns],
         "fine_low_ns": lower_bounds().tolist() if "b" in cube.grids else [],

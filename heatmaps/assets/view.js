@@ -127,10 +127,11 @@ class View {
   // Where a selection begins and ends, in ns from time bin 0 on.
   times({ x0, x1 }) { return [x0 * this.cube.bin_ns, (x1 + 1) * this.cube.bin_ns]; }
 
-  // How much of a selection's time was recorded; what is per second is of that.
+  // How much of a selection's time was recorded; what is per second is of that. The last time bin
+  // may be longer than the recording.
   seconds(cells) {
     const [from, to] = this.times(cells);
-    return Math.max(1, to - from - this.unrecorded(cells)) / 1e9;
+    return Math.max(1, Math.min(to, this.cube.recorded_ns) - from - this.unrecorded(cells)) / 1e9;
   }
 
   // How much of a selection's time its rows were not recorded in (ns).

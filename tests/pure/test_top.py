@@ -233,6 +233,13 @@ def test_a_pause_stops_the_picture_and_not_the_taking(live: tuple[Path, pd.DataF
     assert list((path / "waits").iterdir()) == []
     lines = feed.lines("throttled", "cgroups", 60, sort="waited", wanted="/later", limit=9)
     assert lines == []
+    # A picture that stands still is all there, however long it does.
+    before = feed.lines("runq", "cgroups", 60, sort="waited", wanted="", limit=9)
+    writer.update_meta(**clock(SECOND, (last + 2 * KEPT_S) * SECOND))
+    writer.append("waits", pa.Table.from_pandas(later[:1], preserve_index=False))
+    feed.take(advance=False)
+    assert feed.lines("runq", "cgroups", 60, sort="waited", wanted="", limit=9) == before != []
+    writer.update_meta(**clock(SECOND, (last + 9) * SECOND))
     feed.take()
     assert feed.last_s == last + 7
     assert feed.lines("throttled", "cgroups", 60, sort="waited", wanted="/later", limit=9)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 KEPT_S = 300
+_LONGEST_PAUSE_S = 3600
 """Seconds that are kept."""
 MAX_ROWS = 2_000_000
 """Sums that are kept, 280 MB (measured): on a machine of many threads they are of fewer
@@ -130,9 +131,11 @@ class Feed:
         self.late_s = behind if self.first_s and behind > _LATE_S else 0
         if advance:
             self.last_s = known
+        # What a picture that stands still shows is kept for a while, too.
+        before_s = max(min(known, self.last_s), known - _LONGEST_PAUSE_S) - KEPT_S
         if segments:
-            self._forget(known - KEPT_S)
-        for second in [s for s in self._lost if s < known - KEPT_S]:
+            self._forget(before_s)
+        for second in [s for s in self._lost if s < before_s]:
             self._lost_before += self._lost.pop(second)
 
     def _take_waits(self, segment: Path) -> None:
