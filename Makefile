@@ -32,7 +32,7 @@ GO_VERSIONS := 1.22.10 1.24.11 1.26.6 1.27.3
 # What Debian 12 builds them with, 81 MB.
 GO_OLD := 1.19.8
 # root needs no sudo, which minimal systems do not have
-SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=SLTRACE_REQUIRE,PYTEST_ADDOPTS)
 
 .DEFAULT_GOAL := help
 

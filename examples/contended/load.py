@@ -1,6 +1,6 @@
 """A busy host in ten seconds: what `make demo` records.
 
-    sudo python -m examples.contended.load [SECONDS]
+    sudo .venv/bin/python -m examples.contended.load [SECONDS]
 
 Four cgroups (web, batch, noisy, limited to 20 % of a CPU) and two real-time programs share the
 machine. The README beside this says what a recording shows. Needs root and a C compiler; removes

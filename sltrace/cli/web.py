@@ -149,6 +149,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         path, _, query = self.path.partition("?")
         empty, token, *rest = path.split("/") if "/" in path else ("", "")
+        # The address ends in /, and scripts put one before what they ask for.
+        rest = [part for part in rest if part] or rest[:1]
         known = hmac.compare_digest(token.encode(), self.server.token.encode())
         if empty or not known or not rest:
             self._send(HTTPStatus.NOT_FOUND, "text/plain", b"not found")

@@ -203,3 +203,11 @@ def test_the_port_that_browsers_leave_out(served: tuple[Server, pd.DataFrame]) -
             assert public.goes_by("localhost")
             assert public.goes_by("192.0.2.1")
             assert not public.goes_by("evil.example")
+
+
+def test_a_slash_too_many_is_none(served: tuple[Server, pd.DataFrame]) -> None:
+    """The address ends in one, and who puts a question behind it begins with another."""
+    server, _ = served
+    once, twice = (get(server, f"/{server.token}{between}api/stat") for between in ("/", "//"))
+    assert once[0] == twice[0] == 200
+    assert once[2] == twice[2]
