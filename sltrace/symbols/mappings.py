@@ -240,15 +240,17 @@ class MappingRecorder:
 
 
 def open_regular(path: Path) -> IO[bytes]:
-    """Opens a regular file; never blocks on a pipe or device that a target put there."""
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    """Opens a regular file; never a pipe, which may block, nor a device that a target put there.
+
+    A device is not even opened: a watchdog's would begin to count, a tape's to rewind.
+    """
+    place = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        if not stat.S_ISREG(os.fstat(place).st_mode):
             raise OSError("not a regular file")
-        return os.fdopen(fd, "rb", buffering=0)
-    except BaseException:
-        os.close(fd)
-        raise
+        return open(f"/proc/self/fd/{place}", "rb", buffering=0)
+    finally:
+        os.close(place)
 
 
 def _read(path: Path, limit: int) -> bytes:

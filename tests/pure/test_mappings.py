@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sltrace.names.processes import EXEC, EXIT
-from sltrace.symbols.mappings import Mapping, MappingRecorder
+from sltrace.symbols.mappings import Mapping, MappingRecorder, open_regular
 from sltrace.symbols.recorder import SymbolRecorder
 from sltrace.symbols.resolve import user_frames
 
@@ -61,3 +61,26 @@ def test_what_is_mapped_nowhere_is_looked_for_ever_less_often(
         assert len(recorder.observe(1, [here.start, 5])) == (now in (0, 31 * second))
     assert read == [0, 1, 3, 7, 15, 23, 31, 32, 34, 38]
     assert recorder.processes[1].find((1 << 46) + 5) == found[1]
+
+
+def test_a_device_in_the_place_of_a_file_is_not_opened(tmp_path: Path) -> None:
+    """To open one may have effects, of a watchdog for example."""
+    link, pipe, file = tmp_path / "link", tmp_path / "pipe", tmp_path / "file"
+    link.symlink_to("/dev/null")
+    os.mkfifo(pipe)
+    file.write_bytes(b"text")
+    opened: list[tuple[object, int]] = []
+    original = os.open
+
+    def watched(path: object, flags: int, *others: int) -> int:
+        opened.append((path, flags))
+        return original(path, flags, *others)  # type: ignore[arg-type]
+
+    with mock.patch("os.open", watched):
+        for path in (link, pipe, tmp_path):
+            with pytest.raises(OSError, match="not a regular file"):
+                open_regular(path)
+        with open_regular(file) as there:
+            assert there.read() == b"text"
+    assert len(opened) == 4
+    assert all(flags & os.O_PATH for _, flags in opened)

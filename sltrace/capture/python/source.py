@@ -201,11 +201,13 @@ class PythonSource:
                 with open_regular(path) as file:
                     status, elf = os.fstat(file.fileno()), Elf.from_file(file)
                     places = _collector(elf, interpreter.layout.minor)
+                    if places and elf.build_id == interpreter.build_id:
+                        # Of this very file: its owner may put another, or a link, in its place.
+                        this = Path(f"/proc/self/fd/{file.fileno()}")
+                        self._probes.attach_collector((status.st_dev, status.st_ino), this, places)
+                        return
             except (OSError, ElfError):
                 continue
-            if places and elf.build_id == interpreter.build_id:
-                self._probes.attach_collector((status.st_dev, status.st_ino), path, places)
-                return
 
     def _learn(self) -> None:
         """Reads the code of new stacks, on the writing thread; their rows are kept."""
