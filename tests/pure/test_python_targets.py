@@ -261,3 +261,33 @@ def test_what_is_not_recognised_is_told_at_once_and_tried_again(
     assert told[PID].python
     assert told[PID + 1].settled
     assert tries.count(PID + 1) < 10
+
+
+def test_who_forks_who_forks_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets, "_is_command", lambda pid: False)
+    monkeypatch.setattr(Target, "described", lambda self, layout: np.zeros(1, layout))
+    watched = Targets(nothing, nothing, np.dtype([("since_ns", "u8")]), nothing)
+    first = Target(PID, named=True, from_ns=0)
+    first.python = interpreter()
+    watched.current = {PID: first}
+    names = ("pid", "kind", "ns", "parent")
+    for pid in range(PID, PID + 100):
+        fork, end = (pid + 1, targets.FORK, SECOND, pid), (pid, targets.EXIT, SECOND, 0)
+        watched.feed(np.array([fork, end], [(name, "u8") for name in names]))
+    (last,) = watched.current.values()
+    depth = 0
+    while last := last.parent:  # type: ignore[assignment]
+        depth += 1
+    assert 1 <= depth <= 3
+
+
+def test_numbers_that_no_interpreter_has_end_the_look_at_one_process() -> None:
+    target = Target(PID, named=True, from_ns=3)
+    target.python = replace(interpreter(), gil=-1)
+    told = target.described(np.dtype([("since_ns", "u8"), *((n, "u8") for n in target._values())]))
+    assert told["since_ns"] == 3
+    assert told["gil"] == 0
+    assert target.python is None
+    assert target.refused
+    assert target.settled
+    assert "not understood" in target.why

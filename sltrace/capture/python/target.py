@@ -93,7 +93,19 @@ class Target:
             self.memory = None
 
     def described(self, layout: np.dtype[Any]) -> NDArray[Any]:
-        """What the probes are told of it: a `struct python_process`."""
+        """What the probes are told of it: a `struct python_process`.
+
+        One whose memory has numbers that no interpreter has is given up.
+        """
+        try:
+            return self._described(layout)
+        except OverflowError as err:
+            self.python, self.settled, self.refused = None, True, True
+            self.why = f"its structures are not understood: {err}"
+            self.close()
+            return self._described(layout)
+
+    def _described(self, layout: np.dtype[Any]) -> NDArray[Any]:
         process = np.zeros(1, layout)
         process["since_ns"] = self.from_ns
         for name, value in self._values().items():

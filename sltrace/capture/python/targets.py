@@ -200,6 +200,10 @@ class Targets:
             self.refused += 1
             return
         child = Target(pid, named=False, from_ns=ns, parent=before)
+        # Memory of an ancestor that has ended is not read, and where each forks the next there
+        # would be no end of them.
+        while before.parent and before.parent.parent and before.parent.until_ns is not None:
+            before.parent = before.parent.parent
         # The kernel copied what it had been told of the parent.
         for name in _OF_MEMORY:
             setattr(child, name, getattr(before, name))
@@ -286,6 +290,8 @@ class Targets:
         patience = 1 << min(target.looks, 8) if known else 1 + target.looks // 10
         target.next_look_ns = now + _LOOK_NS * min(patience, _MOST_PATIENT)
         before = target.described(self._layout).tobytes()
+        if target.refused:
+            return
         try:
             target.memory = target.memory or Memory(target.pid)
         except Unreadable:

@@ -25,6 +25,8 @@ from sltrace.target.python.objects import Objects
 MAX_THREADS = 1 << 14
 _MAX_INTERPRETERS = 64
 _MAX_FOREIGN = 1 << 12
+_MAX_FILES = 16
+_MAX_SEARCH_NS = 1_000_000_000
 _FRAMES_CHECKED = 8
 _ATTEMPTS = 5
 _PYTHON = re.compile(r"(lib)?python(\d)\.(\d+)")
@@ -176,7 +178,14 @@ def _file(
     key = f"{first.file} {first.path}" if first else ""
     if not named and first and key not in foreign:
         named = [first]
-    for mapping in named:
+    # A file is mapped in several pieces; a hostile one could be mapped thousands of times, and each
+    # of its tables be a hole that takes a second to search.
+    files = {mapping.file: mapping for mapping in reversed(named)}
+    distinct = [mapping for mapping in named if files[mapping.file] is mapping]
+    enough_ns = time.thread_time_ns() + _MAX_SEARCH_NS
+    for mapping in distinct[:_MAX_FILES]:
+        if time.thread_time_ns() > enough_ns:
+            raise Refused("its files take too long to be searched for an interpreter")
         elf = maps.open_elf(pid, mapping)
         if elf and elf.symbol("_PyRuntime"):
             return mapping, elf
