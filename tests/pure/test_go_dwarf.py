@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from unittest import mock
 
-from sltrace.target.go.dwarf import _Reader
+import pytest
+
+from sltrace.target.go.dwarf import _check_reach, _Reader
+from sltrace.target.go.errors import DwarfError
+from sltrace.target.go.offsets import offsets_of
 
 _UNITS = 50
 
@@ -31,3 +36,15 @@ def test_a_name_is_looked_for_in_so_many_places() -> None:
         reader = _Reader(b"\xffruntime.g\0" * 1000 + b"\x01runtime.g\0", b"")
         assert list(reader._places(b"runtime.g")) == []
     assert list(reader._places(b"runtime.g")) == [11_000]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"g_syscallsp": 129}, {"g_sched_bp": 60}, {"p_runqhead": 64_000}],
+)
+def test_places_that_cannot_be_read_are_not_believed(wrong: dict[str, int]) -> None:
+    """Whoever builds a program writes them, and one process must not end what is told of others."""
+    known = offsets_of("go1.24.1")
+    _check_reach(known)
+    with pytest.raises(DwarfError, match="larger than those known"):
+        _check_reach(replace(known, **wrong))  # type: ignore[arg-type]

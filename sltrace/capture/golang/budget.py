@@ -222,6 +222,7 @@ class Budget:
             return
         spent, ended = self._switch.change(off, on)
         for number in (*off, *on):
-            self._kept[number].changes_ns += spent // (len(off) + len(on))
-        for number in ended:
-            self._kept[number].ended = True
+            # It may have been forgotten meanwhile.
+            if changed := self._kept.get(number):
+                changed.changes_ns += spent // (len(off) + len(on))
+                changed.ended |= number in ended

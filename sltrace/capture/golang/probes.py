@@ -216,7 +216,8 @@ class GoProbes:
     def pause(self, numbers: Sequence[int]) -> int:
         """Takes the probes out of processes for a while; the CPU time that took, ns."""
         begin = time.thread_time_ns()
-        paused = [self._attached[number] for number in numbers]
+        # One that has ended may be forgotten while this waits for its turn.
+        paused = [self._attached[number] for number in numbers if number in self._attached]
         self._turn_off(paused)
         used = take_out(paused)
         self._forget_spans(paused)
@@ -229,8 +230,8 @@ class GoProbes:
             CannotRecord: The process has ended, or become another program; or the kernel refused.
         """
         begin = time.thread_time_ns()
-        attached = self._attached[number]
-        if attached.runs is not None or not attached.process.is_alive():
+        attached = self._attached.get(number)
+        if attached is None or attached.runs is not None or not attached.process.is_alive():
             raise _ended()
         attached.put_back()
         self._turn_on(attached)
@@ -300,9 +301,12 @@ class GoProbes:
     def cost_of(self, number: int) -> int:
         """What breakpoints and their programs have cost one process; while they are loaded.
 
-        What is attached to switches is level 0's, and there whether or not anything else is.
+        What is attached to switches is level 0's, and there whether or not anything else is. Of
+        one that is forgotten by now it is none.
         """
-        attached = self._attached[number]
+        attached = self._attached.get(number)
+        if attached is None:
+            return 0
         runs = attached.runs or self.runs.of([attached.slot])
         return self.runs.cost_ns(
             {name: runs[name] for name, (_, _, is_hit) in COUNTED.items() if is_hit}

@@ -74,6 +74,8 @@ class Probing:
                 return 0, f"the probes have no room for it: {err.strerror}"
             except CannotRecord as err:
                 return 0, str(err) if process.is_alive() else _ENDED
+            except OverflowError as err:
+                return 0, f"its structures are larger than those known: {err}"
             return reached
 
     def end(self, process: GoProcess) -> None:

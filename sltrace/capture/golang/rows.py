@@ -205,7 +205,7 @@ def _frame(process: GoProcess, address: int, *, placed: bool) -> dict[str, Any]:
         "build_id": process.identity.build_id,
         "language": "go",
         "file": where.file or None if where else None,
-        "line": where.line or None if where else None,
+        "line": where.line if where and 0 < where.line < 1 << 31 else None,
     }
 
 

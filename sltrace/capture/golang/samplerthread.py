@@ -30,6 +30,8 @@ class SamplerThread:
         self._woken = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sltrace-go", daemon=True)
         self.started = False
+        self.failure: Exception | None = None
+        """What ended it early."""
 
     def start(self, samplers: Iterable[Sampler]) -> None:
         """Begins with these; only once."""
@@ -56,6 +58,12 @@ class SamplerThread:
     def _run(self) -> None:
         # It may be started by the reader, and must not inherit its priority.
         priority.lower()
+        try:
+            self._work()
+        except Exception as err:
+            self.failure = err
+
+    def _work(self) -> None:
         next_tick = next_scan = next_look = 0.0
         while True:
             end_ns = self._end_ns

@@ -153,19 +153,26 @@ class GoSource:
             # One of them may have become another program while it was looked into.
             self._let_go()
         known = {sampler.process.pid for sampler in self._there.values()}
-        fresh = [p for p in found.processes if p.pid not in known]
+        fresh = []
         for process in found.processes:
             if process.pid in known:
                 process.let_go()
                 continue
             number = process.number
+            try:
+                sampler = Sampler(process)
+            except ValueError as err:
+                process.let_go()
+                self._refused.append((process.identity, f"its structures overlap: {err}", now))
+                continue
             self._reasons[number] = go_rows.Reasons(process)
             self._probing.take(process)
             # Last, as the writing thread tells of those that have one.
-            self._there[number] = self._samplers[number] = Sampler(process)
+            self._there[number] = self._samplers[number] = sampler
+            fresh.append(sampler)
         if fresh and self._probes:
             self._take_tags()
-        return [self._samplers[p.number] for p in fresh]
+        return fresh
 
     def fill(self) -> float:
         """How full the fuller ring is."""
@@ -180,6 +187,8 @@ class GoSource:
 
     def drain(self) -> None:
         """Empties the rings; the samplers begin here, with the privileges that are left."""
+        if self._thread.failure:
+            raise self._thread.failure
         if not self._thread.started:
             self._thread.start(self._samplers.values())
             self._probing.begin()

@@ -116,7 +116,9 @@ def _check_reach(o: Offsets) -> None:
     counts = (o.s_npidle, o.s_nmspinning, o.s_nmidle, o.s_runqsize, o.s_gcwaiting)
     if (
         any(at % 8 or at > fixed.G_BYTES - 8 for at in words)
+        or any(at % 8 for at in (o.g_sched_bp, o.g_syscallsp, o.g_syscallbp) if at != -1)
         or max(before) >= o.g_startpc
+        or o.p_runnext >= 1 << 16
         or max(counts) > fixed.SCHED_BYTES - 8
         or o.p_m > fixed.P_BYTES - 8
     ):

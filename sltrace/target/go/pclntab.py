@@ -28,6 +28,8 @@ _FUNCTION = struct.Struct("<IiiIIIIII")
 _FUNCTION_BYTES = 44
 _MAX_BYTES = 512 << 20
 _MAX_FUNCTIONS = 1 << 22
+_MAX_RECORDS = 128 << 20
+"""Bytes of what is told of all functions; twice that is held while it is read."""
 _MAX_NAME = 4096
 _MAX_STEPS = 1 << 16
 """Of a line table: the largest function of a large service has some thousands."""
@@ -83,18 +85,22 @@ class Pclntab:
         if not 0 < count <= _MAX_FUNCTIONS:
             raise ElfError("its table of functions has no functions")
         self.module, self.text, self.end = _module(image, address)
-        functions = self._read(self._functions, self._size)
-        table = np.frombuffer(functions, "<u4", 2 * count + 1).astype(np.int64)
+        words = self._read(self._functions, 4 * (2 * count + 1))
+        table = np.frombuffer(words, "<u4", 2 * count + 1).astype(np.int64)
         starts = table[0::2] + self.text
         if (np.diff(starts) < 0).any() or starts[0] != self.text or starts[-1] > self.end:
             raise ElfError("its functions are not in order")
         self._starts = starts
         at = table[1::2]
-        if (at + _FUNCTION_BYTES > len(functions)).any():
+        end = int(at.max()) + _FUNCTION_BYTES
+        if end > _MAX_RECORDS:
+            raise ElfError("its table of functions is too large")
+        functions = self._read(self._functions, end)
+        if end > len(functions):
             raise ElfError("its functions lie outside of the table")
-        words = np.frombuffer(functions, np.uint8)[(at + 4)[:, None] + np.arange(4)]
+        names = np.frombuffer(functions, np.uint8)[(at + 4)[:, None] + np.arange(4)]
         self._at = self._functions + at
-        self._name_offsets = np.ascontiguousarray(words).view("<i4").ravel().astype(np.int64)
+        self._name_offsets = np.ascontiguousarray(names).view("<i4").ravel().astype(np.int64)
 
     def _read(self, at: int, size: int) -> bytes:
         """Bytes from an offset in the table on: fewer at its end, none outside of it."""
