@@ -48,22 +48,27 @@ const Blame = (() => {
     return { rows: out.slice(0, n), exact };
   }
 
-  // Sums of a selection by victim and culprit, whose numbers are places in the lists of names.
+  // Sums of a selection by victim and culprit, which are places in the lists of names: of the cells
+  // that have any, as there may be thousands of either.
   function sums(cube, view, cells) {
     const { victim, culprit, count, sum_ns } = cube.blame;
     const found = rows(cube, view, cells);
     const names = { victim: named(cube, "victims", view.blame), culprit: named(cube, "culprits", view.blame) };
     const width = names.culprit.list.length;
-    const ns = new Float64Array(names.victim.list.length * width);
-    const waits = new Float64Array(ns.length);
+    const those = new Map();
     // By cgroup these waits are in their culprit's cell already.
     const counts = cube.culprits.map((c) => (view.blame === "cgroup" && besideCulprit(c) ? 0 : 1));
     for (const i of found.rows) {
-      const cell = names.victim.of[victim[i]] * width + names.culprit.of[culprit[i]];
-      ns[cell] += sum_ns[i];
-      waits[cell] += count[i] * counts[culprit[i]];
+      const [v, c] = [names.victim.of[victim[i]], names.culprit.of[culprit[i]]];
+      const key = v * width + c;
+      if (!those.has(key)) those.set(key, { key, victim: v, culprit: c, ns: 0, waits: 0 });
+      const cell = those.get(key);
+      cell.ns += sum_ns[i];
+      cell.waits += count[i] * counts[culprit[i]];
     }
-    return { victims: names.victim.list, culprits: names.culprit.list, ns, waits, exact: found.exact };
+    const sorted = [...those.values()].sort((one, other) => one.key - other.key);
+    const total = sorted.reduce((sum, cell) => sum + cell.ns, 0);
+    return { victims: names.victim.list, culprits: names.culprit.list, cells: sorted, total, exact: found.exact };
   }
 
   // Grouped once: there are thousands. By the list, as another part of the recording brings its own.
@@ -90,34 +95,29 @@ const Blame = (() => {
   }
 
   // Cells by victim and culprit, each most time first, the rest together.
-  function ranked({ victims, culprits, ns, waits }) {
-    const width = culprits.length;
-    const totals = (n, value) => Array.from({ length: n }, (_, i) => value(i));
-    const rows = totals(victims.length, (v) => culprits.reduce((sum, _, c) => sum + ns[v * width + c], 0));
-    const columns = totals(width, (c) => victims.reduce((sum, _, v) => sum + ns[v * width + c], 0));
-    const total = rows.reduce((a, b) => a + b, 0);
-    const pick = (parties, sizes) => {
-      const order = parties.map((_, i) => i).filter((i) => sizes[i] > 0).sort((a, b) => sizes[b] - sizes[a]);
+  function ranked({ victims, culprits, cells: those, total }) {
+    const sizes = { victim: new Float64Array(victims.length), culprit: new Float64Array(culprits.length) };
+    for (const cell of those) for (const side of ["victim", "culprit"]) sizes[side][cell[side]] += cell.ns;
+    const pick = (parties, size) => {
+      const order = parties.map((_, i) => i).filter((i) => size[i] > 0).sort((a, b) => size[b] - size[a]);
       // What the page's data has together already, nobody knows how many, is not one of them.
       const [together, named] = [true, false].map((is) => order.filter((i) => isRest(parties[i]) === is));
-      const top = named.slice(0, named.length > TOP + 1 ? TOP : named.length).map((i) => ({ ...parties[i], of: [i] }));
+      const top = named.slice(0, named.length > TOP + 1 ? TOP : named.length);
       const rest = [...named.slice(top.length), ...together];
-      if (rest.length) top.push({ name: Text.rest(together.length ? 0 : rest.length), own: true, of: rest });
-      return top;
+      const list = top.map((i) => ({ ...parties[i], ns: size[i] }));
+      if (rest.length) list.push({ name: Text.rest(together.length ? 0 : rest.length), own: true, ns: rest.reduce((sum, i) => sum + size[i], 0) });
+      const place = new Map([...top.map((i, at) => [i, at]), ...rest.map((i) => [i, top.length])]);
+      return { list, place };
     };
-    const left = pick(victims, rows);
-    const right = pick(culprits, columns);
-    const cells = left.map((v) => right.map((c) => {
-      const cell = { ns: 0, waits: 0 };
-      for (const i of v.of) for (const j of c.of) {
-        cell.ns += ns[i * width + j];
-        cell.waits += waits[i * width + j];
-      }
-      return cell;
-    }));
-    left.forEach((v, i) => { v.ns = cells[i].reduce((sum, c) => sum + c.ns, 0); });
-    right.forEach((c, j) => { c.ns = cells.reduce((sum, row) => sum + row[j].ns, 0); });
-    return { left, right, cells, total };
+    const [left, right] = [pick(victims, sizes.victim), pick(culprits, sizes.culprit)];
+    const cells = left.list.map(() => right.list.map(() => ({ ns: 0, waits: 0 })));
+    for (const { victim, culprit, ns, waits } of those) {
+      if (!left.place.has(victim) || !right.place.has(culprit)) continue;
+      const cell = cells[left.place.get(victim)][right.place.get(culprit)];
+      cell.ns += ns;
+      cell.waits += waits;
+    }
+    return { left: left.list, right: right.list, cells, total };
   }
 
   function draw(cube, view) {
@@ -125,8 +125,7 @@ const Blame = (() => {
     const note = document.getElementById("blame-note");
     const one = sums(cube, view, view.cells);
     const two = view.other && sums(cube, view, view.other);
-    const found = ranked(one);
-    node.dataset.total = found.total;
+    node.dataset.total = one.total;
     note.textContent = said(cube, view, one.exact && (!two || two.exact));
     note.hidden = !note.textContent;
     node.classList.toggle("two", Boolean(two));
@@ -134,10 +133,11 @@ const Blame = (() => {
       node.replaceChildren(compared(cube, view, one, two));
       return;
     }
-    if (!found.total) {
+    if (!one.total) {
       node.replaceChildren(el("p", { class: "help" }, cube.exact ? "No time on a run queue, over a quota or for a GIL here, so nobody is to blame." : ""));
       return;
     }
+    const found = ranked(one);
     node.replaceChildren(sankey(found), matrix(found));
   }
 
@@ -155,14 +155,13 @@ const Blame = (() => {
 
   // Who waited for whom in both selections, the largest change first.
   function compared(cube, view, a, b) {
-    const list = ({ ns }) => [...ns.keys()].filter((i) => ns[i] > 0).map((key) => ({ key, ns: ns[key], name: key }));
-    const totals = [a, b].map(({ ns }) => ns.reduce((sum, v) => sum + v, 0));
+    const list = ({ cells }) => cells.filter(({ ns }) => ns > 0).map(({ key, ns }) => ({ key, ns, name: key }));
     const width = a.culprits.length;
     const [victim, culprit] = [a.victims, a.culprits].map((parties) => heads(parties));
     const lines = Versus.joined(list(a), list(b)).map((s) => ({
       ...s, heads: [victim(a.victims[Math.floor(s.name / width)]), culprit(a.culprits[s.name % width])],
     }));
-    return Versus.table("", ["waited", "had it meanwhile"], lines, Versus.measure(view, totals));
+    return Versus.table("", ["waited", "had it meanwhile"], lines, Versus.measure(view, [a.total, b.total]));
   }
 
   function open(cube, view) {
