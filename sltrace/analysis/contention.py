@@ -92,7 +92,7 @@ def _contention(row: Mapping[str, Any]) -> Finding:
         sentence=f"{sentence}.",
         advice=_way_out(row["cgroup"], row["culprit_cgroup"], name_of(row["culprit_comm"]))
         if stands_out
-        else "Nobody stands out: `sltrace blame --by comm` has all who ran meanwhile.",
+        else "Nobody stands out: `sltrace blame TRACE --by comm` has all who ran meanwhile.",
         numbers=figures(row) | {"culprit_ns": row["held"]},
         values={"cgroup": (row["cgroup"],), "kind": RUNQ_KINDS},
     )

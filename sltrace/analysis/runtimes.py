@@ -20,8 +20,8 @@ _SECOND = 1_000_000_000
 _LONGEST = 600
 _GOROUTINES = (Kind.GOROUTINE.label,)
 _OFF_CPU = (Kind.RUNQ_PREEMPT.label, Kind.THROTTLED.label)
-_ALL_OF_GO = "`sltrace go` has the evidence."
-_ALL_OF_PYTHON = "`sltrace python` has the tables."
+_ALL_OF_GO = "`sltrace go TRACE` has the evidence."
+_ALL_OF_PYTHON = "`sltrace python TRACE` has the tables."
 
 _GO: Mapping[Name, tuple[str, tuple[str, ...]]] = {
     Name.GOROUTINE_LEAK: (

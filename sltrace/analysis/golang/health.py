@@ -209,7 +209,7 @@ def refused(trace: Trace) -> list[str]:
         return []
     reasons = Counter(row["why"] or "it is not told why" for row in rows)
     ((why, _),) = reasons.most_common(1)
-    more = "; `sltrace go` says why of each" if len(reasons) > 1 else ""
+    more = "; `sltrace go TRACE` says why of each" if len(reasons) > 1 else ""
     most = "of most, " if len(reasons) > 1 else ""
     return [f"the scheduling within {_named(rows)} is not known: {most}{why[:_LONGEST]}{more}"]
 
