@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from sltrace.capture import tags
 from sltrace.capture.sources import Context, Rows, Source
 
 if TYPE_CHECKING:
@@ -46,13 +47,13 @@ class Guarded:
         self._detached = False
         self._described: dict[str, Any] = {}
         self._told: Sequence[pa.Table] = ()
-        self._start_ns = 0
+        self._start_ns, self._tags_fd = 0, -1
         self.name, self.privileges = source.name, source.privileges
         self.failure: Failure | None = None
 
     def attach(self, context: Context) -> None:
         """Attaches the source, with what it asks to be told guarded as well."""
-        self._start_ns = context.start_ns
+        self._start_ns, self._tags_fd = context.start_ns, context.tags_fd
         own = replace(
             context,
             watch_programs=lambda told: context.watch_programs(self._calling(told)),
@@ -64,7 +65,10 @@ class Guarded:
         """How full the fullest ring is; of a source that has failed, none is."""
         if self.failure:
             # Here, as only the reading thread may: failing is often the writing one's.
-            self.detach(time.monotonic_ns())
+            if not self._detached:
+                self.detach(time.monotonic_ns())
+                # Nobody changes its tags any more: they would be those of all that comes.
+                tags.clear(self._tags_fd)
             return 0.0
         with self._noting():
             return self._source.fill()

@@ -51,6 +51,12 @@ def create_map() -> int:
     return maps.create_map("task_tags", maps.HASH, 4, _BYTES, MAX_TASKS)
 
 
+def clear(fd: int) -> None:
+    """Takes out all tags; what records some puts those of its threads in again as they run."""
+    for tid in maps.map_keys(fd, 4):
+        maps.delete_key(fd, tid)
+
+
 def hex_ids(ids: NDArray[np.uint8]) -> pa.Array:
     """Ids as lower-case hex digits; shape (n, bytes), of whole words. One of zeros only is null."""
     import pyarrow as pa

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from sltrace.capture import tags
 from sltrace.capture.guarded import Guarded
 from sltrace.capture.settings import Settings
 from sltrace.capture.sources import Context, Rows
@@ -139,6 +140,18 @@ def test_what_fails_ends_alone(place: str) -> None:
     assert described["failed"]["why"] == f"IndexError: in {place}"
     assert f'self._at("{place}")' in described["failed"]["where"]
     assert ("attached" in described) is (place != "describe")
+
+
+def test_tags_that_nobody_changes_any_more_are_no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    cleared: list[int] = []
+    monkeypatch.setattr(tags, "clear", cleared.append)
+    session = Session("rows")
+    session.attach()
+    session.once()
+    assert cleared == []
+    for _ in range(3):
+        session.once()
+    assert cleared == [-1]
 
 
 def test_what_does_not_fail_is_as_without() -> None:

@@ -172,6 +172,28 @@ def test_blame_between_tasks_nobody_asked_for_is_as_near_as_the_queues_clock(lag
     assert last(machine, *names) == (1, 5_001_000, 2, 5_000_000, 1)
 
 
+def test_no_culprit_ran_for_longer_than_the_wait() -> None:
+    """A switch seems to be yet to come where the queue's clock lags less than at the comparison."""
+    machine = Machine(filter_pids=1)
+    kernel = Kernel(machine, CPUS)
+    victim, two, three = (kernel.fork(0, tid, matches=int(tid == 1)) for tid in (1, 2, 3))
+    kernel.switch(0, victim, "block")
+    kernel.tick(10)
+    kernel.switch(0, two, "preempt")
+    kernel.tick(50_000)
+    machine.queue_lag(16_000)
+    kernel.switch(0, three, "preempt")
+    machine.queue_lag(400)
+    kernel.tick(50_000)
+    kernel.switch(0, two, "preempt")
+    kernel.tick(5000)
+    kernel.switch(0, victim, "preempt")
+    tid, runq, culprit, ns = last(machine, "tid", "runq_ns", "culprit_tid", "culprit_ns")
+    assert (tid, runq, culprit) == (1, 105_000, 3)
+    assert ns <= runq
+    assert not last(machine, "flags")[0] & Flag.CULPRIT_PARTIAL
+
+
 @pytest.mark.parametrize("loader", ["libbpf", "bcc"])
 @pytest.mark.parametrize("moved", [False, True])
 def test_who_ran_while_a_quota_held_the_wait_back_is_no_culprit(loader: str, moved: bool) -> None:

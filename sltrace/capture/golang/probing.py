@@ -68,8 +68,9 @@ class Probing:
             if self._ended_ns:
                 return 0, _ENDING
             try:
-                reached = self.probes.add(process, self._level, switch_stacks=self._switch_stacks)
+                # First what forgets a process that ends, or becomes another, while it is added.
                 self.probes.attach()
+                reached = self.probes.add(process, self._level, switch_stacks=self._switch_stacks)
             except OSError as err:
                 return 0, f"the probes have no room for it: {err.strerror}"
             except CannotRecord as err:
