@@ -24,6 +24,17 @@ def many(rounds: int = 1) -> tuple[Machine, Kernel, Task, Task, list[Task]]:
     return machine, kernel, victim, hog, others
 
 
+def one_asked_for() -> tuple[Machine, Kernel, Task, Task, Task]:
+    """A filter keeps the first of three; it has slept for 10 ns when the second gets the CPU."""
+    machine = Machine(filter_pids=1)
+    kernel = Kernel(machine, CPUS)
+    victim, two, three = (kernel.fork(0, tid, matches=int(tid == 1)) for tid in (1, 2, 3))
+    kernel.switch(0, victim, "block")
+    kernel.tick(10)
+    kernel.switch(0, two, "preempt")
+    return machine, kernel, victim, two, three
+
+
 def turns(kernel: Kernel, *runs: tuple[Task, int], times: int = 1) -> None:
     """These run one after the other, each for so many nanoseconds."""
     for _ in range(times):
@@ -147,12 +158,7 @@ def test_one_task_on_the_second_queue_is_not_the_culprit_of_the_first() -> None:
 
 @pytest.mark.parametrize("lag", [0, 9])
 def test_blame_between_tasks_nobody_asked_for_is_as_near_as_the_queues_clock(lag: int) -> None:
-    machine = Machine(filter_pids=1)
-    kernel = Kernel(machine, CPUS)
-    victim, two, three = (kernel.fork(0, tid, matches=int(tid == 1)) for tid in (1, 2, 3))
-    kernel.switch(0, victim, "block")
-    kernel.tick(10)
-    kernel.switch(0, two, "preempt")
+    machine, kernel, victim, two, three = one_asked_for()
     kernel.tick(100)
     kernel.switch(0, three, "preempt")
     kernel.tick(300)
@@ -174,12 +180,7 @@ def test_blame_between_tasks_nobody_asked_for_is_as_near_as_the_queues_clock(lag
 
 def test_no_culprit_ran_for_longer_than_the_wait() -> None:
     """A switch seems to be yet to come where the queue's clock lags less than at the comparison."""
-    machine = Machine(filter_pids=1)
-    kernel = Kernel(machine, CPUS)
-    victim, two, three = (kernel.fork(0, tid, matches=int(tid == 1)) for tid in (1, 2, 3))
-    kernel.switch(0, victim, "block")
-    kernel.tick(10)
-    kernel.switch(0, two, "preempt")
+    machine, kernel, victim, two, three = one_asked_for()
     kernel.tick(50_000)
     machine.queue_lag(16_000)
     kernel.switch(0, three, "preempt")
