@@ -200,7 +200,7 @@ SUBPROGRAM int tally_segments(u32 here_cpu, u32 cpu, u32 i)
 		ns = at_least_zero(FRESH(here->search.end) - start);
 		found(here_cpu, seg->tid, seg->pid, seg->cgroup, ns);
 		here->search.unseen -= ns;
-		/* A switch that nobody asked for has a time of about then: it may be one to come. */
+		/* The time of a switch that nobody asked for is about right: it may be to come. */
 		here->search.end = least(FRESH(here->search.end), FRESH(seg->start_ns));
 		if (FRESH(here->search.end) <= FRESH(here->search.from))
 			return 1;
