@@ -89,15 +89,20 @@ def napping(*command: str | Path) -> Iterator[int]:
         process.wait()
 
 
-def _innermost(pid: int) -> int:
+def _innermost(first: int) -> int:
     """The process itself, or the child that it waits for, once that is there."""
-    deadline = time.monotonic() + 60
-    while "sleepers" not in Path(f"/proc/{pid}/cmdline").read_text().split("\0")[0]:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    deadline, pid = time.monotonic() + 60, first
+    while True:
+        # A child may be one of a shell's other commands, and end.
+        try:
+            if "sleepers" in Path(f"/proc/{pid}/cmdline").read_text().split("\0")[0]:
+                return pid
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        except (FileNotFoundError, ProcessLookupError):
+            children = [str(first)]
         pid = int(children[0]) if children else pid
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    return pid
 
 
 def test_a_file_deleted_since(record: Record, tmp_path: Path) -> None:
