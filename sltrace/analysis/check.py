@@ -101,13 +101,14 @@ def check(trace: Trace, rules: Sequence[Rule], baseline: Trace | None = None) ->
             raise UsageError(f"{rule.text!r} needs a baseline", "add --baseline PATH")
     notes = _notes(trace, rules)
     notes += [f"baseline: {note}" for note in (_notes(baseline, rules) if baseline else ())]
-    if baseline and not limited_alike(trace, baseline):
+    comparable = baseline is None or limited_alike(trace, baseline)
+    if not comparable:
         notes.append(
             "baseline: it was not limited to the same (--pid, --cgroup, --comm, --cpu, --policy), "
             "so that nothing can be compared with it"
         )
     return Check(
-        outcomes=tuple(_outcome(trace, rule, baseline) for rule in rules),
+        outcomes=tuple(_outcome(trace, rule, baseline, comparable) for rule in rules),
         losses=losses(trace),
         baseline_losses=losses(baseline) if baseline else None,
         notes=tuple(notes),
@@ -119,12 +120,12 @@ def _notes(trace: Trace, rules: Sequence[Rule]) -> list[str]:
     return [*trace.notes, *dict.fromkeys(filter(None, apart))]
 
 
-def _outcome(trace: Trace, rule: Rule, baseline: Trace | None) -> Outcome:
+def _outcome(trace: Trace, rule: Rule, baseline: Trace | None, comparable: bool) -> Outcome:
     value = measure(trace, rule)
     before = measure(baseline, rule) if baseline else None
     limit = _limit(rule, before)
-    comparable = not (rule.factor and baseline) or limited_alike(trace, baseline)
-    verdict = _verdict(rule, value, limit) if comparable else "unknown"
+    decided = comparable or not rule.factor
+    verdict = _verdict(rule, value, limit) if decided else "unknown"
     return Outcome(rule, verdict, value, limit, before)
 
 

@@ -65,6 +65,11 @@ class Blocks:
         """Blocks with waits in them."""
         return int((self.counts.sum(1) > 0).sum())
 
+    @property
+    def measured(self) -> NDArray[np.bool_]:
+        """Whether enough blocks have a size, by column of sizes: one without has no mean."""
+        return np.atleast_1d((self.sizes > 0).sum(0)) >= FEWEST_BLOCKS
+
 
 @dataclass(frozen=True)
 class Band:
@@ -101,13 +106,13 @@ class Redrawn:
         groups = self._sides[0].totals.shape[1]
         if not self._summable:
             return [None] * groups
-        enough = np.broadcast_to(np.logical_and(*map(_is_enough, self._sides)), groups)
+        enough = np.broadcast_to(np.logical_and(*(s.measured for s in self._sides)), groups)
         spreads = self._per_size([s.totals for s in self._sides])
         return [s if known else None for s, known in zip(spreads, enough, strict=True)]
 
     def count(self) -> Spread | None:
         """Of the difference of the number of waits per size."""
-        if not self._summable or not all(_is_enough(s).all() for s in self._sides):
+        if not self._summable or not all(s.measured.all() for s in self._sides):
             return None
         (spread,) = self._per_size([s.counts.sum(1, keepdims=True) for s in self._sides])
         return spread
@@ -139,7 +144,7 @@ class Redrawn:
             # From the end: waits at a point or above.
             beyond = side.counts[:, ::-1].cumsum(1)[:, ::-1][:, points]
             value = beyond.sum(0) / max(float(side.sizes.sum()), 1e-9)
-            if not self._summable or not _is_enough(side).all():
+            if not self._summable or not side.measured.all():
                 bands.append(Band(value, None, None))
                 continue
             size = np.maximum(weights @ side.sizes, 1e-9)
@@ -178,8 +183,3 @@ def _grid_quantile(
     ranks = -(-cumulative[:, -1].astype(np.int64) * share // of)
     index = points[(cumulative >= np.maximum(ranks, 1)[:, None]).argmax(1)]
     return np.where(index == 0, 0.0, np.exp2((index - 0.5) / STEPS))
-
-
-def _is_enough(side: Blocks) -> NDArray[np.bool_]:
-    """Whether enough blocks have a size at all, by column of sizes: one without has no mean."""
-    return np.atleast_1d((side.sizes > 0).sum(0)) >= FEWEST_BLOCKS

@@ -40,10 +40,9 @@ def limited_alike(a: Trace, b: Trace) -> bool:
 
     A process or cgroup may have another number or name in the other, and be the same service.
     """
-    limits = filters(a), filters(b)
-    names, others = map(set, limits)
-    return names == others and all(
-        limits[0].get(name) == limits[1].get(name) for name in ("cpus", "policies")
+    of_a, of_b = filters(a), filters(b)
+    return of_a.keys() == of_b.keys() and all(
+        of_a.get(name) == of_b.get(name) for name in ("cpus", "policies")
     )
 
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 KEPT_S = 300
-_LONGEST_PAUSE_S = 3600
 """Seconds that are kept."""
+_LONGEST_PAUSE_S = 3600
 MAX_ROWS = 2_000_000
 """Sums that are kept, 280 MB (measured): on a machine of many threads they are of fewer
 seconds than that."""
