@@ -112,11 +112,12 @@ def _offsets(layouts: dict[str, Layout], labels_are_map: bool) -> Offsets:
 def _check_reach(o: Offsets) -> None:
     """Of a goroutine the first bytes are read at once, and words of these; of the rest likewise."""
     words = (o.g_goid, o.g_waitreason, o.g_startpc, o.g_lockedm, o.g_labels)
-    before = (o.g_sched_bp, o.g_syscallsp, o.g_syscallbp, o.g_status, o.g_goid, o.g_waitreason)
+    calls = [at for at in (o.g_sched_bp, o.g_syscallsp, o.g_syscallbp) if at != -1]
+    before = (*calls, o.g_status, o.g_goid, o.g_waitreason)
     counts = (o.s_npidle, o.s_nmspinning, o.s_nmidle, o.s_runqsize, o.s_gcwaiting)
     if (
         any(at % 8 or at > fixed.G_BYTES - 8 for at in words)
-        or any(at % 8 for at in (o.g_sched_bp, o.g_syscallsp, o.g_syscallbp) if at != -1)
+        or any(at % 8 for at in calls)
         or max(before) >= o.g_startpc
         or o.p_runnext >= 1 << 16
         or max(counts) > fixed.SCHED_BYTES - 8

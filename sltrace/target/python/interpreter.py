@@ -180,10 +180,11 @@ def _file(
         named = [first]
     # A file is mapped in several pieces; a hostile one could be mapped thousands of times, and each
     # of its tables be a hole that takes a second to search.
-    files = {mapping.file: mapping for mapping in reversed(named)}
-    distinct = [mapping for mapping in named if files[mapping.file] is mapping]
+    by_file: dict[str, Mapping] = {}
+    for mapping in named:
+        by_file.setdefault(mapping.file, mapping)
     enough_ns = time.thread_time_ns() + _MAX_SEARCH_NS
-    for mapping in distinct[:_MAX_FILES]:
+    for mapping in islice(by_file.values(), _MAX_FILES):
         if time.thread_time_ns() > enough_ns:
             raise Refused("its files take too long to be searched for an interpreter")
         elf = maps.open_elf(pid, mapping)
