@@ -22,6 +22,7 @@ from sltrace.capture.tallies import CounterIntervals
 from sltrace.errors import CannotRecord
 from sltrace.names.proc import with_children
 from sltrace.symbols.elf import Elf, ElfError
+from sltrace.symbols.filebytes import FileBytes
 from sltrace.symbols.mappings import open_regular
 from sltrace.symbols.usdt import markers
 from sltrace.target.python.interpreter import Interpreter
@@ -199,15 +200,15 @@ class PythonSource:
         for path in (root / interpreter.path.lstrip("/"), held / interpreter.mapped):
             try:
                 with open_regular(path) as file:
-                    status, elf = os.fstat(file.fileno()), Elf.from_file(file)
-                    places = _collector(elf, interpreter.layout.minor)
-                    if places and elf.build_id == interpreter.build_id:
-                        # Of this very file: its owner may put another, or a link, in its place.
-                        this = Path(f"/proc/self/fd/{file.fileno()}")
-                        self._probes.attach_collector((status.st_dev, status.st_ino), this, places)
-                        return
+                    status, data = os.fstat(file.fileno()), FileBytes(file)
+                elf = Elf(data)
+                places = _collector(elf, interpreter.layout.minor)
             except (OSError, ElfError):
                 continue
+            if places and elf.build_id == interpreter.build_id:
+                # Into this very file: its owner may put another, or a link, in its place.
+                self._probes.attach_collector((status.st_dev, status.st_ino), data.path, places)
+                return
 
     def _learn(self) -> None:
         """Reads the code of new stacks, on the writing thread; their rows are kept."""
