@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -21,7 +22,7 @@ from sltrace.names.proc import with_children
 from sltrace.symbols.mappings import MappingRecorder
 from sltrace.target.memory import Memory
 from sltrace.target.python import interpreter as finding
-from sltrace.target.python.interpreter import Interpreter, NotPython
+from sltrace.target.python.interpreter import Interpreter, NotPython, NotReady
 from sltrace.target.python.layout import layout_for
 from sltrace.target.python.modules import Modules
 from tests.support.pythons import service
@@ -168,7 +169,10 @@ def test_a_process_is_asked_for_trace_ids_as_long_as_it_has_none(
 def test_a_program_that_could_not_be_read_may_have_python(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who ends while it is looked at says nothing of others that run the same file."""
     foreign: set[str] = set()
-    with subprocess.Popen(["sleep", "60"]) as running:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(["sh", "-c", "echo; read _"], stdin=pipe, stdout=pipe) as running:
+        assert running.stdout
+        assert running.stdout.readline()
         memory = Memory(running.pid)
         try:
             with monkeypatch.context() as patched:
@@ -182,6 +186,19 @@ def test_a_program_that_could_not_be_read_may_have_python(monkeypatch: pytest.Mo
         finally:
             memory.close()
             running.kill()
+
+
+def test_a_program_in_the_middle_of_its_exec_is_asked_again(tmp_path: Path) -> None:
+    """Its files are not mapped yet; what Linux shows in any address space is."""
+    (tmp_path / str(PID)).mkdir()
+    vsyscall = "ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0  [vsyscall]\n"
+    (tmp_path / str(PID) / "maps").write_text(vsyscall)
+    memory = Memory(os.getpid())
+    try:
+        with pytest.raises(NotReady):
+            finding.find(PID, memory, set(), tmp_path)
+    finally:
+        memory.close()
 
 
 def test_looking_for_trace_ids_takes_no_more_than_its_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,8 +102,9 @@ def find(pid: int, memory: Memory, foreign: set[str], proc: Path = Path("/proc")
     maps = MappingRecorder(proc)
     mappings = maps.read_maps(pid)
     exe = _exe(pid, proc)
-    if not mappings:
-        raise NotReady("it has no memory yet, or is gone")
+    # In the middle of its exec(): Linux shows [vsyscall] in any address space.
+    if not any(mapping.path.startswith("/") for mapping in mappings):
+        raise NotReady("no file is mapped in it yet, or it is gone")
     for mapping in mappings:
         if other := _OTHER.match(_name(mapping.path)):
             raise Refused(f"{_OTHERS[other[2]]} is not CPython")
