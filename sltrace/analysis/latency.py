@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sltrace.analysis.histograms import from_histograms
 from sltrace.analysis.losses import Losses, losses
-from sltrace.analysis.meta import min_latency_ns
+from sltrace.analysis.meta import filter_notes, min_latency_ns
 from sltrace.analysis.ranges import QUANTILES, Group, Range
 from sltrace.analysis.selection import (
     EVERYTHING,
@@ -130,7 +130,9 @@ def stat(
         rest=rest,
         totals=totals,
         losses=losses(trace, selection),
-        notes=(*trace.notes, _between("percentiles")) if coarse else _notes(trace, source),
+        notes=(*trace.notes, *filter_notes(trace), _between("percentiles"))
+        if coarse
+        else _notes(trace, source),
     )
 
 
@@ -230,7 +232,7 @@ def _between(which: str) -> str:
 
 
 def _notes(trace: Trace, source: Source) -> tuple[str, ...]:
-    notes = list(trace.notes)
+    notes = [*trace.notes, *filter_notes(trace)]
     if source == "histograms":
         which = "percentiles"
         threshold = min_latency_ns(trace)

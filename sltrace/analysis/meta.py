@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sltrace.durations import format_duration
-from sltrace.model import PID_SPACE
+from sltrace.model import PID_SPACE, POLICIES
 from sltrace.trace.clock import Clock, furthest_ns
 
 if TYPE_CHECKING:
@@ -17,6 +17,16 @@ if TYPE_CHECKING:
 _MAX_CPUS = 1 << 16
 _OFFSETS = {"pid": "pid_offset", "tid": "pid_offset", "cpu": "cpu_offset", "node": "node_offset"}
 """Of a merged trace what each machine's numbers begin at, by dimension."""
+_OF_FILTERS = {
+    "pids": "process (and its children)",
+    "cgroups": "cgroup (and those below)",
+    "comms": "thread name",
+    "cpus": "CPU",
+    "policies": "policy",
+}
+_MOST_NAMED = 3
+_LONGEST_NAME = 200
+"""Characters of what a filter asked for: a trace may have anything there."""
 
 
 def min_latency_ns(trace: Trace) -> int:
@@ -31,8 +41,15 @@ def filters(trace: Trace) -> dict[str, list[str]]:
     """
     each = [of.get("filters") for of in (trace.meta, *merged_parts(trace))]
     found = [(name, value) for of in each if isinstance(of, dict) for name, value in of.items()]
-    names = sorted({name for name, value in found if value})
-    return {name: sorted({str(v) for n, v in found if n == name and v}) for name in names}
+    values = [
+        (name, str(v))
+        for name, value in found
+        for v in (value if isinstance(value, list) else [value])
+        if value
+    ]
+    # Numbers as text: 2 before 10.
+    values.sort(key=lambda named: (named[0], len(named[1]), named[1]))
+    return {name: list(dict.fromkeys(v for n, v in values if n == name)) for name, _ in values}
 
 
 def limited_alike(a: Trace, b: Trace) -> bool:
@@ -44,6 +61,25 @@ def limited_alike(a: Trace, b: Trace) -> bool:
     return of_a.keys() == of_b.keys() and all(
         of_a.get(name) == of_b.get(name) for name in ("cpus", "policies")
     )
+
+
+def filter_notes(trace: Trace) -> list[str]:
+    """That not all there was has been recorded, if it was asked for a part."""
+    found = filters(trace)
+    if not found:
+        return []
+    said = "; ".join(_filter(name, values) for name, values in found.items())
+    some = "in some of the recordings in it " if merged_parts(trace) else ""
+    return [f"{some}only waits of a part of the machine were recorded: {said}"]
+
+
+def _filter(name: str, values: list[str]) -> str:
+    if name == "policies":
+        names = {str(number): policy for number, policy in POLICIES.items()}
+        values = [names.get(v, v) for v in values]
+    named = ", ".join(v[:_LONGEST_NAME] for v in values[:_MOST_NAMED])
+    more = f" and {len(values) - _MOST_NAMED:,} more" if len(values) > _MOST_NAMED else ""
+    return f"{_OF_FILTERS.get(name, name[:_LONGEST_NAME])} {named}{more}"
 
 
 def clock_ns(trace: Trace, name: str) -> int:

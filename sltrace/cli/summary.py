@@ -35,6 +35,7 @@ def print_summary(path: Path, reason: str) -> None:
     """The recording in a few lines, and what to type next."""
     from sltrace.analysis.blame import blame
     from sltrace.analysis.latency import stat
+    from sltrace.analysis.meta import filter_notes
     from sltrace.trace.reader import Trace
 
     trace = Trace.open(path)
@@ -61,7 +62,8 @@ def print_summary(path: Path, reason: str) -> None:
     _go(trace)
     _not_looked_into(trace)
     _profiles(trace)
-    for note in whole.notes:
+    # Who asked for a part need not be told.
+    for note in (n for n in whole.notes if n not in filter_notes(trace)):
         click.echo(f"  note: {output.text(note)}")
     click.echo(f"next: sltrace report {click.format_filename(path)}")
 
