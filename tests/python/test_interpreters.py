@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from sltrace.names.proc import with_children
+from sltrace.target.memory import Memory
+from sltrace.target.python.interpreter import find
 from sltrace.trace.reader import Trace
 from tests.support.programs import FLAGS, build
 from tests.support.pythons import PROGRAMS, WANTED, interpreter, naps
@@ -146,3 +151,29 @@ def test_collections_of_an_interpreter_that_was_optimized_as_a_whole(
     ):
         time.sleep(1)
     assert _collections(recording.trace).get(pid, 0) > 5
+
+
+_MANY_THREADS = """
+import threading
+stop = threading.Event()
+for _ in range(200):
+    threading.Thread(target=stop.wait, args=(60,), daemon=True).start()
+print("ready", flush=True)
+stop.wait(60)
+"""
+
+
+@pytest.mark.parametrize("prefix", [(), ("unshare", "--pid", "--fork", "--kill-child")])
+def test_threads_are_found_by_their_numbers_in_a_namespace(prefix: tuple[str, ...]) -> None:
+    command = [*prefix, sys.executable, "-c", _MANY_THREADS]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as running:
+        assert running.stdout
+        assert running.stdout.readline()
+        pid = with_children([running.pid])[-1]
+        memory = Memory(pid)
+        try:
+            assert (pid == running.pid) == (not prefix)
+            assert find(pid, memory, set()).version == platform.python_version()
+        finally:
+            memory.close()
+            running.kill()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -283,8 +283,7 @@ def _interpreters(memory: Memory, layout: Layout, state: int) -> dict[int, int]:
 
 def _check_threads(pid: int, memory: Memory, layout: Layout, states: list[int], proc: Path) -> None:
     """At least one thread state must be that of a thread there is."""
-    # Whom C forked, as uWSGI does, CPython was not told of: it keeps the number of its parent.
-    tids = _native_ids(pid, proc) | _native_ids(_parent(pid, proc), proc)
+    numbers: dict[int, int] = {}
     for state in states[:64]:
         address = memory.u64(state + layout.thread_id)
         try:
@@ -292,10 +291,15 @@ def _check_threads(pid: int, memory: Memory, layout: Layout, states: list[int], 
             is_thread = address != 0 and memory.u64(address) == address
         except Unreadable:
             continue
-        if is_thread and (not layout.native_id or memory.u64(state + layout.native_id) in tids):
-            _check_context(memory, layout, state)
-            return
-    raise ValueError("no thread state fits a thread")
+        if is_thread:
+            numbers[memory.u64(state + layout.native_id) if layout.native_id else 0] = state
+    # Whom C forked, as uWSGI does, CPython was not told of: it keeps the number of its parent.
+    owners = (pid, _parent(pid, proc)) if layout.native_id else ()
+    there = chain.from_iterable(_there(owner, numbers, proc) for owner in owners)
+    fitting = next(there if layout.native_id else iter(numbers), None)
+    if fitting is None:
+        raise ValueError("no thread state fits a thread")
+    _check_context(memory, layout, numbers[fitting])
 
 
 def _check_context(memory: Memory, layout: Layout, state: int) -> None:
@@ -337,14 +341,22 @@ def _parent(pid: int, proc: Path) -> int:
         return 0
 
 
-def _native_ids(pid: int, proc: Path) -> set[int]:
-    """Thread ids of a process as its own pid namespace numbers them."""
-    found: set[int] = set()
+def _there(pid: int, wanted: Collection[int], proc: Path) -> Iterator[int]:
+    """Those numbers that threads of a process have in its own pid namespace."""
+    tasks = proc / str(pid) / "task"
     try:
-        for task in (proc / str(pid) / "task").iterdir():
-            for line in (task / "status").read_text(errors="replace").splitlines():
-                if line.startswith("NSpid:"):
-                    found.add(int(line.split()[-1]))
-    except (OSError, ValueError):
-        pass
-    return found
+        if len(_numbers(tasks.parent)) == 1:
+            yield from (number for number in wanted if (tasks / str(number)).exists())
+        else:
+            each = (_numbers(task)[-1:] for task in islice(tasks.iterdir(), MAX_THREADS))
+            yield from (number for last in each for number in last if number in wanted)
+    except OSError:
+        return
+
+
+def _numbers(folder: Path) -> list[int]:
+    """What a process or thread is called in each pid namespace, that of /proc first."""
+    for line in (folder / "status").read_text(errors="replace").splitlines():
+        if line.startswith("NSpid:"):
+            return [int(number) for number in line.split()[1:]]
+    return []
