@@ -1,11 +1,14 @@
-"""The DuckDB connection that a trace is read with: what it may take of the machine."""
+"""The DuckDB connection that traces are read with: what it takes of the machine, and of paths."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import tempfile
 import weakref
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
 _SHARE = 0.3
 """Of what DuckDB would take, 80 % of the machine's memory or of the cgroup's: traces are read on
 hosts that have other work to do."""
+_PATTERN = re.compile(r"[*?[]")
 _spills: list[weakref.finalize[..., duckdb.DuckDBPyConnection]] = []
 
 
@@ -41,6 +45,25 @@ def connect() -> duckdb.DuckDBPyConnection:
         _spills.append(weakref.finalize(connection, shutil.rmtree, folder, ignore_errors=True))
         connection.execute("SET temp_directory = $1", [folder])
     return connection
+
+
+def rows_of(segments: Iterable[Path]) -> str:
+    """SQL for the rows of Parquet files, each of which is only that: a path may have in it what
+    DuckDB takes for a pattern, or for the value of a column (`cpu=7/`)."""
+    names = (_PATTERN.sub(r"[\g<0>]", str(segment)) for segment in segments)
+    quoted = ", ".join("'" + name.replace("'", "''") + "'" for name in names)
+    return f"read_parquet([{quoted}], hive_partitioning = false)"
+
+
+def unreadable_name(path: Path) -> str:
+    """Why files in a folder cannot be read with DuckDB; empty where they can."""
+    name = str(path)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "is not UTF-8"
+    # In a pattern it separates folders, and cannot be taken for itself (DuckDB 1.5, measured).
+    return "has a backslash beside one of *?[" if "\\" in name and _PATTERN.search(name) else ""
 
 
 def remove_spills() -> None:

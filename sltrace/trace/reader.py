@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sltrace.errors import TraceError
 from sltrace.trace import notes
-from sltrace.trace.database import connect
+from sltrace.trace.database import connect, rows_of, unreadable_name
 from sltrace.trace.folder import is_locked
 from sltrace.trace.meta import RERECORD, read_meta
 from sltrace.trace.schema import TABLES, arrow_schema
@@ -72,13 +72,9 @@ class Trace:
         """
         path = Path(path)
         meta = read_meta(path)
-        try:
-            str(path.absolute()).encode()
-        except UnicodeEncodeError:
+        if why := unreadable_name(path.absolute()):
             shown = os.fsencode(path).decode(errors="replace")
-            raise TraceError(
-                f"the name of {shown} is not UTF-8", "rename it, or its folder"
-            ) from None
+            raise TraceError(f"the name of {shown} {why}", "rename it, or its folder")
         return cls(path, meta)
 
     def narrow(self, conditions: Mapping[str, str]) -> None:
@@ -95,11 +91,16 @@ class Trace:
         """Runs a query over the views; values go in as parameters, never as text."""
         import duckdb
 
+        # Segments that took the place of others have the same names, and other rows.
+        self._follow()
         try:
-            return self.connection.execute(query, list(parameters)).to_arrow_table()
+            found = self.connection.execute(query, list(parameters)).to_arrow_table()
         except duckdb.Error as err:
             if not self._follow():
                 raise self._unreadable(err) from err
+        else:
+            if not self._follow():
+                return found
         return self.sql(query, parameters)
 
     @contextmanager
@@ -118,7 +119,7 @@ class Trace:
         Raises:
             TraceError: The trace is damaged, or there is no room.
         """
-        self.sql(f"CREATE TEMP TABLE {name} AS {query}")
+        self.sql(f"CREATE OR REPLACE TEMP TABLE {name} AS {query}")
         try:
             yield
         finally:
@@ -143,19 +144,21 @@ class Trace:
         import duckdb
         import pyarrow as pa
 
-        begun = False
+        self._follow()
+        begun, failure = False, None
         try:
             for batch in self.connection.sql(query).to_arrow_reader(rows):
                 begun = True
                 yield batch
-            return
         except (duckdb.Error, pa.ArrowException) as err:
-            if not self._follow():
-                raise self._unreadable(err) from err
+            failure = err
+        if self._follow():
             if begun:
                 why = f"{self.path} was still being written, and changed while it was read"
-                raise TraceError(why, "try again") from err
-        yield from self.batches(query, rows)
+                raise TraceError(why, "try again") from failure
+            yield from self.batches(query, rows)
+        elif failure:
+            raise self._unreadable(failure) from failure
 
     def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """One whole table, or some of its columns."""
@@ -215,8 +218,7 @@ class Trace:
         )
         source = "WHERE false"
         if segments:
-            names = ", ".join("'" + str(s).replace("'", "''") + "'" for s in segments)
-            source = f"FROM read_parquet([{names}])"
+            source = f"FROM {rows_of(segments)}"
             if required := _REQUIRED.get(table):
                 source += f" WHERE {' AND '.join(f'{name} IS NOT NULL' for name in required)}"
         query = f"SELECT {fields} {source}"

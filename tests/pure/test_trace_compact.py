@@ -149,6 +149,21 @@ def test_a_reader_never_takes_joined_segments_for_damage(long: TraceWriter) -> N
     assert count == len(before) or why.endswith("changed while it was read")
 
 
+def test_a_reader_never_takes_joined_segments_for_those_it_listed(long: TraceWriter) -> None:
+    """They have the same names."""
+    segments = list(long.segments("waits"))
+    hidden = [s.rename(s.with_suffix(".later")) for s in segments[2:]]
+    trace = Trace.open(long.path)
+    batches = Trace.open(long.path)
+    assert trace.table("waits").num_rows == 3
+    for later, segment in zip(hidden, segments[2:], strict=True):
+        later.rename(segment)
+    compact.compact(long)
+    wanted = len(rows_of(long.path))
+    assert trace.table("waits").num_rows == wanted
+    assert sum(b.num_rows for b in batches.batches("SELECT * FROM waits", 7)) == wanted
+
+
 def test_a_trace_that_was_removed_is_gone(long: TraceWriter) -> None:
     trace = Trace.open(long.path)
     shutil.rmtree(long.path)

@@ -52,6 +52,36 @@ def test_other_tools_read_it(path: Path) -> None:
     assert Trace.open(path).connection.execute(query, [files]).fetchone() == (wanted,)
 
 
+@pytest.mark.parametrize(
+    ("name", "taken_for"),
+    [
+        ("w[1]", "w1"),
+        ("a*b", "axb"),
+        ("a?b", "axb"),
+        ("a\\b", "ab"),
+        ("cpu=7", None),
+        ("kind=blocked", None),
+        ("wait_ns=99", None),
+    ],
+)
+def test_a_path_is_no_pattern_and_no_column(
+    tmp_path: Path, name: str, taken_for: str | None
+) -> None:
+    for folder, cpu in (name, 3), (taken_for, 4):
+        if folder:
+            (tmp_path / folder).mkdir()
+            make_trace(tmp_path / folder, [{"cpu": cpu, "wait_ns": 10 + cpu}])
+    trace = Trace.open(tmp_path / name / "made.slt")
+    rows = trace.sql("SELECT cpu, wait_ns, kind FROM waits").to_pylist()
+    assert rows == [{"cpu": 3, "wait_ns": 13, "kind": "runq_wakeup"}]
+
+
+def test_a_path_that_only_a_pattern_could_tell_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a\\[b]").mkdir()
+    with pytest.raises(TraceError, match="has a backslash beside"):
+        Trace.open(make_trace(tmp_path / "a\\[b]"))
+
+
 def test_nobody_waits_for_who_writes_to_a_pipe(path: Path) -> None:
     os.mkfifo(path / "waits" / "000001.parquet")
     assert Trace.open(path).notes == ["waits/000001.parquet is no file"]

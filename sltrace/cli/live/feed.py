@@ -20,6 +20,7 @@ from sltrace.analysis.histograms import bucket_quantile
 from sltrace.analysis.ranges import QUANTILES, Range
 from sltrace.buckets import N_BUCKETS
 from sltrace.model import RUNQ_KINDS
+from sltrace.trace.database import rows_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -148,13 +149,11 @@ class Feed:
             f"INSERT INTO live SELECT end_ns // {_SECOND}, {kinds}, coalesce(cgroup, '?'), "
             f"coalesce(comm, '?') || ' ' || tid, {culprit}, {bucket_sql('wait_ns')}, count(*), "
             "sum(wait_ns), max(wait_ns), coalesce(sum(least(culprit_ns, wait_ns)), 0) "
-            "FROM read_parquet(?) GROUP BY ALL",
-            [str(segment)],
+            f"FROM {rows_of([segment])} GROUP BY ALL"
         )
         self._db.execute(
             f"INSERT INTO heat SELECT end_ns // {_SECOND}, {kinds}, {bucket_sql('wait_ns')}, "
-            "count(*) FROM read_parquet(?) GROUP BY ALL",
-            [str(segment)],
+            f"count(*) FROM {rows_of([segment])} GROUP BY ALL"
         )
 
     def _forget(self, before_s: int) -> None:
@@ -172,9 +171,8 @@ class Feed:
     def _take_losses(self, segment: Path) -> None:
         rows = self._db.execute(
             f"SELECT end_ns // {_SECOND}, coalesce(sum(value) FILTER (class = 'loss'), 0)::BIGINT, "
-            "coalesce(sum(value) FILTER (name = 'records'), 0)::BIGINT FROM read_parquet(?) "
-            "GROUP BY 1",
-            [str(segment)],
+            "coalesce(sum(value) FILTER (name = 'records'), 0)::BIGINT "
+            f"FROM {rows_of([segment])} GROUP BY 1"
         ).fetchall()
         for second, lost, seen in rows:
             self._seen += seen
