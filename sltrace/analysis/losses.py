@@ -35,7 +35,7 @@ as there is surely within it."""
 _IN_MISSED = ("comm", "pid", "tid", "cpu")
 """Dimensions that rows of `missed` have too."""
 
-_OF_CPUS = ("cpu", "node")
+COUNTED_BY = ("cpu", "node")
 """Dimensions by which lost waits can be told apart: they are counted by CPU."""
 
 _OF_ONE_WAIT = ("state",)
@@ -293,7 +293,7 @@ def _on_nodes(trace: Trace, selection: Selection) -> tuple[str, list[int]]:
 
 
 def _not_told_apart(selection: Selection) -> tuple[str, ...]:
-    names = [name for name in selection.values if name not in _OF_CPUS]
+    names = [name for name in selection.values if name not in COUNTED_BY]
     if selection.min_wait_ns is not None or selection.max_wait_ns is not None:
         names.append("length")
     if selection.bucket:

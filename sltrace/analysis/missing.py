@@ -5,14 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sltrace.analysis.losses import Losses, missed_among
+from sltrace.analysis.losses import COUNTED_BY, Losses, missed_among
 from sltrace.analysis.meta import min_latency_ns
-from sltrace.analysis.selection import Selection
+from sltrace.analysis.selection import Selection, tables
 from sltrace.model import GO_PROBE_KINDS, RUNQ_KINDS, SCHEDULER, Kind
 from sltrace.trace.notes import lost_of_goroutines, unread_of_goroutines
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
+
+_AT_ONCE = (
+    frozenset(RUNQ_KINDS),
+    frozenset((Kind.THROTTLED.label,)),
+    frozenset((Kind.BLOCKED.label,)),
+)
+"""Kinds of which one switch-in ends a wait each; of those together one."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +74,7 @@ def missing_waits(
         limit = None if endless else 0
         return Missing(endless, 0, limit, limit, False, "false", ())
     minimum = min_latency_ns(trace)
-    below = (c.value for c in lost.counters if c.name == "below_min")
-    hidden = 0 if in_histograms or not minimum else sum(below)
+    hidden = 0 if in_histograms or not minimum else _hidden(trace, selection, lost)
     condition, parameters, certain = missed_among(trace, selection)
     row = trace.sql(
         "SELECT count(*) AS n, coalesce(sum(low_ns), 0)::BIGINT AS low, "
@@ -92,6 +98,29 @@ def missing_waits(
         condition=condition,
         parameters=tuple(parameters),
     )
+
+
+def _hidden(trace: Trace, selection: Selection, lost: Losses) -> int:
+    """Waits under the minimum latency that may be among them, at most.
+
+    A record that is kept for a long sleep has no row for the short wait for a CPU after it: of
+    each kind of wait a switch-in has one at most.
+    """
+    switch_ins = sum(c.value for c in lost.counters if c.name in ("below_min", "records"))
+    at_once = [kinds for kinds in _AT_ONCE if kinds & set(selection.kinds or ())]
+    known = Selection(
+        start_ns=selection.start_ns,
+        end_ns=selection.end_ns,
+        values={
+            **{d: v for d, v in selection.values.items() if d in COUNTED_BY},
+            "kind": tuple(frozenset().union(*at_once)),
+        },
+    )
+    condition, parameters = known.where()
+    rows = trace.sql(
+        f"SELECT count(*) AS n FROM {tables(known.dimensions)} WHERE {condition}", parameters
+    ).to_pylist()[0]["n"]
+    return max(switch_ins * len(at_once) - int(rows), 0)
 
 
 def _lost(trace: Trace, selection: Selection, lost: Losses, in_histograms: bool) -> int:

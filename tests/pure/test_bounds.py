@@ -19,7 +19,7 @@ from sltrace.analysis.latency import stat
 from sltrace.analysis.rules import parse_rule
 from sltrace.trace.reader import Trace
 from tests.pure.test_analysis_latency import histogram_tables, random_waits
-from tests.support.traces import SECOND, make_trace
+from tests.support.traces import SECOND, WAIT, make_trace
 
 RUNQ = ("runq_wakeup", "runq_preempt")
 
@@ -189,3 +189,31 @@ def test_a_large_frame_is_measured_in_a_moment(tmp_path: Path) -> None:
     waits = np.sort(frame["wait_ns"].to_numpy())
     assert exact(trace, "p99(runq)") == waits[989_999]
     assert 0 < exact(trace, "share(runq)") <= 1
+
+
+def test_short_waits_beside_long_sleeps_are_missing_too(tmp_path: Path) -> None:
+    """What is kept for its sleep has no row for the wait after it."""
+    slept = [{"end_ns": i, "wait_ns": 7_000_000, "kind": "blocked"} for i in range(1, 1001)]
+    waits = [20_000] * 1000 + [5_000_000]
+    path = make_trace(
+        tmp_path,
+        [*slept, {"end_ns": 2000, "wait_ns": waits[-1]}],
+        meta={"min_latency_ns": 1_000_000},
+        counters=[
+            {"cpu": 0, "start_ns": 0, "end_ns": 9, "name": name, "class": kind, "value": value}
+            for name, kind, value in (("records", "info", 1001), ("below_min", "discard", 0))
+        ],
+    )
+    trace = Trace.open(path)
+    for text, true in (
+        ("count", len(waits)),
+        ("total", sum(waits)),
+        ("mean", sum(waits) / len(waits)),
+        ("p50", 20_000),
+        ("max", waits[-1]),
+    ):
+        limits = figure(trace, f"{text}(runq where comm={WAIT['comm']})")
+        assert limits.high is not None
+        assert float(limits.low) <= true <= float(limits.high), text
+        assert limits.exact == (text == "max")
+        assert text == "max" or "1,000 waits are missing" in limits.why
