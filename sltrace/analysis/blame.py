@@ -193,6 +193,29 @@ def blame(
     )
 
 
+def top_culprit(trace: Trace, selection: Selection = EVERYTHING) -> tuple[str | None, int] | None:
+    """The thread name that ran longest while others waited, and for how long (ns).
+
+    Args:
+        trace: Where from.
+        selection: Waits to look at; by default BLAMED_KINDS.
+    """
+    chosen = selection.with_kinds(BLAMED_KINDS)
+    condition, parameters = chosen.where()
+    rows = trace.sql(
+        f"SELECT culprit_comm AS name, sum({_held('culprit_ns')})::BIGINT AS ran_ns "
+        f"FROM {tables(chosen.dimensions)} WHERE {condition} AND {WHAT} = 'task' "
+        "GROUP BY name ORDER BY ran_ns DESC, name LIMIT 1",
+        parameters,
+    ).to_pylist()
+    return (rows[0]["name"], rows[0]["ran_ns"]) if rows else None
+
+
+def _held(ran: str) -> str:
+    """How much of a wait its culprit ran, in SQL."""
+    return f"greatest(0, least(coalesce({ran}, 0), wait_ns))"
+
+
 def _cell(row: dict[str, Any], dimension: Dimension) -> Cell:
     cell = Cell(**{name: row[name] for name in Cell.__dataclass_fields__})
     if cell.what == "task" and cell.culprit is not None and dimension.type == "int":
@@ -235,7 +258,7 @@ def _query(
             CASE WHEN {QUOTA} OR culprit_tid IS NULL THEN 'none' ELSE {REMAINDER} END AS other,
             count(*) AS waits,
             sum(CASE WHEN {QUOTA} OR culprit_tid IS NULL THEN wait_ns
-              ELSE greatest(0, least({ran}, wait_ns)) END)::BIGINT AS held,
+              ELSE {_held(ran)} END)::BIGINT AS held,
             sum(wait_ns)::BIGINT AS total,
             count(*) FILTER (WHERE {ran} < wait_ns) AS other_waits,
             count(*) FILTER (WHERE {_PARTIAL}) AS partial,

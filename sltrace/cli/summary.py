@@ -17,7 +17,6 @@ from sltrace.plural import counted
 from sltrace.trace.notes import named_process
 
 if TYPE_CHECKING:
-    from sltrace.analysis.blame import Blame
     from sltrace.analysis.latency import Stat
     from sltrace.trace.reader import Trace
 
@@ -33,7 +32,7 @@ _UNIT = re.compile(r"(?<=\d) (?=(?:ns|us|ms|s)\b)")
 
 def print_summary(path: Path, reason: str) -> None:
     """The recording in a few lines, and what to type next."""
-    from sltrace.analysis.blame import blame
+    from sltrace.analysis.blame import top_culprit
     from sltrace.analysis.latency import stat
     from sltrace.analysis.meta import filter_notes
     from sltrace.trace.reader import Trace
@@ -56,7 +55,7 @@ def print_summary(path: Path, reason: str) -> None:
     else:
         click.echo("  no waits")
     if not trace.meta["histogram_only"]:
-        _say("top culprit", _culprit(blame(trace, "comm", last, limit=20)) + _of(trace, last))
+        _say("top culprit", _culprit(top_culprit(trace, last)) + _of(trace, last))
     _say("losses", whole.losses.sentence)
     _say("overhead", _overhead(trace))
     _go(trace)
@@ -148,16 +147,11 @@ def _of(trace: Trace, last: Selection) -> str:
     return f" (in the last {output.duration(clock_ns(trace, 'end_ns') - last.start_ns)})"
 
 
-def _culprit(result: Blame) -> str:
-    tasks = [c for c in result.cells if c.what == "task"]
-    if not tasks:
+def _culprit(found: tuple[str | None, int] | None) -> str:
+    if not found:
         return "none"
-    spent: dict[str, int] = {}
-    for cell in tasks:
-        name = output.text(cell.culprit_name)
-        spent[name] = spent.get(name, 0) + cell.wait_ns
-    name = max(spent, key=spent.__getitem__)
-    return f"{name}: ran for {output.duration(spent[name])} while others waited"
+    name, ran_ns = found
+    return f"{output.text(name)}: ran for {output.duration(ran_ns)} while others waited"
 
 
 def _overhead(trace: Trace) -> str:

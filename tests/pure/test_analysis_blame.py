@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sltrace.analysis.blame import blame
+from sltrace.analysis.blame import blame, top_culprit
 from sltrace.analysis.latency import stat
 from sltrace.analysis.selection import Selection
 from sltrace.errors import UsageError
@@ -94,6 +94,13 @@ def test_cells_are_those_of_a_loop_and_add_up_to_stat(rows: list[dict[str, Any]]
         trace = Trace.open(make_trace(Path(folder), rows, meta=meta))
         whole, cut = blame(trace, by), blame(trace, by, limit=2)
         totals = stat(trace).totals
+        top = top_culprit(trace)
+    ran: Counter[str] = Counter()
+    for (_, what, culprit), ns in cells_by_hand(rows, "comm").items():
+        ran[culprit] += ns if what == "task" else 0
+    longest = max(ran.values(), default=0)
+    assert (top or (None, 0))[1] == longest
+    assert not longest or (top and ran[str(top[0])] == longest)
     found = Counter({(c.victim, c.what, c.culprit): c.wait_ns for c in whole.cells})
     assert +found == cells_by_hand(rows, by)
     expected = sum(totals[name].total_ns for name in ("runq", "throttled") if name in totals)
