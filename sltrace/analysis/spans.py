@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sltrace.analysis.losses import missed_among
-from sltrace.analysis.meta import clock_ns, clock_of, gaps
+from sltrace.analysis.meta import clock_ns, clock_of, gaps, recorded_ns
 from sltrace.analysis.selection import Selection
 from sltrace.analysis.timeline import Timeline, Wait, losses_within, normal_id, time_by_cause
 from sltrace.errors import UsageError
@@ -143,6 +143,7 @@ def explain_spans(trace: Trace, seen: Timeline, spans: Sequence[Span]) -> list[S
         waits = [w for i in below for w in own[i]]
         first, last = max(start, 0), min(end, whole)
         causes = time_by_cause(waits, first, last)
+        recorded = recorded_ns(trace, origin + first, origin + last)
         found.append(
             SpanWaits(
                 span=by_id[span_id],
@@ -151,7 +152,7 @@ def explain_spans(trace: Trace, seen: Timeline, spans: Sequence[Span]) -> list[S
                 end_ns=end,
                 waits=len(waits),
                 causes=causes,
-                running_ns=max(0, last - first - sum(causes.values())),
+                running_ns=max(0, recorded - sum(causes.values())),
                 unseen=sum(begin < end and start <= ended for begin, ended in missed),
                 cut=start < 0
                 or end > whole

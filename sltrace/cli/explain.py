@@ -222,7 +222,10 @@ def _show_spans(spans: Sequence[SpanWaits]) -> None:
     headers = ["SPAN", "TIME", "RUNNING", *(_CAUSES[c].upper() for c in used), "WAITS"]
     click.echo(output.table(headers, rows, names=1))
     if any(s.cut for s in spans):
-        click.echo("* began before the recording, or ended after it: that part is in no column")
+        click.echo(
+            "* was under way before the recording, after it or in a gap of it: that part is in no "
+            "column"
+        )
     if any(s.unseen for s in spans):
         click.echo("? waits that may be of it were not seen whole: RUNNING may have their time")
     if any(s.elsewhere for s in spans):

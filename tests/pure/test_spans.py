@@ -141,6 +141,7 @@ def test_a_span_in_a_gap_between_recordings_says_so(tmp_path: Path) -> None:
     file.write_text(json.dumps(otlp(spans)))
     found = explain_spans(trace, timeline(trace, ID), read_spans(file))
     assert [s.cut for s in found] == [False, True]
+    assert [s.running_ns + sum(s.causes.values()) for s in found] == [250, 50]
 
 
 def test_waits_that_were_not_seen_whole_are_said_of_their_spans(tmp_path: Path) -> None:
