@@ -12,6 +12,8 @@ from sltrace.profiles.source import ProfileError
 MAX_DEPTH = 1024
 """Frames kept of one stack, the innermost."""
 MAX_SAMPLES = 2_000_000
+_MAX_FRAMES = 32_000_000
+"""Of all stacks of a profile, each with every function inlined into it: 256 MB."""
 _MAX_INLINED = 64
 MOST = 1 << 62
 """Of the values of a profile together: they fit 64 bits."""
@@ -197,6 +199,7 @@ class _Reader:
         """All of it, samples with the same stack and labels added up."""
         column = column_of(self.message, self.where)
         sums: dict[tuple[tuple[int, ...], Labels], int] = {}
+        kept = 0
         for sample in self.message.sample:
             if column.index >= len(sample.value) or sample.value[column.index] <= 0:
                 continue
@@ -204,6 +207,13 @@ class _Reader:
             for location in reversed(sample.location_id[:MAX_DEPTH]):
                 stack.extend(self.locations.get(location, ()))
             key = (tuple(stack[-MAX_DEPTH:]), labels_of(sample.label, self.text))
+            if key not in sums:
+                kept += len(key[0])
+                if kept > _MAX_FRAMES:
+                    raise ProfileError(
+                        f"{self.where} has more than {_MAX_FRAMES:,} frames in its stacks",
+                        "fetch one of a shorter time",
+                    )
             sums[key] = sums.get(key, 0) + sample.value[column.index] * column.factor
         if sum(sums.values()) > MOST:
             raise ProfileError(f"{self.where} has more time than a machine can", "fetch it again")

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 
 from sltrace.cli.main import run
 from sltrace.export.pprof import write_pprof
+from sltrace.profiles import pprof
 from sltrace.profiles.pprof import Profile
 from sltrace.profiles.source import ProfileError
 from sltrace.trace.reader import Trace
 from tests.support.golang import go_command, go_environment, go_program
-from tests.support.profiles import by_name, make_pprof, read_pprof, written
+from tests.support.profiles import by_name, make_pprof, message_of, read_pprof, written
 from tests.support.traces import META, SECOND, make_trace
 
 BURN = """package main
@@ -193,6 +194,19 @@ def test_the_default_type_and_its_unit(tmp_path: Path) -> None:
 def test_what_is_not_a_profile_of_time(tmp_path: Path, data: bytes, complaint: str) -> None:
     with pytest.raises(ProfileError, match=complaint):
         read_pprof(written(tmp_path, data))
+
+
+def test_a_small_profile_of_very_deep_stacks_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A number of a sample may stand for many inlined functions."""
+    monkeypatch.setattr(pprof, "_MAX_FRAMES", 100)
+    deep = message_of(make_pprof({(f"f{i}", "b"): [1, 5] for i in range(49)}))
+    assert len(read_pprof(written(tmp_path, deep.SerializeToString())).stacks) == 49
+    inner = deep.location[1]
+    inner.line.extend([inner.line[0]] * 9)
+    with pytest.raises(ProfileError, match="more than 100 frames in its stacks"):
+        read_pprof(written(tmp_path, deep.SerializeToString()))
 
 
 @given(st.data())
