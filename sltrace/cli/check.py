@@ -10,8 +10,10 @@ import click
 from sltrace.cli import output
 from sltrace.cli.files import FILE
 from sltrace.cli.shared import force_option, json_option, trace_argument
+from sltrace.plural import percent_digits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from decimal import Decimal
 
     from sltrace.analysis.bounds import Bounds
@@ -104,17 +106,23 @@ def _said(outcome: Outcome) -> str:
     """The figure, the baseline's, and why it is not exact."""
     unit = outcome.rule.unit
     said = _between(outcome.value, unit)
+    if outcome.verdict == "fail" and said == _between(outcome.limit, unit):
+        # By less than is shown.
+        said = _between(outcome.value, unit, _exactly)
     if outcome.baseline:
         said += f" (baseline {_between(outcome.baseline, unit)})"
     doubt = outcome.value.why or (outcome.limit.why and f"baseline: {outcome.limit.why}")
     return f"{said}: {doubt}" if doubt else said
 
 
-def _between(value: Bounds, unit: Unit) -> str:
-    low = _amount(value.low, unit)
+def _between(
+    value: Bounds, unit: Unit, amount: Callable[[Decimal, Unit], str] | None = None
+) -> str:
+    amount = amount or _amount
+    low = amount(value.low, unit)
     if value.high is None:
         return f"{low} or more" if value.low else "not known"
-    high = _amount(value.high, unit)
+    high = amount(value.high, unit)
     return low if low == high else f"{low} - {high}"
 
 
@@ -125,6 +133,18 @@ def _amount(value: Decimal, unit: Unit) -> str:
         case "count":
             return output.number(round(value))
         case "per_second":
-            return f"{value:,.1f}/s"
+            return f"{output.figure(float(value)) if value < 1 else f'{value:,.1f}'}/s"
         case "share":
-            return f"{value:.2%}"
+            return f"{value:.{percent_digits(float(value)) if value else 2}%}"
+
+
+def _exactly(value: Decimal, unit: Unit) -> str:
+    match unit:
+        case "ns":
+            return f"{round(value):,} ns"
+        case "count":
+            return f"{value:,.7g}"
+        case "per_second":
+            return f"{value:,.7g}/s"
+        case "share":
+            return f"{100 * value:.7g}%"

@@ -300,4 +300,6 @@ def _time(ns: float | None, *, signed: bool = False) -> str:
 def _count(value: float | None, *, signed: bool = False) -> str:
     if value is None:
         return "-"
-    return f"{value:+,.1f}" if signed and value else f"{value:,.1f}"
+    # A rate of once in an hour is not none.
+    shown = f"{value:,.1f}" if not value or abs(value) >= 1 else output.figure(value)
+    return f"+{shown}" if signed and value > 0 else shown

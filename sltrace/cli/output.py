@@ -55,8 +55,10 @@ def figure(value: float) -> str:
 
 
 def share(part: int, whole: int) -> str:
-    """Percent with one digit; empty where there is no whole."""
-    return f"{part / whole:.1%}" if whole else ""
+    """Percent with one digit, or that it is less; empty where there is no whole."""
+    if not whole:
+        return ""
+    return "<0.1%" if 0 < part / whole < 0.0005 else f"{part / whole:.1%}"
 
 
 def text(value: object) -> str:

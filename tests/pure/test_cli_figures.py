@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from sltrace.cli.main import cli
 from tests.support.cli import in_process
 from tests.support.programs import ROOT
-from tests.support.traces import make_trace
+from tests.support.traces import META, SECOND, make_trace
 
 
 @pytest.fixture
@@ -134,3 +136,20 @@ def test_export_of_histograms_says_why_not(tmp_path: Path) -> None:
     done = in_process("export", str(path), "--to", "json", "-o", "-")
     assert done.returncode == 2
     assert "histograms only" in done.stderr
+
+
+def test_a_little_is_not_nothing(tmp_path: Path) -> None:
+    hour = {"clock": META["clock"] | {"end_ns": 3600 * SECOND}}
+    throttled = [{"kind": "throttled", "wait_ns": 1_004_000, "cgroup": "/q"}] * 40
+    ran = [{"wait_ns": 600 * SECOND, "end_ns": 700 * SECOND, "tid": 7}]
+    path = str(make_trace(tmp_path, [*throttled, *ran], meta=hour))
+    rules = ("rate(throttled) <= 0/s", "share(throttled) <= 0%", "max(throttled) <= 1ms")
+    said = CliRunner().invoke(cli, ["check", path, *rules, "count(throttled) <= 39"]).output
+    assert re.search(r"^FAIL +rate\(throttled\) <= 0/s +0\.0111/s$", said, re.MULTILINE)
+    assert re.search(r"^FAIL +share\(throttled\) <= 0% +0\.000028%$", said, re.MULTILINE)
+    assert re.search(r"^FAIL +max\(throttled\) <= 1ms +1,004,000 ns$", said, re.MULTILINE)
+    assert re.search(r"^FAIL +count\(throttled\) <= 39 +40$", said, re.MULTILINE)
+    blamed = in_process("blame", path).stdout
+    assert re.search(r"^/q +quota of /q +40\.2 ms +<0\.1% +40$", blamed, re.MULTILINE)
+    compared = in_process("diff", path, path, "--only", "kind=throttled", "--by", "cgroup").stdout
+    assert re.search(r"waits per second +0\.0111 +0\.0111", compared), compared
