@@ -105,26 +105,52 @@ static __always_inline void span_begin(const struct go_target *t, u64 goid, u64 
 	}
 }
 
-/* Where in a span its context is: where that of the span this goroutine began last lies. */
+/* 1 or 0, without a branch: each would double what the verifier has to follow in a loop. */
+static __always_inline u64 is_zero(u64 value)
+{
+	value = ~(value | -value) >> 63;
+	asm volatile("" : "+r"(value));
+	return value;
+}
+
+/*
+ * Where in a span its context is: where that of the span this goroutine began last lies. If
+ * another one ends, that may be its parent, whose context it has, too: a span that began a trace
+ * has its trace id once, others have their own parent's context beside it.
+ */
 static __noinline u32 span_learn(const struct go_target *t, struct go_scratch *s, u64 address,
 				 u64 goid)
 {
 	struct goroutine_key who = {.goid = goid, .target = t->number};
-	struct within *within = bpf_map_lookup_elem(&go_within, &who);
+	struct span_key key = {.target = t->number};
+	u64 same_trace = 0, owns = 0, parents = 0, found = 0;
 	struct span_context *own;
+	struct within *within;
+	struct span *span;
 	u32 i;
 
+	within = bpf_map_lookup_elem(&go_within, &who);
 	if (!within || !s || bpf_probe_read_user(s->goroutine.bytes, SPAN_BYTES, (void *)address))
 		return 0;
 	own = &within->context;
+	key.span_id = own->span_id;
+	span = bpf_map_lookup_elem(&go_spans, &key);
+	if (!span)
+		return 0;
 	for (i = 0; i < SPAN_BYTES / 8 - 2; i++) {
 		struct span_context *at = (void *)(s->goroutine.bytes + 8 * i);
+		u64 other =
+		    (at->trace_id[0] ^ own->trace_id[0]) | (at->trace_id[1] ^ own->trace_id[1]);
+		u64 is_own = is_zero(other | (at->span_id ^ own->span_id));
 
-		if (at->trace_id[0] == own->trace_id[0] && at->trace_id[1] == own->trace_id[1] &&
-		    at->span_id == own->span_id)
-			return 8 * i;
+		same_trace += is_zero(other);
+		parents += is_zero(other | (at->span_id ^ span->parent));
+		owns += is_own;
+		found |= 8 * i & -is_own;
 	}
-	return 0;
+	if (owns != 1 || parents != !!span->parent || same_trace != owns + parents)
+		return 0;
+	return found;
 }
 
 static __always_inline void span_end(const struct go_target *t, const struct span_context *own)
