@@ -16,12 +16,13 @@ def sources(pids: Sequence[int], settings: Settings, command: str = "") -> list[
         settings: What to record.
         command: What the recorder is about to run, if anything.
     """
+    obi = _obi(settings)
     found = (
-        _go(pids, settings, command),
+        _go(pids, settings, command, yields=obi is not None),
         _python(pids, settings),
         _profiles(settings),
         # Last: what a runtime says of itself goes before.
-        _obi(settings),
+        obi,
     )
     return [source for source in found if source is not None]
 
@@ -42,12 +43,12 @@ def _obi(settings: Settings) -> Source | None:
     return obi_source()
 
 
-def _go(pids: Sequence[int], settings: Settings, command: str) -> Source | None:
+def _go(pids: Sequence[int], settings: Settings, command: str, *, yields: bool) -> Source | None:
     if not settings.go.wanted:
         return None
     from sltrace.capture.golang.source import go_source
 
-    return go_source(pids, settings, command)
+    return go_source(pids, settings, command, yields=yields)
 
 
 def _profiles(settings: Settings) -> Source | None:

@@ -145,3 +145,27 @@ def test_a_map_of_another_shape_is_not_read(tmp_path: Path) -> None:
         finally:
             os.close(fd)
     assert "obi" not in recording.trace.meta["sources"]
+
+
+def test_a_go_service_that_begins_later_is_on_what_obi_says(tmp_path: Path) -> None:
+    """Its probes come first, though no Go process was there when the recording began."""
+    with bpf_file_system(tmp_path / "fs") as mount:
+        fd = pinned(mount / "otel" / "traces_ctx_v1", 24)
+        try:
+            with recorder(tmp_path / "l.slt") as recording, witness() as go:
+                until = time.monotonic() + 3
+                while time.monotonic() < until:
+                    for thread in Path(f"/proc/{go.pid}/task").iterdir():
+                        set_context(fd, go.pid, int(thread.name), OTHER)
+                    go.ask("work 10")
+        finally:
+            os.close(fd)
+    rows = recording.trace.sql(
+        "SELECT id_source, trace_id, count(*) AS n FROM waits JOIN targets USING (pid) "
+        f"WHERE pid = {go.pid} AND kind IN ('blocked', 'runq_preempt', 'runq_wakeup') "
+        "AND waits.end_ns - wait_ns > from_ns GROUP BY ALL"
+    ).to_pylist()
+    waits = {(r["id_source"], r["trace_id"]): r["n"] for r in rows}
+    assert waits["obi", OTHER] > 20
+    # A thread that is new has no context yet.
+    assert waits["obi", OTHER] > 0.8 * sum(waits.values()), waits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -47,6 +48,15 @@ class Probing:
             self.probes = GoProbes(tags_fd, level=self._level, **options)
         except CannotRecord as err:
             self._refusal = str(err)
+
+    def attach(self) -> None:
+        """Attaches what is not within a process before there is one: other sources' comes after.
+
+        Where that is refused, the first process is told why.
+        """
+        with self._lock, contextlib.suppress(CannotRecord):
+            if self.probes:
+                self.probes.attach()
 
     def take(self, process: GoProcess) -> None:
         """Attaches to a process as much as can be."""

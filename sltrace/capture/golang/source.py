@@ -47,6 +47,7 @@ class GoSource:
         trace_keys: pprof labels that hold a trace id.
         share: Of the CPU time of each process, what its probes may cost; None for no limit.
         expected: Whether Go processes are to be expected where none is there yet.
+        yields: Whether another source fills in what the probes do not find: theirs come first.
     """
 
     name = "go"
@@ -60,11 +61,13 @@ class GoSource:
         *,
         share: float | None,
         expected: bool,
+        yields: bool = False,
     ) -> None:
         self._finder = finder
         self._level = level
         self._trace_keys = trace_keys
         self._is_expected = expected
+        self._yields = yields
         self._refused: list[tuple[Identity, str, int]] = []
         # By their own numbers: what a process becomes by exec is another, with the same pid.
         self._reasons: dict[int, go_rows.Reasons] = {}
@@ -100,6 +103,8 @@ class GoSource:
         )
         if self._probes and self._level:
             self._tell_cost(context, probed, before, unknown=not first.processes)
+        if self._yields:
+            self._probing.attach()
         self._take(first)
         self._probing.hold()
         context.watch_programs(self._began)
@@ -338,7 +343,9 @@ class GoSource:
         self._refused += [(identity, why, now) for identity, why in self._finder.left()]
 
 
-def go_source(pids: Sequence[int], settings: Settings, command: str = "") -> GoSource:
+def go_source(
+    pids: Sequence[int], settings: Settings, command: str = "", *, yields: bool = False
+) -> GoSource:
     """The Go processes of a recording: those that are there, and those that will be.
 
     One that cannot be looked into is part of the source, with the reason.
@@ -347,6 +354,7 @@ def go_source(pids: Sequence[int], settings: Settings, command: str = "") -> GoS
         pids: Processes that are named, or the one that will be the command.
         settings: What to record.
         command: What it will run; empty where it is not started by the recorder.
+        yields: Whether another source fills in what the probes do not find.
     """
     wanted, filters = settings.go, settings.filters
     level = 0 if settings.histogram_only else wanted.level
@@ -361,4 +369,5 @@ def go_source(pids: Sequence[int], settings: Settings, command: str = "") -> GoS
         wanted.trace_labels,
         share=None if share == math.inf else share,
         expected=bool(wanted.level or starting),
+        yields=yields,
     )
