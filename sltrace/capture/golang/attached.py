@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from sltrace.capture import uprobes
 from sltrace.capture.maps import update_map
+from sltrace.errors import CannotRecord
 from sltrace.symbols.filebytes import FileBytes
 from sltrace.target.go.process import GoProcess
 
@@ -59,12 +60,16 @@ class Attached:
         """Puts all in again.
 
         Raises:
-            CannotRecord: The kernel refused; those that it took are in `links`.
+            CannotRecord: The kernel refused; none is in then.
         """
         places, self.places = self.places, []
         try:
             for program, offset in places:
                 self.put(program, offset)
+        except CannotRecord:
+            # Nobody would look at what they cost.
+            take_out([self])
+            raise
         finally:
             self.places = places
 
