@@ -50,6 +50,7 @@ class Ending:
         self._max_bytes = max_bytes
         self._deadline = 0
         self._signalled = self._reaped = False
+        self._interrupts = 0
         self.child_pid = 0
         self.exit_code = 0
         self.reason = ""
@@ -77,8 +78,7 @@ class Ending:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         if self.child_pid and not self.reason:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.child_pid, signal.SIGTERM)
+            self._send(signal.SIGTERM)
         for fd in self._watched.values():
             os.close(fd)
 
@@ -137,7 +137,13 @@ class Ending:
     def _stop(self, reason: str) -> None:
         self.reason = reason
         if self.child_pid:
-            os.kill(self.child_pid, signal.SIGTERM)
+            self._send(signal.SIGTERM)
+
+    def _send(self, number: int) -> None:
+        """Sends the command a signal, and lets it go on: stopped, it would not get it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.child_pid, number)
+            os.kill(self.child_pid, signal.SIGCONT)
 
     def wait(self) -> None:
         """Until the command has ended, which may take its time to; sets `exit_code`."""
@@ -156,11 +162,17 @@ class Ending:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signalled = True
-        # From the terminal the command gets Ctrl-C itself; anything else is passed on.
-        # Once it was waited for, its number may be another's.
-        if self.child_pid and not self._reaped and number != signal.SIGINT:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.child_pid, number)
+        # Once the command was waited for, its number may be another's.
+        if not self.child_pid or self._reaped:
+            return
+        if number != signal.SIGINT:
+            self._send(number)
+            return
+        # From the terminal the command gets Ctrl-C itself, and may go on with it. Where it came
+        # from elsewhere it may have gone to both, too; who repeats it wants an end.
+        self._interrupts += 1
+        if self._interrupts > 1 and not _in_foreground():
+            self._send(signal.SIGTERM)
 
     def _reap(self, status: int) -> None:
         self._reaped = True
@@ -211,6 +223,20 @@ def _find(program: str) -> None:
     if program.endswith(".slt"):
         hint = f"to record into it: -o {program}"
     raise TargetError(f"there is no command {program or repr(program)}", hint)
+
+
+def _in_foreground() -> bool:
+    """Whether Ctrl-C in a terminal goes to this process, and so to the command in its group."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
 
 
 def _exited(pidfd: int) -> bool:
