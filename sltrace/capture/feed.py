@@ -32,7 +32,8 @@ _NEVER = (1 << 63) - 1
 
 
 class Feed:
-    """Writes what a recording collects. For the writing thread, but for `put` and `backlog`.
+    """Writes what a recording collects. For the writing thread, but for `put`, `put_tasks`
+    and what is said of their backlogs.
 
     Args:
         writer: The trace.
@@ -81,6 +82,7 @@ class Feed:
         # Task events since the sources' last rows.
         self._exits: list[NDArray[Any]] = []
         self._drained_bytes = self._encoded_bytes = 0
+        self._told_bytes = self._named_bytes = 0
         # A segment costs 0.6 ms however small it is, and sources tell of little at a time.
         self._kept: dict[str, list[pa.Table]] = {}
         self._targets: pa.Table | None = None
@@ -92,12 +94,18 @@ class Feed:
 
     def put_tasks(self, events: NDArray[Any]) -> None:
         """Takes task events from the reading thread; those before any wait that needs the name."""
+        self._told_bytes += events.nbytes
         self._task_events.append(events)
 
     @property
     def backlog(self) -> int:
         """Bytes of records that were put in and are not yet written."""
         return self._drained_bytes - self._encoded_bytes
+
+    @property
+    def task_backlog(self) -> int:
+        """Bytes of task events that were put in and are not yet taken for names."""
+        return self._told_bytes - self._named_bytes
 
     def encode(self, *, sources: bool) -> None:
         """Makes rows of what was put in, after those of the sources if they are due."""
@@ -111,6 +119,7 @@ class Feed:
         self._take_stacks()
         for some in events:
             self._tasks.feed(some)
+            self._named_bytes += some.nbytes
         self._exits += events
         self._take_groups()
         if sources:

@@ -23,6 +23,8 @@ _QUIET_FILL, _BUSY_FILL = 0.02, 0.25
 """Shares of the fullest ring."""
 _MAX_BACKLOG = 32 << 20
 """Bytes of records that wait to be written: from there on the rings, which count losses, fill."""
+_MAX_TASK_BACKLOG = 8 << 20
+"""The same of task events: 0.9 s to take them for names (measured). Anybody can make as many."""
 
 
 class Reading:
@@ -57,10 +59,13 @@ class Reading:
             fill = self._fill()
             now = time.monotonic()
             lasts_s = (now - drained) / fill if fill else math.inf
-            if fill > _QUIET_FILL or now + 2 * TICK_S >= writing.next_segment_s:
-                self._drain()
+            due = fill > _QUIET_FILL or now + 2 * TICK_S >= writing.next_segment_s
+            # Waits are left with the names they need, unless that would cost waits.
+            with_tasks = self._feed.task_backlog < _MAX_TASK_BACKLOG
+            if (due and with_tasks) or fill > _BUSY_FILL:
+                self._drain(with_tasks=with_tasks)
                 drained = now
-            else:
+            elif with_tasks:
                 self._drain_tasks()
             tick = TICK_S / 5 if fill > _BUSY_FILL else TICK_S * (1 + (fill < _QUIET_FILL))
             writing.adjust(lasts_s)
@@ -75,15 +80,20 @@ class Reading:
                 size += records.nbytes
         return taken
 
-    def hand_on(self, taken: Sequence[NDArray[Any]]) -> None:
+    def hand_on(self, taken: Sequence[NDArray[Any]], *, with_tasks: bool = True) -> None:
         """Puts what was taken into the feed, behind what it needs.
 
         A wait is told by what the sources saw before it: that is taken after it, and is there when
         the wait is handed on.
+
+        Args:
+            taken: From the rings of waits.
+            with_tasks: Empty the ring of tasks as well.
         """
         for source in self._sources:
             source.drain()
-        self._drain_tasks()
+        if with_tasks:
+            self._drain_tasks()
         for records in taken:
             self._feed.put(records)
 
@@ -92,9 +102,9 @@ class Reading:
         places = (*self._probes.wait_rings, *self._sources)
         return max((place.fill() for place in places), default=0.0)
 
-    def _drain(self) -> None:
+    def _drain(self, *, with_tasks: bool = True) -> None:
         """Empties the rings into memory, unless _MAX_BACKLOG is waiting there to be written."""
-        self.hand_on(self.take(limit=_MAX_BACKLOG))
+        self.hand_on(self.take(limit=_MAX_BACKLOG), with_tasks=with_tasks)
 
     def _drain_tasks(self) -> None:
         self.tell_tasks(self._probes.task_ring.drain())

@@ -19,6 +19,10 @@ FORK, EXEC, RENAME, EXIT, SEEN, EXEC_RECORDED = 1, 2, 3, 4, 5, 6
 
 _MAX_CMDLINE = 4096
 _MAX_NAMES = 1 << 18
+_MAX_OF_THREAD = 1 << 10
+"""Names of one thread that are kept for as long as waits may need them."""
+_MAX_FORMER = 1 << 17
+"""The same of all threads that had several, at 0.2 kB each."""
 _ENOUGH = 1 << 12
 """Names and processes from which on those that are gone are let go."""
 _KEEP_DEAD_NS = 5_000_000_000
@@ -57,6 +61,7 @@ class ProcessNames:
         self._dead: dict[int, _Name] = {}
         self._newest_ns = 0
         self._several: dict[int, list[_Name]] = {}
+        self._in_several = 0
         self._has_several = np.zeros(len(self._latest), bool)
         self._pending: list[_Name] = []
         self._cmdlines: dict[int, tuple[str, int | None]] = {}
@@ -144,6 +149,10 @@ class ProcessNames:
         if before is not None:
             if before.comm == text and before.pid == pid:
                 return
+            if before.pid == pid and self._is_flooded(tid):
+                before.comm = text
+                self._remember(tid, text)
+                return
             before.until_ns, before.process = ns, self._cmdlines.get(before.pid)
             self._pending.append(before)
         before = before or self._dead.pop(tid, None)
@@ -151,9 +160,15 @@ class ProcessNames:
         self._remember(tid, text)
         if before is not None:
             self._several.setdefault(tid, [before]).append(name)
+            self._in_several += 1
             self._has_several[tid] = True
         if pid not in self._cmdlines:
             self._process(pid)
+
+    def _is_flooded(self, tid: int) -> bool:
+        """Whether a new name of a thread takes the place of its last one, to take no memory."""
+        own = len(self._several.get(tid, ()))
+        return own >= _MAX_OF_THREAD or self._in_several >= _MAX_FORMER
 
     def _remember(self, tid: int, comm: str) -> None:
         index = self._comm_index.get(comm)
@@ -188,6 +203,7 @@ class ProcessNames:
             for tid, names in self._several.items()
             if names[-1].from_ns >= old
         }
+        self._in_several = sum(map(len, self._several.values()))
         self._has_several[:] = False
         self._has_several[[*self._several]] = True
         self._dead = {t: n for t, n in self._dead.items() if (n.until_ns or 0) >= old}

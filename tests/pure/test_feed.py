@@ -74,6 +74,19 @@ def test_addresses_of_sources_are_looked_up_before_their_process_is_given_up() -
     assert told == ["rows", "4 exited", "rows"]
 
 
+def test_task_events_count_until_they_are_taken_for_names() -> None:
+    counted: list[int] = []
+    tasks = Mock()
+    others = {name: Mock() for name in ("rows", "groups", "native", "symbols")}
+    feed = Feed(Mock(), quiet_probes(), (), tasks=tasks, **others)
+    tasks.feed.side_effect = lambda events: counted.append(feed.task_backlog)
+    for count in (3, 2):
+        feed.put_tasks(np.zeros(count))
+    feed.encode(sources=False)
+    assert counted == [40, 16]
+    assert (feed.task_backlog, feed.backlog) == (0, 0)
+
+
 @given(st.lists(st.integers(1, 5 * LOT // 2), max_size=12))
 def test_lots_are_neither_many_nor_large(sizes: list[int]) -> None:
     lots: list[int] = []

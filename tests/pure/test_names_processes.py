@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sltrace.names import processes
 from sltrace.names.processes import (
     _ENOUGH,
+    _MAX_OF_THREAD,
     EXEC,
     EXIT,
     FORK,
@@ -154,6 +156,42 @@ def test_a_thread_that_renames_itself_all_the_time_keeps_its_latest_names(proc: 
     assert len(names._several[7]) < 10
     told = names_at(names, (7, 99 * second + 1), (7, 97 * second + 1), (7, 96 * second - 1))
     assert told == ["job 99", "job 97", "job 95"]
+
+
+def test_a_flood_of_names_takes_no_memory(proc: Path) -> None:
+    """It is the latest that holds; others have all of theirs."""
+    names = ProcessNames(proc)
+    second, flood = 10**9, 5 * _MAX_OF_THREAD
+    feed(names, (second, 7, 7, 1, FORK, b"first"), (second, 8, 8, 1, FORK, b"calm"))
+    feed(names, *((second + n, 7, 7, 1, RENAME, b"job %d" % n) for n in range(1, flood + 1)))
+    feed(names, (2 * second, 8, 8, 1, RENAME, b"still"))
+    assert len(names._several[7]) <= _MAX_OF_THREAD
+    assert names_at(names, (7, second + 2), (7, 2 * second), (8, second + 1), (8, 2 * second)) == [
+        "job 2",
+        f"job {flood}",
+        "calm",
+        "still",
+    ]
+    rows = [row for row in names.rows() if row["tid"] == 7]
+    assert len(rows) < _MAX_OF_THREAD
+    # Once those are let go of there is room for more.
+    feed(names, (9 * second, 8, 8, 1, RENAME, b"late"))
+    names.rows()
+    feed(names, (10 * second, 7, 7, 1, RENAME, b"again"))
+    assert names_at(names, (7, 9 * second), (7, 10 * second)) == [f"job {flood}", "again"]
+    assert [row["comm"] for row in names.rows()] == [f"job {flood}"]
+
+
+def test_a_flood_of_names_of_many_threads_is_bounded(
+    proc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_MAX_FORMER", 100)
+    names = ProcessNames(proc)
+    for number in range(30):
+        feed(names, *((number + 1, t, t, 1, RENAME, b"%d" % number) for t in range(1000, 1050)))
+    assert sum(map(len, names._several.values())) <= 2 * 100
+    assert names_at(names, *((t, 30) for t in range(1000, 1050))) == ["29"] * 50
+    assert len(names.rows()) == 100
 
 
 def test_a_tid_beyond_the_table_is_nobody_whoever_is_last_in_it(proc: Path) -> None:
