@@ -16,7 +16,8 @@ _SPARE = 64 << 20
 """Bytes of the disk that are left to others, and to the end of a recording: names of addresses,
 segments joined. Where there are not 4 times as many at its begin, a quarter of those that are."""
 _ROOM, _ROOM_BYTES = ".room", 1 << 14
-"""A file that takes the room of what is said when the disk is full all the same."""
+"""A file that takes the room of what is said when the disk is full all the same, and its size
+before that is known."""
 
 
 class TraceFolder:
@@ -32,7 +33,7 @@ class TraceFolder:
             _lock(self._locked)
         self.disk = Disk(self._cannot_write)
         """On which all of it is written."""
-        self._at_most = 0
+        self._at_most = self._room = 0
         self._spare = min(_SPARE, _free(path) // 4)
         self.is_filling = False
         """Whether the disk has no more than is to be left."""
@@ -40,12 +41,16 @@ class TraceFolder:
         """What the system said where it could not be written."""
         self._owner = _invoking_user()
         self.disk.do(partial(self.own, path))
-        self.disk.do(self._reserve)
+        self.disk.do(partial(self.reserve, _ROOM_BYTES))
 
-    def _reserve(self) -> None:
-        with open(self.path / _ROOM, "wb", opener=private) as file:
-            file.write(bytes(_ROOM_BYTES))
-        self.own(self.path / _ROOM)
+    def reserve(self, size: int) -> None:
+        """Keeps at least so many bytes for what is said when the disk is full."""
+        if size > self._room:
+            # Longer, not anew: others would take what was let go of.
+            with open(self.path / _ROOM, "ab", opener=private) as file:
+                file.write(bytes(size - self._room))
+            self._room = size
+            self.own(self.path / _ROOM)
 
     def close(self) -> None:
         """From here on another may replace it."""

@@ -144,6 +144,9 @@ class TraceWriter:
     def _write_meta(self) -> None:
         text = self._meta_text()
         self.folder.disk.do(partial(self.folder.replace, self.path / META, text), len(text))
+        if not self._meta["finished"]:
+            # It grows: with CPUs, processes and what sources say of them.
+            self.folder.disk.do(partial(self.folder.reserve, 2 * len(text)))
 
     def _meta_text(self) -> bytes:
         # For people only in the end: with an indent it takes 4 times as long (measured).

@@ -6,6 +6,7 @@ import errno
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow as pa
@@ -53,6 +54,30 @@ def test_a_trace_whose_writer_was_killed_is_replaced(tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, check=True)
     TraceWriter.create(path, META, force=True).close()
+
+
+def test_there_is_room_to_say_that_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much is said: times of each CPU alone are 190 bytes."""
+    writer = TraceWriter.create(tmp_path / "a.slt", META)
+    room, meta = writer.path / ".room", writer.path / "meta.json"
+    taken = [room.stat().st_size]
+    for cpus in (10, 300, 200, 400):
+        writer.update_meta(cpu_times={str(cpu): "x" * 180 for cpu in range(cpus)})
+        taken.append(room.stat().st_size)
+        assert room.stat().st_size >= 2 * meta.stat().st_size
+    assert taken[0] == taken[1] < taken[2] == taken[3] < taken[4]
+    assert room.stat().st_blocks * 512 >= taken[4]
+    # What is said in the end takes that room, and asks for no more.
+    with monkeypatch.context() as patch:
+        patch.setattr(TraceFolder, "reserve", Mock(side_effect=AssertionError))
+        writer.cut_short()
+    assert not room.exists()
+    whole = TraceWriter.create(tmp_path / "b.slt", META)
+    with monkeypatch.context() as patch:
+        patch.setattr(TraceFolder, "reserve", Mock(side_effect=AssertionError))
+        whole.close()
 
 
 def test_what_a_reader_has_removed_counts_no_more(tmp_path: Path) -> None:
