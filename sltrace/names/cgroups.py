@@ -26,6 +26,9 @@ MKDIR, RMDIR, RENAME = 1, 2, 3
 
 _FILEID_KERNFS = 0xFE
 _MAX_KNOWN = 1 << 13
+"""Cgroups from which on those that are gone are let go."""
+_KEEP_GONE_NS = 10_000_000_000
+"""For so long waits of theirs may still come from the rings."""
 _READ_AT_ONCE = 64
 """Cgroups whose quotas are read anew each time rows are asked for, once a second: 1 ms."""
 
@@ -35,6 +38,8 @@ class _Group:
     path: str
     created_ns: int | None = None
     removed_ns: int | None = None
+    gone_ns: int | None = None
+    """When it was removed, or was not found any more."""
     limits: tuple[int | None, int | None] = field(default=(None, None))
     changed: bool = True
 
@@ -58,7 +63,7 @@ class CgroupNames:
         except OSError:
             self._mount_fd = -1
         for path, number in walk(hierarchy.mount):
-            self._add(number, _text(path))
+            self._groups[number] = _Group(_text(path))
         self._index()
 
     def paths_for(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int32], list[str]]:
@@ -68,7 +73,9 @@ class CgroupNames:
         unknown = self._ids[at] != ids if len(self._ids) else np.ones(len(ids), bool)
         if unknown.any():
             for number in np.unique(ids[unknown]).tolist():
-                self._add(number, self._find(number) or f"#{number}")
+                path = self._find(number)
+                gone_ns = time.monotonic_ns() if path is None else None
+                self._groups[number] = _Group(path or f"#{number}", gone_ns=gone_ns)
             self._index()
             at = np.searchsorted(self._ids, ids)
         return at.astype(np.int32), self._paths
@@ -91,7 +98,8 @@ class CgroupNames:
                 self._groups[number] = _Group(path, created_ns=ns)
             elif kind == RMDIR:
                 group = self._groups.setdefault(number, _Group(path))
-                group.removed_ns, group.changed = ns, True
+                group.removed_ns = group.gone_ns = ns
+                group.changed = True
             else:
                 self._renamed(self._groups.setdefault(number, _Group(path)), path)
         self._index()
@@ -142,7 +150,7 @@ class CgroupNames:
         Quotas are read anew of some cgroups at each call, each in its turn; with `final`, of all.
         """
         if final or not self._to_read:
-            self._to_read = [n for n, g in self._groups.items() if g.removed_ns is None]
+            self._to_read = [n for n, g in self._groups.items() if g.gone_ns is None]
         self._read_limits(len(self._to_read) if final else _READ_AT_ONCE)
         changed = {number: g for number, g in self._groups.items() if g.changed}
         for group in changed.values():
@@ -158,7 +166,7 @@ class CgroupNames:
         due, self._to_read = self._to_read[:count], self._to_read[count:]
         for number in due:
             group = self._groups.get(number)
-            if group is None or group.removed_ns is not None:
+            if group is None or group.gone_ns is not None:
                 continue
             limits = quota_of(self._hierarchy, group.path)
             if limits not in (group.limits, (None, None)):
@@ -180,22 +188,22 @@ class CgroupNames:
             "seen_ns": time.monotonic_ns(),
         }
 
-    def _add(self, number: int, path: str) -> None:
-        self._groups.setdefault(number, _Group(path))
-
     def _index(self) -> None:
         self._ids = np.array(sorted(self._groups), np.int64)
         self._paths = [self._groups[number].path for number in self._ids.tolist()]
 
     def _let_go(self) -> None:
-        """Forgets the longest removed, once written, when there are too many."""
+        """Forgets the longest gone, once written, when there are too many."""
         excess = len(self._groups) - _MAX_KNOWN
         if excess <= 0:
             return
-        removed = sorted(
-            (g.removed_ns, number) for number, g in self._groups.items() if g.removed_ns
+        old = time.monotonic_ns() - _KEEP_GONE_NS
+        gone = sorted(
+            (g.gone_ns, number)
+            for number, g in self._groups.items()
+            if g.gone_ns is not None and g.gone_ns < old
         )
-        for _, number in removed[:excess]:
+        for _, number in gone[:excess]:
             del self._groups[number]
         self._index()
 

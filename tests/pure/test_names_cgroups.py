@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sltrace.errors import TargetError
+from sltrace.names import cgroups
 from sltrace.names.cgroups import MKDIR, RENAME, RMDIR, CgroupNames
 from sltrace.names.hierarchy import Hierarchy
 
@@ -88,6 +89,32 @@ def test_with_a_cgroup_all_below_it_are_renamed(tmp_path: Path) -> None:
         "/web/gone",
     ]
     assert {row["path"] for row in names.rows()} == {"/shop", "/shop/a", "/shop/a/b"}
+
+
+def test_cgroups_that_went_lately_keep_their_names_however_many_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their last waits may still be in the rings; those that are long gone take no memory."""
+    monkeypatch.setattr(cgroups, "_MAX_KNOWN", 10)
+    second = 10**9
+    now = 100 * second
+    monkeypatch.setattr("time.monotonic_ns", lambda: now)
+    names = CgroupNames(Hierarchy("v2", tmp_path, 0, ""))
+    names.feed(np.array([(now, n, MKDIR, f"/here/{n}".encode()) for n in range(1, 21)], EVENT))
+    names.rows()
+    for i in range(30):
+        now += second
+        number = 1000 + i
+        short = f"/short/{number}".encode()
+        names.feed(np.array([(now, number, MKDIR, short), (now, number, RMDIR, short)], EVENT))
+        # One that was gone before anybody told of it.
+        assert _paths(names, -number) == [f"#{-number}"]
+        assert {row["cgroup_id"] for row in names.rows()} == {number, -number}
+        now += 8 * second
+        names.rows()
+        assert _paths(names, number, 1) == [f"/short/{number}", "/here/1"]
+    # With the root of the tree.
+    assert len(names._groups) <= 1 + 20 + 2 * 2
 
 
 def test_no_name_is_no_cgroup(tmp_path: Path) -> None:
