@@ -17,7 +17,7 @@ class Topology:
 
     Attributes:
         cpus: Online CPUs.
-        nodes: CPUs of each NUMA node; one node, 0, where the kernel has none.
+        nodes: Online CPUs of each NUMA node; one node, 0, where the kernel has none.
         node_of_cpu: Node by CPU number, also for CPUs that are offline.
     """
 
@@ -39,6 +39,10 @@ def read_topology(sysfs: Path = Path("/sys")) -> Topology:
     node_of_cpu = np.zeros(max(*cpus, *possible) + 1, np.uint16)
     for node, members in nodes.items():
         node_of_cpu[[m for m in members if m < len(node_of_cpu)]] = node
+    # A node lists online CPUs only; those that are offline now still have their links to it.
+    for cpu in set(possible) - set(cpus):
+        for link in (base / f"cpu/cpu{cpu}").glob("node[0-9]*"):
+            node_of_cpu[cpu] = int(link.name[4:])
     return Topology(cpus, nodes, node_of_cpu)
 
 
