@@ -208,7 +208,8 @@ class Recording:
         self._accounts = Accounts(self._probes, self._groups, self._calibration)
         self._feed.since_ns = self._accounts.start_ns
         start_ns = self._accounts.start_ns
-        start_unix_ns = time.time_ns() - (time.monotonic_ns() - start_ns)
+        now = moment()
+        start_unix_ns = now["end_unix_ns"] - (now["end_ns"] - start_ns)
         self._clock = {"start_ns": start_ns, "start_unix_ns": start_unix_ns}
         self._furthest_ns = 0
         self._writing = Writing(self._feed, self._close_interval)
