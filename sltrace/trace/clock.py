@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 _SAME_BOOT_NS = 1_000_000_000
 """Monotonic clocks of one boot differ from the wall clock by the same, but for its corrections."""
 _STEPPED_NS = 10_000_000
-_STEPPED_SHARE = 1e-3
+"""More than the two readings are apart. The kernel slews both clocks alike: however long something
+is recorded, they differ only by how the wall clock was set, and by suspends."""
 
 
 @dataclass(frozen=True)
@@ -54,33 +55,20 @@ class Clock:
     @property
     def stepped(self) -> bool:
         """The wall clock was set during the recording."""
-        return self._is_step(self.ahead_ns) or self.set_back
+        return _is_step(self.ahead_ns) or self.set_back
 
     @property
     def set_back(self) -> bool:
         """The wall clock was set, and was right again at the end."""
-        return self._is_step(self.furthest_ns) and not self._is_step(self.ahead_ns)
-
-    def _is_step(self, ns: int) -> bool:
-        return abs(ns) > _STEPPED_NS + (self.end_ns - self.start_ns) * _STEPPED_SHARE
-
-    @property
-    def rate(self) -> tuple[int, int]:
-        """Wall clock ns to monotonic ns; equal where they cannot be told."""
-        length, wall = self.end_ns - self.start_ns, self.end_unix_ns - self.start_unix_ns
-        if self.stepped or length <= 0 or wall <= 0:
-            return 1, 1
-        return wall, length
+        return _is_step(self.furthest_ns) and not _is_step(self.ahead_ns)
 
     def unix(self, ns: int) -> int:
-        """Wall clock at a monotonic time."""
-        wall, length = self.rate
-        return self.start_unix_ns + (ns - self.start_ns) * wall // length
+        """Wall clock at a monotonic time, as it was set at the start."""
+        return self.start_unix_ns + ns - self.start_ns
 
     def monotonic(self, unix_ns: int) -> int:
-        """Monotonic time at a time of the wall clock."""
-        wall, length = self.rate
-        return self.start_ns + (unix_ns - self.start_unix_ns) * length // wall
+        """Monotonic time at a time of the wall clock, as it was set at the start."""
+        return self.start_ns + unix_ns - self.start_unix_ns
 
     def of_one_boot(self, other: Clock) -> bool:
         """Whether both are of one boot of one machine, if they are of one machine."""
@@ -92,3 +80,7 @@ def furthest_ns(clock: object) -> int:
     """That of a trace's `clock`; 0 where it is unknown, as in traces before there was one."""
     found = clock.get("furthest_ns") if isinstance(clock, dict) else None
     return found if isinstance(found, int) and abs(found) < 2**62 else 0
+
+
+def _is_step(ns: int) -> bool:
+    return abs(ns) > _STEPPED_NS

@@ -138,14 +138,7 @@ class Part:
         """SQL for a time of this trace in the reference's clock; 0 (before everything) stays."""
         if self.same_clock:
             return column
-        wall, length = self.clock.rate
-        ref_wall, ref_length = self.reference.rate
-        unix = (
-            f"({self.clock.start_unix_ns} + ({column} - {self.clock.start_ns})::HUGEINT "
-            f"* {wall} // {length} - {self.reference.start_unix_ns})"
-        )
-        moved = f"{self.reference.start_ns} + {unix} * {ref_length} // {ref_wall}"
-        return f"(CASE {column} WHEN 0 THEN 0 ELSE ({moved})::BIGINT END)"
+        return f"(CASE {column} WHEN 0 THEN 0 ELSE {column}::BIGINT + {self.moved(0)} END)"
 
     def moved(self, ns: int) -> int:
         """The same for one time."""

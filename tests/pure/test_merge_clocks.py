@@ -79,6 +79,22 @@ def test_a_wall_clock_that_was_set_is_still_known(tmp_path: Path) -> None:
         assert again.notes == [f"{name}.slt: {merged.notes[0]}"]
 
 
+def test_a_small_step_in_a_long_recording_is_no_rate(tmp_path: Path) -> None:
+    """3 s in an hour: the kernel slews both clocks, so that neither runs faster for long."""
+    own = clock(UNIX, length=HOUR)
+    own["end_unix_ns"] += 3 * SECOND
+    rows = [{"end_ns": 100 * SECOND + HOUR * part // 4} for part in (1, 2, 3)]
+    trace = trace_of(tmp_path, "a", rows, "one", UNIX, meta={"clock": own})
+    other = trace_of(tmp_path, "b", [{"end_ns": 105 * SECOND}], "two", UNIX)
+    (note,) = noted(trace)
+    assert note.endswith("spans of the time after that are placed 3.00 s too late")
+    merge([other, trace], tmp_path / "m.slt")
+    merged = Trace.open(tmp_path / "m.slt")
+    assert merged.notes == ["made.slt#2: its wall clock was set during the recording"]
+    ends = merged.sql("SELECT end_ns FROM waits WHERE cgroup LIKE 'one:%' ORDER BY ALL")
+    assert ends["end_ns"].to_pylist() == [row["end_ns"] for row in rows]
+
+
 def test_two_of_one_boot_have_the_wall_clocks_of_both(tmp_path: Path) -> None:
     """The second's is half a second ahead from its start on, and was eight minutes behind."""
     first = trace_of(tmp_path, "a", [{"end_ns": 105 * SECOND}], "one", UNIX)
