@@ -190,12 +190,16 @@ class MappingRecorder:
         if mapping.file in self.files or not mapping.path:
             return
         if mapping.path == "[vdso]":
-            self.files[mapping.file] = self._vdso(pid, mapping)
+            if vdso := self._vdso(pid, mapping):
+                self.files[mapping.file] = vdso
         elif mapping.path.startswith("/"):
             if len(self.files) >= _MAX_FILES:
                 self.refused_files += 1
                 return
-            self.files[mapping.file] = self.open_elf(pid, mapping)
+            elf = self.open_elf(pid, mapping)
+            # Of a process that has just ended nothing can be opened: others may have the file, too.
+            if elf or self.open_file(pid, mapping):
+                self.files[mapping.file] = elf
 
     def open_elf(self, pid: int, mapping: Mapping) -> Elf | None:
         """The file behind a mapping; None if it cannot be read or is no ELF file."""

@@ -63,6 +63,35 @@ def test_what_is_mapped_nowhere_is_looked_for_ever_less_often(
     assert recorder.processes[1].find((1 << 46) + 5) == found[1]
 
 
+def test_a_file_is_opened_in_the_next_process_where_the_first_has_just_ended() -> None:
+    """Else libc had neither build id nor symbols for the rest of a recording."""
+    ended, there = 7, os.getpid()
+    mappings = MappingRecorder().read_maps(there)
+    files = {m.file: m for m in mappings if m.path.startswith("/") or m.path == "[vdso]"}
+
+    class Recorder(MappingRecorder):
+        def read_maps(self, pid: int) -> list[Mapping]:
+            return mappings
+
+    recorder, gone = Recorder(), Path("/nowhere")
+    with mock.patch.object(recorder, "_proc", gone):
+        recorder.observe(ended, [1])
+    assert not recorder.files
+    recorder.observe(there, [1])
+    assert recorder.files.keys() == files.keys()
+    assert None not in recorder.files.values()
+
+
+def test_a_file_that_is_no_program_is_opened_once(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/code").write_text("made by a JIT")
+    (tmp_path / "7").symlink_to(tmp_path)
+    recorder, mapping = MappingRecorder(tmp_path), Mapping(0, 4096, 0, "/code", "8:1/5")
+    with mock.patch.object(recorder, "read_maps", return_value=[mapping]):
+        recorder.observe(7, [1 << 20])
+    assert recorder.files == {"8:1/5": None}
+
+
 def test_a_device_in_the_place_of_a_file_is_not_opened(tmp_path: Path) -> None:
     """To open one may have effects, of a watchdog for example."""
     link, pipe, file = tmp_path / "link", tmp_path / "pipe", tmp_path / "file"
