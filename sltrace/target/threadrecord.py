@@ -15,6 +15,7 @@ _DTPMOD64, _TPOFF64, _TLSDESC = 16, 18, 36
 _STATIC_MIN = -(1 << 30)
 _MAX_MODULES = 4096
 _MAX_FILES = 512
+_MAX_SEEN = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -39,19 +40,23 @@ def find_thread_record(
     Args:
         pid: Process.
         memory: Its memory.
-        seen: Files that have none; added to.
+        seen: Files that have none, of any process; added to.
         proc: Where /proc is.
     """
     maps = MappingRecorder(proc)
     files = (mapping for mapping in maps.read_maps(pid) if mapping.path.startswith("/"))
     for mapping in islice(files, _MAX_FILES):
-        elf = None if mapping.file in seen else maps.open_elf(pid, mapping)
+        # The inode may be another file's, once this one is removed.
+        key = f"{mapping.file} {mapping.path}"
+        elf = None if key in seen else maps.open_elf(pid, mapping)
         if elf is None:
             continue
         relocations = elf.relocations(SYMBOL)
+        if not relocations and len(seen) < _MAX_SEEN:
+            seen.add(key)
+        # Which is of this mapping, not of its file.
         bias = elf.bias(mapping.start, mapping.offset)
-        if bias is None or not relocations:
-            seen.add(mapping.file)
+        if bias is None:
             continue
         # Until the loader has filled them in there is nothing in their places.
         for relocation in relocations:

@@ -19,7 +19,7 @@ from sltrace.capture.python import targets
 from sltrace.capture.python.target import Target
 from sltrace.capture.python.targets import Targets
 from sltrace.names.proc import with_children
-from sltrace.symbols.mappings import MappingRecorder
+from sltrace.symbols.mappings import Mapping, MappingRecorder
 from sltrace.target.memory import Memory
 from sltrace.target.python import interpreter as finding
 from sltrace.target.python.interpreter import Interpreter, NotPython, NotReady
@@ -164,6 +164,29 @@ def test_a_process_is_asked_for_trace_ids_as_long_as_it_has_none(
     assert 50 <= gaps.max() <= 60
     assert now - looks[-1] <= 60 * SECOND
     assert len(looks) < 1000
+
+
+def test_a_library_is_searched_once_for_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A supervisor execs hundreds of services of the same libraries, of 0.4 ms each."""
+    searched: list[str] = []
+
+    def relocations(name: str) -> list[Any]:
+        searched.append(name)
+        return []
+
+    elf = mock.Mock(relocations=relocations)
+    libraries = [Mapping(n, n + 1, 0, f"/lib{n}.so", f"8:1/{n}") for n in range(40)]
+    monkeypatch.setattr(MappingRecorder, "read_maps", lambda *_: libraries)
+    monkeypatch.setattr(MappingRecorder, "open_elf", lambda *_: elf)
+    monkeypatch.setattr(targets, "Memory", lambda pid: object())
+    monkeypatch.setattr(Modules, "imported", lambda *_: {})
+    monkeypatch.setattr(Target, "described", lambda *_: np.zeros(1))
+    watched = Targets(nothing, nothing, np.dtype(float), nothing)
+    for pid in range(5):
+        target = Target(pid, named=False, from_ns=0, python=interpreter(), settled=True)
+        watched.current[pid] = target
+        watched._look_for_traces(target, 0)
+    assert len(searched) == len(libraries)
 
 
 def test_a_program_that_could_not_be_read_may_have_python(monkeypatch: pytest.MonkeyPatch) -> None:

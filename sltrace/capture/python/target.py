@@ -61,7 +61,6 @@ class Target:
     loops_behind: bool = False
     greenlets_behind: bool = False
     trouble: str = ""
-    files: set[str] = field(default_factory=set)
     modules: Modules = field(default_factory=lambda: Modules(_MODULES))
 
     @property

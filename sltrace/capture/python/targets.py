@@ -77,6 +77,7 @@ class Targets:
         self.ended: list[Target] = []
         self.refused = 0
         self._foreign: set[str] = set()
+        self._recordless: set[str] = set()
         self._ended_behind: dict[int, int] = {}
         self._mapped: list[tuple[int, Mapping]] = []
 
@@ -207,7 +208,6 @@ class Targets:
         # The kernel copied what it had been told of the parent.
         for name in _OF_MEMORY:
             setattr(child, name, getattr(before, name))
-        child.files |= before.files
         self._ended_behind.pop(pid, None)
         self.current[pid] = child
         if child.python:
@@ -302,7 +302,7 @@ class Targets:
             target.servers = servers.mapped_servers(target.pid, modules)
             self._mapped += ((target.pid, mapping) for mapping in target.servers)
         try:
-            target.tls = target.tls or find_thread_record(target.pid, memory, target.files)
+            target.tls = target.tls or find_thread_record(target.pid, memory, self._recordless)
             with contextlib.suppress(NoOpenTelemetry):
                 target.record = target.record or otel.find_record(memory, found, modules)
             target.otel = target.otel or otel.find_otel(memory, found, modules)
