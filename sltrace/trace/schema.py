@@ -243,7 +243,11 @@ TARGETS = (
     Column("build_id", "string", "GNU build id of the runtime's file, hex; empty if none"),
     Column("level", "int16", "how much is recorded of it; null for nothing"),
     Column("why", "string", "why not more, in a sentence; empty if all that was asked for is"),
-    Column("from_ns", "int64", "since when"),
+    Column(
+        "from_ns",
+        "int64",
+        "since when it was looked into; of who was not, since when it was there",
+    ),
     Column("until_ns", "int64", "until when; null if it outlived the recording"),
 )
 

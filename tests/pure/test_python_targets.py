@@ -15,7 +15,8 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from sltrace.capture.python import targets
+from sltrace.capture.python import source, targets
+from sltrace.capture.python.source import PythonSource
 from sltrace.capture.python.target import Target
 from sltrace.capture.python.targets import Targets
 from sltrace.names.proc import with_children
@@ -164,6 +165,57 @@ def test_a_process_is_asked_for_trace_ids_as_long_as_it_has_none(
     assert 50 <= gaps.max() <= 60
     assert now - looks[-1] <= 60 * SECOND
     assert len(looks) < 1000
+
+
+def events(*told: tuple[int, int, int, int]) -> Any:
+    """As the probes hand them over: of each pid, kind, time and parent."""
+    return np.array(list(told), [(name, "u8") for name in ("pid", "kind", "ns", "parent")])
+
+
+def test_a_process_is_told_of_from_when_it_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what it waited would be a share of time in which nothing was seen of it."""
+    now, found = 0, interpreter()
+    monkeypatch.setattr(time, "monotonic_ns", lambda: now)
+    monkeypatch.setattr(targets, "Memory", lambda pid: mock.Mock())
+    monkeypatch.setattr(targets, "parent_of", lambda pid: 1)
+    monkeypatch.setattr(finding, "find", lambda *_: found)
+    monkeypatch.setattr(Targets, "_look_for_traces", lambda *_: None)
+    monkeypatch.setattr(Target, "described", lambda self, layout: np.zeros(1, layout))
+    watched = Targets(nothing, nothing, np.dtype([("since_ns", "u8")]), nothing)
+    watched.current[PID] = Target(PID, named=True, from_ns=1)
+    watched.feed(events((PID, targets.EXEC, 2 * SECOND, 0)))
+    service = watched.current[PID]
+    assert service.told_from_ns == 2 * SECOND
+    now = 20 * SECOND
+    watched.look()
+    assert service.told_from_ns == now
+    assert service.from_ns == 2 * SECOND
+    now = 21 * SECOND
+    # One before its parent was known, one after that, told of half a second later.
+    early, late = 19 * SECOND, 20 * SECOND + 7
+    watched.feed(events((8, targets.FORK, early, PID), (9, targets.FORK, late, PID)))
+    assert [watched.current[pid].told_from_ns for pid in (8, 9)] == [now, late]
+    watched.feed(events((8, targets.EXIT, 20 * SECOND, 0)))
+    assert [t.told_from_ns for t in watched.told() if t.pid == 8] == [20 * SECOND]
+
+
+def test_nothing_is_told_of_a_process_from_after_the_end() -> None:
+    target = Target(PID, named=True, from_ns=1, python=interpreter(), read_ns=50)
+    assert [source._row(target, end)["from_ns"] for end in (40, 60)] == [40, 50]
+
+
+def test_nobody_is_looked_at_after_the_end() -> None:
+    watched = mock.Mock(running=set(), **{"newly_mapped.return_value": []})
+    recorded = PythonSource([])
+    recorded._probes, recorded._targets, recorded._frames = mock.Mock(), watched, mock.MagicMock()
+    recorded._drained = mock.MagicMock()
+    recorded._drained["waits"].take.return_value = None
+    recorded._context, recorded._counters, recorded._since_ns = mock.Mock(), mock.Mock(), 0
+    list(recorded.rows())
+    assert watched.look.call_count == 1
+    recorded.detach(SECOND)
+    list(recorded.rows())
+    assert watched.look.call_count == 1
 
 
 def test_a_library_is_searched_once_for_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:

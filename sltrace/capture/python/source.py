@@ -35,6 +35,7 @@ _COLLECTOR = "gc_collect_main"
 _COLLECTOR_3_14 = "_PyGC_Collect"
 """Of the first versions of 3.14, which have not the other. Before, it is one of its callers."""
 _MAX_BACKLOG = 64 << 20
+_NEVER = (1 << 63) - 1
 
 
 class PythonSource:
@@ -52,6 +53,7 @@ class PythonSource:
         self._probes: PythonProbes | None = None
         self._targets: Targets | None = None
         self._refused = ""
+        self._until_ns = _NEVER
         self._rings: dict[str, Ring] = {}
         self._drained: dict[str, Handover] = {}
         self._holders = Holders()
@@ -123,7 +125,9 @@ class PythonSource:
         self._learn()
         learned, self._learned = self._learned, []
         yield from learned
-        self._targets.look()
+        # Nothing is recorded of who is recognised after the end.
+        if self._until_ns == _NEVER:
+            self._targets.look()
         if mapped := self._targets.newly_mapped():
             yield "mappings", rows.mappings(mapped)
         for pid in self._frames.check_some(self._targets.running):
@@ -156,7 +160,7 @@ class PythonSource:
 
         if self._targets is None:
             return ()
-        found = [_row(target) for target in self._targets.told()]
+        found = [_row(target, self._until_ns) for target in self._targets.told()]
         return [pa.Table.from_pylist(found, schema=arrow_schema("targets"))]
 
     def describe(self) -> dict[str, Any]:
@@ -184,6 +188,7 @@ class PythonSource:
 
     def detach(self, end_ns: int) -> None:
         """Takes every probe out; what it told can still be read."""
+        self._until_ns = end_ns
         if self._probes is not None:
             self._probes.detach()
 
@@ -241,7 +246,7 @@ def _collector(elf: Elf, minor: int) -> Collector | None:
     return Collector(begins=begins, ends=ends) if begins and ends else None
 
 
-def _row(target: Target) -> dict[str, Any]:
+def _row(target: Target, until_ns: int) -> dict[str, Any]:
     found = target.python
     return {
         "pid": target.pid,
@@ -251,6 +256,7 @@ def _row(target: Target) -> dict[str, Any]:
         "build_id": found.build_id if found else "",
         "level": target.level,
         "why": target.why or target.trouble,
-        "from_ns": target.from_ns,
+        # The writing thread may be looking at it while the recording ends.
+        "from_ns": min(target.told_from_ns, until_ns),
         "until_ns": target.until_ns,
     }

@@ -28,6 +28,8 @@ class Target:
 
     Attributes:
         named: The user named it.
+        from_ns: Since when it is this program.
+        read_ns: Since when the probes read it; None if they do not.
         python: Its interpreter, once recognised.
         why: Why not all is recorded of it.
         refused: There is one that cannot be looked into, as far as is known by now.
@@ -42,6 +44,7 @@ class Target:
     named: bool
     from_ns: int
     until_ns: int | None = None
+    read_ns: int | None = None
     memory: Memory | None = None
     python: Interpreter | None = None
     why: str = ""
@@ -70,6 +73,12 @@ class Target:
             return None
         traced = ((self.otel or self.record) and self.nodes) or self._trusted_tls
         return TRACES if traced else STACKS
+
+    @property
+    def told_from_ns(self) -> int:
+        """Since when it is looked into; as long as it is not, since when it is there."""
+        since = self.from_ns if self.read_ns is None else self.read_ns
+        return since if self.until_ns is None else min(since, self.until_ns)
 
     @property
     def _trusted_tls(self) -> ThreadRecord | None:

@@ -213,6 +213,8 @@ class Targets:
         if child.python:
             # The kernel copied what it knew of a parent that was still being looked at.
             self._tell(child)
+            known = before.read_ns is not None and before.read_ns <= ns
+            child.read_ns = ns if known else time.monotonic_ns()
 
     def _end(self, pid: int, ns: int, *, follow: bool) -> None:
         target = self.current.pop(pid, None)
@@ -267,6 +269,7 @@ class Targets:
         self._recognised(target.pid, target.python)
         self._look_for_traces(target, time.monotonic_ns())
         self._tell(target)
+        target.read_ns = time.monotonic_ns()
 
     def _forked_from(self, target: Target) -> Target | None:
         """Its parent, if it has that one's memory: a program's places differ from run to run."""
