@@ -18,6 +18,8 @@ LEFT_OUT = {
     ),
     "not_looked_at": "processes were not looked at: whether they are Go's is not known",
     "processes_refused": "processes were not looked into for Python: there were too many",
+    "processes_unknown": "processes were not looked at in time: whether they are Python's is not "
+    "known",
     "mapped_files_refused": "mapped files were not looked into: addresses in them have no names",
     "ended_processes_refused": "ended processes were too many: addresses in them have no names",
     "skipped_probe_runs": "runs of a probe were skipped by the kernel, as it was running already",

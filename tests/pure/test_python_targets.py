@@ -199,6 +199,28 @@ def test_a_process_is_told_of_from_when_it_was_read(monkeypatch: pytest.MonkeyPa
     assert [t.told_from_ns for t in watched.told() if t.pid == 8] == [20 * SECOND]
 
 
+def test_who_was_not_looked_at_in_time_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else nobody would know why a hundred services of a supervisor have no stacks."""
+    monkeypatch.setattr(time, "monotonic_ns", lambda: 10 * SECOND)
+    monkeypatch.setattr(Target, "described", lambda self, layout: np.zeros(1, layout))
+    watched = Targets(nothing, nothing, np.dtype([("since_ns", "u8")]), nothing)
+    watched.current[PID] = Target(PID, named=True, from_ns=0, settled=True)
+    for pid in range(20, 26):
+        watched.feed(events((pid, targets.FORK, 7, PID), (pid, targets.EXEC, SECOND, 0)))
+    watched.current[20].foreign = watched.current[21].settled = True
+    # A program that lasts a moment, one that is there for a while, and one that executes another.
+    watched.feed(events((22, targets.EXIT, SECOND + 9, 0), (23, targets.EXIT, 2 * SECOND, 0)))
+    watched.feed(events((24, targets.EXEC, 3 * SECOND, 0)))
+    assert watched.unknown == 2
+    watched.current[26] = Target(26, named=True, from_ns=0)
+    watched.current[27] = Target(27, named=False, from_ns=10 * SECOND - 9)
+    watched.close()
+    # Of 24's second program and of 25, too.
+    assert watched.unknown == 4
+    whys = {target.pid: target.why for target in watched.told()}
+    assert whys == {PID: "", 26: "the recording ended before it could be looked into"}
+
+
 def test_nothing_is_told_of_a_process_from_after_the_end() -> None:
     target = Target(PID, named=True, from_ns=1, python=interpreter(), read_ns=50)
     assert [source._row(target, end)["from_ns"] for end in (40, 60)] == [40, 50]

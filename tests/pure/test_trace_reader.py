@@ -239,6 +239,8 @@ def test_what_there_was_too_much_of_is_said(tmp_path: Path) -> None:
         " names",
         "ended_processes_refused": "1,200 ended processes were too many: addresses in them have"
         " no names",
+        "processes_unknown": "1,200 processes were not looked at in time: whether they are Python's"
+        " is not known",
         "skipped_probe_runs": "1,200 runs of a probe were skipped by the kernel, as it was running"
         " already",
     }

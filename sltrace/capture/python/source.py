@@ -183,6 +183,7 @@ class PythonSource:
                 "code_replaced": self._frames.replaced,
                 "stacks_refused": self._frames.refused,
                 "processes_refused": self._targets.refused if self._targets else 0,
+                "processes_unknown": self._targets.unknown if self._targets else 0,
             }
         return described
 

@@ -67,6 +67,11 @@ class Target:
     modules: Modules = field(default_factory=lambda: Modules(_MODULES))
 
     @property
+    def unknown(self) -> bool:
+        """Whether it is not known by now if there is a Python in it."""
+        return not (self.settled or self.foreign or self.refused)
+
+    @property
     def level(self) -> int | None:
         """How much is recorded."""
         if self.python is None:

@@ -41,6 +41,8 @@ _PATIENCE_NS = 10_000_000_000
 _LOOK_NS = 1_000_000_000
 _PASSING_NS = 1_000_000_000
 """From a fork to an exec: who takes longer did something by itself."""
+_TURN_NS = 1_000_000_000
+"""Within that each is looked at, unless there are too many; most programs of a shell end before."""
 _LATE_NS = 10_000_000_000
 """Until then the last rows of what has ended are made: half a second, or when those behind are."""
 _OF_MEMORY = (
@@ -76,6 +78,9 @@ class Targets:
         self.current: dict[int, Target] = {}
         self.ended: list[Target] = []
         self.refused = 0
+        """Processes that were not followed, as there were too many."""
+        self.unknown = 0
+        """Processes that it was not the turn of, although they were there for a while."""
         self._foreign: set[str] = set()
         self._recordless: set[str] = set()
         self._ended_behind: dict[int, int] = {}
@@ -191,9 +196,21 @@ class Targets:
         return {pid for pid, target in list(self.current.items()) if target.python}
 
     def close(self) -> None:
-        """Lets go of every process."""
+        """Lets go of every process; the recording has ended."""
+        now = time.monotonic_ns()
+        for target in self.current.values():
+            if target.unknown:
+                why = target.why or "the recording ended before it could be looked into"
+                self._leave(target, now, why)
         for target in (*self.ended, *self.current.values()):
             target.close()
+
+    def _leave(self, target: Target, ns: int, why: str) -> None:
+        """Gives up one of which nothing is known; of those that the user named it is said why."""
+        if target.named:
+            target.why = why
+        elif ns - target.from_ns >= _TURN_NS:
+            self.unknown += 1
 
     def _forked(self, pid: int, parent: int, ns: int) -> None:
         before = self.current.get(parent)
@@ -224,9 +241,8 @@ class Targets:
         if target.greenlets_behind:
             self._ended_behind[pid] = ns
         target.close()
-        unknown = not (target.settled or target.foreign or target.refused)
-        if target.named and unknown and not follow:
-            target.why = "it ended before it could be looked into"
+        if target.unknown and not (target.named and follow):
+            self._leave(target, ns, "it ended before it could be looked into")
         forked = target.parent is not None and not target.named
         passing = follow and forked and ns - target.from_ns < _PASSING_NS
         if not passing and target.worth_a_row(replaced=follow):
