@@ -41,9 +41,15 @@ def interpreter() -> Interpreter:
     return Interpreter("3.12.1", "/bin/python", "", "/bin/python", 0, layout, 1, 2, 3, 1, 4)
 
 
+def events(*told: tuple[int, int, int, int]) -> Any:
+    """As the probes hand them over: of each pid, kind, time and parent."""
+    return np.array(list(told), [(name, "u8") for name in ("pid", "kind", "ns", "parent")])
+
+
 def test_no_more_than_there_is_room_for_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """`--pid 1` is every process of the machine."""
     monkeypatch.setattr(targets, "_is_command", lambda pid: True)
+    monkeypatch.setattr(targets, "with_children", tuple)
     added: list[int] = []
 
     def add(pid: int, told: Any) -> None:
@@ -53,6 +59,83 @@ def test_no_more_than_there_is_room_for_are_taken(monkeypatch: pytest.MonkeyPatc
     watched.start(range(PID, PID + targets.MAX_TARGETS + 3))
     assert watched.refused == 3
     assert added == list(watched.current) == list(range(PID, PID + targets.MAX_TARGETS))
+
+
+def test_all_are_followed_before_one_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look takes 8 ms, and children of those that the probes do not know are not seen."""
+    used, order = 0, list[tuple[str, int]]()
+    # One is born while the others are taken in.
+    families = iter([(1, 2, 3), (1, 2, 3, 4), (1, 2, 3, 4)])
+
+    def find(pid: int, *_: Any) -> Interpreter:
+        nonlocal used
+        used += targets._START_NS // 3 + 1
+        order.append(("find", pid))
+        return interpreter()
+
+    def look(watched: Targets, target: Target, now: int) -> None:
+        nonlocal used
+        used += targets._START_NS // 2 + 1
+        order.append(("ids", target.pid))
+        target.looks, target.next_look_ns = 1, now + SECOND
+
+    def add(pid: int, told: Any) -> None:
+        order.append(("add", pid))
+
+    monkeypatch.setattr(time, "monotonic_ns", lambda: 0)
+    monkeypatch.setattr(time, "thread_time_ns", lambda: used)
+    monkeypatch.setattr(targets, "with_children", lambda pids: next(families))
+    monkeypatch.setattr(targets, "parent_of", lambda pid: 0)
+    monkeypatch.setattr(targets, "Memory", lambda pid: mock.Mock())
+    monkeypatch.setattr(targets, "_is_command", lambda pid: False)
+    monkeypatch.setattr(finding, "find", find)
+    monkeypatch.setattr(Targets, "_look_for_traces", look)
+    monkeypatch.setattr(Target, "described", lambda self, layout: np.zeros(1, layout))
+    watched = Targets(add, nothing, np.dtype([("since_ns", "u8")]), nothing)
+    watched.start([1])
+    followed = [("add", pid) for pid in (1, 2, 3, 4)]
+    found = [("find", pid) for pid in (1, 2, 3)]
+    assert order == [*followed, *found, ("ids", 1), ("ids", 2)]
+    watched.look()
+    assert order[9:] == [("find", 4), ("ids", 3)]
+
+
+def test_what_there_was_at_the_start_is_looked_at_for_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    used, looked = 0, list[int]()
+
+    def find(pid: int, *_: Any) -> Interpreter:
+        nonlocal used
+        used += targets.MAX_LOOK_NS
+        looked.append(pid)
+        raise NotReady
+
+    monkeypatch.setattr(time, "thread_time_ns", lambda: used)
+    monkeypatch.setattr(targets, "Memory", lambda pid: mock.Mock())
+    monkeypatch.setattr(finding, "find", find)
+    watched = Targets(nothing, nothing, np.dtype([("since_ns", "u8")]), nothing)
+    for pid in range(20):
+        watched.current[pid] = Target(pid, named=pid >= 10, from_ns=time.monotonic_ns())
+    watched.look()
+    assert looked == [0, 1, 10, 11, 12, 13]
+
+
+def test_what_was_born_just_before_it_was_taken_in_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The probes knew its parent by then, and tell of its fork and exec after it was looked at."""
+    monkeypatch.setattr(Target, "described", lambda self, layout: np.zeros(1, layout))
+    watched = Targets(nothing, nothing, np.dtype([("since_ns", "u8")]), nothing)
+    parent, child = (Target(pid, named=True, from_ns=SECOND) for pid in (PID, PID + 1))
+    child.python = interpreter()
+    watched.current = {PID: parent, PID + 1: child}
+    watched.feed(events((PID + 1, targets.FORK, SECOND - 9, PID)))
+    watched.feed(events((PID + 1, targets.EXEC, SECOND - 5, 0)))
+    assert watched.current[PID + 1] is child
+    assert child.parent is parent
+    watched.feed(events((PID + 1, targets.EXEC, SECOND + 5, 0)))
+    assert watched.current[PID + 1] is not child
 
 
 def test_a_child_of_one_that_is_still_looked_at_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,6 +167,7 @@ def test_what_a_worker_ran_can_be_read_in_its_parent_once_it_has_ended(
     monkeypatch.setattr(targets, "_stack_of", stacks.__getitem__)
     monkeypatch.setattr(targets, "Memory", lambda pid: mock.Mock(pid=pid))
     monkeypatch.setattr(targets, "_is_command", lambda pid: False)
+    monkeypatch.setattr(targets, "with_children", tuple)
     monkeypatch.setattr(targets, "parent_of", lambda pid: PID if pid != PID else 1)
     monkeypatch.setattr(finding, "find", lambda pid, *_: found[pid])
     monkeypatch.setattr(Targets, "_look_for_traces", lambda *_: None)
@@ -165,11 +249,6 @@ def test_a_process_is_asked_for_trace_ids_as_long_as_it_has_none(
     assert 50 <= gaps.max() <= 60
     assert now - looks[-1] <= 60 * SECOND
     assert len(looks) < 1000
-
-
-def events(*told: tuple[int, int, int, int]) -> Any:
-    """As the probes hand them over: of each pid, kind, time and parent."""
-    return np.array(list(told), [(name, "u8") for name in ("pid", "kind", "ns", "parent")])
 
 
 def test_a_process_is_told_of_from_when_it_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,7 +393,7 @@ def test_looking_for_trace_ids_takes_no_more_than_its_time(monkeypatch: pytest.M
     monkeypatch.setattr(Targets, "_look_for_traces", look)
     watched = Targets(nothing, nothing, np.dtype(float), nothing)
     for pid in range(100):
-        target = Target(pid, named=True, from_ns=0, python=interpreter(), settled=True)
+        target = Target(pid, named=False, from_ns=0, python=interpreter(), settled=True)
         watched.current[pid] = target
     for half_second in range(1, 41):
         now = half_second * SECOND // 2
@@ -351,6 +430,7 @@ def test_what_is_not_recognised_is_told_at_once_and_tried_again(
     monkeypatch.setattr(time, "monotonic_ns", lambda: now)
     monkeypatch.setattr(targets, "Memory", lambda pid: mock.Mock())
     monkeypatch.setattr(targets, "_is_command", lambda pid: False)
+    monkeypatch.setattr(targets, "with_children", tuple)
     monkeypatch.setattr(Targets, "_look_for_traces", lambda *_: None)
     monkeypatch.setattr(Target, "described", lambda self, layout: np.zeros(1, layout))
 
@@ -379,6 +459,7 @@ def test_what_is_not_recognised_is_told_at_once_and_tried_again(
 
 def test_who_forks_who_forks_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(targets, "_is_command", lambda pid: False)
+    monkeypatch.setattr(targets, "with_children", tuple)
     monkeypatch.setattr(Target, "described", lambda self, layout: np.zeros(1, layout))
     watched = Targets(nothing, nothing, np.dtype([("since_ns", "u8")]), nothing)
     first = Target(PID, named=True, from_ns=0)

@@ -20,7 +20,6 @@ from sltrace.capture.ring import Ring
 from sltrace.capture.sources import Context, Rows
 from sltrace.capture.tallies import CounterIntervals
 from sltrace.errors import CannotRecord
-from sltrace.names.proc import with_children
 from sltrace.symbols.elf import Elf, ElfError
 from sltrace.symbols.filebytes import FileBytes
 from sltrace.symbols.mappings import open_regular
@@ -95,9 +94,6 @@ class PythonSource:
             context.before_tasks(self._learn)
             context.doubted.ask(self._targets.with_greenlets)
         self._targets.start(self._pids)
-        # Those that were born before the probes knew of their parents.
-        named = set(self._pids)
-        self._targets.start(pid for pid in with_children(self._pids) if pid not in named)
 
     def fill(self) -> float:
         """How full the fullest ring is."""

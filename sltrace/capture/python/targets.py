@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sltrace.capture.python.target import Target
-from sltrace.names.proc import parent_of
+from sltrace.names.proc import parent_of, with_children
 from sltrace.symbols.mappings import Mapping
 from sltrace.target.go.errors import NotGoError
 from sltrace.target.go.process import identify
@@ -37,6 +37,11 @@ FORK, EXEC, EXIT = 1, 2, 3
 MAX_TARGETS = 1024
 MAX_LOOK_NS = 20_000_000
 """CPU time for looking at new programs, each half second, and as much for trace ids of others."""
+MAX_NAMED_NS = 100_000_000
+"""The same for the first looks at those there at the start: each of 300 workers takes 8 ms."""
+_START_NS = 250_000_000
+"""The same before the recording begins: nobody empties the rings of the probes until then."""
+_MAX_ROUNDS = 8
 _PATIENCE_NS = 10_000_000_000
 _LOOK_NS = 1_000_000_000
 _PASSING_NS = 1_000_000_000
@@ -87,25 +92,35 @@ class Targets:
         self._mapped: list[tuple[int, Mapping]] = []
 
     def start(self, pids: Iterable[int]) -> None:
-        """The processes the user named; as many as there is room for."""
-        for pid in pids:
-            if len(self.current) >= MAX_TARGETS:
-                self.refused += 1
-                continue
-            target = Target(pid, named=True, from_ns=time.monotonic_ns())
-            try:
-                # So that the probes follow its children even if it is no Python itself.
-                self._add(pid, target.described(self._layout))
-            except OSError as err:
-                if err.errno != errno.E2BIG:
-                    raise
-                self.refused += 1
-                continue
-            self.current[pid] = target
-            if _is_command(pid):
-                target.settled = True
-            else:
-                self._examine(target)
+        """The processes the user named, and their children; as many as there is room for."""
+        new = named = tuple(pids)
+        tried: set[int] = set()
+        for _ in range(_MAX_ROUNDS):
+            for pid in new:
+                self._begin(pid)
+            tried.update(new)
+            # Those that were born before the probes knew of their parents.
+            new = tuple(pid for pid in with_children(named) if pid not in tried)
+            if not new:
+                break
+        self.look(_START_NS)
+
+    def _begin(self, pid: int) -> None:
+        """Takes in one that is there; what it is shows later."""
+        if len(self.current) >= MAX_TARGETS:
+            self.refused += 1
+            return
+        target = Target(pid, named=True, from_ns=time.monotonic_ns())
+        try:
+            # So that the probes follow its children even if it is no Python itself.
+            self._add(pid, target.described(self._layout))
+        except OSError as err:
+            if err.errno != errno.E2BIG:
+                raise
+            self.refused += 1
+            return
+        self.current[pid] = target
+        target.settled = _is_command(pid)
 
     def feed(self, events: NDArray[Any]) -> None:
         """Takes `struct python_event`s in order."""
@@ -118,16 +133,17 @@ class Targets:
             else:
                 self._end(pid, ns, follow=False)
 
-    def look(self) -> None:
-        """Tries again what was not ready, and looks for trace ids; a few times a second."""
+    def look(self, named_ns: int = MAX_NAMED_NS) -> None:
+        """Tries again what was not ready, and looks for trace ids; a few times a second.
+
+        Args:
+            named_ns: CPU time for those that were there at the start, and as much for trace ids.
+        """
         now = time.monotonic_ns()
         fresh = [t for t in self.current.values() if not t.settled and now >= t.next_look_ns]
         # A shell that starts hundreds of programs a second must not keep the recorder busy: those
         # that lived longest come first, and most of the others end before it is their turn.
-        enough = time.thread_time_ns() + MAX_LOOK_NS
-        for target in fresh:
-            if time.thread_time_ns() > enough:
-                break
+        for target in _in_time(fresh, named_ns):
             if target.parent and target.parent.foreign:
                 # It was forked before that was known.
                 target.settled = target.foreign = True
@@ -141,11 +157,8 @@ class Targets:
             and not target.complete
             and now >= target.next_look_ns
         ]
-        enough = time.thread_time_ns() + MAX_LOOK_NS
         # Who has waited longest first: of a thousand workers each gets its turn.
-        for target in sorted(due, key=attrgetter("next_look_ns")):
-            if time.thread_time_ns() > enough:
-                break
+        for target in _in_time(sorted(due, key=attrgetter("next_look_ns")), named_ns):
             self._look_for_traces(target, now)
 
     def with_greenlets(self) -> set[int]:
@@ -213,7 +226,11 @@ class Targets:
             self.unknown += 1
 
     def _forked(self, pid: int, parent: int, ns: int) -> None:
-        before = self.current.get(parent)
+        before, there = self.current.get(parent), self.current.get(pid)
+        if there and there.from_ns > ns:
+            # It was there when the recording began, and had been born a moment before.
+            there.parent = there.parent or before
+            return
         if before is None or len(self.current) >= MAX_TARGETS:
             self.refused += 1
             return
@@ -234,9 +251,11 @@ class Targets:
             child.read_ns = ns if known else time.monotonic_ns()
 
     def _end(self, pid: int, ns: int, *, follow: bool) -> None:
-        target = self.current.pop(pid, None)
-        if target is None:
+        target = self.current.get(pid)
+        # What has become another program before it was taken in was looked at as that.
+        if target is None or (follow and ns < target.from_ns):
             return
+        del self.current[pid]
         target.until_ns = ns
         if target.greenlets_behind:
             self._ended_behind[pid] = ns
@@ -283,9 +302,9 @@ class Targets:
         target.why = ""
         target.parent = target.parent or self._forked_from(target)
         self._recognised(target.pid, target.python)
-        self._look_for_traces(target, time.monotonic_ns())
         self._tell(target)
         target.read_ns = time.monotonic_ns()
+        target.next_look_ns = 0
 
     def _forked_from(self, target: Target) -> Target | None:
         """Its parent, if it has that one's memory: a program's places differ from run to run."""
@@ -358,6 +377,15 @@ class Targets:
 
     def _tell(self, target: Target) -> None:
         self._publish(target.pid, target.described(self._layout))
+
+
+def _in_time(targets: Iterable[Target], named_ns: int) -> Iterator[Target]:
+    """Those that it is the turn of, as long as there is CPU time."""
+    began = time.thread_time_ns()
+    for target in targets:
+        is_first = target.named and not target.looks
+        if time.thread_time_ns() - began <= (named_ns if is_first else MAX_LOOK_NS):
+            yield target
 
 
 def _is_command(pid: int) -> bool:
