@@ -15,10 +15,11 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from sltrace.capture.python import source, targets
+from sltrace.capture.python import targets, told
 from sltrace.capture.python.source import PythonSource
 from sltrace.capture.python.target import Target
 from sltrace.capture.python.targets import Targets
+from sltrace.capture.python.told import Told
 from sltrace.names.proc import with_children
 from sltrace.symbols.mappings import Mapping, MappingRecorder
 from sltrace.target.memory import Memory
@@ -275,7 +276,7 @@ def test_a_process_is_told_of_from_when_it_was_read(monkeypatch: pytest.MonkeyPa
     watched.feed(events((8, targets.FORK, early, PID), (9, targets.FORK, late, PID)))
     assert [watched.current[pid].told_from_ns for pid in (8, 9)] == [now, late]
     watched.feed(events((8, targets.EXIT, 20 * SECOND, 0)))
-    assert [t.told_from_ns for t in watched.told() if t.pid == 8] == [20 * SECOND]
+    assert [t.told_from_ns for t in watched.newly_ended()] == [20 * SECOND]
 
 
 def test_who_was_not_looked_at_in_time_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,7 +303,47 @@ def test_who_was_not_looked_at_in_time_is_counted(monkeypatch: pytest.MonkeyPatc
 
 def test_nothing_is_told_of_a_process_from_after_the_end() -> None:
     target = Target(PID, named=True, from_ns=1, python=interpreter(), read_ns=50)
-    assert [source._row(target, end)["from_ns"] for end in (40, 60)] == [40, 50]
+    for end, since in ((40, 40), (60, 50)):
+        (there,) = Told().rows([], [target], end)
+        assert there["from_ns"].to_pylist() == [since]
+
+
+def test_each_process_that_ended_has_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a master that forks one for each job."""
+    monkeypatch.setattr(Target, "described", lambda self, layout: np.zeros(1, layout))
+    watched = Targets(nothing, nothing, np.dtype([("since_ns", "u8")]), nothing)
+    master = Target(PID, named=True, from_ns=0, python=interpreter(), settled=True, read_ns=0)
+    watched.current[PID] = master
+    recorded = PythonSource([])
+    recorded._targets = watched
+    jobs = range(100, 100 + 3 * targets.MAX_TARGETS)
+    for pid in jobs:
+        watched.feed(events((pid, targets.FORK, pid, PID), (pid, targets.EXIT, pid + 1, 0)))
+        if pid % 1000 == 0:
+            recorded.targets()
+    ended, there = recorded.targets()
+    assert ended["pid"].to_pylist() == ended["from_ns"].to_pylist() == list(jobs)
+    assert there["pid"].to_pylist() == [PID]
+    assert watched.newly_ended() == []
+    monkeypatch.setattr(told, "MAX_ENDED", 5)
+    few, limited = [Target(n, named=True, from_ns=n, until_ns=n) for n in range(4)], Told()
+    limited.rows(few, [], SECOND)
+    ended, _ = limited.rows(few, [], SECOND)
+    assert ended["pid"].to_pylist() == [0, 1, 2, 3, 0]
+    assert limited.refused == 3
+
+
+def test_what_a_process_ran_is_read_in_the_parent_of_the_last_of_its_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(targets, "Memory", lambda pid: mock.Mock(pid=pid))
+    monkeypatch.setattr(Target, "described", lambda self, layout: np.zeros(1, layout))
+    watched = Targets(nothing, nothing, np.dtype([("since_ns", "u8")]), nothing)
+    for pid in (PID, PID + 1):
+        watched.current[pid] = Target(pid, named=True, from_ns=0, python=interpreter())
+    for parent in (PID, PID + 1):
+        watched.feed(events((20, targets.FORK, parent, parent), (20, targets.EXIT, SECOND, 0)))
+    assert [memory.pid for memory, _ in watched.memories(20)] == [PID + 1]
 
 
 def test_nobody_is_looked_at_after_the_end() -> None:
@@ -450,7 +491,7 @@ def test_what_is_not_recognised_is_told_at_once_and_tried_again(
     for half_second in range(200):
         now = half_second * SECOND // 2
         watched.look()
-    told = {target.pid: target for target in watched.told()}
+    told = {target.pid: target for target in (*watched.newly_ended(), *watched.told())}
     assert [told[pid].why for pid in sorted(told)] == ["", *whys[1:]]
     assert told[PID].python
     assert told[PID + 1].settled

@@ -241,6 +241,8 @@ def test_what_there_was_too_much_of_is_said(tmp_path: Path) -> None:
         " no names",
         "processes_unknown": "1,200 processes were not looked at in time: whether they are Python's"
         " is not known",
+        "ended_targets_refused": "1,200 ended processes have no row in targets: there were too"
+        " many",
         "skipped_probe_runs": "1,200 runs of a probe were skipped by the kernel, as it was running"
         " already",
     }

@@ -14,8 +14,8 @@ from sltrace.capture.python import rows
 from sltrace.capture.python.frames import FrameTable
 from sltrace.capture.python.holders import Holders
 from sltrace.capture.python.probes import SAMPLE_HZ, Collector, PythonProbes
-from sltrace.capture.python.target import Target
 from sltrace.capture.python.targets import EXIT, Targets
+from sltrace.capture.python.told import Told
 from sltrace.capture.ring import Ring
 from sltrace.capture.sources import Context, Rows
 from sltrace.capture.tallies import CounterIntervals
@@ -25,7 +25,6 @@ from sltrace.symbols.filebytes import FileBytes
 from sltrace.symbols.mappings import open_regular
 from sltrace.symbols.usdt import markers
 from sltrace.target.python.interpreter import Interpreter
-from sltrace.trace.schema import arrow_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,6 +55,7 @@ class PythonSource:
         self._rings: dict[str, Ring] = {}
         self._drained: dict[str, Handover] = {}
         self._holders = Holders()
+        self._told = Told()
         self._learned: list[tuple[str, pa.Table]] = []
 
     def attach(self, context: Context) -> None:
@@ -152,12 +152,10 @@ class PythonSource:
 
     def targets(self) -> Sequence[pa.Table]:
         """What became of the processes."""
-        import pyarrow as pa
-
         if self._targets is None:
             return ()
-        found = [_row(target, self._until_ns) for target in self._targets.told()]
-        return [pa.Table.from_pylist(found, schema=arrow_schema("targets"))]
+        ended, there = self._targets.newly_ended(), self._targets.told()
+        return self._told.rows(ended, there, self._until_ns)
 
     def describe(self) -> dict[str, Any]:
         """What is attached, how much of it was lost, and what it cost."""
@@ -179,6 +177,7 @@ class PythonSource:
                 "code_replaced": self._frames.replaced,
                 "stacks_refused": self._frames.refused,
                 "processes_refused": self._targets.refused if self._targets else 0,
+                "ended_targets_refused": self._told.refused,
                 "processes_unknown": self._targets.unknown if self._targets else 0,
             }
         return described
@@ -241,19 +240,3 @@ def _collector(elf: Elf, minor: int) -> Collector | None:
         return Collector(functions)
     begins, ends = (markers(elf, "python", name) for name in ("gc__start", "gc__done"))
     return Collector(begins=begins, ends=ends) if begins and ends else None
-
-
-def _row(target: Target, until_ns: int) -> dict[str, Any]:
-    found = target.python
-    return {
-        "pid": target.pid,
-        "runtime": "python",
-        "version": found.version if found else "",
-        "exe": found.exe if found else "",
-        "build_id": found.build_id if found else "",
-        "level": target.level,
-        "why": target.why or target.trouble,
-        # The writing thread may be looking at it while the recording ends.
-        "from_ns": min(target.told_from_ns, until_ns),
-        "until_ns": target.until_ns,
-    }

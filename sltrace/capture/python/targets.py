@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter
 from pathlib import Path
@@ -81,7 +82,8 @@ class Targets:
         self._layout = layout
         self._recognised = recognised
         self.current: dict[int, Target] = {}
-        self.ended: list[Target] = []
+        self._ended: deque[Target] = deque(maxlen=MAX_TARGETS)
+        self._newly_ended: list[Target] = []
         self.refused = 0
         """Processes that were not followed, as there were too many."""
         self.unknown = 0
@@ -182,7 +184,9 @@ class Targets:
     def memories(self, pid: int) -> list[tuple[Memory, Interpreter]]:
         """Where objects of a process can be read: in it, or in who it was forked from."""
         found: list[tuple[Memory, Interpreter]] = []
-        target = self.current.get(pid) or next((t for t in self.ended if t.pid == pid), None)
+        # Its number may have been that of others before.
+        ended = (t for t in reversed(self._ended) if t.pid == pid)
+        target = self.current.get(pid) or next(ended, None)
         while target and len(found) < 8:
             if target.python:
                 if target.memory is None and target.until_ns is None:
@@ -199,9 +203,13 @@ class Targets:
         return found
 
     def told(self) -> list[Target]:
-        """Every process so far that is told of."""
-        now = [t for t in list(self.current.values()) if t.worth_a_row(replaced=False)]
-        return [*self.ended, *now]
+        """Every process now that is told of."""
+        return [t for t in list(self.current.values()) if t.worth_a_row(replaced=False)]
+
+    def newly_ended(self) -> list[Target]:
+        """Those that have ended since the last call, and are told of."""
+        ended, self._newly_ended = self._newly_ended, []
+        return ended
 
     @property
     def running(self) -> set[int]:
@@ -215,7 +223,6 @@ class Targets:
             if target.unknown:
                 why = target.why or "the recording ended before it could be looked into"
                 self._leave(target, now, why)
-        for target in (*self.ended, *self.current.values()):
             target.close()
 
     def _leave(self, target: Target, ns: int, why: str) -> None:
@@ -265,8 +272,8 @@ class Targets:
         forked = target.parent is not None and not target.named
         passing = follow and forked and ns - target.from_ns < _PASSING_NS
         if not passing and target.worth_a_row(replaced=follow):
-            self.ended.append(target)
-            del self.ended[:-MAX_TARGETS]
+            self._ended.append(target)
+            self._newly_ended.append(target)
         if follow:
             self.current[pid] = after = Target(pid, named=target.named, from_ns=ns)
             # What it was may have been told again in the very moment of its exec.
