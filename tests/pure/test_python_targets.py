@@ -23,6 +23,7 @@ from sltrace.capture.python.told import Told
 from sltrace.names.proc import with_children
 from sltrace.symbols.mappings import Mapping, MappingRecorder
 from sltrace.target.memory import Memory
+from sltrace.target.python import datadog
 from sltrace.target.python import interpreter as finding
 from sltrace.target.python.interpreter import Interpreter, NotPython, NotReady
 from sltrace.target.python.layout import layout_for
@@ -215,11 +216,67 @@ def test_ids_of_who_has_ended_are_doubted_until_its_last_rows_are_made(
     event(targets.EXIT, PID + 2)
     event(targets.EXIT, PID + 3)
     event(targets.EXEC, PID + 4)
-    assert watched.with_greenlets() == {PID, PID + 2, PID + 3, PID + 4}
+    assert watched.doubted() == {PID, PID + 2, PID + 3, PID + 4}
     event(targets.FORK, PID + 2, parent=PID + 1)
-    assert watched.with_greenlets() == {PID, PID + 3, PID + 4}
+    assert watched.doubted() == {PID, PID + 3, PID + 4}
     now += 11 * SECOND
-    assert watched.with_greenlets() == {PID}
+    assert watched.doubted() == {PID}
+
+
+def test_ids_are_doubted_where_asyncio_is_imported_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a service of which all is known, too; and only until the probes' last rows of it."""
+    now = SECOND
+    imported = {"ddtrace": 1}
+    published: list[bool] = []
+    patched = False
+    layout = np.dtype([("loops_behind", "u1")])
+    monkeypatch.setattr(time, "monotonic_ns", lambda: now)
+    monkeypatch.setattr(Target, "described", lambda t, _: np.array([(t.loops_behind,)], layout))
+    monkeypatch.setattr(Modules, "imported", lambda *_: dict(imported))
+    monkeypatch.setattr(datadog, "_is_true", lambda *_: patched)
+    known: dict[str, Any] = {"otel": mock.Mock(), "nodes": mock.Mock(), "record": mock.Mock()}
+    known |= {"python": interpreter(), "memory": mock.Mock(), "tls": mock.Mock(), "settled": True}
+    target = Target(PID, named=True, from_ns=0, **known)
+
+    def publish(pid: int, process: Any) -> None:
+        published.append(bool(process["loops_behind"][0]))
+
+    watched = Targets(nothing, publish, layout, nothing)
+    watched.current[PID] = target
+    for _ in range(20):
+        watched.look()
+        assert watched.doubted() == set()
+        now += SECOND
+    imported["asyncio"] = 2
+    assert watched.doubted() == {PID}
+    assert published == [True]
+    # What ddtrace patches a moment after is noticed soon, also where looks are rare by now.
+    patched = True
+    now += SECOND
+    watched.look()
+    assert published == [True, False]
+    assert watched.doubted() == {PID}
+    now += 10 * SECOND
+    assert watched.doubted() == set()
+
+
+def test_a_look_may_notice_first_that_asyncio_was_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Target, "described", lambda t, _: np.zeros(1))
+    monkeypatch.setattr(datadog, "_is_true", lambda *_: False)
+    monkeypatch.setattr(targets, "find_thread_record", lambda *_: mock.Mock())
+    monkeypatch.setattr(Modules, "imported", lambda *_: {"ddtrace": 1, "asyncio": 2})
+    known: dict[str, Any] = {"python": interpreter(), "memory": mock.Mock(), "settled": True}
+    known |= {"otel": mock.Mock(), "nodes": mock.Mock(), "record": mock.Mock()}
+    watched = Targets(nothing, nothing, np.dtype(float), nothing)
+    watched.current = {
+        PID: Target(PID, named=True, from_ns=0, **known, tls=mock.Mock()),
+        # Of this one none was taken before it was known.
+        PID + 1: Target(PID + 1, named=True, from_ns=0, **known),
+    }
+    watched.look()
+    assert watched.doubted() == {PID}
+    watched.feed(events((PID, targets.EXIT, 5, 0), (PID, targets.FORK, 6, PID + 1)))
+    assert watched.doubted() == set()
 
 
 def test_a_process_is_asked_for_trace_ids_as_long_as_it_has_none(

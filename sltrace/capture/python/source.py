@@ -92,7 +92,7 @@ class PythonSource:
         if self._probes is not None:
             context.take_tags()
             context.before_tasks(self._learn)
-            context.doubted.ask(self._targets.with_greenlets)
+            context.doubted.ask(self._targets.doubted)
         self._targets.start(self._pids)
 
     def fill(self) -> float:

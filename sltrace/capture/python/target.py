@@ -34,10 +34,10 @@ class Target:
         why: Why not all is recorded of it.
         refused: There is one that cannot be looked into, as far as is known by now.
         foreign: There is no Python in it.
-        complete: All sources of trace ids are known.
         servers: Where it has a server in C, which its threads wait in.
         loops_behind: Its threads' records may be another asyncio task's.
         greenlets_behind: They may be another greenlet's, and are not taken.
+        asked_with: What was imported when that was found out.
     """
 
     pid: int
@@ -59,10 +59,10 @@ class Target:
     tasks: Tasks | None = None
     servers: tuple[Mapping, ...] = ()
     looks: int = 0
-    complete: bool = False
     next_look_ns: int = 0
     loops_behind: bool = False
     greenlets_behind: bool = False
+    asked_with: frozenset[str] = frozenset()
     trouble: str = ""
     modules: Modules = field(default_factory=lambda: Modules(_MODULES))
 

@@ -91,6 +91,7 @@ class Targets:
         self._foreign: set[str] = set()
         self._recordless: set[str] = set()
         self._ended_behind: dict[int, int] = {}
+        self._fell_behind: dict[int, int] = {}
         self._mapped: list[tuple[int, Mapping]] = []
 
     def start(self, pids: Iterable[int]) -> None:
@@ -154,32 +155,36 @@ class Targets:
         due = [
             target
             for target in self.current.values()
-            if target.settled
-            and target.python
-            and not target.complete
-            and now >= target.next_look_ns
+            if target.settled and target.python and now >= target.next_look_ns
         ]
         # Who has waited longest first: of a thousand workers each gets its turn.
         for target in _in_time(sorted(due, key=attrgetter("next_look_ns")), named_ns):
             self._look_for_traces(target, now)
 
-    def with_greenlets(self) -> set[int]:
-        """Processes in which ddtrace's record of a thread is, by now, of another greenlet.
+    def doubted(self) -> set[int]:
+        """Processes in which ddtrace's record of a thread is, by now, of another greenlet or task.
 
-        gevent may be imported late: what was recorded since the last call is of that process, too.
+        gevent and asyncio may be imported late: what was recorded since the last call is of that
+        process, too. Of a thread without a loop that costs ids that were right, for a while.
         """
         for target in list(self.current.values()):
             if target.tls and not target.greenlets_behind and target.memory and target.python:
                 modules = target.modules.imported(target.memory, target.python)
+                before = target.loops_behind, target.greenlets_behind
+                # What asyncio says takes 0.6 ms.
+                if modules.keys() != target.asked_with:
+                    self._look_at_loops(target, modules, was_taken=True)
                 self._look_at_greenlets(target, modules)
-                if target.greenlets_behind:
+                if before != (target.loops_behind, target.greenlets_behind):
                     self._tell(target)
         # Its number is another process's sooner or later.
         late = time.monotonic_ns() - _LATE_NS
-        self._ended_behind = {pid: ns for pid, ns in self._ended_behind.items() if ns > late}
+        for known in (self._ended_behind, self._fell_behind):
+            for pid in [pid for pid, ns in known.items() if ns <= late]:
+                del known[pid]
         now = list(self.current.items())
         behind = {pid for pid, target in now if target.greenlets_behind}
-        return behind | self._ended_behind.keys()
+        return behind | self._ended_behind.keys() | self._fell_behind.keys()
 
     def memories(self, pid: int) -> list[tuple[Memory, Interpreter]]:
         """Where objects of a process can be read: in it, or in who it was forked from."""
@@ -250,6 +255,7 @@ class Targets:
         for name in _OF_MEMORY:
             setattr(child, name, getattr(before, name))
         self._ended_behind.pop(pid, None)
+        self._fell_behind.pop(pid, None)
         self.current[pid] = child
         if child.python:
             # The kernel copied what it knew of a parent that was still being looked at.
@@ -346,6 +352,7 @@ class Targets:
         if not target.servers:
             target.servers = servers.mapped_servers(target.pid, modules)
             self._mapped += ((target.pid, mapping) for mapping in target.servers)
+        was_taken = target.tls is not None
         try:
             target.tls = target.tls or find_thread_record(target.pid, memory, self._recordless)
             with contextlib.suppress(NoOpenTelemetry):
@@ -363,12 +370,28 @@ class Targets:
             with contextlib.suppress(Unreadable):
                 target.tasks = tasks.find_tasks(memory, found, modules[tasks.MODULE])
         if target.tls:
-            with contextlib.suppress(Unreadable):
-                target.loops_behind = datadog.loops_are_behind(memory, found, modules)
+            self._look_at_loops(target, modules, was_taken=was_taken)
             self._look_at_greenlets(target, modules)
         if before != target.described(self._layout).tobytes():
             self._tell(target)
-        target.complete = bool(target.tls and target.otel and target.nodes)
+
+    def _look_at_loops(self, target: Target, modules: dict[str, int], *, was_taken: bool) -> None:
+        """Whether threads' records follow tasks.
+
+        Args:
+            target: The process.
+            modules: What is imported.
+            was_taken: The probes take those records already.
+        """
+        assert target.python
+        assert target.memory
+        with contextlib.suppress(Unreadable):
+            behind = datadog.loops_are_behind(target.memory, target.python, modules)
+            if behind and not target.loops_behind and was_taken:
+                now = self._fell_behind[target.pid] = time.monotonic_ns()
+                # ddtrace may be about to patch what was imported just now.
+                target.next_look_ns = min(target.next_look_ns, now + _LOOK_NS)
+            target.loops_behind, target.asked_with = behind, frozenset(modules)
 
     def _look_at_greenlets(self, target: Target, modules: dict[str, int]) -> None:
         assert target.python
