@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sltrace.capture.python.target import Target
+from sltrace.capture.python.threadrecords import LOOK_NS, ThreadRecords
 from sltrace.names.proc import parent_of, with_children
 from sltrace.symbols.mappings import Mapping
 from sltrace.target.go.errors import NotGoError
 from sltrace.target.go.process import identify
 from sltrace.target.memory import Memory, Unreadable
-from sltrace.target.python import datadog, otel, servers, tasks
 from sltrace.target.python import interpreter as python
+from sltrace.target.python import otel, servers, tasks
 from sltrace.target.python.interpreter import (
     Interpreter,
     NotPython,
@@ -44,13 +45,10 @@ _START_NS = 250_000_000
 """The same before the recording begins: nobody empties the rings of the probes until then."""
 _MAX_ROUNDS = 8
 _PATIENCE_NS = 10_000_000_000
-_LOOK_NS = 1_000_000_000
 _PASSING_NS = 1_000_000_000
 """From a fork to an exec: who takes longer did something by itself."""
 _TURN_NS = 1_000_000_000
 """Within that each is looked at, unless there are too many; most programs of a shell end before."""
-_LATE_NS = 10_000_000_000
-"""Until then the last rows of what has ended are made: half a second, or when those behind are."""
 _OF_MEMORY = (
     *("python", "settled", "foreign"),
     *("otel", "nodes", "record", "tls", "loops_behind", "greenlets_behind", "tasks"),
@@ -90,8 +88,7 @@ class Targets:
         """Processes that it was not the turn of, although they were there for a while."""
         self._foreign: set[str] = set()
         self._recordless: set[str] = set()
-        self._ended_behind: dict[int, int] = {}
-        self._fell_behind: dict[int, int] = {}
+        self._records = ThreadRecords()
         self._mapped: list[tuple[int, Mapping]] = []
 
     def start(self, pids: Iterable[int]) -> None:
@@ -162,29 +159,11 @@ class Targets:
             self._look_for_traces(target, now)
 
     def doubted(self) -> set[int]:
-        """Processes in which ddtrace's record of a thread is, by now, of another greenlet or task.
-
-        gevent and asyncio may be imported late: what was recorded since the last call is of that
-        process, too. Of a thread without a loop that costs ids that were right, for a while.
-        """
+        """Processes whose ids of ddtrace's thread records are not taken, by now."""
         for target in list(self.current.values()):
-            if target.tls and not target.greenlets_behind and target.memory and target.python:
-                modules = target.modules.imported(target.memory, target.python)
-                before = target.loops_behind, target.greenlets_behind
-                # What asyncio says takes 0.6 ms.
-                if modules.keys() != target.asked_with:
-                    self._look_at_loops(target, modules, was_taken=True)
-                self._look_at_greenlets(target, modules)
-                if before != (target.loops_behind, target.greenlets_behind):
-                    self._tell(target)
-        # Its number is another process's sooner or later.
-        late = time.monotonic_ns() - _LATE_NS
-        for known in (self._ended_behind, self._fell_behind):
-            for pid in [pid for pid, ns in known.items() if ns <= late]:
-                del known[pid]
-        now = list(self.current.items())
-        behind = {pid for pid, target in now if target.greenlets_behind}
-        return behind | self._ended_behind.keys() | self._fell_behind.keys()
+            if target.tls and self._records.ask_again(target):
+                self._tell(target)
+        return self._records.doubted(list(self.current.values()))
 
     def memories(self, pid: int) -> list[tuple[Memory, Interpreter]]:
         """Where objects of a process can be read: in it, or in who it was forked from."""
@@ -254,8 +233,7 @@ class Targets:
         # The kernel copied what it had been told of the parent.
         for name in _OF_MEMORY:
             setattr(child, name, getattr(before, name))
-        self._ended_behind.pop(pid, None)
-        self._fell_behind.pop(pid, None)
+        self._records.forget(pid)
         self.current[pid] = child
         if child.python:
             # The kernel copied what it knew of a parent that was still being looked at.
@@ -270,8 +248,7 @@ class Targets:
             return
         del self.current[pid]
         target.until_ns = ns
-        if target.greenlets_behind:
-            self._ended_behind[pid] = ns
+        self._records.ended(target)
         target.close()
         if target.unknown and not (target.named and follow):
             self._leave(target, ns, "it ended before it could be looked into")
@@ -339,7 +316,7 @@ class Targets:
         # Who has a trace id from one source is asked for the others half as often each time.
         known = target.otel and target.nodes
         patience = 1 << min(target.looks, 8) if known else 1 + target.looks // 10
-        target.next_look_ns = now + _LOOK_NS * min(patience, _MOST_PATIENT)
+        target.next_look_ns = now + LOOK_NS * min(patience, _MOST_PATIENT)
         before = target.described(self._layout).tobytes()
         if target.refused:
             return
@@ -370,40 +347,9 @@ class Targets:
             with contextlib.suppress(Unreadable):
                 target.tasks = tasks.find_tasks(memory, found, modules[tasks.MODULE])
         if target.tls:
-            self._look_at_loops(target, modules, was_taken=was_taken)
-            self._look_at_greenlets(target, modules)
+            self._records.look(target, modules, was_taken=was_taken)
         if before != target.described(self._layout).tobytes():
             self._tell(target)
-
-    def _look_at_loops(self, target: Target, modules: dict[str, int], *, was_taken: bool) -> None:
-        """Whether threads' records follow tasks.
-
-        Args:
-            target: The process.
-            modules: What is imported.
-            was_taken: The probes take those records already.
-        """
-        assert target.python
-        assert target.memory
-        with contextlib.suppress(Unreadable):
-            behind = datadog.loops_are_behind(target.memory, target.python, modules)
-            if behind and not target.loops_behind and was_taken:
-                now = self._fell_behind[target.pid] = time.monotonic_ns()
-                # ddtrace may be about to patch what was imported just now.
-                target.next_look_ns = min(target.next_look_ns, now + _LOOK_NS)
-            target.loops_behind, target.asked_with = behind, frozenset(modules)
-
-    def _look_at_greenlets(self, target: Target, modules: dict[str, int]) -> None:
-        assert target.python
-        assert target.memory
-        with contextlib.suppress(Unreadable):
-            target.greenlets_behind = datadog.greenlets_are_behind(
-                target.memory, target.python, modules
-            )
-        if not target.greenlets_behind:
-            self._ended_behind.pop(target.pid, None)
-        elif not target.trouble:
-            target.trouble = "no ids of ddtrace: its thread record does not follow greenlets"
 
     def _tell(self, target: Target) -> None:
         self._publish(target.pid, target.described(self._layout))
