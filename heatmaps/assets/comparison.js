@@ -3,14 +3,13 @@
 (async () => {
   const byId = (id) => document.getElementById(id);
   const el = Text.element;
-  const CLASSES = { runq: "run queue" };
   const FIGURES = { waits: "waits", total_ns: "time lost", p50_ns: "p50", p90_ns: "p90", p99_ns: "p99", p999_ns: "p99.9", max_ns: "longest" };
   const BY = { kind: "By kind", cgroup: "By cgroup", comm: "By thread", pid: "By process", cpu: "By CPU", policy: "By scheduling policy" };
   const HEADLINES = ["total_ns", "p50_ns", "p99_ns", "p999_ns"];
 
   const HEADED = 4;
 
-  const className = (name) => CLASSES[name] || Text.safe(Text.kind(name));
+  const className = (name) => name === "runq" ? "run queue" : Text.safe(Text.kind(name));
   const figureName = (data, name) => FIGURES[name] + (name === "waits" || name === "total_ns" ? ` / ${data.per}` : "");
 
   // What is shown: in the address's hash, so that a link opens what its sender saw.

@@ -90,22 +90,22 @@ const Text = (() => {
   }
 
   // The kinds of sltrace.model.Kind in words, in the order in which they are offered; one from
-  // elsewhere stays as it is, and is last.
-  const KINDS = {
+  // elsewhere stays as it is, and is last. Maps, as it may be called what every object has.
+  const KINDS = new Map(Object.entries({
     runq_wakeup: "woken", runq_preempt: "preempted", throttled: "CPU quota", goroutine: "goroutine queue", gil: "Python GIL",
     stw: "stopped world", blocked: "blocked", goroutine_blocked: "goroutine parked", loop: "event loop",
-  };
-  const MEANINGS = {
+  }));
+  const MEANINGS = new Map(Object.entries({
     runq_wakeup: "woken, waiting for a CPU", runq_preempt: "lost the CPU, waiting to get one back",
     throttled: "the CPU quota of the cgroup, or of one above it, was used up", blocked: "asleep: I/O, locks, timers",
     goroutine: "a runnable goroutine, waiting for a P", stw: "a Go process was stopped by its runtime, or a Python collection ran",
     goroutine_blocked: "a parked goroutine: channel, lock, network, timer",
     gil: "waiting for Python's global interpreter lock", loop: "one iteration of an event loop",
-  };
-  const kind = (name) => KINDS[name] || name;
-  const place = (name) => Object.keys(KINDS).indexOf(name) >>> 0;
+  }));
+  const kind = (name) => KINDS.get(name) || name;
+  const place = (name) => [...KINDS.keys()].indexOf(name) >>> 0;
   const inOrder = (kinds) => [...kinds].sort((x, y) => place(x) - place(y));
-  const meaning = (name) => MEANINGS[name] || "";
+  const meaning = (name) => MEANINGS.get(name) || "";
 
   const number = (value) => WHOLE.format(value);
   const waits = (n) => number(n) + (n === 1 ? " wait" : " waits");

@@ -185,6 +185,18 @@ def test_what_differs_in_the_tables_alone_is_not_called_chance(
     assert page.locator("#no-verdict.fair").count() == 1
 
 
+@pytest.mark.parametrize("name", ["constructor", "toString", "__proto__"])
+def test_kinds_that_are_called_what_every_object_has(
+    compared: Compared, tmp_path: Path, name: str
+) -> None:
+    rows = [{"end_ns": i * SECOND, "wait_ns": 5000, "kind": name} for i in range(1, 9)]
+    page, said = compared(trace(tmp_path / "a", rows), trace(tmp_path / "b", [*rows, rows[0]]))
+    assert page.is_hidden("#failure")
+    assert page.locator("#class option").all_inner_texts() == list(said["classes"]) == [name]
+    assert list(lines(page, "#groups [data-by=kind]")) == [name]
+    assert page.inner_text("#flame-title") == f"Where they waited, {name}: B against A"
+
+
 def test_profiles_stand_beside_the_side_they_were_taken_in(
     compared: Compared, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.browser.report import HOSTILE, Report
+from tests.support.traces import SECOND
 
 pytestmark = pytest.mark.browser
 
@@ -63,3 +64,16 @@ def test_short_forms_differ_wherever_names_do(open_report: Callable[..., Report]
         for names, forms in zip(lists, found, strict=True):
             assert len(set(forms)) == len(set(names)), (names, forms)
             assert max(map(len, forms)) <= length
+
+
+@pytest.mark.parametrize("name", ["constructor", "toString", "__proto__"])
+def test_kinds_that_are_called_what_every_object_has(
+    open_report: Callable[..., Report], name: str
+) -> None:
+    rows = [{"end_ns": i * SECOND, "kind": name, "wait_ns": 5000} for i in range(1, 9)]
+    report = open_report([*rows, {"end_ns": SECOND}])
+    assert report.page.is_hidden("#failure")
+    report.show(f"axis=kind&kinds={name}&cells=0-299,0-0")
+    assert report.figures["rows"] == [name]
+    assert report.figures["count"] == 8
+    assert f"Selected: {name}, " in report.text("#figures .figures-title")
