@@ -34,7 +34,7 @@ class Exact {
     this.out.addEventListener("click", () => this.show(null));
     window.addEventListener("hashchange", () => {
       const part = Exact.partOf(location.hash);
-      if (part !== (this.cube.part || null)) this.show(part, true);
+      if (part !== this.wanted) this.show(part, true);
     });
   }
 
@@ -65,12 +65,15 @@ class Exact {
     // Cells are others now: a selection of the old ones means nothing.
     if (fromAddress) {
       this.view.read();
+      // What was chosen meanwhile was written with the part that was here then.
+      this.view.write();
       this.view.tell();
     } else this.view.set({ cells: null, other: null, cursor: null, target: "a" });
   }
 
   // Makes the cube that of a part; tells whether it is.
   async load(part) {
+    this.wanted = part;
     this.asking.abort();
     // The server answers one question at a time: not first those that nobody waits for any more.
     this.refining.abort();
@@ -94,7 +97,9 @@ class Exact {
       this.say(`${this.cube.whole}, in cells of ${Text.limit(data.bin_ns)}, counted from all its waits: ${data.aggregated.slice(1).map(Text.safe).join("; ") || "nothing is put together"}.`);
       return true;
     } catch (error) {
-      if (!signal.aborted) this.fail(error);
+      if (signal.aborted) return false;
+      this.wanted = this.cube.part || null;
+      this.fail(error);
       return false;
     }
   }

@@ -51,7 +51,9 @@ class View {
     }
     this.kinds = hash.has("kinds")
       ? this.cube.kinds.filter((k) => hash.get("kinds").split(",").includes(k)) : this.defaults.kinds;
-    this.cells = this.cellsFrom(hash.get("cells"));
+    // Cells are of a part: of another one, or one that is still to be read, they mean nothing here.
+    const here = hash.get("part") === (this.cube.part || null);
+    this.cells = here ? this.cellsFrom(hash.get("cells")) : null;
     this.other = this.cells && this.cellsFrom(hash.get("with"));
     const trace = hash.get("trace") || "";
     this.trace = this.cube.traces.some((t) => t.id === trace) ? trace : "";

@@ -103,6 +103,9 @@ def test_the_hash_restores_view_and_selection(open_report: Callable[..., Report]
     assert report.page.is_checked('#kinds input[value="blocked"]')
     report.visit(report.url + "#cells=9-1,0-99999&axis=%3Cb%3E&kinds=nonsense")
     assert report.figures["count"] == 0
+    # Cells of a part, which only a page that is served reads.
+    report.visit(report.url + "#cells=30-50,10-20&part=1000-2000")
+    assert report.text("#figures .figures-title") == "The whole recording"
 
 
 def test_other_rows(open_report: Callable[..., Report]) -> None:

@@ -280,6 +280,44 @@ def test_a_part_has_the_profile_time_of_the_same_selection(serve: Callable[..., 
     assert inside & expected[1] == inside
 
 
+def test_cells_are_of_the_part_that_the_address_names(serve: Callable[..., Served]) -> None:
+    """They are selected when it has come, and not before; where it does not come none are."""
+    page = serve()
+    asked: list[Any] = []
+    title = "#figures .figures-title"
+    first = "part=4000000000-5000000000&cells=10-20,0-20"
+    page.show("cells=30-200,0-20")
+    whole = page.figures
+    page.page.evaluate(f"() => {{ location.hash = '{first}' }}")
+    page.until(lambda: "Selected" in page.text(title) and "part=" in page.page.url)
+    page.until(lambda: page.figures["from"] > 4 * SECOND)
+    selected = page.figures
+    assert (selected["count"], selected["ns"]) == page.by_duckdb(page.latency())
+
+    page.page.route("**/api/part*", lambda route: asked.append(route))
+    page.show("part=7000000000-8000000000&cells=30-40,0-20")
+    page.until(lambda: len(asked) == 1)
+    assert page.text(title).startswith("From 4 s to 5 s")
+    # Back to the first before the other one has come: that is not shown then.
+    page.page.go_back()
+    page.until(lambda: len(asked) == 2)
+    assert page.figures == selected
+    asked[1].continue_()
+    page.until(lambda: "From 4 s to 5 s, in cells" in page.status)
+    assert page.figures == selected
+    # None that is refused leaves a selection.
+    page.page.unroute("**/api/part*")
+    page.page.route("**/api/part*", lambda route: route.abort())
+    page.show("part=7000000000-8000000000&cells=30-40,0-20")
+    page.until(lambda: GONE in page.status)
+    assert page.text(title).startswith("From 4 s to 5 s")
+    page.visit(f"{page.server.url}#part=7000000000-8000000000&cells=30-40,0-20")
+    assert page.text(title).startswith("The whole recording")
+    page.page.unroute("**/api/part*")
+    page.show("cells=30-200,0-20")
+    assert page.figures == whole
+
+
 def test_every_axis_is_exact_where_it_can_be_and_says_so(serve: Callable[..., Served]) -> None:
     page = serve()
     for axis, column in (("cpu", "cpu"), ("cgroup", "cgroup")):
