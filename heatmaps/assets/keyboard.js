@@ -3,6 +3,7 @@
 const Keyboard = (() => {
   const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
   const LEAP = 10;
+  const CHOOSING = { a: "Now choosing selection A.", b: "Now choosing selection B, to compare with A." };
 
   function attach(node, heatmap, view, status) {
     let anchor = null;
@@ -17,9 +18,9 @@ const Keyboard = (() => {
       if (event.altKey || event.metaKey) return;
       if (event.key === "Escape") {
         anchor = null;
-        const what = view.target === "b" ? "The second selection is" : "The selection is";
+        const said = view.target === "a" ? "The selection is cleared." : view.other ? "The second selection is cleared." : CHOOSING.a;
         view.set({ ...view.choice(null), cursor: null });
-        status.textContent = what + " cleared.";
+        status.textContent = said;
         event.preventDefault();
         return;
       }
@@ -28,7 +29,7 @@ const Keyboard = (() => {
         if (event.key === "b" && !view.cells) status.textContent = "Select something first, then compare it.";
         else {
           view.set({ target: event.key, cursor: view.cursor });
-          status.textContent = event.key === "b" ? "Now choosing selection B, to compare with A." : "Now choosing selection A.";
+          status.textContent = CHOOSING[event.key];
         }
         return;
       }

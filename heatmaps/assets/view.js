@@ -39,7 +39,8 @@ class View {
 
   // Changes to `set` that give the active selection these cells.
   choice(cells) {
-    if (this.target === "b") return { other: cells };
+    // Without a second one, the next gesture is about the first.
+    if (this.target === "b") return cells ? { other: cells } : { other: null, target: "a" };
     // Without a first selection there is no second one.
     return cells ? { cells } : { cells: null, other: null };
   }

@@ -149,6 +149,15 @@ def test_by_keyboard(open_report: Callable[..., Report]) -> None:
     report.page.keyboard.press("Escape")
     assert "cells=" in report.page.url
     assert "with=" not in report.page.url
+    assert report.text("#heat-status") == "The second selection is cleared."
+    for key in ("b", "Escape"):
+        report.page.keyboard.press(key)
+    assert "cells=" in report.page.url
+    assert report.text("#heat-status") == "Now choosing selection A."
+    assert report.page.is_hidden("#target")
+    report.page.keyboard.press("Escape")
+    assert "cells=" not in report.page.url
+    assert report.text("#heat-status") == "The selection is cleared."
 
 
 def test_what_is_only_in_one_of_them_is_not_cut(open_report: Callable[..., Report]) -> None:
