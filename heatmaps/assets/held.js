@@ -12,7 +12,7 @@ class Held {
 
   // Of a figure that is drawn.
   listen() {
-    this.node.on("plotly_selected", (event) => { if (event && event.range) setTimeout(() => this.told()); });
+    this.node.on("plotly_selected", (event) => { if (this.untold && event && event.range) setTimeout(() => this.told()); });
   }
 
   begin(event) {
@@ -22,24 +22,30 @@ class Held {
       this.early = event;
       return;
     }
+    this.untold = false;
     this.drags++;
     this.down = event;
   }
 
-  // After whatever else listens to the end of a drag, unless the next one has begun by then.
+  // One that selects is over when that is told, another one after whatever else listens to its end;
+  // unless the next one has begun by then.
   end(event) {
     this.early = null;
     const { drags, down } = this;
-    if (!down) return;
-    const far = Math.hypot(event.clientX - down.clientX, event.clientY - down.clientY) >= Held.FAR;
-    if (event.type === "mouseup" && far && this.node.layout.dragmode === "select") {
-      this.untold = true;
-      setTimeout(() => { if (drags === this.drags) this.told(); }, Held.TOLD_MS);
-    }
-    setTimeout(() => { if (drags === this.drags) this.release(); });
+    if (!down || this.untold) return;
+    const [from, to] = [down, event].map((e) => (e.changedTouches ? e.changedTouches[0] : e));
+    const far = Math.hypot(to.clientX - from.clientX, to.clientY - from.clientY) >= Held.FAR;
+    this.untold = ["mouseup", "touchend"].includes(event.type) && far && this.node.layout.dragmode === "select";
+    setTimeout(() => { if (drags === this.drags) this.told(); }, this.untold ? Held.TOLD_MS : 0);
   }
 
+  // What waited is drawn before the next one begins.
   told() {
+    this.release();
+    if (this.untold) setTimeout(() => this.next());
+  }
+
+  next() {
     this.untold = false;
     const { early } = this;
     this.early = null;

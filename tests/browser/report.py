@@ -98,6 +98,25 @@ FORGET = """() => {
     if (document.documentElement.dataset.theme !== wanted) document.getElementById("theme").click();
 }"""
 
+# All at once: of moves so close together Plotly looks at the last one after a while.
+SEND = """([events, touch]) => {
+    const target = document.querySelector("#heatmap .nsewdrag");
+    for (const [what, clientX, clientY] of events) {
+        const [bubbles, cancelable, buttons] = [true, true, what === "up" ? 0 : 1];
+        const type = { down: "start", move: "move", up: "end" }[what];
+        const points = [new Touch({ identifier: 1, target, clientX, clientY })];
+        target.dispatchEvent(touch
+            ? new TouchEvent("touch" + type, {
+                bubbles, cancelable, touches: what === "up" ? [] : points, changedTouches: points })
+            : new MouseEvent("mouse" + what, { bubbles, cancelable, buttons, clientX, clientY }));
+    }
+}"""
+# Counts what Plotly tells of drags that select.
+LISTEN = """() => {
+    window.told = 0;
+    document.getElementById("heatmap").on("plotly_selected", (e) => { if (e && e.range) told++; });
+}"""
+
 UNITS = {"ns": 1, "µs": 1e3, "ms": 1e6, "s": 1e9}
 
 
@@ -200,6 +219,26 @@ class Report:
         self.page.mouse.move(*at((left + right) / 2, (top + bottom) / 2), steps=3)
         self.page.mouse.move(*at(right, bottom), steps=3)
         self.page.mouse.up()
+
+    def drag_meanwhile(self, happens: Callable[[], None], touch: bool = False) -> None:
+        """Drags over the plot's middle; ends before Plotly has looked at where, and waits for that.
+
+        Args:
+            happens: While the drag is under way.
+            touch: Whether by a finger.
+        """
+        box = self.page.locator("#heatmap .nsewdrag").bounding_box()
+        assert box
+        points = [
+            (box["x"] + part * box["width"], box["y"] + part * box["height"])
+            for part in (0.3, 0.4, 0.5, 0.6)
+        ]
+        self.page.evaluate(LISTEN)
+        self.page.evaluate(SEND, [[["down", *points[0]], ["move", *points[1]]], touch])
+        happens()
+        rest = [["move", *points[2]], ["move", *points[3]], ["up", *points[3]]]
+        self.page.evaluate(SEND, [rest, touch])
+        self.until(lambda: self.page.evaluate("told") == 1)
 
     def by_duckdb(self, where: str = "true", kinds: tuple[str, ...] = AWAKE) -> tuple[int, int]:
         """Count and total of the waits in the page's selection, from the trace itself."""

@@ -66,6 +66,24 @@ def test_nothing_is_drawn_while_a_button_is_down(
         assert_chosen(report, 0.2, 0.3)
 
 
+@pytest.mark.parametrize("touch", [False, True])
+def test_rows_that_become_others_during_a_drag_are_not_selected(
+    open_report: Callable[..., Report], touch: bool
+) -> None:
+    """Nor are they drawn before it is told what was dragged over."""
+    report = open_report(waits(300))
+
+    def other_rows() -> None:
+        report.show("axis=kind")
+
+    report.drag_meanwhile(other_rows, touch)
+    drawn = "document.getElementById('heatmap').layout.yaxis.ticktext.includes('woken')"
+    report.until(lambda: report.page.evaluate(drawn))
+    assert "cells=" not in report.page.url
+    assert report.figures["count"] == report.by_duckdb()[0]
+    report.drag(0.2, 0.2, 0.3, 0.6)
+
+
 def test_a_page_that_is_hidden_for_a_while(open_report: Callable[..., Report]) -> None:
     """As one in a frame of another page, behind a tab."""
     report = open_report(waits(300))

@@ -280,6 +280,32 @@ def test_a_part_has_the_profile_time_of_the_same_selection(serve: Callable[..., 
     assert inside & expected[1] == inside
 
 
+@pytest.mark.parametrize("touch", [False, True])
+def test_a_part_that_comes_during_a_drag_has_no_selection(
+    serve: Callable[..., Served], touch: bool
+) -> None:
+    """Its rows and its times are not those that were dragged over."""
+    page = serve()
+    page.exact()
+    held = (
+        "Held.prototype.free = ((free) => function () { window.frees++; return free.call(this) })"
+    )
+    page.page.evaluate(f"() => {{ window.frees = 0; {held}(Held.prototype.free); }}")
+
+    def part() -> None:
+        page.page.evaluate("() => { location.hash = 'part=5000000000-6000000000' }")
+        # One is of what is drawn without a selection, one of the part that has been read.
+        page.until(lambda: page.page.evaluate("frees") == 2)
+
+    page.drag_meanwhile(part, touch)
+    page.until(lambda: "counted from" in page.status)
+    page.exact()
+    assert page.page.url.endswith("#part=5000000000-6000000000")
+    assert "Selected" not in page.text("#figures .figures-title")
+    assert (page.figures["count"], page.figures["ns"]) == page.by_duckdb()
+    assert page.figures["to"] - page.figures["from"] < 1.1 * SECOND
+
+
 def test_cells_are_of_the_part_that_the_address_names(serve: Callable[..., Served]) -> None:
     """They are selected when it has come, and not before; where it does not come none are."""
     page = serve()
