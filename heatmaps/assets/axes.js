@@ -197,7 +197,8 @@ const Axes = (() => {
       if (y0 === 0 && y1 === this.size - 1 && y1) return `all ${this.unit}`;
       if (y1 - y0 >= NAMED) return `${y1 - y0 + 1} of ${this.size} ${this.unit}`;
       const labels = Array.from({ length: y1 - y0 + 1 }, (_, i) => this.fullLabel(y1 - i));
-      return labels.map(Text.shorts(labels, Math.floor(60 / labels.length))).join(", ");
+      const form = Text.shorts(labels, Math.floor(60 / labels.length));
+      return labels.map((label) => Text.isolated(form(label))).join(", ");
     }
 
     // Names of the rows from y0 to y1; the row of all others has none.

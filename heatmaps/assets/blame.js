@@ -145,7 +145,7 @@ const Blame = (() => {
   function said(cube, view, exact) {
     if (!cube.exact) return "Histograms do not tell who ran meanwhile.";
     const shown = view.kinds.filter((kind) => cube.kindsThere.has(kind));
-    const free = shown.filter((kind) => !cube.held_kinds.includes(kind)).map((kind) => Text.safe(Text.kind(kind)));
+    const free = shown.filter((kind) => !cube.held_kinds.includes(kind)).map((kind) => Text.inline(Text.kind(kind)));
     return [
       exact ? "" : open(cube, view),
       shown.includes("gil") ? "With waits for Python's GIL: sltrace blame shows those with --only kind=gil." : "",
@@ -227,7 +227,7 @@ const Blame = (() => {
         class: "band c" + (j % 8),
       });
       svg.append(Tip.over(band, [
-        `${Text.short(left[i].name, 80)} waited for ${Text.short(right[j].name, 80)}`,
+        `${Text.inline(left[i].name, 80)} waited for ${Text.inline(right[j].name, 80)}`,
         `${Text.duration(cell.ns)}, ${Text.percent(cell.ns, total)}, ${Text.waits(cell.waits)}`,
       ]));
     }));

@@ -11,14 +11,14 @@
 
   // A function over what is known of the wait in it.
   function place(link, more, waker) {
-    const parts = [Text.safe(link.words), ...(waker === NOBODY ? [] : [["by ", Text.name(waker, 80)]]), ...(link.costs ? ["costs " + link.costs] : []), more];
+    const parts = [Text.inline(link.words), ...(waker === NOBODY ? [] : [["by ", Text.name(waker, 80)]]), ...(link.costs ? ["costs " + link.costs] : []), more];
     return el("div", {}, Text.name(link.where, 80), el("div", { class: "help" }, ...parts.flatMap((part, i) => (i ? [" · "] : []).concat(part))));
   }
 
   const about = data.subject || "blocking chains";
   at("subject").textContent = Text.short(about, 80);
   at("recorded").textContent = [data.host, data.name, data.created.replace("T", " ").replace("+00:00", " UTC")]
-    .filter(Boolean).map((part) => Text.short(part, 60)).join(" · ");
+    .filter(Boolean).map((part) => Text.inline(part, 60)).join(" · ");
   at("losses").className = data.losses.look;
   at("losses").textContent = Text.safe(data.losses.sentence);
   at("notes").append(...data.notes.map((note) => el("li", {}, Text.name(note, 400))));
@@ -47,7 +47,7 @@
 
   if (data.steps.length) {
     at("path-panel").hidden = false;
-    at("path-title").textContent = "The path of " + Text.short(about, 60);
+    at("path-title").textContent = "The path of " + Text.inline(about, 60);
     const begin = Math.min(...data.steps.map((step) => step.from));
     at("steps").querySelector("div").append(Table.make("", ["waited in, why, and made to go on by", "after", "for"], data.steps.map((step) => [
       place({ ...step, words: step.parked ? step.words : "waits for a P" }, [ChainPath.nameOf(step, data.several)],

@@ -75,7 +75,7 @@ const ChainGraph = (() => {
       const d = `M${x0},${y0}C${middle},${y0} ${middle},${y1} ${x1},${y1}v${h}C${middle},${y1 + h} ${middle},${y0 + h} ${x0},${y0 + h}Z`;
       const colour = (i ? right.list.indexOf(b) : left.list.indexOf(a)) % 8;
       svg.append(Tip.over(Text.svg("path", { d, class: "band c" + colour, "data-from": i, "data-ns": ns }), [
-        `${Text.short(a.name, 80)}: ${Text.short(b.name, 80)}`,
+        `${Text.inline(a.name, 80)}: ${Text.inline(b.name, 80)}`,
         `parked for ${Text.duration(ns)}, ${Text.percent(ns, total)} of it all, ${Text.waits(count)}`,
       ]));
     }

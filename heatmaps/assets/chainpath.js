@@ -56,9 +56,9 @@ const ChainPath = (() => {
     const node = Text.svg("rect", { x: x(step.from), y: y(keyOf(step)) + 4, width: Math.max(1, x(step.to) - x(step.from)), height: ROW - 8,
       class: "wait " + (step.parked ? "blocked" : "goroutine"), "data-ns": step.to - step.from });
     return Tip.over(node, [
-      `${nameOf(step, several)} in ${Text.short(step.where, 80)}`,
-      `${step.parked ? Text.safe(step.words) : "waits for a P"}, for ${Text.duration(step.to - step.from)}, ${Text.duration(step.from - begin)} after the first wait began`,
-      ...(step.parked ? ["made to go on by " + Text.short(step.waker, 80)] : []),
+      `${nameOf(step, several)} in ${Text.inline(step.where, 80)}`,
+      `${step.parked ? Text.inline(step.words) : "waits for a P"}, for ${Text.duration(step.to - step.from)}, ${Text.duration(step.from - begin)} after the first wait began`,
+      ...(step.parked ? ["made to go on by " + Text.inline(step.waker, 80)] : []),
     ]);
   }
 

@@ -9,7 +9,7 @@
 
   const HEADED = 4;
 
-  const className = (name) => name === "runq" ? "run queue" : Text.safe(Text.kind(name));
+  const className = (name) => name === "runq" ? "run queue" : Text.inline(Text.kind(name));
   const figureName = (data, name) => FIGURES[name] + (name === "waits" || name === "total_ns" ? ` / ${data.per}` : "");
 
   // What is shown: in the address's hash, so that a link opens what its sender saw.
@@ -62,7 +62,7 @@
   function head(data) {
     const side = (name, of, i) => {
       const size = `${Text.duration(of.seconds * 1e9)} recorded` + (of.per === "trace" ? `, ${Text.number(of.size)} traces` : "");
-      const words = [Text.short(of.name, 120), data.hosts[i] && "on " + Text.short(data.hosts[i], 40), size].filter(Boolean).join(" · ");
+      const words = [Text.inline(of.name, 120), data.hosts[i] && "on " + Text.inline(data.hosts[i], 40), size].filter(Boolean).join(" · ");
       return el("div", { class: "notice" }, el("p", {}, el("b", { class: "which " + name.toLowerCase() }, name), words), el("p", { class: data.losses[i].look }, Text.short(data.losses[i].sentence, 300)));
     };
     byId("sides").replaceChildren(side("A", data.a, 0), side("B", data.b, 1));

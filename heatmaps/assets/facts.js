@@ -32,7 +32,7 @@ const Facts = (() => {
   function recorded(cube) {
     const { facts } = cube;
     const when = facts.created.replace("T", " ").replace("+00:00", " UTC");
-    const parts = [Text.short(when, 40), "for " + Text.duration(facts.recorded_ns), "Linux " + Text.short(facts.kernel, 40)];
+    const parts = [Text.short(when, 40), "for " + Text.duration(facts.recorded_ns), "Linux " + Text.inline(facts.kernel, 40)];
     if (facts.cpus) parts.push(facts.cpus + (facts.cpus === 1 ? " CPU" : " CPUs"));
     return parts.join(" · ");
   }

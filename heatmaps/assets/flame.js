@@ -155,14 +155,14 @@ class Flame {
   describe(at) {
     if (this.tree.two) return this.describeBoth(at);
     if (this.tree.ran) return this.describeRan(at);
-    const lines = [Text.short(at.name, 300), `${this.format(at.a)}, ${Text.percent(at.a, this.root.a)} of the selection`];
+    const lines = [Text.inline(at.name, 300), `${this.format(at.a)}, ${Text.percent(at.a, this.root.a)} of the selection`];
     if (!this.tree.inverted && at.parent && at.self && at.self !== at.a) lines.push(`${this.format(at.self)} ends here`);
     return lines;
   }
 
   describeRan(at) {
     const of = this.waitedAndRan(at, at.a, at.ran);
-    return [Text.short(at.name, 300), `${this.format(at.a)}, ${Text.percent(at.a, this.root.a)} of it all`, ...(of ? [of] : [])];
+    return [Text.inline(at.name, 300), `${this.format(at.a)}, ${Text.percent(at.a, this.root.a)} of it all`, ...(of ? [of] : [])];
   }
 
   // What of a value was waiting and what running; nothing where a split tells.
@@ -180,7 +180,7 @@ class Flame {
       return `${name} ${this.format(value)}, ${Text.percent(value, whole) || "0 %"}${of && `: ${of}`}`;
     };
     return [
-      Text.short(at.name, 300),
+      Text.inline(at.name, 300),
       side("A", at.a, root.a, at.ran),
       side("B", at.b, root.b, at.ranB),
       `${this.scaleName} in B: ${change}`,

@@ -11,7 +11,7 @@ const FlameView = (() => {
     const profile = profileOf(cube, view);
     if (profile && profile.unit === "count") {
       const things = Text.short(profile.measure, 30);
-      return (n) => `${Text.number(n)} ${things}${n === 1 || things.endsWith("s") ? "" : "s"}`;
+      return (n) => `${Text.number(n)} ${Text.isolated(things)}${n === 1 || things.endsWith("s") ? "" : "s"}`;
     }
     return view.counted ? Text.waits : Text.duration;
   }
@@ -21,7 +21,7 @@ const FlameView = (() => {
     const own = cube.profiles.map((p, i) => ({ p, i })).filter(({ p }) => !p.on_cpu);
     return [
       ...(cube.hasCulprits ? [new Option("who ran meanwhile", "culprit")] : []),
-      ...own.map(({ p, i }) => new Option(`profile: ${Text.short(p.measure, 20)}`, `profile-${i}`)),
+      ...own.map(({ p, i }) => new Option(`profile: ${Text.inline(p.measure, 20)}`, `profile-${i}`)),
     ];
   }
 
@@ -55,7 +55,7 @@ const FlameView = (() => {
     flame.show(tree, format);
     Object.assign(byId("flame").dataset, { value: tree.root.a, other: tree.root.b });
     const profile = profileOf(cube, view);
-    const title = profile ? `Profile: ${Text.short(profile.measure, 30)}` : TITLES[view.stack];
+    const title = profile ? `Profile: ${Text.inline(profile.measure, 30)}` : TITLES[view.stack];
     byId("flame-title").textContent = title + (view.other ? ": B against A" : "");
     FlameTable.attach(tree, format);
   }

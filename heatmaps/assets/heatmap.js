@@ -212,7 +212,7 @@ class Heatmap {
     const row = Math.floor(y / rows);
     const empty = cube.unrecorded(from, from + width, axis.gaps(row, row)) < width ? "no waits" : "not recorded";
     const lines = [
-      Text.short(rows > 1 ? axis.grid.label(y) : axis.label(row), 80),
+      Text.inline(rows > 1 ? axis.grid.label(y) : axis.label(row), 80),
       cube.when(from) + " – " + cube.when(from + width) + this.clock(from),
       count[i] ? `${Text.waits(count[i])}, ${Text.duration(time[i])} lost${longest}` : empty,
     ];

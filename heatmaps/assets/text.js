@@ -4,6 +4,8 @@
 const Text = (() => {
   // DI and the last one, a Braille cell without dots, are letters and marks that show as nothing.
   const UNSAFE = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}\p{DI}\u2800]/gu;
+  // Blocks of scripts that are written from right to left.
+  const LEFTWARDS = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefe\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u;
   // Made once: making a format takes far longer than using it, and a selection writes a thousand.
   const PLACES = [0, 1, 2].map((n) => new Intl.NumberFormat("en", { minimumFractionDigits: n, maximumFractionDigits: n }));
   const WHOLE = new Intl.NumberFormat("en");
@@ -27,6 +29,13 @@ const Text = (() => {
     const head = Math.ceil((length - 1) / 2);
     return [...text.slice(0, head), "…", ...text.slice(text.length - (length - 1 - head))].join("");
   }
+
+  // What is among other words is kept apart from those: letters from right to left would take the
+  // numbers beside them along. From left to right as a whole, as it is where it stands alone.
+  const isolated = (text) => (LEFTWARDS.test(text) ? "\u2066" + text + "\u2069" : text);
+
+  // A name in a line of words.
+  const inline = (name, length = Infinity) => isolated(short(name, length));
 
   // Short forms of names that stand together, by name: what would look alike keeps what tells it apart.
   function shorts(names, length) {
@@ -161,5 +170,5 @@ const Text = (() => {
     return (text) => name(text, length, dimension, form(text));
   }
 
-  return { REST, rest, safe, short, shorts, duration, limit, between, number, waits, kind, inOrder, meaning, nameless, marked, percent, seconds, milliseconds, signed, element, svg, name, namer };
+  return { REST, rest, safe, short, shorts, isolated, inline, duration, limit, between, number, waits, kind, inOrder, meaning, nameless, marked, percent, seconds, milliseconds, signed, element, svg, name, namer };
 })();

@@ -85,7 +85,7 @@ class Traces {
     const el = Text.element;
     const lanes = this.lanes(this.cube.traces.indexOf(trace));
     const kinds = [...new Set(lanes.flatMap((l) => l.waits.map((w) => w.kind)))];
-    const key = el("p", { class: "keys" }, ...kinds.flatMap((k) => [el("span", { class: "key wait " + Traces.look(k) }, Text.kind(k)), " "]));
+    const key = el("p", { class: "keys" }, ...kinds.flatMap((k) => [el("span", { class: "key wait " + Traces.look(k) }, Text.safe(Text.kind(k))), " "]));
     const hidden = trace.hidden ? ` Its ${Text.number(trace.hidden)} shortest waits are not drawn.` : "";
     const named = Text.namer(lanes.map((l) => l.name));
     const rows = lanes.flatMap((l) => l.waits.map((w) => [
@@ -135,7 +135,7 @@ class Traces {
   bar(wait, lane, x, y) {
     const bar = Text.svg("rect", { x: x(wait.from), y: y + 3, width: Math.max(1, x(wait.from + wait.ns) - x(wait.from)), height: Traces.ROW - 6, class: "wait " + Traces.look(wait.kind), "data-ns": wait.ns });
     return Tip.over(bar, [
-      Text.short(lane.name, 80), `${Text.kind(wait.kind)} for ${Text.duration(wait.ns)}, ${Text.duration(wait.from)} after the first wait began`,
+      Text.short(lane.name, 80), `${Text.inline(Text.kind(wait.kind))} for ${Text.duration(wait.ns)}, ${Text.duration(wait.from)} after the first wait began`,
       Text.short(wait.because, 80),
     ]);
   }

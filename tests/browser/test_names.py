@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import unicodedata
 from collections.abc import Callable
 
 import numpy as np
@@ -64,6 +66,60 @@ def test_short_forms_differ_wherever_names_do(open_report: Callable[..., Report]
         for names, forms in zip(lists, found, strict=True):
             assert len(set(forms)) == len(set(names)), (names, forms)
             assert max(map(len, forms)) <= length
+
+
+# Where two pieces of an element's text are drawn.
+LEFTS = """(node, pieces) => {
+    const text = node.lastChild;
+    return pieces.map((piece) => {
+        const range = document.createRange();
+        const at = text.data.indexOf(piece);
+        range.setStart(text, at);
+        range.setEnd(text, at + piece.length);
+        return range.getBoundingClientRect().left;
+    });
+}"""
+
+
+def test_names_from_right_to_left_leave_numbers_where_they_are(
+    open_report: Callable[..., Report],
+) -> None:
+    names = ["\u05d0\u05d1\u05d2", "\u0645\u0631\u062d\u0628\u0627", "web"]
+    report = open_report(
+        [
+            {"end_ns": i * SECOND, "wait_ns": i * 5_000_000, "comm": name, "culprit_comm": name}
+            | {"culprit_pid": 7, "culprit_tid": 7, "culprit_ns": 900}
+            for i, name in enumerate(names, 1)
+        ]
+    )
+    alone = report.page.locator("#tables .name").first
+    assert alone.evaluate("node => getComputedStyle(node).unicodeBidi") == "isolate"
+    for y, name in ((2, "web"), (1, names[1]), (0, names[0])):
+        report.show(f"axis=comm&blame=comm&cells=1-200,{y}-{y}")
+        title = report.page.locator("#figures .figures-title")
+        label = title.inner_text()
+        assert name in label
+        first, last = label.partition(": ")[2].rpartition(", ")[2].split(" to ")
+        shown = title.evaluate(LEFTS, [name, first, last])
+        assert shown == sorted(shown), name
+        assert ("\u2066" in label) == (name != "web")
+
+
+def test_only_names_from_right_to_left_are_set_apart(open_report: Callable[..., Report]) -> None:
+    report = open_report()
+    shown = [
+        letter
+        for letter in map(chr, range(sys.maxunicode))
+        if unicodedata.category(letter)[0] not in "CZ"
+    ]
+    found = report.page.evaluate("names => names.map(name => Text.inline(name))", shown)
+    for letter, text in zip(shown, found, strict=True):
+        if unicodedata.bidirectional(letter) in ("R", "AL"):
+            assert text == f"\u2066{letter}\u2069"
+        elif unicodedata.bidirectional(letter) == "L" and not text.startswith("\\"):
+            assert text == letter
+    report.show("axis=cgroup&cells=0-299,0-0&with=0-299,1-1")
+    assert "\u2066" not in report.page.content()
 
 
 @pytest.mark.parametrize("name", ["constructor", "toString", "__proto__"])
