@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import http.client
 import json
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -177,10 +177,8 @@ def test_files_of_profiles_and_of_pushes(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def source(monkeypatch: pytest.MonkeyPatch) -> Iterator[ProfileSource]:
-    """A source that listens, and is not patient."""
-    monkeypatch.setattr(receiver, "PATIENCE_S", 1.5)
-    monkeypatch.setattr(receiver, "_LAST_S", 0.2)
+def source() -> Iterator[ProfileSource]:
+    """A source that listens."""
     listening = ProfileSource(("127.0.0.1", 0), ())
     listening.attach(None)  # type: ignore[arg-type]
     try:
@@ -195,7 +193,7 @@ def port(source: ProfileSource) -> int:
 
 def post(source: ProfileSource, path: str, body: bytes, **headers: str) -> tuple[int, str]:
     connection = http.client.HTTPConnection("127.0.0.1", port(source), timeout=10)
-    with closing(connection):
+    with contextlib.closing(connection):
         connection.request("POST", path, body, headers)
         answer = connection.getresponse()
         return answer.status, answer.read().decode().strip()
@@ -204,13 +202,12 @@ def post(source: ProfileSource, path: str, body: bytes, **headers: str) -> tuple
 def sent(source: ProfileSource, data: bytes) -> bytes:
     """What is answered to raw bytes, until the connection is closed."""
     with socket.create_connection(("127.0.0.1", port(source)), 10) as connection:
-        connection.sendall(data)
         answer = b""
-        try:
+        # It may have had enough before all is sent.
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            connection.sendall(data)
             while part := connection.recv(4096):
                 answer += part
-        except ConnectionResetError:
-            pass
         return answer
 
 
@@ -309,12 +306,19 @@ def test_strange_chunks_are_refused(source: ProfileSource, monkeypatch: pytest.M
     }
 
 
-def test_slow_and_many_clients_keep_nobody_out_for_long(source: ProfileSource) -> None:
+def test_slow_and_many_clients_keep_nobody_out_for_long(
+    source: ProfileSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Long enough for all of them to come first.
+    monkeypatch.setattr(receiver, "PATIENCE_S", 6)
     head = b"POST /ingest HTTP/1.1\r\nContent-Length: 100\r\n\r\n"
-    slow = [socket.create_connection(("127.0.0.1", port(source))) for _ in range(30)]
-    for connection in slow:
-        connection.sendall(head)
-    time.sleep(0.1)
+    slow = []
+    for _ in range(receiver.MAX_CONNECTIONS):
+        slow.append(socket.create_connection(("127.0.0.1", port(source)), 20))
+        slow[-1].sendall(head)
+    # One after the other: where more come than are waited for, the kernel lets them try again.
+    for _ in range(14):
+        assert sent(source, b"") == b""
     with pytest.raises((ConnectionError, http.client.HTTPException)):
         post(source, "/ingest", CPU)
     slow[0].close()
@@ -326,8 +330,8 @@ def test_slow_and_many_clients_keep_nobody_out_for_long(source: ProfileSource) -
     for connection in slow[1:]:
         connection.close()
     refused = source.describe()["refused"]
-    assert refused["too slow"] + refused["connection lost"] == receiver.MAX_CONNECTIONS
-    assert refused["too many connections"] == 30 - receiver.MAX_CONNECTIONS + 1
+    assert refused["too slow"] + refused.get("connection lost", 0) == receiver.MAX_CONNECTIONS
+    assert refused["too many connections"] == 14 + 1
 
 
 def test_what_is_stored_is_bounded(source: ProfileSource, monkeypatch: pytest.MonkeyPatch) -> None:
