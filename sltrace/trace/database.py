@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import secrets
 import shutil
 import tempfile
 import weakref
@@ -41,9 +42,11 @@ def connect() -> duckdb.DuckDBPyConnection:
     connection.execute(f"SET memory_limit = '{float(number) * _SHARE:.3f}{unit}'")
     # Where no folder can be made, what does not fit in memory cannot be read.
     with contextlib.suppress(OSError):
-        folder = tempfile.mkdtemp(prefix="sltrace-")
+        folder = Path(tempfile.gettempdir(), f"sltrace-{secrets.token_hex(16)}")
+        # What removes it comes first: a signal may end this anywhere.
         _spills.append(weakref.finalize(connection, shutil.rmtree, folder, ignore_errors=True))
-        connection.execute("SET temp_directory = $1", [folder])
+        folder.mkdir(0o700)
+        connection.execute("SET temp_directory = $1", [str(folder)])
     return connection
 
 

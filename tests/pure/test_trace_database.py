@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import signal
 import subprocess
 import sys
@@ -32,6 +34,26 @@ def test_what_does_not_fit_is_put_beside_and_removed(
     assert any(folder.iterdir())
     del connection
     assert not folder.exists()
+
+
+def test_nothing_is_left_where_the_end_comes_while_the_folder_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    made: list[Path] = []
+    make = os.mkdir
+
+    def interrupted(path: str | Path, mode: int) -> None:
+        make(path, mode)
+        made.extend(tmp_path.iterdir())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.mkdir", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        connect()
+    gc.collect()
+    assert len(made) == 1
+    assert not any(tmp_path.iterdir())
 
 
 def test_too_little_room_is_no_damage(tmp_path: Path) -> None:
