@@ -18,6 +18,7 @@ from sltrace.capture import libbpf, tags
 from sltrace.capture.maps import map_keys, update_map
 from sltrace.capture.obi import ObiSource
 from tests.support.golang import witness
+from tests.support.processes import endless
 from tests.support.recorder import recorder
 
 pytestmark = pytest.mark.bpf
@@ -60,7 +61,7 @@ def test_threads_are_on_what_obi_says(tmp_path: Path) -> None:
     """As long as it does; and what a runtime knows of itself goes before."""
     with (
         bpf_file_system(tmp_path / "fs") as mount,
-        subprocess.Popen(["sh", "-c", "while :; do sleep 0.005; done"]) as plain,
+        endless(["sh", "-c", "while :; do sleep 0.005; done"]) as plain,
         witness() as go,
     ):
         fd = pinned(mount / "otel" / "traces_ctx_v1", 24)
@@ -82,7 +83,6 @@ def test_threads_are_on_what_obi_says(tmp_path: Path) -> None:
                 changed.append(time.monotonic_ns())
         finally:
             os.close(fd)
-            plain.kill()
     rows = recording.trace.sql(
         "SELECT pid, kind, end_ns, wait_ns, trace_id, span_id, id_source FROM waits "
         "WHERE kind IN ('blocked', 'runq_preempt', 'runq_wakeup')"

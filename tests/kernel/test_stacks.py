@@ -16,6 +16,7 @@ from sltrace.analysis.stacks import grouped_stacks
 from sltrace.trace.reader import Trace
 from tests.support.cgroups import cgroup
 from tests.support.loads import allowed_cpus, in_pid_namespace, load, until_switched
+from tests.support.processes import endless
 from tests.support.programs import FLAGS, ROOT, SHARED, SOURCES, build
 from tests.support.recorder import Record
 
@@ -81,12 +82,8 @@ def napping(*command: str | Path) -> Iterator[int]:
 
     A recorder that ends before that has had all the time to read what is mapped in it.
     """
-    process = subprocess.Popen([*command, "--duration", "60"], stdout=subprocess.DEVNULL)
-    try:
+    with endless([*command, "--duration", "60"], stdout=subprocess.DEVNULL) as process:
         yield _innermost(process.pid)
-    finally:
-        process.kill()
-        process.wait()
 
 
 def _innermost(first: int) -> int:
@@ -158,13 +155,12 @@ def test_bursts_below_the_cap_have_their_stacks(record: Record) -> None:
     """Half as many as there may be in a second, within a few milliseconds."""
     bursts = ROOT / "tests" / "python" / "programs" / "bursts.py"
     with (
-        subprocess.Popen([sys.executable, bursts], stdout=subprocess.DEVNULL) as process,
+        endless([sys.executable, bursts], stdout=subprocess.DEVNULL) as process,
         record(
             "--pid", process.pid, "--no-python", "--stacks", "kernel", "--stack-rate", 2000
         ) as recording,
     ):
         time.sleep(1)
-        process.kill()
     (found,) = recording.trace.sql(
         "SELECT count(*) AS n, count(stack_kernel) AS stacks FROM waits WHERE kind = 'blocked'"
     ).to_pylist()
