@@ -78,9 +78,15 @@ class Recorder:
         return _text(self._err)
 
 
-def command(*arguments: str | Path) -> list[str]:
-    """The command line of the sltrace in this checkout."""
-    return [sys.executable, "-m", "sltrace", *map(str, arguments)]
+def command(*arguments: str | Path, before: str = "") -> list[str]:
+    """The command line of the sltrace in this checkout.
+
+    Args:
+        arguments: Its own.
+        before: Python code that is run first, in its process.
+    """
+    code = f"{before}\nfrom sltrace.cli.main import main\nmain()"
+    return [sys.executable, *(("-c", code) if before else ("-m", "sltrace")), *map(str, arguments)]
 
 
 def of_pids(pids: Iterable[int]) -> list[str | int]:
@@ -120,12 +126,15 @@ def one_line(done: Done, code: int, *words: str) -> None:
 
 @contextmanager
 def recorder(
-    path: Path, *options: str | int | Path, env: Mapping[str, str] | None = None
+    path: Path,
+    *options: str | int | Path,
+    env: Mapping[str, str] | None = None,
+    before: str = "",
 ) -> Iterator[Recorder]:
     """Starts `sltrace record -o PATH OPTIONS`; inside the block it has attached.
 
     At the end of the block it is stopped with SIGINT, unless it has ended, and must have
-    succeeded. Use `end` or `wait` inside the block for any other end.
+    succeeded. Use `end` or `wait` inside the block for any other end. `before` is as for `command`.
 
     Raises:
         RecorderError: It failed or did not end in time.
@@ -136,7 +145,7 @@ def recorder(
         open(path.with_suffix(".err"), "w+b") as err,
     ):
         process = subprocess.Popen(
-            command("record", "-o", path, *map(str, options)),
+            command("record", "-o", path, *map(str, options), before=before),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
@@ -160,9 +169,13 @@ def recorder(
 
 def _await_attached(running: Recorder) -> None:
     deadline = time.monotonic() + _PATIENCE_S
-    while "recording into" not in running.said():
-        if running.process.poll() is not None:
-            raise RecorderError(f"it ended with {running.process.returncode}: {running.said()}")
+    while True:
+        # Asked first: what ends at once has said what it did before.
+        code = running.process.poll()
+        if "recording into" in running.said():
+            return
+        if code is not None:
+            raise RecorderError(f"it ended with {code}: {running.said()}")
         if time.monotonic() > deadline:
             raise RecorderError(f"it did not attach: {running.said()}")
         time.sleep(0.02)
