@@ -6,7 +6,6 @@ import contextlib
 import os
 import stat
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 
 from sltrace.trace.reader import Trace
 from tests.support.loads import load
-from tests.support.recorder import Record, one_line, sltrace
+from tests.support.recorder import Record, command, one_line, sltrace
 
 pytestmark = pytest.mark.bpf
 
@@ -85,8 +84,8 @@ def test_a_disk_that_fills_up(small_disk: Path) -> None:
 
 def test_a_disk_that_another_fills(small_disk: Path) -> None:
     path = small_disk / "full.slt"
-    command = [sys.executable, "-m", "sltrace", "record", "-o", path, "-d", "25"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as recorder:
+    filling = command("record", "-o", path, "-d", "25")
+    with subprocess.Popen(filling, stderr=subprocess.PIPE, text=True) as recorder:
         assert recorder.stderr
         recorder.stderr.readline()
         assert Trace.open(path).notes == [
@@ -108,30 +107,28 @@ def test_a_disk_that_another_fills(small_disk: Path) -> None:
 def test_nobody_has_to_listen(tmp_path: Path) -> None:
     """Neither a pipe whose reader is gone nor a full disk below standard error ends it."""
     path = tmp_path / "alone.slt"
-    command = [sys.executable, "-m", "sltrace", "record", "-o", path, "--", "sh", "-c", "exit 3"]
+    unheard = command("record", "-o", path, "--", "sh", "-c", "exit 3")
     with open("/dev/full", "wb") as full:
-        done = subprocess.run(command, stderr=full, stdout=subprocess.PIPE, check=False)
+        done = subprocess.run(unheard, stderr=full, stdout=subprocess.PIPE, check=False)
     assert done.returncode == 3
     assert b"sh ended" in done.stdout
     assert Trace.open(path).notes == []
 
 
 _SLOW_TO_DETACH = """
-import sys, time
+import time
 from sltrace.capture.probes import LibbpfProbes
-from sltrace.cli.main import cli
 
 detach = LibbpfProbes.detach
 LibbpfProbes.detach = lambda self: (detach(self), time.sleep(2))
-cli(sys.argv[1:])
 """
 
 
 def test_what_is_recorded_no_more_is_after_the_end(tmp_path: Path) -> None:
     """Of the time after the last wait, in which nothing was seen, nobody is said to have run."""
     path = tmp_path / "slow.slt"
-    recording = [sys.executable, "-c", _SLOW_TO_DETACH, "record", "-q", "-o", path, "-d", "1"]
-    subprocess.run(recording, check=True)
+    options = ("record", "-q", "-o", path, "-d", "1")
+    subprocess.run(command(*options, before=_SLOW_TO_DETACH), check=True)
     trace = Trace.open(path)
     (found,) = trace.sql("SELECT max(end_ns) AS last FROM waits").to_pylist()
     assert 0 <= trace.meta["clock"]["end_ns"] - found["last"] < 1_000_000_000

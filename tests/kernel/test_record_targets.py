@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -17,7 +16,7 @@ from sltrace.names.hierarchy import Hierarchy, choose_hierarchy, processes_below
 from sltrace.trace.reader import Trace
 from tests.support.cgroups import Cgroup, cgroup, remove
 from tests.support.loads import load
-from tests.support.recorder import Done, Record, one_line, sltrace
+from tests.support.recorder import Done, Record, command, one_line, sltrace
 
 pytestmark = pytest.mark.bpf
 
@@ -100,28 +99,37 @@ def test_a_cgroup_that_is_removed_while_probes_are_loaded(tmp_path: Path) -> Non
     assert Trace.open(path).meta["finished"] is True
 
 
+_LOADED_LATER = """
+import pathlib, time
+from sltrace.capture.libbpf import Object
+
+loads, asked = Object.load, pathlib.Path({path!r})
+def load(self):
+    asked.mkdir(exist_ok=True)
+    while asked.exists():
+        time.sleep(0.01)
+    loads(self)
+    Object.load = loads
+Object.load = load
+"""
+"""Probes are loaded once the folder that they make then is removed."""
+
+
 def _removed_meanwhile(path: Path, group: Cgroup, code: int, *more: str) -> None:
     options = [] if code else more
-    command = [sys.executable, "-m", "sltrace", "record", "-q", "-d", "0.2s", "-o", str(path)]
-    command += ["--cgroup", group.name, *options]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        while not _has_maps(process.pid) and process.poll() is None:
-            time.sleep(0.001)
+    asked = path.with_suffix(".asked")
+    arguments = ("record", "-q", "-d", "0.2s", "-o", path, "--cgroup", group.name, *options)
+    recording = command(*arguments, before=_LOADED_LATER.format(path=str(asked)))
+    with subprocess.Popen(recording, stderr=subprocess.PIPE, text=True) as process:
+        while not asked.exists() and process.poll() is None:
+            time.sleep(0.01)
         group.path.rmdir()
+        asked.rmdir()
         _, err = process.communicate(timeout=60)
     if code:
         one_line(Done(process.returncode, "", err), code, *more)
     else:
         assert (process.returncode, err) == (0, "")
-
-
-def _has_maps(pid: int) -> bool:
-    """Whether a process has begun to make BPF maps."""
-    files = Path(f"/proc/{pid}/fd")
-    try:
-        return any(str(fd.readlink()) == "anon_inode:bpf-map" for fd in files.iterdir())
-    except OSError:
-        return False
 
 
 def test_a_target_that_dies_ends_the_recording(record: Record) -> None:
