@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +76,10 @@ FRAMES = [
 ]
 
 
+# As long as drawing takes that waits for the next frame.
+DRAWN = """async () => {
+    for (let i = 0; i < 2; i++) await new Promise(requestAnimationFrame);
+}"""
 # Waits until what follows from a new address is drawn.
 SHOW = """async (hash) => {
     if (location.hash.slice(1) !== hash) {
@@ -189,6 +194,11 @@ class Report:
         )
         return dict(found)
 
+    @property
+    def tip(self) -> list[str]:
+        """Lines of the tooltip."""
+        return self.text("#tip").splitlines()
+
     def text(self, selector: str) -> str:
         return self.page.locator(selector).inner_text()
 
@@ -200,11 +210,15 @@ class Report:
 
     def until(self, happened: Callable[[], bool]) -> None:
         # Not wait_for_function: the page's policy forbids evaluating text.
-        for _ in range(200):
-            if happened():
-                return
+        until = time.monotonic() + 60
+        while not happened():
+            if time.monotonic() > until:
+                pytest.fail(f"it did not happen; the page is at {self.page.url}")
             self.page.wait_for_timeout(25)
-        pytest.fail(f"it did not happen; the page is at {self.page.url}")
+
+    def settle(self) -> None:
+        """Until what follows from what was done is drawn."""
+        self.page.evaluate(DRAWN)
 
     def drag_any(self, left: float, top: float, right: float, bottom: float) -> None:
         """Drags, whatever that does."""

@@ -53,6 +53,7 @@ def test_the_skip_link_keeps_what_is_shown(open_report: Callable[..., Report]) -
     report.page.keyboard.press("Tab")
     assert report.page.evaluate("document.activeElement.className") == "skip"
     report.page.keyboard.press("Enter")
+    report.settle()
     report.page.wait_for_timeout(100)
     assert report.page.evaluate("document.activeElement.id") == "heatmap"
     assert report.figures == figures

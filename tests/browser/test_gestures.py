@@ -56,6 +56,7 @@ def test_nothing_is_drawn_while_a_button_is_down(
     mouse.move(*at(0.25, 0.3), steps=3)
     report.page.evaluate("location.hash = 'measure=count'")
     report.page.evaluate("document.getElementById('heatmap').style.width = '500px'")
+    report.settle()
     report.page.wait_for_timeout(100)
     drawn = "() => { const {layout} = document.getElementById('heatmap'); return layout.width }"
     assert report.page.evaluate(drawn) > 500
@@ -90,6 +91,7 @@ def test_a_page_that_is_hidden_for_a_while(open_report: Callable[..., Report]) -
     wide = report.page.evaluate("document.getElementById('heatmap').layout.width")
     for shown in ("none", ""):
         report.page.evaluate("shown => { document.body.style.display = shown }", shown)
+        report.settle()
         report.page.wait_for_timeout(100)
     assert report.page.evaluate("document.getElementById('heatmap').layout.width") == wide
 

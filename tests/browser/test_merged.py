@@ -35,12 +35,9 @@ def test_time_between_recordings_is_not_calm(open_report: Callable[..., Report])
     assert veil
     assert box
     assert veil["width"] == pytest.approx(0.3 * box["width"], abs=2)
-    said = []
-    for share in (0.1, 0.4):
+    for share, said in ((0.1, "no waits"), (0.4, "not recorded")):
         report.page.mouse.move(box["x"] + share * box["width"], box["y"] + 2)
-        report.page.wait_for_timeout(100)
-        said.append(report.text("#tip").splitlines()[-1])
-    assert said == ["no waits", "not recorded"]
+        report.until(lambda said=said: report.tip[-1:] == [said])
 
 
 def test_what_is_per_second_is_of_the_recorded_time(open_report: Callable[..., Report]) -> None:
@@ -93,17 +90,20 @@ def test_a_row_is_recorded_when_its_machine_is(
     box = report.page.locator("#heatmap .nsewdrag").bounding_box()
     assert box
     report.page.mouse.move(box["x"] + 2, box["y"] + 2)
-    report.page.wait_for_timeout(100)
-    first = report.text("#tip").splitlines()[0] in ("CPU 0", "web1:/svc")
-    said = []
-    for share in (0.2, 0.45, 0.8):
-        for row in (0.25, 0.75):
-            report.page.mouse.move(box["x"] + share * box["width"], box["y"] + row * box["height"])
-            report.page.wait_for_timeout(100)
-            said.append(report.text("#tip").splitlines()[-1] == "not recorded")
+    report.until(lambda: report.tip != [])
+
+    def is_of_first() -> bool:
+        return report.tip[0] in ("CPU 0", "web1:/svc")
+
+    first = is_of_first()
     upper = [False, True, True] if first else [True, True, False]
-    assert said[::2] == upper
-    assert said[1::2] == upper[::-1]
+    for share, *gone in zip((0.2, 0.45, 0.8), upper, upper[::-1], strict=True):
+        for row in (0, 1):
+            y = box["y"] + (0.25 + 0.5 * row) * box["height"]
+            report.page.mouse.move(box["x"] + share * box["width"], y)
+            # It was in the other row before.
+            report.until(lambda above=row == 0: is_of_first() == (above == first))
+            assert (report.tip[-1] == "not recorded") == gone[row]
 
 
 def test_what_is_per_second_is_of_the_machines_time(open_report: Callable[..., Report]) -> None:

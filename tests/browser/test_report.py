@@ -159,9 +159,10 @@ def test_losses_of_a_cpu_are_said_of_its_row_only(open_report: Callable[..., Rep
     assert "1,211 waits were lost" in report.text("#selection-losses")
     box = report.page.locator("#heatmap .nsewdrag").bounding_box()
     assert box
-    for share, said in ((1 / 6, "7 waits lost"), (0.5, "1,204 waits lost"), (5 / 6, "")):
-        report.page.mouse.move(box["x"] + 0.45 * box["width"], box["y"] + share * box["height"])
-        report.page.wait_for_timeout(100)
+    for cpu, said in enumerate(("7 waits lost", "1,204 waits lost", "")):
+        y = box["y"] + (cpu + 0.5) / 3 * box["height"]
+        report.page.mouse.move(box["x"] + 0.45 * box["width"], y)
+        report.until(lambda cpu=cpu: report.tip[:1] == [f"CPU {cpu}"])
         assert said in report.text("#tip")
         assert (" lost in a loss interval" in report.text("#tip")) == bool(said)
     # Hatched are the rows of CPUs 0 and 1, the upper two.
@@ -175,8 +176,7 @@ def test_losses_of_a_cpu_are_said_of_its_row_only(open_report: Callable[..., Rep
         assert drawn["height"] == pytest.approx(box["height"] * 2 / 3, abs=8)
     report.show("")
     report.page.mouse.move(box["x"] + 0.45 * box["width"], box["y"] + 0.5 * box["height"])
-    report.page.wait_for_timeout(100)
-    assert "1,211 waits lost" in report.text("#tip")
+    report.until(lambda: "1,211 waits lost" in report.text("#tip"))
 
 
 def test_hostile_names_are_inert(open_report: Callable[..., Report]) -> None:
@@ -342,15 +342,19 @@ def test_a_part_that_cannot_be_read_is_a_loss(tmp_path: Path) -> None:
 
 def test_the_heatmap_follows_the_window(open_report: Callable[..., Report]) -> None:
     report = open_report(waits(100))
+
+    def fits(width: int) -> bool:
+        whole, drawn, room = report.page.locator("#heatmap").evaluate(
+            "node => [document.documentElement.scrollWidth,"
+            " node.querySelector('svg').clientWidth, node.clientWidth]"
+        )
+        return bool(whole == width and drawn == room)
+
     # Zooming in the browser changes both sizes, as this does.
     for width, height in ((1100, 700), (683, 500), (320, 800), (1400, 1000)):
         report.page.set_viewport_size({"width": width, "height": height})
-        report.page.wait_for_timeout(300)
-        assert report.page.evaluate("document.documentElement.scrollWidth") == width
-        drawn, room = report.page.locator("#heatmap").evaluate(
-            "node => [node.querySelector('svg').clientWidth, node.clientWidth]"
-        )
-        assert drawn == room
+        report.until(lambda width=width: fits(width))
+    room = report.page.evaluate("document.getElementById('heatmap').clientWidth")
     report.page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert report.page.evaluate("document.getElementById('heatmap').layout.width") <= 640
     report.page.evaluate("dispatchEvent(new Event('afterprint'))")
