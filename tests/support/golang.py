@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.programs import ROOT, BuildError
+from tests.support.programs import BUILD, ROOT, BuildError, once
 
 WITNESS = ROOT / "tests" / "go" / "programs" / "witness"
 TOOLCHAINS = ROOT / "build" / "go"
@@ -76,17 +75,12 @@ def go_program(folder: Path, version: str = VERSIONS[-1], mode: str = "plain") -
     """
     go = go_command(version)
     cgo, options = (MODES | _LIBRARY_MODES)[mode]
-    output = ROOT / "build" / "programs" / f"{folder.name}-{version}-{mode}"
-    newest = max(p.stat().st_mtime_ns for p in folder.glob("*.go"))
-    if output.exists() and output.stat().st_mtime_ns >= newest:
-        return output
-    output.parent.mkdir(parents=True, exist_ok=True)
     environment = go_environment(version) | {"CGO_ENABLED": cgo}
-    with tempfile.TemporaryDirectory(dir=output.parent) as partial:
-        built = Path(partial) / "built"
+
+    def compile_into(partial: Path) -> None:
         sources = sorted(str(p) for p in folder.glob("*.go") if cgo == "1" or p.name != "cgo.go")
         done = subprocess.run(
-            [go, "build", *options, "-o", built, *sources],
+            [go, "build", *options, "-o", partial, *sources],
             capture_output=True,
             text=True,
             env=environment,
@@ -94,8 +88,8 @@ def go_program(folder: Path, version: str = VERSIONS[-1], mode: str = "plain") -
         )
         if done.returncode:
             raise BuildError(f"Go {version} cannot build {folder.name}:\n{done.stderr}")
-        built.rename(output)
-    return output
+
+    return once(BUILD / f"{folder.name}-{version}-{mode}", folder.glob("*.go"), compile_into)
 
 
 @dataclass

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import fcntl
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
@@ -44,30 +45,47 @@ def build(
 ) -> Path:
     """Compiles `sources` into one program under build/programs, unless it is newer than they.
 
-    Safe against another test process that builds the same one: the result is renamed into place.
-
     Raises:
         BuildError: No compiler, or it failed.
     """
-    output = BUILD / name
-    newest = max(p.stat().st_mtime_ns for p in (*sources, *headers))
-    if output.exists() and output.stat().st_mtime_ns >= newest:
+
+    def compile_into(partial: Path) -> None:
+        compiler = next((c for c in ("cc", "gcc", "clang") if shutil.which(c)), None)
+        if compiler is None:
+            raise BuildError("no C compiler; install one with: apt-get install gcc libc6-dev")
+        done = subprocess.run(
+            [compiler, *flags, "-o", partial, *map(str, sources)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise BuildError(f"{compiler} cannot build {name}:\n{done.stderr}")
+
+    return once(BUILD / name, (*sources, *headers), compile_into)
+
+
+def once(output: Path, sources: Iterable[Path], make: Callable[[Path], None]) -> Path:
+    """Makes a file, in a place of its own first, unless it is newer than what it is made of.
+
+    Another test process may want the same, and run it at once: who comes later must not replace
+    what runs.
+    """
+    newest = max(p.stat().st_mtime_ns for p in sources)
+
+    def is_new() -> bool:
+        return output.exists() and output.stat().st_mtime_ns >= newest
+
+    if is_new():
         return output
-    compiler = next((c for c in ("cc", "gcc", "clang") if shutil.which(c)), None)
-    if compiler is None:
-        raise BuildError("no C compiler; install one with: apt-get install gcc libc6-dev")
-    BUILD.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(prefix=f".{name}.", dir=BUILD)
-    os.close(handle)
-    done = subprocess.run(
-        [compiler, *flags, "-o", partial, *map(str, sources)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        Path(partial).unlink()
-        raise BuildError(f"{compiler} cannot build {name}:\n{done.stderr}")
-    Path(partial).chmod(0o755)
-    Path(partial).rename(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        open(output.parent / f".{output.name}.lock", "wb") as lock,
+        tempfile.TemporaryDirectory(dir=output.parent) as folder,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not is_new():
+            partial = Path(folder) / output.name
+            make(partial)
+            partial.rename(output)
     return output
