@@ -156,6 +156,7 @@ def test_lines_are_those_of_addr2line() -> None:
     table = Pclntab(Image.from_file(path))
     start, end = table.function("main.work") or (0, 0)
     addresses = list(range(start, end, 7))
+    assert addresses
     said = subprocess.run(
         [go_command(), "tool", "addr2line", path],
         input="\n".join(map(hex, addresses)),
