@@ -19,6 +19,7 @@ from sltrace.target.go.process import GoProcess, Identity, identify, look_into
 from sltrace.trace.reader import Trace
 from tests.support.golang import VERSIONS, WITNESS, go_program, witness
 from tests.support.gorecords import targets
+from tests.support.processes import endless, has_begun
 from tests.support.recorder import sltrace
 
 
@@ -65,6 +66,7 @@ def test_of_all_that_come_and_go_so_many_are_looked_into(monkeypatch: pytest.Mon
 
 def test_who_was_not_looked_at_in_time_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Go program by name; of others, that nobody knows what they are."""
+    monkeypatch.setattr(finder, "LOOK_S", 10.0)
     with witness() as running:
         looking = finder.Finder(Filters(), (os.getpid(),))
         looking.look()
@@ -97,7 +99,8 @@ def test_a_file_with_the_number_of_another_is_looked_at(tmp_path: Path) -> None:
     path.chmod(0o755)
     number = path.stat().st_ino
     looking = finder.Finder(Filters(), (os.getpid(),))
-    with subprocess.Popen([path], stdin=subprocess.PIPE) as helper:
+    with endless([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as helper:
+        has_begun(helper)
         looking.began([helper.pid])
         found = looking.look()
         assert (found.processes, found.refused) == ([], [])

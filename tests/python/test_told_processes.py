@@ -21,6 +21,7 @@ from sltrace.capture.python.probes import PythonProbes
 from sltrace.capture.python.target import Target
 from sltrace.capture.python.targets import MAX_TARGETS, Targets
 from sltrace.capture.settings import Settings
+from tests.support.processes import has_begun
 
 pytestmark = pytest.mark.bpf
 
@@ -70,15 +71,6 @@ def kept(probes: PythonProbes, pid: int) -> Any:
     if key not in map_keys(table, 4):
         return None
     return lookup(table, key, probes.process_layout.itemsize).view(probes.process_layout)[0]
-
-
-def has_begun(cat: subprocess.Popen[bytes]) -> None:
-    """Its exec is over: Popen returns in the middle of that."""
-    assert cat.stdin
-    assert cat.stdout
-    cat.stdin.write(b"\n")
-    cat.stdin.flush()
-    cat.stdout.readline()
 
 
 def test_who_has_ended_is_not_put_back(probes: PythonProbes) -> None:

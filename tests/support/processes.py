@@ -1,4 +1,4 @@
-"""Programs that do not end by themselves."""
+"""Programs that run beside a test: from when they have begun, and no longer than it."""
 
 from __future__ import annotations
 
@@ -22,3 +22,12 @@ def endless(
             yield process
         finally:
             process.kill()
+
+
+def has_begun(cat: subprocess.Popen[bytes]) -> None:
+    """Its exec is over: Popen returns in the middle of that."""
+    assert cat.stdin
+    assert cat.stdout
+    cat.stdin.write(b"\n")
+    cat.stdin.flush()
+    cat.stdout.readline()
