@@ -68,10 +68,9 @@ def test_the_trace_of_a_killed_recorder_says_who_was_looked_into(tmp_path: Path)
     """Also while the recorder still runs; and every view takes it for what it is."""
     with witness() as running, recorder(tmp_path / "k.slt", "--pid", running.pid) as recording:
         until = time.monotonic() + 20
-        while not (recording.path / "targets").exists():
+        while not targets(recording.trace):
             running.ask("work 200")
             assert time.monotonic() < until
-        time.sleep(0.2)
         (target,) = targets(recording.trace)
         assert (target["pid"], target["level"], target["until_ns"]) == (running.pid, 1, None)
         recording.end(signal.SIGKILL)
