@@ -65,11 +65,11 @@ const Facts = (() => {
     return [box];
   }
 
-  function overhead({ probe_ns: probes, recorder_cpu_ns: recorder, wall_ns: wall }) {
+  function overhead({ probe_ns: probes, probe_ns_at_least: least, recorder_cpu_ns: recorder, wall_ns: wall }) {
     if (!wall) return "";
     const share = (ns) => (100 * ns / wall).toFixed(2) + " % of one CPU";
     const parts = [];
-    if (probes !== null && probes !== undefined) parts.push("probes " + share(probes));
+    if (probes !== null && probes !== undefined) parts.push(`probes ${least ? "at least " : ""}${share(probes)}`);
     if (recorder !== null && recorder !== undefined) parts.push("recorder " + share(recorder));
     return parts.join(", ");
   }

@@ -29,6 +29,7 @@ class Status:
         missed: Waits not seen whole so far.
         recorder_share: CPUs the recorder uses, in the last interval.
         probe_share: CPUs the probes use, estimated, in the last interval.
+        at_least: They use as much at least.
     """
 
     seconds: float
@@ -38,6 +39,7 @@ class Status:
     missed: int
     recorder_share: float
     probe_share: float
+    at_least: bool
 
 
 _SINCE_LOADED = ("task_ring_full", "cgroup_ring_full", "not_followed")
@@ -91,6 +93,7 @@ class Accounts:
             missed=missed,
             recorder_share=self._interval_cpu / self._interval_ns,
             probe_share=switches * self._calibration.ns_per_switch / self._interval_ns,
+            at_least=self._calibration.at_least,
         )
 
     def overhead(self) -> dict[str, Any]:
@@ -99,6 +102,7 @@ class Accounts:
         return {
             "probe_ns": round(switches * self._calibration.ns_per_switch),
             "probe_ns_per_switch": round(self._calibration.ns_per_switch, 1),
+            "probe_ns_at_least": self._calibration.at_least,
             "switches": switches,
             "recorder_cpu_ns": time.process_time_ns() - self._cpu_at_start,
             "wall_ns": time.monotonic_ns() - self.start_ns,

@@ -3,7 +3,8 @@
 The kernel's BPF run-time statistics cost 25 to 40 ns a program run (measured) and need
 CAP_SYS_ADMIN, so they are on only for a short calibration: two threads of this process pass a
 byte back and forth on one CPU, each pass a wakeup and a switch. The cost of a recording is then
-estimated as switches times nanoseconds per switch.
+estimated as switches times nanoseconds per switch. Filters leave these threads out, so with any it
+is that at least: what is recorded costs more.
 """
 
 from __future__ import annotations
@@ -31,14 +32,21 @@ class Calibration:
     Attributes:
         ns_per_switch: All programs' time for one context switch and its wakeup; 0 if unknown.
         switches: Context switches it is from.
+        at_least: They may have been left out by filters, which is cheaper.
     """
 
     ns_per_switch: float = 0.0
     switches: int = 0
+    at_least: bool = False
 
 
-def calibrate(probes: Probes) -> Calibration:
-    """Measures with a load of its own; unknown (0) where the kernel has no run statistics."""
+def calibrate(probes: Probes, *, filtered: bool) -> Calibration:
+    """Measures with a load of its own; unknown (0) where the kernel has no run statistics.
+
+    Args:
+        probes: Attached ones.
+        filtered: They were told to leave some tasks or CPUs out.
+    """
     stats = int(libbpf.library().bpf_enable_stats(STATS_RUN_TIME))
     if stats < 0:
         return Calibration()
@@ -48,7 +56,7 @@ def calibrate(probes: Probes) -> Calibration:
         spent, switches = _run_time(probes) - before, _switches(probes) - counted
     finally:
         os.close(stats)
-    return Calibration(spent / switches, switches) if switches else Calibration()
+    return Calibration(spent / switches, switches, filtered) if switches else Calibration()
 
 
 def missed_runs(probes: Probes) -> int | None:

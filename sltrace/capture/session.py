@@ -98,7 +98,8 @@ class Recording:
         try:
             # It has a name of each task by now, and there is time until it is read by and by.
             names = self._probes.task_ring.drain()
-            self._calibration = overhead.calibrate(self._probes)
+            filtered = bool(settings.filters.as_meta())
+            self._calibration = overhead.calibrate(self._probes, filtered=filtered)
             # Only now, so that a recording that cannot start replaces nothing.
             description = describe(
                 settings,

@@ -61,7 +61,8 @@ def status_line(status: Status, columns: int) -> str:
         lost,
         f"{status.missed:,} missed",
         f"{status.switches_per_s:,.0f} switches/s",
-        f"probes {status.probe_share:.1%}, recorder {status.recorder_share:.1%} of a CPU",
+        f"probes {'at least ' * status.at_least}{status.probe_share:.1%}, "
+        f"recorder {status.recorder_share:.1%} of a CPU",
     ]
     while len(parts) > 1 and len(click.unstyle("  ".join(parts))) >= columns:
         parts.pop()

@@ -157,9 +157,12 @@ def _culprit(found: tuple[str | None, int] | None) -> str:
 def _overhead(trace: Trace) -> str:
     used = trace.meta["overhead"]
     wall = used["wall_ns"] or 1
+    least, left_out = "", ""
+    if used.get("probe_ns_at_least"):
+        least, left_out = "at least ", " that is left out"
     probes = (
-        f"{used['probe_ns'] / wall:.2%} of a CPU (estimate: {used['probe_ns_per_switch']:.0f} ns "
-        "a switch)"
+        f"{least}{used['probe_ns'] / wall:.2%} of a CPU (estimate: "
+        f"{used['probe_ns_per_switch']:.0f} ns a switch{left_out})"
         if used["probe_ns_per_switch"]
         else "unknown (no BPF statistics here)"
     )

@@ -334,10 +334,14 @@ def _files(profiles: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"merge: profiles": {"received": {"file": len(profiles)}, "bytes": size, "refused": {}}}
 
 
-def _overhead(metas: Sequence[dict[str, Any]]) -> dict[str, int]:
+def _overhead(metas: Sequence[dict[str, Any]]) -> dict[str, Any]:
     used = [m["overhead"] for m in metas if isinstance(m.get("overhead"), dict)]
     names = ("probe_ns", "switches", "recorder_cpu_ns", "wall_ns")
-    return {n: sum(_number(u.get(n)) for u in used) for n in names} | {"probe_ns_per_switch": 0}
+    return {
+        **{n: sum(_number(u.get(n)) for u in used) for n in names},
+        "probe_ns_per_switch": 0,
+        "probe_ns_at_least": any(u.get("probe_ns_at_least") for u in used),
+    }
 
 
 def _limits(parts: Sequence[Part]) -> list[str]:

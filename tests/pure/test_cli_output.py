@@ -3,6 +3,7 @@ from __future__ import annotations
 import ctypes
 import locale
 import re
+from dataclasses import replace
 
 import click
 import pytest
@@ -84,7 +85,7 @@ def test_the_middle_of_a_path_goes_first() -> None:
 
 
 def test_the_line_of_a_recording_fits_the_terminal() -> None:
-    status = Status(3, 1_234_567, 12_345_678, 9, 0, 0.01, 0.02)
+    status = Status(3, 1_234_567, 12_345_678, 9, 0, 0.01, 0.02, at_least=False)
     whole = click.unstyle(status_line(status, 1000))
     assert whole.endswith("  1,234,567 switches/s  probes 2.0%, recorder 1.0% of a CPU")
     for columns in (20, 40, 80, len(whole) + 1):
@@ -94,6 +95,8 @@ def test_the_line_of_a_recording_fits_the_terminal() -> None:
     assert line == whole
     # On the narrowest screens, as one of several of tmux, what was lost stays.
     assert click.unstyle(status_line(status, 40)) == "    3 s  12,345,678 waits kept  9 lost"
+    filtered = click.unstyle(status_line(replace(status, at_least=True), 1000))
+    assert filtered.endswith("  probes at least 2.0%, recorder 1.0% of a CPU")
 
 
 @pytest.mark.parametrize(

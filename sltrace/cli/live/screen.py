@@ -99,11 +99,13 @@ def _title(feed: Feed, state: State) -> Text:
     overhead = meta.get("overhead") or {}
     wall = overhead.get("wall_ns") or 1
     used = (overhead.get("probe_ns", 0) + overhead.get("recorder_cpu_ns", 0)) / wall
+    least = "at least " if overhead.get("probe_ns_at_least") else ""
     host = output.text(meta.get("host") or "")
     paused = "  PAUSED" if state.paused else ""
     seconds = max(0, feed.last_s - feed.first_s)
     return Text(
-        f"sltrace top  {host}  {seconds} s  recording takes {used:.1%} of a CPU{paused}", "title"
+        f"sltrace top  {host}  {seconds} s  recording takes {least}{used:.1%} of a CPU{paused}",
+        "title",
     )
 
 
