@@ -134,7 +134,7 @@ static __always_inline void on_migrate(struct task_struct *t, u32 cpu, u32 to_cp
 		return;
 	}
 	now = now_ns();
-	held = throttled_since_mark(s, t);
+	held = throttled_since_mark(s, t, now);
 	if (here && !CFG(histogram_only))
 		blame_unless_held(s, here, cpu, task_cpu(t), held, now);
 	s->culprit_flags |= MIGRATED_QUEUED;
@@ -245,7 +245,7 @@ static __always_inline void switch_in(struct cpu_state *c, struct task_struct *n
 		return;
 
 	runq_ns = now - start;
-	held = throttled_since_mark(s, next);
+	held = throttled_since_mark(s, next, now);
 	throttled_ns = s->throttled_ns + held;
 	if (throttled_ns > runq_ns)
 		throttled_ns = runq_ns;

@@ -33,11 +33,14 @@ static __always_inline void mark_throttle(struct task_state *s, struct task_stru
  * How long the quota was used up since then. A task that waits may be moved to another cgroup, or
  * cease to be real-time: the clock is then another one, and says nothing of this wait.
  */
-static __always_inline u64 throttled_since_mark(const struct task_state *s, struct task_struct *t)
+static __always_inline u64 throttled_since_mark(const struct task_state *s, struct task_struct *t,
+						u64 now)
 {
 	if (s->quota_of != quota_group(t))
 		return 0;
-	return at_least_zero(throttle_clock(t) - s->throttle_mark);
+	/* The mark of a queue that it was moved to may be of that clock's last tick. */
+	return least(at_least_zero(throttle_clock(t) - s->throttle_mark),
+		     at_least_zero(now - s->queued_ns));
 }
 
 static __always_inline void start_queueing(struct task_state *s, struct task_struct *t, u64 now)

@@ -128,6 +128,18 @@ def test_a_quota_clock_that_is_ahead_is_cut_to_the_wait() -> None:
     assert machine.histogram(0)[0].sum() == 2
 
 
+def test_a_quota_clock_that_stood_still_says_nothing_of_the_time_before_a_move() -> None:
+    """That of an idle CPU is read as of its last tick, and jumps once the quota is there again."""
+    machine, kernel, _, two = two_tasks()
+    kernel.wake(two, 0, 0, 5)
+    kernel.tick(60)
+    kernel.migrate(two, 1)
+    kernel.throttle(1, 40)
+    two.struct.throttle_clock[1] += 70
+    kernel.switch(1, two, "block")
+    assert last(machine, "runq_ns", "throttled_ns") == (100, 40)
+
+
 @pytest.mark.parametrize("migrates", [False, True])
 def test_another_quotas_clock_says_nothing_of_a_wait(migrates: bool) -> None:
     """A task that waits is moved to a cgroup whose quota was used up in former days."""
