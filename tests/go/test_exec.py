@@ -175,19 +175,19 @@ def test_a_service_whose_file_is_replaced_or_removed_is_recorded_on(tmp_path: Pa
     with witness(copy=replaced) as one, witness(copy=removed) as other:
         options = ("--pid", one.pid, "--pid", other.pid, "--go-level", 0)
         with recorder(tmp_path / "r.slt", *options) as recording:
-            time.sleep(0.5)
+            wait_for_targets(tmp_path / "r.slt", 2)
             shutil.copyfile("/bin/cat", tmp_path / "new")
             (tmp_path / "new").replace(replaced)
             removed.unlink()
+            gone_ns = time.monotonic_ns()
             # The memory of all goroutines is looked at once a second.
-            time.sleep(2.5)
-            end_ns = time.monotonic_ns()
+            time.sleep(3)
     found = {t["pid"]: t for t in targets(recording.trace)}
     assert set(found) == {one.pid, other.pid}
     for pid, target in found.items():
         assert (target["level"], target["why"], target["until_ns"]) == (0, "", None)
         read = column(recording.trace, f"SELECT max(ns) FROM gauges WHERE pid = {pid}")
-        assert read[0] > end_ns - SECOND
+        assert read[0] > gone_ns + SECOND
 
 
 def wait_for_targets(path: Path, count: int) -> None:
