@@ -64,7 +64,8 @@ static __always_inline u64 task_exec_ns(struct task_struct *t)
 	return READ_FIELD(u64, t->kernel, task_struct_se_sum_exec_runtime);
 }
 
-#ifdef OFFSET_rq_nr_switches
+#if defined(OFFSET_rq_nr_switches) && defined(OFFSET_cfs_rq_rq) &&                                 \
+    defined(OFFSET_task_struct_se_cfs_rq)
 static __always_inline void count_switch(struct task_struct *prev, struct task_struct *next,
 					 u32 cpu)
 {
@@ -78,8 +79,8 @@ static __always_inline u64 switches_of_queue(struct task_struct *t)
 }
 #else
 /*
- * struct rq is in no header: without BTF a lost switch shows only in that somebody else than the
- * task last switched in is switched out.
+ * struct rq is in no header: without BTF, or groups of the fair class, a lost switch shows only in
+ * that somebody else than the task last switched in is switched out.
  */
 struct switch_count {
 	u64 number;

@@ -312,7 +312,7 @@ _HINTS = {
     errno.EPERM: "run as root (sudo sltrace record ...); sltrace doctor says what is missing",
     errno.EMFILE: MORE_FILES,
     errno.ENFILE: MORE_FILES,
-    errno.ENOMEM: "free some memory, or record with smaller buffers: --buffer 1M",
+    errno.ENOMEM: "free some memory, or record with smaller buffers: --buffer 64k",
     errno.ENOENT: "this kernel has no such tracepoint; sltrace doctor says what it lacks",
 }
 

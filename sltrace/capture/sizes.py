@@ -46,9 +46,11 @@ def _usual_records(cpus: int) -> int:
 def _affordable(cpus: int, wanted: int) -> int:
     """The bytes that are wanted of each CPU; in all they may be a quarter of the memory."""
     if (most := _memory() // 4 // cpus) < wanted:
+        asked, left = (wanted >> 10, most >> 10) if most < 1 << 20 else (wanted >> 20, most >> 20)
+        unit = "K" if most < 1 << 20 else "M"
         raise UsageError(
-            f"--buffer: {cpus} rings of {wanted >> 20} MiB are more than a quarter of the memory",
-            f"give at most {most >> 20}M",
+            f"--buffer: {cpus} rings of {asked} {unit}iB are more than a quarter of the memory",
+            f"give at most {left}{unit}",
         )
     return wanted
 

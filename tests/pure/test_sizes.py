@@ -58,6 +58,9 @@ def test_rings_that_the_machine_cannot_spare_are_refused() -> None:
     with pytest.raises(UsageError, match=message):
         sizes.ring_bytes(64, 32 * MIB)
     assert sizes.ring_records(64, RECORD, 16 * MIB) == 1 << 16
+    message = "8192 rings of 1024 KiB are more than a quarter of the memory; give at most 128K"
+    with pytest.raises(UsageError, match=message):
+        sizes.ring_bytes(8192, MIB)
 
 
 def test_threads_that_end_meanwhile_are_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
