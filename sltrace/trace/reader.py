@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sltrace.errors import TraceError
+from sltrace.plural import counted
 from sltrace.trace import notes
 from sltrace.trace.database import connect, rows_of, unreadable_name
 from sltrace.trace.folder import is_locked
@@ -187,6 +188,8 @@ class Trace:
         self._listed[table] = segments, columns
         if table == "waits" and not segments and len(self.damage) > known:
             raise self.damaged(f"none of its waits can be read, as {self.damage[known]}")
+        if missing := self._missing(table):
+            self.damage.append(f"{table}/ lacks {counted(missing, 'segment')}: a copy in part?")
 
     def _folder(self, table: str) -> tuple[int, int] | None:
         """Which folder a table's is: a recorder that ends puts another in its place (compact)."""
@@ -235,6 +238,14 @@ class Trace:
             self.damage.append(f"{table}/{segment.name} is damaged: {_first_line(err)}")
             return False
         return True
+
+    def _missing(self, table: str) -> int:
+        """How many segments of a table are not there, of those that its recorder had written."""
+        counts = self.meta.get("segments")
+        count = counts.get(table) if isinstance(counts, dict) else None
+        if not isinstance(count, int) or not self.meta.get("finished"):
+            return 0
+        return max(count - len([*(self.path / table).glob("*.parquet")]), 0)
 
     def _sound_segments(self, table: str) -> tuple[list[Path], set[str]]:
         """Segments whose footer can be read and fits the schema, and the columns they share."""

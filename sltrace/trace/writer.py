@@ -129,8 +129,9 @@ class TraceWriter:
         self._write_meta()
 
     def close(self) -> None:
-        """Marks the trace as finished."""
-        self.update_meta(finished=True)
+        """Marks the trace as finished, and says of how many segments it is."""
+        counts = {t: len([*(self.path / t).glob("*.parquet")]) for t in self._segments}
+        self.update_meta(finished=True, segments={t: n for t, n in counts.items() if n})
         self.folder.close()
 
     def cut_short(self) -> None:

@@ -230,6 +230,12 @@ def test_a_copy_without_the_waits_passes_nothing(tmp_path: Path) -> None:
     assert verdict(Trace.open(path), "p99(runq) < 5s") == "pass"
     shutil.rmtree(path / "waits")
     assert verdict(Trace.open(path), "p99(runq) < 5s") == "unknown"
+    assert "cannot be read" in figure(Trace.open(path), "count(runq)").why
+    # Of an older sltrace, which did not say how many segments there are.
+    meta = json.loads((path / "meta.json").read_text())
+    del meta["segments"]
+    (path / "meta.json").write_text(json.dumps(meta))
+    assert verdict(Trace.open(path), "p99(runq) < 5s") == "unknown"
     assert "are not in the trace" in figure(Trace.open(path), "count(runq)").why
     # Where nothing waited at all, every rule is about nothing.
     shutil.rmtree(path / "histogram_sums")

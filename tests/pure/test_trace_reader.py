@@ -52,6 +52,27 @@ def test_other_tools_read_it(path: Path) -> None:
     assert Trace.open(path).connection.execute(query, [files]).fetchone() == (wanted,)
 
 
+def test_a_copy_in_part_says_so(tmp_path: Path) -> None:
+    rows = Trace.open(make_trace(tmp_path, [{"wait_ns": 1}])).table("waits")
+    writer = TraceWriter.create(tmp_path / "whole.slt", META)
+    for _ in range(5):
+        writer.append("waits", rows)
+    assert not Trace.open(writer.path).damage
+    writer.close()
+    assert not Trace.open(writer.path).damage
+    for segment in sorted((writer.path / "waits").iterdir())[2:]:
+        segment.unlink()
+    trace = Trace.open(writer.path)
+    assert trace.damage == ["waits/ lacks 3 segments: a copy in part?"]
+    assert stat(trace).losses.sentence == "1 part of the trace cannot be read"
+    (outcome,) = check(trace, [parse_rule("count(runq) < 3")]).outcomes
+    assert outcome.verdict == "unknown"
+    for strange in ({"waits": "x"}, {"waits": -1}, [5], None, {"waits": True}):
+        trace.meta["segments"] = strange
+        (writer.path / "meta.json").write_text(json.dumps(trace.meta))
+        assert not Trace.open(writer.path).damage
+
+
 @pytest.mark.parametrize(
     ("name", "taken_for"),
     [
