@@ -14,6 +14,20 @@ LAST_OF_GROUP = "arg_max(quota, quota_seen_ns) AS quota, coalesce(max(quotas), 0
 """The same of a group of waits WITH_QUOTAS: NULL and 0 where there is none."""
 
 
+def longest_held_by(condition: str) -> str:
+    """A query of processes: `whose` quota each waited for longest, and that LAST_OF_GROUP.
+
+    Args:
+        condition: Which throttled waits to look at: SQL over columns of waits.
+    """
+    return (
+        "SELECT pid, coalesce(culprit_cgroup, cgroup) AS whose, "
+        f"{LAST_OF_GROUP} FROM waits {WITH_QUOTAS} "
+        f"WHERE kind = 'throttled' AND {condition} GROUP BY pid, whose "
+        "QUALIFY row_number() OVER (PARTITION BY pid ORDER BY sum(wait_ns) DESC, whose) = 1"
+    )
+
+
 def cpus(quota_us: int, period_us: int) -> float:
     """How many CPUs a quota is worth."""
     return quota_us / period_us

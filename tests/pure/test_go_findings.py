@@ -192,6 +192,22 @@ def test_the_quota_that_is_named_is_the_one_that_held_last(tmp_path: Path) -> No
     assert "because of the CPU quota (2 CPUs for 2 Ps)" in found.sentence
 
 
+def test_of_several_quotas_the_one_that_was_waited_for_longest_is_named(tmp_path: Path) -> None:
+    wait = {"kind": "throttled", "pid": PID, "held_p": 0, "end_ns": 8 * SECOND, "cgroup": "/pod/c"}
+    above = {"culprit_cgroup": "/pod", "culprit_cgroup_id": 2}
+    waits = [wait | {"wait_ns": 6 * SECOND}, *[wait | above | {"wait_ns": SECOND // 10}] * 2]
+    cgroups = [
+        {"cgroup_id": number, "quota_us": us, "period_us": 100_000, "seen_ns": number}
+        for number, us in ((1, 50_000), (2, 400_000))
+    ]
+    gauges = [{"ns": SECOND, "pid": PID, "name": "gomaxprocs", "value": 2.0}]
+    targets = [{"runtime": "go", "pid": PID, "level": 0, "from_ns": 0}]
+    path = make_trace(tmp_path, waits, gauges=gauges, targets=targets, cgroups=cgroups)
+    (found,) = lost_p(Trace.open(path))
+    assert "because of the CPU quota (0.5 CPUs for 2 Ps)" in found.sentence
+    assert found.evidence["quota_cpus"] == 0.5
+
+
 def _lost(tmp_path: Path, gomaxprocs: list[float], target: dict[str, Any]) -> list[Any]:
     """Of a recording of 10 s, 1 s of a thread that held a P, from before its beginning on."""
     wait = {"kind": "runq_preempt", "pid": PID, "held_p": 0, "wait_ns": SECOND}

@@ -132,6 +132,20 @@ def test_the_quota_that_is_named_is_the_one_that_held_last(tmp_path: Path) -> No
     assert (quota.quota_us, quota.period_us, quota.quotas) == (20_000, 50_000, 2)
 
 
+def test_of_several_quotas_the_one_that_was_waited_for_longest_is_named(tmp_path: Path) -> None:
+    target = {"runtime": "python", "pid": PID, "level": 1, "from_ns": 0}
+    throttled = {"kind": "throttled", "pid": PID, "cgroup": "/pod/c"}
+    above = {"culprit_cgroup": "/pod", "culprit_cgroup_id": 2, "wait_ns": SECOND // 2}
+    waits = [throttled | {"wait_ns": 8 * SECOND}, *[throttled | above] * 2]
+    cgroups = [
+        {"cgroup_id": number, "quota_us": us, "period_us": 100_000, "seen_ns": number}
+        for number, us in ((1, 50_000), (2, 400_000))
+    ]
+    made = make_trace(tmp_path, waits, targets=[target], cgroups=cgroups)
+    (finding,) = python_report(Trace.open(made)).findings
+    assert "the CPU quota of /pod/c (0.50 CPUs) was used up: 0.9 of 1" in finding.sentence
+
+
 def test_of_hundreds_of_processes_some_are_shown(tmp_path: Path) -> None:
     targets = [
         {"pid": pid, "runtime": "python", "version": "3.12.1", "level": 1, "from_ns": 0}

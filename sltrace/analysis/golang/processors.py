@@ -8,7 +8,7 @@ from sltrace.analysis.finding import Name
 from sltrace.analysis.golang.finding import Finding
 from sltrace.analysis.golang.sites import UNKNOWN, sites
 from sltrace.analysis.meta import clock_ns, lived_ns
-from sltrace.analysis.quotas import LAST_OF_GROUP, WITH_QUOTAS, at_last, cpus
+from sltrace.analysis.quotas import at_last, cpus, longest_held_by
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
@@ -106,7 +106,7 @@ def lost_p(trace: Trace) -> list[Finding]:
     origin = clock_ns(trace, "start_ns")
     rows = trace.sql(
         f"""
-        WITH ps AS (
+        WITH held AS ({longest_held_by("held_p IS NOT NULL")}), ps AS (
           SELECT pid, avg(value) AS ps, min(value) <> max(value) AS varied
           FROM gauges WHERE name = 'gomaxprocs' GROUP BY pid HAVING ps > 0
         )
@@ -119,8 +119,8 @@ def lost_p(trace: Trace) -> list[Finding]:
             0)::BIGINT AS own,
           mode(culprit_comm) FILTER (WHERE kind <> 'throttled'
             AND culprit_pid IS DISTINCT FROM w.pid) AS culprit,
-          {LAST_OF_GROUP}
-        FROM waits w JOIN ps ON w.pid = ps.pid {WITH_QUOTAS}
+          any_value(quota) AS quota, coalesce(any_value(quotas), 0) AS quotas
+        FROM waits w JOIN ps ON w.pid = ps.pid LEFT JOIN held ON held.pid = w.pid
         WHERE held_p IS NOT NULL AND kind IN ('runq_preempt', 'throttled') GROUP BY w.pid
         """
     ).to_pylist()

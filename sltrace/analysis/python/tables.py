@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sltrace.analysis.quotas import LAST_OF_GROUP, WITH_QUOTAS
+from sltrace.analysis.quotas import longest_held_by
 
 if TYPE_CHECKING:
     from sltrace.trace.reader import Trace
@@ -180,8 +180,8 @@ class Quota:
     """A process that ran out of CPU quota.
 
     Attributes:
-        cgroup: Whose quota it was: its own cgroup's, or that of one above it.
-        quota_us: The last one, in each `period_us`; None if unknown.
+        cgroup: Whose quota it waited for longest: its own cgroup's, or that of one above it.
+        quota_us: The last one of that, in each `period_us`; None if unknown.
         quotas: How many different ones there were.
     """
 
@@ -315,13 +315,14 @@ def quotas(trace: Trace) -> list[Quota]:
     """Python processes that waited for CPU quota."""
     rows = trace.sql(
         f"""
-        SELECT pid, cgroup, threads, waited_ns, quota.quota_us, quota.period_us, quotas FROM (
-          SELECT pid, coalesce(mode(coalesce(culprit_cgroup, cgroup)), '') AS cgroup,
-            count(DISTINCT tid) AS threads,
-            sum(wait_ns)::BIGINT AS waited_ns, {LAST_OF_GROUP}
-          FROM waits {WITH_QUOTAS}
-          WHERE kind = 'throttled' AND {_OF_PYTHON} GROUP BY pid
-        ) ORDER BY waited_ns DESC, pid
+        WITH waited AS (
+          SELECT pid, count(DISTINCT tid) AS threads, sum(wait_ns)::BIGINT AS waited_ns
+          FROM waits WHERE kind = 'throttled' AND {_OF_PYTHON} GROUP BY pid
+        )
+        SELECT pid, coalesce(whose, '') AS cgroup, threads, waited_ns, quota.quota_us,
+          quota.period_us, quotas
+        FROM waited JOIN ({longest_held_by(_OF_PYTHON)}) USING (pid)
+        ORDER BY waited_ns DESC, pid
         """
     )
     return [Quota(**r) for r in rows.to_pylist()]
