@@ -192,6 +192,41 @@ def test_the_quota_that_is_named_is_the_one_that_held_last(tmp_path: Path) -> No
     assert "because of the CPU quota (2 CPUs for 2 Ps)" in found.sentence
 
 
+def test_each_cause_has_its_own_share_and_is_named_beyond_its_own_threshold(
+    tmp_path: Path,
+) -> None:
+    """Of one P for 10 s, 2 % and 20 % are too much."""
+    wait = {"pid": PID, "held_p": 0, "end_ns": 8 * SECOND}
+    quota = wait | {"kind": "throttled"}
+    batch = wait | {"kind": "runq_preempt", "culprit_pid": 9, "culprit_comm": "batch"}
+    gauges = [{"ns": SECOND, "pid": PID, "name": "gomaxprocs", "value": 1.0}]
+    targets = [{"runtime": "go", "pid": PID, "level": 0, "from_ns": 0}]
+
+    def said(quota_ns: int, batch_ns: int) -> str:
+        waits = [quota | {"wait_ns": quota_ns}, batch | {"wait_ns": batch_ns}]
+        path = make_trace(tmp_path, waits, gauges=gauges, targets=targets)
+        (found,) = lost_p(Trace.open(path))
+        return str(found.sentence.partition("off the CPU for ")[2].partition(";")[0])
+
+    by_quota = "of the Ps' time because of the CPU quota"
+    by_batch = "of the Ps' time because of other tasks, most of all batch"
+    assert said(SECOND // 5, 4 * SECOND) == f"2% {by_quota} and 40% {by_batch}"
+    assert said(SECOND // 10, 4 * SECOND) == f"40% {by_batch}"
+    assert said(SECOND // 5, SECOND) == f"2% {by_quota}"
+
+
+def test_the_task_that_is_named_was_waited_for_longest_and_not_most_often(tmp_path: Path) -> None:
+    wait = {"kind": "runq_preempt", "pid": PID, "held_p": 0, "end_ns": 8 * SECOND}
+    batch = wait | {"culprit_pid": 9, "culprit_comm": "batch", "wait_ns": 4 * SECOND}
+    short = wait | {"culprit_pid": 8, "culprit_comm": "kworker/0:1", "wait_ns": 1000}
+    gauges = [{"ns": SECOND, "pid": PID, "name": "gomaxprocs", "value": 1.0}]
+    targets = [{"runtime": "go", "pid": PID, "level": 0, "from_ns": 0}]
+    path = make_trace(tmp_path, [batch, *[short] * 50], gauges=gauges, targets=targets)
+    (found,) = lost_p(Trace.open(path))
+    assert "because of other tasks, most of all batch;" in found.sentence
+    assert found.evidence["culprit"] == "batch"
+
+
 def test_of_several_quotas_the_one_that_was_waited_for_longest_is_named(tmp_path: Path) -> None:
     wait = {"kind": "throttled", "pid": PID, "held_p": 0, "end_ns": 8 * SECOND, "cgroup": "/pod/c"}
     above = {"culprit_cgroup": "/pod", "culprit_cgroup_id": 2}

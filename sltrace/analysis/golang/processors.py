@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from sltrace.analysis.finding import Name
 from sltrace.analysis.golang.finding import Finding
@@ -109,38 +110,43 @@ def lost_p(trace: Trace) -> list[Finding]:
         WITH held AS ({longest_held_by("held_p IS NOT NULL")}), ps AS (
           SELECT pid, avg(value) AS ps, min(value) <> max(value) AS varied
           FROM gauges WHERE name = 'gomaxprocs' GROUP BY pid HAVING ps > 0
+        ), lost AS (
+          SELECT *, kind = 'throttled' AS by_quota,
+            NOT by_quota AND culprit_pid IS NOT DISTINCT FROM pid AS by_own
+          FROM waits WHERE held_p IS NOT NULL AND kind IN ('runq_preempt', 'throttled')
+        ), others AS (
+          SELECT pid, culprit_comm AS culprit FROM lost
+          WHERE NOT by_quota AND NOT by_own AND culprit_comm IS NOT NULL
+          GROUP BY pid, culprit_comm
+          QUALIFY row_number() OVER (PARTITION BY pid ORDER BY sum(wait_ns) DESC, culprit) = 1
         )
-        SELECT w.pid, any_value(ps.ps) AS ps, any_value(varied) AS varied,
+        SELECT lost.pid, any_value(ps) AS ps, any_value(varied) AS varied,
           min(end_ns - wait_ns) AS first, max(end_ns) AS last,
-          coalesce(sum(wait_ns) FILTER (WHERE kind = 'throttled'), 0)::BIGINT AS throttled,
-          coalesce(sum(wait_ns) FILTER (WHERE kind <> 'throttled'), 0)::BIGINT AS preempted,
+          coalesce(sum(wait_ns) FILTER (by_quota), 0)::BIGINT AS throttled,
+          coalesce(sum(wait_ns) FILTER (NOT by_quota), 0)::BIGINT AS preempted,
           coalesce(sum(wait_ns::HUGEINT * queued), 0)::DOUBLE AS behind,
-          coalesce(sum(wait_ns) FILTER (WHERE kind <> 'throttled' AND culprit_pid = w.pid),
-            0)::BIGINT AS own,
-          mode(culprit_comm) FILTER (WHERE kind <> 'throttled'
-            AND culprit_pid IS DISTINCT FROM w.pid) AS culprit,
+          coalesce(sum(wait_ns) FILTER (by_own), 0)::BIGINT AS own,
+          any_value(culprit) AS culprit,
           any_value(quota) AS quota, coalesce(any_value(quotas), 0) AS quotas
-        FROM waits w JOIN ps ON w.pid = ps.pid LEFT JOIN held ON held.pid = w.pid
-        WHERE held_p IS NOT NULL AND kind IN ('runq_preempt', 'throttled') GROUP BY w.pid
+        FROM lost JOIN ps USING (pid) LEFT JOIN held USING (pid) LEFT JOIN others USING (pid)
+        GROUP BY lost.pid
         """
     ).to_pylist()
     found = []
     for row in rows:
         available = lived_ns(trace, row["pid"]) * row["ps"]
-        by_quota, by_others = row["throttled"] / available, row["preempted"] / available
-        if by_quota < QUOTA_SHARE and by_others < LOST_SHARE:
-            continue
         quota = cpus(**row["quota"]) if row["quota"] else None
-        ps = f"{row['ps']:.3g} Ps" + " on average" * row["varied"]
-        why = (
-            f"the CPU quota ({at_last(row['quotas'])}{quota:g} CPUs for {ps})"
-            if by_quota >= QUOTA_SHARE and quota
-            else "the CPU quota"
-            if by_quota >= QUOTA_SHARE
-            else "its own other threads, which are more than there were CPUs for"
-            if 2 * row["own"] > row["preempted"]
-            else f"other tasks, most of all {row['culprit']}"
-        )
+        shares = {
+            _by_quota(row, quota): (row["throttled"] / available, QUOTA_SHARE),
+            _by_others(row): (row["preempted"] / available, LOST_SHARE),
+        }
+        beyond = [
+            f"{share:.0%} of the Ps' time because of {why}"
+            for why, (share, threshold) in shares.items()
+            if share >= threshold
+        ]
+        if not beyond:
+            continue
         found.append(
             Finding(
                 Name.LOST_P,
@@ -148,9 +154,8 @@ def lost_p(trace: Trace) -> list[Finding]:
                 max(row["first"] - origin, 0),
                 row["last"] - origin,
                 f"below {QUOTA_SHARE:.0%} of the Ps' time to the quota, {LOST_SHARE:.0%} to others",
-                f"threads that held a P were off the CPU for {by_quota + by_others:.0%} of the "
-                f"Ps' time because of {why}; at most {row['behind'] / 1e9:.2f} goroutine-seconds "
-                "were queued behind them",
+                f"threads that held a P were off the CPU for {' and '.join(beyond)}; at most "
+                f"{row['behind'] / 1e9:.2f} goroutine-seconds were queued behind them",
                 {
                     "throttled_ns": row["throttled"],
                     "preempted_ns": row["preempted"],
@@ -162,6 +167,19 @@ def lost_p(trace: Trace) -> list[Finding]:
             )
         )
     return found
+
+
+def _by_quota(row: Mapping[str, Any], quota: float | None) -> str:
+    if not quota:
+        return "the CPU quota"
+    ps = f"{row['ps']:.3g} Ps" + " on average" * row["varied"]
+    return f"the CPU quota ({at_last(row['quotas'])}{quota:g} CPUs for {ps})"
+
+
+def _by_others(row: Mapping[str, Any]) -> str:
+    if 2 * row["own"] > row["preempted"]:
+        return "its own other threads, which are more than there were CPUs for"
+    return f"other tasks, most of all {row['culprit']}" if row["culprit"] else "other tasks"
 
 
 def backlog(trace: Trace) -> list[Finding]:
