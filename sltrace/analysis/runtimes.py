@@ -6,9 +6,12 @@ The findings, with their thresholds and evidence, are those of `sltrace go` and 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from sltrace.analysis.finding import Finding, Name
+from sltrace.analysis.meta import clock_ns
 from sltrace.model import Kind
 
 if TYPE_CHECKING:
@@ -70,24 +73,29 @@ Its quota is not among them: that is found by cgroup, of all processes alike.
 
 def go(trace: Trace, wall_ns: int) -> list[Finding]:
     """What the Go processes suffer from; nothing where there are none."""
-    if not (names := _processes(trace, "go")):
+    if not (looked_into := _processes(trace, "go")):
         return []
     from sltrace.analysis.golang.findings import findings
 
-    return _sorted(_of_go(f, names, wall_ns) for f in findings(trace))
+    origin = clock_ns(trace, "start_ns")
+    return _sorted(
+        _of_go(f, _name(looked_into, f.pid, f.end_ns + origin), wall_ns) for f in findings(trace)
+    )
 
 
 def python(trace: Trace, wall_ns: int) -> list[Finding]:
     """What the Python processes suffer from; nothing where there are none."""
-    if not (names := _processes(trace, "python")):
+    if not (looked_into := _processes(trace, "python")):
         return []
     from sltrace.analysis.python.report import python_report
 
     found = python_report(trace).findings
-    return _sorted(_of_python(f, names, wall_ns) for f in found if f.name in _PYTHON)
+    return _sorted(
+        _of_python(f, _name(looked_into, f.pid), wall_ns) for f in found if f.name in _PYTHON
+    )
 
 
-def _of_go(found: GoFinding, names: Mapping[int, str], wall_ns: int) -> Finding:
+def _of_go(found: GoFinding, whose: str, wall_ns: int) -> Finding:
     advice, kinds = _GO[found.name]
     numbers = {
         k: v
@@ -97,7 +105,7 @@ def _of_go(found: GoFinding, names: Mapping[int, str], wall_ns: int) -> Finding:
     return Finding(
         name=found.name,
         lost=_lost_ns(found.evidence) / wall_ns,
-        sentence=f"{names.get(found.pid, found.pid)}: {found.sentence[:_LONGEST]}.",
+        sentence=f"{whose}: {found.sentence[:_LONGEST]}.",
         advice=f"{advice} {_ALL_OF_GO}",
         numbers={"pid": found.pid, **numbers},
         values={"pid": (found.pid,), **({"kind": kinds} if kinds else {})},
@@ -115,27 +123,37 @@ def _lost_ns(evidence: Mapping[str, Any]) -> float:
     return float(evidence.get("throttled_ns", 0) + evidence.get("preempted_ns", 0))
 
 
-def _of_python(found: PythonFinding, names: Mapping[int, str], wall_ns: int) -> Finding:
+def _of_python(found: PythonFinding, whose: str, wall_ns: int) -> Finding:
     kinds = _PYTHON[found.name]
     # Threads waiting on average, or a share of the recording; of a blocked loop its longest sleep.
     lost = found.value / wall_ns if found.is_time else found.value
     return Finding(
         name=found.name,
         lost=lost,
-        sentence=f"{names.get(found.pid, found.pid)}: {found.sentence[:_LONGEST]}.",
+        sentence=f"{whose}: {found.sentence[:_LONGEST]}.",
         advice=f"{found.advice[0].upper()}{found.advice[1:]}. {_ALL_OF_PYTHON}",
         numbers={"pid": found.pid, "value": found.value, "threshold": found.threshold},
         values={"pid": (found.pid,), **({"kind": kinds} if kinds else {})},
     )
 
 
-def _processes(trace: Trace, runtime: str) -> dict[int, str]:
-    """Processes of a runtime that were looked into, as `name (pid)`."""
+def _processes(trace: Trace, runtime: str) -> dict[int, list[dict[str, Any]]]:
+    """Processes of a runtime that were looked into, with each program that they were."""
     rows = trace.sql(
-        "SELECT pid, any_value(exe) AS exe FROM targets WHERE runtime = ? GROUP BY pid", [runtime]
+        "SELECT pid, exe, until_ns FROM targets WHERE runtime = ? "
+        "ORDER BY pid, from_ns NULLS FIRST, until_ns NULLS LAST",
+        [runtime],
     ).to_pylist()
-    names = {r["pid"]: (r["exe"] or "").rpartition("/")[2][:80] for r in rows}
-    return {pid: f"{name} ({pid})" if name else f"process {pid}" for pid, name in names.items()}
+    return {pid: list(each) for pid, each in groupby(rows, itemgetter("pid"))}
+
+
+def _name(looked_into: Mapping[int, list[dict[str, Any]]], pid: int, ns: int | None = None) -> str:
+    """A process as `name (pid)`, by the program that it was at a moment; else by the last."""
+    each = looked_into.get(pid, [])
+    then = [p for p in each if ns is not None and (p["until_ns"] is None or ns <= p["until_ns"])]
+    program = (then or each[-1:] or [{}])[0]
+    name = (program.get("exe") or "").rpartition("/")[2][:80]
+    return f"{name} ({pid})" if name else f"process {pid}"
 
 
 def _sorted(found: Iterator[Finding]) -> list[Finding]:

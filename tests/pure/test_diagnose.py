@@ -367,6 +367,23 @@ def test_what_a_runtime_suffers_from_is_found_with_the_rest(tmp_path: Path) -> N
     assert "deadline" in leak.advice
 
 
+def test_a_process_is_called_by_the_program_that_it_was_then(tmp_path: Path) -> None:
+    lost = {"kind": "runq_preempt", "held_p": 0, "pid": 50, "wait_ns": 2 * SECOND}
+    ps = {"pid": 50, "name": "gomaxprocs", "item": 0, "value": 1.0}
+    gil = {"kind": "gil", "pid": 60, "wait_ns": 8 * SECOND, "end_ns": 9 * SECOND}
+    first = {"from_ns": 0, "until_ns": 5 * SECOND, "exe": "/usr/bin/launcher"}
+    then = {"from_ns": 5 * SECOND}
+    for end, name in ((4, "launcher (50)"), (9, "svc (50)")):
+        result = of(
+            tmp_path,
+            [lost | {"end_ns": end * SECOND}, *[gil] * 2],
+            gauges=[ps | {"ns": end * SECOND}],
+            targets=[t | part for t in (GO, PYTHON) for part in (first, then)],
+        )
+        said = {f.name: f.sentence.partition(":")[0] for f in result.findings if "pid" in f.values}
+        assert said == {"lost_p": name, "gil_crowd": "py (60)"}
+
+
 def test_without_such_a_process_its_findings_are_not_looked_for(tmp_path: Path) -> None:
     gil = [{"kind": "gil", "pid": 60, "wait_ns": SECOND, "end_ns": 9 * SECOND}] * 20
     assert names(of(tmp_path, gil, samples=parked([0, 100, 200, 300]))) == []
