@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sltrace.analysis.bandwidth import HELD_BACK
 from sltrace.analysis.finding import LONG_NS, Finding, Name, cpu_times, name_of
 from sltrace.analysis.foremost import figures, foremost, waits_by
-from sltrace.analysis.meta import filters, min_latency_ns, node_of_cpu, recorded_sql
+from sltrace.analysis.meta import filters, hosts, min_latency_ns, node_of_cpu, recorded_sql
 from sltrace.analysis.quotas import LAST_OF_GROUP, WITH_QUOTAS, at_last, cpus
 from sltrace.durations import format_duration
 from sltrace.model import RUNQ_KINDS
@@ -36,7 +36,6 @@ MOVED_NODE = 0.1
 """The same for another NUMA node, which costs more: memory stays where it was."""
 
 _SECOND = 1_000_000_000
-_ROOT = "/"
 _ONE_PERCENT = 0.01
 """Share of the time from which on a culprit is named."""
 _RUNQ = f"kind IN {RUNQ_KINDS!r}"
@@ -67,10 +66,12 @@ def contention(trace: Trace) -> list[Finding]:
         """,
         [LONG_NS, CONTENTION],
     ).to_pylist()
-    return [_contention(row) for row in rows]
+    # Of a merged trace paths begin with the machine's name.
+    roots = frozenset(("/", *(f"{host}:/" for host in hosts(trace).values())))
+    return [_contention(row, roots) for row in rows]
 
 
-def _contention(row: Mapping[str, Any]) -> Finding:
+def _contention(row: Mapping[str, Any], roots: frozenset[str]) -> Finding:
     share = row["held"] / row["waited"]
     stands_out = share >= _ONE_PERCENT
     where = name_of(row["culprit_cgroup"])
@@ -90,7 +91,7 @@ def _contention(row: Mapping[str, Any]) -> Finding:
         name=Name.CONTENTION,
         lost=row["waited"] / row["wall"],
         sentence=f"{sentence}.",
-        advice=_way_out(row["cgroup"], row["culprit_cgroup"], name_of(row["culprit_comm"]))
+        advice=_way_out(row["cgroup"], row["culprit_cgroup"], name_of(row["culprit_comm"]), roots)
         if stands_out
         else "Nobody stands out: `sltrace blame TRACE --by comm` has all who ran meanwhile.",
         numbers=figures(row) | {"culprit_ns": row["held"]},
@@ -98,10 +99,10 @@ def _contention(row: Mapping[str, Any]) -> Finding:
     )
 
 
-def _way_out(victim: str | None, culprit: str | None, comm: str) -> str:
+def _way_out(victim: str | None, culprit: str | None, comm: str, roots: frozenset[str]) -> str:
     """What gets a cgroup its CPU, by whose threads ran; the root has no share to be changed."""
     waiting, other = name_of(victim), name_of(culprit)
-    if victim == culprit == _ROOT:
+    if victim == culprit and victim in roots:
         return (
             "There are more runnable threads than CPUs: run fewer, or put those that matter into a "
             "cgroup of their own with a larger share (cpu.weight)."
@@ -111,9 +112,9 @@ def _way_out(victim: str | None, culprit: str | None, comm: str) -> str:
             f"{waiting} has more runnable threads than it gets CPUs: run fewer, or give it more "
             "CPUs (cpuset, cpu.weight)."
         )
-    if culprit == _ROOT:
+    if culprit in roots:
         share = f"Put `{comm}` into a cgroup with a smaller share than {waiting} has (cpu.weight)"
-    elif victim == _ROOT:
+    elif victim in roots:
         share = f"Give {other} a smaller share (cpu.weight, CPU requests)"
     else:
         share = f"Give {waiting} a larger share than {other} (cpu.weight, CPU requests)"

@@ -14,6 +14,7 @@ from sltrace.analysis.diagnosis import Diagnosis, diagnose
 from sltrace.analysis.finding import Name
 from sltrace.analysis.runtimes import _GO, _PYTHON
 from sltrace.cli.diagnose import command
+from sltrace.model import PID_SPACE
 from sltrace.trace.reader import Trace
 from tests.pure.test_analysis_latency import random_waits
 from tests.support.programs import ROOT
@@ -96,6 +97,16 @@ def test_the_root_has_no_share_to_be_changed(tmp_path: Path) -> None:
     assert found.advice.startswith("Give /b a smaller share")
     (found,) = of(tmp_path, behind_hog(50, cgroup="/", culprit_cgroup="/")).findings
     assert found.advice.startswith("There are more runnable threads than CPUs")
+    merged = [{"host": f"web{i}", "pid_offset": i * PID_SPACE} for i in range(2)]
+    parts = [{**part, "start_ns": 0, "end_ns": 10 * SECOND} for part in merged]
+    for cgroup, culprit, advice in (
+        ("web0:/a", "web0:/", "Put `hog` into a cgroup with a smaller share than web0:/a"),
+        ("web0:/", "web0:/b", "Give web0:/b a smaller share"),
+        ("web1:/", "web1:/", "There are more runnable threads than CPUs"),
+    ):
+        waits = behind_hog(50, cgroup=cgroup, culprit_cgroup=culprit)
+        (found,) = of(tmp_path, waits, meta={"merged": parts}).findings
+        assert found.advice.startswith(advice)
 
 
 def test_advice_is_given_once(tmp_path: Path) -> None:
