@@ -211,15 +211,17 @@ def _between(times: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return found
 
 
-def recorded_ns_with(trace: Trace, pid: int) -> int:
+def recorded_ns_with(trace: Trace, pid: int, runtime: str) -> int:
     """How long the recordings were, together, in which a process was looked into; at least 1."""
-    held = [end - start for start, end in recordings_with(trace, pid)]
+    held = [end - start for start, end in recordings_with(trace, pid, runtime)]
     return max(sum(held) or recorded_ns(trace), 1)
 
 
-def recordings_with(trace: Trace, pid: int) -> list[tuple[int, int]]:
-    """Start and end of each recording in which a process was looked into."""
-    found = trace.sql("SELECT DISTINCT from_ns FROM targets WHERE pid = ?", [pid])
+def recordings_with(trace: Trace, pid: int, runtime: str) -> list[tuple[int, int]]:
+    """Start and end of each recording in which a process was looked into, as one of a runtime."""
+    found = trace.sql(
+        "SELECT DISTINCT from_ns FROM targets WHERE pid = ? AND runtime = ?", [pid, runtime]
+    )
     moments = found["from_ns"].to_pylist()
     parts = _recordings(trace, machines_of(trace, {"pid": (pid,)}))
     if not moments or None in moments:
@@ -227,22 +229,24 @@ def recordings_with(trace: Trace, pid: int) -> list[tuple[int, int]]:
     return sorted({p for p in (_recording_of(parts, ns) for ns in moments) if p is not None})
 
 
-def lived_ns(trace: Trace, pid: int) -> int:
+def lived_ns(trace: Trace, pid: int, runtime: str) -> int:
     """How long a process was looked into: those that are replaced live for a part of a recording.
+
+    By exec it may have been one of another runtime before, or be one later.
 
     A second at least, as any program waits for locks and collects while it starts; the whole
     recording where its rows of `targets` do not tell.
     """
-    whole, lived = recorded_ns_with(trace, pid), _known_life_ns(trace, pid)
+    whole, lived = recorded_ns_with(trace, pid, runtime), _known_life_ns(trace, pid, runtime)
     return min(max(lived, 1_000_000_000), whole) if lived else whole
 
 
-def _known_life_ns(trace: Trace, pid: int) -> int:
+def _known_life_ns(trace: Trace, pid: int, runtime: str) -> int:
     """0 where its rows of `targets` do not tell."""
     rows = trace.sql(
         "SELECT from_ns, until_ns FROM targets "
-        "WHERE pid = ? AND level IS NOT NULL AND from_ns IS NOT NULL",
-        [pid],
+        "WHERE pid = ? AND runtime = ? AND level IS NOT NULL AND from_ns IS NOT NULL",
+        [pid, runtime],
     ).to_pylist()
     parts, lived = _recordings(trace, machines_of(trace, {"pid": (pid,)})), 0
     for row in rows:

@@ -264,6 +264,18 @@ def test_time_of_ps_is_that_of_the_process(tmp_path: Path) -> None:
     assert (found.start_ns, found.end_ns) == (0, SECOND // 2)
 
 
+def test_time_in_which_it_was_of_another_runtime_is_none_of_its_ps(tmp_path: Path) -> None:
+    """It was Python for 2 s before: 0.15 s of the quota are 2 % of 7.5 s, and not of 9.5 s."""
+    wait = {"kind": "throttled", "pid": PID, "held_p": 0, "wait_ns": 3 * SECOND // 20}
+    gauges = [{"ns": 3 * SECOND, "pid": PID, "name": "gomaxprocs", "value": 1.0}]
+    go = {"runtime": "go", "pid": PID, "level": 0, "from_ns": 5 * SECOND // 2}
+    python = {"runtime": "python", "pid": PID, "level": 1, "from_ns": 0, "until_ns": 2 * SECOND}
+    for targets in ([go], [python, go]):
+        waits = [wait | {"end_ns": 8 * SECOND}]
+        path = make_trace(tmp_path, waits, gauges=gauges, targets=targets)
+        assert len(lost_p(Trace.open(path))) == 1
+
+
 def test_ps_are_as_many_as_there_were(tmp_path: Path) -> None:
     """The runtime changes GOMAXPROCS when the quota changes: most of the time there was one P."""
     target = {"from_ns": 0, "until_ns": 2 * SECOND}

@@ -32,7 +32,7 @@ def test_shares_of_a_process_are_of_the_recordings_it_is_in(tmp_path: Path) -> N
     assert python_report(merged).wall_ns == 20 * SECOND
     found = {f.pid: f.value for f in python_report(merged).findings}
     assert found == {7: 0.5, 7 + PID_SPACE: 0.5}
-    assert recorded_ns_with(merged, 1) == 20 * SECOND
+    assert recorded_ns_with(merged, 1, "python") == 20 * SECOND
 
 
 def test_shares_of_a_worker_are_of_its_life_in_each_recording(tmp_path: Path) -> None:
@@ -78,8 +78,8 @@ def test_a_process_found_before_its_part_began_is_of_that_part(tmp_path: Path) -
     merged = Trace.open(tmp_path / "m.slt")
     one, two = ((start, start + 10 * SECOND) for start in begins.values())
     for pid, held in ((7, [one]), (8, [two]), (9, [one, two])):
-        assert recordings_with(merged, pid) == held
-        assert recorded_ns_with(merged, pid) == len(held) * 10 * SECOND
+        assert recordings_with(merged, pid, "go") == held
+        assert recorded_ns_with(merged, pid, "go") == len(held) * 10 * SECOND
 
 
 def _merged_of_go(

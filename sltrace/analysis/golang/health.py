@@ -123,7 +123,7 @@ def _recordings(trace: Trace) -> tuple[list[int], list[int], list[int], list[int
     several = programs(trace)
     for pid in pids:
         joined: list[tuple[int, int]] = []
-        for start, end in recordings_with(trace, pid):
+        for start, end in recordings_with(trace, pid, "go"):
             if joined and start <= joined[-1][1]:
                 start, end = joined[-1][0], max(end, joined.pop()[1])
             joined.append((start, end))

@@ -134,7 +134,7 @@ def lost_p(trace: Trace) -> list[Finding]:
     ).to_pylist()
     found = []
     for row in rows:
-        available = lived_ns(trace, row["pid"]) * row["ps"]
+        available = lived_ns(trace, row["pid"], "go") * row["ps"]
         quota = cpus(**row["quota"]) if row["quota"] else None
         shares = {
             _by_quota(row, quota): (row["throttled"] / available, QUOTA_SHARE),

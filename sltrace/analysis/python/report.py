@@ -59,7 +59,7 @@ def python_report(trace: Trace, limit: int | None = 20) -> PythonReport:
     """Reads all of it; findings are of all threads, the lists of the first `limit`, or all."""
     gil, loops = tables.gil_threads(trace, _ALL), tables.loops(trace, _ALL)
     places = locks(trace, _ALL)
-    recorded = cache(partial(lived_ns, trace))
+    recorded = cache(partial(lived_ns, trace, runtime="python"))
     collectors, quotas = tables.collectors(trace), tables.quotas(trace)
     return PythonReport(
         wall_ns=max(recorded_ns(trace), 1),
