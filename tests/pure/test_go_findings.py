@@ -301,6 +301,29 @@ def test_of_many_stops_each_goroutine_is_held_against_its_own(tmp_path: Path) ->
     }
     trace = Trace.open(make_trace(tmp_path, pa.table(columns)))
     (found,) = amplification(trace)
-    assert found.evidence["waits"] == stops
+    assert found.evidence["waits"] == found.evidence["stops"] == stops
     assert found.evidence["pause_ns"] == pause_ns
     assert found.evidence["stood_still_ns"] == still_ns
+
+
+def test_stops_count_alike_however_many_goroutines_stand_still_in_them(tmp_path: Path) -> None:
+    def found(still: list[int]) -> list[float]:
+        """Of stops of 1 ms, in each of which so many of 8 goroutines stood still for 4 ms."""
+        stop = {"kind": "stw", "pid": PID, "wait_ns": 1_000_000}
+        locked = {"kind": "goroutine", "pid": PID, "flags": int(Flag.LOCKED_THREAD)}
+        waits = []
+        for number, count in enumerate(still, 1):
+            began = number * SECOND // 10
+            waits += [stop | {"end_ns": began + 1_000_000}]
+            for goroutine in range(8 if count else 1):
+                ns = 4_000_000 if goroutine < count else 1_000_000
+                waits += [locked | {"end_ns": began + ns, "wait_ns": ns}]
+        amplified = amplification(Trace.open(make_trace(tmp_path, waits)))
+        return [f.evidence["amplified"] for f in amplified]
+
+    assert found([8]) == []
+    assert found([8] * 7) == []
+    assert found([8] * 8) == [1.0]
+    # 8 of 15 goroutines stood still, in one stop of 8.
+    assert found([8] + [0] * 7) == []
+    assert found([8] * 2 + [0] * 6) == [0.25]

@@ -24,7 +24,7 @@ _SURE = 4.0
 """Standard deviations that are no chance."""
 AMPLIFIED, AMPLIFIED_BY_NS = 3.0, 500_000
 AMPLIFIED_SHARE = 0.25
-"""Of the stops: a goroutine has luck or not, half of them go on at once in the sick example."""
+"""A goroutine has luck or not: half of them go on at once in the sick example."""
 _STOPS_AT_LEAST = 8
 
 
@@ -104,7 +104,8 @@ def amplification(trace: Trace) -> list[Finding]:
 
     Each is held against the time from its own stop on: before, it ran, as while the kernel kept
     another one from stopping. A process's world is stopped once at a time, so that stop is the next
-    to end. Stops are counted, as one that the kernel made long outweighs many.
+    to end. All stops count alike: neither one that the kernel made long outweighs many, nor one in
+    which many goroutines stood still.
     """
     origin = clock_ns(trace, "start_ns")
     rows = trace.sql(
@@ -115,16 +116,22 @@ def amplification(trace: Trace) -> list[Finding]:
           SELECT pid, wait_ns, end_ns, end_ns - wait_ns AS began_ns, stack_runtime AS stack
           FROM waits WHERE kind = 'goroutine' AND flags & ? <> 0
         ), stopped AS (
-          SELECT g.pid, g.wait_ns AS still, s.end_ns, s.end_ns - g.began_ns AS pause, g.stack
+          SELECT g.pid, g.wait_ns AS still, s.end_ns, s.end_ns - g.began_ns AS pause, g.stack,
+            still >= ? * pause AND still - pause >= ? AS amplified
           FROM locked g ASOF JOIN stops s ON g.pid = s.pid AND g.began_ns < s.end_ns
           WHERE g.end_ns >= s.end_ns AND g.began_ns >= s.began_ns - 100000
+        ), each AS (
+          SELECT pid, count_if(amplified) / count(*) AS share FROM stopped GROUP BY pid, end_ns
+        ), sick AS (
+          SELECT pid, count(*) AS stops, avg(share) AS amplified FROM each GROUP BY pid
+          HAVING stops >= ? AND avg(share) >= ?
         )
         SELECT pid, min(end_ns) AS first, max(end_ns) AS last, count(*) AS n,
-          count_if(still >= ? * pause AND still - pause >= ?) / n AS amplified,
+          any_value(stops) AS stops, any_value(sick.amplified) AS amplified,
           median(still - pause) AS longer,
           quantile_disc(still / pause, [0.5, 0.9, 0.99]) AS factors,
           median(pause) AS pause, median(still) AS still, mode(stack) AS stack
-        FROM stopped GROUP BY pid HAVING n >= ? AND amplified >= ?
+        FROM stopped JOIN sick USING (pid) GROUP BY pid
         """,
         [
             int(Flag.LOCKED_THREAD),
@@ -141,15 +148,17 @@ def amplification(trace: Trace) -> list[Finding]:
             row["pid"],
             row["first"] - origin,
             row["last"] - origin,
-            f"{AMPLIFIED_SHARE:.0%} of the times {AMPLIFIED:.0f} times as long as the world was "
+            f"{AMPLIFIED_SHARE:.0%} of them {AMPLIFIED:.0f} times as long as the world was "
             f"stopped, and {AMPLIFIED_BY_NS / 1e6:.1f} ms longer",
-            f"goroutines locked to their thread stood still much longer than the world was stopped "
-            f"{row['amplified']:.0%} of {row['n']} times ({row['still'] / 1e3:.0f} us against "
-            f"{row['pause'] / 1e3:.0f} us, medians; a tenth of them "
+            f"{row['amplified']:.0%} of the goroutines locked to their thread stood still much "
+            f"longer than the world was stopped, on average over {row['stops']} stops "
+            f"({row['still'] / 1e3:.0f} us against {row['pause'] / 1e3:.0f} us, medians; a tenth "
+            f"of them "
             f"{row['factors'][1]:.0f} times as long and more), in "
             f"{named.get(row['stack'] or 0, UNKNOWN).where}",
             {
                 "waits": row["n"],
+                "stops": row["stops"],
                 "amplified": row["amplified"],
                 "factor_p50": row["factors"][0],
                 "factor_p90": row["factors"][1],
