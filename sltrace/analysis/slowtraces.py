@@ -80,7 +80,7 @@ def slow_traces(trace: Trace, most: int = MAX_TRACES) -> SlowTraces:
     found = trace.sql(
         f"""
         SELECT trace_id, count(*) FILTER (WHERE {lost}) AS count, count(*) AS n,
-          coalesce({lost_sql()}, 0) AS wait_ns,
+          coalesce({lost_sql(trace)}, 0) AS wait_ns,
           coalesce(max({LENGTH}) FILTER (WHERE {lost}), 0)::BIGINT AS max_ns,
           coalesce(sum({LENGTH}) FILTER (WHERE kind IN {BLOCKED_KINDS!r}), 0)::BIGINT
             AS blocked_ns,

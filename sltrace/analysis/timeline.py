@@ -201,7 +201,7 @@ def slowest(trace: Trace, selection: Selection = EVERYTHING, *, limit: int = 20)
         "SELECT trace_id, min(end_ns - wait_ns) - ? AS start_ns, max(end_ns) - ? AS end_ns, "
         "count(*) AS waits, count(DISTINCT tid) AS threads, "
         f"count(DISTINCT {LANE_KEY}) AS lanes, "
-        f"coalesce({lost_sql()}, 0) AS lost_ns, "
+        f"coalesce({lost_sql(trace)}, 0) AS lost_ns, "
         f"coalesce(sum(wait_ns) FILTER (WHERE kind IN {BLOCKED_KINDS!r}), 0)::BIGINT AS "
         f"blocked_ns, count(*) OVER () AS traces FROM {source} AND trace_id IS NOT NULL "
         "GROUP BY trace_id ORDER BY lost_ns DESC, waits DESC, trace_id LIMIT ?",

@@ -104,6 +104,20 @@ def test_what_of_a_wait_for_the_gil_was_one_for_a_cpu_is_lost_once(tmp_path: Pat
     assert not in_two_kinds(Trace.open(make_trace(tmp_path, rows[1:])))
 
 
+@pytest.mark.parametrize(("minimum_ns", "lost_ns"), [(120, 500), (121, 620)])
+def test_a_wait_for_a_cpu_that_has_no_row_is_lost_while_waiting_for_the_gil(
+    tmp_path: Path, minimum_ns: int, lost_ns: int
+) -> None:
+    rows = [
+        {"trace_id": ID, "end_ns": 900, "wait_ns": 500, "kind": "gil", "runq_ns": 120},
+        {"trace_id": ID, "end_ns": 999, "wait_ns": 120, "kind": "stw"},
+    ]
+    trace = Trace.open(make_trace(tmp_path, rows, meta={"min_latency_ns": minimum_ns}))
+    (found,), (slow,) = slowest(trace).traces, slow_traces(trace).traces
+    assert found.lost_ns == slow.wait_ns == lost_ns
+    assert bool(in_two_kinds(trace)) == (minimum_ns <= 120)
+
+
 def test_what_of_a_collection_was_a_wait_of_another_kind_is_lost_once(tmp_path: Path) -> None:
     """For a CPU, and for the GIL where it called Python."""
     collection = {"kind": "stw", "reason": "gc", "runq_ns": 120, "gil_ns": 80}
