@@ -185,6 +185,32 @@ def test_a_sleep_of_a_loop_is_a_time(tmp_path: Path, ns: int, shown: str) -> Non
     assert diagnosed.lost == pytest.approx(ns / recorded_ns(Trace.open(made)))
 
 
+def test_the_place_that_is_named_is_that_of_the_longest_sleep(tmp_path: Path) -> None:
+    """A thousand short ones are elsewhere; and of the longest of all the place may not be known."""
+    target = {"runtime": "python", "pid": PID, "level": 1, "from_ns": 0}
+    row = {"pid": PID, "tid": PID}
+    loop = row | {"kind": "loop", "reason": "iteration", "wait_ns": SECOND}
+    short = row | {"kind": "blocked", "reason": "io", "wait_ns": 1_000_000, "stack_runtime": IN_C}
+    long = short | {"wait_ns": 300_000_000, "stack_runtime": IN_PYTHON, "task": "resolver"}
+    unknown = short | {"wait_ns": 400_000_000, "stack_runtime": None}
+    addresses = {IN_C: HANDLER, IN_PYTHON: SELECT}
+    stacks = [
+        {"stack_id": stack, "space": "python", "pid": PID, "addresses": [address]}
+        for stack, address in addresses.items()
+    ]
+    frames = [frame(HANDLER, "short_lock"), frame(SELECT, "dns_lookup")]
+
+    def said(*waits: dict[str, Any]) -> str:
+        rows = [loop, *[short] * 1000, *waits]
+        made = make_trace(tmp_path, rows, targets=[target], stacks=stacks, frames=frames)
+        (found,) = [f for f in python_report(Trace.open(made)).findings if f.name == "loop_blocked"]
+        return found.sentence.partition("blocking calls: ")[2]
+
+    where = "in dns_lookup (app.py:3), task resolver"
+    assert said(long) == f"1300 ms in all, 300 ms at once {where}"
+    assert said(long, unknown) == (f"1700 ms in all, 400 ms at once, and 300 ms at once {where}")
+
+
 def test_a_figure_has_no_exponent(tmp_path: Path) -> None:
     target = {"pid": PID, "runtime": "python", "level": 1, "from_ns": 0}
     throttled = {"kind": "throttled", "pid": PID, "wait_ns": 12_345 * SECOND, "cgroup": "/web"}

@@ -13,9 +13,9 @@ from sltrace.analysis.python.tables import Collector, GilThread, Loop, Quota
 
 WALL_NS = 10_000_000_000
 MS = 1_000_000
-HOG = GilThread(1, 11, "hog", 0, 0, 0, 0, 0, 600, "compute (app.py:1)")
-WAITER = GilThread(1, 12, "web", 9, WALL_NS // 10, 0, 0, 0, 400, None)
-LOOP = Loop(1, 1, "loop", True, 9, 0, 0, 0, 0, 0, 0, 0, None, None, 0, 0, None, None)
+HOG = GilThread(1, 11, "hog", 0, 0, 0, 0, 0, 600 * MS, "compute (app.py:1)")
+WAITER = GilThread(1, 12, "web", 9, WALL_NS // 10, 0, 0, 0, 400 * MS, None)
+LOOP = Loop(1, 1, "loop", True, 9, 0, 0, 0, 0, 0, 0, 0, None, None, 0, 0, None, 0, None)
 LOCK = Lock(1, "take (app.py:2)", "", False, 3, 50, WALL_NS // 2, 0)
 
 

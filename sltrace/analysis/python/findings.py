@@ -128,13 +128,15 @@ def _of_loop(wall_ns: int, loop: Loop) -> Iterator[Finding]:
     whose = f"the event loop of {loop.comm} ({loop.tid})"
     often = loop.blocked_ns >= BLOCKED_SHARE * wall_ns
     if loop.blocked_longest_ns >= BLOCKED_NS and often:
-        place = f" in {loop.blocked_in}" if loop.blocked_in else ""
+        shorter = loop.blocked_in_ns < loop.blocked_longest_ns
+        length = f", and {loop.blocked_in_ns / 1e6:.0f} ms at once" if shorter else ""
+        place = f"{length} in {loop.blocked_in}" if loop.blocked_in else ""
         place += f", task {loop.blocked_task}" if loop.blocked_task else ""
         yield Finding(
             Name.LOOP_BLOCKED,
             loop.pid,
-            f"{whose} slept in a blocking call{place}: {loop.blocked_ns / 1e6:.0f} ms in all, "
-            f"{loop.blocked_longest_ns / 1e6:.0f} ms at once",
+            f"{whose} slept in blocking calls: {loop.blocked_ns / 1e6:.0f} ms in all, "
+            f"{loop.blocked_longest_ns / 1e6:.0f} ms at once{place}",
             loop.blocked_longest_ns,
             BLOCKED_NS,
             "ns at once",

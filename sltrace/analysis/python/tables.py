@@ -142,7 +142,7 @@ class Loop:
             that is SLOW_NS and more; `place` is where the thread was last seen in these, and
             `task` which asyncio task it was then.
         blocked_ns: How long the thread slept for something else than events or the GIL; the
-            longest of these sleeps, and place and task of most of them.
+            longest of these sleeps; place, length and task of the longest whose place is known.
     """
 
     pid: int
@@ -162,6 +162,7 @@ class Loop:
     blocked_ns: int
     blocked_longest_ns: int
     blocked_in: str | None
+    blocked_in_ns: int
     blocked_task: str | None
 
 
@@ -278,21 +279,22 @@ def loops(trace: Trace, limit: int) -> list[Loop]:
           FROM slow_places GROUP BY pid, tid
         ),
         sleeps AS (
-          SELECT pid, tid, place, mode(task) AS task, sum(wait_ns) AS ns,
-            max(wait_ns) AS longest FROM waits
+          SELECT pid, tid, place, task, wait_ns FROM waits
           LEFT JOIN places ON stack_id = stack_runtime
           WHERE kind = 'blocked' AND reason IN ('sleep', 'io', 'lock', 'process', 'signal')
             AND {_WITHIN}
-          GROUP BY pid, tid, place
         ),
         blocked AS (
-          SELECT pid, tid, sum(ns)::BIGINT AS blocked_ns, max(longest) AS blocked_longest_ns,
-            arg_max(place, ns) FILTER (place IS NOT NULL) AS blocked_in,
-            arg_max_null(task, ns) FILTER (place IS NOT NULL) AS blocked_task
+          SELECT pid, tid, sum(wait_ns)::BIGINT AS blocked_ns, max(wait_ns) AS blocked_longest_ns,
+            arg_max(place, (wait_ns, place)) FILTER (place IS NOT NULL) AS blocked_in,
+            max(wait_ns) FILTER (place IS NOT NULL) AS blocked_in_ns,
+            arg_max_null(task, (wait_ns, place, coalesce(task, '')))
+              FILTER (place IS NOT NULL) AS blocked_task
           FROM sleeps GROUP BY pid, tid
         )
         SELECT i.*, place, task, coalesce(blocked_ns, 0) AS blocked_ns,
-          coalesce(blocked_longest_ns, 0) AS blocked_longest_ns, blocked_in, blocked_task
+          coalesce(blocked_longest_ns, 0) AS blocked_longest_ns, blocked_in,
+          coalesce(blocked_in_ns, 0) AS blocked_in_ns, blocked_task
         FROM iterations i LEFT JOIN slow USING (pid, tid) LEFT JOIN blocked USING (pid, tid)
         ORDER BY longest_ns DESC, pid, tid LIMIT ?
         """,
