@@ -211,6 +211,17 @@ def test_the_place_that_is_named_is_that_of_the_longest_sleep(tmp_path: Path) ->
     assert said(long, unknown) == (f"1700 ms in all, 400 ms at once, and 300 ms at once {where}")
 
 
+def test_collections_of_several_interpreters_at_once_take_their_time_once(tmp_path: Path) -> None:
+    target = {"runtime": "python", "pid": PID, "level": 1, "from_ns": 0}
+    row = {"kind": "stw", "reason": "gc", "pid": PID, "wait_ns": 4 * SECOND}
+    ends = (5, 6, 6, 9)
+    waits = [row | {"tid": PID + i, "end_ns": end * SECOND} for i, end in enumerate(ends)]
+    waits += [waits[0] | {"pid": PID + 1, "end_ns": 9 * SECOND}]
+    report = python_report(Trace.open(make_trace(tmp_path, waits, targets=[target])))
+    assert {f.pid: f.value for f in report.findings} == {PID: 0.8, PID + 1: 0.4}
+    assert report.collectors[0].total_ns == 16 * SECOND
+
+
 def test_a_figure_has_no_exponent(tmp_path: Path) -> None:
     target = {"pid": PID, "runtime": "python", "level": 1, "from_ns": 0}
     throttled = {"kind": "throttled", "pid": PID, "wait_ns": 12_345 * SECOND, "cgroup": "/web"}

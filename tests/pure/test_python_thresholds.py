@@ -67,8 +67,8 @@ def test_a_convoy_is_of_three_threads_and_fifty_waits_and_half_a_thread() -> Non
 
 
 def test_collections_and_quotas_count_from_a_twentieth_on() -> None:
-    assert named(Collector(1, 1, WALL_NS // 20, 0)) == ["python_gc"]
-    assert named(Collector(1, 1, WALL_NS // 20 - 1, 0)) == []
+    assert named(Collector(1, 1, 0, WALL_NS // 20, 0)) == ["python_gc"]
+    assert named(Collector(1, 1, WALL_NS, WALL_NS // 20 - 1, 0)) == []
     quota = Quota(1, "/web", 2, WALL_NS // 20, None, None, 0)
     assert named(quota) == ["quota"]
     assert named(replace(quota, waited_ns=WALL_NS // 20 - 1)) == []

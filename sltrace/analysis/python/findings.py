@@ -180,7 +180,7 @@ def _of_locks(recorded_ns: Recorded, locks: Sequence[Lock]) -> Iterator[Finding]
 
 def _of_collectors(recorded_ns: Recorded, collectors: Sequence[Collector]) -> Iterator[Finding]:
     for collector in collectors:
-        share = collector.total_ns / recorded_ns(collector.pid)
+        share = collector.under_way_ns / recorded_ns(collector.pid)
         if share >= COLLECTED:
             yield Finding(
                 Name.PYTHON_GC,

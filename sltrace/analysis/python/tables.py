@@ -168,11 +168,17 @@ class Loop:
 
 @dataclass(frozen=True)
 class Collector:
-    """Garbage collections of a process."""
+    """Garbage collections of a process.
+
+    Attributes:
+        total_ns: How long they took, added up.
+        under_way_ns: How long at least one was under way: each interpreter has its own.
+    """
 
     pid: int
     collections: int
     total_ns: int
+    under_way_ns: int
     longest_ns: int
 
 
@@ -305,10 +311,23 @@ def loops(trace: Trace, limit: int) -> list[Loop]:
 
 def collectors(trace: Trace) -> list[Collector]:
     """Garbage collections by process."""
+    # What each adds lies beyond all that began before it.
     rows = trace.sql(
-        "SELECT pid, count(*) AS collections, sum(wait_ns)::BIGINT AS total_ns, "
-        "max(wait_ns) AS longest_ns FROM waits WHERE kind = 'stw' AND reason = 'gc' GROUP BY pid "
-        "ORDER BY total_ns DESC, pid"
+        """
+        WITH spans AS (
+          SELECT pid, wait_ns, end_ns, end_ns - wait_ns AS began_ns FROM waits
+          WHERE kind = 'stw' AND reason = 'gc'
+        ), reach AS (
+          SELECT *, coalesce(max(end_ns) OVER before, began_ns) AS reached_ns FROM spans
+          WINDOW before AS (PARTITION BY pid ORDER BY began_ns, end_ns
+            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+        )
+        SELECT pid, count(*) AS collections, sum(wait_ns)::BIGINT AS total_ns,
+          coalesce(sum(greatest(end_ns - greatest(began_ns, reached_ns), 0)), 0)::BIGINT
+            AS under_way_ns,
+          max(wait_ns) AS longest_ns
+        FROM reach GROUP BY pid ORDER BY total_ns DESC, pid
+        """
     )
     return [Collector(**r) for r in rows.to_pylist()]
 
