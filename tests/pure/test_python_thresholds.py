@@ -29,17 +29,20 @@ def named(
 
 def test_a_hog_is_who_is_waited_for_most() -> None:
     assert named(HOG, WAITER) == ["gil_hog"]
-    assert named(replace(HOG, held_ns=599), WAITER) == []
+    assert named(replace(HOG, held_ns=600 * MS - 1), WAITER) == []
     assert named(HOG, replace(WAITER, waited_ns=WALL_NS // 10 - 1)) == []
     # What it waits itself is not because of it.
     assert named(replace(HOG, waited_ns=WALL_NS // 10), replace(WAITER, waited_ns=1)) == []
+    # Of most of the time nobody knows who held it.
+    assert named(HOG, replace(WAITER, waited_ns=WALL_NS, held_ns=0)) == ["gil_crowd"]
 
 
 def test_a_crowd_is_where_nobody_is_the_hog() -> None:
     nobody = replace(HOG, held_ns=0)
     assert named(nobody, replace(WAITER, held_ns=0, waited_ns=WALL_NS)) == ["gil_crowd"]
     assert named(nobody, replace(WAITER, held_ns=0, waited_ns=WALL_NS - 1)) == []
-    assert named(HOG, replace(WAITER, waited_ns=WALL_NS)) == ["gil_hog"]
+    hog = replace(HOG, held_ns=WALL_NS * 6 // 10)
+    assert named(hog, replace(WAITER, waited_ns=WALL_NS)) == ["gil_hog"]
 
 
 @pytest.mark.parametrize(

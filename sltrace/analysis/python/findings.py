@@ -97,16 +97,16 @@ def _of_gil(recorded_ns: Recorded, threads: Sequence[GilThread]) -> Iterator[Fin
     for pid, mine in by_pid.items():
         wall_ns = recorded_ns(pid)
         waited = sum(t.waited_ns for t in mine)
-        held = sum(t.held_ns for t in mine)
         hog = max(mine, key=lambda t: t.held_ns)
         others = (waited - hog.waited_ns) / wall_ns
-        if held and hog.held_ns >= GIL_HELD * held and others >= GIL_WAITED:
-            place = f", in {hog.holding}" if hog.holding else ""
+        if hog.held_ns >= GIL_HELD * waited and others >= GIL_WAITED:
+            place = f" in {hog.holding}" if hog.holding else ""
             yield Finding(
                 Name.GIL_HOG,
                 pid,
-                f"thread {hog.comm} ({hog.tid}) held the GIL for {hog.held_ns / held:.0%} of the "
-                f"time in which others waited for it, {others:.2f} of them on average{place}",
+                f"thread {hog.comm} ({hog.tid}) held the GIL{place} for "
+                f"{hog.held_ns / waited:.0%} of the time of all waits for it; "
+                f"{others:.2f} others waited on average",
                 others,
                 GIL_WAITED,
                 _THREADS,
