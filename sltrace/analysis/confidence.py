@@ -22,7 +22,7 @@ BLOCKS = 40
 """Blocks of a side, if it is long enough."""
 SHORTEST_BLOCK_NS = 100_000_000
 FEWEST_BLOCKS = 10
-"""Blocks with waits in them; from fewer no interval is made."""
+"""Blocks with waits in them, of a group those with its own; from fewer no interval is made."""
 BEYOND = 10
 """Waits that must lie beyond a percentile, on each side; from fewer no interval is made."""
 DRAWS = 500
@@ -106,7 +106,9 @@ class Redrawn:
         groups = self._sides[0].totals.shape[1]
         if not self._summable:
             return [None] * groups
-        enough = np.broadcast_to(np.logical_and(*(s.measured for s in self._sides)), groups)
+        a, b = self._sides
+        seen = np.maximum((a.totals > 0).sum(0), (b.totals > 0).sum(0)) >= FEWEST_BLOCKS
+        enough = seen & a.measured & b.measured
         spreads = self._per_size([s.totals for s in self._sides])
         return [s if known else None for s, known in zip(spreads, enough, strict=True)]
 

@@ -38,8 +38,6 @@ from sltrace.model import GO_PROBE_KINDS, RUNQ, Kind
 BY = ("kind", "cgroup", "comm")
 """Dimensions whose groups are compared by default."""
 
-_ROUNDING = 1e-9
-
 
 @dataclass(frozen=True)
 class Change:
@@ -228,13 +226,7 @@ def _change(name: Value, a: float | None, b: float | None, spread: Spread | None
         return Change(name, a, b)
     least = RESOLUTION * max(a, b)
     offsets = min(spread.low, -least), max(spread.high, least)
-    return Change(name, a, b, *(_bound(b - a, offset) for offset in offsets))
-
-
-def _bound(difference: float, offset: float) -> float:
-    """End of an interval; zero where only rounding keeps it from that."""
-    end = difference + offset
-    return 0.0 if abs(end) < _ROUNDING * abs(offset) else end
+    return Change(name, a, b, *(b - a + offset for offset in offsets))
 
 
 def _groups(sides: tuple[Side, Side], dimension: Dimension, limit: int) -> Groups:
