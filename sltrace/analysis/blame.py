@@ -194,7 +194,7 @@ def blame(
 
 
 def top_culprit(trace: Trace, selection: Selection = EVERYTHING) -> tuple[str | None, int] | None:
-    """The thread name that ran longest while others waited, and for how long (ns).
+    """The thread name that ran longest while others waited, and how long those waited then (ns).
 
     Args:
         trace: Where from.

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sltrace.analysis.histograms import from_histograms, histogram_counts, ranked
-from sltrace.analysis.looked import ended_early, looked_for
+from sltrace.analysis.looked import ended_early, looked_for, not_looked_for
 from sltrace.analysis.losses import losses
 from sltrace.analysis.meta import clock_ns, machines_of, min_latency_ns, recorded_ns
 from sltrace.analysis.missing import Missing, missing_waits
@@ -106,7 +106,7 @@ def _not_recorded(trace: Trace, rule: Rule) -> str:
         return _beyond_histograms(rule)
     looked = any(looked_for(trace, kind) for kind in rule.kinds)
     if not looked and not _counted(trace, rule.selection):
-        return "no runtime was looked into"
+        return not_looked_for(rule.kinds)
     return ""
 
 

@@ -37,6 +37,17 @@ def looked_for(trace: Trace, kind: str) -> bool:
     return bool(trace.sql(query, [*runtimes, _LEVELS.get(kind, _LEVEL)]).num_rows)
 
 
+def not_looked_for(kinds: Iterable[object]) -> str:
+    """What was not looked into where no wait of these kinds could be recorded, for people."""
+    wanted = [str(kind) for kind in kinds]
+    runtimes = {runtime for kind in wanted for runtime in _RUNTIMES.get(kind, ())}
+    if len(runtimes) != 1:
+        return "no runtime was looked into"
+    level = max(_LEVELS.get(kind, _LEVEL) for kind in wanted)
+    at_level = f" at level {level}" if level > _LEVEL else ""
+    return f"no {runtimes.pop().capitalize()} process was looked into{at_level}"
+
+
 def takes_part(trace: Trace, runtime: str) -> bool:
     """Whether the recording has a source of this runtime, which the kernel did not refuse."""
     return any("refused" not in source for source in trace.sources(runtime))

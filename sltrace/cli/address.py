@@ -21,6 +21,8 @@ def address(text: str) -> tuple[str, int]:
         raise UsageError(
             f"--pyroscope-listen {text!r} has no IP address", "write it as 127.0.0.1:4040 or 4040"
         ) from None
-    if not (port.isascii() and port.isdigit() and int(port) < 1 << 16):
-        raise UsageError(f"--pyroscope-listen {text!r} has no port", "write it as 127.0.0.1:4040")
+    if not (port.isascii() and port.isdigit() and len(port) < 6 and int(port) < 1 << 16):
+        raise UsageError(
+            f"--pyroscope-listen {text!r} has no port up to 65535", "write it as 127.0.0.1:4040"
+        )
     return host, int(port)

@@ -234,6 +234,11 @@ def _show(result: Diff) -> None:
         click.echo(f"{label}: {output.text(side.name)} ({size})")
     if not result.classes:
         click.echo(nothing(result.a.trace, result.a.selection, result.b.selection))
+    waits = [c for changes in result.classes.values() for c in changes if c.name == "waits"]
+    if waits and not any(c.a for c in waits):
+        click.echo(f"A has {nothing(result.a.trace, result.a.selection)}")
+    if waits and not any(c.b for c in waits):
+        click.echo(f"B has {nothing(result.b.trace, result.b.selection)}")
     heads = [_heading("A", result.a), _heading("B", result.b)]
     for name, changes in result.classes.items():
         rows = [_row(_LABELS[str(c.name)].format(per=result.per), c) for c in changes]

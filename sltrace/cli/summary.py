@@ -151,7 +151,7 @@ def _culprit(found: tuple[str | None, int] | None) -> str:
     if not found:
         return "none"
     name, ran_ns = found
-    return f"{output.text(name)}: ran for {output.duration(ran_ns)} while others waited"
+    return f"{output.text(name)}: others waited {output.duration(ran_ns)} while it ran"
 
 
 def _overhead(trace: Trace) -> str:

@@ -68,7 +68,8 @@ class Server(ThreadingHTTPServer):
         except (OSError, OverflowError) as err:
             why = getattr(err, "strerror", None) or err
             raise OutputError(
-                f"cannot listen on {address} port {port}: {why}", "choose another --port"
+                f"cannot listen on {address} port {port}: {why}",
+                "choose another --port or --listen",
             ) from err
         self._names = {f"{h}:{self.server_port}" for h in (address, "127.0.0.1", "localhost")}
         self._public = not ip_address(address).is_loopback

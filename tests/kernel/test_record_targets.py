@@ -187,6 +187,7 @@ def test_a_thread_may_be_called_anything(tmp_path: Path) -> None:
     path, name = tmp_path / "named.slt", b"\xffname"
     program = f"open('/proc/self/comm', 'wb').write({name!r}); import time; time.sleep(0.5)"
     comm = os.fsdecode(name)
-    done = sltrace("record", "-q", "-o", path, "--comm", comm, "--", "python3", "-c", program)
+    options = ("-q", "-o", path, "--comm", comm, "--no-python")
+    done = sltrace("record", *options, "--", "python3", "-c", program)
     assert (done.code, done.err) == (0, "")
     assert set(Trace.open(path).table("waits", ["comm"])["comm"].to_pylist()) == {"\ufffdname"}

@@ -76,7 +76,7 @@ def test_a_missed_wait_of_another_thread_changes_nothing(tmp_path: Path) -> None
 def test_what_was_not_recorded_is_not_known(tmp_path: Path) -> None:
     trace = Trace.open(make_trace(tmp_path, [{}], meta={"blocked": False}))
     assert figure(trace, "p99(blocked)").why == "recorded with --no-blocked"
-    assert figure(trace, "p99(gil)").why == "no runtime was looked into"
+    assert figure(trace, "p99(gil)").why == "no Python process was looked into"
     assert figure(trace, "p99(runq where comm=typo)").why == "no wait matches its `where`"
     assert figure(trace, "p99(throttled)") == Bounds(Decimal(0), Decimal(0))
     assert verdict(trace, "count(throttled) < 1") == "pass"
@@ -123,7 +123,11 @@ def test_no_wait_of_a_runtime_is_none_only_where_one_was_looked_into(
             expected = "pass" if kind in known.split() else "unknown"
             assert verdict(trace, rule.format(kind)) == expected, (rule, kind)
         if kind not in known.split():
-            assert figure(trace, f"max({kind})").why == "no runtime was looked into"
+            assert figure(trace, f"max({kind})").why == {
+                "goroutine": "no Go process was looked into",
+                "goroutine_blocked": "no Go process was looked into at level 2",
+                "stw": "no runtime was looked into",
+            }.get(kind, "no Python process was looked into")
 
 
 def test_what_failed_before_the_end_may_have_missed_anything(tmp_path: Path) -> None:
@@ -345,7 +349,7 @@ def test_one_line_a_rule_and_an_exit_code(tmp_path: Path) -> None:
     assert code == 7
     assert out.splitlines()[:2] == [
         "FAIL     share(throttled) < 1%  50.00%",
-        "unknown  max(gil) < 1ms         not known: no runtime was looked into",
+        "unknown  max(gil) < 1ms         not known: no Python process was looked into",
     ]
     assert shown(path, "max(gil) < 1ms")[0] == 8
     code, out = shown(path, "max(runq where comm=\x1b[31mred) < 1us", "--json")

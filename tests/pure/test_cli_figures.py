@@ -153,3 +153,10 @@ def test_a_little_is_not_nothing(tmp_path: Path) -> None:
     assert re.search(r"^/q +quota of /q +40\.2 ms +<0\.1% +40$", blamed, re.MULTILINE)
     compared = in_process("diff", path, path, "--only", "kind=throttled", "--by", "cgroup").stdout
     assert re.search(r"waits per second +0\.0111 +0\.0111", compared), compared
+
+
+def test_a_side_without_waits_is_said_to_be_one(trace: Path) -> None:
+    sides = ("--a", "cgroup=/nope", "--b", "cgroup=/", "--only", "kind=runq_wakeup")
+    said = in_process("diff", str(trace), *sides).stdout
+    assert re.search(r"^A has no waits: cgroup is /, /q", said, re.MULTILINE)
+    assert "B has no waits" not in said

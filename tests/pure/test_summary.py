@@ -75,13 +75,13 @@ def test_of_very_many_waits_few_are_looked_at(
     print_summary(path, "stopped")
     said = capsys.readouterr().out
     assert "999 waits: p50 1.00 us  p90 1.00 us" in said
-    assert "top culprit        early: ran for 899 us while others waited\n" in said
+    assert "top culprit        early: others waited 899 us while it ran\n" in said
     monkeypatch.setattr(summary, "_MANY", 50)
     print_summary(path, "stopped")
     said = capsys.readouterr().out
     assert "999 waits: p50 960 ns - 1.02 us" in said.replace("\N{NO-BREAK SPACE}", " ")
     assert (
-        "top culprit        late: ran for 50.0 us while others waited (in the last 501 ms)" in said
+        "top culprit        late: others waited 50.0 us while it ran (in the last 501 ms)" in said
     )
     assert "note: percentiles are from histograms" in said
 
