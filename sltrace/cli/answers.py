@@ -49,7 +49,8 @@ def answer(whole: Whole, name: str, query: Query) -> dict[str, Any] | None:
         return None
     wanted, ask = question
     if unknown := sorted(set(query) - {*wanted, *_COMMON}):
-        raise UsageError(f"no parameter {unknown[0][:80]!r}", f"{name} has {', '.join(wanted)}")
+        has = ", ".join((*wanted, *_COMMON))
+        raise UsageError(f"no parameter {unknown[0][:80]!r}", f"{name} has {has}")
     return ask(_Asked(whole, query, _selection(whole.trace, query)))
 
 

@@ -73,7 +73,7 @@ def command(
     if trace.meta.get("histogram_only"):
         raise UsageError(
             "this trace has histograms only, no waits to export",
-            "read PATH/histograms/*.parquet, or record again without --histogram-only",
+            f"read {path}/histograms/*.parquet, or record again without --histogram-only",
         )
     selection = choice.selection(trace)
     file = file or output.named_after(path, _SUFFIX[target])
