@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sltrace.capture import cputimes
 from sltrace.capture.histograms import HistogramIntervals
-from sltrace.capture.overhead import Calibration
+from sltrace.capture.overhead import Calibration, FirstSeconds
 from sltrace.capture.probes import Probes
 from sltrace.capture.rows import GroupNames
 from sltrace.capture.tallies import CounterIntervals
@@ -53,11 +53,12 @@ class Accounts:
         probes: Whose counters and histograms are read; what is in them already does not count, but
             for the names and births that it lacks.
         groups: Paths of cgroups.
-        calibration: What the probes cost.
+        calibration: What the probes cost, as far as is known.
     """
 
     def __init__(self, probes: Probes, groups: GroupNames, calibration: Calibration) -> None:
         self._probes = probes
+        self._first_seconds = FirstSeconds(probes) if calibration.at_least else None
         self._calibration = calibration
         self._histograms = HistogramIntervals(groups, probes.slots)
         # What is counted has a row only from `start_ns` on: as little as can be is between them.
@@ -69,6 +70,7 @@ class Accounts:
         self._cpu_times = cputimes.read_cpu_times()
         self._cpu_times_in_all: cputimes.CpuTimes | None = None
         self._last_switches = self._interval_switches = self._interval_ns = self._interval_cpu = 0
+        self._last_kept = self._interval_kept = 0
         self._cpu_at_start = self._cpu_at_interval = time.process_time_ns()
 
     def close_interval(self) -> dict[str, pa.Table]:
@@ -76,15 +78,19 @@ class Accounts:
         start, end = self._interval_start, time.monotonic_ns()
         counters = self._counters.rows(self._probes.counters(), start, end)
         histograms, sums = self._histograms.rows(start, end)
-        cpu, switches = time.process_time_ns(), self._counted("switches")
+        cpu, switches, kept = time.process_time_ns(), self._counted("switches"), self._kept()
+        if self._first_seconds and not self._first_seconds.is_over:
+            self._calibration = self._first_seconds.measure(self._calibration, switches, kept)
         self._interval_start, self._interval_ns = end, end - start
         self._interval_cpu, self._cpu_at_interval = cpu - self._cpu_at_interval, cpu
         self._interval_switches, self._last_switches = switches - self._last_switches, switches
+        self._interval_kept, self._last_kept = kept - self._last_kept, kept
         return {"counters": counters, "histograms": histograms, "histogram_sums": sums}
 
     def status(self, waits: int, missed: int) -> Status:
         """As of the last interval; there are that many rows of waits and missed so far."""
         switches = self._interval_switches
+        probe_ns = self._calibration.cost_ns(switches, self._interval_kept)
         return Status(
             seconds=(time.monotonic_ns() - self.start_ns) / 1e9,
             switches_per_s=switches * 1e9 / self._interval_ns,
@@ -92,7 +98,7 @@ class Accounts:
             lost=self._counted("ring_full") + self._counted("state_lost"),
             missed=missed,
             recorder_share=self._interval_cpu / self._interval_ns,
-            probe_share=switches * self._calibration.ns_per_switch / self._interval_ns,
+            probe_share=probe_ns / self._interval_ns,
             at_least=self._calibration.at_least,
         )
 
@@ -100,8 +106,9 @@ class Accounts:
         """Costs so far, for meta.json."""
         switches = self._counted("switches")
         return {
-            "probe_ns": round(switches * self._calibration.ns_per_switch),
+            "probe_ns": round(self._calibration.cost_ns(switches, self._kept())),
             "probe_ns_per_switch": round(self._calibration.ns_per_switch, 1),
+            "probe_ns_per_kept": round(self._calibration.ns_per_kept, 1),
             "probe_ns_at_least": self._calibration.at_least,
             "switches": switches,
             "recorder_cpu_ns": time.process_time_ns() - self._cpu_at_start,
@@ -115,6 +122,12 @@ class Accounts:
     def end(self) -> None:
         """The recording ends: what CPUs do from here on is no part of it."""
         self._cpu_times_in_all = cputimes.since(self._cpu_times)
+        if self._first_seconds:
+            self._first_seconds.close()
+
+    def _kept(self) -> int:
+        """Switches so far that the filters left in."""
+        return self._counted("records") + self._counted("below_min")
 
     def _counted(self, name: str) -> int:
         return self._counters.total(name) - int(self._baseline[name])

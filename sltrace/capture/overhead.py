@@ -3,8 +3,8 @@
 The kernel's BPF run-time statistics cost 25 to 40 ns a program run (measured) and need
 CAP_SYS_ADMIN, so they are on only for a short calibration: two threads of this process pass a
 byte back and forth on one CPU, each pass a wakeup and a switch. The cost of a recording is then
-estimated as switches times nanoseconds per switch. Filters leave these threads out, so with any it
-is that at least: what is recorded costs more.
+estimated as switches times nanoseconds per switch. Filters leave these threads out: what a switch
+costs that is kept is then known from the first seconds of the recording.
 """
 
 from __future__ import annotations
@@ -13,12 +13,16 @@ import ctypes as c
 import os
 import struct
 import threading
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 
 from sltrace.capture import libbpf
 from sltrace.capture.probes import Probes
 
 _ROUNDS = 1500
+_ENOUGH = 1000
+"""Switches that were kept."""
+_LONGEST_S = 5
 STATS_RUN_TIME = 0
 # struct bpf_prog_info (include/uapi/linux/bpf.h)
 _INFO_BYTES = 232
@@ -31,13 +35,62 @@ class Calibration:
 
     Attributes:
         ns_per_switch: All programs' time for one context switch and its wakeup; 0 if unknown.
-        switches: Context switches it is from.
-        at_least: They may have been left out by filters, which is cheaper.
+        ns_per_kept: That of a switch that the filters leave in, where it is known apart; else 0.
+        at_least: The switches that it is from may have been left out, which is cheaper.
     """
 
     ns_per_switch: float = 0.0
-    switches: int = 0
+    ns_per_kept: float = 0.0
     at_least: bool = False
+
+    def cost_ns(self, switches: int, kept: int) -> float:
+        """What so many switches cost, of which some were kept."""
+        left_out = switches - kept if self.ns_per_kept else switches
+        return left_out * self.ns_per_switch + (switches - left_out) * self.ns_per_kept
+
+
+class FirstSeconds:
+    """What the switches cost that filters leave in, from the recording itself.
+
+    Args:
+        probes: Attached ones.
+    """
+
+    def __init__(self, probes: Probes) -> None:
+        self._probes = probes
+        self._until = time.monotonic() + _LONGEST_S
+        self._stats = int(libbpf.library().bpf_enable_stats(STATS_RUN_TIME))
+        self._before = _run_time(probes)
+
+    def measure(self, known: Calibration, switches: int, kept: int) -> Calibration:
+        """With what is known by now; call it until `is_over`.
+
+        Args:
+            known: What a switch costs that is left out.
+            switches: Of the recording so far.
+            kept: Those of them that were kept.
+        """
+        if self._stats < 0:
+            return known
+        spent = _run_time(self._probes) - self._before
+        enough = kept >= _ENOUGH
+        if enough or time.monotonic() > self._until:
+            self.close()
+        if not enough or not known.ns_per_switch:
+            return known
+        each = (spent - (switches - kept) * known.ns_per_switch) / kept
+        return replace(known, ns_per_kept=max(each, known.ns_per_switch), at_least=False)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is measured any more."""
+        return self._stats < 0
+
+    def close(self) -> None:
+        """Switches the statistics off."""
+        if self._stats >= 0:
+            os.close(self._stats)
+            self._stats = -1
 
 
 def calibrate(probes: Probes, *, filtered: bool) -> Calibration:
@@ -56,7 +109,7 @@ def calibrate(probes: Probes, *, filtered: bool) -> Calibration:
         spent, switches = _run_time(probes) - before, _switches(probes) - counted
     finally:
         os.close(stats)
-    return Calibration(spent / switches, switches, filtered) if switches else Calibration()
+    return Calibration(spent / switches, at_least=filtered) if switches else Calibration()
 
 
 def missed_runs(probes: Probes) -> int | None:

@@ -157,12 +157,13 @@ def _culprit(found: tuple[str | None, int] | None) -> str:
 def _overhead(trace: Trace) -> str:
     used = trace.meta["overhead"]
     wall = used["wall_ns"] or 1
-    least, left_out = "", ""
-    if used.get("probe_ns_at_least"):
-        least, left_out = "at least ", " that is left out"
+    each, least = f"{used['probe_ns_per_switch']:.0f} ns a switch", used.get("probe_ns_at_least")
+    if kept := used.get("probe_ns_per_kept"):
+        each += f" that is left out, {kept:.0f} ns one that is kept"
+    elif least:
+        each += " that is left out"
     probes = (
-        f"{least}{used['probe_ns'] / wall:.2%} of a CPU (estimate: "
-        f"{used['probe_ns_per_switch']:.0f} ns a switch{left_out})"
+        f"{'at least ' * bool(least)}{used['probe_ns'] / wall:.2%} of a CPU (estimate: {each})"
         if used["probe_ns_per_switch"]
         else "unknown (no BPF statistics here)"
     )

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sltrace.capture import cputimes
+from sltrace.capture import cputimes, libbpf, overhead
 from sltrace.capture.accounts import Accounts
 from sltrace.capture.overhead import Calibration
 from sltrace.capture.probes import counter_names
 from tests.support.machine import Machine, layouts
 
 _NAMES = counter_names(layouts())
+_UNKNOWN = Calibration()
 
 
-def _accounts(values: NDArray[np.uint64]) -> Accounts:
+def _accounts(values: NDArray[np.uint64], cost: Calibration = _UNKNOWN) -> Accounts:
     """Of a recording whose counters are these, on two CPUs, now and later."""
     probes = Mock(counter_names=_NAMES, slots=Machine().slots)
     probes.counters.side_effect = values.copy
-    return Accounts(probes, Mock(paths_for=lambda ids: (ids, [])), Calibration())
+    return Accounts(probes, Mock(paths_for=lambda ids: (ids, [])), cost)
 
 
 def test_names_and_births_that_were_lost_before_it_begins_are_counted() -> None:
@@ -44,3 +46,29 @@ def test_what_cpus_did_is_of_the_recording_only(monkeypatch: pytest.MonkeyPatch)
     assert accounts.cpu_times() == {"0": {"idle": 100}}
     accounts.end()
     assert [accounts.cpu_times() for _ in range(2)] == [{"0": {"idle": 200}}] * 2
+
+
+def test_what_is_kept_costs_more_than_what_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Known from the first seconds in which enough was kept; before, only the least."""
+    spent = iter((1000, 1_500_000, 10_001_000))
+    monkeypatch.setattr(overhead, "_run_time", lambda _: next(spent))
+    closed: list[int] = []
+    monkeypatch.setattr(os, "close", closed.append)
+    monkeypatch.setattr(libbpf, "library", lambda: Mock(bpf_enable_stats=lambda _: 77))
+    values = np.zeros((2, len(_NAMES)), np.uint64)
+    accounts = _accounts(values, Calibration(100, at_least=True))
+    switches, records, below = (_NAMES.index(name) for name in ("switches", "records", "below_min"))
+    values[0, switches], values[0, records] = 10_000, 10
+    accounts.close_interval()
+    told = accounts.overhead()
+    assert (told["probe_ns"], told["probe_ns_at_least"]) == (1_000_000, True)
+    assert not closed
+    values[1, switches], values[1, records], values[1, below] = 50_000, 6000, 3990
+    accounts.close_interval()
+    told = accounts.overhead()
+    assert closed == [77]
+    # 50,000 were left out at 100 ns each: 5 of the 10 ms are of the 10,000 others.
+    assert (told["probe_ns_per_kept"], told["probe_ns_at_least"]) == (500, False)
+    assert told["probe_ns"] == 10_000_000
+    accounts.close_interval()
+    assert accounts.overhead()["probe_ns"] == 10_000_000

@@ -86,13 +86,24 @@ def test_of_very_many_waits_few_are_looked_at(
     assert "note: percentiles are from histograms" in said
 
 
-@pytest.mark.parametrize("at_least", [False, True])
-def test_what_switches_cost_that_were_left_out_is_the_least(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], at_least: bool
+@pytest.mark.parametrize(
+    ("cost", "said"),
+    [
+        ({}, "10.00% of a CPU (estimate: 150 ns a switch)"),
+        (
+            {"probe_ns_at_least": True},
+            "at least 10.00% of a CPU (estimate: 150 ns a switch that is left out)",
+        ),
+        (
+            {"probe_ns_per_kept": 480.4},
+            "10.00% of a CPU (estimate: 150 ns a switch that is left out, 480 ns one that is kept)",
+        ),
+    ],
+)
+def test_what_switches_cost_that_were_kept_and_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], cost: dict[str, object], said: str
 ) -> None:
-    cost = {"probe_ns": SECOND, "probe_ns_per_switch": 150, "probe_ns_at_least": at_least}
-    meta = {"overhead": META["overhead"] | cost, "histogram_only": False}
+    overhead = META["overhead"] | {"probe_ns": SECOND, "probe_ns_per_switch": 150} | cost
+    meta = {"overhead": overhead, "histogram_only": False}
     print_summary(make_trace(tmp_path, [{}], meta=meta), "stopped")
-    said = " ".join(capsys.readouterr().out.split())
-    least, left_out = ("at least ", " that is left out") if at_least else ("", "")
-    assert f"probes {least}10.00% of a CPU (estimate: 150 ns a switch{left_out})" in said
+    assert f"probes {said}" in " ".join(capsys.readouterr().out.split())
