@@ -92,14 +92,13 @@ class Trace:
         """Runs a query over the views; values go in as parameters, never as text."""
         import duckdb
 
-        # Segments that took the place of others have the same names, and other rows.
-        self._follow()
         try:
             found = self.connection.execute(query, list(parameters)).to_arrow_table()
         except duckdb.Error as err:
             if not self._follow():
                 raise self._unreadable(err) from err
         else:
+            # Segments that took the place of others have the same names, and other rows.
             if not self._follow():
                 return found
         return self.sql(query, parameters)
