@@ -79,7 +79,7 @@ class Accounts:
         counters = self._counters.rows(self._probes.counters(), start, end)
         histograms, sums = self._histograms.rows(start, end)
         cpu, switches, kept = time.process_time_ns(), self._counted("switches"), self._kept()
-        if self._first_seconds and not self._first_seconds.is_over:
+        if self._first_seconds:
             self._calibration = self._first_seconds.measure(self._calibration, switches, kept)
         self._interval_start, self._interval_ns = end, end - start
         self._interval_cpu, self._cpu_at_interval = cpu - self._cpu_at_interval, cpu

@@ -64,7 +64,7 @@ class FirstSeconds:
         self._before = _run_time(probes)
 
     def measure(self, known: Calibration, switches: int, kept: int) -> Calibration:
-        """With what is known by now; call it until `is_over`.
+        """With what is known by now; once that is enough, or takes too long, as it is.
 
         Args:
             known: What a switch costs that is left out.
@@ -81,11 +81,6 @@ class FirstSeconds:
             return known
         each = (spent - (switches - kept) * known.ns_per_switch) / kept
         return replace(known, ns_per_kept=max(each, known.ns_per_switch), at_least=False)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing is measured any more."""
-        return self._stats < 0
 
     def close(self) -> None:
         """Switches the statistics off."""
