@@ -115,17 +115,6 @@ def _said(outcome: Outcome) -> str:
     return f"{said}: {doubt}" if doubt else said
 
 
-def _between(
-    value: Bounds, unit: Unit, amount: Callable[[Decimal, Unit], str] | None = None
-) -> str:
-    amount = amount or _amount
-    low = amount(value.low, unit)
-    if value.high is None:
-        return f"{low} or more" if value.low else "not known"
-    high = amount(value.high, unit)
-    return low if low == high else f"{low} - {high}"
-
-
 def _amount(value: Decimal, unit: Unit) -> str:
     match unit:
         case "ns":
@@ -133,7 +122,7 @@ def _amount(value: Decimal, unit: Unit) -> str:
         case "count":
             return output.number(round(value))
         case "per_second":
-            return f"{output.figure(float(value)) if value < 1 else f'{value:,.1f}'}/s"
+            return f"{output.rate(float(value))}/s"
         case "share":
             return f"{value:.{percent_digits(float(value)) if value else 2}%}"
 
@@ -148,3 +137,11 @@ def _exactly(value: Decimal, unit: Unit) -> str:
             return f"{value:,.7g}/s"
         case "share":
             return f"{100 * value:.7g}%"
+
+
+def _between(value: Bounds, unit: Unit, amount: Callable[[Decimal, Unit], str] = _amount) -> str:
+    low = amount(value.low, unit)
+    if value.high is None:
+        return f"{low} or more" if value.low else "not known"
+    high = amount(value.high, unit)
+    return low if low == high else f"{low} - {high}"

@@ -305,6 +305,5 @@ def _time(ns: float | None, *, signed: bool = False) -> str:
 def _count(value: float | None, *, signed: bool = False) -> str:
     if value is None:
         return "-"
-    # A rate of once in an hour is not none.
-    shown = f"{value:,.1f}" if not value or abs(value) >= 1 else output.figure(value)
+    shown = output.rate(value)
     return f"+{shown}" if signed and value > 0 else shown

@@ -54,6 +54,11 @@ def figure(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
 
 
+def rate(value: float) -> str:
+    """One digit after the point; of less than one three significant: once in an hour is not 0."""
+    return figure(value) if 0 < abs(value) < 1 else f"{value:,.1f}"
+
+
 def share(part: int, whole: int) -> str:
     """Percent with one digit, or that it is less; empty where there is no whole."""
     if not whole:

@@ -62,8 +62,10 @@ def print_summary(path: Path, reason: str) -> None:
     _not_looked_into(trace)
     _profiles(trace)
     # Who asked for a part need not be told.
-    for note in (n for n in whole.notes if n not in filter_notes(trace)):
-        click.echo(f"  note: {output.text(note)}")
+    asked = filter_notes(trace)
+    for note in whole.notes:
+        if note not in asked:
+            click.echo(f"  note: {output.text(note)}")
     click.echo(f"next: sltrace report {click.format_filename(path)}")
 
 
