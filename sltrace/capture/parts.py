@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,6 @@ _MISSED_FROM = 16
 _PIECE = 8192
 """Records taken apart at a time, 900 kB: a field then costs 0.6 ns, not 3.2 (measured), as the
 one before has brought the records into the cache."""
-_LENGTHS = ("runq_ns", "throttled_ns", "blocked_ns")
-_NOT_SPREAD = {*_LENGTHS, "end_ns", "reserved"}
 _ONLY_QUEUED = {
     *("wake_ns", "culprit_cgroup", "culprit_ns", "culprit_tid", "culprit_pid"),
     *("culprit_others", "culprit_known"),
@@ -28,21 +27,28 @@ _ONLY_QUEUED = {
 class Parts:
     """Waits by part: all those in queues, then the throttled ones, then the blocked ones.
 
+    Most records have two waits. What is the same for both is kept once a record: the records are
+    in an order in which those that have a wait of one part are side by side.
+
     Attributes:
-        wait_ns: How long each was.
+        wait_ns: How long each wait was.
         end_ns: When each ended.
-        fields: The other fields of the records, with a value a wait. What only waits in queues
-            have is 0 for the others.
+        of_queues: What only waits in queues have, with a value a wait; 0 for the others.
+        of_records: The other fields, with a value a record; a record with a throttled wait is
+            there once more for it.
         queued, throttled, blocked: Which waits are of that part.
+        records: Which records they are of, by part.
         missed: The records that are no waits, but of some that were not seen whole.
     """
 
     wait_ns: NDArray[np.int64]
     end_ns: NDArray[np.int64]
-    fields: dict[str, NDArray[Any]]
+    of_queues: dict[str, NDArray[Any]]
+    of_records: dict[str, NDArray[Any]]
     queued: slice
     throttled: slice
     blocked: slice
+    records: tuple[slice, slice, slice]
     missed: NDArray[Any]
 
     @classmethod
@@ -53,29 +59,93 @@ class Parts:
             records: At least one array; all of one type.
             least_ns: See above.
         """
-        pieces = _pieces(records)
-        cuts = [_Cut.of(piece, least_ns) for piece in pieces]
-        sizes = np.array([[len(waits) for waits in cut.wait_ns] for cut in cuts])
-        ends = np.cumsum(sizes.T).reshape(3, -1).T
-        begins = ends - sizes
-        fields = {
-            name: (np.zeros if name in _ONLY_QUEUED else np.empty)(ends[-1, -1], kind)
-            for name, (kind, *_) in (records[0].dtype.fields or {}).items()
-            if name not in _NOT_SPREAD
-        }
-        for piece, cut, places in zip(pieces, cuts, begins.tolist(), strict=True):
-            for name, column in fields.items():
-                cut.spread(piece[name], column, places[:1] if name in _ONLY_QUEUED else places)
-        queued, throttled, blocked = map(slice, begins[0].tolist(), ends[-1].tolist())
-        return cls(
-            np.concatenate([cut.wait_ns[part] for part in range(3) for cut in cuts]),
-            np.concatenate([cut.end_ns[part] for part in range(3) for cut in cuts]),
-            fields,
-            queued,
-            throttled,
-            blocked,
-            np.concatenate([piece[cut.missed] for piece, cut in zip(pieces, cuts, strict=True)]),
+        pieces = [_Piece.of(piece, least_ns) for piece in _pieces(records)]
+        sizes = np.array([[len(indices) for indices in piece.classes] for piece in pieces])
+        # Of each class those of one piece after the other.
+        ends = np.cumsum(sizes.T).reshape(sizes.T.shape).T
+        queued_only, both, blocked_only, throttled = ends[-1].tolist()
+        by_part = slice(both), slice(blocked_only, throttled), slice(queued_only, blocked_only)
+        in_part = [both, throttled - blocked_only, blocked_only - queued_only]
+        queued, by_quota, asleep = (slice(*e) for e in pairwise(accumulate([0, *in_part])))
+        of_queues, of_records = {}, {}
+        for name, (kind, *_) in (records[0].dtype.fields or {}).items():
+            if name in _ONLY_QUEUED:
+                of_queues[name] = np.zeros(sum(in_part), kind)
+            elif name != "reserved":
+                of_records[name] = np.empty(throttled, kind)
+        for piece, begins in zip(pieces, (ends - sizes).tolist(), strict=True):
+            piece.spread(of_records, of_queues, begins)
+        end, runq, held, sleep = (
+            of_records.pop(name).view(np.int64)
+            for name in ("end_ns", "runq_ns", "throttled_ns", "blocked_ns")
         )
+        waited = (runq - held, held, sleep)
+        ended = (end, end - waited[0], end - runq)
+        return cls(
+            np.concatenate([ns[part] for ns, part in zip(waited, by_part, strict=True)]),
+            np.concatenate([ns[part] for ns, part in zip(ended, by_part, strict=True)]),
+            of_queues,
+            of_records,
+            queued,
+            by_quota,
+            asleep,
+            by_part,
+            np.concatenate([piece.records[piece.missed] for piece in pieces]),
+        )
+
+    def a_wait(self, a_record: NDArray[Any]) -> NDArray[Any]:
+        """From one value a record to one a wait."""
+        return np.concatenate([a_record[part] for part in self.records])
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Some of the records.
+
+    Attributes:
+        records: All of them.
+        classes: Indices of those with a wait in a queue and no block, with both, with a block
+            only, and, whatever else, with a throttled wait.
+        missed: Indices of those that are no waits.
+    """
+
+    records: NDArray[Any]
+    classes: tuple[NDArray[np.intp], ...]
+    missed: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, records: NDArray[Any], least_ns: int) -> _Piece:
+        runq, throttled, blocked = (
+            records[name].astype(np.int64) for name in ("runq_ns", "throttled_ns", "blocked_ns")
+        )
+        whole = records["kind"] < _MISSED_FROM
+        queued = runq - throttled
+        in_queue = whole & ((queued > 0) | (throttled == 0)) & (queued >= least_ns)
+        by_quota = whole & (throttled > 0) & (throttled >= least_ns)
+        asleep = whole & (blocked > 0) & (blocked >= least_ns)
+        classes = (in_queue & ~asleep, in_queue & asleep, asleep & ~in_queue, by_quota)
+        return cls(records, tuple(map(np.flatnonzero, classes)), np.flatnonzero(~whole))
+
+    def spread(
+        self,
+        of_records: dict[str, NDArray[Any]],
+        of_queues: dict[str, NDArray[Any]],
+        begins: Sequence[int],
+    ) -> None:
+        """Puts the fields into their columns, each class from its place on."""
+        plain = self.records.view(f"V{self.records.dtype.itemsize}")
+        # In this mode it needs no second buffer; the indices are within.
+        ordered = plain.take(np.concatenate(self.classes), mode="clip").view(self.records.dtype)
+        cuts = [*pairwise(accumulate(map(len, self.classes), initial=0))]
+        for columns, classes in ((of_records, cuts), (of_queues, cuts[:2])):
+            for name, column in columns.items():
+                values = ordered[name]
+                if values.dtype.names:
+                    # As plain bytes: structured values are copied one field at a time.
+                    values, column = (a.view(f"V{a.dtype.itemsize}") for a in (values, column))
+                for (first, end), begin in zip(classes, begins, strict=False):
+                    if first < end:
+                        column[begin : begin + end - first] = values[first:end]
 
 
 def _pieces(records: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
@@ -91,56 +161,3 @@ def _pieces(records: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
             gathered[-1].append(part)
             room -= len(part)
     return [join(parts) for parts in gathered]
-
-
-@dataclass(frozen=True)
-class _Cut:
-    """How one piece of the records comes apart.
-
-    Attributes:
-        rows: Indices of the records, by part; a slice where it is all of them.
-        wait_ns, end_ns: Of each wait, by part.
-        missed: Indices of the records that are no waits.
-    """
-
-    rows: tuple[slice | NDArray[np.intp], ...]
-    wait_ns: tuple[NDArray[np.int64], ...]
-    end_ns: tuple[NDArray[np.int64], ...]
-    missed: NDArray[np.intp]
-
-    @classmethod
-    def of(cls, piece: NDArray[Any], least_ns: int) -> _Cut:
-        end, runq, throttled, blocked = (
-            piece[name].astype(np.int64) for name in ("end_ns", *_LENGTHS)
-        )
-        whole = piece["kind"] < _MISSED_FROM
-        queued = runq - throttled
-        rows = tuple(
-            slice(None) if chosen.all() else np.flatnonzero(chosen)
-            for chosen in (
-                whole & ((queued > 0) | (throttled == 0)) & (queued >= least_ns),
-                whole & (throttled > 0) & (throttled >= least_ns),
-                whole & (blocked > 0) & (blocked >= least_ns),
-            )
-        )
-        return cls(
-            rows,
-            tuple(w[r] for w, r in zip((queued, throttled, blocked), rows, strict=True)),
-            tuple(e[r] for e, r in zip((end, end - queued, end - runq), rows, strict=True)),
-            np.flatnonzero(~whole),
-        )
-
-    def spread(self, values: NDArray[Any], into: NDArray[Any], places: Sequence[int]) -> None:
-        """From one value a record to one a wait, from a place of each part on."""
-        if values.dtype.names:
-            # As plain bytes: structured values are copied one field at a time.
-            values, into = (a.view(f"V{values.dtype.itemsize}") for a in (values, into))
-        for rows, waits, place in zip(self.rows, self.wait_ns, places, strict=False):
-            part = into[place : place + len(waits)]
-            if isinstance(rows, slice):
-                part[:] = values
-                values = part
-            elif len(rows):
-                values = np.ascontiguousarray(values)
-                # In this mode it needs no second buffer; the indices are within.
-                values.take(rows, out=part, mode="clip")

@@ -72,9 +72,9 @@ def hex_ids(ids: NDArray[np.uint8]) -> pa.Array:
     return pa.Array.from_buffers(pa.string(), len(ids), buffers, nulls.count)
 
 
-def reasons(tags: NDArray[Any], blocked: NDArray[np.bool_]) -> pa.Array:
-    """Column `reason` of `waits`; only what is `blocked` has one."""
-    reason = np.minimum(tags["reason"], len(_REASONS) - 1).astype(np.int32)
+def reasons(of_tags: NDArray[Any], blocked: NDArray[np.bool_]) -> pa.Array:
+    """Column `reason` of `waits`, from that field of tags; only what is `blocked` has one."""
+    reason = np.minimum(of_tags, len(_REASONS) - 1).astype(np.int32)
     return named(reason, _REASONS, Nulls((reason == Reason.NONE) | ~blocked))
 
 
