@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sltrace.analysis.histograms import from_histograms, histogram_counts, ranked
 from sltrace.analysis.looked import ended_early, looked_for, not_looked_for
 from sltrace.analysis.losses import losses
-from sltrace.analysis.meta import clock_ns, machines_of, min_latency_ns, recorded_ns
+from sltrace.analysis.meta import machines_of, min_latency_ns, recorded_times
 from sltrace.analysis.missing import Missing, missing_waits
 from sltrace.analysis.selection import Selection, tables
 from sltrace.model import GO_PROBE_KINDS, SCHEDULER, Kind
@@ -314,19 +314,19 @@ class _Waits:
         wall, missing = self._wall_ns(), self.missing
         if not wall:
             return unknown("the trace does not say how long it is")
-        # Waits overlap: each adds what lies beyond all that began before it.
+        # A wait of a merged trace may be of a gap between recordings, too. Waits overlap: each adds
+        # what lies beyond all that began before it.
+        times = ", ".join(str(part) for part in self._recorded)
         covered = Decimal(
             self._trace.sql(
-                "WITH spans AS (SELECT greatest(end_ns - wait_ns, ?) AS s, least(end_ns, ?) AS e "
-                f"{self._from}), reach AS (SELECT s, e, max(e) OVER (ORDER BY s, e ROWS BETWEEN "
-                "UNBOUNDED PRECEDING AND 1 PRECEDING) AS before FROM spans WHERE e > s) SELECT "
+                "WITH spans AS (SELECT greatest(begin, r.start_ns) AS s, least(stop, r.end_ns) AS "
+                f"e FROM (SELECT end_ns - wait_ns AS begin, end_ns AS stop {self._from}) JOIN "
+                f"(VALUES {times}) r(start_ns, end_ns) ON begin < r.end_ns AND stop > r.start_ns), "
+                "reach AS (SELECT s, e, max(e) OVER (ORDER BY s, e ROWS BETWEEN "
+                "UNBOUNDED PRECEDING AND 1 PRECEDING) AS before FROM spans) SELECT "
                 "coalesce(sum(greatest(0, e - greatest(s, coalesce(before, s)))), 0)::BIGINT AS ns "
                 "FROM reach",
-                [
-                    clock_ns(self._trace, "start_ns"),
-                    clock_ns(self._trace, "end_ns"),
-                    *self._parameters,
-                ],
+                self._parameters,
             ).to_pylist()[0]["ns"]
         )
         if min_latency_ns(self._trace):
@@ -338,9 +338,14 @@ class _Waits:
             covered / wall, min(Decimal(1), (covered + missing.high_ns) / wall), missing.why
         )
 
-    def _wall_ns(self) -> int:
+    @cached_property
+    def _recorded(self) -> list[tuple[int, int]]:
+        """When the machines that they can be of were recorded."""
         machines = machines_of(self._trace, self._selection.values)
-        return recorded_ns(self._trace, machines=machines)
+        return recorded_times(self._trace, machines=machines)
+
+    def _wall_ns(self) -> int:
+        return sum(end - start for start, end in self._recorded)
 
     def _ranked(self, rank: int) -> Bounds:
         """The wait of this rank, 1 for the shortest; 0 where there are none."""

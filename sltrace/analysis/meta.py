@@ -132,22 +132,36 @@ def recorded_ns(
     end_ns: int | None = None,
     machines: frozenset[int] | None = None,
 ) -> int:
-    """How long was recorded within a stretch of CLOCK_MONOTONIC, without gaps of a merged trace.
+    """How long was recorded within a stretch of CLOCK_MONOTONIC; see `recorded_times`."""
+    return sum(end - start for start, end in recorded_times(trace, start_ns, end_ns, machines))
+
+
+def recorded_times(
+    trace: Trace,
+    start_ns: int | None = None,
+    end_ns: int | None = None,
+    machines: frozenset[int] | None = None,
+) -> list[tuple[int, int]]:
+    """What was recorded of a stretch of CLOCK_MONOTONIC, without gaps of a merged trace.
 
     Args:
         trace: Where from.
         start_ns: Where the stretch begins; the recording's start by default.
         end_ns: Where it ends; the recording's end by default.
         machines: Those of a merged trace of which one is enough; by default any.
+
+    Returns:
+        Begin and end of each part, in order; none overlap.
     """
-    first = clock_ns(trace, "start_ns") if start_ns is None else start_ns
+    reached = clock_ns(trace, "start_ns") if start_ns is None else start_ns
     last = clock_ns(trace, "end_ns") if end_ns is None else end_ns
-    recorded, reached = 0, first
+    found = []
     for start, end in _recordings(trace, machines):
         begin, stop = max(start, reached), min(end, last)
         if begin < stop:
-            recorded, reached = recorded + stop - begin, stop
-    return recorded
+            found.append((begin, stop))
+            reached = stop
+    return found
 
 
 def recorded_sql(trace: Trace, pid: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sltrace.analysis.bounds import measure
 from sltrace.analysis.check import check
 from sltrace.analysis.diagnosis import diagnose
 from sltrace.analysis.diff import diff
@@ -65,6 +66,35 @@ def test_rates_and_shares_of_one_machine_are_of_its_time(merged: Trace, where: s
             result = check(merged, [rule])
             assert result.verdict == verdict
             assert not any("different times" in note for note in result.notes)
+
+
+@pytest.mark.parametrize(
+    ("host", "start", "waits", "where", "share"),
+    [
+        # Of 10 s an hour later, as the other began to sleep between them; the first, too.
+        ("web1", 3700, [(3702, 32), (3703, 1)], "", (1 + 3) / 20),
+        ("web1", 3700, [(3702, 3700), (3704, 1)], "", (10 + 3) / 20),
+        # Of 10 s that began 20 s after those of the other machine.
+        ("web2", 120, [(123, 12), (129, 5)], " where cgroup=web2:/", 8 / 10),
+        ("web2", 120, [(123, 12), (129, 5)], "", (1 + 8) / 20),
+        # The other was recorded meanwhile.
+        ("web2", 105, [(106, 3), (107, 1)], "", (1 + 4 - 1) / 15),
+    ],
+)
+def test_what_was_not_recorded_is_no_share_of_what_was(
+    tmp_path: Path, host: str, start: int, waits: list[tuple[int, int]], where: str, share: float
+) -> None:
+    """A wait that ended in a recording may have begun before it, in no recording."""
+    row = {"kind": "blocked", "tid": 7, "pid": 7}
+    first = [row | {"end_ns": 104 * SECOND, "wait_ns": SECOND}]
+    a = trace_of(tmp_path, "a", first, "web1", UNIX)
+    rows = [row | {"end_ns": end * SECOND, "wait_ns": long * SECOND} for end, long in waits]
+    meta = {"clock": clock(UNIX, start * SECOND)}
+    b = trace_of(tmp_path, "b", rows, host, UNIX, meta=meta)
+    merge([a, b], tmp_path / "m.slt")
+    found = measure(Trace.open(tmp_path / "m.slt"), parse_rule(f"share(blocked{where}) < 1%"))
+    assert found.exact
+    assert float(found.low) == pytest.approx(share)
 
 
 def test_what_is_of_machines_of_different_times_says_so(merged: Trace) -> None:
