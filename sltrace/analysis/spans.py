@@ -8,13 +8,22 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from heapq import heappop, heappush
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from sltrace.analysis.losses import missed_among
-from sltrace.analysis.meta import clock_ns, clock_of, gaps, recorded_ns
+from sltrace.analysis.meta import clock_ns, clock_of, gaps, recorded_times
 from sltrace.analysis.selection import Selection
-from sltrace.analysis.timeline import Timeline, Wait, losses_within, normal_id, time_by_cause
+from sltrace.analysis.timeline import (
+    Timeline,
+    Wait,
+    by_cause,
+    losses_within,
+    normal_id,
+    time_by_cause,
+)
 from sltrace.errors import UsageError
 from sltrace.trace.reader import Trace
 
@@ -125,9 +134,11 @@ def explain_spans(trace: Trace, seen: Timeline, spans: Sequence[Span]) -> list[S
     )[:MAX_SPANS]
     by_id = {s.span_id: s for s in chosen}
     clock = clock_of(trace)
+    # Each before those below it, so that the waits of all of these follow its own.
+    tree = list(_tree(by_id))
     times = {
-        i: (clock.monotonic(s.start_unix_ns), clock.monotonic(s.end_unix_ns))
-        for i, s in by_id.items()
+        i: (clock.monotonic(by_id[i].start_unix_ns), clock.monotonic(by_id[i].end_unix_ns))
+        for i, _, _ in tree
     }
     own = _own_waits(seen.waits, times)
     tagged: defaultdict[str | None, list[Wait]] = defaultdict(list)
@@ -137,22 +148,25 @@ def explain_spans(trace: Trace, seen: Timeline, spans: Sequence[Span]) -> list[S
     whole = clock_ns(trace, "end_ns") - origin
     between = [(begin - origin, until - origin) for begin, until in gaps(trace)]
     missed = _missed(trace, seen.trace_id)
+    counts = list(accumulate((len(own[span_id]) for span_id, _, _ in tree), initial=0))
+    waits = by_cause(w for span_id, _, _ in tree for w in own[span_id])
     found = []
-    for span_id, depth, below in _tree(by_id):
+    for at, (span_id, depth, size) in enumerate(tree):
         start, end = times[span_id]
-        waits = [w for i in below for w in own[i]]
-        first, last = max(start, 0), min(end, whole)
-        causes = time_by_cause(waits, first, last)
-        recorded = recorded_ns(trace, origin + first, origin + last)
+        begins, ends = counts[at], counts[at + size]
+        parts = recorded_times(trace, origin + start, origin + end)
+        recorded = [(begin - origin, until - origin) for begin, until in parts]
+        causes = time_by_cause(waits[:, begins:ends], recorded)
+        running = sum(until - begin for begin, until in recorded) - sum(causes.values())
         found.append(
             SpanWaits(
                 span=by_id[span_id],
                 depth=depth,
                 start_ns=start,
                 end_ns=end,
-                waits=len(waits),
+                waits=ends - begins,
                 causes=causes,
-                running_ns=max(0, recorded - sum(causes.values())),
+                running_ns=running,
                 unseen=sum(begin < end and start <= ended for begin, ended in missed),
                 cut=start < 0
                 or end > whole
@@ -191,21 +205,36 @@ def _elsewhere(tagged: Sequence[Wait], start_ns: int, end_ns: int) -> bool:
 def _own_waits(
     waits: Sequence[Wait], times: dict[str, tuple[int, int]]
 ) -> defaultdict[str, list[Wait]]:
+    """By span its waits.
+
+    Args:
+        waits: Of the trace.
+        times: When each span began and ended, each after its parent.
+    """
     own: defaultdict[str, list[Wait]] = defaultdict(list)
-    by_length = sorted(times.items(), key=lambda item: item[1][1] - item[1][0])
+    others = []
     for wait in waits:
         if wait.span_id in times:
             own[wait.span_id].append(wait)
         else:
-            middle = (wait.start_ns + wait.end_ns) // 2
-            around = (i for i, (start, end) in by_length if start <= middle < end)
-            if (innermost := next(around, None)) is not None:
-                own[innermost].append(wait)
+            others.append(((wait.start_ns + wait.end_ns) // 2, wait))
+    # Of two that are as long as each other the one below.
+    spans = [(end - start, -place, i) for place, (i, (start, end)) in enumerate(times.items())]
+    spans.sort(key=lambda span: times[span[2]][0], reverse=True)
+    under_way: list[tuple[int, int, str]] = []
+    for middle, wait in sorted(others, key=lambda other: other[0]):
+        while spans and times[spans[-1][2]][0] <= middle:
+            heappush(under_way, spans.pop())
+        # Longer ones that have ended, too, are still there until they are the shortest.
+        while under_way and times[under_way[0][2]][1] <= middle:
+            heappop(under_way)
+        if under_way:
+            own[under_way[0][2]].append(wait)
     return own
 
 
-def _tree(by_id: dict[str, Span]) -> Iterator[tuple[str, int, list[str]]]:
-    """Each span with its depth and the ids of it and all spans below it, parents first."""
+def _tree(by_id: dict[str, Span]) -> Iterator[tuple[str, int, int]]:
+    """Each span with its depth, and how many it and all below it are: these come next."""
     children: defaultdict[str | None, list[str]] = defaultdict(list)
     for span in by_id.values():
         # Whoever made the file may have made its spans each other's parents.
@@ -219,7 +248,7 @@ def _tree(by_id: dict[str, Span]) -> Iterator[tuple[str, int, list[str]]]:
         below = [span_id]
         for i in below:
             below += children[i]
-        yield span_id, depth, below
+        yield span_id, depth, len(below)
         stack += [(i, depth + 1) for i in reversed(children[span_id])]
 
 

@@ -18,6 +18,8 @@ from sltrace.errors import UsageError
 from sltrace.model import BLOCKED_KINDS, RUNQ_KINDS, Kind
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from sltrace.trace.reader import Trace
 
 CAUSES = {
@@ -252,7 +254,7 @@ def timeline(trace: Trace, trace_id: str) -> Timeline:
         trace_id=trace_id,
         waits=waits,
         beyond=beyond,
-        causes=time_by_cause(waits, start, end),
+        causes=time_by_cause(by_cause(waits), [(start, end)]),
         start_unix_ns=clock_ns(trace, "start_unix_ns"),
         # Its first wait had not ended when it began, and its last one ends at the end.
         losses=losses_within(trace, trace_id, start + 1, end + 1),
@@ -268,35 +270,46 @@ def losses_within(trace: Trace, trace_id: str, start_ns: int, end_ns: int) -> Lo
     )
 
 
-def time_by_cause(waits: Iterable[Wait], start_ns: int, end_ns: int) -> dict[str, int]:
-    """How long of a stretch of time at least one of the waits was under way.
+def by_cause(waits: Iterable[Wait]) -> NDArray[np.int64]:
+    """Begins, ends and causes, by their place in CAUSES, of waits; -1 for none."""
+    places = {cause: place for place, cause in enumerate(CAUSES)}
+    rows = [(w.start_ns, w.end_ns, places[w.cause] if w.cause else -1) for w in waits]
+    return np.array(rows, np.int64).reshape(-1, 3).T
+
+
+def time_by_cause(waits: NDArray[np.int64], times: Sequence[tuple[int, int]]) -> dict[str, int]:
+    """How long of some stretches of time at least one of the waits was under way.
 
     Every moment counts once, for the first of CAUSES that is under way; the causes that have none
     are in it with 0.
+
+    Args:
+        waits: As `by_cause` gives them.
+        times: Begin and end of each stretch, in order; none overlap.
     """
-    spans: dict[str, list[tuple[int, int]]] = {cause: [] for cause in CAUSES}
-    for wait in waits:
-        first, last = max(wait.start_ns, start_ns), min(wait.end_ns, end_ns)
-        if wait.cause and first < last:
-            spans[wait.cause].append((first, last))
-    edges = np.unique(np.array([e for pairs in spans.values() for p in pairs for e in p], np.int64))
+    if not times:
+        return dict.fromkeys(CAUSES, 0)
+    begins = np.maximum(waits[0], times[0][0])
+    ends = np.minimum(waits[1], times[-1][1])
+    edges = np.unique(np.concatenate([begins, ends, np.ravel(times)]))
     lengths = np.diff(edges)
-    free = np.ones(len(lengths), bool)
+    free = _under_way(edges, *np.array(times, np.int64).T)
     found = {}
-    for cause, pairs in spans.items():
-        under_way = _under_way(edges, pairs) & free
+    for place, cause in enumerate(CAUSES):
+        of = (waits[2] == place) & (begins < ends)
+        under_way = _under_way(edges, begins[of], ends[of]) & free
         free &= ~under_way
         found[cause] = int(lengths[under_way].sum())
     return found
 
 
-def _under_way(edges: np.ndarray[Any, Any], pairs: Sequence[tuple[int, int]]) -> Any:
-    """For each stretch between two edges, whether one of the pairs covers it."""
+def _under_way(
+    edges: NDArray[np.int64], begins: NDArray[np.int64], ends: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """For each stretch between two edges, whether one of those that begin and end covers it."""
     change = np.zeros(len(edges), np.int64)
-    if pairs:
-        begins, ends = np.array(pairs, np.int64).T
-        np.add.at(change, np.searchsorted(edges, begins), 1)
-        np.add.at(change, np.searchsorted(edges, ends), -1)
+    np.add.at(change, np.searchsorted(edges, begins), 1)
+    np.add.at(change, np.searchsorted(edges, ends), -1)
     return np.cumsum(change)[:-1] > 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sltrace.analysis.slowtraces import slow_traces
-from sltrace.analysis.timeline import CAUSES, Wait, slowest, time_by_cause, timeline
+from sltrace.analysis.timeline import CAUSES, Wait, by_cause, slowest, time_by_cause, timeline
 from sltrace.analysis.timelost import in_two_kinds
 from sltrace.cli.explain import command
 from sltrace.cli.strips import strip
@@ -39,22 +40,23 @@ def wait(start: int, end: int, kind: str = "runq_wakeup", **more: Any) -> Wait:
         st.tuples(st.integers(0, 60), st.integers(0, 30), st.sampled_from([*KINDS, "loop"])),
         max_size=12,
     ),
-    st.integers(0, 50),
-    st.integers(0, 60),
+    st.lists(st.tuples(st.integers(0, 20), st.integers(1, 30)), max_size=4),
 )
 @settings(max_examples=150)
 def test_every_moment_goes_to_one_cause(
-    raw: list[tuple[int, int, str]], start: int, length: int
+    raw: list[tuple[int, int, str]], stretches: list[tuple[int, int]]
 ) -> None:
     waits = [wait(s, s + n, kind) for s, n, kind in raw]
     expected = dict.fromkeys(CAUSES, 0)
-    for now in range(start, start + length):
+    ends = list(accumulate(chain.from_iterable(stretches)))
+    times = list(zip(ends[::2], ends[1::2], strict=True))
+    for now in chain.from_iterable(range(*stretch) for stretch in times):
         under_way = {w.kind for w in waits if w.start_ns <= now < w.end_ns}
         for cause, kinds in CAUSES.items():
             if under_way & set(kinds):
                 expected[cause] += 1
                 break
-    assert time_by_cause(waits, start, start + length) == expected
+    assert time_by_cause(by_cause(waits), times) == expected
 
 
 def test_the_slowest_traces_are_pandas(tmp_path: Path) -> None:

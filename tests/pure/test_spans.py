@@ -130,18 +130,38 @@ def test_a_span_beyond_the_recording_says_so(tmp_path: Path) -> None:
 
 
 def test_a_span_in_a_gap_between_recordings_says_so(tmp_path: Path) -> None:
+    """A wait that is partly of the gap has that part in no column, and takes none of others'."""
     trace = recorded(tmp_path)
     of = {"machine": 0, "host": "a"}
     trace.meta["merged"] = [
-        of | {"start_ns": 0, "end_ns": 400},
+        of | {"start_ns": 0, "end_ns": 315},
         of | {"start_ns": 700, "end_ns": 1000},
     ]
     file = tmp_path / "spans.json"
-    spans = [otlp_span("0a" * 8, "", 50, 300), otlp_span("0b" * 8, "", 350, 500)]
+    spans = [
+        otlp_span("0a" * 8, "", 50, 800),
+        otlp_span("0b" * 8, "", 310, 500),
+        otlp_span("0c" * 8, "", 320, 500),
+    ]
     file.write_text(json.dumps(otlp(spans)))
     found = explain_spans(trace, timeline(trace, ID), read_spans(file))
-    assert [s.cut for s in found] == [False, True]
-    assert [s.running_ns + sum(s.causes.values()) for s in found] == [250, 50]
+    assert [s.cut for s in found] == [True, True, True]
+    assert [s.running_ns + sum(s.causes.values()) for s in found] == [265 + 100, 5, 0]
+    assert {c: ns for c, ns in found[0].causes.items() if ns} == {
+        # The last one began at 280 and went on until 330.
+        "runq": 10 + 25,
+        "blocked": 20,
+        "gil": 20,
+    }
+
+
+def test_of_spans_of_the_same_time_a_wait_is_of_the_one_below(tmp_path: Path) -> None:
+    trace = recorded(tmp_path)
+    file = tmp_path / "spans.json"
+    below = [otlp_span("0c" * 8, "0d" * 8, 0, 400), otlp_span("0e" * 8, "0c" * 8, 0, 400)]
+    file.write_text(json.dumps(otlp([*below[::-1], otlp_span("0d" * 8, "", 0, 400)])))
+    found = explain_spans(trace, timeline(trace, ID), read_spans(file))
+    assert [(s.span.name, s.waits) for s in found] == [("op 0d", 5), ("op 0c", 5), ("op 0e", 5)]
 
 
 def test_waits_that_were_not_seen_whole_are_said_of_their_spans(tmp_path: Path) -> None:
