@@ -19,12 +19,14 @@ class DurationType(_Base):
 
     Args:
         bare_seconds: A number without a unit is seconds; otherwise only 0 may be without.
+        least: The shortest that can be, written so.
     """
 
     name = "duration"
 
-    def __init__(self, bare_seconds: bool = False) -> None:
+    def __init__(self, *, bare_seconds: bool = False, least: str = "0") -> None:
         self._bare_seconds = bare_seconds
+        self._least = least
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
@@ -33,10 +35,14 @@ class DurationType(_Base):
         if isinstance(value, int):
             return value
         try:
-            return parse_duration(str(value), bare_seconds=self._bare_seconds)
+            duration = parse_duration(str(value), bare_seconds=self._bare_seconds)
         except ValueError as err:
             self.fail(str(err), param, ctx)
+        if duration < parse_duration(self._least):
+            self.fail(f"{value!r} is too short: {self._least} at least", param, ctx)
+        return duration
 
 
 DURATION = DurationType()
-SECONDS = DurationType(bare_seconds=True)
+RECORDED = DurationType(bare_seconds=True, least="1ms")
+"""How long to record."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sltrace.cli.durations import SECONDS
+from sltrace.cli.durations import RECORDED
 from sltrace.cli.files import PATH
 from sltrace.cli.recording import default_path, with_loader
 from sltrace.cli.recordsettings import refuse_what_does_nothing, settings_options
@@ -50,7 +50,7 @@ class _Record(click.Command):
 @click.option(
     "-d",
     "--duration",
-    type=SECONDS,
+    type=RECORDED,
     metavar="SECONDS",
     help="Stop after this long: 30, 500ms, 2m.  [default: until Ctrl-C]",
 )

@@ -352,6 +352,28 @@ def test_files_are_read_at_the_end(tmp_path: Path) -> None:
     assert list(source.describe()["refused"].values()) == [1]
 
 
+def test_what_cannot_be_a_profile_at_the_end_is_told_at_the_begin(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    class Told:
+        say = said.append
+
+    def attach(path: Path) -> None:
+        ProfileSource(None, (path,)).attach(Told())  # type: ignore[arg-type]
+
+    (tmp_path / "cpu.pb").write_bytes(CPU)
+    (tmp_path / "begun").touch()
+    (tmp_path / "text").write_text("a profile?")
+    attach(tmp_path / "cpu.pb")
+    attach(tmp_path / "begun")
+    assert not said
+    attach(tmp_path / "none")
+    assert said == [f"{tmp_path / 'none'} is not there yet: it is read when the recording ends"]
+    for path, why in ((tmp_path / "text", "is not a pprof profile"), (tmp_path, "cannot read")):
+        with pytest.raises(ProfileError, match=why):
+            attach(path)
+
+
 def test_an_address_that_is_taken(source: ProfileSource) -> None:
     other = ProfileSource(("127.0.0.1", port(source)), ())
     with pytest.raises(OutputError, match="Address already in use"):

@@ -52,11 +52,20 @@ class ProfileSource:
         self._refusals: Counter[str] = Counter()
 
     def attach(self, context: Context) -> None:
-        """Starts to listen.
+        """Starts to listen, and looks at the files that are there already.
 
         Raises:
             OutputError: The address or port cannot be had.
+            ProfileError: A file is something else.
         """
+        for path in self._files:
+            # Whoever makes it may have opened it by now.
+            if path.is_file() and not path.stat().st_size:
+                continue
+            if path.exists():
+                of_file(path)
+            else:
+                context.say(f"{path} is not there yet: it is read when the recording ends")
         if self._listen:
             host, port = self._listen
             self._receiver = Receiver(host, port, MAX_PUSH, self._take, self._refuse)
