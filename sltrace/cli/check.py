@@ -53,8 +53,8 @@ def command(
 
     \b
       'p99.9(runq where cgroup=/web and cpu=3) <= 20ms'
-      'share(throttled) < 1%'            of the time, at least one thread was throttled
-      'p99(runq) < 1.2 * baseline + 1ms' with --baseline
+      'share(throttled) < 1%'             of the time, any thread was throttled
+      'p99(runq) < 1.2 * baseline + 1ms'  with --baseline
 
     Figures: p50, p99.9 ..., max, mean, total, count, rate, share; of runq or of one kind. Exit
     code 7 if a rule failed, 8 if none failed but what the recording lost leaves one undecided.

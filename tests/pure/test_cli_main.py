@@ -49,6 +49,12 @@ def test_help_loads_nothing_heavy() -> None:
     assert "\n0 [] ['--help']\n" in done.stdout
 
 
+@pytest.mark.parametrize("name", _COMMANDS)
+def test_help_fits_a_terminal(name: str) -> None:
+    shown = CliRunner().invoke(cli, [name, "--help"], terminal_width=80).output
+    assert all(len(line) <= 80 for line in shown.splitlines())
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -69,6 +75,8 @@ def test_help_loads_nothing_heavy() -> None:
         (["record", "--top"], 2, "No such option '--top'; see sltrace record --help"),
         (["record", "--polic"], 2, "'--polic' (did you mean --policy?); see sltrace record --help"),
         (["record", "-d"], 2, "Option '-d' requires an argument; see sltrace record --help"),
+        (["record", "-d", "0"], 2, "'0' is too short: 1ms at least; see sltrace record --help"),
+        (["record", "-d", "9us"], 2, "'9us' is too short: 1ms at least"),
         (["record", "nowhere", "-f", "--frob"], 4, "there is no command nowhere; check its name"),
         (["stat", "TRACE", "--after", "1h"], 2, "after 3,600 s; the recording is 10.0 s long"),
         (["record", "/etc"], 4, "/etc is a folder; name a program"),
