@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from sltrace.analysis.meta import filters, merged_parts
 from sltrace.model import Kind
 from sltrace.trace.notes import has_failed
 
@@ -46,6 +47,22 @@ def not_looked_for(kinds: Iterable[object]) -> str:
     level = max(_LEVELS.get(kind, _LEVEL) for kind in wanted)
     at_level = f" at level {level}" if level > _LEVEL else ""
     return f"no {runtimes.pop().capitalize()} process was looked into{at_level}"
+
+
+def why_none(trace: Trace, runtime: str) -> tuple[str, str]:
+    """Why a trace has no process of a runtime at all, as far as it tells, and what to do."""
+    named = "record one with sltrace record --pid PID or -- COMMAND"
+    if not isinstance(trace.meta.get("sources"), dict) or merged_parts(trace):
+        return "", f"{named}, not with --loader bcc"
+    if trace.sources(runtime):
+        return "none was among those that were recorded", named
+    if trace.meta.get("loader") == "bcc":
+        return "--loader bcc looks into none", "record again without --loader bcc"
+    if runtime == "python" and trace.meta.get("histogram_only"):
+        return "--histogram-only looks into none", "record again without --histogram-only"
+    if runtime == "python" and not filters(trace).get("pids"):
+        return "only those that are named are looked into", named
+    return f"--no-{runtime} looks into none", f"record again without --no-{runtime}"
 
 
 def takes_part(trace: Trace, runtime: str) -> bool:

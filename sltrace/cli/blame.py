@@ -47,6 +47,10 @@ def command(path: str, by: str, top: int | None, as_json: bool, choice: Choice) 
         return
     if not result.cells:
         click.echo(nothing(trace, selection))
+        of = next(iter(selection.values), "kind")
+        click.echo(f"next: sltrace stat {click.format_filename(path)} --by {of}")
+        _show_notes(result)
+        return
     _show(result)
 
 
@@ -66,6 +70,10 @@ def _show(result: Blame) -> None:
             f"note: of {counted(result.partial, 'wait')} only the latest tasks that ran are "
             "known; the time before them is under `not known`"
         )
+    _show_notes(result)
+
+
+def _show_notes(result: Blame) -> None:
     output.notes(result.notes)
     click.echo(f"losses: {result.losses.sentence}")
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sltrace.analysis.golang.health import Window
+    from sltrace.trace.reader import Trace
 
 _NAMED = 5
 
@@ -50,7 +51,7 @@ def command(path: str, window: int, as_json: bool) -> None:
     targets = trace.sql(
         "SELECT * FROM targets WHERE runtime = 'go' ORDER BY pid, from_ns"
     ).to_pylist()
-    _refuse_none(path, targets)
+    _refuse_none(trace, targets)
     found, lines, lost = findings(trace), windows(trace, max(window, 1)), losses(trace)
     notes = [*trace.notes, *unread(trace), *beyond(trace)]
     own = next(iter(trace.sources("go")), {})
@@ -104,21 +105,22 @@ def _when(target: dict[str, Any], start_ns: int) -> str:
     )
 
 
-def _refuse_none(path: str, targets: list[dict[str, Any]]) -> None:
+def _refuse_none(trace: Trace, targets: list[dict[str, Any]]) -> None:
     """Raises UsageError where no process was looked into, with why none of them was."""
+    from sltrace.analysis.looked import why_none
     from sltrace.errors import UsageError
 
     if not targets:
-        raise UsageError(
-            f"{path} has no Go process",
-            "record one with sltrace record --pid PID, not with --loader bcc",
-        )
+        reason, hint = why_none(trace, "go")
+        none = f"{trace.path} has no Go process"
+        raise UsageError(f"{none}: {reason}" if reason else none, hint)
     if any(target["level"] is not None for target in targets):
         return
     why = [f"{t['pid']} ({t['exe']}), {t['why'] or 'it is not told why'}" for t in targets[:_NAMED]]
     more = [f"and {len(targets) - _NAMED:,} more"] if len(targets) > _NAMED else []
+    said = output.text("; ".join(why + more))
     raise UsageError(
-        f"{path} has no Go process that was looked into: {output.text('; '.join(why + more))}",
+        f"{trace.path} has no Go process that was looked into: {said}",
         "sltrace diagnose tells what their threads waited for",
     )
 

@@ -46,6 +46,7 @@ def command(path: str, top: int | None, as_json: bool) -> None:
 
 def _refuse_none(path: str, trace: Trace) -> None:
     """Raises UsageError where no process was looked into, with why none of those asked for was."""
+    from sltrace.analysis.looked import why_none
     from sltrace.analysis.python.report import refused
     from sltrace.analysis.python.tables import processes
     from sltrace.errors import UsageError
@@ -55,11 +56,11 @@ def _refuse_none(path: str, trace: Trace) -> None:
         return
     why = [f"{process.pid}, {process.why}" for process in asked[:_NAMED]]
     said = "; ".join(filter(None, [refused(trace), *why]))
+    hint = "sltrace diagnose tells what their threads waited for"
+    if not said:
+        said, hint = why_none(trace, "python")
     none = f"{path} has no Python process that was looked into"
-    raise UsageError(
-        f"{none}: {output.text(said)}" if said else none,
-        "record one with sltrace record --pid PID, not with --loader bcc",
-    )
+    raise UsageError(f"{none}: {output.text(said)}" if said else none, hint)
 
 
 def _show(report: PythonReport, top: int) -> None:

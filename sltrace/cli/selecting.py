@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sltrace.analysis.looked import looked_for, not_looked_for
 from sltrace.analysis.meta import clock_ns
 from sltrace.analysis.selection import DIMENSIONS, Dimension, Selection, Value, tables
 from sltrace.cli import output
@@ -148,6 +149,8 @@ def nothing(trace: Trace, *selections: Selection) -> str:
             shown = ", ".join(output.text(v) for v in occurring[:_SHOWN])
             more = f" and {len(occurring) - _SHOWN:,} more" if len(occurring) > _SHOWN else ""
             said.append(f"{name} is {shown}{more}")
+    kinds = dict.fromkeys(str(k) for s in selections for k in s.kinds or ())
+    said += dict.fromkeys(not_looked_for((k,)) for k in kinds if not looked_for(trace, k))
     return f"no waits: {'; '.join(said) or 'the trace has none, or none that match'}"
 
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -89,6 +90,47 @@ def test_what_there_is_instead_of_nothing_is_said(
             done = in_process(command, str(trace), *options, *more[command], "-f")
         assert done.returncode == 0, done.stderr
         assert said in done.stdout + done.stderr
+
+
+def test_blame_of_nothing_is_no_table(trace: Path) -> None:
+    done = in_process("blame", str(trace), "--only", "kind=gil")
+    assert done.stdout.splitlines() == [
+        "no waits: kind is blocked, runq_wakeup, throttled; no Python process was looked into",
+        f"next: sltrace stat {trace} --by kind",
+        "losses: none of these waits was lost",
+    ]
+
+
+_PID = {"pids": [7]}
+
+
+@pytest.mark.parametrize(
+    ("command", "meta", "said"),
+    [
+        ("go", {}, "; record one with sltrace record --pid PID or -- COMMAND, not with --loader"),
+        ("go", {"sources": {"go": {}}}, ": none was among those that were recorded; record one"),
+        ("go", {"sources": {}, "loader": "bcc"}, "--loader bcc looks into none; record again w"),
+        ("go", {"sources": {}}, ": --no-go looks into none; record again without --no-go"),
+        ("python", {}, "; record one with sltrace record --pid PID or -- COMMAND, not with"),
+        ("python", {"sources": {"python": {}}, "filters": _PID}, ": none was among those that"),
+        ("python", {"sources": {}, "loader": "bcc", "filters": _PID}, "record again without --l"),
+        ("python", {"sources": {"go": {}}}, ": only those that are named are looked into; record"),
+        ("python", {"sources": {}, "filters": _PID}, "record again without --no-python"),
+        (
+            "python",
+            {"sources": {}, "filters": _PID, "histogram_only": True},
+            ": --histogram-only looks into none; record again without --histogram-only",
+        ),
+    ],
+)
+def test_why_no_process_of_a_runtime_is_there(
+    tmp_path: Path, command: str, meta: dict[str, Any], said: str
+) -> None:
+    path = make_trace(tmp_path, [{"wait_ns": 1}], meta=meta)
+    done = in_process(command, str(path))
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"sltrace: {path} has no {command.capitalize()} process")
+    assert said in done.stderr
 
 
 def test_kinds_of_a_newer_sltrace_can_be_selected(tmp_path: Path) -> None:

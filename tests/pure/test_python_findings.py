@@ -113,7 +113,7 @@ def test_where_no_process_was_looked_into_nothing_else_is_read(
     result = CliRunner().invoke(command, [str(path)])
     assert str(result.exception) == (
         f"{path} has no Python process that was looked into: no uprobes here; "
-        "7, is no CPython; record one with sltrace record --pid PID, not with --loader bcc"
+        "7, is no CPython; sltrace diagnose tells what their threads waited for"
     )
 
 
