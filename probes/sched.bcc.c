@@ -156,20 +156,6 @@ static __always_inline void task_tell(u64 argument, u32 kind, const char *comm)
 	tell_task(&t, kind, comm);
 }
 
-/* comm changes: the comm filter decides anew. */
-static __always_inline void renamed(u64 argument)
-{
-	struct task_struct t;
-	struct task_state *s;
-
-	if (!CFG(filter_comms))
-		return;
-	task_copy_ids(&t, argument);
-	s = state_find(task_tid(&t));
-	if (s)
-		s->selection = UNDECIDED;
-}
-
 PROGRAM(sched_process_fork)
 {
 	struct task_struct parent, child;
@@ -189,14 +175,12 @@ PROGRAM(sched_process_exec)
 	t.real_parent = &t;
 	task_copy_comm(&t);
 	give_up_number(&t, ctx->args[1]);
-	renamed(ctx->args[0]);
 	task_tell(ctx->args[0], TASK_EXEC, NULL);
 	return 0;
 }
 
 PROGRAM(task_rename)
 {
-	renamed(ctx->args[0]);
 	task_tell(ctx->args[0], TASK_RENAME, (const char *)ctx->args[1]);
 	return 0;
 }

@@ -100,20 +100,10 @@ int BPF_PROG(sched_process_fork, struct task_struct *parent, struct task_struct 
 	return 0;
 }
 
-/* comm changes: the comm filter decides anew. */
-static __always_inline void renamed(struct task_struct *t)
-{
-	struct task_state *s = CFG(filter_comms) ? state_find(t->pid) : NULL;
-
-	if (s)
-		s->selection = UNDECIDED;
-}
-
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(sched_process_exec, struct task_struct *t, int tid_before)
 {
 	give_up_number(t, tid_before);
-	renamed(t);
 	tell_task(t, task_matches(t) ? TASK_EXEC_RECORDED : TASK_EXEC, t->comm);
 	return 0;
 }
@@ -121,7 +111,6 @@ int BPF_PROG(sched_process_exec, struct task_struct *t, int tid_before)
 SEC("tp_btf/task_rename")
 int BPF_PROG(task_rename, struct task_struct *t, const char *comm)
 {
-	renamed(t);
 	tell_task(t, TASK_RENAME, comm);
 	return 0;
 }

@@ -59,6 +59,11 @@ static __always_inline int task_static_prio(struct task_struct *t)
 	return READ_FIELD(int, t->kernel, task_struct_static_prio);
 }
 
+static __always_inline u64 task_comm_half(struct task_struct *t, u32 i)
+{
+	return ((u64 *)t->comm)[i];
+}
+
 static __always_inline u64 task_exec_ns(struct task_struct *t)
 {
 	return READ_FIELD(u64, t->kernel, task_struct_se_sum_exec_runtime);

@@ -39,6 +39,11 @@ static __always_inline int task_static_prio(struct task_struct *t)
 	return t->static_prio;
 }
 
+static __always_inline u64 task_comm_half(struct task_struct *t, u32 i)
+{
+	return ((u64 *)t->comm)[i];
+}
+
 static __always_inline u64 task_exec_ns(struct task_struct *t)
 {
 	return t->se.sum_exec_runtime;

@@ -10,6 +10,7 @@
  *  - LONG_LOOP: stands before a loop that must not be unrolled
  *  - now_ns(): CLOCK_MONOTONIC
  *  - task_tid(t), task_pid(t), task_policy(t), task_prio(t), task_static_prio(t), task_cgroup(t)
+ *  - task_comm_half(t, i): eight bytes of its name, which another CPU may be changing
  *  - task_exec_ns(t): CPU time used so far (se.sum_exec_runtime)
  *  - task_cpu(t): the CPU whose queue it is on
  *  - switches_of_queue(t): switches of its CPU so far, this one included (rq.nr_switches)

@@ -67,7 +67,8 @@ struct task_state {
 	u8 reserved;
 	u64 culprit_ns;
 	u64 culprit_cgroup;
-	u64 decided_cgroup; /* where it was when `selection` was decided */
+	u64 decided_cgroup;  /* where it was when `selection` was decided */
+	u64 decided_comm[2]; /* and what it was called */
 	u64 stack_user;
 	u64 waker_stack_kernel;
 	u64 waker_stack_user;

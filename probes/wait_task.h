@@ -74,14 +74,29 @@ static __always_inline bool wanted_on(u32 cpu)
 	return !CFG(filter_cpus) || cpu_matches(cpu);
 }
 
+/* Whether what it was decided on still holds. */
+static __always_inline bool decided(const struct task_state *s, struct task_struct *t)
+{
+	if (s->selection == UNDECIDED)
+		return false;
+	if (CFG(filter_cgroups) && s->decided_cgroup != task_cgroup(t))
+		return false;
+	return !CFG(filter_comms) || (s->decided_comm[0] == task_comm_half(t, 0) &&
+				      s->decided_comm[1] == task_comm_half(t, 1));
+}
+
 static __always_inline bool selected(struct task_state *s, struct task_struct *t)
 {
 	if (!filters_tasks())
 		return true;
-	if (s->selection == UNDECIDED ||
-	    (CFG(filter_cgroups) && s->decided_cgroup != task_cgroup(t))) {
-		s->selection = task_matches(t) ? SELECTED : REJECTED;
+	if (!decided(s, t)) {
+		/* Noted before it is looked at: where it changes in between, it is decided anew. */
 		s->decided_cgroup = task_cgroup(t);
+		if (CFG(filter_comms)) {
+			s->decided_comm[0] = task_comm_half(t, 0);
+			s->decided_comm[1] = task_comm_half(t, 1);
+		}
+		s->selection = task_matches(t) ? SELECTED : REJECTED;
 	}
 	return s->selection == SELECTED;
 }

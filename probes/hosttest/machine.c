@@ -34,6 +34,7 @@ struct task_struct {
 	u32 static_prio;
 	u32 cpu;
 	u64 cgroup;
+	u64 comm[2];
 	u64 exec_ns;
 	u64 switches; /* of its CPU, for the switch under way */
 	u64 kernel_wait_ns;
@@ -41,6 +42,7 @@ struct task_struct {
 	u64 quota_group;
 	u64 throttle_clock[MAX_CPUS];
 	u32 matches;
+	u32 moves_while_matched; /* to the cgroup with the next number, and out of the filter */
 	u32 moves_queued;
 	u32 on_cpu;
 };
@@ -75,7 +77,22 @@ TASK_FIELD(cgroup, u64, cgroup)
 TASK_FIELD(exec_ns, u64, exec_ns)
 TASK_FIELD(run_delay_ns, u64, run_delay_ns)
 TASK_FIELD(cpu, u32, cpu)
-TASK_FIELD(matches, bool, matches)
+
+static bool task_matches(struct task_struct *t)
+{
+	bool matches = t->matches;
+
+	if (t->moves_while_matched) {
+		t->moves_while_matched = t->matches = 0;
+		t->cgroup++;
+	}
+	return matches;
+}
+
+static u64 task_comm_half(struct task_struct *t, u32 i)
+{
+	return t->comm[i];
+}
 
 static bool runs_now(struct task_struct *t)
 {

@@ -56,7 +56,7 @@ def _affordable(cpus: int, wanted: int) -> int:
 
 
 def task_slots() -> int:
-    """Slots of the task table (176 bytes each): at least four per thread there is now."""
+    """Slots of the task table (192 bytes each): at least four per thread there is now."""
     # 0.31 0.42 0.50 runnable/all last-pid; to count them in /proc fails where one ends meanwhile.
     threads = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
     limit = power_of_two(int(Path("/proc/sys/kernel/pid_max").read_text()))

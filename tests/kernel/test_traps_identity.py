@@ -20,7 +20,7 @@ from sltrace.capture.probes import LibbpfProbes
 from sltrace.capture.settings import Settings
 from sltrace.names.processes import EXIT
 from tests.kernel.conftest import Contended, Traps
-from tests.support.loads import run, voluntary_switches
+from tests.support.loads import allowed_cpus, run, voluntary_switches
 from tests.support.programs import program
 from tests.support.recorder import Record
 from tests.support.schedstat import compare, counter, rows_of
@@ -237,3 +237,20 @@ def test_comm_filter_follows_renames_and_exec(record: Record, tmp_path, options)
         assert thread.timeslices - 1 <= len(queued) <= thread.timeslices
     names = {r["comm"] for r in trace.sql("SELECT DISTINCT comm FROM waits").to_pylist()}
     assert names == {"after", "newimage"}
+
+
+@pytest.mark.skipif(len(allowed_cpus()) < 2, reason="one renames while the other switches")
+@pytest.mark.parametrize("loader", ["libbpf", "bcc"])
+def test_comm_filter_follows_a_thread_that_another_cpu_renames(record: Record, loader: str) -> None:
+    """The event comes before the kernel copies the name: a switch in between has the old one."""
+    with record("--comm", "wanted", "--loader", loader) as recording:
+        outcome = run("renames", "--duration", 5)
+    ends = [r["end_ns"] for r in rows_of(recording.trace, outcome.one("renamed"))]
+    seen = {"wanted": 0, "unwanted": 0}
+    for name, since, until, slices in outcome.values["names"]:
+        waits = sum(since < end < until for end in ends)
+        assert name == "wanted" or not waits, (since, until)
+        # A wait or two may end between the readings.
+        assert name == "unwanted" or slices < 10 or waits, (since, until, slices)
+        seen[name] += slices
+    assert min(seen.values()) > 1000, seen

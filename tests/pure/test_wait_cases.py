@@ -252,6 +252,33 @@ def test_a_task_that_moves_out_of_a_wanted_cgroup_is_not_asked_for() -> None:
     assert machine.records()["tid"].tolist()[4:] == [2, 2]
 
 
+def test_a_task_that_is_moved_while_it_is_looked_at_is_looked_at_again() -> None:
+    machine = Machine(filter_cgroups=1)
+    kernel = Kernel(machine, CPUS)
+    one, two = kernel.fork(0, 1), kernel.fork(0, 2)
+    one.struct.cgroup, one.struct.moves_while_matched = 8, 1
+    for following in (one, two, one, two):
+        kernel.tick(10)
+        kernel.switch(0, following, "preempt")
+    assert machine.records()["tid"].tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("half", [0, 1])
+def test_a_task_that_was_looked_at_under_its_old_name_is_looked_at_again(half: int) -> None:
+    """The event of a rename comes before the name changes, and others look at it in between."""
+    machine = Machine(filter_comms=1)
+    kernel = Kernel(machine, CPUS)
+    one, two = kernel.fork(0, 1), kernel.fork(0, 2)
+    for following in (one, two, one, two):
+        kernel.tick(10)
+        kernel.switch(0, following, "preempt")
+    one.struct.comm[half], one.struct.matches = 7, 0
+    for following in (one, two, one, two):
+        kernel.tick(10)
+        kernel.switch(0, following, "preempt")
+    assert machine.records()["tid"].tolist() == [1, 2, 1, 2, 2, 2]
+
+
 def _moved_in_while(how: str) -> tuple[Machine, Kernel, Task, Task, int]:
     """A task that nobody asked for leaves the CPU, and is moved in 30 ns later; since when."""
     machine = Machine(filter_cgroups=1)

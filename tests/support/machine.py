@@ -41,6 +41,7 @@ class TaskStruct(c.Structure):
         ("static_prio", c.c_uint32),
         ("cpu", c.c_uint32),
         ("cgroup", c.c_uint64),
+        ("comm", c.c_uint64 * 2),
         ("exec_ns", c.c_uint64),
         ("switches", c.c_uint64),
         ("kernel_wait_ns", c.c_uint64),
@@ -48,6 +49,7 @@ class TaskStruct(c.Structure):
         ("quota_group", c.c_uint64),
         ("throttle_clock", c.c_uint64 * MAX_CPUS),
         ("matches", c.c_uint32),
+        ("moves_while_matched", c.c_uint32),
         ("moves_queued", c.c_uint32),
         ("on_cpu", c.c_uint32),
     )
