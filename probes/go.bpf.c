@@ -275,7 +275,7 @@ int BPF_PROG(go_switch, bool preempt, struct task_struct *prev)
 	long bytes;
 
 	/* What is left after go_exit would be another thread's. */
-	if (!t || prev->flags & PF_EXITING)
+	if (!t || prev->flags & PF_NOT_IN_PROGRAM)
 		return 0;
 	count_run(t, GO_AT_SWITCH);
 	/* The kernel's copy is right: Go never sets the register itself. */

@@ -101,8 +101,8 @@ static __noinline int switched_out(struct task_struct *t, struct python_process 
 
 	if (!p || !c)
 		return 0;
-	/* It runs no Python any more, and what is left after python_exit would be another's. */
-	if (t->flags & PF_EXITING) {
+	/* It runs no Python any more: what is left after python_exit would be another's. */
+	if (t->flags & PF_NOT_IN_PROGRAM) {
 		bpf_map_delete_elem(&task_tags, &tid);
 		return 0;
 	}
@@ -197,7 +197,7 @@ int python_sample(void *ctx)
 	struct task_tag tag = {};
 
 	/* What is made of a thread after python_exit is never deleted. */
-	if (!p || !c || bpf_get_current_task_btf()->flags & PF_EXITING)
+	if (!p || !c || bpf_get_current_task_btf()->flags & PF_NOT_IN_PROGRAM)
 		return 0;
 	th = thread_of(tid);
 	if (!th)

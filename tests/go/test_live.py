@@ -335,6 +335,27 @@ def test_time_lost_with_a_p_is_the_kernels_run_delay(tmp_path: Path) -> None:
         assert seen["queued"] <= 4
 
 
+def test_a_thread_of_io_uring_is_not_taken_for_who_made_it(tmp_path: Path) -> None:
+    """It has that one's thread pointer, and runs no goroutine."""
+    path = go_program(WITNESS.parent / "ring")
+    with subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        assert running.stdout
+        if int(running.stdout.readline()) < 0:
+            pytest.skip("io_uring is not allowed on this machine: NOT TESTED")
+        tasks = list(Path(f"/proc/{running.pid}/task").iterdir())
+        (tid,) = (int(t.name) for t in tasks if (t / "comm").read_text().startswith("iou-sqp-"))
+        with recorder(tmp_path / "r.slt", "--pid", running.pid) as recording:
+            time.sleep(1)
+    rows = recording.trace.sql(
+        f"SELECT tid = {tid} AS ring, goid, held_p, stack_runtime FROM waits "
+        "WHERE kind IN ('runq_wakeup', 'runq_preempt', 'blocked')"
+    ).to_pylist()
+    of_ring = [row for row in rows if row.pop("ring")]
+    assert len(of_ring) > 10
+    assert {tuple(row.values()) for row in of_ring} == {(None, None, None)}
+    assert any(row["goid"] for row in rows)
+
+
 def schedstats(pid: int) -> dict[int, NDArray[np.int64]]:
     """Of each thread of a process, how long it ran and waited for a CPU, in ns."""
     return {

@@ -360,3 +360,27 @@ def test_a_wait_before_a_thread_ends_is_told(record: Record, minor: str) -> None
     assert [row for row in rows if row["gil"] is None] == []
     # The wait for a CPU after it is part of it, too.
     assert sum(row["gil"] for row in rows) >= 0.97 * float(sum(row["blocked"] for row in rows))
+
+
+def test_a_thread_of_io_uring_is_not_taken_for_who_made_it(record: Record) -> None:
+    """It has that one's thread pointer, and runs no Python."""
+    with service("3.11", "ring", 30) as process:
+        if int(process.said) < 0:  # type: ignore[attr-defined]
+            pytest.skip("io_uring is not allowed on this machine: NOT TESTED")
+        tasks = Path(f"/proc/{process.pid}/task")
+        ours = [t for t in tasks.iterdir() if (t / "comm").read_text().startswith("iou-sqp-")]
+        (tid,) = (int(t.name) for t in ours)
+        with record("--pid", process.pid) as recording:
+            time.sleep(2)
+    rows = recording.trace.sql(
+        "SELECT kind, reason, stack_runtime, culprit_tid FROM waits WHERE tid = ?", (tid,)
+    ).to_pylist()
+    assert len(rows) > 20
+    assert {r["kind"] for r in rows} <= {"runq_wakeup", "runq_preempt", "throttled", "blocked"}
+    assert {(r["reason"], r["stack_runtime"]) for r in rows} == {(None, None)}
+    waits = recording.trace.sql("SELECT culprit_tid FROM waits WHERE kind = 'gil'").to_pylist()
+    assert len(waits) > 20
+    assert tid not in {w["culprit_tid"] for w in waits}
+    samples = recording.trace.sql("SELECT DISTINCT tid FROM samples").to_pylist()
+    assert samples
+    assert {"tid": tid} not in samples
