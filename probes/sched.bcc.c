@@ -188,10 +188,11 @@ PROGRAM(task_rename)
 PROGRAM(sched_process_exit)
 {
 	const void *t = (const void *)ctx->args[0];
+	bool last = !READ_FIELD(int, FOLLOW(t, task_struct_signal), signal_struct_live);
 
-	if (!READ_FIELD(int, FOLLOW(t, task_struct_signal), signal_struct_live))
+	if (last)
 		unfollow(READ_FIELD(int, t, task_struct_tgid));
-	task_tell(ctx->args[0], TASK_EXIT, NULL);
+	task_tell(ctx->args[0], last ? TASK_EXIT_LAST : TASK_EXIT, NULL);
 	return 0;
 }
 

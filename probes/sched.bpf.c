@@ -118,9 +118,11 @@ int BPF_PROG(task_rename, struct task_struct *t, const char *comm)
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(sched_process_exit, struct task_struct *t)
 {
-	if (!UNTRUSTED(t)->signal->live.counter)
+	bool last = !UNTRUSTED(t)->signal->live.counter;
+
+	if (last)
 		unfollow(t->tgid);
-	tell_task(t, TASK_EXIT, t->comm);
+	tell_task(t, last ? TASK_EXIT_LAST : TASK_EXIT, t->comm);
 	return 0;
 }
 

@@ -83,9 +83,10 @@ enum task_event_kind {
 	TASK_FORK = 1,
 	TASK_EXEC = 2,
 	TASK_RENAME = 3,
-	TASK_EXIT = 4,
+	TASK_EXIT = 4,          /* others of its process go on, or one of them execs */
 	TASK_SEEN = 5,          /* was there when the recording started */
 	TASK_EXEC_RECORDED = 6, /* exec of a task that passes the filters */
+	TASK_EXIT_LAST = 7,     /* its process ends with it */
 };
 
 struct task_event {

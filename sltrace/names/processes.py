@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from sltrace.model import COMM_BYTES
 from sltrace.names.proc import PROC, namespace_pids, numbers_in, parent_of, read_start
+from sltrace.procfolder import folder_of
 
-FORK, EXEC, RENAME, EXIT, SEEN, EXEC_RECORDED = 1, 2, 3, 4, 5, 6
+FORK, EXEC, RENAME, EXIT, SEEN, EXEC_RECORDED, EXIT_LAST = 1, 2, 3, 4, 5, 6, 7
 """enum task_event_kind in probes/wait_record.h"""
 
 _MAX_CMDLINE = 4096
@@ -72,7 +73,7 @@ class ProcessNames:
         """Takes structured task events: fields ns, tid, pid, ppid, kind, comm."""
         fields = (events[f].tolist() for f in ("ns", "tid", "pid", "ppid", "kind", "comm"))
         for ns, tid, pid, ppid, kind, comm in zip(*fields, strict=True):
-            if kind == EXIT:
+            if kind in (EXIT, EXIT_LAST):
                 self._exited(ns, tid, pid, ppid, comm)
             elif kind == SEEN:
                 if tid not in self._current:
@@ -241,9 +242,8 @@ class ProcessNames:
         """Command line and innermost pid of a process; read once."""
         found = self._cmdlines.get(pid)
         if found is None:
-            folder = self._proc / str(pid)
-            raw = read_start(folder / "cmdline", _MAX_CMDLINE)
+            raw = read_start(folder_of(pid, self._proc) / "cmdline", _MAX_CMDLINE)
             text = raw.rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
-            pids = namespace_pids(folder)
+            pids = namespace_pids(self._proc / str(pid))
             found = self._cmdlines[pid] = text, pids[-1] if pids else None
         return found

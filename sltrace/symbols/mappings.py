@@ -22,6 +22,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import IO
 
+from sltrace.procfolder import folder_of
 from sltrace.symbols.elf import Elf, ElfError
 from sltrace.symbols.filebytes import Data, FileBytes
 
@@ -176,7 +177,7 @@ class MappingRecorder:
 
     def read_maps(self, pid: int) -> list[Mapping]:
         """Executable mappings of a process now; empty if it is gone."""
-        raw = _read(self._proc / str(pid) / "maps", _MAX_MAPS)
+        raw = _read(folder_of(pid, self._proc) / "maps", _MAX_MAPS)
         found = []
         for match in islice(_EXECUTABLE.finditer(raw), _MAX_MAPPINGS):
             start, end, offset, device, number, name = match.groups()
@@ -213,7 +214,7 @@ class MappingRecorder:
         return next(self._opened(pid, mapping), None)
 
     def _opened(self, pid: int, mapping: Mapping) -> Iterator[Data]:
-        folder = self._proc / str(pid)
+        folder = folder_of(pid, self._proc)
         for path in (
             folder / "map_files" / f"{mapping.start:x}-{mapping.end:x}",
             folder / "root" / mapping.path.lstrip("/"),
@@ -224,7 +225,7 @@ class MappingRecorder:
     def _vdso(self, pid: int, mapping: Mapping) -> Elf | None:
         size = mapping.end - mapping.start
         try:
-            with open(self._proc / str(pid) / "mem", "rb", buffering=0) as memory:
+            with open(folder_of(pid, self._proc) / "mem", "rb", buffering=0) as memory:
                 memory.seek(mapping.start)
                 return Elf(memory.read(min(size, _MAX_VDSO)))
         except (OSError, ElfError, OverflowError, ValueError):
@@ -235,7 +236,7 @@ class MappingRecorder:
         status = _read(self._proc / str(pid) / "status", 4096)
         inner = re.search(rb"^NSpid:.*\b(\d+)$", status, re.MULTILINE)
         number = int(inner[1]) if inner else pid
-        path = self._proc / str(pid) / "root/tmp" / f"perf-{number}.map"
+        path = folder_of(pid, self._proc) / "root/tmp" / f"perf-{number}.map"
         try:
             with open_regular(path) as file:
                 return file.read(_MAX_PERF_MAP)

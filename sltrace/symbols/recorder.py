@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _PIECE = 1 << 16
 """Rows of frames at once: each is 0.5 kB of memory before it is one."""
-_FORK, _EXECS, _EXIT = 1, (2, 6), 4  # enum task_event_kind in probes/wait_record.h
+_FORK, _EXECS, _EXIT_LAST = 1, (2, 6), 7  # enum task_event_kind in probes/wait_record.h
 
 
 class SymbolRecorder:
@@ -88,11 +88,11 @@ class SymbolRecorder:
 
     def exited(self, events: NDArray[Any]) -> None:
         """Takes task events: processes that end take their perf maps with them."""
-        ended = events[(events["kind"] == _EXIT) & (events["tid"] == events["pid"])]
+        ended = events[events["kind"] == _EXIT_LAST]
         execs = events[np.isin(events["kind"], _EXECS)]
         lasts = dict(zip(execs["pid"].tolist(), execs["ns"].tolist(), strict=True))
         for pid, ns in zip(ended["pid"].tolist(), ended["ns"].tolist(), strict=True):
-            # The first thread ends, too, when another becomes a new program, which lasts.
+            # The number may be another process's since, which has become another program.
             if ns > lasts.get(pid, 0):
                 self._recorder.exited(pid)
 

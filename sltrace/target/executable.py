@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from sltrace.procfolder import folder_of
+
 
 def exe_of(pid: int, proc: Path = Path("/proc")) -> str:
     """Path of a process's executable, as text; " (deleted)" at the end where it is gone.
@@ -13,4 +15,4 @@ def exe_of(pid: int, proc: Path = Path("/proc")) -> str:
         OSError: The process has ended, or may not be looked at.
     """
     # Who makes the file names it, in any bytes.
-    return os.fsencode((proc / str(pid) / "exe").readlink()).decode(errors="replace")
+    return os.fsencode((folder_of(pid, proc) / "exe").readlink()).decode(errors="replace")

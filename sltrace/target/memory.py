@@ -6,6 +6,8 @@ import os
 import struct
 from pathlib import Path
 
+from sltrace.procfolder import folder_of
+
 MAX_READ = 16 << 20
 TOP = 1 << 47
 """Where a process's addresses end on x86-64."""
@@ -32,7 +34,7 @@ class Memory:
     def __init__(self, pid: int, proc: Path = Path("/proc")) -> None:
         self.pid = pid
         try:
-            self._fd = os.open(proc / str(pid) / "mem", os.O_RDONLY | os.O_CLOEXEC)
+            self._fd = os.open(folder_of(pid, proc) / "mem", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as err:
             raise Unreadable(f"process {pid}: {err.strerror}") from err
 

@@ -13,9 +13,12 @@ from pathlib import Path
 import pytest
 
 from sltrace.analysis.stacks import grouped_stacks
+from sltrace.symbols.mappings import MappingRecorder
+from sltrace.target.executable import exe_of
+from sltrace.target.memory import Memory
 from sltrace.trace.reader import Trace
 from tests.support.cgroups import cgroup
-from tests.support.loads import allowed_cpus, in_pid_namespace, load, until_switched
+from tests.support.loads import allowed_cpus, in_pid_namespace, load, run, until_switched
 from tests.support.processes import endless
 from tests.support.programs import FLAGS, ROOT, SHARED, SOURCES, build
 from tests.support.recorder import Record
@@ -149,6 +152,30 @@ def test_the_vdso_has_names(record: Record) -> None:
     assert recording.trace.sql(f"SELECT {ids} AS n, count(*) > 900 AS many FROM waits").to_pylist()[
         0
     ] == {"n": 0, "many": True}
+
+
+def test_a_process_whose_first_thread_ends_keeps_its_names(record: Record) -> None:
+    with record("--stacks", "user", "--comm", "firstends") as recording:
+        # The first second is enough for its end to be told of.
+        run("firstends", "--first-ms", 300, "--early-ms", 1500, "--late-ms", 700)
+    leaves = {names[-1] for names in stacks_of(recording.trace, "firstends")}
+    assert leaves >= {"early_nap", "late_nap"}
+
+
+def test_a_process_whose_first_thread_has_ended_has_names(record: Record) -> None:
+    """Where its mappings and its command were, is nothing any more: only its other threads know."""
+    with load("firstends", "--late-ms", 5000) as running:
+        first = Path(f"/proc/{running.pid}/task/{running.pid}/stat")
+        while first.read_text().rpartition(")")[2].split()[0] != "Z":
+            time.sleep(0.01)
+        with record("--stacks", "user", "--pid", running.pid) as recording:
+            time.sleep(0.5)
+        program = MappingRecorder().read_maps(running.pid)[0]
+        assert exe_of(running.pid) == program.path
+        assert Memory(running.pid).read(program.start, 1)
+    assert {names[-1] for names in stacks_of(recording.trace, "firstends")} >= {"late_nap"}
+    commands = recording.trace.sql("SELECT cmdline FROM tasks WHERE pid = ?", (running.pid,))
+    assert "--late-ms 5000" in commands["cmdline"][0].as_py()
 
 
 def test_bursts_below_the_cap_have_their_stacks(record: Record) -> None:

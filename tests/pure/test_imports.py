@@ -20,6 +20,7 @@ LAYERS = (
         "sltrace.errors",
         "sltrace.otel",
         "sltrace.plural",
+        "sltrace.procfolder",
         "sltrace",
     },
     {"sltrace.trace"},

@@ -10,7 +10,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from sltrace.names.processes import EXEC, EXIT
+from sltrace.names.processes import EXEC, EXIT, EXIT_LAST
 from sltrace.symbols.mappings import Mapping, MappingRecorder, open_regular
 from sltrace.symbols.recorder import SymbolRecorder
 from sltrace.symbols.resolve import user_frames
@@ -32,13 +32,16 @@ def test_programs_of_one_process_are_kept_within_bounds() -> None:
     assert recorder.refused_processes == 1000 - 64
 
 
-def test_a_first_thread_that_ends_for_an_exec_is_no_end_of_the_process() -> None:
-    events = [(10, 7, 7, EXIT), (11, 7, 7, EXEC), (10, 8, 8, EXEC), (11, 8, 8, EXIT)]
-    events += [(12, 10, 9, EXIT)]
+def test_a_process_ends_with_its_last_thread() -> None:
+    """Not with its first, which may end before others, or because another execs."""
+    events = [(10, 7, 7, EXIT), (11, 7, 7, EXEC), (10, 8, 8, EXEC), (11, 8, 8, EXIT_LAST)]
+    events += [(12, 9, 9, EXIT), (12, 11, 10, EXIT), (13, 11, 11, EXIT), (14, 12, 11, EXIT_LAST)]
+    # Another process has its number.
+    events += [(15, 12, 12, EXIT_LAST), (16, 12, 12, EXEC)]
     recorder = SymbolRecorder(kernel=False)
     with mock.patch.object(MappingRecorder, "exited") as exited:
         recorder.exited(np.array(events, [(n, "u8") for n in ("ns", "tid", "pid", "kind")]))
-    assert exited.mock_calls == [mock.call(8)]
+    assert exited.mock_calls == [mock.call(8), mock.call(11)]
 
 
 def test_what_is_mapped_nowhere_is_looked_for_ever_less_often(
