@@ -217,6 +217,8 @@ class Object:
             # Data sections are called OBJECT.rodata and the like.
             self.maps[re.sub(r"^[^.]+(?=\.)", "", name)] = Map(pointer)
         self._links: list[int] = []
+        self._sampled: set[int] = set()
+        self._not_sampled: set[int] = set()
 
     @property
     def is_open(self) -> bool:
@@ -254,8 +256,9 @@ class Object:
             CannotRecord: The kernel refused that of a CPU; then it runs on none.
         """
         links: list[int] = []
+        cpus = online_cpus()
         try:
-            for cpu in online_cpus():
+            for cpu in cpus:
                 fd = _open_cpu_clock(cpu, hertz)
                 try:
                     links.append(self.programs[name].attach_perf_event(fd))
@@ -266,6 +269,19 @@ class Object:
             self._detach(links)
             raise
         self._links += links
+        self._sampled.update(cpus)
+
+    def cpus_not_sampled(self) -> int:
+        """CPUs on which a sampler runs no more, as they came online since, or came back.
+
+        A CPU's timer goes with it, and to attach another needs privileges that are given up. To be
+        asked each second: one that is away for less is not noticed.
+        """
+        online = set(online_cpus())
+        if self._sampled:
+            self._not_sampled |= online - self._sampled
+            self._sampled &= online
+        return len(self._not_sampled)
 
     @staticmethod
     def _detach(links: list[int]) -> None:

@@ -264,6 +264,8 @@ def test_what_there_was_too_much_of_is_said(tmp_path: Path) -> None:
         " is not known",
         "ended_targets_refused": "1,200 ended processes have no row in targets: there were too"
         " many",
+        "cpus_not_sampled": "1,200 CPUs came online, or came back, meanwhile: no CPU samples of"
+        " them since",
         "skipped_probe_runs": "1,200 runs of a probe were skipped by the kernel, as it was running"
         " already",
     }

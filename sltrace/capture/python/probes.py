@@ -174,6 +174,10 @@ class PythonProbes:
             at_return=at_return,
         )
 
+    def cpus_not_sampled(self) -> int:
+        """CPUs that have no samples any more; to be asked each second."""
+        return self._object.cpus_not_sampled()
+
     def _optional(self, name: str, attach: Any) -> None:
         try:
             attach()

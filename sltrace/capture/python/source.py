@@ -173,6 +173,7 @@ class PythonSource:
                 "attached": self._probes.attached,
                 "not_attached": [{"name": n, "why": w} for n, w in self._probes.not_attached],
                 "counters": dict(zip(self._probes.counter_names, totals, strict=True)),
+                "cpus_not_sampled": self._probes.cpus_not_sampled(),
                 "frames_unreadable": self._frames.unreadable,
                 "code_replaced": self._frames.replaced,
                 "stacks_refused": self._frames.refused,
