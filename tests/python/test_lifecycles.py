@@ -79,6 +79,21 @@ def test_an_exec_by_another_thread_than_the_first(record: Record) -> None:
     ]
 
 
+def test_a_process_whose_first_thread_has_ended(record: Record) -> None:
+    with service("3.12", "first_ends", 30) as process:
+        first = Path(f"/proc/{process.pid}/task/{process.pid}/stat")
+        while first.read_text().rpartition(")")[2].split()[0] != "Z":
+            time.sleep(0.01)
+        with record("--pid", process.pid) as recording:
+            time.sleep(1)
+    assert sum(naps(recording.trace, "nap_of_the_other").values()) > 10
+    (target,) = recording.trace.sql("SELECT level, exe FROM targets").to_pylist()
+    assert target["level"]
+    assert "python3.12" in target["exe"]
+    collections = recording.trace.sql("SELECT count(*) AS n FROM waits WHERE kind = 'stw'")
+    assert collections["n"][0].as_py() > 10
+
+
 _CALLING = [("3.11", 1, 10_000), ("3.12", 1, 10_000), ("3.13", 1, 10_000), ("3.13", 10, 2_000)]
 """Version, how often the threads rest between two calls, and how long (us)."""
 

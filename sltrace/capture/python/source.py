@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sltrace.capture import privileges
@@ -20,6 +19,7 @@ from sltrace.capture.ring import Ring
 from sltrace.capture.sources import Context, Rows
 from sltrace.capture.tallies import CounterIntervals
 from sltrace.errors import CannotRecord
+from sltrace.procfolder import folder_of
 from sltrace.symbols.elf import Elf, ElfError
 from sltrace.symbols.filebytes import FileBytes
 from sltrace.symbols.mappings import open_regular
@@ -198,7 +198,7 @@ class PythonSource:
         """Times the collector where the interpreter's file names or marks it."""
         assert self._probes
         # An upgrade removes the file, or puts another there, while the process runs on.
-        root, held = Path("/proc", str(pid), "root"), Path("/proc", str(pid), "map_files")
+        root, held = (folder_of(pid) / name for name in ("root", "map_files"))
         for path in (root / interpreter.path.lstrip("/"), held / interpreter.mapped):
             try:
                 with open_regular(path) as file:
