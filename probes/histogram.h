@@ -5,18 +5,18 @@
 
 #include "wait_state.h"
 
-SUBPROGRAM int histogram_add(u32 index, u32 kind, u64 runq_ns, u64 throttled_ns, u64 blocked_ns)
+SUBPROGRAM int histogram_add(u32 index, u32 kind, u64 queued_ns, u64 throttled_ns, u64 blocked_ns)
 {
 	struct histogram_slot *slot = slot_at(index);
 
 	if (!slot)
 		return 0;
 	/* A wait that was all quota has no run-queue part. */
-	if (runq_ns > throttled_ns || !throttled_ns) {
+	if (queued_ns || !throttled_ns) {
 		struct histogram *h = &slot->kinds[kind & (N_KINDS - 1)];
 
-		h->count[bucket_of(runq_ns - throttled_ns)]++;
-		h->sum_ns += runq_ns - throttled_ns;
+		h->count[bucket_of(queued_ns)]++;
+		h->sum_ns += queued_ns;
 	}
 	if (throttled_ns) {
 		slot->kinds[THROTTLED].count[bucket_of(throttled_ns)]++;

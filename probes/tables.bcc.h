@@ -91,6 +91,14 @@ static __always_inline struct slot_owner *owner_at(u32 index)
 	return (bpf_map_lookup_elem)(MAP(FD_SLOT_OWNERS), &index);
 }
 
+static __always_inline u64 counted_since(void)
+{
+	u32 zero = 0;
+	u64 *since = (bpf_map_lookup_elem)(MAP(FD_SINCE_NS), &zero);
+
+	return since ? *since : 0;
+}
+
 /* Runtimes are looked into with the libbpf loader only. */
 #define tags_on() false
 #define tag_take(t, r)

@@ -135,6 +135,14 @@ static __always_inline struct slot_owner *owner_at(u32 index)
 	return bpf_map_lookup_elem(&slot_owners, &index);
 }
 
+/* When the recording begins is known when all else is ready. */
+volatile u64 since_ns SEC(".data.since");
+
+static __always_inline u64 counted_since(void)
+{
+	return since_ns;
+}
+
 /*
  * A ring of records per CPU: no CPU waits for another, and user space sees each in time order.
  * Plain arrays, as each has one writer, the switch, of which a CPU does one at a time. The kernel's

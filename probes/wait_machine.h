@@ -27,6 +27,7 @@
  *  - state_find(tid), state_claim(tid), state_release(tid): struct task_state of a live task
  *  - cpu_find(cpu): struct cpu_state
  *  - slot_at(index), owner_at(index): a histogram slot, and whose it is
+ *  - counted_since(): what ended before is in no histogram
  *  - record_reserve(cpu, tail), record_submit(r, cpu): NULL where the ring is full
  *  - task_matches(t): passes the pid, cgroup and comm filters
  *  - cpu_matches(cpu): passes the CPU filter
@@ -195,7 +196,7 @@ static __always_inline void switch_in(struct cpu_state *c, struct task_struct *n
 {
 	struct task_state *s = state_claim(task_tid(next));
 	u64 start, runq_ns, held, throttled_ns, blocked_ns = 0, wake_ns = 0;
-	u64 exec_ns = task_exec_ns(next), last;
+	u64 exec_ns = task_exec_ns(next), since = counted_since(), last;
 	u32 policy = task_policy(next);
 	u8 kind, flags = 0;
 	struct wait_record *r;
@@ -250,7 +251,12 @@ static __always_inline void switch_in(struct cpu_state *c, struct task_struct *n
 	throttled_ns = s->throttled_ns + held;
 	if (throttled_ns > runq_ns)
 		throttled_ns = runq_ns;
-	histogram_add(slot_of(s, cpu, policy, cgroup), kind, runq_ns, throttled_ns, blocked_ns);
+	/* It was blocked, then had no quota, then waited for the CPU: each ended at its own time.
+	 */
+	if (now >= since)
+		histogram_add(slot_of(s, cpu, policy, cgroup), kind, runq_ns - throttled_ns,
+			      start + throttled_ns >= since ? throttled_ns : 0,
+			      start >= since ? blocked_ns : 0);
 	if (CFG(histogram_only))
 		return;
 	if (!long_enough(runq_ns, blocked_ns)) {

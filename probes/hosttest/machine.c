@@ -55,7 +55,7 @@ static struct slot_owner owners[MAX_SLOTS];
 static struct wait_record records[MAX_RECORDS];
 static u32 n_records, room;
 static u32 tids_end; /* no state can be had for a task with a tid from this on */
-static u64 clock_ns, queue_lag_ns;
+static u64 clock_ns, queue_lag_ns, since_ns;
 
 static u64 now_ns(void)
 {
@@ -174,6 +174,11 @@ static struct slot_owner *owner_at(u32 index)
 	return index < MAX_SLOTS ? &owners[index] : NULL;
 }
 
+static u64 counted_since(void)
+{
+	return since_ns;
+}
+
 static struct wait_record *record_reserve(u32 cpu, bool tail)
 {
 	(void)cpu;
@@ -216,7 +221,7 @@ void host_reset(const struct config *wanted, u32 ring_room)
 {
 	config = *wanted;
 	room = ring_room < MAX_RECORDS ? ring_room : MAX_RECORDS;
-	n_records = queue_lag_ns = 0;
+	n_records = queue_lag_ns = since_ns = 0;
 	tids_end = MAX_TASKS;
 	memset(states, 0, sizeof(states));
 	memset(cpus, 0, sizeof(cpus));
@@ -227,6 +232,11 @@ void host_reset(const struct config *wanted, u32 ring_room)
 void host_queue_lag(u64 ns)
 {
 	queue_lag_ns = ns;
+}
+
+void host_count_since(u64 ns)
+{
+	since_ns = ns;
 }
 
 void host_tids_end(u32 end)

@@ -44,6 +44,9 @@ class Status:
 
 _SINCE_LOADED = ("task_ring_full", "cgroup_ring_full", "not_followed")
 """Counters of what is told of those that were there already, while the probes are attached."""
+_AHEAD_NS = 100_000
+"""From when it is chosen to when a recording begins: the probes are told in a few microseconds."""
+_NEVER = (1 << 64) - 1
 
 
 class Accounts:
@@ -60,13 +63,18 @@ class Accounts:
         self._probes = probes
         self._first_seconds = FirstSeconds(probes) if calibration.at_least else None
         self._calibration = calibration
-        self._histograms = HistogramIntervals(groups, probes.slots)
-        # What is counted has a row only from `start_ns` on: as little as can be is between them.
-        values = probes.counters()
+        self.start_ns = self._interval_start = 0
+        while self.start_ns <= time.monotonic_ns():
+            # Nothing is added to the histograms after they are read and before it begins.
+            probes.count_since(_NEVER)
+            self._histograms = HistogramIntervals(groups, probes.slots)
+            # What else is counted has a row only from `start_ns` on: as little as can be is between
+            values = probes.counters()
+            self.start_ns = self._interval_start = time.monotonic_ns() + _AHEAD_NS
+            probes.count_since(self.start_ns)
         values[:, [probes.counter_names.index(name) for name in _SINCE_LOADED]] = 0
         self._counters = CounterIntervals(probes.counter_names, values)
         self._baseline = dict(zip(probes.counter_names, values.sum(axis=0), strict=True))
-        self.start_ns = self._interval_start = time.monotonic_ns()
         self._cpu_times = cputimes.read_cpu_times()
         self._cpu_times_in_all: cputimes.CpuTimes | None = None
         self._last_switches = self._interval_switches = self._interval_ns = self._interval_cpu = 0

@@ -109,6 +109,7 @@ class BccProbes:
             ("cpu_table", maps.ARRAY, 4, cpu_state.itemsize, cpus, maps.MMAPABLE),
             ("histograms", maps.ARRAY, 4, slot.itemsize, slots, maps.MMAPABLE),
             ("slot_owners", maps.ARRAY, 4, owner.itemsize, slots, maps.MMAPABLE),
+            ("since_ns", maps.ARRAY, 4, 8, 1, 0),
             ("switch_counts", maps.ARRAY, 4, 16, cpus, 0),
             *((name, maps.HASH, f.key, 1, f.entries, 0) for name, f in FILTERS.items()),
             ("wanted_cpus", maps.ARRAY, 4, 1, cpus, 0),
@@ -180,6 +181,10 @@ class BccProbes:
     def counters(self) -> NDArray[np.uint64]:
         """Counter values now; shape (CPUs, counters)."""
         return counted(self._cpu_states, self.counter_names, self._not_followed)
+
+    def count_since(self, ns: int) -> None:
+        """What ended before (CLOCK_MONOTONIC) is not counted in histograms from here on."""
+        maps.update_map(self._maps["since_ns"], _u32(0), ns.to_bytes(8, "little"))
 
     def program_fds(self) -> list[int]:
         """File descriptors of the attached programs, for their run-time statistics."""

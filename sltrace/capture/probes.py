@@ -42,6 +42,7 @@ CONTEXT = (
 """Ends first: one whose begin is seen and whose end is not would not be over."""
 ITERATOR = "tasks_at_start"
 _TAGGED, _ON = ".data.tagged", (1).to_bytes(4, "little")
+_SINCE = ".data.since"
 
 WITHOUT = {
     **dict.fromkeys(TASK_NAMES, "names of short-lived threads may be missing"),
@@ -76,6 +77,9 @@ class Probes(Protocol):
 
     def counters(self) -> NDArray[np.uint64]:
         """Counter values now; shape (CPUs, counters)."""
+
+    def count_since(self, ns: int) -> None:
+        """What ended before (CLOCK_MONOTONIC) is not counted in histograms from here on."""
 
     def program_fds(self) -> list[int]:
         """File descriptors of the attached programs, for their run-time statistics."""
@@ -276,6 +280,10 @@ class LibbpfProbes:
     def counters(self) -> NDArray[np.uint64]:
         """Counter values now; shape (CPUs, counters)."""
         return counted(self._cpu_states, self.counter_names, self._not_followed)
+
+    def count_since(self, ns: int) -> None:
+        """What ended before (CLOCK_MONOTONIC) is not counted in histograms from here on."""
+        update_map(self._object.maps[_SINCE].fd, bytes(4), ns.to_bytes(8, "little"))
 
     def program_fds(self) -> list[int]:
         """File descriptors of the attached programs, for their run-time statistics."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tests.kernel.conftest import Contended
 from tests.support.cgroups import cgroup
-from tests.support.loads import run
+from tests.support.loads import load, run
 from tests.support.recorder import Record
 from tests.support.schedstat import compare, counter
 
 pytestmark = [pytest.mark.bpf, pytest.mark.alone]
+
+_QUIET = ("--sleepers", 20, "--groups", 1, "--churn-us", 20_000)
 
 
 def test_a_row_for_every_time_slice(contended: Contended) -> None:
@@ -73,13 +77,38 @@ def test_no_two_waits_of_a_thread_overlap(contended: Contended) -> None:
     assert overlaps == []
 
 
+def test_histograms_hold_exactly_what_ended_in_a_recording(record: Record) -> None:
+    """As one begins, threads wait for a CPU that were blocked before: their sleep is in neither."""
+    traces = []
+    with cgroup("counts", cpus=0.8) as group:
+        group.allow_real_time(10_000)
+        with load("contend", "--duration", 60, *_QUIET, within=group):
+            for _ in range(3):
+                with record("--buffer", "32M") as recording:
+                    time.sleep(0.3)
+                traces.append(recording.trace)
+    for trace in traces:
+        assert counter(trace, "ring_full") == counter(trace, "state_lost") == 0
+        rows, sums = (
+            trace.sql(
+                f"SELECT kind, {n}::BIGINT AS n, sum({ns})::BIGINT AS ns FROM {table} "
+                "GROUP BY kind ORDER BY kind"
+            ).to_pylist()
+            for table, n, ns in (
+                ("waits", "count(*)", "wait_ns"),
+                ("histogram_sums", "sum(count)", "sum_ns"),
+            )
+        )
+        assert rows == sums
+        assert {"blocked", "runq_wakeup", "runq_preempt"} <= {r["kind"] for r in rows}
+
+
 def test_histograms_hold_exactly_the_rows(record: Record) -> None:
     """Of a cgroup whose load began and ended while it was recorded, so that both have all."""
-    quiet = ("--sleepers", 20, "--groups", 1, "--churn-us", 20_000)
     # Rings that a reader who gets no CPU for long does not let run over.
     with cgroup("counts", cpus=0.8) as group, record("--buffer", "32M") as recording:
         group.allow_real_time(10_000)
-        run("contend", "--duration", 2, *quiet, within=group)
+        run("contend", "--duration", 2, *_QUIET, within=group)
         group_id = group.id
     trace = recording.trace
     assert counter(trace, "ring_full") == counter(trace, "state_lost") == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from unittest.mock import Mock
 
 import numpy as np
@@ -17,6 +18,10 @@ from tests.support.machine import Machine, layouts
 
 _NAMES = counter_names(layouts())
 _UNKNOWN = Calibration()
+
+
+def _paths_for(ids: NDArray[np.int64]) -> tuple[NDArray[np.int32], list[str]]:
+    return np.zeros(len(ids), np.int32), ["/"]
 
 
 def _accounts(values: NDArray[np.uint64], cost: Calibration = _UNKNOWN) -> Accounts:
@@ -37,6 +42,26 @@ def test_names_and_births_that_were_lost_before_it_begins_are_counted() -> None:
     lost = ("task_ring_full", "cgroup_ring_full", "not_followed")
     assert counted == {(cpu, name): 1 for cpu in (0, 1) for name in lost} | {(1, "switches"): 5}
     assert accounts.close_interval()["counters"].num_rows == 0
+
+
+def test_histograms_begin_when_the_recording_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are read while nothing is added; and again, if it began before the probes knew when."""
+    times = iter((1000, 2000, 500_000, 600_000, 699_999))
+    machine, told = Machine(), []
+
+    def count_since(ns: int) -> None:
+        told.append(ns)
+        # As if one ended just before.
+        machine.slots.counts["kinds"]["count"][0, 0, 0] += 1
+
+    probes = Mock(counter_names=_NAMES, slots=machine.slots, count_since=count_since)
+    probes.counters.return_value = np.zeros((2, len(_NAMES)), np.uint64)
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "monotonic_ns", lambda: next(times))
+        accounts = Accounts(probes, Mock(paths_for=_paths_for), _UNKNOWN)
+    never = (1 << 64) - 1
+    assert told == [never, 102_000, never, accounts.start_ns] == [never, 102_000, never, 700_000]
+    assert accounts.close_interval()["histograms"]["count"].to_pylist() == [1]
 
 
 def test_what_cpus_did_is_of_the_recording_only(monkeypatch: pytest.MonkeyPatch) -> None:

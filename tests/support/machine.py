@@ -99,6 +99,10 @@ class Machine:
         """The run queues' clocks were read so long ago, from now on."""
         self._lib.host_queue_lag(c.c_uint64(ns))
 
+    def count_since(self, ns: int) -> None:
+        """Histograms have what ends from then on."""
+        self._lib.host_count_since(c.c_uint64(ns))
+
     def records(self) -> NDArray[Any]:
         out = np.zeros(65536, layouts().dtype("wait_record"))
         n = self._lib.host_records(c.c_void_p(out.ctypes.data))
