@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from sltrace.analysis.blame import blame
+from sltrace.analysis.check import check
 from sltrace.analysis.diagnosis import diagnose
 from sltrace.analysis.latency import stat
 from sltrace.analysis.meta import filter_notes
+from sltrace.analysis.rules import parse_rule
 from sltrace.trace.merge import merge
 from sltrace.trace.reader import Trace
 from tests.support.traces import make_trace
@@ -29,6 +31,7 @@ def test_what_a_recording_was_limited_to_is_said(tmp_path: Path) -> None:
         stat(limited, coarse=True).notes,
         blame(limited).notes,
         diagnose(limited).notes,
+        check(limited, [parse_rule("max(runq) < 9s")]).notes,
     ):
         assert notes[0] == said
     whole = Trace.open(make_trace(tmp_path / "whole", [ROW | {"tid": 7}]))
