@@ -13,6 +13,7 @@ from sltrace.target.go import dwarf, locate
 from sltrace.target.go.buildinfo import read_buildinfo
 from sltrace.target.go.errors import RefusedError
 from sltrace.target.go.image import Image
+from sltrace.target.go.inlining import Inlining
 from sltrace.target.go.offsets import OFFSETS, offsets_of
 from sltrace.target.go.pclntab import Pclntab
 from sltrace.target.go.process import find_offsets, identify, look_into
@@ -61,7 +62,7 @@ def test_places_to_probe_begin_an_instruction(version: str) -> None:
     path = go_program(WITNESS, version)
     image = Image.from_file(path)
     table = Pclntab(image)
-    sites = locate.sites(image, table, offsets_of(f"go{version}"))
+    sites = locate.sites(image, table, offsets_of(f"go{version}"), Inlining(image, table))
     assert not sites.why
     for name, places in (
         (locate.RECORD, [sites.record]),
@@ -90,7 +91,7 @@ def test_places_of_the_tracing_sdk_are_behind_the_check_for_stack() -> None:
     path = ROOT / "build" / "caddy" / "bin" / "caddy"
     image = Image.from_file(path)
     table = Pclntab(image)
-    sites = locate.sites(image, table, offsets_of("go1.26"))
+    sites = locate.sites(image, table, offsets_of("go1.26"), Inlining(image, table))
     assert not sites.why
     for function, place in (
         (locate.SPAN_BEGIN, sites.span_begin),
@@ -103,8 +104,9 @@ def test_places_of_the_tracing_sdk_are_behind_the_check_for_stack() -> None:
         assert lines[-1][0] == "push"
         assert {mnemonic for mnemonic, _ in lines[:-1]} <= {"lea", "cmp", "jbe"}
         assert not any(operands.endswith(",%rsp") for name, operands in lines if name == "lea")
-    witness_image = Image.from_file(go_program(WITNESS))
-    without = locate.sites(witness_image, Pclntab(witness_image), offsets_of(f"go{VERSIONS[-1]}"))
+    image = Image.from_file(go_program(WITNESS))
+    table = Pclntab(image)
+    without = locate.sites(image, table, offsets_of(f"go{VERSIONS[-1]}"), Inlining(image, table))
     assert (without.span_begin, without.span_end, without.why) == (None, None, {})
 
 

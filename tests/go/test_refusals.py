@@ -17,6 +17,7 @@ from sltrace.target.go import dwarf, locate, process
 from sltrace.target.go.buildinfo import read_buildinfo
 from sltrace.target.go.errors import DwarfError, NotGoError, RefusedError
 from sltrace.target.go.image import Image
+from sltrace.target.go.inlining import Inlining
 from sltrace.target.go.offsets import OFFSETS, offsets_of
 from sltrace.target.go.pclntab import Pclntab
 from sltrace.target.go.process import find_offsets, identify, look_into
@@ -103,11 +104,13 @@ def test_damaged_executables_are_refused_not_crashed_on(data: st.DataObject) -> 
         table = Pclntab(image)
         found = offsets_of(f"go{VERSIONS[-1]}")
         locate.variables(image, table, found)
-        locate.sites(image, table, found)
+        inlining = Inlining(image, table)
+        locate.sites(image, table, found, inlining)
         for index in range(0, len(table), max(len(table) // 20, 1)):
             table.name(index)
         for address in range(table.text, table.text + 100_000, 3001):
             table.locate(address)
+            inlining.innermost(address)
     except (ElfError, NotGoError, RefusedError):
         return
 

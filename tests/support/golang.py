@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from tests.support import goprofile
+from tests.support.goprofile import scheduler_profile
 from tests.support.programs import BUILD, ROOT, BuildError, once
 
 WITNESS = ROOT / "tests" / "go" / "programs" / "witness"
@@ -29,6 +31,9 @@ MODES: dict[str, tuple[str, tuple[str, ...]]] = {
     "cgo": ("1", ()),
 }
 """CGO_ENABLED and options of `go build`, of programs."""
+PROFILED = "profiled"
+"""One more mode: with a profile that has the scheduler's functions inlined into each other. It
+takes 20 s of a CPU for each version, as the standard library is built anew."""
 _LIBRARY_MODES: dict[str, tuple[str, tuple[str, ...]]] = {
     "c-shared": ("1", ("-buildmode=c-shared",)),
     "plugin": ("1", ("-buildmode=plugin",)),
@@ -74,7 +79,8 @@ def go_program(folder: Path, version: str = VERSIONS[-1], mode: str = "plain") -
         BuildError: The toolchain is not there (make setup-test), or it refused.
     """
     go = go_command(version)
-    cgo, options = (MODES | _LIBRARY_MODES)[mode]
+    profiled = {PROFILED: ("0", (f"-pgo={_profile(version)}",))} if mode == PROFILED else {}
+    cgo, options = (MODES | _LIBRARY_MODES | profiled)[mode]
     environment = go_environment(version) | {"CGO_ENABLED": cgo}
 
     def compile_into(partial: Path) -> None:
@@ -90,6 +96,16 @@ def go_program(folder: Path, version: str = VERSIONS[-1], mode: str = "plain") -
             raise BuildError(f"Go {version} cannot build {folder.name}:\n{done.stderr}")
 
     return once(BUILD / f"{folder.name}-{version}-{mode}", folder.glob("*.go"), compile_into)
+
+
+def _profile(version: str) -> Path:
+    path = BUILD / f"scheduler-{version}.pprof"
+    runtime = TOOLCHAINS / version / "go" / "src" / "runtime"
+
+    def write_into(partial: Path) -> None:
+        partial.write_bytes(scheduler_profile(runtime))
+
+    return once(path, [Path(goprofile.__file__)], write_into)
 
 
 @dataclass

@@ -71,13 +71,14 @@ def _metrics(running: Witness) -> tuple[int, Any, int]:
     return min(answers, key=lambda answer: answer[2] - answer[0])
 
 
-def assert_same_buckets(trace: Trace, work: Measured) -> None:
+def assert_same_buckets(trace: Trace, work: Measured, *, zeros: bool = True) -> None:
     """Bucket by bucket what /sched/latencies:seconds and the pauses say, read within the program.
 
     The program reads its histograms between sending the question and having the answer, so its
     counts lie between those of the waits in the shorter and in the longer time. A wait of 0 ns is
     no row but counted: the runtime notes one when a goroutine's state changed without it ever
-    being runnable, and up to 1.25 for each return from a system call.
+    being runnable, and up to 1.25 for each return from a system call. `zeros`: whether all of
+    these are counted.
     """
     for name, condition in (
         (LATENCIES, "kind = 'goroutine'"),
@@ -88,9 +89,9 @@ def assert_same_buckets(trace: Trace, work: Measured) -> None:
         outer = _between(trace, asked, known_again, condition)
         inner -= _counted_late(trace, known, asked_again, known_again, condition)
         outer += _counted_late(trace, 0, asked, known, condition)
-        if name == LATENCIES:
-            outer[0] += counters_of(trace)["go_zeros"]
         told = np.array(difference(work.after, work.before, name))
+        if name == LATENCIES:
+            outer[0] += counters_of(trace)["go_zeros"] if zeros else told[0]
         differ = np.flatnonzero((inner > told) | (told > outer))
         assert not len(differ), (name, differ, inner[differ], told[differ], outer[differ])
         assert sum(told) >= COMPARED[name]

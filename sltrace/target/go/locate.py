@@ -9,16 +9,18 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 from sltrace.symbols.elf import ElfError
 from sltrace.target.go.errors import RefusedError
 from sltrace.target.go.image import Image
+from sltrace.target.go.inlining import Inlining
 from sltrace.target.go.offsets import Offsets
 from sltrace.target.go.pclntab import Pclntab
 from sltrace.target.go.x86 import Instruction, decode, is_emulated
 
-_MOV, _LEA, _CALL = 0x8B, 0x8D, 0xE8
+_MOV, _LEA, _CALL, _JUMP = 0x8B, 0x8D, 0xE8, 0xE9
 _PUSH_RBP = b"\x55"
 _TEST_RBX = b"\x48\x85\xdb"
 # lea -N(%rsp),%r12; cmp 0x10(%r14),%r12 or %rsp; jbe
@@ -32,6 +34,7 @@ SPAN_BEGIN = "go.opentelemetry.io/otel/sdk/trace.(*tracer).newRecordingSpan"
 SPAN_END = "go.opentelemetry.io/otel/sdk/trace.(*recordingSpan).End"
 RECORD = "runtime.(*timeHistogram).record"
 CASGSTATUS = "runtime.casgstatus"
+EXECUTE = "runtime.execute"
 
 
 @dataclass(frozen=True)
@@ -167,13 +170,24 @@ def _tls(code: list[Instruction]) -> int:
     raise RefusedError("where a thread keeps its goroutine was not found")
 
 
-def sites(image: Image, table: Pclntab, offsets: Offsets) -> Sites:
-    """Finds the places to probe; none is within an instruction or on one that is single-stepped."""
+def sites(image: Image, table: Pclntab, offsets: Offsets, inlining: Inlining) -> Sites:
+    """Finds the places to probe; none is within an instruction or on one that is single-stepped.
+
+    None is in a function that was inlined elsewhere: what goes through the copies would be missed.
+    """
     why: dict[str, str] = {}
 
-    def found(name: str, find: Callable[[], Instruction]) -> int | None:
+    def found(
+        name: str,
+        function: str,
+        find: Callable[[list[Instruction]], Instruction],
+        holders: Callable[[str], list[str]] = inlining.holders,
+    ) -> int | None:
         try:
-            site = find()
+            _refuse_copies(function, holders(function))
+            site = find(code_of(image, table, function))
+            if not inlining.is_known:
+                raise RefusedError(f"whether {function} was inlined elsewhere is not known")
         except RefusedError as err:
             why[name] = str(err)
             return None
@@ -183,18 +197,47 @@ def sites(image: Image, table: Pclntab, offsets: Offsets) -> Sites:
         return site.address
 
     def span(name: str, function: str) -> int | None:
-        if table.function(function) is None:
+        if table.function(function) is None and not inlining.holders(function):
             return None
-        return found(name, lambda: _after_check(code_of(image, table, function)))
+        return found(name, function, _after_check)
 
     return Sites(
-        found("record", lambda: _record(code_of(image, table, RECORD))),
-        found("tracked", lambda: _tracked(code_of(image, table, CASGSTATUS), offsets)),
-        found("every", lambda: _entry(code_of(image, table, CASGSTATUS))),
+        found("record", RECORD, _record, partial(_unseen, image, table, inlining)),
+        found("tracked", CASGSTATUS, partial(_tracked, offsets=offsets)),
+        found("every", CASGSTATUS, _entry),
         span("span_begin", SPAN_BEGIN),
         span("span_end", SPAN_END),
         why,
     )
+
+
+def _refuse_copies(function: str, holders: list[str]) -> None:
+    if holders:
+        more = f" and {len(holders) - 1} more" if len(holders) > 1 else ""
+        raise RefusedError(
+            f"{function} was inlined into {holders[0]}{more}, as where it was built with a profile "
+            "(PGO): its probe would miss what goes through there"
+        )
+
+
+def _unseen(image: Image, table: Pclntab, inlining: Inlining, function: str) -> list[str]:
+    """What `runtime.(*timeHistogram).record` was inlined into, and notes waits or stopped worlds.
+
+    Waits of more than 0 ns are noted where a goroutine begins to run, in runtime.execute. So its
+    copy in runtime.casgstatus notes none if that was inlined there; coroutines in a bubble of
+    testing/synctest aside.
+    """
+    holders = inlining.holders(function)
+    if CASGSTATUS in holders:
+        called, _ = table.function(CASGSTATUS) or (0, 0)
+        beginning = [n for n in (EXECUTE, *inlining.holders(EXECUTE)) if table.function(n)]
+        if not any(
+            i.opcode in (_CALL, _JUMP) and i.target == called
+            for name in beginning
+            for i in code_of(image, table, name)
+        ):
+            holders.remove(CASGSTATUS)
+    return holders
 
 
 def _record(code: list[Instruction]) -> Instruction:

@@ -26,6 +26,9 @@ _MIN_PC, _MAX_PC, _TEXT, _END_TEXT = 20, 21, 22, 23
 """Words of runtime.moduledata."""
 _FUNCTION = struct.Struct("<IiiIIIIII")
 _FUNCTION_BYTES = 44
+_TABLES, _DATA = 28, 43
+"""Where in a function's record is how many tables by address and data follow it, 4 bytes each."""
+_MAX_TABLES = 64
 _MAX_BYTES = 512 << 20
 _MAX_FUNCTIONS = 1 << 22
 _MAX_RECORDS = 128 << 20
@@ -98,9 +101,8 @@ class Pclntab:
         functions = self._read(self._functions, end)
         if end > len(functions):
             raise ElfError("its functions lie outside of the table")
-        names = np.frombuffer(functions, np.uint8)[(at + 4)[:, None] + np.arange(4)]
         self._at = self._functions + at
-        self._name_offsets = np.ascontiguousarray(names).view("<i4").ravel().astype(np.int64)
+        self._name_offsets = _words(functions, at + 4)
 
     def _read(self, at: int, size: int) -> bytes:
         """Bytes from an offset in the table on: fewer at its end, none outside of it."""
@@ -114,18 +116,30 @@ class Pclntab:
 
     def function(self, name: str) -> tuple[int, int] | None:
         """Start and end of a function; of the largest where there are wrappers of that name."""
+        named = self.name_offset(name)
+        found = np.flatnonzero(self._name_offsets == (-1 if named is None else named))
+        if not len(found):
+            return None
+        sizes = self._starts[found + 1] - self._starts[found]
+        return self.bounds(int(found[np.argmax(sizes)]))
+
+    def bounds(self, index: int) -> tuple[int, int]:
+        """Start and end of a function by its number."""
+        return int(self._starts[index]), int(self._starts[index + 1])
+
+    def name_offset(self, name: str) -> int | None:
+        """Where among all names one is, also of what has no code of its own; None if nowhere."""
         wanted = b"\0" + name.encode() + b"\0"
         end = self._units if self._units > self._names else self._size
         start = self._begin + max(self._names - 1, 0)
         at = self._file.find(wanted, start, self._begin + min(end, self._size))
-        if at < 0:
-            return None
-        found = np.flatnonzero(self._name_offsets == at + 1 - self._begin - self._names)
-        if not len(found):
-            return None
-        sizes = self._starts[found + 1] - self._starts[found]
-        best = int(found[np.argmax(sizes)])
-        return int(self._starts[best]), int(self._starts[best + 1])
+        return None if at < 0 else at + 1 - self._begin - self._names
+
+    def name_at(self, offset: int) -> str:
+        """The name that is there among all names; empty where none begins."""
+        if offset < 0 or (offset and self._read(self._names + offset - 1, 1) != b"\0"):
+            return ""
+        return self._text(self._names + offset)
 
     def index_of(self, addresses: NDArray[np.int64]) -> NDArray[np.int64]:
         """Number of the function that covers each address; -1 where none does."""
@@ -142,6 +156,26 @@ class Pclntab:
     def name(self, index: int) -> str:
         """Name of a function by its number."""
         return self._text(self._names + int(self._name_offsets[index]))
+
+    def data(self, number: int) -> NDArray[np.int64]:
+        """Offset of one of the data of each function (FUNCDATA); -1 where it has none."""
+        begin = self._functions
+        size = int(self._at.max()) + _FUNCTION_BYTES + 4 * (_MAX_TABLES + number + 1) - begin
+        functions = self._read(begin, size)
+        functions += bytes(size - len(functions))
+        at = self._at - begin
+        tables = _words(functions, at + _TABLES)
+        there = np.frombuffer(functions, np.uint8)[at + _DATA] > number
+        there &= (tables >= 0) & (tables <= _MAX_TABLES)
+        at = np.where(there, at + _FUNCTION_BYTES + 4 * (tables + number), 0)
+        return np.where(there, _words(functions, at), -1)
+
+    def steps(self, index: int, number: int) -> Iterator[tuple[int, int]]:
+        """Values of one of the tables of a function (PCDATA), each with the address of its end."""
+        word = self._read(int(self._at[index]) + _TABLES, 4)
+        if number < int.from_bytes(word, "little"):
+            offset = self._read(int(self._at[index]) + _FUNCTION_BYTES + 4 * number, 4)
+            yield from self._steps(int.from_bytes(offset, "little"), self.bounds(index)[0])
 
     def locate(self, address: int, *, placed: bool = True) -> Location | None:
         """Function, file and line of an address; None outside of the functions.
@@ -178,18 +212,19 @@ class Pclntab:
 
     def _value(self, offset: int, start: int, address: int) -> int:
         """Value at an address in a table of differences of value and address."""
+        return next((value for value, end in self._steps(offset, start) if address < end), -1)
+
+    def _steps(self, offset: int, start: int) -> Iterator[tuple[int, int]]:
         if not offset:
-            return -1
+            return
         value, pc = -1, start
         numbers = self._varints(self._pc + offset)
         for step, (change, length) in enumerate(zip(numbers, numbers, strict=False)):
             if (change == 0 and step) or step >= _MAX_STEPS:
-                break
+                return
             value += -(change >> 1) - 1 if change & 1 else change >> 1
             pc += length
-            if address < pc:
-                return value
-        return -1
+            yield value, pc
 
     def _varints(self, at: int) -> Iterator[int]:
         """Numbers from an offset on, to the end of the table or one of more than 5 bytes."""
@@ -210,6 +245,12 @@ class Pclntab:
             return known
         text, zero, _ = self._read(at, _MAX_NAME).partition(b"\0")
         return _kept(self._texts, at, text.decode(errors="replace") if zero else "")
+
+
+def _words(data: bytes, at: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The signed numbers of 4 bytes at these offsets."""
+    found = np.frombuffer(data, np.uint8)[at[:, None] + np.arange(4)]
+    return np.ascontiguousarray(found).view("<i4").ravel().astype(np.int64)
 
 
 def _kept(known: dict[int, _T], key: int, value: _T) -> _T:

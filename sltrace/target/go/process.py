@@ -17,6 +17,7 @@ from sltrace.target.go.buildinfo import read_buildinfo
 from sltrace.target.go.errors import DwarfError, NotGoError, RefusedError, UnknownError
 from sltrace.target.go.histograms import GC_PAUSES, LATENCIES, STW_HISTOGRAMS
 from sltrace.target.go.image import Image
+from sltrace.target.go.inlining import Inlining
 from sltrace.target.go.libraries import PLUGIN, Libraries
 from sltrace.target.go.memory import Memory, UnreadableError
 from sltrace.target.go.offsets import Offsets, offsets_of
@@ -62,6 +63,7 @@ class _Program:
     file: tuple[int, int, int, int]
     image: Image
     table: Pclntab
+    inlining: Inlining
     offsets: Offsets
     offsets_from: str
     variables: locate.Variables
@@ -78,6 +80,7 @@ class GoProcess:
         identity: Who it is.
         image: Its executable.
         table: Its functions.
+        inlining: Which of them were inlined into which.
         offsets: Of the runtime's structures.
         offsets_from: `dwarf` or `table`: where these are from.
         bias: Loaded minus linked address.
@@ -94,6 +97,7 @@ class GoProcess:
     identity: Identity
     image: Image
     table: Pclntab
+    inlining: Inlining
     offsets: Offsets
     offsets_from: str
     bias: int
@@ -212,6 +216,7 @@ def _looked_into(identity: Identity, own_memory: own.Memory) -> GoProcess:
         identity=identity,
         image=image,
         table=program.table,
+        inlining=program.inlining,
         offsets=offsets,
         offsets_from=program.offsets_from,
         bias=bias,
@@ -270,8 +275,9 @@ def _decoded(path: Path, file: tuple[int, int, int, int], version: str) -> _Prog
     table = Pclntab(image)
     offsets, source = find_offsets(image, version)
     variables = locate.variables(image, table, offsets)
-    sites = locate.sites(image, table, offsets)
-    return _Program(file, image, table, offsets, source, variables, sites)
+    inlining = Inlining(image, table)
+    sites = locate.sites(image, table, offsets, inlining)
+    return _Program(file, image, table, inlining, offsets, source, variables, sites)
 
 
 def find_offsets(image: Image, version: str) -> tuple[Offsets, str]:
