@@ -90,15 +90,20 @@ def test_nothing_is_probed_where_copies_are_not_known(monkeypatch: pytest.Monkey
 
 @pytest.mark.bpf
 def test_a_program_built_with_a_profile_is_at_the_level_that_is_exact(tmp_path: Path) -> None:
+    """And why its goroutines had stopped is what it is without."""
     with witness(mode=PROFILED) as running:
         running.ask("work 50")
         path = tmp_path / "p.slt"
         with recorder(path, "--pid", running.pid, "--go-level", 3) as recording:
             time.sleep(0.2)
             work = measured(running, "work 700", COMPARED)
+            running.ask("handover 200")
         trace = recording.trace
     (target,) = trace.sql("SELECT level, why FROM targets WHERE runtime = 'go'").to_pylist()
     assert target["level"] == 1
     assert f"{CASGSTATUS} was inlined into {EXECUTE}" in target["why"]
     assert target["why"] in in_process("go", str(path)).stdout
     assert_same_buckets(trace, work, zeros=False)
+    # Every time but the first it had gone on within chanrecv, behind a call of runtime.mcall.
+    received = trace.sql("SELECT 1 FROM waits WHERE kind = 'goroutine' AND reason = 'chan receive'")
+    assert received.num_rows > 10

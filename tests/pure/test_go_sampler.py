@@ -6,7 +6,6 @@ import struct
 import time
 from types import SimpleNamespace
 from typing import Any, cast
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,10 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sltrace.capture.golang import sampler, samplerthread, stackwalk
-from sltrace.capture.golang.rows import NEW, PREEMPTED, Reasons
+from sltrace.capture.golang.rows import NEW, PREEMPTED, YIELDED, Reasons
 from sltrace.capture.golang.sampler import Sampler
 from sltrace.capture.golang.samplerthread import SamplerThread
-from sltrace.symbols.elf import ElfError
 from sltrace.target.go.memory import Memory, UnreadableError
 from sltrace.target.go.offsets import OFFSETS
 from sltrace.target.go.process import GoProcess
@@ -176,13 +174,29 @@ def test_what_grows_while_it_is_read() -> None:
 def test_reasons_of_a_table_that_has_none_of_the_functions() -> None:
     process = SimpleNamespace(
         table=SimpleNamespace(function=lambda _: None, is_start=lambda at: at < 5),
-        image=SimpleNamespace(read=mock.Mock(side_effect=ElfError("nothing there"))),
+        inlining=SimpleNamespace(innermost=lambda _: ""),
         bias=0,
         reasons=["", "sleep"],
     )
     reasons = Reasons(cast(GoProcess, process))
-    found = reasons.of(np.array([4, 100], np.uint64), np.array([1, 1], np.uint8))
+    none = np.zeros(2, np.uint64)
+    found = reasons.of(np.array([4, 100], np.uint64), np.array([1, 1], np.uint8), none)
     assert [reasons.words[code] for code in found] == [NEW, PREEMPTED]
+
+
+def test_who_was_parked_has_not_yielded() -> None:
+    """Whatever is said of where it goes on."""
+    process = SimpleNamespace(
+        table=SimpleNamespace(is_start=lambda at: at < 5),
+        inlining=SimpleNamespace(innermost=lambda at: "runtime.Gosched" if at == 9 else "main.f"),
+        bias=0,
+        reasons=["", "sleep", "IO wait"],
+    )
+    reasons = Reasons(cast(GoProcess, process))
+    places, blocked = np.array([10, 10, 11, 11], np.uint64), np.array([0, 7, 0, 7], np.uint64)
+    found = reasons.of(places, np.array([2, 2, 2, 1], np.uint8), blocked)
+    assert [reasons.words[code] for code in found] == [YIELDED, "IO wait", PREEMPTED, "sleep"]
+    assert not len(reasons.of(places[:0], np.empty(0, np.uint8), blocked[:0]))
 
 
 def test_frames_at_the_end_of_the_address_space() -> None:

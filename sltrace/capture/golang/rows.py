@@ -17,10 +17,10 @@ from sltrace.capture.golang.sampler import Samples
 from sltrace.capture.rows import GroupNames, TaskNames
 from sltrace.capture.sources import Rows
 from sltrace.model import Flag, Kind
-from sltrace.symbols.elf import ElfError
 from sltrace.target.go.histograms import Shape
-from sltrace.target.go.image import Image
+from sltrace.target.go.inlining import Inlining
 from sltrace.target.go.offsets import TRACKED_ONE_IN
+from sltrace.target.go.pclntab import Pclntab
 from sltrace.target.go.process import GoProcess, Identity
 from sltrace.trace.schema import arrow_schema
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 _RUN, _STW = 1, 2
 _STOPPING = (0, 1)
 _STW_REASONS = ["stopping for GC", "stopping for other", "GC", "other"]
-_CALL = b"\xe8"
-"""Of x86, with 4 bytes of how far behind itself it goes."""
 _MAX_PLACES = 1 << 12
 _PIECE = 1 << 16
 """Rows of frames at once: each is 0.5 kB of memory before it is one."""
@@ -39,6 +37,18 @@ MAX_NAMING_NS = 60_000_000_000
 """CPU time for files and lines of addresses: at 0.1 ms each for twice as many as there may be."""
 NEW, PREEMPTED, YIELDED, CALLED = "new goroutine", "preempted", "yielded", "system call"
 """Why a goroutine that was not parked had stopped."""
+_PARKED, _NEW, _PREEMPTED, _YIELDED, _CALLED = range(-1, 4)
+"""How a goroutine stopped: parked, or by the number of these."""
+_STOPS = {
+    "runtime.gopark": _PARKED,
+    "runtime.coroswitch": _PARKED,
+    "runtime.Gosched": _YIELDED,
+    "runtime.goyield": _YIELDED,
+    "runtime.goschedguarded": _YIELDED,
+    "runtime.goschedIfBusy": _YIELDED,
+    "runtime.exitsyscall": _CALLED,
+}
+"""By the function that gives way to the scheduler, inlined or not."""
 
 
 class Reasons:
@@ -49,51 +59,38 @@ class Reasons:
     """
 
     def __init__(self, process: GoProcess) -> None:
-        table = process.table
-        self._table = table
         self._bias = process.bias
         self.words = [*process.reasons, NEW, PREEMPTED, YIELDED, CALLED]
         """The runtime's, and ours where it has none."""
         self._other = len(process.reasons)
-        known = {"runtime.gopark": -1, "runtime.coroswitch": -1, "runtime.Gosched": 2,
-                 "runtime.goyield": 2, "runtime.goschedIfBusy": 2,
-                 "runtime.exitsyscall": 3}  # fmt: skip
-        found = [(table.function(n), code) for n, code in known.items()]
-        # A damaged table may have none of them: nothing is within the last.
-        ranges = sorted((f[0], f[1], code) for f, code in found if f) or [(0, 0, 0)]
-        self._starts = np.array([r[0] for r in ranges], np.int64)
-        self._ends = np.array([r[1] for r in ranges], np.int64)
-        self._codes = np.array([r[2] for r in ranges], np.int64)
-        switch = (table.function("runtime.mcall") or (0, 0))[0]
-        interrupted = table.function("runtime.asyncPreempt2") or (0, 0)
         # Without itself in it, which would have it stay when it is not needed any more.
-        of_it = partial(_goes_on_behind_mcall, process.image, switch, interrupted)
-        self._yields = lru_cache(_MAX_PLACES)(of_it)
+        of_it = partial(_stopped, process.table, process.inlining)
+        self._stopped = lru_cache(_MAX_PLACES)(of_it)
 
-    def of(self, pcs: NDArray[np.uint64], reasons: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Which of the words, for each place to go on from and reason of the last park."""
-        at = pcs.astype(np.int64) - self._bias
-        index = np.maximum(np.searchsorted(self._starts, at, side="right") - 1, 0)
-        inside = (at > self._starts[index]) & (at < self._ends[index])
-        code = np.where(inside, self._codes[index], np.where(self._table.is_start(at), 0, 1))
-        for place in np.unique(at[code == 1]).tolist():
-            if self._yields(place):
-                code[at == place] = 2
+    def of(
+        self,
+        pcs: NDArray[np.uint64],
+        reasons: NDArray[np.uint8],
+        blocked_ns: NDArray[np.uint64],
+    ) -> NDArray[np.int64]:
+        """Which of the words, for each goroutine.
+
+        Args:
+            pcs: Where they go on.
+            reasons: Of their last park.
+            blocked_ns: How long they were seen to be parked: who was has no other reason.
+        """
+        places, which = np.unique(pcs.astype(np.int64) - self._bias, return_inverse=True)
+        code = np.array([self._stopped(place) for place in places.tolist()], np.int64)[which]
         parked = np.minimum(reasons.astype(np.int64), self._other - 1)
-        return np.where(code == -1, parked, self._other + code)
+        return np.where((code == _PARKED) | (blocked_ns > 0), parked, self._other + code)
 
 
-def _goes_on_behind_mcall(image: Image, switch: int, interrupted: tuple[int, int], at: int) -> bool:
-    """Whether that is behind a call of runtime.mcall: of runtime.Gosched, which is inlined."""
-    low, high = interrupted
-    if low <= at < high:
-        return False
-    try:
-        call = image.read(at - len(_CALL) - 4, len(_CALL) + 4)
-    except ElfError:
-        return False
-    to = at + int.from_bytes(call[len(_CALL) :], "little", signed=True)
-    return call.startswith(_CALL) and to == switch
+def _stopped(table: Pclntab, inlining: Inlining, at: int) -> int:
+    """How a goroutine stopped that goes on there: behind a call, or where its function begins."""
+    if table.is_start(np.array([at])).any():
+        return _NEW
+    return _STOPS.get(inlining.innermost(at - 1), _PREEMPTED)
 
 
 def waits(
@@ -166,7 +163,7 @@ def _reasons(
         mine = run & (spread["target"] == target)
         if target in reasons:
             own = [numbers.setdefault(word, len(numbers)) for word in reasons[target].words]
-            which = reasons[target].of(spread["pc"][mine], spread["reason"][mine])
+            which = reasons[target].of(*(spread[n][mine] for n in ("pc", "reason", "blocked_ns")))
             column[mine] = np.array(own, np.int32)[which]
     return named(column, list(numbers))
 
