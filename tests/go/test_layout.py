@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -29,6 +30,7 @@ from tests.support.golang import (
     witness,
 )
 from tests.support.programs import ROOT
+from tests.support.traces import SECOND
 
 MATRIX = [(v, m) for v in VERSIONS for m in MODES]
 
@@ -212,3 +214,23 @@ def test_a_program_is_decoded_once_for_all_its_processes(monkeypatch: pytest.Mon
         again = look_into(identify(second.pid))
     assert again.variables == known.variables
     assert again.pid != known.pid
+
+
+def test_a_program_copied_over_another_is_decoded_anew(tmp_path: Path) -> None:
+    """Also where it has the same size and time, as from `cp -p` of a reproducible build."""
+    file = tmp_path / "service"
+    whole = go_program(WITNESS).read_bytes()
+    tables = []
+    for name in (b"main.giveWay", b"main.getAway"):
+        file.write_bytes(whole.replace(b"main.giveWay", name))
+        file.chmod(0o755)
+        os.utime(file, ns=(SECOND, SECOND))
+        with subprocess.Popen([file], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            try:
+                assert process.stdout
+                process.stdout.readline()
+                tables.append(look_into(identify(process.pid)).table)
+            finally:
+                process.kill()
+        assert tables[-1].function(name.decode())
+    assert tables[0] is not tables[1]

@@ -17,7 +17,14 @@ from sltrace.names.proc import all_processes, thread_names, with_children
 from sltrace.target.go.errors import NotGoError, RefusedError, UnknownError
 from sltrace.target.go.libraries import Libraries
 from sltrace.target.go.packed import UnpackingError
-from sltrace.target.go.process import GoProcess, Identity, identify, look_into, started_at
+from sltrace.target.go.process import (
+    GoProcess,
+    Identity,
+    file_of,
+    identify,
+    look_into,
+    started_at,
+)
 
 MAX_PROCESSES = 32
 """Go processes looked into at a time, unless more are named."""
@@ -224,11 +231,9 @@ def _recorded(filters: Filters, named: Sequence[int]) -> Sequence[int]:
 def _file_of(pid: int) -> tuple[int, ...] | None:
     """Which file a process runs; None for the kernel's threads and those that are gone."""
     try:
-        status = Path(f"/proc/{pid}/exe").stat()
+        return file_of(Path(f"/proc/{pid}/exe"))
     except OSError:
         return None
-    # An inode's number is used again: a file that was removed may be followed by a Go program.
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _is_there(pid: int, started: int) -> bool:

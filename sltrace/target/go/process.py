@@ -24,9 +24,9 @@ from sltrace.target.go.offsets import Offsets, offsets_of
 from sltrace.target.go.pclntab import Pclntab
 
 _MAX_LATEST = 8
-_programs: WeakValueDictionary[tuple[int, int, int, int], _Program] = WeakValueDictionary()
+_programs: WeakValueDictionary[tuple[int, ...], _Program] = WeakValueDictionary()
 """Those that any process here is of, however many: each is 0.3 to 3 MB."""
-_latest: dict[tuple[int, int, int, int], _Program] = {}
+_latest: dict[tuple[int, ...], _Program] = {}
 """Those that the next is likely to be of."""
 _DEAD = "it has ended, or was replaced"
 _PLUGIN = "it has loaded a plugin, which has a copy of the runtime's code that no probe would be in"
@@ -57,10 +57,10 @@ class _Program:
     """What is the same in all processes of a program: see GoProcess.
 
     Attributes:
-        file: Device, inode, size and time of its executable.
+        file: Which file its executable is, and of when: see file_of.
     """
 
-    file: tuple[int, int, int, int]
+    file: tuple[int, ...]
     image: Image
     table: Pclntab
     inlining: Inlining
@@ -143,6 +143,18 @@ class GoProcess:
     def let_go(self) -> None:
         """Holds nothing of it any more; it counts as ended."""
         self.own_memory.close()
+
+
+def file_of(path: Path) -> tuple[int, ...]:
+    """Which file is there, and what is in it: another has other numbers.
+
+    An inode's number is used again, and who copies a file over another may keep its size and time.
+
+    Raises:
+        OSError: None is there.
+    """
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def started_at(pid: int) -> int:
@@ -256,8 +268,7 @@ def _program(identity: Identity) -> _Program:
         RefusedError: It is not what it should be.
     """
     path = Path(f"/proc/{identity.pid}/exe")
-    status = path.stat()
-    file = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    file = file_of(path)
     known = _programs.get(file) or _decoded(path, file, identity.version)
     _programs[file] = known
     # The latest last.
@@ -268,7 +279,7 @@ def _program(identity: Identity) -> _Program:
     return known
 
 
-def _decoded(path: Path, file: tuple[int, int, int, int], version: str) -> _Program:
+def _decoded(path: Path, file: tuple[int, ...], version: str) -> _Program:
     image = Image.from_file(path)
     if packed.is_packed(image):
         raise RefusedError(_PACKED)
