@@ -51,6 +51,31 @@ def test_one_that_is_looked_at_again_takes_no_more_room(looking: Finder) -> None
     assert (looking.left_out, len(looking.unsettled())) == (1, 1)
 
 
+def test_who_was_refused_and_ends_while_it_is_young_is_told(
+    looking: Finder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So is who becomes another program; not who is the same, of which the kernel told late."""
+    monkeypatch.setattr(finder, "MAX_IN_ALL", 9)
+    monkeypatch.setattr(finder, "_YOUNG_S", 1000.0)
+    looking.began([os.getpid()])
+    looking.look()
+    looking.began([os.getpid()])
+    assert len(looking.unsettled()) == 1
+    assert looking.look().refused == []
+    assert len(looking.unsettled()) == 1
+    refused = (_identity(os.getpid()), "its version is not known")
+    monkeypatch.setattr(finder, "_file_of", lambda _pid: (1,))
+    looking.began([os.getpid()])
+    looking.began([os.getpid()])
+    assert looking.unsettled() == [refused]
+    assert looking.look().refused == [refused]
+    assert looking.unsettled() == [refused]
+    monkeypatch.setattr(finder, "_file_of", lambda _pid: None)
+    assert looking.look().refused == [refused]
+    assert looking.unsettled() == []
+    assert looking.is_done
+
+
 def test_libraries_are_told_up_to_a_limit(looking: Finder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is in the trace from then on, written anew every second; Go programs have their room."""
     loaded = [Library(f"/lib{n}.so", "", BuildInfo("go1.26.6")) for n in range(3)]

@@ -59,12 +59,16 @@ class _Pending:
     Attributes:
         young_until: Monotonic, s.
         refusal: What was wrong so far.
+        file: Which file it ran then.
         is_other: It is not Go's, and may have loaded what is.
+        before: What it had been refused as, unless the kernel told late that it is this.
     """
 
     young_until: float
     refusal: tuple[Identity, str] | None = None
+    file: tuple[int, ...] | None = None
     is_other: bool = False
+    before: _Pending | None = None
 
 
 class Finder:
@@ -106,15 +110,18 @@ class Finder:
         young = time.monotonic() + _YOUNG_S
         with self._lock:
             for pid in pids:
-                if len(self._pending) < _MAX_PENDING or pid in self._pending:
-                    self._pending[pid] = _Pending(young)
+                there = self._pending.get(pid)
+                if len(self._pending) < _MAX_PENDING or there:
+                    before = there if there and there.refusal else there and there.before
+                    self._pending[pid] = _Pending(young, before=before)
                 else:
                     self.not_looked_at += 1
 
     def unsettled(self) -> list[tuple[Identity, str]]:
         """Those that are too young to be given up, and what was wrong so far."""
         with self._lock:
-            return [one.refusal for one in self._pending.values() if one.refusal]
+            every = [o for one in self._pending.values() for o in (one.before, one) if o]
+            return [one.refusal for one in every if one.refusal]
 
     def left(self) -> list[tuple[Identity, str]]:
         """Go programs that nobody had looked at when the recording ended."""
@@ -152,7 +159,12 @@ class Finder:
     def _look_at(self, pid: int, one: _Pending, found: Found) -> bool:
         """Whether that settled what it is."""
         file = _file_of(pid)
+        before, one.before = one.before, None
+        if before and before.refusal and before.file != file:
+            found.refused.append(before.refusal)
         if file is None:
+            if one.refusal:
+                found.refused.append(one.refusal)
             return True
         if file in self._not_go:
             return self._look_for_libraries(pid, one, found)
@@ -185,7 +197,7 @@ class Finder:
                 found.refused.append((identity, _SHORT))
                 return True
             if time.monotonic() < one.young_until:
-                one.refusal = identity, str(err)
+                one.refusal, one.file = (identity, str(err)), file
                 return False
             found.refused.append((identity, str(err)))
         except Exception as err:
