@@ -17,7 +17,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sltrace.symbols.filebytes import MAX_SEARCHED, Data, FileBytes, unpack
+from sltrace.symbols.filebytes import MAX_SEARCHED, Data, FileBytes, is_unchanged, unpack
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 SEGMENT = struct.Struct("<IIQQQQQQ")
@@ -166,6 +166,10 @@ class Elf:
             if owner == b"GNU" and kind == _NT_GNU_BUILD_ID and 4 <= len(value) <= 64:
                 return value.hex()
         return ""
+
+    def is_unchanged(self) -> bool:
+        """Whether names are those of what was read at first: its owner may write over the file."""
+        return is_unchanged(self._data)
 
     def section(self, name: str, limit: int) -> bytes:
         """The first `limit` bytes of a section of the file; empty if it has none of that name."""

@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+import zlib
 from pathlib import Path
 from typing import IO, Any
 
 _CHUNK = 1 << 20
+_ENDS = 4096
+"""Bytes at the begin and the end of a file that no two versions of a program have alike: build ids,
+sizes and offsets of all else."""
 MAX_SEARCHED = 1 << 30
 """No section that is searched is as large; holes of a file are as large as one likes."""
 
@@ -27,7 +31,9 @@ class FileBytes:
 
     def __init__(self, file: IO[bytes]) -> None:
         self._fd = os.dup(file.fileno())
-        self._size = os.fstat(self._fd).st_size
+        status = os.fstat(self._fd)
+        self._size, self._written_ns = status.st_size, status.st_mtime_ns
+        self._changed_ns, self._sum = status.st_ctime_ns, self._sum_of_ends()
 
     def __del__(self) -> None:
         # Where too many files are open, there never was one.
@@ -42,6 +48,22 @@ class FileBytes:
     def __len__(self) -> int:
         """Bytes that there were when it was opened."""
         return self._size
+
+    def is_unchanged(self) -> bool:
+        """Whether there is in it what there was when it was opened: it may be written over."""
+        with contextlib.suppress(OSError):
+            now = os.fstat(self._fd)
+            if (now.st_size, now.st_mtime_ns) != (self._size, self._written_ns):
+                return False
+            # So does who removes or renames it; who writes over it may set its time back.
+            if now.st_ctime_ns != self._changed_ns:
+                if self._sum_of_ends() != self._sum:
+                    return False
+                self._changed_ns = now.st_ctime_ns
+        return True
+
+    def _sum_of_ends(self) -> int:
+        return zlib.crc32(self[:_ENDS] + self[max(self._size - _ENDS, 0) :])
 
     def __getitem__(self, part: slice) -> bytes:
         start, stop, _ = part.indices(self._size)
@@ -69,6 +91,11 @@ class FileBytes:
 
 Data = bytes | FileBytes
 """What the readers of executables take."""
+
+
+def is_unchanged(data: Data) -> bool:
+    """Whether what is read of them is what was there at first."""
+    return not isinstance(data, FileBytes) or data.is_unchanged()
 
 
 def unpack(layout: struct.Struct, data: Data, at: int) -> tuple[Any, ...]:

@@ -106,6 +106,8 @@ class MappingRecorder:
         self.refused_files = 0
         self.refused_processes = 0
         """Processes that are gone and were too many: their addresses have no names."""
+        self.overwritten = 0
+        """Addresses without names, as the files that they are in were written over."""
         self._kept = 0
         self._programs: Counter[int] = Counter()
 

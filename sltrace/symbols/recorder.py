@@ -38,10 +38,11 @@ class SymbolRecorder:
 
     @property
     def refused(self) -> dict[str, int]:
-        """What was too much to be kept, so that addresses have no names; as meta.json calls it."""
+        """What was not kept, so that addresses have no names; as meta.json calls it."""
         return {
             "mapped_files_refused": self._recorder.refused_files,
             "ended_processes_refused": self._recorder.refused_processes,
+            "addresses_overwritten": self._recorder.overwritten,
         }
 
     def observe(self, stacks: NDArray[Any]) -> pa.Table:

@@ -89,6 +89,10 @@ def _file_frames(
     # The vdso is not mapped from a file: its "offset" is already the linked address.
     linked = [elf.address_of(o) for o in offsets]
     names = elf.names(np.array([a or 0 for a in linked], np.uint64))
+    # Asked when they are there: it may be written over while they are read.
+    if not elf.is_unchanged():
+        names = [None] * len(wanted)
+        recorder.overwritten += len(wanted)
     frames = []
     for (pid, address, mapping), offset, at, name in zip(
         wanted, offsets, linked, names, strict=True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -15,6 +16,7 @@ from sltrace.capture.golang.past import Past
 from sltrace.capture.golang.sampler import Samples
 from sltrace.capture.golang.source import GoSource
 from sltrace.capture.golang.stacks import GoStacks
+from sltrace.symbols.filebytes import FileBytes
 from sltrace.target.go.pclntab import Location
 from sltrace.target.go.process import Identity
 
@@ -36,6 +38,7 @@ class _Process:
 
     def __post_init__(self) -> None:
         self.table = _Table()
+        self.image = mock.Mock(data=b"")
         self.identity = Identity(self.pid, "/bin/app", "go1.26", "ab")
         self.offsets = mock.Mock(**{"histogram.bounds": (np.empty(0), np.empty(0))})
 
@@ -76,6 +79,25 @@ def test_addresses_are_named_by_and_by(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(frames) == 400
     assert all(f["name"] == f"f{f['address'] - 1}" for f in frames)
     assert 100 <= sum(f["file"] is None for f in frames) == past.unplaced < 200
+
+
+def test_a_file_that_was_written_over_names_nothing(source: GoSource, tmp_path: Path) -> None:
+    """Its functions are those of another program by then."""
+    path = tmp_path / "service"
+    path.write_bytes(b"first")
+    process = _Process(7, 1)
+    with path.open("rb") as file:
+        process.image.data = FileBytes(file)
+    take_in(source, process)
+    take_in(source, _Process(8, 2))
+    path.write_bytes(b"second")
+    frames = named(rows for _, rows in source.finish())
+    assert {(f["pid"], f["name"], f["file"]) for f in frames} == {
+        (7, "[its file was overwritten]", None),
+        (8, "f10", "a.go"),
+        (8, "f11", "a.go"),
+    }
+    assert source.describe()["addresses_overwritten"] == 2
 
 
 def test_what_is_not_named_is_there_for_the_end() -> None:

@@ -83,7 +83,7 @@ def test_addresses_are_named_in_pieces_and_in_some_time(monkeypatch: pytest.Monk
 
     process = SimpleNamespace(
         table=SimpleNamespace(locate=locate), bias=0, pid=1, program=31,
-        identity=Identity(1, "/svc", "go1.26.6", ""),
+        identity=Identity(1, "/svc", "go1.26.6", ""), image=SimpleNamespace(data=b""),
     )  # fmt: skip
     found = [(cast(GoProcess, process), {n + 1 for n in range(10)})]
     made = list(rows.frames(found, cpu_ns=7))

@@ -21,6 +21,7 @@ from sltrace.symbols.elf import Elf, ElfError
 from sltrace.symbols.kernel import KernelSymbols, addresses_shown
 from sltrace.symbols.mappings import MappingRecorder
 from sltrace.symbols.perfmap import PerfMap
+from sltrace.symbols.recorder import SymbolRecorder
 from sltrace.symbols.resolve import user_frames
 
 SOURCE = """
@@ -259,6 +260,28 @@ def test_a_program_that_another_replaced_keeps_its_names(small: bytes, tmp_path:
         apart: ("leaf", "one.so"),
         later: ("leaf", "two.so"),
     }
+
+
+def test_a_file_that_is_written_over_gives_no_name_of_another(small: bytes, tmp_path: Path) -> None:
+    """What is known of its addresses is where in the file they were."""
+    library = tmp_path / "one.so"
+    library.write_bytes(small)
+    leaf = Elf(small).symbol("leaf")
+    assert leaf
+    at, call = 1 << 20, Elf(small).offset_of(leaf.value)
+    assert call is not None
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "root").symlink_to("/")
+    line = f"{at:x}-{at + len(small):x} r-xp 00000000 fd:01 7 {library}\n"
+    (tmp_path / "7" / "maps").write_text(line)
+    recorder = SymbolRecorder(kernel=False)
+    recorder._recorder = MappingRecorder(tmp_path)
+    recorder._recorder.observe(7, [at + call + 1])
+    # Its names are others, at the same places.
+    library.write_bytes(small.replace(b"leaf", b"fall") + b"more")
+    ((_, frames),) = recorder.finish()
+    assert frames["name"].to_pylist() == [f"one.so+{call + 1:#x}"]
+    assert recorder.refused["addresses_overwritten"] == 1
 
 
 def test_processes_that_are_gone_are_kept_within_bounds(

@@ -17,6 +17,7 @@ from sltrace.capture.golang.sampler import Samples
 from sltrace.capture.rows import GroupNames, TaskNames
 from sltrace.capture.sources import Rows
 from sltrace.model import Flag, Kind
+from sltrace.symbols.filebytes import is_unchanged
 from sltrace.target.go.histograms import Shape
 from sltrace.target.go.inlining import Inlining
 from sltrace.target.go.offsets import TRACKED_ONE_IN
@@ -37,6 +38,8 @@ MAX_NAMING_NS = 60_000_000_000
 """CPU time for files and lines of addresses: at 0.1 ms each for twice as many as there may be."""
 NEW, PREEMPTED, YIELDED, CALLED = "new goroutine", "preempted", "yielded", "system call"
 """Why a goroutine that was not parked had stopped."""
+OVERWRITTEN = "[its file was overwritten]"
+"""What is called a function whose name is not to be had any more."""
 _PARKED, _NEW, _PREEMPTED, _YIELDED, _CALLED = range(-1, 4)
 """How a goroutine stopped: parked, or by the number of these."""
 _STOPS = {
@@ -192,12 +195,16 @@ def frames(
 def _frame(process: GoProcess, address: int, *, placed: bool) -> dict[str, Any]:
     # A return address is behind its call.
     where = process.table.locate(address - 1 - process.bias, placed=placed)
+    outside = "[outside of Go code]"
+    # Asked when it is there: the file may be written over while it is read.
+    if not is_unchanged(process.image.data):
+        where, outside = None, OVERWRITTEN
     return {
         "space": "go",
         "pid": process.pid,
         "program": process.program,
         "address": address,
-        "name": where.function if where else "[outside of Go code]",
+        "name": where.function if where else outside,
         "module": process.identity.exe.rpartition("/")[2],
         "build_id": process.identity.build_id,
         "language": "go",

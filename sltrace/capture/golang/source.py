@@ -6,7 +6,7 @@ import math
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -84,6 +84,7 @@ class GoSource:
         self._probing = Probing(level, share)
         self._drained, self._stacks_drained = Handover(), Handover()
         self._expected: cost.Expected | None = None
+        self._overwritten = 0
         self._closed = False
 
     def attach(self, context: Context) -> None:
@@ -225,8 +226,7 @@ class GoSource:
             shape = process.offsets.histogram
             yield from go_rows.sampled(process.pid, sampler.samples, shape, told, self._until_ns)
         self._let_past(emptied)
-        for table in self._past.frames():
-            yield "frames", table
+        yield from self._named(self._past.frames())
 
     def _let_past(self, emptied: int) -> None:
         """Keeps only what must be of processes that have ended and told all; on the writing thread.
@@ -260,7 +260,11 @@ class GoSource:
             for number, addresses in self._stacks.addresses.items()
             if number in self._samplers
         ]
-        for table in go_rows.frames([*self._past.unnamed, *found]):
+        yield from self._named(go_rows.frames([*self._past.unnamed, *found]))
+
+    def _named(self, tables: Iterable[pa.Table]) -> Rows:
+        for table in tables:
+            self._overwritten += table["name"].to_pylist().count(go_rows.OVERWRITTEN)
             yield "frames", table
 
     def targets(self) -> Sequence[pa.Table]:
@@ -304,6 +308,7 @@ class GoSource:
             "counters": counters,
             "stacks_refused": self._stacks.refused,
             "frames_without_lines": past.unplaced,
+            "addresses_overwritten": self._overwritten,
         }
 
     def _described(self) -> list[dict[str, Any]]:
