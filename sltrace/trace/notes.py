@@ -28,6 +28,9 @@ LEFT_OUT = {
     "skipped_probe_runs": "runs of a probe were skipped by the kernel, as it was running already",
 }
 """Of meta.json, or of a source in it: what was left out, and how often, in words."""
+_WORTH_A_NOTE, _NEXT_TO_NOTHING = 1000, 0.01
+"""Waits that a runtime noted itself while probes were on, and the share of them below which these
+are taken to be in code that does not run."""
 _ALL_THE_TIME = 0.999
 """A share of the time from which on it is not worth a note: probes are put in and taken out."""
 
@@ -70,6 +73,43 @@ def looked_in_part(meta: dict[str, Any]) -> list[str]:
     if (more := len(found) - _MOST) > 0:
         found[_MOST:] = [f"{more:,} more Go processes were looked at in part, too"]
     return found
+
+
+def unseen(meta: dict[str, Any]) -> list[str]:
+    """Of which Go processes the probes told next to nothing of what their runtime noted."""
+    found = []
+    for go in called(meta, "go"):
+        processes, counters = go.get("processes"), go.get("counters")
+        probed = [
+            p
+            for p in (processes if isinstance(processes, list) else ())
+            if isinstance(p, dict) and isinstance(p.get("level"), int) and p["level"] > 0
+        ]
+        for process in probed:
+            noted, told, looked = (process.get(n) for n in ("noted", "told", "looked"))
+            share = looked if isinstance(looked, float) and 0 <= looked <= 1 else 1.0
+            if _is_unseen(told, noted, share):
+                which = f"Go process {named_process(process, probed)}"
+                found.append(
+                    f"the probes in {which} told {told:,} waits where its runtime noted {noted:,}: "
+                    "its code is not as known, and waits of goroutines are missing"
+                )
+        hits = counters if isinstance(counters, dict) else {}
+        if {p["level"] for p in probed} == {2} and _is_unseen(
+            hits.get("go_tracked_hits"), hits.get("go_records"), 1.0
+        ):
+            found.append(
+                "the probe of level 2 saw next to no goroutine stop: its code is not as known, and "
+                "how long goroutines were parked is missing"
+            )
+    return found[:_MOST]
+
+
+def _is_unseen(seen: object, there: object, share: float) -> bool:
+    if not isinstance(seen, int) or not isinstance(there, int) or not 0 <= there < 1 << 63:
+        return False
+    expected = there * share
+    return expected >= _WORTH_A_NOTE and 0 <= seen < expected * _NEXT_TO_NOTHING
 
 
 def named_process(process: dict[str, Any], others: list[Any]) -> str:
@@ -179,6 +219,7 @@ def sampling(meta: dict[str, Any], looked: list[str]) -> list[str]:
             f"up to {unread:,} waits of goroutines, or their wakers or trace ids, are missing: "
             "the probes could not read them"
         )
+    notes += unseen(meta)
     for go in called(meta, "go"):
         left_out = go.get("left_out")
         if isinstance(left_out, int) and left_out > 0:

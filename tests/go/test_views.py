@@ -15,6 +15,7 @@ from sltrace.analysis.golang.health import windows
 from sltrace.analysis.rules import parse_rule
 from sltrace.cli.main import cli
 from sltrace.errors import UsageError
+from sltrace.trace.notes import sampling
 from sltrace.trace.reader import Trace
 from tests.support.gotraces import TARGET, made, waited
 from tests.support.traces import SECOND, make_trace
@@ -77,3 +78,24 @@ def test_what_the_probes_lost_is_said(tmp_path: Path) -> None:
     for of_it in (strange, [], {}):
         meta = {"sources": {"go": {"counters": of_it}}}
         assert not made(tmp_path, meta=meta).sampling
+
+
+def test_probes_that_are_passed_by_are_told() -> None:
+    """By what the runtime noted itself while they were on, and by what other probes saw."""
+
+    def notes(counters: dict[str, int], **process: object) -> list[str]:
+        go = {"processes": [{"pid": 100, "nth": 1, **process}], "counters": counters}
+        return sampling({"sources": {"go": go}}, [])
+
+    (note,) = notes({}, level=3, noted=12_345, told=20)
+    assert note.startswith("the probes in Go process 100 told 20 waits where its runtime noted 12,")
+    assert not notes({}, level=1, noted=12_345, told=2000)
+    assert not notes({}, level=1, noted=900, told=0)
+    assert not notes({}, level=1, noted=12_345, told=20, looked=0.05)
+    assert not notes({}, level=0, noted=12_345, told=0)
+    assert not notes({}, level=1, noted=1 << 70, told="none")
+    known = {"noted": 5000, "told": 5000}
+    (note,) = notes({"go_records": 5000, "go_tracked_hits": 3}, level=2, **known)
+    assert "how long goroutines were parked is missing" in note
+    assert not notes({"go_records": 5000, "go_tracked_hits": 7000}, level=2, **known)
+    assert not notes({"go_records": 5000, "go_tracked_hits": 0}, level=1, **known)

@@ -50,6 +50,7 @@ class _Sampler:
     failure: str = ""
     cpu_ns: int = 10
     ticks: int = 2
+    noted: int = 0
 
     def __post_init__(self) -> None:
         self.samples = Samples()

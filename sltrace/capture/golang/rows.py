@@ -157,6 +157,12 @@ def waits(
     )
 
 
+def counted(records: NDArray[Any]) -> dict[int, int]:
+    """How many waits of goroutines the probes told of each process, by its own number."""
+    found = np.unique(records["target"][records["kind"] != _STW], return_counts=True)
+    return dict(zip(*(part.tolist() for part in found), strict=True))
+
+
 def _reasons(
     spread: NDArray[Any], run: NDArray[np.bool_], reasons: Mapping[int, Reasons]
 ) -> pa.Array:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sltrace.capture.golang import stackwalk
 from sltrace.capture.golang.budget import cpu_ns
 from sltrace.model import GOROUTINES_SCANNED
+from sltrace.target.go.histograms import LATENCIES
 from sltrace.target.go.memory import UnreadableError
 from sltrace.target.go.offsets import (
     G_SCHED_PC,
@@ -90,6 +91,8 @@ class Sampler:
         self.samples = Samples()
         self.ended_ns: int | None = None
         self.failure = ""
+        self.noted = 0
+        """Waits of goroutines that the runtime noted itself, but for the shortest: up to 64 ns."""
         """Why it gave up though the process has not ended; empty if it did not."""
         self.cpu_ns = 0
         self.ticks = 0
@@ -236,7 +239,10 @@ class Sampler:
             self._baseline[name] = values
             if before is not None and (values != before).any():
                 until = max(now, self._last_read)
-                self.samples.histograms.append((self._last_read, until, name, values - before))
+                counts = values - before
+                self.samples.histograms.append((self._last_read, until, name, counts))
+                if name == LATENCIES:
+                    self.noted += int(counts[1 : self.process.offsets.histogram.buckets].sum())
         self._last_read = now
 
     def _goroutines(self, now: int, since: int) -> Scan:

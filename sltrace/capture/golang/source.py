@@ -85,6 +85,8 @@ class GoSource:
         self._drained, self._stacks_drained = Handover(), Handover()
         self._expected: cost.Expected | None = None
         self._overwritten = 0
+        # Waits that the probes told, by the processes' own numbers.
+        self._counted: Counter[int] = Counter()
         self._closed = False
 
     def attach(self, context: Context) -> None:
@@ -215,6 +217,7 @@ class GoSource:
         """Waits, stacks, gauges, samples and histograms since the last call."""
         emptied = self._emptied
         if (records := self._drained.take()) is not None:
+            self._counted.update(go_rows.counted(records))
             yield "waits", go_rows.waits(records, self._reasons, self._tasks, self._groups)
         if (records := self._stacks_drained.take()) is not None:
             yield from self._stacks.recorded(records)
@@ -243,7 +246,7 @@ class GoSource:
             past.name(process, self._stacks.take(number))
             past.add(sampler, self._row_of(sampler), self._describe(sampler, sampler.ended_ns))
             self._probing.forget(process)
-            for known in (self._samplers, self._reasons, self._ended_at):
+            for known in (self._samplers, self._reasons, self._ended_at, self._counted):
                 known.pop(number, None)
 
     def detach(self, end_ns: int) -> None:
@@ -331,6 +334,8 @@ class GoSource:
             "nth": 0,
             "version": process.identity.version,
             "offsets": process.offsets_from,
+            "noted": sampler.noted,
+            "told": self._counted[process.number],
             **self._probing.describe(process, until_ns),
         }
 
