@@ -15,6 +15,7 @@ from sltrace.analysis.meta import filter_notes, min_latency_ns
 from sltrace.analysis.processes import process_names
 from sltrace.analysis.selection import (
     EVERYTHING,
+    LENGTH,
     Dimension,
     Selection,
     Value,
@@ -213,7 +214,7 @@ def top_culprit(trace: Trace, selection: Selection = EVERYTHING) -> tuple[str | 
 
 def _held(ran: str) -> str:
     """How much of a wait its culprit ran, in SQL."""
-    return f"greatest(0, least(coalesce({ran}, 0), wait_ns))"
+    return f"greatest(0, least(coalesce({ran}, 0), {LENGTH}))"
 
 
 def _cell(row: dict[str, Any], dimension: Dimension) -> Cell:
@@ -257,12 +258,12 @@ def _query(
               WHEN bool_or(culprit_tid <> 0) THEN max(culprit_{name}) END AS culprit_name,
             CASE WHEN {QUOTA} OR culprit_tid IS NULL THEN 'none' ELSE {REMAINDER} END AS other,
             count(*) AS waits,
-            sum(CASE WHEN {QUOTA} OR culprit_tid IS NULL THEN wait_ns
+            sum(CASE WHEN {QUOTA} OR culprit_tid IS NULL THEN {LENGTH}
               ELSE {_held(ran)} END)::BIGINT AS held,
-            sum(wait_ns)::BIGINT AS total,
-            count(*) FILTER (WHERE {ran} < wait_ns) AS other_waits,
+            sum({LENGTH})::BIGINT AS total,
+            count(*) FILTER (WHERE {ran} < {LENGTH}) AS other_waits,
             count(*) FILTER (WHERE {_PARTIAL}) AS partial,
-            count(*) FILTER (WHERE {_PARTIAL} AND {ran} < wait_ns)
+            count(*) FILTER (WHERE {_PARTIAL} AND {ran} < {LENGTH})
               AS other_partial
           FROM {tables((victim, *selection.dimensions), "blamed")} WHERE {condition}
           GROUP BY {victim.sql}, what, culprit, other, {QUOTA}

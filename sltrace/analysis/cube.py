@@ -23,6 +23,7 @@ from sltrace.analysis.cubenotes import aggregation_notes
 from sltrace.analysis.cubestacks import FrameTable, RankedStacks, rank_stacks
 from sltrace.analysis.losses import losses
 from sltrace.analysis.meta import gaps, machine_times, node_of_cpu
+from sltrace.analysis.selection import LENGTH
 from sltrace.analysis.slices import CgroupRan
 from sltrace.analysis.slowtraces import slow_traces
 from sltrace.analysis.stacks import PARTS
@@ -230,8 +231,9 @@ def _used_stacks(
 def _totals(trace: Trace, origin: Origin) -> dict[str, dict[str, int | None]]:
     if origin.source == "waits":
         query = (
-            "SELECT coalesce(kind, '') AS kind, count(*) AS count, sum(wait_ns)::BIGINT AS sum_ns, "
-            "max(wait_ns) AS max_ns FROM waits GROUP BY 1 ORDER BY 1"
+            f"SELECT coalesce(kind, '') AS kind, count(*) AS count, "
+            f"sum({LENGTH})::BIGINT AS sum_ns, max({LENGTH}) AS max_ns "
+            "FROM waits GROUP BY 1 ORDER BY 1"
         )
     else:
         query = (

@@ -16,6 +16,7 @@ from sltrace.analysis.meta import filter_notes, min_latency_ns
 from sltrace.analysis.ranges import QUANTILES, Group, Range
 from sltrace.analysis.selection import (
     EVERYTHING,
+    LENGTH,
     Dimension,
     Selection,
     Value,
@@ -177,10 +178,10 @@ def _from_waits(
     group_by = f"GROUP BY {', '.join(f'k{i}' for i in range(len(by)))}" if by else ""
     order = "".join(f", k{i}" for i in range(len(by)))
     table = trace.sql(
-        f"WITH g AS (SELECT {keys} count(*) AS n, sum(wait_ns)::BIGINT AS total, "
+        f"WITH g AS (SELECT {keys} count(*) AS n, sum({LENGTH})::BIGINT AS total, "
         # Decimal literals: the rank is computed in integers, so no rounding can move it.
-        f"quantile_disc(wait_ns, [{', '.join(str(q) for _, q in QUANTILES)}]) AS q, "
-        "max(wait_ns) AS longest, "
+        f"quantile_disc({LENGTH}, [{', '.join(str(q) for _, q in QUANTILES)}]) AS q, "
+        f"max({LENGTH}) AS longest, "
         f"count(*) FILTER (WHERE flags & {int(Flag.CENSORED)} <> 0) AS censored "
         f"FROM {tables((*by, *selection.dimensions))} WHERE {condition} {group_by}) "
         "SELECT *, count(*) OVER () AS groups, sum(n) OVER ()::BIGINT AS all_n, "
@@ -189,8 +190,6 @@ def _from_waits(
         [*parameters, limit],
     )
     rows = table.to_pylist()
-    if any(row["q"] is None for row in rows):
-        raise trace.damaged("waits without a length")
     groups = [
         Group(
             keys=tuple(row[f"k{i}"] for i in range(len(by))),

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from sltrace.analysis.frames import Frame, resolve_stacks
-from sltrace.analysis.selection import EVERYTHING, Dimension, Selection, Value, dimensions, tables
+from sltrace.analysis.selection import (
+    EVERYTHING,
+    LENGTH,
+    Dimension,
+    Selection,
+    Value,
+    dimensions,
+    tables,
+)
 from sltrace.model import UNKNOWN_NAME
 
 if TYPE_CHECKING:
@@ -209,7 +217,7 @@ def _group_query(
     parts = ", ".join(f"coalesce({p}, 0) AS s{i}" for i, p in enumerate(PARTS[which]))
     return (
         f"SELECT {keys} {parts}, count(*) AS n, "
-        f"sum(wait_ns)::BIGINT AS total FROM {tables((*by, *selection.dimensions))} "
+        f"sum({LENGTH})::BIGINT AS total FROM {tables((*by, *selection.dimensions))} "
         f"WHERE {condition} GROUP BY ALL",
         parameters,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sltrace.analysis.cells import bucket_sql
 from sltrace.analysis.losses import Losses, losses
 from sltrace.analysis.meta import clock_ns
-from sltrace.analysis.selection import EVERYTHING, Selection, Value, dimensions, tables
+from sltrace.analysis.selection import EVERYTHING, LENGTH, Selection, Value, dimensions, tables
 from sltrace.buckets import lower_bounds
 from sltrace.errors import UsageError
 
@@ -83,9 +83,9 @@ def heat(
     rows, others, row_sql, extra, source = _rows(trace, by, selection)
     condition, parameters = selection.where()
     found = trace.sql(
-        f"SELECT c, r, count(*) AS n, sum(wait_ns)::BIGINT AS total, max(wait_ns) AS longest FROM "
-        f"(SELECT greatest(0, (end_ns - ?) // ?) AS c, {row_sql} AS r, wait_ns FROM {source} "
-        f"WHERE {condition}) GROUP BY c, r ORDER BY c, r",
+        f"SELECT c, r, count(*) AS n, sum(ns)::BIGINT AS total, max(ns) AS longest FROM "
+        f"(SELECT greatest(0, (end_ns - ?) // ?) AS c, {row_sql} AS r, {LENGTH} AS ns "
+        f"FROM {source} WHERE {condition}) GROUP BY c, r ORDER BY c, r",
         [start, column_ns, *extra, *parameters],
     )
     names = (("column", "c"), ("row", "r"), ("count", "n"), ("sum_ns", "total"))
@@ -99,13 +99,13 @@ def _rows(
 ) -> tuple[list[Value], int, str, list[object], str]:
     if by == LATENCY:
         bounds: list[Value] = [int(v) for v in lower_bounds()]
-        return bounds, 0, bucket_sql("wait_ns"), [], tables(selection.dimensions)
+        return bounds, 0, bucket_sql(LENGTH), [], tables(selection.dimensions)
     (dimension,) = dimensions((by,))
     condition, parameters = selection.where()
     source = tables({dimension, *selection.dimensions})
     values: list[Value] = trace.sql(
         f"SELECT {dimension.sql} AS v FROM {source} WHERE {condition} GROUP BY v "
-        "ORDER BY sum(wait_ns) DESC, v",
+        f"ORDER BY sum({LENGTH}) DESC, v",
         parameters,
     )["v"].to_pylist()
     shown, others = values[:MAX_ROWS], max(0, len(values) - MAX_ROWS)

@@ -16,10 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sltrace.analysis.blame import blame
 from sltrace.analysis.cube import build_cube
 from sltrace.analysis.latency import Stat, stat
 from sltrace.analysis.ranges import QUANTILES
 from sltrace.analysis.selection import DIMENSIONS, Selection
+from sltrace.analysis.stacks import grouped_stacks
+from sltrace.analysis.zoom import heat
 from sltrace.buckets import bucket_of, lower_bounds
 from sltrace.errors import UsageError
 from sltrace.model import RUNQ_KINDS, SCHEDULER_KINDS
@@ -365,3 +368,21 @@ def test_wrong_names_are_usage_errors(tmp_path: Path) -> None:
 def test_waits_cut_by_the_start_are_counted(tmp_path: Path) -> None:
     trace = Trace.open(make_trace(tmp_path, [{"flags": 1}, {"flags": 3}, {"flags": 2}]))
     assert stat(trace).totals["runq"].censored == 2
+
+
+def test_a_negative_length_counts_as_nothing_everywhere(tmp_path: Path) -> None:
+    odd = {"wait_ns": -5, "culprit_tid": 7, "culprit_ns": 3, "cgroup": "/odd"}
+    rows = [odd, odd | {"culprit_tid": None}, {"wait_ns": 8, "cgroup": "/even"}]
+    trace = Trace.open(make_trace(tmp_path, rows))
+    cube = build_cube(trace)
+    assert cube.rows["sum_ns"].sum() == 8
+    assert cube.totals == {"runq_wakeup": {"count": 3, "sum_ns": 8, "max_ns": 8}}
+    found = stat(trace, ["cgroup"])
+    assert {g.keys[0]: (g.count, g.total_ns) for g in found.groups} == {
+        "/odd": (2, 0),
+        "/even": (1, 8),
+    }
+    assert found.totals["runq"].total_ns == 8
+    assert sum(c.wait_ns for c in blame(trace).cells) == 8
+    assert grouped_stacks(trace).wait_ns == 8
+    assert sum(heat(trace).cells["sum_ns"]) == 8
