@@ -33,13 +33,23 @@ const Bands = (() => {
     const rows = new Map();
     for (const loss of cube.losses) {
       const row = rowOf(loss.cpu);
-      if (row !== undefined) rows.set(row, [...(rows.get(row) || []), loss]);
+      if (row === undefined) continue;
+      if (!rows.has(row)) rows.set(row, []);
+      rows.get(row).push(loss);
     }
     return [...rows].flatMap(([row, losses]) => joined(cube, losses).map((span) => ({ ...span, y0: row - 0.5, y1: row + 0.5 })));
   }
 
+  // Paths of an axis: asked for with every key, and there may be losses in every second. Another
+  // part of the recording has axes of its own.
+  const made = new WeakMap();
+  function paths(view) {
+    if (!made.has(view.axisNow)) made.set(view.axisNow, drawn(view));
+    return made.get(view.axisNow);
+  }
+
   // A strip above the plot, which no cell can hide, and hatching over the cells below it.
-  function shapes(view, { loss, text, plot, soft }) {
+  function drawn(view) {
     const { cube } = view;
     const bin = cube.bin_ns / 1e9;
     const start = cube.offset_ns / 1e9;
@@ -52,22 +62,27 @@ const Bands = (() => {
       return `M${from},${y(i)}L${to},${y(i + 1)}`;
     }).join("");
     const found = boxes(view);
-    const path = (of, yref, look) => ({ type: "path", xref: "x", yref, path: of, ...look });
     const each = (draw) => found.map((b) => draw(at(b), b.y0, b.y1)).join("");
-    const strips = joined(cube, cube.losses).map((span) => box(at(span), ...STRIP)).join("");
+    return { boxes: each(box), hatches: each(hatch), strips: joined(cube, cube.losses).map((span) => box(at(span), ...STRIP)).join("") };
+  }
+
+  function shapes(view, { loss, text, plot, soft }) {
+    const { boxes: under, hatches, strips } = paths(view);
+    const path = (of, yref, look) => ({ type: "path", xref: "x", yref, path: of, ...look });
     const over = view.axisNow.rowOf ? "y" : "paper";
     return [
-      ...view.axisNow.veils().flatMap((rows) => veils(view, rows, start, { soft, text })),
-      ...(found.length ? [
-        path(each(box), over, { line: { width: 0 }, fillcolor: plot, opacity: 0.6 }),
-        path(each(hatch), over, { line: { color: text, width: 1 }, opacity: 0.7 }),
+      ...view.axisNow.veils().flatMap((rows) => veils(view, rows, { soft, text })),
+      ...(under ? [
+        path(under, over, { line: { width: 0 }, fillcolor: plot, opacity: 0.6 }),
+        path(hatches, over, { line: { color: text, width: 1 }, opacity: 0.7 }),
       ] : []),
       ...(strips ? [path(strips, "paper", { ysizemode: "pixel", yanchor: 1, line: { width: 0 }, fillcolor: loss })] : []),
     ];
   }
 
   // Of all rows to the plot's edges.
-  function veils({ cube, axisNow }, { y0, y1, gaps }, start, { soft, text }) {
+  function veils({ cube, axisNow }, { y0, y1, gaps }, { soft, text }) {
+    const start = cube.offset_ns / 1e9;
     const rows = y0 > 0 || y1 < axisNow.size - 1 ? { yref: "y", y0: y0 - 0.5, y1: y1 + 0.5 } : { yref: "paper", y0: 0, y1: 1 };
     return gaps.map((gap) => [Math.max(0, gap.from), Math.min(cube.duration_ns, gap.to)]).filter(([from, to]) => from < to)
       .map(([from, to]) => ({
