@@ -52,11 +52,13 @@ class Flame {
 
   pathOf(at) {
     const path = [];
-    for (; at && at.parent; at = at.parent) path.unshift(at.key);
+    for (; at && at.parent; at = at.parent) if (!at.together) path.unshift(at.key);
     return path;
   }
 
   zoom(at) {
+    // It would be no less blank.
+    if (at.together && this.width * at.children[0].width / at.width < Flame.NARROWEST) return;
     this.zoomed = at;
     this.current = at;
     this.draw();
@@ -73,6 +75,9 @@ class Flame {
   }
 
   matches(name) { return this.term !== "" && name.toLowerCase().includes(this.term); }
+
+  // What has no name of its own is not counted, and not marked.
+  isFound({ name, parent, together }) { return Boolean(parent) && !together && this.matches(name); }
 
   draw() {
     if (!this.root) return;
@@ -103,22 +108,27 @@ class Flame {
 
   place(at, x, w, depth) {
     this.placed.push({ at, x, w, depth, faded: false });
-    for (const child of at.children) {
-      const wide = w * child.width / at.width;
+    const wide = (child) => w * child.width / at.width;
+    for (const [i, child] of at.children.entries()) {
       // Children are in order of width.
-      if (wide < Flame.NARROWEST) break;
-      this.place(child, x, wide, depth + 1);
-      x += wide;
+      if (wide(child) < Flame.NARROWEST) {
+        const narrow = this.tree.together(at, at.children.slice(i));
+        if (wide(narrow) >= Flame.NARROWEST) this.placed.push({ at: narrow, x, w: wide(narrow), depth: depth + 1, faded: false });
+        break;
+      }
+      this.place(child, x, wide(child), depth + 1);
+      x += wide(child);
     }
   }
 
   frame({ at, x, w, depth, faded }, i) {
     const y = depth * this.row;
     const look = this.tree.two ? "both" : Flame.KINDS.includes(at.kind) ? at.kind : "other";
+    const state = (at.together ? " together" : "") + (faded ? " faded" : "") + (this.isFound(at) ? " match" : "");
     // A copy is made faster than a new element.
     const group = this.blank.cloneNode(true);
     const rect = group.firstChild;
-    group.setAttribute("class", `frame ${look}${faded ? " faded" : ""}${this.matches(at.name) ? " match" : ""}`);
+    group.setAttribute("class", `frame ${look}${state}`);
     group.setAttribute("data-i", i);
     group.setAttribute("data-value", at.a);
     rect.setAttribute("x", x + 0.25);
@@ -153,6 +163,11 @@ class Flame {
   }
 
   describe(at) {
+    if (at.together) return [...this.describeFrame(at), "the table has them all"];
+    return this.describeFrame(at);
+  }
+
+  describeFrame(at) {
     if (this.tree.two) return this.describeBoth(at);
     if (this.tree.ran) return this.describeRan(at);
     const lines = [Text.inline(at.name, 300), `${this.format(at.a)}, ${Text.percent(at.a, this.root.a)} of the selection`];
@@ -197,10 +212,11 @@ class Flame {
     if (event.altKey || event.metaKey || event.ctrlKey || !this.root) return;
     const at = this.current;
     const shown = (n) => this.placed.some((p) => p.at === n);
-    const siblings = at.parent ? at.parent.children.filter(shown) : [at];
+    const below = (n) => this.placed.map((p) => p.at).filter((p) => p.parent === n);
+    const siblings = at.parent ? below(at.parent) : [at];
     const i = siblings.indexOf(at);
     const moves = {
-      ArrowDown: () => at.children.find(shown),
+      ArrowDown: () => at.children.find(shown) || below(at)[0],
       ArrowUp: () => at.parent,
       ArrowLeft: () => siblings[i - 1],
       ArrowRight: () => siblings[i + 1],

@@ -69,6 +69,16 @@ const FlameTree = (() => {
       return out;
     }
 
+    // Children that are not told apart, as one.
+    together(parent, children) {
+      if (parent.narrow && parent.narrow.children.length === children.length) return parent.narrow;
+      const sum = (field) => children.reduce((all, child) => all + child[field], 0);
+      const name = `${Text.number(children.length)} narrower frame${children.length === 1 ? "" : "s"}`;
+      const sums = Object.fromEntries(["a", "b", "ran", "ranB", "width"].map((field) => [field, sum(field)]));
+      parent.narrow = { ...sums, name, kind: "other", self: 0, parent, children, together: true };
+      return parent.narrow;
+    }
+
     // Width of what is in or below a frame that matches, and its parts.
     matched(matches) {
       const { trie } = this;
