@@ -4,18 +4,22 @@ const Diagnosis = (() => {
   const el = Text.element;
   const SHOWN = 3;
   // Columns of waits that are rows of the heatmap, the most telling first.
-  const AXES = ["cgroup", "comm", "cpu", "policy", "kind"];
+  const AXES = ["cgroup", "comm", "cpu", "policy"];
 
   function draw(cube, view) {
     const { findings, notes } = cube.diagnosis;
     const node = document.getElementById("diagnosis");
     node.append(...findings.map((f) => {
-      const show = el("button", { type: "button", class: "show" }, "Show these waits");
+      const show = el("button", { type: "button", class: "show" });
       // Looked for when asked: a part of the recording has other rows, in other places.
-      const offer = () => { show.hidden = !target(view, f); };
+      const offer = () => {
+        const found = target(view, f);
+        show.hidden = !found;
+        show.textContent = found ? found.says : "";
+      };
       view.onChange(offer);
       offer();
-      show.addEventListener("click", () => view.set({ ...target(view, f), cursor: null, target: "a", other: null }));
+      show.addEventListener("click", () => view.set({ ...target(view, f).shown, cursor: null, target: "a", other: null }));
       return el("li", { class: "finding" }, el("details", {},
         el("summary", {}, el("b", {}, f.title + ":"), " ", ...Text.marked(f.sentence, 900)),
         el("p", {}, ...Text.marked(f.advice, 900))), show);
@@ -44,18 +48,35 @@ const Diagnosis = (() => {
     beside.hidden = !beside.textContent;
   }
 
-  // The view of the waits that a finding is about: their row over all of the time.
+  // The view of the waits that a finding is about, their row over all of the time, and what to call
+  // it: where the heatmap cannot tell them from others, it is of all of those. Null for none.
   function target(view, { values }) {
-    for (const name of AXES) {
-      const axis = view.axes[name];
-      if (!axis || !values[name] || values[name].length !== 1) continue;
-      const key = view.cube.names[name].indexOf(String(values[name][0]));
-      if (key < 0 || !axis.keys.includes(key)) continue;
-      const y = axis.place[key];
-      const kinds = values.kind ? view.cube.kinds.filter((k) => values.kind.includes(k)) : view.defaults.kinds;
-      return { axis: name, kinds: kinds.length ? kinds : view.defaults.kinds, cells: { x0: 0, x1: view.cube.bins - 1, y0: y, y1: y } };
-    }
-    return null;
+    const { cube } = view;
+    const kinds = kindsOf(cube, values);
+    const axis = AXES.map((name) => view.axes[name]).find((a) => a && rowOf(cube, a, values) !== null);
+    // Without a row it is of kinds alone: of all that are on at first, it would show nothing new.
+    if (!kinds || !(axis || (values.kind && kinds.join() !== view.defaults.kinds.join()))) return null;
+    const unseen = Object.keys(values).filter((name) => name !== "kind" && !(axis && name === axis.name));
+    const y = axis && rowOf(cube, axis, values);
+    return {
+      shown: axis ? { kinds, axis: axis.name, cells: { x0: 0, x1: cube.bins - 1, y0: y, y1: y } } : { kinds, cells: null },
+      says: !unseen.length ? "Show these waits" : "Show all waits" + (axis ? ` of this ${axis.title}` : "")
+        + (values.kind ? ": " + Text.inOrder(kinds).map((k) => Text.inline(Text.kind(k), 30)).join(", ") : ""),
+    };
+  }
+
+  // Those of a finding, else all; null where they may be together with others.
+  function kindsOf({ kinds }, values) {
+    if (!values.kind) return kinds;
+    const found = kinds.filter((k) => values.kind.includes(k));
+    return found.length === values.kind.length || (found.length && !kinds.includes(Text.REST)) ? found : null;
+  }
+
+  // The row of the one value of an axis; null where it has none of its own.
+  function rowOf(cube, { name, keys, place }, values) {
+    if (!values[name] || values[name].length !== 1) return null;
+    const key = cube.names[name].indexOf(String(values[name][0]));
+    return keys.includes(key) ? place[key] : null;
   }
 
   return { draw };

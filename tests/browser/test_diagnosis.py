@@ -44,6 +44,57 @@ def test_a_finding_shows_its_waits(open_report: Callable[..., Report], cgroup: s
     assert not set(report.text("#diagnosis")) & {"\u202e", "\u2066", "\x1b"}
 
 
+def said_and_shown(report: Report, title: str) -> tuple[str, str]:
+    """What the button of the first finding that is called so says, and where it leads."""
+    more = report.page.locator("#more-findings")
+    if more.is_visible():
+        more.click()
+    finding = report.page.locator(".finding", has_text=title).first
+    said = finding.locator(".show").inner_text()
+    finding.locator(".show").click()
+    return said, report.page.url.partition("#")[2]
+
+
+def test_a_cgroup_without_a_row_shows_all_waits_of_the_kind(
+    open_report: Callable[..., Report],
+) -> None:
+    """A page names 60 rows; the others are one."""
+    many = [
+        {"wait_ns": 9_000_000, "cgroup": f"/busy-{i % 70}", "end_ns": i * SECOND // 1000}
+        for i in range(7000)
+    ]
+    throttled = {"kind": "throttled", "wait_ns": 60_000_000, "cgroup": "/small"}
+    rows = [*many, *(throttled | {"end_ns": (i + 1) * SECOND} for i in range(9))]
+    rows += [throttled | {"cgroup": f"/busy-{i}", "wait_ns": 5_000_000} for i in range(9)]
+    report = open_report(rows)
+    assert said_and_shown(report, "CPU quota: threads of /small")[0] == "Show all waits: CPU quota"
+    assert report.figures["count"] == 18
+    assert report.figures["ns"] == 9 * 65_000_000
+
+
+def test_a_button_says_so_where_it_shows_more_than_the_finding(
+    open_report: Callable[..., Report],
+) -> None:
+    blocked = {"kind": "blocked", "wait_ns": 30_000_000, "cgroup": "/db"}
+    disk = blocked | {"state": "D", "waker_context": "hardirq"}
+    rows = [row | {"end_ns": (i + 1) * SECOND // 10} for i in range(90) for row in (blocked, disk)]
+    report = open_report([*rows, {"cgroup": "/calm"}])
+    said, view = said_and_shown(report, "I/O: threads of /db")
+    assert said == "Show all waits of this cgroup: blocked"
+    assert "axis=cgroup" in view
+    assert report.figures["rows"] == ["/db"]
+    assert report.figures["count"] == 180
+
+
+def test_a_process_has_no_row_and_no_button(open_report: Callable[..., Report]) -> None:
+    moved = {"migrated": True, "cpu": 1, "prev_cpu": 0, "wait_ns": 10_000}
+    rows = [moved | {"end_ns": i * SECOND // 1000} for i in range(9000)]
+    report = open_report(rows)
+    finding = report.page.locator(".finding", has_text="Migration: process 100")
+    assert finding.is_visible()
+    assert finding.locator(".show").is_hidden()
+
+
 def test_many_findings_are_few_at_first(open_report: Callable[..., Report]) -> None:
     rows = [row for i in range(3) for row in starved(f"/victim-{i}")]
     throttled = {"kind": "throttled", "wait_ns": 50_000_000}
