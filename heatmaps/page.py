@@ -120,7 +120,11 @@ def build_page(
 
 def cube_data(cube: Cube) -> tuple[ColumnBlock, dict[str, Any]]:
     """What the page draws a cube from: its columns, and all else as plain JSON values."""
-    return _columns(cube), _plain(cube)
+    block = _columns(cube)
+    names, victims = _victims(cube)
+    for name, numbers in victims.items():
+        block.add(f"victims.{name}", numbers)
+    return block, {**_plain(cube), "victim_names": names}
 
 
 def _columns(cube: Cube) -> ColumnBlock:
@@ -167,9 +171,12 @@ def _plain(cube: Cube) -> dict[str, Any]:
         "cpus": [int(c) for c in cube.cpus],
         "cpu_group": cube.cpu_group,
         "nodes": [cube.nodes.get(c, -1) for c in cube.cpus],
-        "victims": [_party(p) for p in cube.blame.victims],
         "culprits": [_party(p) for p in cube.blame.culprits],
         "blame_coarse": cube.blame.coarse,
+        "blame_lost": {
+            axis: [i for i, name in enumerate(names) if name in cube.blame.lost.get(axis, ())]
+            for axis, names in (("cgroup", cube.cgroups), ("comm", cube.comms))
+        },
         "frames": [bounded(n) for n in cube.frames],
         "frame_kinds": [bounded(n) for n in cube.frame_kinds],
         **_profiles(cube),
@@ -248,6 +255,23 @@ def _times(cube: Cube, times: list[tuple[int, int]]) -> list[dict[str, int]]:
 
 def _party(party: Party) -> list[str]:
     return [party.what, *(bounded(n) for n in (party.cgroup, party.comm, party.process))]
+
+
+def _victims(cube: Cube) -> tuple[list[str], dict[str, list[int]]]:
+    """Who waited: their names, and by what is told of them columns of one more than the name's
+    number; 0 is others together.
+
+    There may be a victim for each wait, of few cgroups and threads.
+    """
+    numbers: dict[str, int] = {}
+    columns = {
+        name: [
+            0 if called is None else numbers.setdefault(bounded(called), len(numbers) + 1)
+            for called in (getattr(victim, name) for victim in cube.blame.victims)
+        ]
+        for name in ("cgroup", "comm", "process")
+    }
+    return list(numbers), columns
 
 
 def _rest(sums: dict[str, Any]) -> Any:

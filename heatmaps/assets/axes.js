@@ -31,7 +31,7 @@ const Axes = (() => {
       this.size = high < 0 ? 1 : Math.min(cube.low_ns.length - 1, high + 1) - this.first + 1;
       this.place = Int32Array.from(cube.low_ns, (_, b) => b - this.first);
       this.grid = this.finer();
-      this.blame = cube.blame_coarse.includes("b") ? null : { column: cube.blame.b, place: this.place, whole: true };
+      this.blame = cube.blame_coarse.includes("b") ? null : { column: cube.blame.b, place: this.place, whole: () => true };
     }
 
     // Cells that are drawn: so many rows of a finer grid are one of these.
@@ -160,20 +160,25 @@ const Axes = (() => {
       return others < 0 ? order : [...order.slice(0, others), ...order.slice(others + 1), order[others]];
     }
 
-    // How rows of the blame table find their place; whole: no victim is among "all others".
+    // How rows of the blame table find their place; whole: all of the rows from y0 to y1 do.
     blamed() {
       const { cube, name, place } = this;
-      if (name === "kind") return { column: cube.blame.kind, place, whole: true };
-      if (name === "cpu") return cube.blame_coarse.includes("cpu") ? null : { column: cube.blame.cpu, place, whole: true };
+      const whole = () => true;
+      if (name === "kind") return { column: cube.blame.kind, place, whole };
+      if (name === "cpu") return cube.blame_coarse.includes("cpu") ? null : { column: cube.blame.cpu, place, whole };
       if (name !== "cgroup" && name !== "comm") return null;
       const known = new Map(cube.names[name].map((n, key) => [n, key]));
-      const other = known.get(Text.REST);
+      const others = this.rest || known.has(Text.REST) ? 0 : -1;
+      const own = this.keys.filter((key) => cube.names[name][key] !== Text.REST);
+      const cut = own.filter((key) => cube.blame_lost[name].includes(key)).map((key) => place[key]);
+      if (own.length && cut.length === own.length) return null;
       const field = name === "cgroup" ? 1 : 2;
-      const places = cube.victims.map((v) => {
-        const key = known.has(v[field]) ? known.get(v[field]) : other;
-        return v[0] === "rest" || key === undefined ? -1 : place[key];
-      });
-      return { column: cube.blame.victim, place: Int32Array.from(places), whole: !places.includes(-1) };
+      // What is together there is of the lowest row, unless some of it is of others.
+      const places = cube.victims.map((v) => (known.has(v[field]) ? place[known.get(v[field])] : cut.length && v[field] === null ? -1 : others));
+      return {
+        column: cube.blame.victim, place: Int32Array.from(places),
+        whole: (y0, y1) => !cut.some((y) => y >= y0 && y <= y1) && !(cut.length && y0 === others),
+      };
     }
 
     fullLabel(y) {

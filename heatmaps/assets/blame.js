@@ -20,7 +20,7 @@ const Blame = (() => {
     if (what === "quota") return { name: "quota of " + (cgroup || "its cgroup"), own: true };
     if (by === "cgroup" && besideCulprit(party)) return { name: cgroup, own: false };
     const name = WHAT[what] ? "" : party[FIELD[by]];
-    return { name: name || WHAT[what] || "unknown", own: !name };
+    return { name: name || WHAT[what] || (name === null ? Text.REST : "unknown"), own: !name };
   }
 
   const isRest = ({ name, own }) => own && name === Text.REST;
@@ -33,7 +33,7 @@ const Blame = (() => {
     const on = Uint8Array.from(cube.kinds, (k) => kindsOn.has(k));
     const timed = !cube.blame_coarse.includes("t");
     const rowwise = cells && (cells.y0 > 0 || cells.y1 < axis.size - 1) ? axis.blame : null;
-    const exact = !cells || (timed && (!rowwise ? cells.y0 <= 0 && cells.y1 >= axis.size - 1 : rowwise.whole));
+    const exact = !cells || (timed && (!rowwise ? cells.y0 <= 0 && cells.y1 >= axis.size - 1 : rowwise.whole(cells.y0, cells.y1)));
     const out = new Uint32Array(t.length);
     let n = 0;
     for (let i = 0; i < t.length; i++) {
@@ -125,10 +125,16 @@ const Blame = (() => {
     const note = document.getElementById("blame-note");
     const one = sums(cube, view, view.cells);
     const two = view.other && sums(cube, view, view.other);
+    const inexact = [one, two].filter((found) => found && !found.exact);
     node.dataset.total = one.total;
-    note.textContent = said(cube, view, one.exact && (!two || two.exact));
+    note.textContent = said(cube, view, !inexact.length);
     note.hidden = !note.textContent;
     node.classList.toggle("two", Boolean(two));
+    // What was not kept is not nothing: the note says where it is.
+    if (inexact.some(({ total }) => !total)) {
+      node.replaceChildren();
+      return;
+    }
     if (two) {
       node.replaceChildren(compared(cube, view, one, two));
       return;
@@ -166,7 +172,10 @@ const Blame = (() => {
 
   function open(cube, view) {
     if (cube.blame_coarse.includes("t")) return "Of the whole recording: this trace is too large to keep culprits by time.";
-    if (view.axisNow.blame) return `Without victims that are put together as ${Text.REST}.`;
+    if (view.axisNow.blame) {
+      const { name, unit } = view.axisNow;
+      return `The culprits of some ${unit} are not kept here: sltrace blame --only ${name}=… has them.`;
+    }
     return `Of all ${view.axisNow.unit} in the selected time: culprits are not kept by ${view.axisNow.title} here.`;
   }
 

@@ -16,6 +16,10 @@ class Cube {
     const sum = this.row.sum_ns = new Float64Array(this.length);
     for (let i = 0; i < this.length; i++) sum[i] = this.row.max_ns[i] + this.row.rest_ns[i];
     this.blame = Decode.group(data.columns, "blame");
+    // Parties as the culprits are; null where several are together.
+    const { cgroup, comm, process } = Decode.group(data.columns, "victims");
+    const name = (number) => (number ? data.victim_names[number - 1] : null);
+    this.victims = Array.from(cgroup, (_, i) => ["task", name(cgroup[i]), name(comm[i]), name(process[i])]);
     this.ran = Decode.group(data.columns, "profiles");
     this.owner = Decode.group(data.columns, "owners");
     if (kinds) this.keepKinds(kinds);

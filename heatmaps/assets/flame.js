@@ -7,6 +7,7 @@ class Flame {
     this.current = null;
     this.term = "";
     this.placed = [];
+    this.nothing = "No waits here.";
     node.addEventListener("keydown", (event) => this.key(event));
     node.addEventListener("blur", () => this.tip.hide());
     node.addEventListener("focus", () => this.mark());
@@ -97,7 +98,7 @@ class Flame {
     svg.append(...this.placed.map((place, i) => this.frame(place, i)));
     this.node.replaceChildren(svg);
     this.mark();
-    this.status.textContent = this.term ? this.found() : this.root.width ? this.describe(this.zoomed).join(", ") : "No waits here.";
+    this.status.textContent = this.term ? this.found() : this.root.width ? this.describe(this.zoomed).join(", ") : this.nothing;
   }
 
   found() {

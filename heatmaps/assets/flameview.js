@@ -52,6 +52,7 @@ const FlameView = (() => {
     byId("flame-note").textContent = said.join(" ");
     byId("flame-note").hidden = !said.length;
     flame.scaleName = view.compare === "rate" ? "per second" : "share";
+    flame.nothing = source.open ? "None that is kept here." : "No waits here.";
     flame.show(tree, format);
     Object.assign(byId("flame").dataset, { value: tree.root.a, other: tree.root.b });
     const profile = profileOf(cube, view);

@@ -71,7 +71,7 @@ const Stacks = (() => {
     return {
       trie, a: a.rows, b: b && b.rows, column: stack, values: sum_ns,
       splits: { kind: [kind, cube.kinds.map(Text.kind)], comm: [culprit.map((c) => threads.of[c]), threads.list.map(({ name }) => name)] },
-      ran: null, open: a.exact ? "" : Blame.open(cube, view),
+      ran: null, open: a.exact && (!b || b.exact) ? "" : Blame.open(cube, view),
     };
   }
 

@@ -105,7 +105,7 @@ def build_cube(
     stacks = {"stack": victims, "waker_stack": wakers} if origin.source == "waits" else {}
     names, cells, grids = _summed(trace, origin, plain, stacks, max_rows)
     blame = blame_table(
-        trace, origin, kinds=names["kind"], plain=plain, stacks=holders, level=cells.level, ran=ran
+        trace, origin, names=names, plain=plain, stacks=holders, level=cells.level, ran=ran
     )
     same = np.ones(len(cells.count), np.int64)
     rows = dict.fromkeys(("stack", "waker_stack", "bucket"), same) | cells.digits

@@ -6,7 +6,7 @@ Every nanosecond of run-queue wait and of throttling is in exactly one row, as i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,6 @@ from sltrace.analysis.cubeaxes import Named, Origin
 from sltrace.analysis.cubestacks import NO_STACK, RankedStacks
 from sltrace.analysis.processes import process_names
 from sltrace.analysis.slices import CgroupRan
-from sltrace.model import OTHERS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,23 +32,31 @@ MAX_ROWS = 200_000
 _MAX_TASKS = 4000
 _WHOLE_AXIS = 1 << 16
 
-# A selection by latency or CPU needs the same steps here as in the cube: the CPU goes when names
-# are few, latency only when there are next to none.
+_ROWS = 60
+"""Cgroups and threads that have a row of the page."""
+
+# A selection by cgroup, thread, latency or CPU needs the same steps here as in the cube. Processes
+# are no rows: they go first. CPUs and latencies go before cgroups that have a row: whose culprits
+# are not known by latency are known of all latencies, but not the other way round.
 _LADDER: tuple[Step, ...] = (
     (("culprit", 1000), ("stack", 4001)),
-    (("victim", 500), ("stack", 1001)),
+    (("process", 500), ("stack", 1001)),
     (("culprit", 300), ("stack", 501)),
-    (("victim", 200), ("culprit", 150)),
-    (("victim", 100), ("culprit", 75)),
+    (("process", 200), ("comm", 500), ("cgroup", 500)),
+    (("process", 60), ("culprit", 150)),
+    (("comm", 150), ("cgroup", 150), ("culprit", 75)),
+    (("process", 20),),
     (("cpu", _WHOLE_AXIS),),
-    (("victim", 60), ("culprit", 50)),
-    (("victim", 40), ("culprit", 30), ("stack", 201)),
-    (("victim", 20), ("culprit", 20)),
-    (("victim", 12), ("culprit", 10)),
+    (("comm", _ROWS), ("cgroup", _ROWS), ("culprit", 50)),
+    (("process", 5), ("culprit", 30), ("stack", 201)),
+    (("comm", 20), ("culprit", 20)),
     (("b", _WHOLE_AXIS),),
-    (("victim", 6), ("culprit", 6), ("stack", 51)),
-    (("victim", 3), ("culprit", 3)),
-    (("victim", 0), ("culprit", 0), ("stack", 1)),
+    (("comm", 5), ("process", 0), ("culprit", 10), ("stack", 51)),
+    (("comm", 0),),
+    (("cgroup", 40), ("culprit", 6)),
+    (("cgroup", 20),),
+    (("cgroup", 5), ("culprit", 3)),
+    (("cgroup", 0), ("culprit", 0), ("stack", 1)),
     (("t", _WHOLE_AXIS),),
 )
 
@@ -60,16 +67,16 @@ class Party:
 
     Attributes:
         what: As `sltrace.analysis.blame.What`; task for victims, rest for all others together.
-        cgroup: Path; empty if unknown. Of a quota, whose; of others, theirs where they were of the
-            culprit's.
-        comm: Thread name; empty if unknown.
-        process: Its process, as `name (pid)`; empty if unknown.
+        cgroup: Path; empty if unknown, None if one of several that are together. Of a quota, whose;
+            of others, theirs where they were of the culprit's.
+        comm: Thread name, likewise.
+        process: Its process, as `name (pid)`, likewise.
     """
 
     what: str
-    cgroup: str = ""
-    comm: str = ""
-    process: str = ""
+    cgroup: str | None = ""
+    comm: str | None = ""
+    process: str | None = ""
 
 
 @dataclass(frozen=True)
@@ -84,19 +91,21 @@ class BlameTable:
             culprit had others of its cgroup beside it counts once for it and once for all others.
             The stack is the culprit's: its rank, which the cube makes one of its own stacks.
         coarse: Axes of t, b, cpu that are coarser than the cube's: all of it is 0.
+        lost: Names of the cube's cgroups and comms that no victim has: theirs are among others.
     """
 
     victims: list[Party]
     culprits: list[Party]
     rows: dict[str, NDArray[Any]]
     coarse: list[str]
+    lost: dict[str, frozenset[str]]
 
 
 def blame_table(
     trace: Trace,
     origin: Origin,
     *,
-    kinds: Named,
+    names: Mapping[str, Named],
     plain: Sequence[Axis],
     stacks: RankedStacks,
     level: dict[str, int],
@@ -108,7 +117,7 @@ def blame_table(
     Args:
         trace: Where from.
         origin: Of the cube.
-        kinds: Its kinds.
+        names: Its kinds, cgroups and comms.
         plain: Its time bins, buckets and CPUs.
         stacks: The culprits'.
         level: How coarse the cube is.
@@ -116,8 +125,8 @@ def blame_table(
         max_rows: Rows at most.
     """
     if origin.source != "waits":
-        names = ("t", "b", "cpu", "kind", "victim", "culprit", "stack", "count", "sum_ns")
-        return BlameTable([], [], {name: np.empty(0, np.int64) for name in names}, [])
+        columns = ("t", "b", "cpu", "kind", "victim", "culprit", "stack", "count", "sum_ns")
+        return BlameTable([], [], {name: np.empty(0, np.int64) for name in columns}, [], {})
     called = process_names(trace)
     start = {name: n for name, n in level.items() if name in ("t", "b", "cpu", "kind")}
     keys = {axis.name: axis.sql for axis in plain}
@@ -127,11 +136,12 @@ def blame_table(
         added_up(trace, "sltrace_cube_blame", _cut(waits), keys, _SUMS) as cut,
     ):
         parts = _parts(cut, [axis.name for axis in plain])
-        victims = _ranked(trace, parts, "victim", ("cgroup", "comm", "pid"))
+        victims = {name: _ranked(trace, parts, name, (c,)) for name, c in _VICTIM.items()}
         culprits = _ranked(trace, parts, "culprit", ("what", "c_cgroup", "c_comm", "c_pid"))
-        axes = [*(axis.found for axis in plain), kinds.axis, victims.axis, culprits.axis]
-        joins = [kinds.join, victims.join, culprits.join]
-        tables = [kinds.table, victims.table, culprits.table]
+        named: list[Named | _Ranked] = [names["kind"], *victims.values(), culprits]
+        axes = [*(axis.found for axis in plain), *(n.axis for n in named)]
+        joins = [n.join for n in named]
+        tables = [n.table for n in named]
         if stacks.any:
             axis, join, table = cubeaxes.stack_axis("stack", stacks)
             axes.append(axis)
@@ -142,20 +152,28 @@ def blame_table(
             cells = summed_cells(trace, axes, source, max_rows, _LADDER, start)
     rows = {"stack": np.full(len(cells.count), NO_STACK), **cells.digits}
     coarse = [a for a in ("t", "b", "cpu") if cells.level.get(a, 1) != start.get(a, 1)]
-    rest = Party("rest", OTHERS, OTHERS, OTHERS)
-
-    def parties(axis: _Ranked, column: str) -> list[Party]:
-        present, rows[column] = np.unique(rows[column], return_inverse=True)
-        return [rest if i == OTHER else _party(axis.keys[i - 1], called) for i in present]
-
+    ran_then, rows["culprit"] = np.unique(rows["culprit"], return_inverse=True)
+    rest = Party("rest", None, None, None)
+    waited, rows["victim"] = _combined(
+        [(rows.pop(name), v.axis.size) for name, v in victims.items()]
+    )
     return BlameTable(
-        victims=parties(victims, "victim"),
-        culprits=parties(culprits, "culprit"),
+        victims=[
+            _victim([v.name(i) for v, i in zip(victims.values(), of, strict=True)], called)
+            for of in waited
+        ],
+        culprits=[rest if i == OTHER else _party(culprits.keys[i - 1], called) for i in ran_then],
         rows={**rows, "count": cells.count, "sum_ns": cells.sum_ns},
         coarse=coarse,
+        lost={
+            name: victims[name].lost(cells.level.get(name), names[name].names[1:])
+            for name in ("cgroup", "comm")
+        },
     )
 
 
+_VICTIM = {"cgroup": "cgroup", "comm": "comm", "process": "pid"}
+"""What a victim is told apart by, and the column of each."""
 _SHARED = ("kind", "cgroup", "comm", "pid")
 """Of a wait, beside its time, bucket and CPU."""
 _MAIN = ("what", "c_cgroup", "c_comm", "c_pid", "culprit_stack")
@@ -209,6 +227,18 @@ class _Ranked:
     join: str
     table: tuple[str, pa.Table]
 
+    def name(self, rank: int) -> Any:
+        """Of a single column, its value; None for others."""
+        return None if rank == OTHER else self.keys[rank - 1][0]
+
+    def lost(self, level: int | None, names: Iterable[str]) -> frozenset[str]:
+        """Those of a single column's names that have no rank of their own at a level."""
+        ranked = [key for (key,) in self.keys]
+        cut = set(ranked[len(ranked) if level is None else level :])
+        # Fewer are all that there are: no other name has any time in here.
+        others = set(names).difference(ranked) if len(ranked) == _MAX_TASKS else set()
+        return frozenset(cut.intersection(names) | others)
+
 
 def _ranked(trace: Trace, parts: str, name: str, columns: Sequence[str]) -> _Ranked:
     """Combinations of columns by their time; rank 0 is all others."""
@@ -229,7 +259,29 @@ def _ranked(trace: Trace, parts: str, name: str, columns: Sequence[str]) -> _Ran
     )
 
 
+def _combined(
+    columns: Sequence[tuple[NDArray[np.int64], int]],
+) -> tuple[list[tuple[int, ...]], NDArray[np.int64]]:
+    """Which combinations of digits there are, and of each row the number of its own.
+
+    Args:
+        columns: Digits, and what they are below.
+    """
+    sizes = tuple(size for _, size in columns)
+    keys = np.ravel_multi_index([digits for digits, _ in columns], sizes)
+    present, index = np.unique(keys, return_inverse=True)
+    return list(zip(*(d.tolist() for d in np.unravel_index(present, sizes)), strict=True)), index
+
+
+def _victim(key: Sequence[Any], names: dict[int, str]) -> Party:
+    cgroup, comm, pid = key
+    return Party("task", cgroup, comm, None if pid is None else _process(pid, comm or "", names))
+
+
 def _party(key: tuple[Any, ...], names: dict[int, str]) -> Party:
-    what, cgroup, comm, pid = key if len(key) == 4 else ("task", *key)
-    process = f"{names.get(pid) or comm} ({pid})" if pid > 0 else ""
-    return Party(what, cgroup, comm, process)
+    what, cgroup, comm, pid = key
+    return Party(what, cgroup, comm, _process(pid, comm, names))
+
+
+def _process(pid: int, comm: str, names: dict[int, str]) -> str:
+    return f"{names.get(pid) or comm} ({pid})".lstrip() if pid > 0 else ""

@@ -58,13 +58,13 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> Trace:
 def table(trace: Trace, max_rows: int) -> BlameTable:
     origin = Origin.of(trace, 100)
     with cubeaxes.beside(trace, origin):
-        kinds = cubeaxes.named(trace, origin.sql, "kind")
+        names = {c: cubeaxes.named(trace, origin.sql, c) for c in ("kind", "cgroup", "comm")}
     plain = [origin.time, cubeaxes.BUCKETS, cubeaxes.cpus(trace, origin)]
     stacks = rank_stacks(trace, "culprit", FrameTable(), 100)
     return blame_table(
         trace,
         origin,
-        kinds=kinds,
+        names=names,
         plain=plain,
         stacks=stacks,
         level={},
@@ -80,6 +80,45 @@ def test_every_nanosecond_is_in_one_row(trace: Trace, max_rows: int) -> None:
     (row,) = trace.sql(f"SELECT sum(wait_ns)::BIGINT AS ns FROM waits WHERE {BLAMED}").to_pylist()
     assert found.rows["sum_ns"].sum() == row["ns"]
     assert (max_rows < 1000) == bool(found.coarse)
+
+
+@pytest.mark.parametrize("max_rows", [100_000, 4000, 1500, 300, 50])
+def test_cgroups_and_threads_are_told_apart_before_processes(tmp_path: Path, max_rows: int) -> None:
+    """Each victim is a process of its own; which names are among others is told."""
+    rng = np.random.default_rng(6)
+    rows = [
+        {
+            "end_ns": int(rng.integers(0, 10 * SECOND)),
+            "wait_ns": int(10 ** rng.uniform(2, 6)),
+            "cpu": int(rng.integers(8)),
+            "pid": 100 + i,
+            "cgroup": f"/g{rng.zipf(1.6) % 30}",
+            "comm": f"c{rng.integers(12)}",
+            "culprit_tid": 7,
+            "culprit_comm": f"hog{rng.integers(3)}",
+            "culprit_ns": 50,
+        }
+        for i in range(3000)
+    ]
+    trace = Trace.open(make_trace(tmp_path, rows))
+    found = table(trace, max_rows)
+    assert len(found.rows["t"]) <= max_rows
+    for axis in ("cgroup", "comm"):
+        sums: Counter[str | None] = Counter()
+        for victim, ns in zip(found.rows["victim"], found.rows["sum_ns"], strict=True):
+            sums[getattr(found.victims[victim], axis)] += int(ns)
+        waited = trace.sql(
+            f"SELECT {axis} AS name, sum(wait_ns)::BIGINT AS ns FROM waits GROUP BY 1"
+        ).to_pylist()
+        expected = {row["name"]: row["ns"] for row in waited}
+        named = {name: ns for name, ns in expected.items() if name not in found.lost[axis]}
+        assert {name: ns for name, ns in sums.items() if name is not None} == named
+        assert sums[None] == sum(expected.values()) - sum(named.values())
+    processes = {victim.process for victim in found.victims}
+    if max_rows <= 4000:
+        assert len(processes) < 700
+    if max_rows >= 4000:
+        assert not found.lost["cgroup"]
 
 
 def test_who_ran(trace: Trace) -> None:
