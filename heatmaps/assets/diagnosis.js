@@ -65,11 +65,12 @@ const Diagnosis = (() => {
     };
   }
 
-  // Those of a finding, else all; null where they may be together with others.
-  function kindsOf({ kinds }, values) {
+  // Those of a finding, else all; null where they may be together with others, or none is here.
+  function kindsOf({ kinds, kindsThere }, values) {
     if (!values.kind) return kinds;
     const found = kinds.filter((k) => values.kind.includes(k));
-    return found.length === values.kind.length || (found.length && !kinds.includes(Text.REST)) ? found : null;
+    const told = found.length === values.kind.length || !kinds.includes(Text.REST);
+    return told && found.some((k) => kindsThere.has(k)) ? found : null;
   }
 
   // The row of the one value of an axis; null where it has none of its own.
