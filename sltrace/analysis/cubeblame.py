@@ -36,8 +36,9 @@ _ROWS = 60
 """Cgroups and threads that have a row of the page."""
 
 # A selection by cgroup, thread, latency or CPU needs the same steps here as in the cube. Processes
-# are no rows: they go first. CPUs and latencies go before cgroups that have a row: whose culprits
-# are not known by latency are known of all latencies, but not the other way round.
+# are no rows: they go first. Latencies, which the page opens with, stay while there is another way,
+# but go before cgroups that have a row: whose culprits are not known by latency are known of all
+# latencies, and not the other way round.
 _LADDER: tuple[Step, ...] = (
     (("culprit", 1000), ("stack", 4001)),
     (("process", 500), ("stack", 1001)),
@@ -50,10 +51,11 @@ _LADDER: tuple[Step, ...] = (
     (("comm", _ROWS), ("cgroup", _ROWS), ("culprit", 50)),
     (("process", 5), ("culprit", 30), ("stack", 201)),
     (("comm", 20), ("culprit", 20)),
-    (("b", _WHOLE_AXIS),),
     (("comm", 5), ("process", 0), ("culprit", 10), ("stack", 51)),
     (("comm", 0),),
-    (("cgroup", 40), ("culprit", 6)),
+    (("culprit", 4),),
+    (("b", _WHOLE_AXIS),),
+    (("cgroup", 40),),
     (("cgroup", 20),),
     (("cgroup", 5), ("culprit", 3)),
     (("cgroup", 0), ("culprit", 0), ("stack", 1)),
@@ -128,7 +130,9 @@ def blame_table(
         columns = ("t", "b", "cpu", "kind", "victim", "culprit", "stack", "count", "sum_ns")
         return BlameTable([], [], {name: np.empty(0, np.int64) for name in columns}, [], {})
     called = process_names(trace)
-    start = {name: n for name, n in level.items() if name in ("t", "b", "cpu", "kind")}
+    # What the cube has together has no row of its own here, either.
+    start = {name: n for name, n in level.items() if name in _SHARED_AXES}
+    kept = {name: names[name].names[1:][: level.get(name)] for name in ("cgroup", "comm")}
     keys = {axis.name: axis.sql for axis in plain}
     keys |= {column: column for column in (*_SHARED, *_MAIN, "remainder")}
     with (
@@ -136,7 +140,10 @@ def blame_table(
         added_up(trace, "sltrace_cube_blame", _cut(waits), keys, _SUMS) as cut,
     ):
         parts = _parts(cut, [axis.name for axis in plain])
-        victims = {name: _ranked(trace, parts, name, (c,)) for name, c in _VICTIM.items()}
+        victims = {
+            name: _ranked(trace, parts, name, (c,), first=kept.get(name, ()))
+            for name, c in _VICTIM.items()
+        }
         culprits = _ranked(trace, parts, "culprit", ("what", "c_cgroup", "c_comm", "c_pid"))
         named: list[Named | _Ranked] = [names["kind"], *victims.values(), culprits]
         axes = [*(axis.found for axis in plain), *(n.axis for n in named)]
@@ -166,12 +173,14 @@ def blame_table(
         rows={**rows, "count": cells.count, "sum_ns": cells.sum_ns},
         coarse=coarse,
         lost={
-            name: victims[name].lost(cells.level.get(name), names[name].names[1:])
-            for name in ("cgroup", "comm")
+            name: victims[name].lost(cells.level.get(name), rows_of)
+            for name, rows_of in kept.items()
         },
     )
 
 
+_SHARED_AXES = ("t", "b", "cpu", "kind", "cgroup", "comm")
+"""Axes of the cube that are axes here, too."""
 _VICTIM = {"cgroup": "cgroup", "comm": "comm", "process": "pid"}
 """What a victim is told apart by, and the column of each."""
 _SHARED = ("kind", "cgroup", "comm", "pid")
@@ -240,13 +249,26 @@ class _Ranked:
         return frozenset(cut.intersection(names) | others)
 
 
-def _ranked(trace: Trace, parts: str, name: str, columns: Sequence[str]) -> _Ranked:
-    """Combinations of columns by their time; rank 0 is all others."""
+def _ranked(
+    trace: Trace, parts: str, name: str, columns: Sequence[str], first: Sequence[str] = ()
+) -> _Ranked:
+    """Combinations of columns by their time; rank 0 is all others.
+
+    Args:
+        trace: Where from.
+        parts: FROM item.
+        name: Of the axis.
+        columns: What is combined.
+        first: Values of the first column that are before all others.
+    """
     keys = {c: "coalesce({0}" + c + (", -1)" if c.endswith("pid") else ", '')") for c in columns}
     selected = ", ".join(f"{key.format('')} AS {c}" for c, key in keys.items())
+    called = ", ".join(columns)
     rows = trace.sql(
-        f"SELECT {selected} FROM {parts} "
-        f"GROUP BY ALL ORDER BY sum(ns) DESC, sum(n) DESC, {', '.join(columns)} LIMIT {_MAX_TASKS}"
+        f"SELECT {called} FROM (SELECT {selected}, sum(ns) AS ns, sum(n) AS n FROM {parts} "
+        f"GROUP BY ALL) ORDER BY list_contains(?, {columns[0]}::VARCHAR) DESC, ns DESC, n DESC, "
+        f"{called} LIMIT {_MAX_TASKS}",
+        [list(first)],
     )
     table = f"sltrace_blame_{name}"
     ranks = rows.append_column("rank", pa.array(range(1, rows.num_rows + 1), pa.int64()))

@@ -18,6 +18,7 @@ from sltrace.analysis.meta import node_of_cpu
 from sltrace.analysis.part import Whole
 from sltrace.analysis.selection import Selection
 from sltrace.analysis.slices import CgroupRan
+from sltrace.model import OTHERS
 from sltrace.trace.reader import Trace
 from tests.pure.test_analysis_blame import one_cpu
 from tests.support.traces import SECOND, make_trace
@@ -119,6 +120,16 @@ def test_cgroups_and_threads_are_told_apart_before_processes(tmp_path: Path, max
         assert len(processes) < 700
     if max_rows >= 4000:
         assert not found.lost["cgroup"]
+
+
+def test_names_are_those_that_the_cube_has(trace: Trace) -> None:
+    """What has no row needs none here, and leaves room for times and latencies."""
+    cube = build_cube(trace, max_rows=1500)
+    assert 2 < len(cube.cgroups) < 20
+    assert OTHERS in cube.cgroups
+    named = {victim.cgroup for victim in cube.blame.victims}
+    assert named == {None if name == OTHERS else name for name in cube.cgroups}
+    assert not cube.blame.lost["cgroup"]
 
 
 def test_who_ran(trace: Trace) -> None:
