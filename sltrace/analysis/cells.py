@@ -128,6 +128,7 @@ def summed_cells(
         f"longest::UBIGINT AS longest FROM {source}"
     )
     level = dict(level or {})
+    ranked = {axis.name for axis in axes if axis.ranked}
     remaining = iter(steps)
     sums: _Sums = (
         np.empty((words, 0), np.int64),
@@ -139,8 +140,10 @@ def summed_cells(
         both = zip(sums, (keys, *values), strict=True)
         sums = _merged(*(np.concatenate(p, axis=-1) for p in both))
         while len(sums[1]) > max_cells and (step := next(remaining, None)):
-            level.update(step)
-            sums = _merged(_coarsened(sums[0], grid, dict(step)), *sums[1:])
+            # What is kept of ranks from the start may be less already.
+            coarser = {n: min(v, level.get(n, v)) if n in ranked else v for n, v in step}
+            level.update(coarser)
+            sums = _merged(_coarsened(sums[0], grid, coarser), *sums[1:])
     digits = {
         axis.name: sums[0][word]
         // weight

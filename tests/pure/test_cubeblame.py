@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sltrace.analysis import cubeaxes
+from sltrace.analysis import cells, cubeaxes
 from sltrace.analysis.blame import blame
 from sltrace.analysis.cube import build_cube
 from sltrace.analysis.cubeaxes import Origin
@@ -132,6 +132,22 @@ def test_names_are_those_that_the_cube_has(trace: Trace) -> None:
     assert not cube.blame.lost["cgroup"]
 
 
+def test_no_step_brings_back_what_was_together(
+    trace: Trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cells, "_BATCH", 100)
+    origin = Origin.of(trace, 100)
+    names = cubeaxes.named(trace, origin.sql, "cgroup")
+    steps = [(("cgroup", 15),), (("t", 1 << 16),)]
+    with trace.registered(names.table):
+        source = f"{origin.sql} w {names.join}"
+        found = cells.summed_cells(
+            trace, [origin.time, names.axis], source, 30, steps, {"cgroup": 3}
+        )
+    assert found.level["cgroup"] == 3
+    assert set(found.digits["cgroup"]) == {0, 1, 2, 3}
+
+
 def test_who_ran(trace: Trace) -> None:
     found = table(trace, 100_000)
     sums: Counter[tuple[str, str]] = Counter()
@@ -179,10 +195,10 @@ def test_by_cgroup_it_is_what_the_command_says(tmp_path: Path) -> None:
     assert whole.ran.rows.num_rows > 100
     last = max(row["end_ns"] for row in rows)
     for start, end in ((None, None), (last // 3, 2 * last // 3)):
-        cells = blame(whole.trace, selection=Selection(start_ns=start, end_ns=end)).cells
+        blamed = blame(whole.trace, selection=Selection(start_ns=start, end_ns=end)).cells
         cube = whole.cube() if end is None else whole.part(start or 0, end, 300)
         expected = {
-            (str(c.victim), c.what, str(c.culprit or "")): (c.wait_ns, c.waits) for c in cells
+            (str(c.victim), c.what, str(c.culprit or "")): (c.wait_ns, c.waits) for c in blamed
         }
         assert len(expected) > 9
         assert by_cgroup(cube.blame) == expected
