@@ -91,9 +91,9 @@ class Sampler:
         self.samples = Samples()
         self.ended_ns: int | None = None
         self.failure = ""
+        """Why it gave up though the process has not ended; empty if it did not."""
         self.noted = 0
         """Waits of goroutines that the runtime noted itself, but for the shortest: up to 64 ns."""
-        """Why it gave up though the process has not ended; empty if it did not."""
         self.cpu_ns = 0
         self.ticks = 0
         self._p_layout = _p_layout(process.offsets)
