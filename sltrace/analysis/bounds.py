@@ -7,16 +7,19 @@ the figure the two limits are equal.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Decimal
+from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from sltrace.analysis.histograms import from_histograms, histogram_counts, ranked
+from sltrace.analysis.histograms import from_histograms, histogram_counts
+from sltrace.analysis.keptwaits import counts_by_bucket, lengths
 from sltrace.analysis.looked import ended_early, looked_for, not_looked_for
 from sltrace.analysis.losses import losses
 from sltrace.analysis.meta import machines_of, min_latency_ns, recorded_times
 from sltrace.analysis.missing import Missing, missing_waits
+from sltrace.analysis.ranks import Ranking, quantiles
 from sltrace.analysis.selection import Selection, tables
 from sltrace.model import GO_PROBE_KINDS, SCHEDULER, Kind
 from sltrace.plural import counted
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from sltrace.analysis.ranks import Place
     from sltrace.analysis.rules import Rule
     from sltrace.trace.reader import Trace
 
@@ -217,9 +221,12 @@ class _Waits:
         return not kinds.isdisjoint(self._selection.kinds or kinds)
 
     @cached_property
-    def _buckets(self) -> NDArray[np.int64]:
+    def _counts(self) -> NDArray[np.int64]:
         """Counts by bucket."""
-        return histogram_counts(self._trace, self._selection)
+        if self._bucketed:
+            return histogram_counts(self._trace, self._selection)
+        (counts,) = counts_by_bucket(self._trace, (), self._selection, [()])
+        return counts
 
     @property
     def any(self) -> bool:
@@ -278,36 +285,30 @@ class _Waits:
 
     def longest(self) -> Bounds:
         """ns; 0 where there are none."""
-        missing = self.missing
-        seen = self._ranked(self._sums["n"])
-        if self._more:
-            return Bounds(seen.low, None, self._more)
-        if missing.longest_ns is None or seen.high is None:
-            return Bounds(seen.low, None, missing.why or seen.why)
-        high = max(seen.high, Decimal(missing.longest_ns))
-        return Bounds(seen.low, high, missing.why if high > seen.high else seen.why)
+        found = self._quantile(Decimal(1))
+        return Bounds(found.low, None, self._more) if self._more else found
 
     def percentile(self, quantile: Decimal) -> Bounds:
         """Nearest rank, ns; 0 where there are none. Of a sample, the sample's."""
-        missing = self.missing
-        n, m = self._sums["n"], missing.count
         if self._failed:
             return unknown(self._failed)
-        if not n + m:
-            return unknown(self._sampled) if self._sampled else Bounds(Decimal(0), Decimal(0))
-        rank = int((quantile * (n + m)).to_integral_value(ROUND_CEILING))
-        if missing.certain and not self._bucketed:
-            low, high = self._merged("low_ns", rank), self._merged("high_ns", rank)
-            return Bounds(low, high, "" if low == high else missing.why)
-        # All of them shorter than every other, or all longer.
-        low = self._ranked(rank - m).low if rank > m else Decimal(0)
-        last = self._ranked(min(rank, n)) if n else Bounds(Decimal(0), Decimal(0))
-        high_limit = last.high
-        if rank > n:
-            ends = (last.high, missing.longest_ns)
-            high_limit = None if None in ends else Decimal(max(e for e in ends if e is not None))
-        why = missing.why or last.why
-        return Bounds(low, high_limit, "" if low == high_limit else why)
+        if self._sampled and not self._sums["n"] + self.missing.count:
+            return unknown(self._sampled)
+        return self._quantile(quantile)
+
+    def _quantile(self, quantile: Decimal) -> Bounds:
+        ranking = Ranking((), self._counts, self.missing)
+        if not ranking.total:
+            return Bounds(Decimal(0), Decimal(0))
+        ((found,),) = quantiles([ranking], [quantile], self._lengths)
+        high = None if found.high_ns is None else Decimal(found.high_ns)
+        why = "" if found.exact else self.missing.why or _OF_A_BUCKET
+        return Bounds(Decimal(found.low_ns), high, why)
+
+    def _lengths(self, places: Iterable[Place]) -> dict[Place, int]:
+        # All that are not in the histograms are rows.
+        least_ns = min_latency_ns(self._trace) if self._bucketed else 0
+        return lengths(self._trace, (), self._selection, places, least_ns)
 
     def share(self) -> Bounds:
         """Share of the recording's time in which at least one of them was under way."""
@@ -346,29 +347,3 @@ class _Waits:
 
     def _wall_ns(self) -> int:
         return sum(end - start for start, end in self._recorded)
-
-    def _ranked(self, rank: int) -> Bounds:
-        """The wait of this rank, 1 for the shortest; 0 where there are none."""
-        if rank < 1:
-            return Bounds(Decimal(0), Decimal(0))
-        if not self._bucketed:
-            rank = min(rank, self._sums["n"])
-            row = self._trace.sql(
-                f"SELECT wait_ns {self._from} ORDER BY wait_ns LIMIT 1 OFFSET ?",
-                [*self._parameters, rank - 1],
-            )
-            value = Decimal(row["wait_ns"][0].as_py())
-            return Bounds(value, value)
-        found = ranked(self._trace, self._selection, self._buckets, rank)
-        high = None if found.high_ns is None else Decimal(found.high_ns)
-        return Bounds(Decimal(found.low_ns), high, "" if found.exact else _OF_A_BUCKET)
-
-    def _merged(self, end: str, rank: int) -> Decimal:
-        """The wait of this rank with the missed ones among them, all at one end."""
-        missed = f"SELECT {end} FROM missed WHERE {self.missing.condition}"
-        row = self._trace.sql(
-            f"SELECT ns FROM (SELECT wait_ns AS ns {self._from} UNION ALL {missed}) "
-            "ORDER BY ns LIMIT 1 OFFSET ?",
-            [*self._parameters, *self.missing.parameters, rank - 1],
-        )
-        return Decimal(row["ns"][0].as_py())

@@ -163,7 +163,7 @@ def diff(sides: tuple[Side, Side], by: Sequence[str] = BY, *, limit: int = 20) -
 
 
 def _totals(side: Side) -> dict[str, Group]:
-    kept_only = min_latency_ns(side.trace) > 0
+    kept_only = not side.trace.meta.get("histogram_only")
     return stat(side.trace, (), side.selection, kept_only=kept_only).totals
 
 

@@ -1,20 +1,26 @@
 """How long waits were: counts, totals and percentiles by any dimensions (`sltrace stat`).
 
-Percentiles are exact where every wait is a row. Where it is not (histograms only, or a minimum
-latency), they come from the exact in-kernel histograms, as the bucket they lie in.
+Percentiles are exact where every wait is a row. Where some are missing, they lie between what they
+are with those at their shortest and at their longest. Of histograms only, or with a minimum
+latency, they come from the exact in-kernel histograms, as the bucket they lie in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from sltrace.analysis.histograms import from_histograms
+from sltrace.analysis.keptwaits import counts_by_bucket, lengths
 from sltrace.analysis.losses import Losses, losses
 from sltrace.analysis.meta import filter_notes, min_latency_ns
-from sltrace.analysis.ranges import QUANTILES, Group, Range
+from sltrace.analysis.missing import MissingWaits
+from sltrace.analysis.ranges import QUANTILES, RANKED, Group, Range
+from sltrace.analysis.ranks import Ranking, quantiles
 from sltrace.analysis.selection import (
+    CLASS,
     EVERYTHING,
     LENGTH,
     Dimension,
@@ -53,7 +59,7 @@ class Stat:
 
     Attributes:
         by: The dimensions, in the order of each group's keys.
-        source: `waits` (exact) or `histograms` (percentiles between two bounds).
+        source: `waits` (exact but for what is missing) or `histograms` (percentiles by bucket).
         kinds: Kinds the groups are about; None for every kind the trace has.
         groups: Most time first.
         rest: What is not among `groups`.
@@ -103,7 +109,8 @@ def stat(
             of run-queue latency: runq_wakeup and runq_preempt.
         selection: Waits to look at.
         limit: Groups to return; the others are added up in `rest`.
-        kept_only: Of a trace with a minimum latency, only the waits that were kept as rows.
+        kept_only: Only the waits that were kept as rows, without those that are missing, or of a
+            trace with a minimum latency shorter ones.
         coarse: From the histograms alone, of which an hour is no more than a minute: percentiles
             of single waits take memory for each of them.
 
@@ -113,24 +120,35 @@ def stat(
     wanted = dimensions(by)
     grouped = selection if "kind" in by else selection.with_kinds(RUNQ_KINDS)
     source: Source = "histograms" if coarse else _source(trace, kept_only)
+    lost = losses(trace, selection)
+
+    def missing(by: Sequence[Dimension], selection: Selection) -> MissingWaits:
+        return MissingWaits(trace, by, selection, lost, in_histograms=source == "histograms")
+
     if source == "waits":
         groups, rest = _from_waits(trace, wanted, grouped, limit)
-        totals = _unkeyed(_from_waits(trace, (_CLASS,), selection, None)[0])
+        in_class, _ = _from_waits(trace, (CLASS,), selection, None)
+        if not kept_only:
+            groups = _with_missing(trace, wanted, grouped, groups, missing(wanted, grouped))
+            of_class = missing((CLASS,), selection)
+            in_class = _with_missing(trace, (CLASS,), selection, in_class, of_class)
     else:
         refuse_beyond_histograms(trace, wanted, selection)
         kept = not (coarse or trace.meta.get("histogram_only"))
-        all_groups = from_histograms(trace, wanted, grouped, with_rows=kept)
+        all_groups, in_class = (
+            from_histograms(trace, by, waits, missing=missing(by, waits), with_rows=kept)
+            for by, waits in ((wanted, grouped), ((CLASS,), selection))
+        )
         cut = len(all_groups) if limit is None else limit
         groups, rest = all_groups[:cut], _added_up(all_groups[cut:])
-        totals = _unkeyed(from_histograms(trace, (_CLASS,), selection, with_rows=kept))
     return Stat(
         by=tuple(by),
         source=source,
         kinds=grouped.kinds,
         groups=tuple(groups),
         rest=rest,
-        totals=totals,
-        losses=losses(trace, selection),
+        totals=_unkeyed(in_class),
+        losses=lost,
         notes=(*trace.notes, *filter_notes(trace), _between("percentiles"))
         if coarse
         else _notes(trace, source),
@@ -156,10 +174,6 @@ def refuse_beyond_histograms(
     raise UsageError(
         f"{why}: {what} unknown", f"use cgroup, policy, kind, container, pod or unit, or {hint}"
     )
-
-
-_CLASS_SQL = f"CASE WHEN kind IN {RUNQ_KINDS!r} THEN '{RUNQ}' ELSE kind END"
-_CLASS = Dimension("class", _CLASS_SQL, in_histograms=True)
 
 
 def _source(trace: Trace, kept_only: bool) -> Source:
@@ -209,6 +223,36 @@ def _from_waits(
         first["all_n"] - sum(g.count for g in groups),
         first["all_total"] - sum(g.total_ns for g in groups),
     )
+
+
+def _with_missing(
+    trace: Trace,
+    by: Sequence[Dimension],
+    selection: Selection,
+    groups: Sequence[Group],
+    missing: MissingWaits,
+) -> list[Group]:
+    """The groups of `_from_waits` with the percentiles between what the missing waits leave."""
+    lacking = {}
+    if missing.any:
+        each = {group.keys: missing.of(group.keys) for group in groups}
+        lacking = {keys: lacks for keys, lacks in each.items() if lacks.count}
+    if not lacking:
+        return list(groups)
+    counts = counts_by_bucket(trace, by, selection, list(lacking))
+    rankings = [Ranking(k, n, lacks) for (k, lacks), n in zip(lacking.items(), counts, strict=True)]
+    found = quantiles(rankings, RANKED, partial(lengths, trace, by, selection))
+    shortest, longest = selection.min_wait_ns, selection.max_wait_ns
+    within = {
+        ranking.keys: [r.within(shortest, longest) for r in ranges]
+        for ranking, ranges in zip(rankings, found, strict=True)
+    }
+    return [
+        replace(g, quantiles=tuple(within[g.keys][:-1]), longest=within[g.keys][-1])
+        if g.keys in within
+        else g
+        for g in groups
+    ]
 
 
 def _unkeyed(groups: Sequence[Group]) -> dict[str, Group]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Sequence, Set
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ _COUNTED_AS_MISSED = ("holes", "unstamped")
 """Counters whose waits are rows of `missed`, bounded there, and must not count twice."""
 
 _OF_PYTHON = "python_waits_lost"
+_OF_SCHEDULER = "ring_full"
 _KINDS_OF_PYTHON = frozenset(k.label for k in (Kind.GIL, Kind.LOOP, Kind.STW))
 """Counter of the waits that the ring of the Python probes had no room for, and their kinds."""
 
@@ -32,13 +34,13 @@ IN_TIME = {
 that touch it. A wait that was not seen whole may have ended before it was noticed. What is counted
 as there is surely within it."""
 
-_IN_MISSED = ("comm", "pid", "tid", "cpu")
+IN_MISSED = ("comm", "pid", "tid", "cpu")
 """Dimensions that rows of `missed` have too."""
 
 COUNTED_BY = ("cpu", "node")
 """Dimensions by which lost waits can be told apart: they are counted by CPU."""
 
-_OF_ONE_WAIT = ("state",)
+OF_ONE_WAIT = ("state",)
 """Dimensions in which other waits of a thread say nothing of one that was not seen whole."""
 
 _SECOND = 1_000_000_000
@@ -145,12 +147,10 @@ class Losses:
         digits = percent_digits(self.fraction)
         share = f"{self.fraction:.{digits}%}"
         share = f"at most {share} of these" if self.selected else f"{share} of all"
-        known = f"{max(0.0, 1 - self.fraction):.{digits}%}"
-        if self.lost or self.unread or self.longest_ns is None:
-            tail = f"{share}: the percentiles above {known} have no upper limit"
-        else:
+        tail = f"{share}: {self._meaning(digits)} have no upper limit"
+        if not self.lost and not self.unread and self.longest_ns is not None:
             longest = format_duration(self.longest_ns)
-            tail = f"{share}, none over {longest}: the percentiles above {known} may be theirs"
+            tail = f"{share}, none over {longest}: {self._meaning(digits)} may be theirs"
         return f"{'; '.join(parts)} ({tail})"
 
     def to_json(self) -> dict[str, Any]:
@@ -166,6 +166,20 @@ class Losses:
             ],
             "intervals": [asdict(i) for i in self.intervals],
         }
+
+    def _meaning(self, digits: int) -> str:
+        """Of percentiles, as far as they are those of the waits that are not missing.
+
+        Of rank r among n, a wait is of rank r to r + m with the m that are missing.
+        """
+        steps = 10**digits
+        gone = round(100 * self.fraction * steps, 6)
+        off = 100 * steps * gone / (100 * steps - gone) if gone < 50 * steps else 100 * steps
+        points, known = math.ceil(round(off, 6)) / steps, math.floor(100 * steps - gone) / steps
+        return (
+            f"without them percentiles are off by up to {points:.{digits}f} percentage points, "
+            f"and those above {known:.{digits}f}%"
+        )
 
     def _nothing(self) -> str:
         if self.beside:
@@ -229,9 +243,8 @@ def lost_in(trace: Trace, selection: Selection = EVERYTHING) -> tuple[LossInterv
     condition, parameters = _counted_at(trace, selection)
     if selection.kinds is not None:
         kinds = {str(kind) for kind in selection.kinds}
-        condition += "" if kinds & _KINDS_OF_PYTHON else f" AND name <> '{_OF_PYTHON}'"
-        # All other waits in rings are the scheduler's.
-        condition += "" if kinds & SCHEDULER else f" AND name = '{_OF_PYTHON}'"
+        condition += "" if may_count(_OF_PYTHON, kinds) else f" AND name <> '{_OF_PYTHON}'"
+        condition += "" if may_count(_OF_SCHEDULER, kinds) else f" AND name = '{_OF_PYTHON}'"
     # holes and unstamped are rows of `missed` as well; where their record was lost too, ring_full
     # counts it.
     rows = trace.sql(
@@ -243,15 +256,21 @@ def lost_in(trace: Trace, selection: Selection = EVERYTHING) -> tuple[LossInterv
     return tuple(LossInterval(**row) for row in rows)
 
 
+def may_count(counter: str, kinds: Set[str]) -> bool:
+    """Whether what a counter of lost waits counts may be of some kinds."""
+    # All other waits in rings are the scheduler's.
+    return bool(kinds & (_KINDS_OF_PYTHON if counter == _OF_PYTHON else SCHEDULER))
+
+
 def missed_among(trace: Trace, selection: Selection) -> tuple[str, list[object], bool]:
     """Which rows of `missed` may be of a selection, as a condition; whether all of them are."""
     certain = not _has_times(selection)
-    apart = ("kind", "node", *_OF_ONE_WAIT)
+    apart = ("kind", "node", *OF_ONE_WAIT)
     values = {d: v for d, v in selection.values.items() if d not in apart}
     certain = certain and not selection.values.keys() - values.keys() - {"kind"}
     where = Selection(values=values, bucket=selection.bucket)
     condition, parameters = where.where()
-    if where.bucket or any(d.name not in _IN_MISSED for d in where.dimensions):
+    if where.bucket or any(d.name not in IN_MISSED for d in where.dimensions):
         # A thread that has waits, and none that matches, is not one of them.
         seen = f"SELECT tid FROM {tables(where.dimensions)} WHERE {condition}"
         known = "SELECT tid FROM waits WHERE tid IS NOT NULL"

@@ -15,6 +15,9 @@ QUANTILES = (
     ("p999", Decimal("0.999")),
 )
 
+RANKED = (*(quantile for _, quantile in QUANTILES), Decimal(1))
+"""Of a group: QUANTILES, and the longest wait."""
+
 
 @dataclass(frozen=True)
 class Range:
@@ -32,6 +35,14 @@ class Range:
     def exact(self) -> bool:
         """It is known exactly."""
         return self.low_ns == self.high_ns
+
+    def within(self, shortest_ns: int | None, longest_ns: int | None) -> Range:
+        """The same of waits that are at least so long, and shorter than that."""
+        low = max(self.low_ns, shortest_ns or 0)
+        if longest_ns is None:
+            return Range(low, self.high_ns)
+        most = longest_ns - 1
+        return Range(low, most if self.high_ns is None else min(self.high_ns, most))
 
 
 @dataclass(frozen=True)

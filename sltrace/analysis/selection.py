@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from sltrace.analysis.bucket import Bucket
 from sltrace.errors import UsageError
+from sltrace.model import RUNQ, RUNQ_KINDS
 
 Value = str | int | None
 """A value of a dimension; None where the trace does not know it."""
@@ -55,6 +56,14 @@ _DIMENSIONS = (
     Dimension("span_id", "span_id"),
 )
 DIMENSIONS: Mapping[str, Dimension] = {d.name: d for d in _DIMENSIONS}
+
+
+CLASS = Dimension(
+    "class",
+    f"CASE WHEN kind IN {RUNQ_KINDS!r} THEN '{RUNQ}' ELSE kind END",
+    in_histograms=True,
+)
+"""RUNQ, and each other kind: what figures are totalled by."""
 
 
 def dimensions(names: Iterable[str]) -> tuple[Dimension, ...]:

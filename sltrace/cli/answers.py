@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sltrace.analysis.meta import min_latency_ns
 from sltrace.analysis.selection import Selection
 from sltrace.cli.selecting import Choice
 from sltrace.errors import UsageError
@@ -89,7 +88,8 @@ def _stat(asked: _Asked) -> dict[str, Any]:
     by = _one(asked.query, "by")
     # An empty one asks for one group of everything.
     names = [n for n in ("kind" if by is None else by).split(",") if n]
-    kept = min_latency_ns(asked.trace) > 0 and _one(asked.query, "kept") == "1"
+    only_rows = not asked.trace.meta.get("histogram_only")
+    kept = only_rows and _one(asked.query, "kept") == "1"
     return stat(
         asked.trace, names, asked.selection, limit=_limit(asked.query), kept_only=kept
     ).to_json()

@@ -31,12 +31,11 @@ _PIPE_WIDTH = 1000
 
 
 def between(value: Range) -> str:
-    """A duration, or the two it lies between."""
+    """A duration, or the two it lies between where they do not read alike."""
     if value.high_ns is None:
-        return f"> {duration(value.low_ns)}"
-    if value.exact:
-        return duration(value.high_ns)
-    return f"{duration(value.low_ns)} - {duration(value.high_ns)}"
+        return f"> {duration(value.low_ns)}" if value.low_ns else "not known"
+    low, high = duration(value.low_ns), duration(value.high_ns)
+    return high if low == high else f"{low} - {high}"
 
 
 def number(value: int) -> str:

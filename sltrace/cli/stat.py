@@ -36,7 +36,8 @@ _FIGURES = ("WAITS", "TOTAL", "P50", "P90", "P99", "P99.9", "MAX")
 @click.option(
     "--kept",
     is_flag=True,
-    help="In a trace with --min-latency, look only at the waits that were kept.",
+    help="Look only at the waits in the trace: without those that are missing, or too short for "
+    "--min-latency.",
 )
 @json_option
 @selection_options

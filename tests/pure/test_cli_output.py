@@ -49,6 +49,8 @@ def test_ranges() -> None:
     assert output.between(Range(1500, 1500)) == "1.50 us"
     assert output.between(Range(1000, 1119)) == "1.00 us - 1.12 us"
     assert output.between(Range(10**9, None)) == "> 1.00 s"
+    assert output.between(Range(1_000_001, 1_000_002)) == "1.00 ms"
+    assert output.between(Range(0, None)) == "not known"
 
 
 def test_unknown_is_a_dash_and_names_are_clean() -> None:
