@@ -216,8 +216,7 @@ def _write_page(result: Diff, profiles: tuple[str, ...], file: str, *, force: bo
             for p in more
             if not any(overlaps(side, p) for side in sides)
         ]
-        for note in notes:
-            click.echo(f"note: {output.text(note)}", err=True)
+        output.notes(notes, err=True)
     elif profiles:
         raise UsageError(
             "both sides are of the same time: profiles do not tell them apart",

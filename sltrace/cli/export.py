@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 from click.core import ParameterSource
 
-from sltrace.cli import output
+from sltrace.cli import output, streams
 from sltrace.cli.completing import dimensions
 from sltrace.cli.selecting import Choice, nothing, selection_options
 from sltrace.cli.shared import force_option, output_option, trace_argument
@@ -80,14 +80,10 @@ def command(
     with opened(file, force=force, text=target in ("folded", "json")) as out:
         written = _write(trace, target, out, selection, options)
     where = "standard output" if file == STDOUT else output.text(file)
-    click.echo(
-        f"{counted(written.waits, 'wait')}, {output.duration(written.wait_ns)} -> {where}",
-        err=True,
-    )
+    streams.say(f"{counted(written.waits, 'wait')}, {output.duration(written.wait_ns)} -> {where}")
     if not written.waits:
-        click.echo(nothing(trace, selection), err=True)
-    for note in (*written.notes, *trace.notes):
-        click.echo(f"note: {output.text(note)}", err=True)
+        streams.say(nothing(trace, selection))
+    output.notes((*written.notes, *trace.notes), err=True)
 
 
 def _refuse_without_meaning(target: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from sltrace import __version__
-from sltrace.cli import statusline
+from sltrace.cli import statusline, streams
 from sltrace.errors import MORE_FILES, CannotRecord, OutputError, SltraceError
 from sltrace.export.text import printable
 
@@ -62,14 +62,29 @@ class _LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        try:
+            # It prints what --help and --version ask for.
+            return super().make_context(*args, **extra)
+        except BrokenPipeError:
+            raise _reader_is_gone() from None
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:
-            _abandon_stdout()
-            ctx.exit(_BROKEN_PIPE)
+            raise _reader_is_gone() from None
+        except KeyboardInterrupt as err:
+            # Closes the line that the terminal's ^C is in; Click's own may fail.
+            streams.say("")
+            raise click.Abort from err
         return result
+
+
+def _reader_is_gone() -> click.exceptions.Exit:
+    streams.abandon(sys.stdout)
+    return click.exceptions.Exit(_BROKEN_PIPE)
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -104,7 +119,7 @@ def run(arguments: list[str]) -> int:
         return _fail(err.exit_code, str(err))
     except click.UsageError as err:
         if arguments == []:
-            click.echo(err.format_message(), err=True)
+            streams.say(err.format_message())
             return err.exit_code
         return _fail(err.exit_code, _wrong_use(err, arguments))
     except click.ClickException as err:
@@ -114,7 +129,7 @@ def run(arguments: list[str]) -> int:
     except OSError as err:
         if err.errno in (errno.EMFILE, errno.ENFILE):
             return _fail(CannotRecord.exit_code, f"too many files are open; {MORE_FILES}")
-        _abandon_stdout()
+        streams.abandon(sys.stdout)
         what = f"cannot read or write {err.filename or 'standard output'}"
         return _fail(OutputError.exit_code, f"{what}: {err.strerror or err}")
     except Exception as err:
@@ -196,16 +211,7 @@ class _WithoutUnused:
             raise ModuleNotFoundError("not used by sltrace", name=name)
 
 
-def _abandon_stdout() -> None:
-    """Keeps the interpreter from flushing standard output once more at exit, and failing."""
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):
-        # Not a real file: a test's or an embedder's.
-        return
-
-
 def _fail(code: int, message: str) -> int:
     line = " ".join(message.split())
-    print(f"sltrace: {printable(line)}", file=sys.stderr)
+    streams.say(f"sltrace: {printable(line)}")
     return code

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sltrace.cli import streams
 from sltrace.durations import format_duration
 from sltrace.export.sink import STDOUT
 from sltrace.export.sink import output as opened
@@ -150,7 +151,8 @@ def terminal_width() -> int:
 def notes(lines: Iterable[str], *, err: bool = False) -> None:
     """Prints what must be said beside the numbers, or with `err` on standard error."""
     for line in lines:
-        click.echo(f"note: {printable(line)}", err=err)
+        say = streams.say if err else click.echo
+        say(f"note: {printable(line)}")
 
 
 def print_json(value: dict[str, Any]) -> None:
@@ -176,4 +178,4 @@ def write_page(file: str, page: bytes, holding: str, *, force: bool) -> None:
         out.write(page)
     where = "standard output" if file == STDOUT else text(file)
     size = f"{len(page) / 1e6:.1f} MB" if len(page) >= 1e6 else f"{len(page) / 1e3:.0f} kB"
-    click.echo(f"{where}: {size}, {holding}", err=True)
+    streams.say(f"{where}: {size}, {holding}")

@@ -30,5 +30,4 @@ def command(path: str, file: str | None, profiles: tuple[str, ...], force: bool)
     found, left_out = profiles_beside(trace, profiles)
     page = build_page(trace, profiles=found)
     output.write_page(file, page.html, f"{output.number(page.rows)} cells", force=force)
-    for note in (*page.notes, *left_out, *trace.notes):
-        click.echo(f"note: {output.text(note)}", err=True)
+    output.notes((*page.notes, *left_out, *trace.notes), err=True)

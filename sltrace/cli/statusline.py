@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sltrace.cli import streams
+
 if TYPE_CHECKING:
     from sltrace.capture.accounts import Status
 
@@ -28,14 +30,8 @@ class StatusLine:
 
     def say(self, line: str) -> None:
         """Says a line that stays. Where nobody listens any more, the recording goes on."""
-        if self._quiet:
-            return
-        try:
-            click.echo(line, err=True)
-        except OSError:
-            # Else the interpreter tries once more at its end, and ends with a code of its own.
-            with open(os.devnull, "wb") as nowhere:
-                os.dup2(nowhere.fileno(), sys.stderr.fileno())
+        if not self._quiet:
+            streams.say(line)
 
     def show(self, line: str) -> None:
         """Rewrites the status line, where standard error is a terminal that can."""
@@ -43,7 +39,7 @@ class StatusLine:
             return
         # A terminal that was stopped (Ctrl-S) must not stop the recording: it misses the line.
         if select.select([], [sys.stderr], [], 0)[1]:
-            click.echo("\r\033[K" + line, nl=False, err=True)
+            streams.say("\r\033[K" + line, nl=False)
 
     def show_status(self, status: Status) -> None:
         """Shows how the recording goes in the status line."""
