@@ -1,6 +1,6 @@
 """`python -m sltrace`."""
 
-from sltrace.cli.main import main
+from sltrace.entry import main
 
 if __name__ == "__main__":
     main()

@@ -170,7 +170,7 @@ def _command(arguments: list[str]) -> list[str]:
 
 
 def main() -> NoReturn:
-    """Entry point of the `sltrace` program."""
+    """The `sltrace` program, once its modules are read."""
     _replace_closed_streams()
     sys.meta_path.insert(0, _WithoutUnused())
     # As usual, so that what was put on the disk for a while is removed.
@@ -178,7 +178,11 @@ def main() -> NoReturn:
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, _leave)
     try:
+        if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.exit(run(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
     finally:
         # What was asked for is done: a Ctrl-C while the interpreter ends is no failure of it.
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -32,7 +32,7 @@ LAYERS = (
     {"sltrace.analysis"},
     {"sltrace.export"},
     {"heatmaps"},
-    {"sltrace.cli", "sltrace.__main__"},
+    {"sltrace.cli", "sltrace.entry", "sltrace.__main__"},
 )
 # What looks at traces must run where nothing can be recorded.
 FORBIDDEN = {

@@ -1,8 +1,9 @@
-"""How the program ends where its streams cannot be written."""
+"""How the program ends where its streams cannot be written, and where it is interrupted early."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,22 @@ import pytest
 
 from tests.support.programs import ROOT
 from tests.support.traces import make_trace
+
+INTERRUPTED = """
+import os, signal, sys
+import sltrace.entry
+class Interrupts:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == sys.argv[0]:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupts)
+sys.argv = sys.argv[1:]
+print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+sys.stdout.flush()
+sltrace.entry.main()
+"""
+"""With a Ctrl-C while the module that is named first is imported."""
 
 
 def unwritable(stream: str) -> IO[bytes]:
@@ -69,3 +86,40 @@ def test_a_reader_that_left_before_the_help_is_no_error(arguments: list[str]) ->
             timeout=60,
         )
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize(
+    ("module", "code"),
+    [
+        # What the shell calls 130: that the program was ended by it.
+        ("sltrace.cli.main", -signal.SIGINT),
+        ("click", -signal.SIGINT),
+        ("sltrace.cli.stat", 130),
+        ("sltrace.trace.reader", 130),
+    ],
+)
+def test_an_interrupt_is_no_traceback_however_early(trace: Path, module: str, code: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, module, "stat", str(trace)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr.strip()) == (code, "")
+    # To import it changes nothing yet.
+    assert done.stdout == "True\n"
+
+
+def test_who_ignores_interrupts_goes_on(trace: Path) -> None:
+    """As what a script starts with &."""
+    ignoring = ["sh", "-c", "trap '' INT; exec \"$@\"", "-"]
+    done = subprocess.run(
+        [*ignoring, sys.executable, "-c", INTERRUPTED, "click", "stat", str(trace)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "losses:" in done.stdout
