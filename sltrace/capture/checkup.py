@@ -199,9 +199,9 @@ def _cgroups() -> list[Check]:
     from sltrace.names.hierarchy import choose_hierarchy
 
     hierarchy = choose_hierarchy()
-    if not hierarchy.mount.joinpath("cgroup.procs").exists():
-        advice = "run where one is mounted; until then --cgroup finds none"
-        return [Check("cgroups", "limited", hierarchy.why, advice)]
+    if hierarchy.limit:
+        advice = "run where it can be seen: in a container, with the host's /sys/fs/cgroup"
+        return [Check("cgroups", "limited", hierarchy.limit, advice)]
     return [Check("cgroups", "ok", f"{hierarchy.kind} at {hierarchy.mount}: {hierarchy.why}")]
 
 

@@ -54,5 +54,5 @@ def describe(
         "min_latency_ns": settings.min_latency_ns,
         "blocked": settings.blocked,
         "counter_classes": CLASSES,
-        "limits": kernel.limits(),
+        "limits": [*kernel.limits(), *filter(None, [hierarchy.limit])],
     }

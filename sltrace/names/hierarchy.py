@@ -24,12 +24,14 @@ class Hierarchy:
         mount: Where it is mounted.
         hierarchy_id: As in /proc/cgroups; 0 for v2.
         why: Why this one, in a sentence.
+        limit: What it cannot tell, likewise; empty where it tells all.
     """
 
     kind: Literal["v2", "v1 cpu"]
     mount: Path
     hierarchy_id: int
     why: str
+    limit: str = ""
 
     def inside(self, name: str) -> str:
         """A cgroup's path below the mount, which may be in front of it or not."""
@@ -44,19 +46,33 @@ def choose_hierarchy(proc: Path = Path("/proc")) -> Hierarchy:
     """The tree that tells tasks apart: v2, unless all its tasks are at its root."""
     unified, cpu = _mounts(proc)
     v1_id = _v1_cpu_id(proc)
-    if unified and not (cpu and v1_id):
+    if unified and not v1_id:
         return Hierarchy("v2", unified, 0, "the cpu controller is on the unified tree")
+    if unified and not cpu:
+        why = "the v1 tree of the cpu controller cannot be seen here"
+        return Hierarchy(
+            "v2",
+            unified,
+            0,
+            why,
+            f"{why}: cgroups are those of the unified tree, and CPU quotas are not known",
+        )
     if cpu and v1_id:
         if unified and _has_groups(unified) and not _has_groups(cpu):
             return Hierarchy("v2", unified, 0, "only the unified tree has tasks below its root")
         return Hierarchy(
             "v1 cpu", cpu, v1_id, "hybrid host: the cpu controller is on its own v1 tree"
         )
-    return Hierarchy("v2", Path("/sys/fs/cgroup"), 0, "no cgroup tree is mounted: ids only")
+    why = "no cgroup tree can be seen here"
+    limit = f"{why}: cgroups have an id and no name, and --cgroup finds none"
+    return Hierarchy("v2", Path("/sys/fs/cgroup"), 0, why, limit)
 
 
 def _mounts(proc: Path) -> tuple[Path | None, Path | None]:
-    """Mount points of the v2 tree and of the v1 tree with the cpu controller."""
+    """Mount points of the v2 tree and of the v1 tree with the cpu controller.
+
+    Those that can be seen: what is mounted over one hides it, and leaves it in the list.
+    """
     unified = cpu = None
     try:
         lines = (proc / "self/mounts").read_text().splitlines()
@@ -65,6 +81,8 @@ def _mounts(proc: Path) -> tuple[Path | None, Path | None]:
     for line in lines:
         _device, mount, kind, options, *_ = [*line.split(" "), "", "", "", ""]
         path = Path(re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), mount))
+        if not (path / "cgroup.procs").exists():
+            continue
         if kind == "cgroup2":
             unified = unified or path
         elif kind == "cgroup" and "cpu" in options.split(","):
