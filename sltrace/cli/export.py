@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
-from click.core import ParameterSource
 
 from sltrace.cli import output, streams
 from sltrace.cli.completing import dimensions
 from sltrace.cli.selecting import Choice, nothing, selection_options
-from sltrace.cli.shared import force_option, output_option, trace_argument
+from sltrace.cli.shared import force_option, given, output_option, trace_argument
 from sltrace.errors import UsageError
 from sltrace.plural import counted
 
@@ -87,11 +86,10 @@ def command(
 
 
 def _refuse_without_meaning(target: str) -> None:
-    context = click.get_current_context()
-    for parameter in context.command.params:
+    options = given()
+    for parameter in click.get_current_context().command.params:
         formats = _ONLY_FOR.get(parameter.name or "", (target,))
-        given = context.get_parameter_source(parameter.name or "")
-        if target not in formats and given is ParameterSource.COMMANDLINE:
+        if target not in formats and parameter.name in options:
             raise UsageError(
                 f"{parameter.opts[0]} means nothing for {target}",
                 f"leave it out, or give --to {' or '.join(formats)}",

@@ -13,7 +13,7 @@ from sltrace.cli.durations import RECORDED
 from sltrace.cli.files import PATH
 from sltrace.cli.recording import default_path, with_loader
 from sltrace.cli.recordsettings import refuse_what_does_nothing, settings_options
-from sltrace.cli.shared import force_trace_option
+from sltrace.cli.shared import force_trace_option, given
 from sltrace.cli.statusline import StatusLine
 from sltrace.cli.values import size_in_bytes
 from sltrace.errors import CannotRecord, OutputError, SltraceError, UsageError
@@ -77,7 +77,7 @@ def command(
     Without a filter the whole machine is recorded. Filters of one kind add up, filters of
     different kinds must all match; all are applied in the kernel.
     """
-    refuse_what_does_nothing(settings, loader, has_command=bool(command_line))
+    refuse_what_does_nothing(settings, loader, given(), has_command=bool(command_line))
     path = output or default_path()
     most = 0 if max_size is None else size_in_bytes("--max-size", max_size, "1M", "1024G")
     code = _record(

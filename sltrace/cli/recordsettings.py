@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -216,12 +216,15 @@ def _trace_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
     return labels or Go.trace_labels
 
 
-def refuse_what_does_nothing(settings: Settings, loader: str, *, has_command: bool) -> None:
+def refuse_what_does_nothing(
+    settings: Settings, loader: str, given: Set[str], *, has_command: bool
+) -> None:
     """Raises UsageError where an option was given that another one, or none, makes useless.
 
     Args:
         settings: What the options say.
         loader: Which one.
+        given: The parameters that were given, whatever their defaults are.
         has_command: Whether a command is recorded.
     """
     stacks, python, go, profiles = (
@@ -230,13 +233,13 @@ def refuse_what_does_nothing(settings: Settings, loader: str, *, has_command: bo
         settings.go,
         settings.profiles,
     )
-    of_python = python.loops or python.rate_per_cpu != Python.rate_per_cpu
-    of_go = (go.level, go.budget, go.trace_labels) != (Go.level, Go.budget, Go.trace_labels)
+    of_python = given & {"python_loops", "python_rate", *(["python"] if python.wanted else [])}
+    of_go = given & {"go_level", "go_budget", "go_trace_labels"}
     if settings.histogram_only and stacks.any:
         raise UsageError("--histogram-only keeps no stacks", "leave --stacks out")
     if settings.histogram_only and settings.min_latency_ns:
         raise UsageError("--histogram-only keeps no single waits", "leave --min-latency out")
-    if not stacks.any and (stacks.min_ns or stacks.rate_per_cpu):
+    if not stacks.any and given & {"stack_min", "stack_rate"}:
         raise UsageError(
             "--stack-min and --stack-rate are about stacks, and none are asked for",
             "give --stacks both, or leave them out",
@@ -248,14 +251,14 @@ def refuse_what_does_nothing(settings: Settings, loader: str, *, has_command: bo
             "--no-go leaves nothing for --go-level, --go-budget and --go-trace-label",
             "leave them out",
         )
-    if settings.histogram_only and (go.level or go.budget is not None):
+    if settings.histogram_only and of_go and (go.level != 0 or of_go != {"go_level"}):
         raise UsageError(
             "--histogram-only keeps no waits of goroutines",
-            "leave --go-level and --go-budget out",
+            "leave --go-level, --go-budget and --go-trace-label out",
         )
     if go.level == 0 and go.budget is not None:
         raise UsageError("--go-level 0 has no probes", "leave --go-budget out")
-    if loader != "libbpf" and (of_python or of_go):
+    if loader != "libbpf" and (of_python or of_go or (go.wanted and "go" in given)):
         raise UsageError(
             f"--loader {loader} looks into no Go and no Python process",
             "leave the options that are about those out",
@@ -267,7 +270,7 @@ def refuse_what_does_nothing(settings: Settings, loader: str, *, has_command: bo
 
 
 def _refuse_of_python(settings: Settings, has_command: bool) -> None:
-    of_python = "--python-loops and --python-rate"
+    of_python = "--python, --python-loops and --python-rate"
     for without, given in (
         ("--no-python", not settings.python.wanted),
         ("--histogram-only", settings.histogram_only),

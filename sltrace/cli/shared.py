@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+from click.core import ParameterSource
 
 from sltrace.cli.files import FILE
 
@@ -31,3 +32,10 @@ pprof_option = click.option(
     help="A pprof profile to show beside the waits: a file, or a URL such as "
     "http://HOST:6060/debug/pprof/profile?seconds=10. Repeatable.",
 )
+
+
+def given() -> set[str]:
+    """The parameters of the command that runs that were given, even if by their default's value."""
+    context = click.get_current_context()
+    names = (parameter.name or "" for parameter in context.command.params)
+    return {n for n in names if context.get_parameter_source(n) is ParameterSource.COMMANDLINE}

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from sltrace.capture.settings import TRACE_LABEL_BYTES, TRACE_LABELS
+from sltrace.capture.settings import TRACE_LABEL_BYTES, TRACE_LABELS, Go, Python
 from sltrace.cli.main import run
 from tests.support.programs import ROOT
 
@@ -24,6 +24,15 @@ from tests.support.programs import ROOT
         ("--no-python --python-rate 9", "--no-python leaves nothing for"),
         ("--histogram-only --python-loops", "--histogram-only leaves nothing for"),
         ("--cgroup / --python-rate 9", "are about Python processes that are named"),
+        ("--histogram-only --python -p 1", "--histogram-only leaves nothing for --python, "),
+        ("--loader bcc --python -p 1", "--loader bcc looks into no Go and no Python process"),
+        ("--loader bcc --go", "--loader bcc looks into no Go and no Python process"),
+        ("--python", "--python, --python-loops and --python-rate are about Python processes that"),
+        ("--histogram-only --go-trace-label id", "--histogram-only keeps no waits of goroutines"),
+        # Even where they are what would be without them.
+        (f"--no-python --python-rate {Python.rate_per_cpu}", "--no-python leaves nothing for"),
+        ("--stack-rate 0", "--stack-min and --stack-rate are about stacks"),
+        (f"--no-go --go-trace-label {Go.trace_labels[0]}", "--no-go leaves nothing for"),
         ("--no-go --go-level 0", "--no-go leaves nothing for --go-level"),
         ("--no-go --go-budget none", "--no-go leaves nothing for --go-level"),
         ("--no-go --go-trace-label id", "--no-go leaves nothing for --go-level"),
