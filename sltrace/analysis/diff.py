@@ -27,7 +27,7 @@ from sltrace.analysis.confidence import (
 from sltrace.analysis.latency import stat
 from sltrace.analysis.looked import PYTHON_KINDS, ended_early, takes_part
 from sltrace.analysis.losses import Losses, losses
-from sltrace.analysis.meta import limited_alike, min_latency_ns
+from sltrace.analysis.meta import clock_ns, limited_alike, min_latency_ns
 from sltrace.analysis.ranges import QUANTILES, Group
 from sltrace.analysis.selection import Dimension, Value, dimensions, tables
 from sltrace.analysis.sides import Per, Side
@@ -146,9 +146,13 @@ def diff(sides: tuple[Side, Side], by: Sequence[str] = BY, *, limit: int = 20) -
 
     Raises:
         UsageError: An unknown dimension.
+        TraceError: A side does not say how long it is.
     """
     wanted = dimensions(by)
     a, b = sides
+    for side in sides:
+        if not clock_ns(side.trace, "end_ns"):
+            raise side.trace.damaged("it does not say when it was recorded")
     totals = [_totals(side) for side in sides]
     names = sorted({*totals[0], *totals[1]}, key=lambda name: (name != RUNQ, name))
     return Diff(

@@ -134,8 +134,10 @@ def values_of(only: tuple[str, ...], trace: Trace) -> dict[str, tuple[Value, ...
 
 def _refuse_strange(kind: str, trace: Trace) -> None:
     known = [k.label for k in Kind]
+    if not kind:
+        raise UsageError("each wait has a kind", f"choose from {', '.join(known)}")
     # A newer sltrace may have recorded kinds that this one does not know.
-    if kind and kind not in known and kind not in _occurring(trace, DIMENSIONS["kind"]):
+    if kind not in known and kind not in _occurring(trace, DIMENSIONS["kind"]):
         raise UsageError(f"there is no kind {kind!r}", f"choose from {', '.join(known)}")
 
 

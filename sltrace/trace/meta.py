@@ -47,7 +47,24 @@ def read_meta(path: Path) -> dict[str, Any]:
             f"{path} has format {version[0]}, this sltrace reads {VERSION[0]}",
             "upgrade sltrace" if version[0] > VERSION[0] else "record again",
         )
+    _refuse_impossible_times(path, meta)
     return meta
+
+
+def _refuse_impossible_times(path: Path, meta: dict[str, Any]) -> None:
+    """Raises TraceError where the clock is none: every rate would be wrong.
+
+    One that says nothing at all leaves times unknown, and while it is recorded the end is.
+    """
+    clock = meta.get("clock")
+    if not isinstance(clock, dict):
+        return
+    times = [clock[name] for name in ("start_ns", "end_ns") if name in clock]
+    # Infinity and NaN are floats, and for Python a bool is a number.
+    wrong = any(type(t) is not int or not 0 <= t < 2**63 for t in times) or times != sorted(times)
+    alone = len(times) == 1 and ("end_ns" in clock or meta.get("finished"))
+    if wrong or alone:
+        raise TraceError(f"{path} is damaged: {META} does not say when it was recorded", RERECORD)
 
 
 def _no_trace(path: Path) -> TraceError:

@@ -63,6 +63,8 @@ def test_help_fits_a_terminal(name: str) -> None:
         (["stat", "TRACE", "--only", "cpu=x"], 2, "cpu=x is not a number"),
         (["stat", "TRACE", "--only", "cpu"], 2, "--only cpu is not DIM=VALUE"),
         (["stat", "TRACE", "--only", "kind=foo"], 2, "no kind 'foo'; choose from runq_wakeup, "),
+        (["stat", "TRACE", "--only", "kind="], 2, "each wait has a kind; choose from runq_wakeup"),
+        (["diff", "TRACE", "--a", "kind="], 2, "each wait has a kind; choose from runq_wakeup"),
         (["chain", "TRACE", "--trace-id", "\udcff"], 2, "is not a trace id; it is 32 hex digits"),
         (["diff", "TRACE", "--a", "kind=foo"], 2, "no kind 'foo'; choose from runq_wakeup, "),
         (["blame", "TRACE", "--after", "2s", "--before", "1s"], 2, "after 2.00 s and before 1.00"),

@@ -28,6 +28,7 @@ from sltrace.errors import OutputError, TraceError
 from sltrace.trace.reader import Trace
 from sltrace.trace.schema import TABLES, VERSION, arrow_schema
 from sltrace.trace.writer import TraceWriter, refuse_existing
+from tests.support.cli import in_process
 from tests.support.traces import META, make_trace
 
 ROWS = [{"wait_ns": 1000 * i, "tid": 100 + i % 3} for i in range(1, 50)]
@@ -293,3 +294,48 @@ def test_what_a_source_says_may_be_anything(tmp_path: Path, strange: object) -> 
     assert diff(two_traces(trace, trace)).classes["goroutine"]
     assert check(trace, [parse_rule("count(goroutine) < 9")]).verdict in ("pass", "unknown")
     assert any("who woke whom" in note for note in chain(trace, goid=5).notes)
+
+
+@pytest.mark.parametrize(
+    "clock",
+    [
+        {"start_ns": 9, "end_ns": 5},
+        {"start_ns": 0, "end_ns": float("inf")},
+        {"start_ns": float("nan"), "end_ns": 5},
+        {"start_ns": 0.0, "end_ns": 5.0},
+        {"start_ns": 0, "end_ns": 2**63},
+        {"start_ns": -1, "end_ns": 5},
+        {"start_ns": False, "end_ns": True},
+        {"start_ns": None, "end_ns": 5},
+        {"start_ns": 5},
+        {"end_ns": 5},
+    ],
+)
+@pytest.mark.parametrize("command", ["diff", "blame", "report", "stat"])
+def test_times_that_cannot_be_are_damage(
+    tmp_path: Path, clock: dict[str, object], command: str
+) -> None:
+    path = make_trace(tmp_path, [{}], meta={"clock": clock})
+    with_b = [str(path)] if command == "diff" else []
+    done = in_process(command, str(path), *with_b)
+    assert done.returncode == 5
+    assert f"sltrace: {path} is damaged: " in done.stderr
+
+
+def test_while_it_is_recorded_the_end_is_not_known(tmp_path: Path) -> None:
+    path = make_trace(tmp_path, [{}])
+    meta = json.loads((path / "meta.json").read_text())
+    del meta["clock"]["end_ns"]
+    (path / "meta.json").write_text(json.dumps(meta | {"finished": False}))
+    assert Trace.open(path).meta["clock"]["start_ns"] == 0
+
+
+@pytest.mark.parametrize("clock", [None, {}])
+def test_a_trace_that_does_not_say_when_it_was_is_compared_with_none(
+    tmp_path: Path, clock: object
+) -> None:
+    path = str(make_trace(tmp_path, [{}], meta={"clock": clock}))
+    done = in_process("diff", path, path)
+    assert done.returncode == 5
+    assert "is damaged: it does not say when it was recorded" in done.stderr
+    assert in_process("stat", path).returncode == 0
