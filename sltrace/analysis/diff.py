@@ -316,7 +316,7 @@ def _notes(sides: tuple[Side, Side], classes: Container[str]) -> tuple[str, ...]
             "the sides were not limited to the same (--pid, --cgroup, --comm, --cpu, --policy): "
             "nothing is said of how numbers and totals changed"
         )
-    if not _probed_alike(sides):
+    if any(kind in classes for kind in GO_PROBE_KINDS) and not _probed_alike(sides):
         notes.append(
             "waits of goroutines and stopped worlds were not looked for in the same way and for as "
             "long on both sides: nothing is said of how their number and total changed"
