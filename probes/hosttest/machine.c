@@ -203,15 +203,30 @@ static void tag_take(struct task_struct *t, struct wait_record *r)
 	memset(&r->tag, 0, sizeof(r->tag));
 }
 
-#define NO_STACK(name, ...)                                                                        \
-	static u64 name(__VA_ARGS__)                                                               \
+/* Every event is at a time of its own: the number of a stack says of which event it is, and whose.
+ */
+static u64 stack_number(enum stack_kind kind, u64 now)
+{
+	return now * STACK_KINDS + kind;
+}
+
+static u64 stack_kernel_of(struct task_struct *t, struct cpu_state *c, u64 now)
+{
+	(void)t;
+	(void)c;
+	return CFG(stack_kernel) ? stack_number(OWN_KERNEL, now) : 0;
+}
+
+#define STACK_OF_CURRENT(name)                                                                     \
+	static u64 name(void *ctx, struct cpu_state *c, enum stack_kind kind, u64 now)             \
 	{                                                                                          \
-		return 0;                                                                          \
+		(void)ctx;                                                                         \
+		(void)c;                                                                           \
+		return stack_number(kind, now);                                                    \
 	}
 
-NO_STACK(stack_kernel_of, struct task_struct *t, struct cpu_state *c, u64 now)
-NO_STACK(stack_kernel_of_current, void *ctx, struct cpu_state *c, enum stack_kind kind, u64 now)
-NO_STACK(stack_user_of_current, void *ctx, struct cpu_state *c, enum stack_kind kind, u64 now)
+STACK_OF_CURRENT(stack_kernel_of_current)
+STACK_OF_CURRENT(stack_user_of_current)
 
 #include "../wait_machine.h"
 

@@ -6,6 +6,7 @@ import pytest
 
 from sltrace.model import Flag
 from tests.support.machine import Kernel, Machine, Task
+from tests.support.truewaits import stack
 from tests.support.waits import CPUS, UNSTAMPED, last, missed, two_tasks, unseen
 
 # ---- what a switch-out means ---------------------------------------------------------------
@@ -279,11 +280,14 @@ def test_a_task_that_was_looked_at_under_its_old_name_is_looked_at_again(half: i
     assert machine.records()["tid"].tolist() == [1, 2, 1, 2, 2, 2]
 
 
-def _moved_in_while(how: str) -> tuple[Machine, Kernel, Task, Task, int]:
-    """A task that nobody asked for leaves the CPU, and is moved in 30 ns later; since when."""
+def _moved_in_while(how: str, beside: int = 1) -> tuple[Machine, Kernel, Task, Task, int]:
+    """A task that nobody asked for leaves the CPU, and is moved in 30 ns later; since when.
+
+    To one that was asked for, unless `beside` is 0.
+    """
     machine = Machine(filter_cgroups=1)
     kernel = Kernel(machine, CPUS)
-    two, one = kernel.fork(0, 2), kernel.fork(0, 1, matches=0)
+    two, one = kernel.fork(0, 2, matches=beside), kernel.fork(0, 1, matches=0)
     kernel.switch(0, two, "block")
     kernel.tick(100_000)
     kernel.switch(0, one, "preempt")
@@ -298,9 +302,12 @@ def _move_in(task: Task) -> None:
     task.struct.cgroup, task.struct.matches = 8, 1
 
 
+@pytest.mark.parametrize("beside", [0, 1])
 @pytest.mark.parametrize("how", ["preempt", "yield"])
-def test_a_task_that_is_moved_in_while_it_waits_is_missed_for_as_long(how: str) -> None:
-    machine, kernel, one, _, left = _moved_in_while(how)
+def test_a_task_that_is_moved_in_while_it_waits_is_missed_for_as_long(
+    how: str, beside: int
+) -> None:
+    machine, kernel, one, _, left = _moved_in_while(how, beside)
     _move_in(one)
     kernel.tick(20)
     kernel.switch(0, one, "block")
@@ -369,3 +376,22 @@ def test_a_switch_ends_what_its_cpu_was_interrupted_by() -> None:
     kernel.switch(0, None, "block")
     assert (machine.interrupts(0).value, machine.interrupts(1).value) == (0, 1)
     assert one.tid != two.tid
+
+
+def test_where_it_left_a_cpu_unasked_no_earlier_stack_is_the_one_of_its_sleep() -> None:
+    machine = Machine(filter_cgroups=1, stack_user=1)
+    kernel = Kernel(machine, CPUS)
+    one, two = kernel.fork(0, 1), kernel.fork(0, 2)
+    kernel.switch(0, one, "block")
+    for cgroup, asked in ((8, 1), (10, 0)):
+        one.struct.cgroup, one.struct.matches = cgroup, asked
+        kernel.tick(10)
+        kernel.switch(0, two, "block")
+        left = kernel.now
+        _move_in(one)
+        kernel.tick(10)
+        kernel.wake(one, 0, 0, 5)
+        kernel.tick(10)
+        kernel.switch(0, one, "preempt")
+        known = asked * stack("stack_user", left)
+        assert last(machine, "tid", "blocked_ns", "stack_user") == (1, 15, known)

@@ -292,9 +292,11 @@ def woken_twice(kernel: Kernel, task: Task) -> int:
 
 
 def test_a_second_wake_shows_that_it_ran_in_between() -> None:
-    machine, kernel, _, two = two_tasks()
+    machine, kernel, _, two = two_tasks(stack_user=1)
     apart = woken_twice(kernel, two)
     assert last(machine, "tid", "kind", "runq_ns", "blocked_ns") == (2, 0, 30, 0)
+    # How it left the CPU then is not known.
+    assert last(machine, "state", "stack_user") == (0, 0)
     # It ran for 50 ns of that.
     assert missed(machine)[-1] == (UNSTAMPED, 2, 0, apart - 50)
 
@@ -364,3 +366,21 @@ def test_cpu_time_used_unseen_ends_a_wait_after_a_wake() -> None:
     kernel.tick(30)
     kernel.switch(0, two, "preempt")
     assert missed(machine)[-1] == (UNSTAMPED, 2, 0, kernel.now - left - 50)
+
+
+def test_where_the_scheduler_says_nothing_a_wake_of_who_ran_unseen_is_none() -> None:
+    """It may have been preempted on its way to sleep, and waits for longer."""
+    machine, kernel, _, two = two_tasks()
+    left = kernel.now - 10
+    lost_wake(kernel, two)
+    unseen(kernel, (two, "block"), (None, "interrupt"))
+    kernel.tick(30)
+    two.struct.kernel_wait_ns = UNKNOWN_WAIT
+    machine.call("host_wakeup", kernel.now, two.struct)
+    kernel.tick(40)
+    two.queue_from = kernel.now - UNKNOWN_WAIT
+    kernel.switch(0, two, "block")
+    # It ran for 50 ns.
+    assert missed(machine)[-1] == (UNSTAMPED, 2, 0, kernel.now - left - 50)
+    records = machine.records()
+    assert records[records["tid"] == 2]["kind"].tolist()[1:] == [UNSTAMPED]

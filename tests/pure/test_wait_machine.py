@@ -11,13 +11,15 @@ from hypothesis import strategies as st
 
 from sltrace.buckets import N_BUCKETS, bucket_of
 from sltrace.model import Flag
-from tests.support.machine import Kernel, Machine, Wait, library
+from tests.support.machine import Kernel, Machine, library
+from tests.support.truewaits import STACKS, Wait
 from tests.support.waits import CPUS, HOLE, UNSTAMPED
 
 EXAMPLES = int(os.environ.get("SLTRACE_EXAMPLES", "150"))
 TASKS = 5
 MAX_OTHERS, WHOLE = 4, 512 - 64
 THROTTLE = 12
+STACK_MIN_NS = 2000
 
 
 def _decoded(raw: bytes) -> list[tuple[int, int, int]]:
@@ -101,7 +103,7 @@ def play(
 @relaxed
 @given(steps)
 def test_records_are_the_waits_that_happened(script: list[tuple[int, int, int]]) -> None:
-    machine = Machine()
+    machine = Machine(stack_kernel=1, stack_user=1, stack_waker=1, stack_min_ns=STACK_MIN_NS)
     kernel = Kernel(machine, CPUS)
     play(kernel, script)
     records = machine.records()
@@ -129,6 +131,8 @@ def test_records_are_the_waits_that_happened(script: list[tuple[int, int, int]])
             "nice": 3,
         }
         assert {name: int(record[name]) for name in told} == told
+        stacks = wait.stacks if max(wait.queued, wait.blocked) >= STACK_MIN_NS else {}
+        assert {name: int(record[name]) for name in STACKS if record[name]} == stacks
         by_task = wait.waker or wait.first_run
         assert record["waker_context"] == ((1 if by_task else 3) if woken else 0)
         flags = Flag(int(record["flags"])) & ~Flag.CULPRIT_PARTIAL

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from sltrace.capture.btf import Btf
 from sltrace.capture.histograms import Slots
 from sltrace.capture.probes import counter_names, object_path
+from tests.support.truewaits import Wait
 
 MAX_CPUS = 8
 UNKNOWN_WAIT = 1 << 62
@@ -140,34 +141,6 @@ class Machine:
 
 
 @dataclass
-class Wait:
-    """A wait as it really was."""
-
-    tid: int
-    kind: str
-    end: int
-    queued: int
-    throttled: int
-    blocked: int
-    wake: int
-    waker: int
-    queues: list[tuple[int, int, int]]
-    """(CPU, from, to) of each queue it waited on."""
-    first_run: bool
-    yielded: bool
-    moved_asleep: bool
-    prev_cpu: int
-    state: int
-    cgroup: int
-    policy: int
-
-    @property
-    def cpu(self) -> int:
-        """Where it got the CPU."""
-        return self.queues[-1][0]
-
-
-@dataclass
 class Task:
     struct: TaskStruct
     state: str = "blocked"  # running, queued, blocked, dead
@@ -175,6 +148,7 @@ class Task:
     why: str = ""
     queued_at: int = 0
     blocked_at: int | None = None
+    left_at: int | None = None
     woken_at: int = 0
     waking_at: int = 0
     waker: int = 0
@@ -327,6 +301,7 @@ class Kernel:
 
     def _leave(self, task: Task, cpu: int, how: str, state: int) -> None:
         task.queues = []
+        task.left_at = self.now
         task.out_cpu, task.out_state = cpu, 0 if how == "interrupt" else state
         task.yielded, task.moved_asleep = how == "yield", False
         if how == "block":
@@ -355,7 +330,9 @@ class Kernel:
                 throttled=sum(self.throttled(*queue) for queue in queues),
                 blocked=blocked,
                 wake=self.now - max(task.waking_at, task.blocked_at or 0),
+                waking=task.waking_at,
                 waker=task.waker,
+                left=task.left_at,
                 queues=queues,
                 first_run=task.fresh,
                 yielded=task.yielded,
