@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from sltrace.capture import accounts as module
 from sltrace.capture import cputimes, libbpf, overhead
 from sltrace.capture.accounts import Accounts
 from sltrace.capture.overhead import Calibration
@@ -97,3 +99,48 @@ def test_what_is_kept_costs_more_than_what_is_left_out(monkeypatch: pytest.Monke
     assert told["probe_ns"] == 10_000_000
     accounts.close_interval()
     assert accounts.overhead()["probe_ns"] == 10_000_000
+
+
+def test_how_it_goes_is_of_the_last_interval_and_losses_are_of_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two intervals, of one and of two seconds, and then half a second more."""
+    second, clock = 10**9, Mock()
+    clock.monotonic_ns.return_value = clock.process_time_ns.return_value = 0
+    monkeypatch.setattr(module, "time", clock)
+    values = np.zeros((2, len(_NAMES)), np.uint64)
+    accounts = _accounts(values, Calibration(1000))
+
+    def at(seconds: float, cpu_seconds: float) -> None:
+        clock.monotonic_ns.return_value = accounts.start_ns + int(seconds * second)
+        clock.process_time_ns.return_value = int(cpu_seconds * second)
+
+    def counted(**counts: int) -> None:
+        for name, count in counts.items():
+            values[:, _NAMES.index(name)] += np.uint64(count)
+
+    counted(switches=50_000, ring_full=1)
+    at(1, 0.75)
+    accounts.close_interval()
+    counted(switches=200, ring_full=2, state_lost=40)
+    at(3, 1.25)
+    accounts.close_interval()
+    at(3.5, 1.25)
+    status = accounts.status(waits=7, missed=8)
+    assert (status.seconds, status.switches_per_s) == (3.5, 200)
+    # A switch costs 1 us.
+    assert (status.recorder_share, status.probe_share) == (0.25, 0.0002)
+    assert (status.waits, status.missed, status.lost) == (7, 8, 2 * (1 + 2 + 40))
+
+
+def test_what_a_cpu_did_is_in_the_order_of_the_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As proc(5) has it; guest time is user time as well."""
+    stat = tmp_path / "stat"
+    stat.write_text("cpu  11 22 33 44 55 66 77 88 9 10\ncpu12 1 2 3 4 5 6 7 8 9 10\nintr 1 2\n")
+    monkeypatch.setattr(cputimes, "Path", lambda _: stat)
+    tick_ns = 10**9 // os.sysconf("SC_CLK_TCK")
+    ticks = {"user": 1, "nice": 2, "system": 3, "idle": 4}
+    ticks |= {"iowait": 5, "irq": 6, "softirq": 7, "steal": 8}
+    assert cputimes.read_cpu_times() == {"12": {n: t * tick_ns for n, t in ticks.items()}}

@@ -38,19 +38,26 @@ def test_what_is_missed_are_rows_of_missed() -> None:
     assert (feed.missed, feed.waits) == (5, 0)
 
 
-def test_what_ended_before_the_recording_began_is_no_part_of_it() -> None:
-    """The rings are emptied, and it begins a moment later."""
-    rows = Mock()
-    table = pa.table({"end_ns": [8, 10, 9, 12]})
+def test_what_ended_before_the_recording_began_or_after_its_end_is_no_part_of_it() -> None:
+    """The rings are emptied, and it begins a moment later; probes are detached after its end."""
+    rows, tables = Mock(), Mock()
+    table = pa.table({"end_ns": [8, 10, 13, 9, 12]})
     rows.tables.return_value = table, table
-    writer, others = Mock(), {name: Mock() for name in ("tasks", "groups", "native", "symbols")}
-    feed = Feed(writer, quiet_probes(), (), rows=rows, **others)
-    feed.since_ns = 10
+    samples = pa.table({"ns": [9, 10, 12, 13]})
+    source = Mock(rows=lambda: [("waits", table), ("samples", samples)], targets=lambda: ())
+    tables.rows.return_value = []
+    writer, others = Mock(), {name: Mock() for name in ("native", "symbols")}
+    feed = Feed(writer, quiet_probes(), [source], rows=rows, tasks=tables, groups=tables, **others)
+    feed.since_ns, feed.until_ns = 10, 12
     feed.put(np.zeros(1))
-    feed.encode(sources=False)
-    (added,) = writer.segment.return_value.add.call_args.args
-    assert added["end_ns"].to_pylist() == [10, 12]
-    assert (feed.waits, feed.missed) == (2, 2)
+    feed.encode(sources=True)
+    added = [call.args[0] for call in writer.segment.return_value.add.call_args_list]
+    assert [rows["end_ns"].to_pylist() for rows in added] == [[10, 12]] * 2
+    assert (feed.waits, feed.missed) == (4, 2)
+    feed.write_tables()
+    written = dict(call.args for call in writer.append.call_args_list)
+    assert written["samples"]["ns"].to_pylist() == [10, 12]
+    assert written["missed"]["end_ns"].to_pylist() == [10, 12]
 
 
 def test_addresses_of_sources_are_looked_up_before_their_process_is_given_up() -> None:

@@ -156,6 +156,10 @@ def test_a_thread_that_renames_itself_all_the_time_keeps_its_latest_names(proc: 
     assert len(names._several[7]) < 10
     told = names_at(names, (7, 99 * second + 1), (7, 97 * second + 1), (7, 96 * second - 1))
     assert told == ["job 99", "job 97", "job 95"]
+    # The one that held at the time from which on they are kept was given before it.
+    feed(names, (99 * second + 100, 8, 8, 1, FORK, b"other"))
+    names.rows()
+    assert names_at(names, (7, 94 * second + 200)) == ["job 94"]
 
 
 def test_a_flood_of_names_takes_no_memory(proc: Path) -> None:
