@@ -327,3 +327,16 @@ def test_stops_count_alike_however_many_goroutines_stand_still_in_them(tmp_path:
     # 8 of 15 goroutines stood still, in one stop of 8.
     assert found([8] + [0] * 7) == []
     assert found([8] * 2 + [0] * 6) == [0.25]
+
+
+@pytest.mark.parametrize(("before_ns", "alarms"), [(100_000, 1), (100_001, 0)])
+def test_who_stood_still_since_before_the_stop_waited_for_something_else(
+    tmp_path: Path, before_ns: int, alarms: int
+) -> None:
+    stop = {"kind": "stw", "pid": PID, "wait_ns": 1_000_000}
+    locked = {"kind": "goroutine", "pid": PID, "flags": int(Flag.LOCKED_THREAD)}
+    waits = []
+    for began in range(SECOND, 9 * SECOND, SECOND):
+        waits += [stop | {"end_ns": began + 1_000_000}]
+        waits += [locked | {"end_ns": began + 9_000_000, "wait_ns": 9_000_000 + before_ns}]
+    assert len(amplification(Trace.open(make_trace(tmp_path, waits)))) == alarms

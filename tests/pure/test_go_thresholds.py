@@ -29,22 +29,28 @@ def gauges(ns: int, **values: float) -> list[dict[str, Any]]:
         ([10, 45, 80, 109], 0, 0),
         # Three scans are too few.
         ([10, 60, 110], 0, 0),
+        # So are those since the stack was first seen, however many scans there were before.
+        ([None, None, 10, 60, 110], 0, 0),
+        ([None, 10, 45, 80, 110], 0, 1),
         # In the last third a tenth of the growth, and less.
         ([10, 310, 610, 810, 910, 960, 1010], 0, 1),
         ([10, 310, 610, 810, 911, 960, 1010], 0, 0),
-        # 2,048 of 20,480 are looked at: four deviations are 645 of the first, 652 of the second.
+        # At last 2,048 of 20,480 are looked at: four deviations are 645 of the first, 652 of the
+        # second.
         ([1000, 1200, 1400, 1600], 20_480, 0),
         ([1000, 1220, 1440, 1660], 20_480, 1),
     ],
 )
 def test_how_much_growth_is_a_leak(
-    tmp_path: Path, counts: list[int], all_together: int, leaking: int
+    tmp_path: Path, counts: list[int | None], all_together: int, leaking: int
 ) -> None:
     row = {"source": "wall", "pid": PID, "state": "waiting", "reason": "select"}
+    others = [1] * (len(counts) - 1) + [max(all_together - (counts[-1] or 0), 1)]
     samples = [
         {**row, "ns": second * SECOND, "count": count, "stack_runtime": stack}
-        for second, waiting in enumerate(counts)
-        for stack, count in ((STACK, waiting), (STACK + 1, max(all_together - waiting, 1)))
+        for second, both in enumerate(zip(counts, others, strict=True))
+        for stack, count in enumerate(both, STACK)
+        if count is not None
     ]
     assert len(leaks(Trace.open(make_trace(tmp_path, samples=samples)))) == leaking
 
@@ -84,11 +90,14 @@ def test_how_much_of_a_p_may_be_lost(tmp_path: Path, kind: str, wait_ns: int, lo
 def test_how_many_goroutines_may_queue(
     tmp_path: Path, seconds: int, queued: float, network_ns: int, found: list[str]
 ) -> None:
-    """For two Ps; by whether half as much was waited after the network as after anything else."""
+    """For two Ps, on average over a second; by whether half as much was waited after the network as
+    after anything else."""
     read = [
         gauge
         for tenth in range(10 * seconds)
-        for gauge in gauges(SECOND + tenth * SECOND // 10, gomaxprocs=2.0, runq_local=queued)
+        for gauge in gauges(
+            SECOND + tenth * SECOND // 10, gomaxprocs=2.0, runq_local=tenth % 2 * 2 * queued
+        )
     ]
     row = {"kind": "goroutine", "pid": PID, "end_ns": SECOND + SECOND // 2}
     waits = [

@@ -244,3 +244,56 @@ def test_what_may_be_several_iterations_is_not_called_one(
     made = make_trace(tmp_path, [row | {"end_ns": 8 * SECOND}])
     (found,) = python_report(Trace.open(made)).findings
     assert said in found.sentence
+
+
+PLACES = ("first", "second", "third")
+
+
+def _places() -> dict[str, Any]:
+    """Stack n is in the n-th place, from 1 on."""
+    numbered = list(enumerate(PLACES, 1))
+    return {
+        "targets": [{"runtime": "python", "pid": PID, "level": 1, "from_ns": 0}],
+        "stacks": [
+            {"stack_id": n, "space": "python", "pid": PID, "addresses": [n]} for n, _ in numbered
+        ],
+        "frames": [frame(n, name) for n, name in numbered],
+    }
+
+
+@pytest.mark.parametrize("longest", range(len(PLACES)))
+def test_a_holder_is_where_others_waited_for_it_longest(tmp_path: Path, longest: int) -> None:
+    """And held the GIL for as long as it was seen to, not for as long as others waited."""
+    wait = {"kind": "gil", "pid": PID, "tid": 1, "wait_ns": SECOND, "comm": "waiter"}
+    held = wait | {"culprit_pid": PID, "culprit_tid": 2, "culprit_comm": "holder"}
+    # In a place that is not known for longer still.
+    waits = [held | {"culprit_ns": 500_000_000}]
+    for place in range(len(PLACES)):
+        ns = 400_000_000 if place == longest else 100_000_000
+        waits += [held | {"culprit_stack": place + 1, "culprit_ns": ns}]
+    report = python_report(Trace.open(make_trace(tmp_path, waits, **_places())))
+    holder, waiter = report.gil
+    assert (holder.tid, holder.comm, holder.waited_ns) == (2, "holder", 0)
+    assert holder.held_ns == 1_100_000_000
+    assert holder.holding == f"{PLACES[longest]} (app.py:3)"
+    assert (waiter.tid, waiter.waited_ns, waiter.held_ns) == (1, 4 * SECOND, 0)
+
+
+@pytest.mark.parametrize("longest", range(len(PLACES)))
+def test_slow_iterations_are_those_that_are_long_without_their_waits(
+    tmp_path: Path, longest: int
+) -> None:
+    """For a CPU and for the GIL."""
+    row = {"kind": "loop", "reason": "iteration", "pid": PID, "tid": PID}
+    waits = [
+        row | {"wait_ns": 60_000_000, "stack_runtime": 1 + (longest + 1) % len(PLACES)} | other
+        for other in ({"gil_ns": 10_000_001}, {"runq_ns": 10_000_001})
+        for _ in range(9)
+    ]
+    for place in range(len(PLACES)):
+        own = {"wait_ns": (150 if place == longest else 70) * 1_000_000, "stack_runtime": place + 1}
+        waits += [row | own | {"gil_ns": 10_000_000, "runq_ns": 10_000_000}]
+    (loop,) = python_report(Trace.open(make_trace(tmp_path, waits, **_places()))).loops
+    assert loop.slow_ns == (130 + 2 * 50) * 1_000_000
+    assert loop.place == f"{PLACES[longest]} (app.py:3)"
+    assert (loop.gil_ns, loop.runq_ns) == (120_000_009, 120_000_009)
