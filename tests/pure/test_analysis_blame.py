@@ -219,3 +219,21 @@ def test_by_cgroup_all_threads_of_the_culprits_cgroup_count(tmp_path: Path, seed
         sum(c.wait_ns for c in blame(t).cells if c.what == "others") for t in (trace, filtered)
     ]
     assert others[0] < 0.9 * others[1]
+
+
+def test_a_slice_whose_end_is_not_known_ends_with_the_next_switch(tmp_path: Path) -> None:
+    """A thread ran on another CPU, which nobody saw, before it was seen to leave one again."""
+    row = {"cpu": 0, "kind": "runq_preempt"}
+    by_group = {tid: "/h" if tid in (10, 11) else "/o" for tid in range(10, 14)}
+    # When each got the CPU, and for how long it had waited.
+    switched_in = ((10, 1000, 1), (11, 1300, 1), (12, 1500, 1), (10, 3000, 1000), (11, 3000, 1500))
+    waits = [
+        row | {"tid": tid, "pid": tid, "cgroup": by_group[tid], "end_ns": end, "wait_ns": wait}
+        for tid, end, wait in switched_in
+    ]
+    culprit = {"culprit_tid": 10, "culprit_pid": 10, "culprit_cgroup": "/h", "culprit_ns": 300}
+    victim = {"tid": 13, "pid": 13, "cgroup": "/v", "end_ns": 2000, "wait_ns": 1000}
+    waits += [row | victim | culprit | {"culprit_others": 2}]
+    cells = blame(Trace.open(make_trace(tmp_path, waits))).cells
+    ran = {(c.what, c.culprit): c.wait_ns for c in cells if c.victim == "/v"}
+    assert ran == {("task", "/h"): 500, ("others", None): 500}

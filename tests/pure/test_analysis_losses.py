@@ -168,6 +168,9 @@ def lossy(folder: Path) -> Trace:
         (Selection(end_ns=5 * SECOND), 30, 1, 10),
         (Selection(start_ns=3 * SECOND, end_ns=4 * SECOND), 0, 0, 2),
         (Selection(start_ns=3 * SECOND), 10, 1, 14),
+        # Losses are of a whole interval, of which a part is within.
+        (Selection(start_ns=3 * SECOND // 2), 40, 2, 16),
+        (Selection(end_ns=3 * SECOND // 2), 30, 0, 4),
         (Selection(values={"cpu": (1,)}), 10, 1, 10),
         (Selection(values={"node": (0,)}), 30, 1, 10),
         (Selection(values={"cpu": (0,)}, start_ns=3 * SECOND), 0, 0, 7),

@@ -217,3 +217,23 @@ def test_short_waits_beside_long_sleeps_are_missing_too(tmp_path: Path) -> None:
         assert float(limits.low) <= true <= float(limits.high), text
         assert limits.exact == (text == "max")
         assert text == "max" or "1,000 waits are missing" in limits.why
+
+
+@pytest.mark.parametrize(
+    ("which", "mean", "total"),
+    [
+        ("runq", (700, 750), (1400, 1500)),
+        # Of the policy of the one that is missing nothing is known: it may be of another.
+        ("runq where policy=OTHER", (500, 1500), (1000, 1500)),
+    ],
+)
+def test_what_may_be_of_others_raises_no_lower_limit_and_lowers_no_upper_one(
+    tmp_path: Path, which: str, mean: tuple[int, int], total: tuple[int, int]
+) -> None:
+    """A wait of 1000 ns, and one of 400 to 500 ns that was not seen whole."""
+    missed = {"tid": 1, "cause": "hole", "end_ns": SECOND, "low_ns": 400, "high_ns": 500}
+    trace = Trace.open(make_trace(tmp_path, [{}], missed=[missed]))
+    for name, (low, high) in (("mean", mean), ("total", total)):
+        limits = figure(trace, f"{name}({which})")
+        assert limits.low == low, name
+        assert limits.high == high, name

@@ -105,8 +105,10 @@ def test_notes_have_units_that_fit(tmp_path: Path) -> None:
 def test_coarser_cubes_are_smaller_and_say_so(trace: Trace) -> None:
     fine, coarse = build_cube(trace), build_cube(trace, max_rows=700)
     assert len(coarse.rows["t"]) <= 700 < len(fine.rows["t"])
-    assert OTHERS in coarse.cgroups
-    assert any("cgroups" in note for note in coarse.notes)
+    others = coarse.rows["cgroup"] == coarse.cgroups.index(OTHERS)
+    share = coarse.rows["sum_ns"][others].sum() / coarse.rows["sum_ns"].sum()
+    said = f"cgroups with little time, {share:.2%} of it all, are put together as {OTHERS}"
+    assert said in coarse.notes
     assert any("stacks" in note for note in coarse.notes)
     assert coarse.bin_ns > fine.bin_ns
 
@@ -201,3 +203,20 @@ def test_what_is_drawn_stays_fine(trace: Trace, max_rows: int) -> None:
 
 def test_a_fine_cube_needs_no_grids(trace: Trace) -> None:
     assert build_cube(trace).grids == {}
+
+
+def test_cpus_that_are_put_together_are_drawn_one_by_one(tmp_path: Path) -> None:
+    """Also where time is as fine as it can be selected."""
+    waits = [
+        {"end_ns": ns, "cpu": cpu, "wait_ns": 1000 + cpu}
+        for ns in range(SECOND // 2, 10 * SECOND, SECOND // 10)
+        for cpu in range(4)
+    ]
+    cube = build_cube(Trace.open(make_trace(tmp_path, waits)), max_rows=len(waits) // 2)
+    assert (cube.time_merged, cube.buckets_merged, cube.cpu_group) == (1, 1, 2)
+    assert set(cube.grids) == {"cpu"}
+    columns = ("t", "y", "count", "sum_ns")
+    found = zip(*(cube.grids["cpu"][name].tolist() for name in columns), strict=True)
+    assert set(found) == {
+        ((w["end_ns"] - cube.start_ns) // cube.bin_ns, w["cpu"], 1, w["wait_ns"]) for w in waits
+    }

@@ -343,3 +343,10 @@ def test_the_command_is_safe_and_has_everything(tmp_path: Path) -> None:
     document = json.loads(shown(path, "--json"))
     assert document["findings"][0]["numbers"]["waits"] == 60
     assert document["findings"][0]["values"]["cgroup"] == [hostile]
+
+
+def test_nobody_ran_for_longer_than_was_waited(tmp_path: Path) -> None:
+    """As a broken recorder could write it."""
+    (found,) = of(tmp_path, behind_hog(50, culprit_ns=15 * MS)).findings
+    assert found.numbers["culprit_ns"] == found.numbers["waited_ns"] == 500 * MS
+    assert "100% of that time `hog` of /b ran" in found.sentence

@@ -129,8 +129,15 @@ def test_what_of_a_collection_was_a_wait_of_another_kind_is_lost_once(tmp_path: 
         {"trace_id": ID, "end_ns": 700, "wait_ns": 100, "kind": "gil", "runq_ns": 20},
         {"trace_id": ID, "end_ns": 700, "wait_ns": 20, "kind": "runq_wakeup"},
     ]
-    (found,) = slowest(Trace.open(make_trace(tmp_path, rows))).traces
+    trace = Trace.open(make_trace(tmp_path, rows))
+    (found,) = slowest(trace).traces
     assert found.lost_ns == 500
+    assert in_two_kinds(trace).startswith("of waits for the GIL and of collections 220 ns are")
+    # Those of other kinds may have begun before it: no more than all of it is of theirs, too.
+    rows[0]["wait_ns"] = 150
+    trace = Trace.open(make_trace(tmp_path, rows))
+    assert slowest(trace).traces[0].lost_ns == 100 + 100 - 20 + 20
+    assert in_two_kinds(trace).startswith("of waits for the GIL and of collections 170 ns are")
 
 
 def test_a_trace_that_began_before_the_recording_is_placed_before_it(tmp_path: Path) -> None:

@@ -42,7 +42,9 @@ def test_order_totals_and_waits(tmp_path: Path) -> None:
     assert found.of == len(of)
     for number, trace in enumerate(found.traces):
         mine = of[trace.trace_id]
+        mine_lost = [r["wait_ns"] for r in mine if r["kind"] != "blocked"]
         assert trace.wait_ns == lost[trace.trace_id]
+        assert (trace.count, trace.max_ns) == (len(mine_lost), max(mine_lost))
         assert trace.blocked_ns == sum(r["wait_ns"] for r in mine if r["kind"] == "blocked")
         assert trace.lanes == len({r["tid"] for r in mine})
         assert trace.hidden == 0
