@@ -26,3 +26,16 @@ def _has_program(folder: Path) -> bool:
         return bool((folder / "exe").readlink())
     except OSError:
         return False
+
+
+def read_proc(path: Path, limit: int) -> bytes:
+    """Up to `limit` bytes of a /proc file, which come a page at a time; empty if it is gone."""
+    parts, size = [], 0
+    try:
+        with open(path, "rb", buffering=0) as file:
+            while size < limit and (part := file.read(min(1 << 16, limit - size))):
+                parts.append(part)
+                size += len(part)
+    except OSError:
+        pass
+    return b"".join(parts)

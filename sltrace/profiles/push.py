@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 
 from sltrace.profiles.pprof import column_of
 from sltrace.profiles.source import ProfileError, unpacked
-from sltrace.symbols.mappings import open_regular
+from sltrace.symbols.filebytes import open_regular
 
 MAX_PUSH = 8 << 20
 """Bytes of a push, packed or not. A client sends ten seconds at once: some hundred KB. A message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import struct
 import zlib
 from pathlib import Path
@@ -105,3 +106,21 @@ def unpack(layout: struct.Struct, data: Data, at: int) -> tuple[Any, ...]:
         struct.error: The data end before.
     """
     return layout.unpack(data[at : at + layout.size])
+
+
+def open_regular(path: Path | str, folder: int | None = None) -> IO[bytes]:
+    """Opens a regular file; never a pipe, which may block, nor a device that a target put there.
+
+    A device is not even opened: a watchdog's would begin to count, a tape's to rewind.
+
+    Args:
+        path: Of the file.
+        folder: A descriptor of the folder that a relative path is from.
+    """
+    place = os.open(path, os.O_PATH | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        if not stat.S_ISREG(os.fstat(place).st_mode):
+            raise OSError("not a regular file")
+        return open(f"/proc/self/fd/{place}", "rb", buffering=0)
+    finally:
+        os.close(place)

@@ -7,9 +7,7 @@ and files in other mount namespaces alike, and needs no path.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import stat
 import sys
 import time
 from array import array
@@ -20,11 +18,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 from operator import attrgetter
 from pathlib import Path
-from typing import IO
 
-from sltrace.procfolder import folder_of
+from sltrace.procfolder import folder_of, read_proc
 from sltrace.symbols.elf import Elf, ElfError
-from sltrace.symbols.filebytes import Data, FileBytes
+from sltrace.symbols.filebytes import Data, FileBytes, open_regular
+from sltrace.symbols.perfmapfiles import PerfMapFile, PerfMapFiles
 
 _EXECUTABLE = re.compile(
     rb"^([0-9a-f]+)-([0-9a-f]+) ..x. ([0-9a-f]+) ([0-9a-f]+:[0-9a-f]+) (\d+) *(.*)$", re.MULTILINE
@@ -34,6 +32,7 @@ _MAX_MAPPINGS = 16384
 _MAX_FILES = 1024
 _MAX_PERF_MAP = 64 << 20
 _MAX_VDSO = 1 << 20
+_OF_KERNEL = {"[vdso]", "[vsyscall]", "[uprobes]"}
 _MAX_KEPT = 128 << 20
 """Bytes of what is known of processes that are gone: 60,000 that have a few libraries."""
 _MAPPING_BYTES = 200
@@ -58,6 +57,13 @@ class Mapping:
     file: str
     """Key of the file: device and inode, or the path of a special mapping."""
 
+    @property
+    def is_made(self) -> bool:
+        """Whether the process may have made the code itself, as a JIT does."""
+        if self.path.startswith("/"):
+            return self.path.startswith("/memfd:")
+        return self.path not in _OF_KERNEL
+
 
 @dataclass(slots=True)
 class Process:
@@ -69,6 +75,7 @@ class Process:
     read_ns: int = 0
     again_ns: int = 0
     perf_map: bytes | None = None
+    perf_map_file: PerfMapFile | None = None
     exited: bool = False
 
     def find(self, address: int) -> Mapping | None:
@@ -81,6 +88,7 @@ class Process:
     def end(self) -> int:
         """Nothing more comes; the bytes that it takes from here on."""
         self.exited = True
+        self.perf_map_file = None
         self.addresses = array("Q", self.addresses)
         size = len(self.addresses) * self.addresses.itemsize + len(self.perf_map or b"")
         return size + len(self.mappings) * _MAPPING_BYTES
@@ -108,6 +116,9 @@ class MappingRecorder:
         """Processes that are gone and were too many: their addresses have no names."""
         self.overwritten = 0
         """Addresses without names, as the files that they are in were written over."""
+        self.missed_perf_maps = 0
+        """Of processes that are gone: what they made has no names."""
+        self._perf_maps = PerfMapFiles(proc)
         self._kept = 0
         self._programs: Counter[int] = Counter()
 
@@ -133,6 +144,8 @@ class MappingRecorder:
         for mapping in fresh:
             self._open(pid, mapping)
         process.mappings = sorted({*known, *fresh}, key=_start)
+        if process.perf_map_file is None and any(m.is_made for m in fresh):
+            process.perf_map_file = self._perf_maps.held_of(pid)
         return fresh
 
     def has_exited(self, pid: int) -> bool:
@@ -141,10 +154,10 @@ class MappingRecorder:
         return process is not None and process.exited
 
     def exited(self, pid: int) -> None:
-        """The process is about to be gone: keeps its perf map."""
+        """The process, or the recording, has ended: keeps its perf map."""
         process = self.processes.get(pid)
         if process and not process.exited:
-            process.perf_map = process.perf_map or self._read_perf_map(pid)
+            process.perf_map = process.perf_map or self._read_perf_map(process)
             self._ended(process)
 
     def executed(self, pid: int) -> None:
@@ -179,7 +192,7 @@ class MappingRecorder:
 
     def read_maps(self, pid: int) -> list[Mapping]:
         """Executable mappings of a process now; empty if it is gone."""
-        raw = _read(folder_of(pid, self._proc) / "maps", _MAX_MAPS)
+        raw = read_proc(folder_of(pid, self._proc) / "maps", _MAX_MAPS)
         found = []
         for match in islice(_EXECUTABLE.finditer(raw), _MAX_MAPPINGS):
             start, end, offset, device, number, name = match.groups()
@@ -233,41 +246,17 @@ class MappingRecorder:
         except (OSError, ElfError, OverflowError, ValueError):
             return None
 
-    def _read_perf_map(self, pid: int) -> bytes | None:
-        """/tmp/perf-PID.map as JITs write it, in the process's own mount and pid namespaces."""
-        status = _read(self._proc / str(pid) / "status", 4096)
-        inner = re.search(rb"^NSpid:.*\b(\d+)$", status, re.MULTILINE)
-        number = int(inner[1]) if inner else pid
-        path = folder_of(pid, self._proc) / "root/tmp" / f"perf-{number}.map"
+    def _read_perf_map(self, process: Process) -> bytes | None:
+        place = process.perf_map_file or self._perf_maps.of(process.pid)
+        process.perf_map_file = None
         try:
-            with open_regular(path) as file:
-                return file.read(_MAX_PERF_MAP)
-        except OSError:
+            if place:
+                with place.open() as file:
+                    return file.read(_MAX_PERF_MAP)
+        except FileNotFoundError:
             return None
-
-
-def open_regular(path: Path) -> IO[bytes]:
-    """Opens a regular file; never a pipe, which may block, nor a device that a target put there.
-
-    A device is not even opened: a watchdog's would begin to count, a tape's to rewind.
-    """
-    place = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISREG(os.fstat(place).st_mode):
-            raise OSError("not a regular file")
-        return open(f"/proc/self/fd/{place}", "rb", buffering=0)
-    finally:
-        os.close(place)
-
-
-def _read(path: Path, limit: int) -> bytes:
-    """Up to `limit` bytes of a /proc file, which come a page at a time; empty if it is gone."""
-    parts, size = [], 0
-    try:
-        with open(path, "rb", buffering=0) as file:
-            while size < limit and (part := file.read(min(1 << 16, limit - size))):
-                parts.append(part)
-                size += len(part)
-    except OSError:
-        pass
-    return b"".join(parts)
+        except OSError:
+            pass
+        if any(m.is_made for m in process.mappings):
+            self.missed_perf_maps += 1
+        return None

@@ -43,6 +43,7 @@ class SymbolRecorder:
             "mapped_files_refused": self._recorder.refused_files,
             "ended_processes_refused": self._recorder.refused_processes,
             "addresses_overwritten": self._recorder.overwritten,
+            "perf_maps_missed": self._recorder.missed_perf_maps,
         }
 
     def observe(self, stacks: NDArray[Any]) -> pa.Table:
@@ -88,7 +89,7 @@ class SymbolRecorder:
                 self._recorder.executed(pid)
 
     def exited(self, events: NDArray[Any]) -> None:
-        """Takes task events: processes that end take their perf maps with them."""
+        """Takes task events: what was made in processes that end is as it will stay."""
         ended = events[events["kind"] == _EXIT_LAST]
         execs = events[np.isin(events["kind"], _EXECS)]
         lasts = dict(zip(execs["pid"].tolist(), execs["ns"].tolist(), strict=True))

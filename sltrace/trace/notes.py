@@ -23,6 +23,8 @@ LEFT_OUT = {
     "mapped_files_refused": "mapped files were not looked into: addresses in them have no names",
     "ended_processes_refused": "ended processes were too many: addresses in them have no names",
     "addresses_overwritten": "addresses have no names: their files were written over meanwhile",
+    "perf_maps_missed": "ended processes' perf maps could not be read: what their JITs made has no "
+    "names",
     "ended_targets_refused": "ended processes have no row in targets: there were too many",
     "cpus_not_sampled": "CPUs came online, or came back, meanwhile: no CPU samples of them since",
     "skipped_probe_runs": "runs of a probe were skipped by the kernel, as it was running already",

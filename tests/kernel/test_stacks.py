@@ -20,7 +20,7 @@ from sltrace.trace.reader import Trace
 from tests.support.cgroups import cgroup
 from tests.support.loads import allowed_cpus, in_pid_namespace, load, run, until_switched
 from tests.support.processes import endless
-from tests.support.programs import FLAGS, ROOT, SHARED, SOURCES, build
+from tests.support.programs import FLAGS, ROOT, SHARED, SOURCES, build, program
 from tests.support.recorder import Record
 
 pytestmark = pytest.mark.bpf
@@ -176,6 +176,22 @@ def test_a_process_whose_first_thread_has_ended_has_names(record: Record) -> Non
     assert {names[-1] for names in stacks_of(recording.trace, "firstends")} >= {"late_nap"}
     commands = recording.trace.sql("SELECT cmdline FROM tasks WHERE pid = ?", (running.pid,))
     assert "--late-ms 5000" in commands["cmdline"][0].as_py()
+
+
+def test_what_a_process_made_has_names_after_it_has_ended(record: Record) -> None:
+    """Its perf map is in a /tmp of its own, which is gone with it."""
+    script = (
+        # This checkout may be in /tmp.
+        'mount -t tmpfs none /mnt && cp "$0" /mnt/jitted && mount -t tmpfs none /tmp && '
+        "exec /mnt/jitted --duration 3"
+    )
+    private = ("unshare", "--mount", *in_pid_namespace())
+    command = (*private, "sh", "-c", script, program("jitted"))
+    with record("--stacks", "user", "--", *command) as recording:
+        assert recording.wait().code == 0
+    slept = stacks_of(recording.trace, "jitted")
+    named = sum(ns for names, ns in slept.items() if names[-1] == "jitted_nap")
+    assert named > 0.9 * sum(slept.values())
 
 
 def test_bursts_below_the_cap_have_their_stacks(record: Record) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from sltrace.names.processes import EXEC, EXIT, EXIT_LAST
-from sltrace.symbols.mappings import Mapping, MappingRecorder, open_regular
+from sltrace.symbols.filebytes import open_regular
+from sltrace.symbols.mappings import Mapping, MappingRecorder
 from sltrace.symbols.recorder import SymbolRecorder
 from sltrace.symbols.resolve import user_frames
 
@@ -104,9 +105,9 @@ def test_a_device_in_the_place_of_a_file_is_not_opened(tmp_path: Path) -> None:
     opened: list[tuple[object, int]] = []
     original = os.open
 
-    def watched(path: object, flags: int, *others: int) -> int:
+    def watched(path: Path, flags: int, *, dir_fd: int | None = None) -> int:
         opened.append((path, flags))
-        return original(path, flags, *others)  # type: ignore[arg-type]
+        return original(path, flags, dir_fd=dir_fd)
 
     with mock.patch("os.open", watched):
         for path in (link, pipe, tmp_path):

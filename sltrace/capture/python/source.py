@@ -21,8 +21,7 @@ from sltrace.capture.tallies import CounterIntervals
 from sltrace.errors import CannotRecord
 from sltrace.procfolder import folder_of
 from sltrace.symbols.elf import Elf, ElfError
-from sltrace.symbols.filebytes import FileBytes
-from sltrace.symbols.mappings import open_regular
+from sltrace.symbols.filebytes import FileBytes, open_regular
 from sltrace.symbols.usdt import markers
 from sltrace.target.python.interpreter import Interpreter
 

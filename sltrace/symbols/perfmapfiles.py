@@ -1,0 +1,83 @@
+"""Where the perf maps of processes are, which JITs write for whoever profiles them."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+from weakref import WeakValueDictionary
+
+from sltrace.procfolder import folder_of, read_proc
+from sltrace.symbols.filebytes import open_regular
+
+_MAX_FOLDERS = 512
+"""Of processes that are there: each is an open file, and the same for all of one container."""
+
+
+class _Folder:
+    """An open folder, whatever becomes of the mount that it is in."""
+
+    _fd = -1
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Device and inode."""
+        status = os.fstat(self._fd)
+        return status.st_dev, status.st_ino
+
+    def open(self, name: str) -> IO[bytes]:
+        """Opens a regular file in it.
+
+        Raises:
+            OSError: There is none, or it cannot be read.
+        """
+        return open_regular(name, folder=self._fd)
+
+
+@dataclass(frozen=True)
+class PerfMapFile:
+    """Where a process's perf map is, or would be; for as long as this is kept."""
+
+    folder: _Folder
+    name: str
+
+    def open(self) -> IO[bytes]:
+        """As `_Folder.open`."""
+        return self.folder.open(self.name)
+
+
+class PerfMapFiles:
+    """Finds them while the processes are there, which is too late when they are told to have ended.
+
+    Args:
+        proc: Where /proc is.
+    """
+
+    def __init__(self, proc: Path) -> None:
+        self._proc = proc
+        self._folders: WeakValueDictionary[tuple[int, int], _Folder] = WeakValueDictionary()
+
+    def of(self, pid: int) -> PerfMapFile | None:
+        """/tmp/perf-PID.map in the process's own mount and pid namespaces; None if it is gone."""
+        try:
+            folder = _Folder(folder_of(pid, self._proc) / "root" / "tmp")
+            folder = self._folders.setdefault(folder.identity, folder)
+        except OSError:
+            return None
+        status = read_proc(self._proc / str(pid) / "status", 4096)
+        inner = re.search(rb"^NSpid:.*\b(\d+)$", status, re.MULTILINE)
+        return PerfMapFile(folder, f"perf-{int(inner[1]) if inner else pid}.map")
+
+    def held_of(self, pid: int) -> PerfMapFile | None:
+        """The same, to be kept until it ends; None also where there are too many folders."""
+        file = self.of(pid)
+        return file if len(self._folders) <= _MAX_FOLDERS else None

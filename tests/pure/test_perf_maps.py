@@ -1,0 +1,70 @@
+"""Names of what JITs made: from perf maps, which are gone when their processes are."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sltrace.symbols.mappings import MappingRecorder
+from sltrace.symbols.resolve import user_frames
+
+MADE = 0x10000
+"""Where each of these processes has made code."""
+
+
+def begin(proc: Path, pid: int, perf_map: bytes | None, inner: int | None = None) -> None:
+    """Lets a process begin that writes a perf map, in a /tmp of its own."""
+    tmp = proc / f"tmp{pid}"
+    tmp.mkdir()
+    if perf_map is not None:
+        (tmp / f"perf-{inner or pid}.map").write_bytes(perf_map)
+    (proc / f"{pid}" / "root").mkdir(parents=True)
+    (proc / f"{pid}" / "root" / "tmp").symlink_to(tmp)
+    (proc / f"{pid}" / "status").write_text(f"Name:\tx\nNSpid:\t{pid}\t{inner or pid}\n")
+    (proc / f"{pid}" / "maps").write_text(f"{MADE:x}-{2 * MADE:x} rwxp 00000000 00:00 0 \n")
+
+
+def names(recorder: MappingRecorder) -> dict[int, str]:
+    """Of the one address that each process has."""
+    recorder.finish()
+    return {frame["pid"]: frame["name"] for frame in user_frames(recorder)}
+
+
+def test_what_a_process_made_has_names_after_it_has_ended(tmp_path: Path) -> None:
+    """When its end is told of, its own folder in /proc leads nowhere."""
+    begin(tmp_path, 7, b"10010 20 py::f:/a.py\n", inner=1)
+    begin(tmp_path, 8, None)
+    recorder = MappingRecorder(tmp_path)
+    for pid in (7, 8):
+        recorder.observe(pid, [MADE + 0x11])
+        shutil.rmtree(tmp_path / f"{pid}")
+        recorder.exited(pid)
+    assert names(recorder) == {7: "py::f:/a.py", 8: "[unknown]"}
+    assert recorder.missed_perf_maps == 0
+
+
+def test_folders_that_are_too_many_to_be_held_are_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sltrace.symbols.perfmapfiles._MAX_FOLDERS", 3)
+    recorder = MappingRecorder(tmp_path)
+    for pid in range(10, 15):
+        begin(tmp_path, pid, b"10010 20 made\n")
+        recorder.observe(pid, [MADE + 0x11])
+    # Those that have the same are not more.
+    begin(tmp_path, 16, None)
+    (tmp_path / "16" / "root" / "tmp").unlink()
+    (tmp_path / "16" / "root" / "tmp").symlink_to(tmp_path / "tmp10")
+    (tmp_path / "tmp10" / "perf-16.map").write_bytes(b"10010 20 also\n")
+    recorder.observe(16, [MADE + 0x11])
+    for pid in (12, 13, 16):
+        shutil.rmtree(tmp_path / f"{pid}")
+        recorder.exited(pid)
+    begin(tmp_path, 17, b"10010 20 later\n")
+    recorder.observe(17, [MADE + 0x11])
+    shutil.rmtree(tmp_path / "17")
+    expected = {10: "made", 11: "made", 12: "made", 13: "[unknown]", 14: "made"}
+    assert names(recorder) == expected | {16: "also", 17: "later"}
+    assert recorder.missed_perf_maps == 1
