@@ -228,6 +228,7 @@ class Feed:
         records = self._probes.stack_ring.drain()
         if records is not None:
             self._write(self._native.add(records))
+        self._keep("mappings", self._symbols.look_again())
 
 
 def _lot(drained: list[NDArray[Any]]) -> list[NDArray[Any]]:

@@ -14,8 +14,8 @@ from array import array
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass, field, replace
+from itertools import islice, pairwise
 from operator import attrgetter
 from pathlib import Path
 
@@ -33,6 +33,7 @@ _MAX_FILES = 1024
 _MAX_PERF_MAP = 64 << 20
 _MAX_VDSO = 1 << 20
 _OF_KERNEL = {"[vdso]", "[vsyscall]", "[uprobes]"}
+_SEVERAL = "[several]"
 _MAX_KEPT = 128 << 20
 """Bytes of what is known of processes that are gone: 60,000 that have a few libraries."""
 _MAPPING_BYTES = 200
@@ -41,6 +42,12 @@ _MAX_PROGRAMS = 64
 _AGAIN_NS, _MAX_AGAIN_NS = 1_000_000_000, 8_000_000_000
 """How soon mappings are read again, which takes 3 ms of a Python process: twice as late each time
 that nothing was new. Without frame pointers stacks end in addresses that are nowhere."""
+_LOOK_AGAIN_NS = 2_000_000_000
+"""After a reading, whether what is mapped at known addresses is still the same."""
+_REST = 100
+"""Times as long as that took it is not done again, of whatever process."""
+_LAST_LOOK_NS = 1_000_000_000
+"""How long that may take, of all processes, when the recording has ended."""
 
 
 _start = attrgetter("start")
@@ -62,7 +69,17 @@ class Mapping:
         """Whether the process may have made the code itself, as a JIT does."""
         if self.path.startswith("/"):
             return self.path.startswith("/memfd:")
-        return self.path not in _OF_KERNEL
+        return self.path not in _OF_KERNEL and not self.is_several
+
+    @property
+    def is_several(self) -> bool:
+        """Whether the addresses were of one file, and later of another."""
+        return self.file == _SEVERAL
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """What it is of: mappings that agree in this have the same at an address."""
+        return ("", 0) if self.is_made else (self.file, self.start - self.offset)
 
 
 @dataclass(slots=True)
@@ -71,7 +88,10 @@ class Process:
 
     pid: int
     addresses: set[int] | array[int] = field(default_factory=set)
+    mapped: list[Mapping] = field(default_factory=list)
+    """As of the last reading."""
     mappings: list[Mapping] = field(default_factory=list)
+    """As of all; in order, and none of them overlap."""
     read_ns: int = 0
     again_ns: int = 0
     perf_map: bytes | None = None
@@ -79,16 +99,22 @@ class Process:
     exited: bool = False
 
     def find(self, address: int) -> Mapping | None:
-        """The mapping that holds an address."""
-        at = bisect_right(self.mappings, address, key=_start) - 1
-        if at >= 0 and address < self.mappings[at].end:
-            return self.mappings[at]
-        return None
+        """The mapping that holds an address, or held it: one that is several if several did."""
+        return _at(self.mappings, address)
+
+    def remap(self, mapped: list[Mapping]) -> list[Mapping]:
+        """Takes what is mapped now; of that, what was not when it was read before."""
+        known = set(self.mapped)
+        fresh = [m for m in mapped if m not in known]
+        self.mapped = sorted(mapped, key=_start)
+        if fresh:
+            self.mappings = _combined(self.mappings, sorted(fresh, key=_start))
+        return fresh
 
     def end(self) -> int:
         """Nothing more comes; the bytes that it takes from here on."""
         self.exited = True
-        self.perf_map_file = None
+        self.mapped, self.perf_map_file = [], None
         self.addresses = array("Q", self.addresses)
         size = len(self.addresses) * self.addresses.itemsize + len(self.perf_map or b"")
         return size + len(self.mappings) * _MAPPING_BYTES
@@ -119,6 +145,9 @@ class MappingRecorder:
         self.missed_perf_maps = 0
         """Of processes that are gone: what they made has no names."""
         self._perf_maps = PerfMapFiles(proc)
+        self._doubted: dict[int, None] = {}
+        """Processes with stacks since their mappings were read."""
+        self._look_ns = 0
         self._kept = 0
         self._programs: Counter[int] = Counter()
 
@@ -131,21 +160,60 @@ class MappingRecorder:
         process = self.processes.setdefault(pid, Process(pid))
         if isinstance(process.addresses, set):
             process.addresses.update(addresses)
-        if process.exited or all(process.find(a) for a in addresses):
+        if process.exited:
             return []
         now = time.monotonic_ns()
-        if now - process.read_ns < process.again_ns:
+        known = all(_at(process.mapped, a) for a in addresses)
+        if known or now - process.read_ns < process.again_ns:
+            self._doubted[pid] = None
             return []
-        process.read_ns = now
-        known = set(process.mappings)
-        fresh = [m for m in self.read_maps(pid) if m not in known]
+        fresh = self._read(process, now)
         again_ns = 0 if fresh else 2 * process.again_ns
         process.again_ns = min(max(again_ns, _AGAIN_NS), _MAX_AGAIN_NS)
+        return fresh
+
+    def look_again(self) -> Iterator[tuple[int, list[Mapping]]]:
+        """Reads mappings of processes where others may be by now; to be called now and then.
+
+        Nothing tells that a library was unloaded, and another loaded in its place.
+
+        Returns:
+            Of each process what is new.
+        """
+        for pid in list(self._doubted):
+            now = time.monotonic_ns()
+            if now < self._look_ns:
+                return
+            process = self.processes.get(pid)
+            if process and now - process.read_ns < max(_LOOK_AGAIN_NS, process.again_ns):
+                continue
+            yield from self._look_at(pid)
+            after = time.monotonic_ns()
+            self._look_ns = after + _REST * (after - now)
+
+    def last_look(self) -> Iterator[tuple[int, list[Mapping]]]:
+        """The same when no more stacks come."""
+        until = time.monotonic_ns() + _LAST_LOOK_NS
+        for pid in list(self._doubted):
+            if time.monotonic_ns() < until:
+                yield from self._look_at(pid)
+
+    def _look_at(self, pid: int) -> Iterator[tuple[int, list[Mapping]]]:
+        del self._doubted[pid]
+        process = self.processes.get(pid)
+        if process and not process.exited:
+            yield pid, self._read(process, time.monotonic_ns())
+
+    def _read(self, process: Process, now: int) -> list[Mapping]:
+        process.read_ns = now
+        self._doubted.pop(process.pid, None)
+        mapped = self.read_maps(process.pid)
+        # Of one that has just ended nothing is mapped, and it had what it had.
+        fresh = process.remap(mapped) if mapped else []
         for mapping in fresh:
-            self._open(pid, mapping)
-        process.mappings = sorted({*known, *fresh}, key=_start)
+            self._open(process.pid, mapping)
         if process.perf_map_file is None and any(m.is_made for m in fresh):
-            process.perf_map_file = self._perf_maps.held_of(pid)
+            process.perf_map_file = self._perf_maps.held_of(process.pid)
         return fresh
 
     def has_exited(self, pid: int) -> bool:
@@ -260,3 +328,31 @@ class MappingRecorder:
         if any(m.is_made for m in process.mappings):
             self.missed_perf_maps += 1
         return None
+
+
+def _at(mappings: list[Mapping], address: int) -> Mapping | None:
+    """That of an address; they are in order."""
+    at = bisect_right(mappings, address, key=_start) - 1
+    return mappings[at] if at >= 0 and address < mappings[at].end else None
+
+
+def _combined(known: list[Mapping], fresh: list[Mapping]) -> list[Mapping]:
+    """What was mapped and what is, without overlaps; both are in order, and so is this."""
+    pieces: list[Mapping] = []
+    edges = sorted({edge for m in (*known, *fresh) for edge in (m.start, m.end)})
+    for start, end in pairwise(edges):
+        before, now = _at(known, start), _at(fresh, start)
+        held = now or before
+        if not held:
+            continue
+        if before and now and before.place != now.place:
+            held = Mapping(0, 1 << 64, 0, "", _SEVERAL)
+        last = pieces[-1] if pieces else None
+        if last and last.end == start and (last.file, last.place) == (held.file, held.place):
+            pieces[-1] = replace(last, end=end)
+        else:
+            offset = held.offset + start - held.start
+            pieces.append(replace(held, start=start, end=end, offset=offset))
+    if len(pieces) > 2 * _MAX_MAPPINGS:
+        return [Mapping(0, 1 << 64, 0, "", _SEVERAL)]
+    return pieces

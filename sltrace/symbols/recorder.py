@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sltrace.symbols.kernel import KernelSymbols
-from sltrace.symbols.mappings import MappingRecorder
+from sltrace.symbols.mappings import Mapping, MappingRecorder
 from sltrace.symbols.resolve import kernel_frames, user_frames
 from sltrace.trace.schema import arrow_schema
 
@@ -48,10 +48,7 @@ class SymbolRecorder:
 
     def observe(self, stacks: NDArray[Any]) -> pa.Table:
         """Takes new stacks (`struct stack_record`); rows of the mappings table."""
-        import pyarrow as pa
-
-        rows = []
-        now = time.monotonic_ns()
+        seen = []
         for pid in np.unique(stacks["pid"]).tolist():
             mine = stacks[stacks["pid"] == pid]
             inside = np.arange(mine["addresses"].shape[1]) < mine["depth"][:, None]
@@ -62,18 +59,29 @@ class SymbolRecorder:
             if self._recorder.has_exited(pid):
                 # The number is another process's now, and what is mapped where is not known.
                 continue
-            rows += [
-                {
-                    "pid": pid,
-                    "start": m.start,
-                    "end": m.end,
-                    "offset": m.offset,
-                    "path": m.path,
-                    "build_id": self._recorder.build_id(m),
-                    "seen_ns": now,
-                }
-                for m in self._recorder.observe(pid, addresses)
-            ]
+            seen.append((pid, self._recorder.observe(pid, addresses)))
+        return self._rows(seen)
+
+    def look_again(self) -> pa.Table:
+        """Looks whether other files are mapped by now; rows of the mappings table."""
+        return self._rows(self._recorder.look_again())
+
+    def _rows(self, seen: Iterable[tuple[int, list[Mapping]]]) -> pa.Table:
+        import pyarrow as pa
+
+        rows = [
+            {
+                "pid": pid,
+                "start": m.start,
+                "end": m.end,
+                "offset": m.offset,
+                "path": m.path,
+                "build_id": self._recorder.build_id(m),
+                "seen_ns": time.monotonic_ns(),
+            }
+            for pid, mappings in seen
+            for m in mappings
+        ]
         return pa.Table.from_pylist(rows, schema=arrow_schema("mappings"))
 
     def executed(self, events: NDArray[Any]) -> None:
@@ -99,9 +107,11 @@ class SymbolRecorder:
                 self._recorder.exited(pid)
 
     def finish(self) -> Iterator[tuple[str, pa.Table]]:
-        """Names every address seen; rows of the frames table, piece by piece."""
+        """Names every address seen; rows of the frames table, piece by piece, and of mappings."""
         import pyarrow as pa
 
+        if (rows := self._rows(self._recorder.last_look())).num_rows:
+            yield "mappings", rows
         self._recorder.finish()
         frames = user_frames(self._recorder)
         if self._kernel is not None:

@@ -37,8 +37,8 @@ def user_frames(recorder: MappingRecorder) -> Iterator[Frame]:
     A return address is that of the instruction after the call, so the byte before it is looked
     up: a call at the very end of a function returns into the next one. For the innermost frame
     that is one byte too low, which only matters at a function's first instruction, where no
-    task waits. What two programs of one process have at the same address has no name: a stack
-    does not tell which of them it is of.
+    task waits. What two programs of one process have at the same address has no name, nor what one
+    had there after another: a stack does not tell which of them it is of.
     """
     of_pid: dict[int, list[Process]] = defaultdict(list)
     for process in (*recorder.replaced, *recorder.processes.values()):
@@ -54,11 +54,11 @@ def _frames_of(of_pid: list[tuple[int, list[Process]]], recorder: MappingRecorde
     perf_maps: dict[int, PerfMap | None] = {}
     for pid, programs in of_pid:
         for address, processes in sorted(_programs(programs).items()):
-            found = {process.find(address - 1) for process in processes}
-            if len({(m.file, m.start, m.offset) if m else None for m in found}) > 1:
+            found = [process.find(address - 1) for process in processes]
+            if _is_doubtful(found):
                 frames.append(_frame("user", pid, address, UNKNOWN_NAME, language="native"))
                 continue
-            mapping = found.pop()
+            mapping = found[-1]
             if mapping and recorder.files.get(mapping.file):
                 by_file[mapping.file].append((pid, address, mapping))
             else:
@@ -66,6 +66,15 @@ def _frames_of(of_pid: list[tuple[int, list[Process]]], recorder: MappingRecorde
     for key, wanted in by_file.items():
         frames.extend(_file_frames(key, wanted, recorder))
     return frames
+
+
+def _is_doubtful(found: list[Mapping | None]) -> bool:
+    """Whether what programs, or one of them in its time, had at an address was not all the same."""
+    if any(m.is_several for m in found if m):
+        return True
+    if len(found) > 1 and any(m.is_made for m in found if m):
+        return True
+    return len({m.place if m else None for m in found}) > 1
 
 
 def _programs(of_one: list[Process]) -> dict[int, list[Process]]:

@@ -190,7 +190,7 @@ MAPPINGS = (
     Column("offset", "uint64", "offset of start in the file"),
     Column("path", "string", "file, or [vdso] and the like"),
     Column("build_id", "string", "GNU build id, hex; empty where there is none"),
-    Column("seen_ns", "int64", "when the mapping was read"),
+    Column("seen_ns", "int64", "when it was seen; each time that it was new"),
 )
 
 FRAMES = (
