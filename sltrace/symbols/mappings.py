@@ -7,6 +7,7 @@ and files in other mount namespaces alike, and needs no path.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import sys
 import time
@@ -62,7 +63,7 @@ class Mapping:
     offset: int
     path: str
     file: str
-    """Key of the file: device and inode, or the path of a special mapping."""
+    """Key of the file: device and inode, as it itself says; or the path of a special mapping."""
 
     @property
     def is_made(self) -> bool:
@@ -260,14 +261,24 @@ class MappingRecorder:
 
     def read_maps(self, pid: int) -> list[Mapping]:
         """Executable mappings of a process now; empty if it is gone."""
-        raw = read_proc(folder_of(pid, self._proc) / "maps", _MAX_MAPS)
+        folder = folder_of(pid, self._proc)
+        raw = read_proc(folder / "maps", _MAX_MAPS)
         found = []
+        keys: dict[tuple[bytes, bytes, str], str] = {}
         for match in islice(_EXECUTABLE.finditer(raw), _MAX_MAPPINGS):
-            start, end, offset, device, number, name = match.groups()
+            first, after, offset, device, inode, name = match.groups()
+            start, end = int(first, 16), int(after, 16)
             # The same in many processes.
-            path, inode = sys.intern(name.decode(errors="replace")), int(number)
-            key = sys.intern(f"{device.decode()}/{inode}") if inode else path
-            found.append(Mapping(int(start, 16), int(end, 16), int(offset, 16), path, key))
+            path = sys.intern(name.decode(errors="replace"))
+            if int(inode):
+                told = (device, inode, path)
+                if told not in keys:
+                    own = _identity(_ways(folder, start, end, path))
+                    keys[told] = sys.intern(own or f"{device.decode()}/{inode.decode()}")
+                key = keys[told]
+            else:
+                key = path
+            found.append(Mapping(start, end, int(offset, 16), path, key))
         return found
 
     def _open(self, pid: int, mapping: Mapping) -> None:
@@ -298,10 +309,7 @@ class MappingRecorder:
 
     def _opened(self, pid: int, mapping: Mapping) -> Iterator[Data]:
         folder = folder_of(pid, self._proc)
-        for path in (
-            folder / "map_files" / f"{mapping.start:x}-{mapping.end:x}",
-            folder / "root" / mapping.path.lstrip("/"),
-        ):
+        for path in _ways(folder, mapping.start, mapping.end, mapping.path):
             with contextlib.suppress(OSError), open_regular(path) as file:
                 yield FileBytes(file)
 
@@ -328,6 +336,25 @@ class MappingRecorder:
         if any(m.is_made for m in process.mappings):
             self.missed_perf_maps += 1
         return None
+
+
+def _ways(folder: Path, start: int, end: int, path: str) -> tuple[Path, Path]:
+    """Where a file may be opened that a process has mapped; the first is surely it."""
+    return folder / "map_files" / f"{start:x}-{end:x}", folder / "root" / path.lstrip("/")
+
+
+def _identity(ways: tuple[Path, ...]) -> str:
+    """Device and inode of what is opened; empty if nothing is.
+
+    Not as /proc/PID/maps has them: the device there is the file system's, and in each subvolume of
+    a btrfs, so in each container, inodes are numbered anew.
+    """
+    for way in ways:
+        with contextlib.suppress(OSError):
+            status = way.stat()
+            device = status.st_dev
+            return f"{os.major(device):02x}:{os.minor(device):02x}/{status.st_ino}"
+    return ""
 
 
 def _at(mappings: list[Mapping], address: int) -> Mapping | None:

@@ -86,6 +86,21 @@ def test_a_file_is_opened_in_the_next_process_where_the_first_has_just_ended() -
     assert None not in recorder.files.values()
 
 
+def test_files_are_told_apart_where_maps_do_not(tmp_path: Path) -> None:
+    """Of two snapshots of a btrfs, say: device and inode are alike there, and the path is."""
+    line = "400000-401000 r-xp 00000000 00:2a 257 /usr/bin/web\n"
+    recorder = MappingRecorder(tmp_path)
+    for pid in (7, 8, 9):
+        (tmp_path / f"{pid}" / "map_files").mkdir(parents=True)
+        (tmp_path / f"{pid}" / "maps").write_text(line)
+        (tmp_path / f"web{min(pid, 8)}").write_text("not the same")
+        (tmp_path / f"{pid}/map_files/400000-401000").symlink_to(tmp_path / f"web{min(pid, 8)}")
+        recorder.observe(pid, [0x400500])
+    first, second, again = (recorder.processes[pid].mappings[0].file for pid in (7, 8, 9))
+    assert first != second == again
+    assert recorder.files == {first: None, second: None}
+
+
 def test_a_file_that_is_no_program_is_opened_once(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "root/code").write_text("made by a JIT")
