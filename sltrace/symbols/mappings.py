@@ -31,7 +31,6 @@ _EXECUTABLE = re.compile(
 _MAX_MAPS = 4 << 20
 _MAX_MAPPINGS = 16384
 _MAX_FILES = 1024
-_MAX_PERF_MAP = 64 << 20
 _MAX_VDSO = 1 << 20
 _OF_KERNEL = {"[vdso]", "[vsyscall]", "[uprobes]"}
 _SEVERAL = "[several]"
@@ -95,7 +94,8 @@ class Process:
     """As of all; in order, and none of them overlap."""
     read_ns: int = 0
     again_ns: int = 0
-    perf_map: bytes | None = None
+    made: dict[int, str] = field(default_factory=dict)
+    """Names of addresses of which a JIT made the code."""
     perf_map_file: PerfMapFile | None = None
     exited: bool = False
 
@@ -117,12 +117,12 @@ class Process:
         self.exited = True
         self.mapped, self.perf_map_file = [], None
         self.addresses = array("Q", self.addresses)
-        size = len(self.addresses) * self.addresses.itemsize + len(self.perf_map or b"")
+        size = len(self.addresses) * self.addresses.itemsize + sum(map(len, self.made.values()))
         return size + len(self.mappings) * _MAPPING_BYTES
 
     def forget(self) -> None:
         """Leaves only that it was there."""
-        self.addresses, self.mappings, self.perf_map = array("Q"), [], None
+        self.addresses, self.mappings, self.made = array("Q"), [], {}
 
 
 class MappingRecorder:
@@ -143,9 +143,7 @@ class MappingRecorder:
         """Processes that are gone and were too many: their addresses have no names."""
         self.overwritten = 0
         """Addresses without names, as the files that they are in were written over."""
-        self.missed_perf_maps = 0
-        """Of processes that are gone: what they made has no names."""
-        self._perf_maps = PerfMapFiles(proc)
+        self.perf_maps = PerfMapFiles(proc)
         self._doubted: dict[int, None] = {}
         """Processes with stacks since their mappings were read."""
         self._look_ns = 0
@@ -214,7 +212,7 @@ class MappingRecorder:
         for mapping in fresh:
             self._open(process.pid, mapping)
         if process.perf_map_file is None and any(m.is_made for m in fresh):
-            process.perf_map_file = self._perf_maps.held_of(process.pid)
+            process.perf_map_file = self.perf_maps.held_of(process.pid)
         return fresh
 
     def has_exited(self, pid: int) -> bool:
@@ -223,10 +221,10 @@ class MappingRecorder:
         return process is not None and process.exited
 
     def exited(self, pid: int) -> None:
-        """The process, or the recording, has ended: keeps its perf map."""
+        """The process, or the recording, has ended: keeps what its perf map tells."""
         process = self.processes.get(pid)
         if process and not process.exited:
-            process.perf_map = process.perf_map or self._read_perf_map(process)
+            process.made = self._names_made(process)
             self._ended(process)
 
     def executed(self, pid: int) -> None:
@@ -322,20 +320,18 @@ class MappingRecorder:
         except (OSError, ElfError, OverflowError, ValueError):
             return None
 
-    def _read_perf_map(self, process: Process) -> bytes | None:
-        place = process.perf_map_file or self._perf_maps.of(process.pid)
-        process.perf_map_file = None
-        try:
-            if place:
-                with place.open() as file:
-                    return file.read(_MAX_PERF_MAP)
-        except FileNotFoundError:
-            return None
-        except OSError:
-            pass
-        if any(m.is_made for m in process.mappings):
-            self.missed_perf_maps += 1
-        return None
+    def _names_made(self, process: Process) -> dict[int, str]:
+        file = process.perf_map_file or self.perf_maps.of(process.pid)
+        if not file and not any(m.is_made for m in process.mappings):
+            return {}
+        asked = []
+        for address in process.addresses:
+            mapping = process.find(address - 1)
+            if not mapping or not self.files.get(mapping.file):
+                asked.append(address)
+        # As `user_frames` looks them up.
+        found = self.perf_maps.names(file, [address - 1 for address in asked])
+        return {a: found[a - 1] for a in asked if a - 1 in found}
 
 
 def _ways(folder: Path, start: int, end: int, path: str) -> tuple[Path, Path]:

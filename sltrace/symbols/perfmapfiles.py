@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 from weakref import WeakValueDictionary
 
 from sltrace.procfolder import folder_of, read_proc
-from sltrace.symbols.filebytes import open_regular
+from sltrace.symbols.filebytes import FileBytes, open_regular
+from sltrace.symbols.perfmap import names_in
 
 _MAX_FOLDERS = 512
 """Of processes that are there: each is an open file, and the same for all of one container."""
@@ -63,6 +65,8 @@ class PerfMapFiles:
     """
 
     def __init__(self, proc: Path) -> None:
+        self.missed = 0
+        """Of processes that are gone: what they made has no names."""
         self._proc = proc
         self._folders: WeakValueDictionary[tuple[int, int], _Folder] = WeakValueDictionary()
 
@@ -81,3 +85,16 @@ class PerfMapFiles:
         """The same, to be kept until it ends; None also where there are too many folders."""
         file = self.of(pid)
         return file if len(self._folders) <= _MAX_FOLDERS else None
+
+    def names(self, file: PerfMapFile | None, addresses: Iterable[int]) -> dict[int, str]:
+        """What it tells of addresses; counted if it cannot be known, as with None."""
+        try:
+            if file:
+                with file.open() as opened:
+                    return names_in(FileBytes(opened), addresses)
+        except FileNotFoundError:
+            return {}
+        except OSError:
+            pass
+        self.missed += 1
+        return {}

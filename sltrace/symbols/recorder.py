@@ -43,7 +43,7 @@ class SymbolRecorder:
             "mapped_files_refused": self._recorder.refused_files,
             "ended_processes_refused": self._recorder.refused_processes,
             "addresses_overwritten": self._recorder.overwritten,
-            "perf_maps_missed": self._recorder.missed_perf_maps,
+            "perf_maps_missed": self._recorder.perf_maps.missed,
         }
 
     def observe(self, stacks: NDArray[Any]) -> pa.Table:

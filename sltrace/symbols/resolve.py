@@ -14,7 +14,6 @@ from sltrace.model import UNKNOWN_NAME
 from sltrace.symbols.demangle import readable
 from sltrace.symbols.kernel import KernelSymbols
 from sltrace.symbols.mappings import Mapping, MappingRecorder, Process
-from sltrace.symbols.perfmap import PerfMap
 
 Frame = dict[str, Any]
 _AT_ONCE = 1 << 10
@@ -51,7 +50,6 @@ def user_frames(recorder: MappingRecorder) -> Iterator[Frame]:
 def _frames_of(of_pid: list[tuple[int, list[Process]]], recorder: MappingRecorder) -> list[Frame]:
     frames: list[Frame] = []
     by_file: dict[str, list[tuple[int, int, Mapping]]] = defaultdict(list)
-    perf_maps: dict[int, PerfMap | None] = {}
     for pid, programs in of_pid:
         for address, processes in sorted(_programs(programs).items()):
             found = [process.find(address - 1) for process in processes]
@@ -62,7 +60,7 @@ def _frames_of(of_pid: list[tuple[int, list[Process]]], recorder: MappingRecorde
             if mapping and recorder.files.get(mapping.file):
                 by_file[mapping.file].append((pid, address, mapping))
             else:
-                frames.append(_jit_frame(pid, address, processes[-1], mapping, perf_maps))
+                frames.append(_jit_frame(pid, address, processes[-1], mapping))
     for key, wanted in by_file.items():
         frames.extend(_file_frames(key, wanted, recorder))
     return frames
@@ -116,18 +114,8 @@ def _file_frames(
     return frames
 
 
-def _jit_frame(
-    pid: int,
-    address: int,
-    process: Process,
-    mapping: Mapping | None,
-    perf_maps: dict[int, PerfMap | None],
-) -> Frame:
-    if id(process) not in perf_maps:
-        perf_maps[id(process)] = PerfMap(process.perf_map) if process.perf_map else None
-    perf_map = perf_maps[id(process)]
-    name = perf_map.name(address - 1) if perf_map else None
-    if name:
+def _jit_frame(pid: int, address: int, process: Process, mapping: Mapping | None) -> Frame:
+    if name := process.made.get(address):
         return _frame("user", pid, address, readable(name), language="jit")
     if mapping and mapping.path:
         module = module_name(mapping.path)

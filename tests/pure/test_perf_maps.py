@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 from pathlib import Path
 
 import pytest
 
 from sltrace.symbols.mappings import MappingRecorder
+from sltrace.symbols.perfmap import names_in
 from sltrace.symbols.resolve import user_frames
 
 MADE = 0x10000
@@ -42,7 +44,7 @@ def test_what_a_process_made_has_names_after_it_has_ended(tmp_path: Path) -> Non
         shutil.rmtree(tmp_path / f"{pid}")
         recorder.exited(pid)
     assert names(recorder) == {7: "py::f:/a.py", 8: "[unknown]"}
-    assert recorder.missed_perf_maps == 0
+    assert recorder.perf_maps.missed == 0
 
 
 def test_folders_that_are_too_many_to_be_held_are_told_of(
@@ -67,4 +69,43 @@ def test_folders_that_are_too_many_to_be_held_are_told_of(
     shutil.rmtree(tmp_path / "17")
     expected = {10: "made", 11: "made", 12: "made", 13: "[unknown]", 14: "made"}
     assert names(recorder) == expected | {16: "also", 17: "later"}
-    assert recorder.missed_perf_maps == 1
+    assert recorder.perf_maps.missed == 1
+
+
+def test_perf_maps() -> None:
+    text = b"1000 20 py::f:/a b.py\nzz\n2000 10 old\n2000 8 new\n-5 5 bad\nffff\n0x30 0X2 x y\n"
+    text += b"\n 1\n10000000000000000 1 far\nffffffffffffffff 1 top\nfffffffffffffffe 1 last"
+    found = {
+        0x101F: "py::f:/a b.py", 0x2007: "new", 0x2009: "old", 0x31: "x y", (1 << 64) - 2: "last"
+    }  # fmt: skip
+    assert names_in(text, [*found, 0, -1, -5, 0x1020, 1, (1 << 64) - 1, 1 << 64]) == found
+    assert names_in(b"", [5]) == {}
+    assert names_in(text, []) == {}
+
+
+def test_of_an_address_used_again_the_later_function_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert names_in(b"1060 100 old\n1000 200 new\n", [0x1080]) == {0x1080: "new"}
+    assert names_in(b"1000 200 f\n1040 10 g\n1000 200 h\n", [0x1044]) == {0x1044: "h"}
+    # Wherever the text is divided.
+    monkeypatch.setattr("sltrace.symbols.perfmap._CHUNK", 100)
+    pick = random.Random(5)
+    lines: list[str] = []
+    covered: dict[int, str] = {}
+    for number in range(500):
+        start, size = pick.randrange(3000), pick.randrange(1, 60)
+        name = f"f{number} {'x' * pick.randrange(70)}"
+        lines.append(f"{start:x} {size:x} {name}\n")
+        covered |= dict.fromkeys(range(start, start + size), name)
+    assert names_in("".join(lines).encode(), range(4000)) == covered
+
+
+def test_a_stack_that_comes_to_address_0_of_a_process_with_a_perf_map(tmp_path: Path) -> None:
+    """Where there are no frame pointers, any word is taken for one."""
+    begin(tmp_path, 7, b"1000 20 py::f:/a.py\n")
+    recorder = MappingRecorder(tmp_path)
+    recorder.observe(7, [0, 0x1010])
+    recorder.finish()
+    found = {frame["address"]: frame["name"] for frame in user_frames(recorder)}
+    assert found == {0: "[unknown]", 0x1010: "py::f:/a.py"}

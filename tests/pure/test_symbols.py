@@ -20,7 +20,6 @@ from sltrace.symbols.demangle import readable
 from sltrace.symbols.elf import Elf, ElfError
 from sltrace.symbols.kernel import KernelSymbols, addresses_shown
 from sltrace.symbols.mappings import MappingRecorder
-from sltrace.symbols.perfmap import PerfMap
 from sltrace.symbols.recorder import SymbolRecorder
 from sltrace.symbols.resolve import user_frames
 
@@ -330,26 +329,6 @@ def test_demangling_agrees_with_the_compiler() -> None:
     numbers = [*"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", *(f"1{n}" for n in "0123")]
     bomb = "_Z1fSt4pairIiiES_IS0_S0_E" + "".join(f"S_IS{n}_S{n}_E" for n in numbers)
     assert readable(bomb) == bomb[:512]
-
-
-def test_perf_maps() -> None:
-    found = PerfMap(b"1000 20 py::f:/a b.py\nzz\n2000 10 old\n2000 8 new\n-5 5 bad\nffff\n")
-    assert found.name(0x101F) == "py::f:/a b.py"
-    assert found.name(0x1020) is None
-    assert found.name(0x2007) == "new"
-    assert found.name(0x2009) is None
-    assert found.name(0) is None
-    assert found.name(-1) is None
-    assert found.name(1 << 64) is None
-
-
-def test_a_stack_that_comes_to_address_0_of_a_process_with_a_perf_map() -> None:
-    """Where there are no frame pointers, any word is taken for one."""
-    recorder = MappingRecorder()
-    recorder.observe(os.getpid(), [0, 0x1010])
-    recorder.processes[os.getpid()].perf_map = b"1000 20 py::f:/a.py\n"
-    names = {frame["address"]: frame["name"] for frame in user_frames(recorder)}
-    assert names == {0: "[unknown]", 0x1010: "py::f:/a.py"}
 
 
 def test_kernel_symbols(tmp_path: Path) -> None:
