@@ -23,7 +23,7 @@ _BEYOND = b"\n" * 64
 Places = NDArray[np.int64]
 
 
-def names_in(data: Data, addresses: Iterable[int]) -> dict[int, str]:
+def names_in(data: Data, addresses: Iterable[int], since: int = 0) -> dict[int, str]:
     """The functions that cover addresses; of several that which was written last.
 
     What was written earlier has been thrown away where it overlaps, and is still the function of
@@ -32,17 +32,21 @@ def names_in(data: Data, addresses: Iterable[int]) -> dict[int, str]:
     Args:
         data: A perf map; lines that do not fit are passed over.
         addresses: Any: a walk can come to 0, say.
+        since: Where in it to begin; a line that began before is passed over.
     """
     asked = {address for address in addresses if 0 <= address < 1 << 64}
     left = np.array(sorted(asked), np.uint64)
     found: dict[int, str] = {}
     end = len(data)
-    while end > 0 and len(left):
-        begin = max(end - _CHUNK, 0)
+    while end > since and len(left):
+        begin = max(end - _CHUNK, since)
         text = data[begin:end]
         # The first line is most likely not whole.
         skipped = text.find(b"\n", 0, len(text) - 1) + 1 if begin else 0
-        text, end = text[skipped:], begin + skipped
+        end = begin + skipped if begin > since else since
+        if begin and not skipped:
+            continue
+        text = text[skipped:]
         starts, ends, texts, afters = _functions(text)
         first, after = np.searchsorted(left, starts), np.searchsorted(left, ends)
         owners = np.full(len(left), -1)

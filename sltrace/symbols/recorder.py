@@ -44,6 +44,7 @@ class SymbolRecorder:
             "ended_processes_refused": self._recorder.refused_processes,
             "addresses_overwritten": self._recorder.overwritten,
             "perf_maps_missed": self._recorder.perf_maps.missed,
+            "perf_maps_cut": self._recorder.perf_maps.cut,
         }
 
     def observe(self, stacks: NDArray[Any]) -> pa.Table:

@@ -25,6 +25,7 @@ LEFT_OUT = {
     "addresses_overwritten": "addresses have no names: their files were written over meanwhile",
     "perf_maps_missed": "ended processes' perf maps could not be read: what their JITs made has no "
     "names",
+    "perf_maps_cut": "perf maps were longer than 64 MiB: what JITs made before that has no names",
     "ended_targets_refused": "ended processes have no row in targets: there were too many",
     "cpus_not_sampled": "CPUs came online, or came back, meanwhile: no CPU samples of them since",
     "skipped_probe_runs": "runs of a probe were skipped by the kernel, as it was running already",

@@ -10,6 +10,7 @@ import pytest
 
 from sltrace.symbols.mappings import MappingRecorder
 from sltrace.symbols.perfmap import names_in
+from sltrace.symbols.recorder import SymbolRecorder
 from sltrace.symbols.resolve import user_frames
 
 MADE = 0x10000
@@ -81,6 +82,8 @@ def test_perf_maps() -> None:
     assert names_in(text, [*found, 0, -1, -5, 0x1020, 1, (1 << 64) - 1, 1 << 64]) == found
     assert names_in(b"", [5]) == {}
     assert names_in(text, []) == {}
+    assert names_in(b"1000 20 a\n1100 20 b\n", [0x1001, 0x1101], 5) == {0x1101: "b"}
+    assert names_in(b"1000 20 a\n1100 20 b\n", [0x1101], 15) == {}
 
 
 def test_of_an_address_used_again_the_later_function_is_named(
@@ -109,3 +112,24 @@ def test_a_stack_that_comes_to_address_0_of_a_process_with_a_perf_map(tmp_path: 
     recorder.finish()
     found = {frame["address"]: frame["name"] for frame in user_frames(recorder)}
     assert found == {0: "[unknown]", 0x1010: "py::f:/a.py"}
+
+
+def test_of_a_long_perf_map_the_end_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the functions are that ran at last; what is missing is told of."""
+    monkeypatch.setattr("sltrace.symbols.perfmapfiles._MAX_BYTES", 1 << 16)
+    filler = b"90000 10 another\n" * (1 << 13)
+    recorder = SymbolRecorder(kernel=False)
+    maps = recorder._recorder = MappingRecorder(tmp_path)
+    begin(tmp_path, 7, filler + b"10010 20 newest\n")
+    begin(tmp_path, 8, b"10010 20 oldest\n" + filler)
+    begin(tmp_path, 9, b"10010 20 short\n")
+    for pid in (7, 8, 9):
+        maps.observe(pid, [MADE + 0x11])
+    assert names(maps) == {7: "newest", 8: "[unknown]", 9: "short"}
+    assert recorder.refused["perf_maps_cut"] == 1
+
+
+def test_a_million_functions_are_found() -> None:
+    text = "".join(f"{at:x} 10 f{at}\n" for at in range(0, 16 << 20, 16)).encode()
+    asked = [5, (8 << 20) + 5, (16 << 20) - 1]
+    assert names_in(text, asked) == {address: f"f{address // 16 * 16}" for address in asked}
