@@ -48,6 +48,8 @@ _REST = 100
 """Times as long as that took it is not done again, of whatever process."""
 _LAST_LOOK_NS = 1_000_000_000
 """How long that may take, of all processes, when the recording has ended."""
+_NAMING_NS, _NAMING_AT_LAST_NS = 5_000_000_000, 60_000_000_000
+"""CPU time for perf maps of one user, one after another, in a recording and at its end."""
 
 
 _start = attrgetter("start")
@@ -117,7 +119,7 @@ class Process:
         self.exited = True
         self.mapped, self.perf_map_file = [], None
         self.addresses = array("Q", self.addresses)
-        size = len(self.addresses) * self.addresses.itemsize + sum(map(len, self.made.values()))
+        size = len(self.addresses) * self.addresses.itemsize
         return size + len(self.mappings) * _MAPPING_BYTES
 
     def forget(self) -> None:
@@ -224,8 +226,7 @@ class MappingRecorder:
         """The process, or the recording, has ended: keeps what its perf map tells."""
         process = self.processes.get(pid)
         if process and not process.exited:
-            process.made = self._names_made(process)
-            self._ended(process)
+            self._end(process, _NAMING_NS)
 
     def executed(self, pid: int) -> None:
         """The process is another program from now on, with other files at the same addresses."""
@@ -239,6 +240,10 @@ class MappingRecorder:
             self._programs[pid] += 1
             self.replaced.append(before)
 
+    def _end(self, process: Process, most_ns: int) -> None:
+        process.made = self._names_made(process, most_ns)
+        self._ended(process)
+
     def _ended(self, process: Process) -> None:
         size = process.end()
         if self._kept + size > _MAX_KEPT:
@@ -249,8 +254,9 @@ class MappingRecorder:
 
     def finish(self) -> None:
         """Reads what only now is complete: perf maps of processes that are still there."""
-        for pid in list(self.processes):
-            self.exited(pid)
+        for process in self.processes.values():
+            if not process.exited:
+                self._end(process, _NAMING_AT_LAST_NS)
 
     def build_id(self, mapping: Mapping) -> str:
         """GNU build id of the mapped file; empty if unknown."""
@@ -320,7 +326,7 @@ class MappingRecorder:
         except (OSError, ElfError, OverflowError, ValueError):
             return None
 
-    def _names_made(self, process: Process) -> dict[int, str]:
+    def _names_made(self, process: Process, most_ns: int) -> dict[int, str]:
         file = process.perf_map_file or self.perf_maps.of(process.pid)
         if not file and not any(m.is_made for m in process.mappings):
             return {}
@@ -330,7 +336,7 @@ class MappingRecorder:
             if not mapping or not self.files.get(mapping.file):
                 asked.append(address)
         # As `user_frames` looks them up.
-        found = self.perf_maps.names(file, [address - 1 for address in asked])
+        found = self.perf_maps.names(file, [a - 1 for a in asked], most_ns)
         return {a: found[a - 1] for a in asked if a - 1 in found}
 
 

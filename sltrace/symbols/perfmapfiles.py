@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,14 @@ _MAX_FOLDERS = 512
 """Of processes that are there: each is an open file, and the same for all of one container."""
 _MAX_BYTES = 64 << 20
 """That are looked into, at the end of each: 1.4 million functions, in 1 s."""
+_MAX_NAMES, _MAX_NAMES_OF_USER = 64 << 20, 16 << 20
+"""Bytes of names that are kept."""
+_NAME_BYTES = 150
+"""Of each beside its text."""
+_REST = 10
+"""Times as long as reading took is until it is forgotten again."""
+_MAX_USERS = 1024
+"""Of which each has a share of its own; all others have one together."""
 
 
 class _Folder:
@@ -53,10 +62,28 @@ class PerfMapFile:
 
     folder: _Folder
     name: str
+    user: int
+    """Of the process; no user can take what another needs."""
 
     def open(self) -> IO[bytes]:
         """As `_Folder.open`."""
         return self.folder.open(self.name)
+
+
+@dataclass(slots=True)
+class _Share:
+    """What has been done for a user."""
+
+    names: int = 0
+    spent_ns: int = 0
+    as_of_ns: int = 0
+
+    def rested_ns(self) -> int:
+        """CPU time spent not long ago."""
+        now = time.monotonic_ns()
+        self.spent_ns = max(self.spent_ns - (now - self.as_of_ns) // _REST, 0)
+        self.as_of_ns = now
+        return self.spent_ns
 
 
 class PerfMapFiles:
@@ -71,6 +98,10 @@ class PerfMapFiles:
         """Of processes that are gone: what they made has no names."""
         self.cut = 0
         """Of which only the end was looked into, and not all was found."""
+        self.refused = 0
+        """That were too large or too many for one user."""
+        self._names = 0
+        self._shares: dict[int, _Share] = {}
         self._proc = proc
         self._folders: WeakValueDictionary[tuple[int, int], _Folder] = WeakValueDictionary()
 
@@ -83,19 +114,29 @@ class PerfMapFiles:
             return None
         status = read_proc(self._proc / str(pid) / "status", 4096)
         inner = re.search(rb"^NSpid:.*\b(\d+)$", status, re.MULTILINE)
-        return PerfMapFile(folder, f"perf-{int(inner[1]) if inner else pid}.map")
+        user = re.search(rb"^Uid:\t(\d+)", status, re.MULTILINE)
+        name = f"perf-{int(inner[1]) if inner else pid}.map"
+        return PerfMapFile(folder, name, int(user[1]) if user else -1)
 
     def held_of(self, pid: int) -> PerfMapFile | None:
         """The same, to be kept until it ends; None also where there are too many folders."""
         file = self.of(pid)
         return file if len(self._folders) <= _MAX_FOLDERS else None
 
-    def names(self, file: PerfMapFile | None, addresses: Collection[int]) -> dict[int, str]:
-        """What it tells of addresses; counted if it cannot be known, as with None."""
+    def names(
+        self, file: PerfMapFile | None, addresses: Collection[int], most_ns: int
+    ) -> dict[int, str]:
+        """What it tells of addresses; counted if it cannot be known, as with None.
+
+        Args:
+            file: Where it is.
+            addresses: Any.
+            most_ns: CPU time for one user, one after another.
+        """
         try:
             if file:
                 with file.open() as opened:
-                    return self._names_in(FileBytes(opened), addresses)
+                    return self._names_in(FileBytes(opened), addresses, file.user, most_ns)
         except FileNotFoundError:
             return {}
         except OSError:
@@ -103,9 +144,28 @@ class PerfMapFiles:
         self.missed += 1
         return {}
 
-    def _names_in(self, data: FileBytes, addresses: Collection[int]) -> dict[int, str]:
+    def _names_in(
+        self, data: FileBytes, addresses: Collection[int], user: int, most_ns: int
+    ) -> dict[int, str]:
+        share = self._share_of(user)
+        if share.rested_ns() > most_ns:
+            self.refused += 1
+            return {}
         since = max(len(data) - _MAX_BYTES, 0)
+        began = time.thread_time_ns()
         found = names_in(data, addresses, since)
+        share.spent_ns += time.thread_time_ns() - began
+        size = sum(map(len, found.values())) + _NAME_BYTES * len(found)
+        if share.names + size > _MAX_NAMES_OF_USER or self._names + size > _MAX_NAMES:
+            self.refused += 1
+            return {}
+        share.names += size
+        self._names += size
         if since and len(found) < len(addresses):
             self.cut += 1
         return found
+
+    def _share_of(self, user: int) -> _Share:
+        if user not in self._shares and len(self._shares) >= _MAX_USERS:
+            user = -1
+        return self._shares.setdefault(user, _Share())

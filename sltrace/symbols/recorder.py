@@ -45,6 +45,7 @@ class SymbolRecorder:
             "addresses_overwritten": self._recorder.overwritten,
             "perf_maps_missed": self._recorder.perf_maps.missed,
             "perf_maps_cut": self._recorder.perf_maps.cut,
+            "perf_maps_refused": self._recorder.perf_maps.refused,
         }
 
     def observe(self, stacks: NDArray[Any]) -> pa.Table:

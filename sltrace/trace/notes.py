@@ -26,6 +26,7 @@ LEFT_OUT = {
     "perf_maps_missed": "ended processes' perf maps could not be read: what their JITs made has no "
     "names",
     "perf_maps_cut": "perf maps were longer than 64 MiB: what JITs made before that has no names",
+    "perf_maps_refused": "perf maps were too much for one user: what JITs made has no names",
     "ended_targets_refused": "ended processes have no row in targets: there were too many",
     "cpus_not_sampled": "CPUs came online, or came back, meanwhile: no CPU samples of them since",
     "skipped_probe_runs": "runs of a probe were skipped by the kernel, as it was running already",

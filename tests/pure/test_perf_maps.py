@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 
+from sltrace.symbols.filebytes import Data
 from sltrace.symbols.mappings import MappingRecorder
 from sltrace.symbols.perfmap import names_in
 from sltrace.symbols.recorder import SymbolRecorder
@@ -17,7 +19,9 @@ MADE = 0x10000
 """Where each of these processes has made code."""
 
 
-def begin(proc: Path, pid: int, perf_map: bytes | None, inner: int | None = None) -> None:
+def begin(
+    proc: Path, pid: int, perf_map: bytes | None, inner: int | None = None, user: int = 0
+) -> None:
     """Lets a process begin that writes a perf map, in a /tmp of its own."""
     tmp = proc / f"tmp{pid}"
     tmp.mkdir()
@@ -25,7 +29,7 @@ def begin(proc: Path, pid: int, perf_map: bytes | None, inner: int | None = None
         (tmp / f"perf-{inner or pid}.map").write_bytes(perf_map)
     (proc / f"{pid}" / "root").mkdir(parents=True)
     (proc / f"{pid}" / "root" / "tmp").symlink_to(tmp)
-    (proc / f"{pid}" / "status").write_text(f"Name:\tx\nNSpid:\t{pid}\t{inner or pid}\n")
+    (proc / f"{pid}" / "status").write_text(f"Uid:\t{user}\t0\nNSpid:\t{pid}\t{inner or pid}\n")
     (proc / f"{pid}" / "maps").write_text(f"{MADE:x}-{2 * MADE:x} rwxp 00000000 00:00 0 \n")
 
 
@@ -133,3 +137,67 @@ def test_a_million_functions_are_found() -> None:
     text = "".join(f"{at:x} 10 f{at}\n" for at in range(0, 16 << 20, 16)).encode()
     asked = [5, (8 << 20) + 5, (16 << 20) - 1]
     assert names_in(text, asked) == {address: f"f{address // 16 * 16}" for address in asked}
+
+
+def test_names_of_one_user_leave_room_for_those_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what cannot be kept costs its process no other names."""
+    monkeypatch.setattr("sltrace.symbols.perfmapfiles._MAX_NAMES_OF_USER", 5000)
+    recorder = SymbolRecorder(kernel=False)
+    maps = recorder._recorder = MappingRecorder(tmp_path)
+    for pid, user in ((7, 1000), (8, 1000), (9, 1000), (10, 0)):
+        begin(tmp_path, pid, b"10010 20 " + b"x" * 2000 + b"\n", user=user)
+        with open(tmp_path / f"{pid}" / "maps", "a") as file:
+            file.write("40000-50000 r-xp 00000000 00:05 7 /a.so\n")
+        maps.observe(pid, [MADE + 0x11, 0x40005])
+        maps.exited(pid)
+    recorder_frames = list(user_frames(maps))
+    made = {f["pid"]: f["name"][0] for f in recorder_frames if f["address"] < 0x40000}
+    assert made == {7: "x", 8: "x", 9: "[", 10: "x"}
+    assert [f["name"] for f in recorder_frames if f["address"] > 0x40000] == ["a.so+0x5"] * 4
+    assert recorder.refused["perf_maps_refused"] == 1
+    assert recorder.refused["ended_processes_refused"] == 0
+
+
+def test_the_time_for_one_user_leaves_some_for_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large files with nothing in them cost nothing but to whoever reads them."""
+    second, wall, spent = 1_000_000_000, 0, 0
+    monkeypatch.setattr("time.monotonic_ns", lambda: wall)
+    monkeypatch.setattr("time.thread_time_ns", lambda: spent)
+
+    def slowly(data: Data, addresses: Collection[int], since: int) -> dict[int, str]:
+        nonlocal spent
+        spent += second
+        return names_in(data, addresses, since)
+
+    monkeypatch.setattr("sltrace.symbols.perfmapfiles.names_in", slowly)
+    recorder = MappingRecorder(tmp_path)
+    for pid in range(10, 40):
+        begin(tmp_path, pid, b"10010 20 made\n", user=0 if pid == 39 else 1000)
+        recorder.observe(pid, [MADE + 0x11])
+    for pid in range(10, 39):
+        if pid == 30:
+            wall += 20 * second
+        recorder.exited(pid)
+    # Six, and two for the 20 seconds.
+    assert recorder.perf_maps.refused == 29 - 6 - 2
+    found = names(recorder)
+    assert [pid for pid in found if found[pid] == "made"] == [*range(10, 16), 30, 31, 39]
+
+
+def test_users_that_are_too_many_have_one_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sltrace.symbols.perfmapfiles._MAX_USERS", 2)
+    monkeypatch.setattr("sltrace.symbols.perfmapfiles._MAX_NAMES_OF_USER", 200)
+    recorder = MappingRecorder(tmp_path)
+    for pid in range(10, 15):
+        begin(tmp_path, pid, b"10010 20 made\n", user=pid)
+        recorder.observe(pid, [MADE + 0x11])
+        recorder.exited(pid)
+    assert [name for _, name in sorted(names(recorder).items())] == [
+        "made", "made", "made", "[unknown]", "[unknown]",
+    ]  # fmt: skip

@@ -263,6 +263,8 @@ def test_what_there_was_too_much_of_is_said(tmp_path: Path) -> None:
         " no names",
         "perf_maps_missed": "1,200 ended processes' perf maps could not be read: what their JITs"
         " made has no names",
+        "perf_maps_refused": "1,200 perf maps were too much for one user: what JITs made has no"
+        " names",
         "perf_maps_cut": "1,200 perf maps were longer than 64 MiB: what JITs made before that has"
         " no names",
         "processes_unknown": "1,200 processes were not looked at in time: whether they are Python's"
