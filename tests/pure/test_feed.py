@@ -46,7 +46,8 @@ def test_what_ended_before_the_recording_began_or_after_its_end_is_no_part_of_it
     samples = pa.table({"ns": [9, 10, 12, 13]})
     source = Mock(rows=lambda: [("waits", table), ("samples", samples)], targets=lambda: ())
     tables.rows.return_value = []
-    writer, others = Mock(), {name: Mock() for name in ("native", "symbols")}
+    symbols = Mock(look_again=lambda: pa.table({"pid": [7]}))
+    writer, others = Mock(), {"native": Mock(), "symbols": symbols}
     feed = Feed(writer, quiet_probes(), [source], rows=rows, tasks=tables, groups=tables, **others)
     feed.since_ns, feed.until_ns = 10, 12
     feed.put(np.zeros(1))
@@ -58,6 +59,7 @@ def test_what_ended_before_the_recording_began_or_after_its_end_is_no_part_of_it
     written = dict(call.args for call in writer.append.call_args_list)
     assert written["samples"]["ns"].to_pylist() == [10, 12]
     assert written["missed"]["end_ns"].to_pylist() == [10, 12]
+    assert written["mappings"]["pid"].to_pylist() == [7]
 
 
 def test_addresses_of_sources_are_looked_up_before_their_process_is_given_up() -> None:
