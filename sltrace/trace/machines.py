@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ _MAX_CPUS = 1 << 16
 _SCATTER = 0x1E3779B97F4A7C15
 """Odd, below 2^61: its multiples are far from each other in every bit."""
 _IDS = (1 << 63) - 1
+_PYTHON_IDS = _IDS & -1 << 20
+"""Python addresses are 2^63 and a number below 2^20: what tells those of two recordings apart."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Recording:
         cpu_offset: Added to its CPU numbers.
         node_offset: Added to its NUMA nodes.
         id_xor: Exclusive-ored with its stack and cgroup ids.
+        python_xor: Exclusive-ored with its ids and addresses of Python stacks instead, unlike
+            that of all others: a recording numbers the places in code as it comes across them.
         start_ns: When it began, on the merged trace's clock.
         end_ns: When it ended.
         moved_ns: What its start was moved by, to be on that clock.
@@ -47,6 +51,7 @@ class Recording:
     cpu_offset: int
     node_offset: int
     id_xor: int
+    python_xor: int
     start_ns: int
     end_ns: int
     moved_ns: int
@@ -67,6 +72,7 @@ class Part:
         cpu: Added to its CPU numbers.
         node: Added to its NUMA nodes.
         scatter: Exclusive-ored with its stack and cgroup ids.
+        python: Exclusive-ored with its ids and addresses of Python stacks.
         reference: The clock that the merged trace has.
         same_clock: Its monotonic clock is the reference's own.
         inner: The recordings in it where it is merged itself, on its own clock.
@@ -80,6 +86,7 @@ class Part:
     cpu: int
     node: int
     scatter: int
+    python: int
     reference: Clock
     same_clock: bool
     inner: tuple[Recording, ...] = ()
@@ -111,6 +118,7 @@ class Part:
             cpu_offset=0,
             node_offset=0,
             id_xor=0,
+            python_xor=0,
             start_ns=self.clock.start_ns,
             end_ns=self.clock.end_ns,
             moved_ns=0,
@@ -129,6 +137,7 @@ class Part:
             cpu_offset=self.cpu + recording.cpu_offset,
             node_offset=self.node + recording.node_offset,
             id_xor=self.scatter ^ recording.id_xor,
+            python_xor=self.python ^ recording.python_xor,
             start_ns=start,
             end_ns=self.moved(recording.end_ns),
             moved_ns=start - recording.start_ns + recording.moved_ns,
@@ -161,8 +170,13 @@ def parts_of(traces: Sequence[Trace]) -> list[Part]:
     for trace, clock in zip(traces, clocks, strict=True):
         inner = _recordings(trace)
         name = _unlike(trace.path.name, {p.name for p in found})
+        used = [r for p in found for r in p.recordings]
+        already, taken = ({r.python_xor for r in of} for of in (inner, used))
+        python = _scatter(len(used), already, taken, _PYTHON_IDS)
         if same := next((p for p in found if _is_of(p, trace, clock)), None):
-            found.append(replace(same, trace=trace, name=name, clock=clock, inner=inner))
+            found.append(
+                replace(same, trace=trace, name=name, clock=clock, python=python, inner=inner)
+            )
             continue
         _refuse_in_both(found, trace, inner)
         host = _host(trace)
@@ -174,7 +188,8 @@ def parts_of(traces: Sequence[Trace]) -> list[Part]:
             label=host if _machines(inner) > 1 else _unlike(host, {p.label for p in found}),
             cpu=cpus,
             node=nodes,
-            scatter=_scatter(machines, found, inner),
+            scatter=_scatter(machines, {r.id_xor for r in inner}, {r.id_xor for r in used}),
+            python=python,
             reference=clocks[0],
             same_clock=not found,
             inner=inner,
@@ -220,18 +235,17 @@ def _unlike(name: str, others: set[str]) -> str:
     return name if name not in others else next(n for n in numbered if n not in others)
 
 
-def _scatter(machine: int, parts: Sequence[Part], inner: Sequence[Recording]) -> int:
-    """What a part's ids are exclusive-ored with, so that no two machines have the same.
+def _scatter(first: int, already: Set[int], used: Set[int], bits: int = _IDS) -> int:
+    """What a part's ids are exclusive-ored with, so that no two have the same.
 
     Args:
-        machine: Its number.
-        parts: Those before it.
-        inner: The recordings in it, whose ids were exclusive-ored already.
+        first: Which multiple to try first: the number of the part.
+        already: What the ids of the recordings in it were exclusive-ored with.
+        used: What those of the parts before it are.
+        bits: Those in which ids differ by nothing else.
     """
-    used = {r.id_xor for p in parts for r in p.recordings}
-    already = {r.id_xor for r in inner} or {0}
-    choices = (i * _SCATTER & _IDS for i in itertools.count(machine))
-    return next(c for c in choices if not {c ^ x for x in already} & used)
+    choices = (i * _SCATTER & bits for i in itertools.count(first))
+    return next(c for c in choices if not {c ^ x for x in already or {0}} & used)
 
 
 def _refuse_in_both(parts: Sequence[Part], trace: Trace, inner: Sequence[Recording]) -> None:
@@ -260,6 +274,7 @@ def _recordings(trace: Trace) -> tuple[Recording, ...]:
             cpu_offset=_whole(m.get("cpu_offset")),
             node_offset=_whole(m.get("node_offset")),
             id_xor=_whole(m.get("id_xor")),
+            python_xor=_whole(m.get("python_xor")),
             start_ns=_whole(m.get("start_ns")),
             end_ns=_whole(m.get("end_ns")),
             moved_ns=_whole(m.get("moved_ns")),

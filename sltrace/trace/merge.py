@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,16 +25,8 @@ CPUS = ("cpu", "prev_cpu")
 NODES = ("node",)
 CGROUP_IDS = ("cgroup_id", "culprit_cgroup_id")
 CGROUP_PATHS = ("cgroup", "culprit_cgroup", "path")
-STACK_IDS = (
-    "stack_id",
-    "stack_kernel",
-    "stack_user",
-    "waker_stack_kernel",
-    "waker_stack_user",
-    "stack_runtime",
-    "waker_stack_runtime",
-    "culprit_stack",
-)
+STACK_IDS = ("stack_kernel", "stack_user", "waker_stack_kernel", "waker_stack_user")
+RUNTIME_STACK_IDS = ("stack_id", "stack_runtime", "waker_stack_runtime", "culprit_stack")
 ADDRESSES = ("address", "addresses")
 """Columns whose values are moved, by what they are; all others stay as they are."""
 
@@ -126,6 +118,12 @@ def _column(part: Part, table: str, name: str, several: bool) -> str:
         return part.time_sql(quoted)
     if name in CGROUP_PATHS and (name != "path" or table == "cgroups"):
         return _label(part, quoted) if several and part.machines == 1 else quoted
+    if not (part.machine or part.python):
+        return quoted
+    if name in RUNTIME_STACK_IDS:
+        return _stack_id(part, name, quoted)
+    if name in ADDRESSES:
+        return _address(part, name, quoted)
     if not part.machine:
         return quoted
     if name in PIDS:
@@ -140,8 +138,6 @@ def _column(part: Part, table: str, name: str, several: bool) -> str:
         return f"(CASE WHEN {quoted} > 0 THEN xor({quoted}, {part.scatter}) ELSE {quoted} END)"
     if name in STACK_IDS:
         return f"xor({quoted}, {part.scatter})"
-    if name in ADDRESSES:
-        return _address(part, name, quoted)
     return quoted
 
 
@@ -150,20 +146,41 @@ def _label(part: Part, quoted: str) -> str:
     return f"('{label}:' || {quoted})"
 
 
+def _stack_id(part: Part, name: str, quoted: str) -> str:
+    """Of a runtime, or any in `stacks`: what is not known to be of Go is taken for Python's."""
+    is_python = (
+        "space IS NOT DISTINCT FROM 'python'"
+        if name == "stack_id"
+        else f"{quoted} NOT IN (SELECT stack_id FROM stacks WHERE space = 'go' "
+        "AND stack_id IS NOT NULL)"
+    )
+    return f"xor({quoted}, CASE WHEN {is_python} THEN {part.python} ELSE {part.scatter} END)"
+
+
 def _address(part: Part, name: str, quoted: str) -> str:
-    """Kernel addresses of a machine of their own: every machine has its kernel at the same ones."""
+    """Every machine has its kernel at the same addresses, and every recording its first number."""
     low, top = (1 << 48) - 1, part.address_top << 48
 
-    def moved(address: str) -> str:
+    def of_kernel(address: str) -> str:
+        if not part.machine:
+            return address
         if part.machines > 1:
             # Each of its machines has numbers of its own there.
             lower = part.machine << 48
             return f"{address} - least({address}, {lower}::UBIGINT)"
         return f"({address} & {low}::UBIGINT) | {top}::UBIGINT"
 
-    if name == "address":
-        return f"(CASE WHEN pid = 0 THEN {moved(quoted)} ELSE {quoted} END)"
-    return f"(CASE WHEN space = 'kernel' THEN [{moved('a')} for a in {quoted}] ELSE {quoted} END)"
+    def of_python(address: str) -> str:
+        return f"xor({address}, {part.python}::UBIGINT)"
+
+    def moved(how: Callable[[str], str]) -> str:
+        return how(quoted) if name == "address" else f"[{how('a')} for a in {quoted}]"
+
+    is_kernel = "pid = 0" if name == "address" else "space = 'kernel'"
+    return (
+        f"(CASE WHEN space = 'python' THEN {moved(of_python)} "
+        f"WHEN {is_kernel} THEN {moved(of_kernel)} ELSE {quoted} END)"
+    )
 
 
 def _refuse_unlike(traces: Sequence[Trace]) -> None:

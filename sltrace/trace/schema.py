@@ -180,7 +180,11 @@ STACKS = (
         "number of the program that they are of, as a process may become another by exec; null "
         "unless space is go",
     ),
-    Column("addresses", "list<uint64>", "return addresses, innermost first"),
+    Column(
+        "addresses",
+        "list<uint64>",
+        "return addresses, innermost first; of Python numbers of places in code, from 2^63 on",
+    ),
 )
 
 MAPPINGS = (

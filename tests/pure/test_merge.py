@@ -113,6 +113,7 @@ def test_every_column_is_decided_about() -> None:
         *merging.CGROUP_IDS,
         *merging.CGROUP_PATHS,
         *merging.STACK_IDS,
+        *merging.RUNTIME_STACK_IDS,
         *merging.ADDRESSES,
     }
     every = {c.name for columns in TABLES.values() for c in columns}
