@@ -99,6 +99,10 @@ struct signal_struct {
 	atomic_t live;
 };
 
+struct pid {
+	unsigned int level;
+};
+
 struct task_struct {
 	struct sched_info sched_info;
 	struct thread_info thread_info;
@@ -116,6 +120,7 @@ struct task_struct {
 	int pid;
 	int tgid;
 	struct task_struct *real_parent;
+	struct pid *thread_pid;
 	unsigned int flags;
 	struct signal_struct *signal;
 	struct css_set *cgroups;

@@ -82,8 +82,12 @@ static __always_inline bool leave_tag(u32 tid, struct task_tag *tag)
 	return true;
 }
 
-static __always_inline void forget_thread(u32 tid)
+static __always_inline void forget_thread(u32 pid, u32 tid)
 {
+	struct python_thread *th = bpf_map_lookup_elem(&python_threads, &tid);
+
+	if (th)
+		disown(th, pid, tid);
 	bpf_map_delete_elem(&python_threads, &tid);
 	bpf_map_delete_elem(&task_tags, &tid);
 }
@@ -357,8 +361,8 @@ int BPF_PROG(python_exec, struct task_struct *t, int old_pid)
 		return 0;
 	p->since_ns = now;
 	p->ready = 0;
-	forget_thread(pid);
-	forget_thread(old);
+	forget_thread(pid, pid);
+	forget_thread(pid, old);
 	tell_event(now, pid, 0, PYTHON_EXEC);
 	return 0;
 }
@@ -371,7 +375,7 @@ int BPF_PROG(python_exit, struct task_struct *t)
 	struct python_thread *th = bpf_map_lookup_elem(&python_threads, &tid);
 
 	if (th)
-		gil_end(th);
+		gil_end(p, th);
 	/* The first thread also ends when another becomes a new program: that is no end. */
 	if (p && !UNTRUSTED(t)->signal->live.counter) {
 		bpf_map_delete_elem(&python_processes, &pid);
@@ -379,6 +383,6 @@ int BPF_PROG(python_exit, struct task_struct *t)
 	}
 	/* Of two that end at once each may see the other gone; the first forgets the process. */
 	if (th || p)
-		forget_thread(tid);
+		forget_thread(pid, tid);
 	return 0;
 }

@@ -31,6 +31,7 @@ struct python_process {
 	u16 threads;
 	u16 thread_next;
 	u16 thread_id;
+	u16 native_id; /* of a thread state: its thread in its own pid namespace; 0: before 3.11 */
 	u16 context;
 	u16 frame;
 	u16 cframe_current;
@@ -51,7 +52,7 @@ struct python_process {
 	u8 ready; /* the rest is filled in */
 	u8 has_tls;
 	u8 loops_behind; /* the record of a thread that runs an event loop may be another task's */
-	u8 reserved[6];
+	u8 reserved[4];
 };
 
 #define PYTHON_MAYBE (1 << 15)

@@ -7,7 +7,8 @@
 #ifndef SLTRACE_PYTHON_STACK_BPF_H
 #define SLTRACE_PYTHON_STACK_BPF_H
 
-#define STATE_INTERPRETER  16 /* of a thread state, in every version */
+#define STATE_INTERPRETER  16        /* of a thread state, in every version */
+#define MAX_PID            (1 << 22) /* PID_MAX_LIMIT */
 #define SEARCH_STEPS       2048
 #define SEARCH_SHARE       100 /* of its time a thread is looked for a hundredth, */
 #define SEARCH_SHARE_NEW   10  /* and one that never had a state a tenth of that, not at once */
@@ -94,12 +95,58 @@ static __always_inline u64 search_state(struct python_process *p, struct python_
 	return s.found;
 }
 
+/*
+ * Whose a thread state is: the number of its thread in its pid namespace. Before 3.11 no state has
+ * that, so that it is the state's own address, which the next thread may get.
+ */
+static __always_inline u64 owner_of(struct python_process *p, u64 state)
+{
+	return p->native_id ? read_u64(state + p->native_id) : state;
+}
+
+static __always_inline void own(struct python_thread *th, u32 pid, u32 tid, u64 owner)
+{
+	struct owner_key key = {.owner = owner, .pid = pid};
+
+	th->owner = owner;
+	bpf_map_update_elem(&python_owners, &key, &tid, BPF_ANY);
+}
+
+static __always_inline void disown(struct python_thread *th, u32 pid, u32 tid)
+{
+	struct owner_key key = {.owner = th->owner, .pid = pid};
+	u32 *known = bpf_map_lookup_elem(&python_owners, &key);
+
+	if (known && *known == tid)
+		bpf_map_delete_elem(&python_owners, &key);
+}
+
+/* The thread of the current process that is an owner; 0: it is not known. */
+__noinline u32 thread_that_is(struct python_process *p, u64 owner)
+{
+	u32 pid = bpf_get_current_pid_tgid() >> 32, *tid;
+	struct owner_key key = {.owner = owner, .pid = pid};
+
+	if (!p)
+		return 0;
+	tid = bpf_map_lookup_elem(&python_owners, &key);
+	if (tid)
+		return *tid;
+	/*
+	 * A number below the process's own may be that of who forked it in C, which does not tell
+	 * CPython.
+	 */
+	if (!p->native_id || owner < pid || owner >= MAX_PID ||
+	    BPF_CORE_READ(bpf_get_current_task_btf(), thread_pid, level))
+		return 0;
+	return owner;
+}
+
 /* Address of the current task's thread state, whose innermost frame is noted; 0 if it has none. */
 __noinline u64 thread_state(struct python_process *p, struct python_thread *th, u64 now)
 {
 	u64 both = bpf_get_current_pid_tgid(), pointer = current_pointer(), known = 0;
-	struct state_key key = {.pid = both >> 32};
-	u32 tid = both;
+	u64 owner;
 
 	if (!p || !th)
 		return 0;
@@ -118,8 +165,10 @@ __noinline u64 thread_state(struct python_process *p, struct python_thread *th, 
 		return 0;
 	th->had_state = 1;
 	th->frame = innermost_frame(p, th->state);
-	key.state = th->state;
-	bpf_map_update_elem(&python_states, &key, &tid, BPF_ANY);
+	owner = owner_of(p, th->state);
+	if (th->owner != owner)
+		disown(th, both >> 32, both);
+	own(th, both >> 32, both, owner);
 	return th->state;
 }
 

@@ -25,14 +25,17 @@ struct pt_regs___x86 {
 } __attribute__((preserve_access_index));
 
 struct holder {
-	u64 state; /* address of its thread state */
+	u64 owner; /* see owner_of(); 0: none */
 	u64 ns;
 	u64 stack;
+	u32 tid; /* 0: not known yet */
+	u32 reserved;
 };
 
 struct python_thread {
 	u64 state; /* address of its thread state; 0: has none that is known */
 	u64 frame; /* and of its innermost frame, at the last look; 0: none */
+	u64 owner; /* what python_owners has it by; 0: it has not */
 	u64 gil;   /* address of the GIL of its interpreter */
 	/* The next search for it, and where in the lists of threads the last one was left. */
 	u64 search_ns;
@@ -96,18 +99,18 @@ struct {
 	__type(value, struct python_thread);
 } python_threads SEC(".maps");
 
-struct state_key {
-	u64 state;
+struct owner_key {
+	u64 owner; /* see owner_of() */
 	u64 pid;
 };
 
-/* Who a thread state belongs to. Entries of threads that are gone give way to new ones. */
+/* The threads that thread states belong to. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, MAX_THREADS);
-	__type(key, struct state_key);
+	__type(key, struct owner_key);
 	__type(value, u32);
-} python_states SEC(".maps");
+} python_owners SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

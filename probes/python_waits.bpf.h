@@ -50,12 +50,11 @@ static __always_inline struct python_wait *wait_reserve(u8 kind, u64 start, u64 
 }
 
 /* Tells the wait for the GIL that ended when the thread last got a CPU. */
-__noinline int gil_end(struct python_thread *th)
+__noinline int gil_end(struct python_process *p, struct python_thread *th)
 {
-	struct state_key key = {.pid = bpf_get_current_pid_tgid() >> 32};
 	struct python_wait *w;
-	u64 best = 0;
-	u32 *tid, i, holders = 0;
+	u64 best = 0, owner = 0;
+	u32 i, holders = 0;
 
 	if (!th || !th->gil_start_ns)
 		return 0;
@@ -69,18 +68,19 @@ __noinline int gil_end(struct python_thread *th)
 	for (i = 0; i < HOLDERS; i++) {
 		struct holder *h = &th->holders[i];
 
-		if (!h->state)
+		if (!h->owner)
 			continue;
 		holders++;
-		if (key.state && h->ns <= best)
+		if (owner && h->ns <= best)
 			continue;
 		best = h->ns;
-		key.state = h->state;
+		owner = h->owner;
+		w->culprit_tid = h->tid;
 		w->culprit_stack = h->stack;
 	}
-	if (key.state) {
-		tid = bpf_map_lookup_elem(&python_states, &key);
-		w->culprit_tid = tid ? *tid : 0;
+	if (owner) {
+		if (!w->culprit_tid)
+			w->culprit_tid = thread_that_is(p, owner);
 		w->culprit_ns = best;
 		w->culprit_others = holders - 1 < MAX_OTHERS ? holders - 1 : MAX_OTHERS;
 	}
@@ -92,7 +92,7 @@ out:
 }
 
 /* Where a holder of the GIL is noted, or can be: the one seen to hold it least makes room. */
-__noinline u32 holder_at(struct python_thread *th, u64 state)
+__noinline u32 holder_at(struct python_thread *th, u64 owner)
 {
 	u32 i, at = HOLDERS;
 	u64 least = ~0ULL;
@@ -100,7 +100,7 @@ __noinline u32 holder_at(struct python_thread *th, u64 state)
 	if (!th)
 		return HOLDERS;
 	for (i = 0; i < HOLDERS; i++) {
-		if (th->holders[i].state == state)
+		if (th->holders[i].owner == owner)
 			return i;
 		if (th->holders[i].ns < least) {
 			least = th->holders[i].ns;
@@ -110,33 +110,38 @@ __noinline u32 holder_at(struct python_thread *th, u64 state)
 	return at;
 }
 
-/* Notes who holds the GIL now; whether that is somebody not noted before. */
-__noinline int gil_look(struct python_thread *th, u64 state)
+/* Notes who holds the GIL now; the thread state of somebody not noted before, else 0. */
+__noinline u64 gil_look(struct python_process *p, struct python_thread *th, u64 state)
 {
-	u64 gil[2] = {};
+	u64 gil[2] = {}, owner;
+	struct holder *h;
 	u32 at;
 
-	if (!th)
+	if (!p || !th)
 		return 0;
 	th->holder = HOLDERS;
 	if (bpf_probe_read_user(gil, sizeof(gil), (void *)(th->gil + GIL_HOLDER)))
 		return 0;
 	if ((u32)gil[1] != 1 || !gil[0] || gil[0] == state)
 		return 0;
-	at = holder_at(th, gil[0]);
+	owner = owner_of(p, gil[0]);
+	at = owner ? holder_at(th, owner) : HOLDERS;
 	if (at >= HOLDERS)
 		return 0;
 	th->holder = at;
-	if (th->holders[at].state == gil[0])
+	h = &th->holders[at];
+	if (h->owner == owner)
 		return 0;
-	th->holders[at].state = gil[0];
-	th->holders[at].ns = 0;
-	th->holders[at].stack = 0;
-	return 1;
+	h->owner = owner;
+	h->ns = 0;
+	h->stack = 0;
+	/* Now: it may have ended when the wait has. */
+	h->tid = thread_that_is(p, owner);
+	return gil[0];
 }
 
 /* What the holder is doing; its memory is that of who waits, so it can be looked at. */
-__noinline int holder_stack(struct python_process *p, struct python_thread *th)
+__noinline int holder_stack(struct python_process *p, struct python_thread *th, u64 state)
 {
 	struct python_cpu *c = this_cpu();
 	struct walked walked = {};
@@ -145,7 +150,7 @@ __noinline int holder_stack(struct python_process *p, struct python_thread *th)
 	if (!p || !th || !c || !stack_allowed(c, bpf_ktime_get_ns()))
 		return 0;
 	h = &th->holders[th->holder & (HOLDERS - 1)];
-	h->stack = python_stack_of(p, innermost_frame(p, h->state), &walked);
+	h->stack = python_stack_of(p, innermost_frame(p, state), &walked);
 	return 0;
 }
 
@@ -163,10 +168,11 @@ __noinline int gil_out(struct python_process *p, struct python_thread *th, struc
 	if (!place && !th->gil_start_ns)
 		return 0;
 	gil = read_u64(th->gil + GIL_HOLDER);
-	had = gil == state;
+	/* The state of a thread that ends is in no list any more when it lets go of the GIL. */
+	had = gil == state || (th->owner && th->owner == owner_of(p, gil));
 	/* A thread that waits only wakes to look: one that ran has had the GIL. */
 	if (th->gil_start_ns && (had || now - th->gil_in_ns > GIL_TAKEN_NS))
-		gil_end(th);
+		gil_end(p, th);
 	/*
 	 * drop_gil() uses the same locks: while nobody has had the GIL since this thread, or where
 	 * it waits until someone else has taken it.
@@ -174,11 +180,11 @@ __noinline int gil_out(struct python_process *p, struct python_thread *th, struc
 	if (place && (had || place < GIL_COND || (place >= GIL_SWITCH && !th->gil_start_ns)))
 		return 0;
 	if (place >= GIL_SWITCH && place < GIL_SWITCH_MUTEX)
-		return gil_end(th);
+		return gil_end(p, th);
 	if (!place) {
 		/* Preempted on its way to the GIL, or blocked elsewhere because it has had it. */
 		if (!th->gil_start_ns || !th->preempted)
-			return gil_end(th);
+			return gil_end(p, th);
 	} else if (!th->gil_start_ns) {
 		__builtin_memset(th->holders, 0, sizeof(th->holders));
 		th->gil_runq_ns = 0;
@@ -187,8 +193,9 @@ __noinline int gil_out(struct python_process *p, struct python_thread *th, struc
 		th->gil_tag = *tag;
 	}
 	th->out_gil = 1;
-	if (gil_look(th, state))
-		holder_stack(p, th);
+	state = gil_look(p, th, state);
+	if (state)
+		holder_stack(p, th, state);
 	return 0;
 }
 

@@ -137,6 +137,7 @@ class Target:
             "threads": layout.threads,
             "thread_next": layout.thread_next,
             "thread_id": layout.thread_id,
+            "native_id": layout.native_id,
             "context": layout.context,
             "frame": layout.frame,
             "cframe": layout.cframe,
