@@ -31,6 +31,7 @@ def describe(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command_line": list(command_line),
         "host": uname.node,
+        "boot_id": kernel.boot_id(),
         "kernel": uname.release,
         "arch": uname.machine,
         "cpus": len(topology.cpus),

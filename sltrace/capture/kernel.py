@@ -14,6 +14,7 @@ from sltrace.errors import CannotRecord
 
 BTF_FILE = Path("/sys/kernel/btf/vmlinux")
 
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _NUMA_BALANCING = Path("/proc/sys/kernel/numa_balancing")
 _SCHED_EXT = Path("/sys/kernel/sched_ext/root/ops")
 """The name of the sched_ext scheduler; there only while one runs."""
@@ -72,6 +73,14 @@ def version() -> tuple[int, int]:
     """Major and minor of the running kernel."""
     found = re.match(r"(\d+)\.(\d+)", platform.release())
     return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def boot_id() -> str | None:
+    """The kernel's own random number of this boot, the same in every container; None if hidden."""
+    try:
+        return _BOOT_ID.read_text(encoding="ascii", errors="replace").strip() or None
+    except OSError:
+        return None
 
 
 def limits() -> list[str]:

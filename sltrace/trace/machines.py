@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,8 @@ class Recording:
     Attributes:
         trace: File name of its trace.
         host: Name of its machine, unlike all others.
-        machine: Number of its machine; recordings of one boot of one host have the same.
+        machine: Number of its machine; recordings of one boot have the same.
+        boot_id: As in its own metadata; empty if unknown.
         pid_offset: Added to its process ids.
         cpu_offset: Added to its CPU numbers.
         node_offset: Added to its NUMA nodes.
@@ -47,6 +48,7 @@ class Recording:
     trace: str
     host: str
     machine: int
+    boot_id: str
     pid_offset: int
     cpu_offset: int
     node_offset: int
@@ -67,6 +69,7 @@ class Part:
         trace: It.
         name: Its file name, unlike all others.
         clock: Its clock.
+        base: The clock of the first trace of its machine, by which the times of all are moved.
         machine: Number of its machine, or of the first where it is a merged trace of several.
         label: Name of the machine, unlike all others.
         cpu: Added to its CPU numbers.
@@ -81,6 +84,7 @@ class Part:
     trace: Trace
     name: str
     clock: Clock
+    base: Clock
     machine: int
     label: str
     cpu: int
@@ -114,6 +118,7 @@ class Part:
             trace=self.name,
             host=self.label,
             machine=0,
+            boot_id=_boot_id(meta),
             pid_offset=0,
             cpu_offset=0,
             node_offset=0,
@@ -153,7 +158,7 @@ class Part:
         """The same for one time."""
         if self.same_clock:
             return ns
-        return self.reference.monotonic(self.clock.unix(ns))
+        return self.reference.monotonic(self.base.unix(ns))
 
 
 def parts_of(traces: Sequence[Trace]) -> list[Part]:
@@ -184,6 +189,7 @@ def parts_of(traces: Sequence[Trace]) -> list[Part]:
             trace=trace,
             name=name,
             clock=clock,
+            base=clock,
             machine=machines,
             label=host if _machines(inner) > 1 else _unlike(host, {p.label for p in found}),
             cpu=cpus,
@@ -212,9 +218,9 @@ def _within_reach(parts: list[Part]) -> list[Part]:
     """
     if all(p.moved(p.clock.start_ns) >= 0 for p in parts):
         return parts
-    oldest = min(parts, key=lambda p: p.clock.start_unix_ns - p.clock.start_ns)
+    oldest = min(parts, key=lambda p: p.base.start_unix_ns - p.base.start_ns)
     return [
-        replace(p, reference=oldest.clock, same_clock=p.machine == oldest.machine) for p in parts
+        replace(p, reference=oldest.base, same_clock=p.machine == oldest.machine) for p in parts
     ]
 
 
@@ -223,10 +229,22 @@ def _host(trace: Trace) -> str:
     return str(trace.meta.get("host") or "unnamed").encode(errors="replace").decode()
 
 
+def _boot_id(meta: Mapping[str, Any]) -> str:
+    found = meta.get("boot_id")
+    return found if isinstance(found, str) else ""
+
+
 def _is_of(part: Part, trace: Trace, clock: Clock) -> bool:
-    """Whether a trace is of the machine that a part is of, as the same boot of it."""
-    one = part.machines == 1 and _host(part.trace) == _host(trace)
-    return one and part.clock.of_one_boot(clock)
+    """Whether a trace is of the machine that a part is of, as the same boot of it.
+
+    A container's host name is its own, and the wall clock may be set.
+    """
+    if part.machines > 1:
+        return False
+    boots = _boot_id(part.trace.meta), _boot_id(trace.meta)
+    if all(boots):
+        return boots[0] == boots[1]
+    return _host(part.trace) == _host(trace) and part.clock.of_one_boot(clock)
 
 
 def _unlike(name: str, others: set[str]) -> str:
@@ -250,15 +268,23 @@ def _scatter(first: int, already: Set[int], used: Set[int], bits: int = _IDS) ->
 
 def _refuse_in_both(parts: Sequence[Part], trace: Trace, inner: Sequence[Recording]) -> None:
     """Machines in a merged trace keep their numbers: they cannot be those of another trace."""
-    hosts = {r.host for r in inner} if _machines(inner) > 1 else {_host(trace)}
+    known = _hosts(trace, inner)
     for part in parts:
-        both = hosts & ({r.host for r in part.inner} if part.machines > 1 else {_host(part.trace)})
+        both = _hosts(part.trace, part.inner).keys() & known.keys()
         if both and (part.machines > 1 or _machines(inner) > 1):
             raise UsageError(
-                f"{part.trace.path} and {trace.path} both have waits of {min(both)}, and one of "
-                "them is merged of several machines",
+                f"{part.trace.path} and {trace.path} both have waits of {known[min(both)]}, and "
+                "one of them is merged of several machines",
                 "merge what it was made of instead, all at once",
             )
+
+
+def _hosts(trace: Trace, inner: Sequence[Recording]) -> dict[str, str]:
+    """The names of its machines, by what each is told from others by: its name and its boot."""
+    each = [(r.host, r.boot_id) for r in inner]
+    if _machines(inner) == 1:
+        each = [(_host(trace), _boot_id(trace.meta))]
+    return {key: host for host, boot in each for key in (host, boot) if key}
 
 
 def _recordings(trace: Trace) -> tuple[Recording, ...]:
@@ -270,6 +296,7 @@ def _recordings(trace: Trace) -> tuple[Recording, ...]:
             trace=str(m.get("trace")),
             host=str(m.get("host")),
             machine=_whole(m.get("machine")),
+            boot_id=_boot_id(m),
             pid_offset=_whole(m.get("pid_offset")),
             cpu_offset=_whole(m.get("cpu_offset")),
             node_offset=_whole(m.get("node_offset")),

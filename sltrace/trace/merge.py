@@ -251,6 +251,7 @@ def merged_meta(
         **{k: first.trace.meta.get(k) for k in ("sltrace", "created", "command_line", "loader")},
         **{k: first.trace.meta.get(k) for k in ("histogram_only", "min_latency_ns", "blocked")},
         "host": ", ".join(machines[m].label for m in sorted(machines)),
+        "boot_id": _boot_id(parts),
         "kernel": ", ".join(dict.fromkeys(str(m.get("kernel")) for m in metas)),
         "arch": ", ".join(dict.fromkeys(str(m.get("arch")) for m in metas)),
         "cpus": sum(_number(p.trace.meta.get("cpus")) for p in machines.values()),
@@ -300,6 +301,12 @@ def _left_out(metas: Sequence[dict[str, Any]]) -> dict[str, int]:
         for name in LEFT_OUT
         if any(name in meta for meta in metas)
     }
+
+
+def _boot_id(parts: Sequence[Part]) -> str | None:
+    """That of its machine; of several each recording has its own."""
+    known = (r.boot_id for p in parts for r in p.recordings if r.boot_id)
+    return None if _several(parts) else next(known, None)
 
 
 def _several(parts: Sequence[Part]) -> bool:

@@ -178,3 +178,19 @@ def test_killed_it_leaves_all_but_the_last_second(record: Record) -> None:
     last = trace.sql("SELECT max(end_ns) AS ns FROM histograms").to_pylist()[0]["ns"]
     assert killed - last < 2_500_000_000 + queued
     assert sltrace("stat", recording.path).code == 0
+
+
+def test_the_machine_is_known_again_under_another_name(tmp_path: Path) -> None:
+    """A recorder in a container has a host name of its own."""
+    other = ("unshare", "--uts", "sh", "-c", 'hostname elsewhere; exec "$@"', "sh")
+    paths = [tmp_path / name for name in ("here.slt", "there.slt")]
+    for path, prefix in zip(paths, ((), other), strict=True):
+        done = sltrace("record", "-q", "--pid", os.getpid(), "-d", 1, "-o", path, prefix=prefix)
+        assert done.code == 0, done.err
+    done = sltrace("merge", *paths, "-o", tmp_path / "m.slt")
+    assert done.code == 0, done.err
+    here, there, merged = (Trace.open(p).meta for p in (*paths, tmp_path / "m.slt"))
+    assert there["host"] == "elsewhere" != here["host"]
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert here["boot_id"] == there["boot_id"] == merged["boot_id"] == boot
+    assert [m["machine"] for m in merged["merged"]] == [0, 0]
