@@ -80,12 +80,15 @@ def _mounts(proc: Path) -> tuple[Path | None, Path | None]:
         lines = []
     for line in lines:
         _device, mount, kind, options, *_ = [*line.split(" "), "", "", "", ""]
+        if not (kind == "cgroup2" or (kind == "cgroup" and "cpu" in options.split(","))):
+            continue
         path = Path(re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), mount))
-        if not (path / "cgroup.procs").exists():
+        # What is mounted over it may refuse the very question, as a BPF file system does.
+        if not os.access(path / "cgroup.procs", os.F_OK):
             continue
         if kind == "cgroup2":
             unified = unified or path
-        elif kind == "cgroup" and "cpu" in options.split(","):
+        else:
             cpu = cpu or path
     return unified, cpu
 
