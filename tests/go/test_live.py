@@ -35,6 +35,7 @@ from tests.support.gorecords import (
     difference,
     measured,
 )
+from tests.support.processes import thread_called
 from tests.support.recorder import Recorder, recorder, sltrace
 
 pytestmark = pytest.mark.bpf
@@ -342,8 +343,7 @@ def test_a_thread_of_io_uring_is_not_taken_for_who_made_it(tmp_path: Path) -> No
         assert running.stdout
         if int(running.stdout.readline()) < 0:
             pytest.skip("io_uring is not allowed on this machine: NOT TESTED")
-        tasks = list(Path(f"/proc/{running.pid}/task").iterdir())
-        (tid,) = (int(t.name) for t in tasks if (t / "comm").read_text().startswith("iou-sqp-"))
+        tid = thread_called(running.pid, "iou-sqp-")
         with recorder(tmp_path / "r.slt", "--pid", running.pid) as recording:
             time.sleep(1)
     rows = recording.trace.sql(

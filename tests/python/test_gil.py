@@ -24,6 +24,7 @@ from sltrace.trace.reader import Trace
 from tests.python.conftest import Contending
 from tests.support.cgroups import cgroup
 from tests.support.loads import stolen_ns
+from tests.support.processes import thread_called
 from tests.support.programs import BUILD, ROOT
 from tests.support.pythons import MINORS, service
 from tests.support.recorder import Record
@@ -367,9 +368,7 @@ def test_a_thread_of_io_uring_is_not_taken_for_who_made_it(record: Record) -> No
     with service("3.11", "ring", 30) as process:
         if int(process.said) < 0:  # type: ignore[attr-defined]
             pytest.skip("io_uring is not allowed on this machine: NOT TESTED")
-        tasks = Path(f"/proc/{process.pid}/task")
-        ours = [t for t in tasks.iterdir() if (t / "comm").read_text().startswith("iou-sqp-")]
-        (tid,) = (int(t.name) for t in ours)
+        tid = thread_called(process.pid, "iou-sqp-")
         with record("--pid", process.pid) as recording:
             time.sleep(2)
     rows = recording.trace.sql(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,3 +32,16 @@ def has_begun(cat: subprocess.Popen[bytes]) -> None:
     cat.stdin.write(b"\n")
     cat.stdin.flush()
     cat.stdout.readline()
+
+
+def thread_called(pid: int, begin: str) -> int:
+    """The one thread of a process whose name begins so; those of the kernel name themselves."""
+    until = time.monotonic() + 30
+    while True:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        found = [int(t.name) for t in tasks if (t / "comm").read_text().startswith(begin)]
+        if found:
+            (tid,) = found
+            return tid
+        assert time.monotonic() < until
+        time.sleep(0.01)
