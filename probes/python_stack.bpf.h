@@ -126,6 +126,7 @@ __noinline u32 thread_that_is(struct python_process *p, u64 owner)
 {
 	u32 pid = bpf_get_current_pid_tgid() >> 32, *tid;
 	struct owner_key key = {.owner = owner, .pid = pid};
+	struct python_thread *first;
 
 	if (!p)
 		return 0;
@@ -133,10 +134,11 @@ __noinline u32 thread_that_is(struct python_process *p, u64 owner)
 	if (tid)
 		return *tid;
 	/*
-	 * A number below the process's own may be that of who forked it in C, which does not tell
-	 * CPython.
+	 * Of a fork by C, which does not tell CPython, the first thread's number is that of who
+	 * forked: what is not its number is right.
 	 */
-	if (!p->native_id || owner < pid || owner >= MAX_PID ||
+	first = bpf_map_lookup_elem(&python_threads, &pid);
+	if (!p->native_id || !first || !first->owner || owner >= MAX_PID ||
 	    BPF_CORE_READ(bpf_get_current_task_btf(), thread_pid, level))
 		return 0;
 	return owner;

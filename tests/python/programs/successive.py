@@ -1,8 +1,9 @@
 """One short thread after the other holds the GIL while the first thread wants it.
 
-Arguments: seconds, and `forked` to do so in a child that C forks. SIGUSR1 ends it earlier. Prints
-its pid and, at the end, [tid, start, end] of each thread as JSON: numbers of the namespace that
-/proc is of, and ns of CLOCK_MONOTONIC.
+Arguments: seconds, and `forked` to do so in a child that C forks, or `wrapped` for threads whose
+numbers are below that of their process, as the kernel begins anew at its limit. SIGUSR1 ends it
+earlier. Prints its pid and, at the end, [tid, start, end] of each thread as JSON: numbers of the
+namespace that /proc is of, and ns of CLOCK_MONOTONIC.
 """
 
 import ctypes
@@ -28,6 +29,8 @@ def keep():
 if "forked" in sys.argv and ctypes.PyDLL(None).fork():
     os.wait()
     sys.exit()
+if "wrapped" in sys.argv:
+    Path("/proc/sys/kernel/ns_last_pid").write_text("300")
 told = []
 signal.signal(signal.SIGUSR1, lambda *_: told.append(True))
 print(Path("/proc/self").readlink(), flush=True)
