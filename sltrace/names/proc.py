@@ -7,10 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from sltrace.errors import TargetError
-
-PROC = Path("/proc")
-_STATUS_BYTES = 1 << 20
-"""Of a process's groups, up to 65,536, all are in it, before what it is called in namespaces."""
+from sltrace.procfs import PROC, namespace_pids, parent_of, read_start, status_numbers
 
 
 def resolve_pid(pid: int, proc: Path = PROC) -> int:
@@ -63,28 +60,9 @@ def all_processes() -> tuple[int, ...]:
     return tuple(numbers_in(PROC))
 
 
-def parent_of(pid: int, proc: Path = PROC) -> int:
-    """The process's parent; 0 where it is gone, or has none."""
-    # The name in parentheses may hold anything, also a parenthesis.
-    fields = read_start(proc / str(pid) / "stat", 1024).rpartition(b")")[2].split()
-    return int(fields[1]) if len(fields) > 1 else 0
-
-
-def namespace_pids(folder: Path) -> list[int]:
-    """What a process is called in each pid namespace, the outermost first."""
-    return _status(folder, b"NSpid:")
-
-
 def process_of(tid: int, proc: Path = PROC) -> int:
     """The process that a thread is of; 0 where it is gone."""
-    return next(iter(_status(proc / str(tid), b"Tgid:")), 0)
-
-
-def _status(folder: Path, name: bytes) -> list[int]:
-    for line in read_start(folder / "status", _STATUS_BYTES).splitlines():
-        if line.startswith(name):
-            return [int(p) for p in line.split()[1:]]
-    return []
+    return next(iter(status_numbers(proc / str(tid), b"Tgid:")), 0)
 
 
 def numbers_in(folder: Path) -> Iterator[int]:
@@ -94,12 +72,3 @@ def numbers_in(folder: Path) -> Iterator[int]:
     except OSError:
         return
     yield from (int(e) for e in entries if e.isdigit())
-
-
-def read_start(path: Path, limit: int) -> bytes:
-    """The first bytes of a /proc file; empty where it is gone."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return file.read(limit)
-    except OSError:
-        return b""

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sltrace.model import COMM_BYTES
-from sltrace.names.proc import PROC, namespace_pids, numbers_in, parent_of, read_start
-from sltrace.procfolder import folder_of
+from sltrace.names.proc import numbers_in
+from sltrace.procfs import PROC, folder_of, namespace_pids, parent_of, read_start
 
 FORK, EXEC, RENAME, EXIT, SEEN, EXEC_RECORDED, EXIT_LAST = 1, 2, 3, 4, 5, 6, 7
 """enum task_event_kind in probes/wait_record.h"""
@@ -242,8 +242,11 @@ class ProcessNames:
         """Command line and innermost pid of a process; read once."""
         found = self._cmdlines.get(pid)
         if found is None:
-            raw = read_start(folder_of(pid, self._proc) / "cmdline", _MAX_CMDLINE)
+            own = self._proc / str(pid)
+            raw = read_start(own / "cmdline", _MAX_CMDLINE)
+            # Of most that have none, as the kernel's, no thread has one either.
+            raw = raw or read_start(folder_of(pid, self._proc) / "cmdline", _MAX_CMDLINE)
             text = raw.rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
-            pids = namespace_pids(self._proc / str(pid))
+            pids = namespace_pids(own)
             found = self._cmdlines[pid] = text, pids[-1] if pids else None
         return found

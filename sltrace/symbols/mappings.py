@@ -20,7 +20,7 @@ from itertools import islice, pairwise
 from operator import attrgetter
 from pathlib import Path
 
-from sltrace.procfolder import folder_of, read_proc
+from sltrace.procfs import folder_of, read_proc
 from sltrace.symbols.elf import Elf, ElfError
 from sltrace.symbols.filebytes import Data, FileBytes, open_regular
 from sltrace.symbols.perfmapfiles import PerfMapFile, PerfMapFiles

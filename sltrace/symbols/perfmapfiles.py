@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import IO
 from weakref import WeakValueDictionary
 
-from sltrace.procfolder import folder_of, read_proc
+from sltrace.procfs import folder_of, namespace_pids, status_numbers
 from sltrace.symbols.filebytes import FileBytes, open_regular
 from sltrace.symbols.perfmap import names_in
 
@@ -112,11 +111,10 @@ class PerfMapFiles:
             folder = self._folders.setdefault(folder.identity, folder)
         except OSError:
             return None
-        status = read_proc(self._proc / str(pid) / "status", 4096)
-        inner = re.search(rb"^NSpid:.*\b(\d+)$", status, re.MULTILINE)
-        user = re.search(rb"^Uid:\t(\d+)", status, re.MULTILINE)
-        name = f"perf-{int(inner[1]) if inner else pid}.map"
-        return PerfMapFile(folder, name, int(user[1]) if user else -1)
+        own = self._proc / str(pid)
+        (inner,) = namespace_pids(own)[-1:] or [pid]
+        (user,) = status_numbers(own, b"Uid:")[:1] or [-1]
+        return PerfMapFile(folder, f"perf-{inner}.map", user)
 
     def held_of(self, pid: int) -> PerfMapFile | None:
         """The same, to be kept until it ends; None also where there are too many folders."""

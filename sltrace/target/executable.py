@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sltrace.procfolder import folder_of
+from sltrace.procfs import folder_of
 
 
 def exe_of(pid: int, proc: Path = Path("/proc")) -> str:

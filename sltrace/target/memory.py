@@ -6,7 +6,7 @@ import os
 import struct
 from pathlib import Path
 
-from sltrace.procfolder import folder_of
+from sltrace.procfs import folder_of
 
 MAX_READ = 16 << 20
 TOP = 1 << 47

@@ -20,7 +20,7 @@ LAYERS = (
         "sltrace.errors",
         "sltrace.otel",
         "sltrace.plural",
-        "sltrace.procfolder",
+        "sltrace.procfs",
         "sltrace",
     },
     {"sltrace.trace"},

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from sltrace.errors import TargetError
-from sltrace.names.proc import namespace_pids, resolve_pid
+from sltrace.names.proc import resolve_pid
+from sltrace.procfs import namespace_pids
 
 
 @pytest.fixture

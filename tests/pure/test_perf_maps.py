@@ -29,7 +29,10 @@ def begin(
         (tmp / f"perf-{inner or pid}.map").write_bytes(perf_map)
     (proc / f"{pid}" / "root").mkdir(parents=True)
     (proc / f"{pid}" / "root" / "tmp").symlink_to(tmp)
-    (proc / f"{pid}" / "status").write_text(f"Uid:\t{user}\t0\nNSpid:\t{pid}\t{inner or pid}\n")
+    groups = " ".join(map(str, range(2000)))
+    (proc / f"{pid}" / "status").write_text(
+        f"Uid:\t{user}\t0\nGroups:\t{groups} \nNSpid:\t{pid}\t{inner or pid}\n"
+    )
     (proc / f"{pid}" / "maps").write_text(f"{MADE:x}-{2 * MADE:x} rwxp 00000000 00:00 0 \n")
 
 

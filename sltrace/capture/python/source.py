@@ -19,7 +19,7 @@ from sltrace.capture.ring import Ring
 from sltrace.capture.sources import Context, Rows
 from sltrace.capture.tallies import CounterIntervals
 from sltrace.errors import CannotRecord
-from sltrace.procfolder import folder_of
+from sltrace.procfs import folder_of
 from sltrace.symbols.elf import Elf, ElfError
 from sltrace.symbols.filebytes import FileBytes, open_regular
 from sltrace.symbols.usdt import markers

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from sltrace.capture.python.target import Target
 from sltrace.capture.python.threadrecords import LOOK_NS, ThreadRecords
-from sltrace.names.proc import parent_of, with_children
+from sltrace.names.proc import with_children
+from sltrace.procfs import parent_of
 from sltrace.symbols.mappings import Mapping
 from sltrace.target.go.errors import NotGoError
 from sltrace.target.go.process import identify

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
+from sltrace.procfs import namespace_pids, parent_of
 from sltrace.symbols.elf import Elf
 from sltrace.symbols.mappings import Mapping, MappingRecorder
 from sltrace.target.executable import exe_of
@@ -294,7 +295,7 @@ def _check_threads(pid: int, memory: Memory, layout: Layout, states: list[int], 
         if is_thread:
             numbers[memory.u64(state + layout.native_id) if layout.native_id else 0] = state
     # Whom C forked, as uWSGI does, CPython was not told of: it keeps the number of its parent.
-    owners = (pid, _parent(pid, proc)) if layout.native_id else ()
+    owners = (pid, parent_of(pid, proc)) if layout.native_id else ()
     there = chain.from_iterable(_there(owner, numbers, proc) for owner in owners)
     fitting = next(there if layout.native_id else iter(numbers), None)
     if fitting is None:
@@ -333,30 +334,14 @@ def _check_frames(memory: Memory, layout: Layout, states: list[int]) -> int:
     return 0
 
 
-def _parent(pid: int, proc: Path) -> int:
-    try:
-        stat = (proc / str(pid) / "stat").read_text(errors="replace")
-        return int(stat.rpartition(")")[2].split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0
-
-
 def _there(pid: int, wanted: Collection[int], proc: Path) -> Iterator[int]:
     """Those numbers that threads of a process have in its own pid namespace."""
     tasks = proc / str(pid) / "task"
     try:
-        if len(_numbers(tasks.parent)) == 1:
+        if len(namespace_pids(tasks.parent)) == 1:
             yield from (number for number in wanted if (tasks / str(number)).exists())
         else:
-            each = (_numbers(task)[-1:] for task in islice(tasks.iterdir(), MAX_THREADS))
+            each = (namespace_pids(task)[-1:] for task in islice(tasks.iterdir(), MAX_THREADS))
             yield from (number for last in each for number in last if number in wanted)
     except OSError:
         return
-
-
-def _numbers(folder: Path) -> list[int]:
-    """What a process or thread is called in each pid namespace, that of /proc first."""
-    for line in (folder / "status").read_text(errors="replace").splitlines():
-        if line.startswith("NSpid:"):
-            return [int(number) for number in line.split()[1:]]
-    return []
