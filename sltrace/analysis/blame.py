@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from sltrace.analysis.losses import Losses, losses
-from sltrace.analysis.meta import filter_notes, min_latency_ns
+from sltrace.analysis.meta import all_notes, min_latency_ns
 from sltrace.analysis.processes import process_names
 from sltrace.analysis.selection import (
     EVERYTHING,
@@ -298,7 +298,7 @@ def _whole(trace: Trace, selection: Selection) -> dict[str, int]:
 
 
 def _notes(trace: Trace) -> tuple[str, ...]:
-    notes = [*trace.notes, *filter_notes(trace)]
+    notes = all_notes(trace)
     if threshold := min_latency_ns(trace):
         notes.append(f"only waits of {format_duration(threshold)} or more were kept")
     return tuple(notes)

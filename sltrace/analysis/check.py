@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sltrace.analysis.bounds import Bounds, measure
 from sltrace.analysis.losses import Losses, losses
-from sltrace.analysis.meta import filter_notes, limited_alike
+from sltrace.analysis.meta import all_notes, limited_alike
 from sltrace.analysis.rules import Rule
 from sltrace.analysis.together import not_together
 from sltrace.errors import UsageError
@@ -117,7 +117,7 @@ def check(trace: Trace, rules: Sequence[Rule], baseline: Trace | None = None) ->
 
 def _notes(trace: Trace, rules: Sequence[Rule]) -> list[str]:
     apart = (not_together(trace, r.where.values) for r in rules if r.unit in _OF_TIME)
-    return [*trace.notes, *filter_notes(trace), *dict.fromkeys(filter(None, apart))]
+    return [*all_notes(trace), *dict.fromkeys(filter(None, apart))]
 
 
 def _outcome(trace: Trace, rule: Rule, baseline: Trace | None, comparable: bool) -> Outcome:

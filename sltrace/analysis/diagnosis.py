@@ -17,7 +17,7 @@ from sltrace.analysis.contention import contention, moves, one_cpu, quota
 from sltrace.analysis.finding import Finding
 from sltrace.analysis.golang.health import refused, unread
 from sltrace.analysis.losses import Losses, losses
-from sltrace.analysis.meta import filter_notes, min_latency_ns, recorded_ns
+from sltrace.analysis.meta import all_notes, min_latency_ns, recorded_ns
 from sltrace.analysis.runtimes import go, python
 from sltrace.analysis.stalls import blocked_io, steal, wakeup
 from sltrace.durations import format_duration
@@ -66,7 +66,7 @@ def diagnose(trace: Trace, *, most: int = 3, lost: Losses | None = None) -> Diag
     if wall_ns <= 0:
         return Diagnosis((), lost, ("the trace does not say how long it is",))
     looked = [steal(trace, wall_ns)]
-    notes = [*trace.notes, *filter_notes(trace), *unread(trace), *refused(trace)]
+    notes = [*all_notes(trace), *unread(trace), *refused(trace)]
     if trace.meta.get("histogram_only"):
         notes.append("histograms only: waits were not looked into")
     else:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sltrace.analysis.histograms import from_histograms
 from sltrace.analysis.keptwaits import counts_by_bucket, lengths
 from sltrace.analysis.losses import Losses, losses
-from sltrace.analysis.meta import filter_notes, min_latency_ns
+from sltrace.analysis.meta import all_notes, min_latency_ns
 from sltrace.analysis.missing import MissingWaits
 from sltrace.analysis.ranges import QUANTILES, RANKED, Group, Range
 from sltrace.analysis.ranks import Ranking, quantiles
@@ -149,9 +149,7 @@ def stat(
         rest=rest,
         totals=_unkeyed(in_class),
         losses=lost,
-        notes=(*trace.notes, *filter_notes(trace), _between("percentiles"))
-        if coarse
-        else _notes(trace, source),
+        notes=(*all_notes(trace), _between("percentiles")) if coarse else _notes(trace, source),
     )
 
 
@@ -275,7 +273,7 @@ def _between(which: str) -> str:
 
 
 def _notes(trace: Trace, source: Source) -> tuple[str, ...]:
-    notes = [*trace.notes, *filter_notes(trace)]
+    notes = all_notes(trace)
     if source == "histograms":
         which = "percentiles"
         threshold = min_latency_ns(trace)

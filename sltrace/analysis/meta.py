@@ -63,6 +63,11 @@ def limited_alike(a: Trace, b: Trace) -> bool:
     )
 
 
+def all_notes(trace: Trace) -> list[str]:
+    """What must be said beside any figure: of the trace, and of what was not asked for in it."""
+    return [*trace.notes, *filter_notes(trace)]
+
+
 def filter_notes(trace: Trace) -> list[str]:
     """That not all there was has been recorded, if it was asked for a part."""
     found = filters(trace)
