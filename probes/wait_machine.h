@@ -251,8 +251,7 @@ static __always_inline void switch_in(struct cpu_state *c, struct task_struct *n
 	throttled_ns = s->throttled_ns + held;
 	if (throttled_ns > runq_ns)
 		throttled_ns = runq_ns;
-	/* It was blocked, then had no quota, then waited for the CPU: each ended at its own time.
-	 */
+	/* Blocked, then without quota, then in a queue: each ended at its own time. */
 	if (now >= since)
 		histogram_add(slot_of(s, cpu, policy, cgroup), kind, runq_ns - throttled_ns,
 			      start + throttled_ns >= since ? throttled_ns : 0,

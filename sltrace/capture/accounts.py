@@ -68,7 +68,7 @@ class Accounts:
             # Nothing is added to the histograms after they are read and before it begins.
             probes.count_since(_NEVER)
             self._histograms = HistogramIntervals(groups, probes.slots)
-            # What else is counted has a row only from `start_ns` on: as little as can be is between
+            # Rows begin at `start_ns`, too: as little as can be is between it and these.
             values = probes.counters()
             self.start_ns = self._interval_start = time.monotonic_ns() + _AHEAD_NS
             probes.count_since(self.start_ns)

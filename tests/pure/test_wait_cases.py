@@ -7,7 +7,15 @@ import pytest
 from sltrace.model import Flag
 from tests.support.machine import Kernel, Machine, Task
 from tests.support.truewaits import stack
-from tests.support.waits import CPUS, UNSTAMPED, last, missed, two_tasks, unseen
+from tests.support.waits import (
+    CPUS,
+    UNSTAMPED,
+    last,
+    missed,
+    preempted_by,
+    two_tasks,
+    unseen,
+)
 
 # ---- what a switch-out means ---------------------------------------------------------------
 
@@ -61,9 +69,7 @@ def test_no_room_for_a_task_is_counted() -> None:
     machine.call("host_tids_end", 2)
     kernel = Kernel(machine, CPUS)
     one, two = kernel.fork(0, 1), kernel.fork(0, 2)
-    for following in (one, two, one):
-        kernel.tick(10)
-        kernel.switch(0, following, "preempt")
+    preempted_by(kernel, one, two, one)
     assert set(machine.records()["tid"].tolist()) == {1}
     assert machine.counter("state_lost") == 2
 
@@ -73,9 +79,7 @@ def test_no_room_for_a_task_that_may_be_asked_for_is_counted_beside_one_that_is_
     machine.call("host_tids_end", 2)
     kernel = Kernel(machine, CPUS)
     other, wanted = kernel.fork(0, 1, matches=0), kernel.fork(0, 2)
-    for following in (other, wanted, other):
-        kernel.tick(10)
-        kernel.switch(0, following, "preempt")
+    preempted_by(kernel, other, wanted, other)
     assert len(machine.records()) == 0
     assert machine.counter("state_lost") == 2
 
@@ -230,9 +234,7 @@ def test_filters_are_of_who_waits() -> None:
     wanted, other = kernel.fork(0, 1), kernel.fork(0, 2, matches=0)
     kernel.tick(10)
     kernel.switch(0, wanted, "block")
-    for following in (other, wanted):
-        kernel.tick(10)
-        kernel.switch(0, following, "preempt")
+    preempted_by(kernel, other, wanted)
     assert machine.records()["tid"].tolist() == [1, 1]
     # Who is not asked for is to blame all the same.
     assert last(machine, "culprit_tid", "culprit_ns") == (2, 10)
@@ -242,14 +244,10 @@ def test_a_task_that_moves_out_of_a_wanted_cgroup_is_not_asked_for() -> None:
     machine = Machine(filter_cgroups=1)
     kernel = Kernel(machine, CPUS)
     one, two = kernel.fork(0, 1), kernel.fork(0, 2)
-    for following in (one, two, one, two):
-        kernel.tick(10)
-        kernel.switch(0, following, "preempt")
+    preempted_by(kernel, one, two, one, two)
     assert machine.records()["tid"].tolist() == [1, 2, 1, 2]
     one.struct.cgroup, one.struct.matches = 8, 0
-    for following in (one, two, one, two):
-        kernel.tick(10)
-        kernel.switch(0, following, "preempt")
+    preempted_by(kernel, one, two, one, two)
     assert machine.records()["tid"].tolist()[4:] == [2, 2]
 
 
@@ -258,9 +256,7 @@ def test_a_task_that_is_moved_while_it_is_looked_at_is_looked_at_again() -> None
     kernel = Kernel(machine, CPUS)
     one, two = kernel.fork(0, 1), kernel.fork(0, 2)
     one.struct.cgroup, one.struct.moves_while_matched = 8, 1
-    for following in (one, two, one, two):
-        kernel.tick(10)
-        kernel.switch(0, following, "preempt")
+    preempted_by(kernel, one, two, one, two)
     assert machine.records()["tid"].tolist() == [2, 2]
 
 
@@ -270,13 +266,9 @@ def test_a_task_that_was_looked_at_under_its_old_name_is_looked_at_again(half: i
     machine = Machine(filter_comms=1)
     kernel = Kernel(machine, CPUS)
     one, two = kernel.fork(0, 1), kernel.fork(0, 2)
-    for following in (one, two, one, two):
-        kernel.tick(10)
-        kernel.switch(0, following, "preempt")
+    preempted_by(kernel, one, two, one, two)
     one.struct.comm[half], one.struct.matches = 7, 0
-    for following in (one, two, one, two):
-        kernel.tick(10)
-        kernel.switch(0, following, "preempt")
+    preempted_by(kernel, one, two, one, two)
     assert machine.records()["tid"].tolist() == [1, 2, 1, 2, 2, 2]
 
 

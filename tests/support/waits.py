@@ -23,6 +23,13 @@ def two_tasks(**config: Any) -> tuple[Machine, Kernel, Task, Task]:
     return machine, kernel, one, two
 
 
+def preempted_by(kernel: Kernel, *following: Task) -> None:
+    """CPU 0 runs one after the other, each from 10 ns after the one before."""
+    for task in following:
+        kernel.tick(10)
+        kernel.switch(0, task, "preempt")
+
+
 def unseen(kernel: Kernel, *turns: tuple[Task | None, str], cpu: int = 0, each: int = 50) -> None:
     """Switches of a CPU that are not delivered, one every so many nanoseconds."""
     kernel.hidden = True

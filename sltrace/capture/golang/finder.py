@@ -112,7 +112,7 @@ class Finder:
             for pid in pids:
                 there = self._pending.get(pid)
                 if len(self._pending) < _MAX_PENDING or there:
-                    before = there if there and there.refusal else there and there.before
+                    before = there and (there if there.refusal else there.before)
                     self._pending[pid] = _Pending(young, before=before)
                 else:
                     self.not_looked_at += 1
