@@ -123,6 +123,7 @@ class Feed:
         self._exits += events
         self._take_groups()
         if sources:
+            self._keep("mappings", self._symbols.look_again())
             for source in self._sources:
                 self._write(source.rows())
             # Sources' native stacks have addresses, too.
@@ -228,7 +229,6 @@ class Feed:
         records = self._probes.stack_ring.drain()
         if records is not None:
             self._write(self._native.add(records))
-        self._keep("mappings", self._symbols.look_again())
 
 
 def _lot(drained: list[NDArray[Any]]) -> list[NDArray[Any]]:
