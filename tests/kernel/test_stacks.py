@@ -60,10 +60,14 @@ def sleeping(stacks: dict[tuple[str, ...], int]) -> int:
 
 @pytest.fixture(scope="module")
 def walked(record_once: Record) -> Trace:
-    """All that LINKED names, recorded together: they sleep."""
+    """All that LINKED names, recorded together: they sleep.
+
+    For longer than it may take until what is mapped in them is read: 0.5 s, and as long as the
+    writing thread waits for a CPU.
+    """
     with record_once("--stacks", "both") as recording:
         running = [
-            subprocess.Popen([sleepers(linked), "--duration", "1"], stdout=subprocess.DEVNULL)
+            subprocess.Popen([sleepers(linked), "--duration", "3"], stdout=subprocess.DEVNULL)
             for linked in LINKED
         ]
         assert [p.wait(60) for p in running] == [0] * len(running)
